@@ -1,0 +1,164 @@
+"""Image data sets by name, each with its fixed split and its normalisation constants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+
+from leanspike.data.cifar import CIFAR10, CIFAR100, read_cifar
+from leanspike.data.folder import read_image_folder
+from leanspike.data.mnist import FASHION_MNIST, MNIST, read_mnist
+from leanspike.data.small import read_digits, synthetic
+from leanspike.data.split import Parts, Split, stratified
+from leanspike.errors import DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, ready for training.
+
+    ``shape`` is (C, H, W); ``mean`` and ``std`` are per channel, in units of the full range [0, 1].
+    ``val`` (it may be empty) was held out from the training images and is disjoint from ``train``.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train: Split
+    val: Split
+    test: Split
+
+
+@dataclass(frozen=True)
+class Source:
+    """One row of ``DATASETS``: how to read a data set, and what is known of it.
+
+    ``read(root, image_size)`` gives all its images. ``validation`` is how many training images
+    are held out unless the caller says otherwise (None: a tenth, at most 10,000).
+    ``mean`` and ``std`` of the training images are computed from them where None.
+    """
+
+    read: Callable[[Path, int | None], Parts]
+    validation: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def _synthetic(channels: int, size: int, classes: int) -> Source:
+    def read(_: Path, image_size: int | None) -> Parts:
+        side = size if image_size is None else image_size
+        return synthetic((channels, side, side), classes)
+
+    return Source(read)
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(lambda *_: read_digits()),
+    "mnist": Source(lambda root, _: read_mnist(root, MNIST), 5000, (0.1307,), (0.3081,)),
+    "fashion_mnist": Source(
+        lambda root, _: read_mnist(root, FASHION_MNIST), 5000, (0.2860,), (0.3530,)
+    ),
+    "cifar10": Source(
+        lambda root, _: read_cifar(root, CIFAR10),
+        validation=5000,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+    ),
+    "cifar100": Source(
+        lambda root, _: read_cifar(root, CIFAR100),
+        validation=5000,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+    ),
+    "image_folder": Source(
+        read_image_folder,
+        mean=(0.485, 0.456, 0.406),  # of ImageNet, whatever the folder holds: what published
+        std=(0.229, 0.224, 0.225),  # weights expect, and known without decoding everything
+    ),
+    "synthetic": _synthetic(channels=3, size=32, classes=10),
+    "synthetic_100": _synthetic(channels=3, size=32, classes=100),
+    "synthetic_grey": _synthetic(channels=1, size=28, classes=10),
+}
+
+
+def load_dataset(
+    name: str,
+    root: Path | None = None,
+    *,
+    validation: int | None = None,
+    image_size: int | None = None,
+) -> Dataset:
+    """The data set ``name``, a key of ``DATASETS``, with its fixed split.
+
+    ``root`` is the folder that holds the data set's own folder (for ``image_folder``: its
+    ``train``); None means the environment variable LEANSPIKE_DATA, else ``data``. Nothing is
+    downloaded. ``validation`` training images (None: the data set's default) are held out,
+    stratified by class, the same ones whatever the seed of a run. ``image_size`` (pixels) is for
+    ``image_folder`` and ``synthetic*``; the others have their own.
+
+    Raises DataError, in one line with the way out, for an unknown name, files that are missing
+    or damaged, or a number that does not fit.
+
+    >>> data = load_dataset("digits")
+    >>> data.shape, len(data.train), len(data.val), len(data.test)
+    ((1, 8, 8), 1294, 144, 359)
+    >>> load_dataset("cifar")
+    Traceback (most recent call last):
+    leanspike.errors.DataError: unknown data set 'cifar'; did you mean 'cifar10'? known: digits, ...
+    """
+    source = _source(name)
+    parts = source.read(root or _default_root(), image_size)
+    shape = parts.train.shape
+    if image_size not in (None, shape[1]):
+        raise DataError(
+            f"image_size is {image_size}, but {name} has images of {shape[1]}x{shape[2]} pixels; "
+            "leave it out"
+        )
+    kept, held = stratified(parts.train.labels, _held_out(source, len(parts.train), validation))
+    mean, std = source.mean, source.std
+    if mean is None or std is None:
+        mean, std = channel_statistics(parts.train)
+    train, val = parts.train.select(kept), parts.train.select(held)
+    return Dataset(name, parts.classes, shape, mean, std, train, val, parts.test)
+
+
+def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over all pixels, in [0, 1], to 4 decimals.
+
+    >>> channel_statistics(synthetic(shape=(1, 8, 8), train=10).train)
+    ((0.50...,), (0.29...,))
+    """
+    images, _ = split.batch(torch.arange(len(split)))
+    std, mean = torch.std_mean(images.double() / 255, dim=(0, 2, 3), correction=0)
+    return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())
+
+
+def _source(name: str) -> Source:
+    if name not in DATASETS:
+        near = get_close_matches(name, DATASETS, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise DataError(f"unknown data set '{name}'; {hint}known: {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def _default_root() -> Path:
+    return Path(os.environ.get("LEANSPIKE_DATA") or "data")
+
+
+def _held_out(source: Source, images: int, validation: int | None) -> int:
+    if validation is None:
+        validation = source.validation
+    if validation is None:
+        validation = min(round(images / 10), 10_000)
+    if not 0 <= validation < images:
+        raise DataError(
+            f"validation is {validation}; give 0..{images - 1} of the {images} training images"
+        )
+    return validation

@@ -1,0 +1,145 @@
+"""Batches of a split as network input, reproducible from any step of any epoch.
+
+Shapes: B images of a batch, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from leanspike.data.augment import Augment
+from leanspike.data.split import Split
+from leanspike.errors import LeanspikeError
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixels as network input: (images / 255 − mean) / std, float32 [B, C, H, W].
+
+    The one place where that is done. ``images`` is uint8 [B, C, H, W] in any memory format, which
+    the result keeps; ``mean`` and ``std`` (positive) are per channel, in units of the full range,
+    [0, 1].
+
+    Raises LeanspikeError if the images are not bytes or the constants do not fit them.
+
+    >>> normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=(0.5,), std=(0.25,))
+    tensor([[[[2.]]]])
+    """
+    if images.dtype != torch.uint8 or images.dim() != 4:
+        raise LeanspikeError(
+            f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [B, C, H, W]"
+        )
+    channels = images.shape[1]
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise LeanspikeError(
+            f"mean {tuple(mean)} and std {tuple(std)} do not fit images of {channels} channels; "
+            f"give {channels} numbers each, std positive"
+        )
+    constants = _send(torch.tensor([mean, std]), images.device).view(2, channels, 1, 1)
+    return images.to(torch.float32).div_(255).sub_(constants[0]).div_(constants[1])
+
+
+def _send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    # A CUDA device is fed from pinned memory, or every copy would wait for all work before it.
+    if torch.device(device).type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def generator_for(seed: int, *key: int) -> Generator:
+    """A CPU generator that depends on ``seed`` and ``key`` (both ≥ 0), and on nothing else.
+
+    Keys such as (epoch,) and (epoch, step) give unrelated streams.
+
+    >>> generator_for(0, 1).initial_seed() == generator_for(0, 1, 2).initial_seed()
+    False
+    """
+    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
+    return Generator().manual_seed(int(state[0]))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Loader:
+    """Batches of ``split``, normalised, on ``device``.
+
+    train: shuffled, augmented, an incomplete last batch dropped (unless it is the only one).
+    Otherwise: in order, everything, never augmented.
+
+    The order is a function of (seed, epoch), an augmentation of (seed, epoch, step): a run resumed
+    at any step gets the batches of an uninterrupted one, bit for bit. ``mean`` and ``std`` are the
+    data set's, or those that published weights were trained with.
+
+    A lazy split's next batch is read in the background while this one is used.
+
+    >>> from leanspike.data import load_dataset
+    >>> data = load_dataset("digits")
+    >>> loader = Loader(data.train, batch_size=64, mean=data.mean, std=data.std, seed=0, train=True,
+    ...                 augment=Augment(crop=1))
+    >>> images, labels = next(loader.epoch(0))
+    >>> len(loader), images.shape, labels.shape
+    (20, torch.Size([64, 1, 8, 8]), torch.Size([64]))
+    """
+
+    split: Split
+    _: KW_ONLY
+    batch_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+    train: bool
+    augment: Augment | None = None
+    memory_format: torch.memory_format = torch.contiguous_format
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise LeanspikeError(f"batch_size is {self.batch_size}; give 1 or more")
+        if self.seed < 0:
+            raise LeanspikeError(f"seed is {self.seed}; give 0 or more")
+
+    def __len__(self) -> int:
+        """Steps per epoch."""
+        full, rest = divmod(len(self.split), self.batch_size)
+        return full + bool(rest and not (self.train and full))
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of ``epoch`` (≥ 0) from ``start_step`` (0..len) on.
+
+        Each is images, float32 [B, C, H, W], and labels, int64 [B].
+        """
+        if epoch < 0:
+            raise LeanspikeError(f"epoch is {epoch}; give 0 or more")
+        if not 0 <= start_step <= len(self):
+            raise LeanspikeError(f"start_step is {start_step}; an epoch has steps 0..{len(self)}")
+        order = torch.arange(len(self.split))
+        if self.train:
+            order = torch.randperm(len(order), generator=generator_for(self.seed, epoch))
+        chunks = torch.split(order, self.batch_size)[start_step : len(self)]
+        return self._batches(chunks, epoch, start_step)
+
+    def _batches(
+        self, chunks: Sequence[Tensor], epoch: int, start_step: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, (images, labels) in enumerate(self._read(chunks), start=start_step):
+            if self.train and self.augment is not None:
+                images = self.augment(images, generator_for(self.seed, epoch, step))
+            inputs = normalise(_send(images, self.device), self.mean, self.std)
+            yield inputs.contiguous(memory_format=self.memory_format), _send(labels, self.device)
+
+    def _read(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        if not self.split.lazy:
+            yield from map(self.split.batch, chunks)
+            return
+        with ThreadPoolExecutor(max_workers=1) as background:
+            reads = (background.submit(self.split.batch, chunk) for chunk in chunks)
+            ahead = next(reads, None)
+            while ahead is not None:
+                current, ahead = ahead, next(reads, None)
+                yield current.result()

@@ -1,0 +1,25 @@
+"""Packages that only some data sets need, imported when one of those is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from leanspike.errors import DataError
+
+
+def import_optional(module: str, extra: str) -> ModuleType:
+    """Import ``module``, or say which extra of leanspike installs it.
+
+    >>> import_optional("math", "vision").sqrt(4)
+    2.0
+    >>> import_optional("no_such_module", "vision")
+    Traceback (most recent call last):
+    leanspike.errors.DataError: no_such_module is not installed; pip install 'leanspike[vision]'
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"{error.name} is not installed; pip install 'leanspike[{extra}]'"
+        ) from error

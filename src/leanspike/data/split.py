@@ -1,0 +1,112 @@
+"""Labelled images by index, and how a part of them is held out.
+
+Shapes: N images of a split, B of a batch, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leanspike.errors import DataError
+
+SPLIT_SEED = 0  # of every held-out part: it belongs to the data set, never to a run
+
+
+class Split(ABC):
+    """N labelled images: ``labels`` (int64 [N]) at hand, the pixels on request.
+
+    ``lazy`` says that ``batch`` does slow work (reading, decoding) that is worth doing ahead.
+    """
+
+    labels: Tensor
+    lazy: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+
+    @abstractmethod
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The images (uint8 [B, C, H, W]) and labels (int64 [B]) at ``indices`` (int64 [B])."""
+
+    @abstractmethod
+    def select(self, indices: Tensor) -> Split:
+        """The part of this split at ``indices`` (int64 [B]), in that order."""
+
+
+class Parts(NamedTuple):
+    """A data set as it comes: class names, all training images, all test images."""
+
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+
+
+@final
+class TensorSplit(Split):
+    """Images held in memory: ``images`` uint8 [N, C, H, W], ``labels`` int64 [N].
+
+    >>> split = TensorSplit(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+    >>> images, labels = split.batch(torch.tensor([3, 0]))
+    >>> images.shape, labels.tolist()
+    (torch.Size([2, 1, 2, 2]), [1, 0])
+    """
+
+    lazy = False
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise DataError(
+                f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [N, C, H, W]"
+            )
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"labels are {labels.dtype} {list(labels.shape)}; give torch.int64 [{len(images)}]"
+            )
+        self.images = images
+        self.labels = labels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.images.index_select(0, indices), self.labels[indices]
+
+    def select(self, indices: Tensor) -> TensorSplit:
+        return TensorSplit(*self.batch(indices))
+
+
+def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
+    """Indices to keep and indices to hold out, both ascending; the same ones for ever.
+
+    Every class gives its share of the ``held_out`` samples to within one sample (largest
+    remainder), drawn at random with one fixed seed. ``labels`` is int64 [N], ``held_out``
+    in 0..N.
+
+    >>> kept, held = stratified(torch.tensor([0, 0, 0, 0, 1, 1]), 3)
+    >>> len(kept), len(held), held.tolist() == sorted(held.tolist())
+    (3, 3, True)
+    """
+    # NumPy promises never to change what RandomState draws; torch makes no such promise.
+    random = np.random.RandomState(SPLIT_SEED)
+    targets = labels.numpy()
+    counts = np.bincount(targets)
+    quota = held_out * counts / max(1, len(targets))
+    share = np.floor(quota).astype(np.int64)
+    for label in np.argsort(share - quota, kind="stable")[: held_out - share.sum()]:
+        share[label] += 1
+    held = np.zeros(len(targets), dtype=bool)
+    for label, size in enumerate(share):
+        held[random.permutation(np.flatnonzero(targets == label))[:size]] = True
+    return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))

@@ -1,0 +1,168 @@
+"""What an evaluation found, as one frozen object that is written to and read from JSON.
+
+Every quantity is for ONE sample, averaged over the whole test set, unless it says otherwise.
+Time is in steps; energies are in picojoules (``_pj``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from leanspike.errors import LeanspikeError
+
+
+class Record(BaseModel):
+    """Base of everything in a result: immutable, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NeuronActivity(Record):
+    """One layer of neurons.
+
+    ``spikes_per_step[t]`` is the mean number of spikes that one neuron of the layer fires at
+    step t (in [0, 1]); their sum over t is the papers' "spikes per neuron".
+    ``*_start`` are the values before the training of the SNN (None if it was not trained).
+    """
+
+    path: str
+    neurons: int
+    spikes_per_step: tuple[float, ...]
+    threshold: float
+    leak: float
+    threshold_start: float | None = None
+    leak_start: float | None = None
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron, summed over the timesteps.
+
+        >>> NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0,
+        ...                leak=1.0).spikes_per_neuron
+        0.75
+        """
+        return sum(self.spikes_per_step)
+
+
+class LayerOperations(Record):
+    """The arithmetic of one layer with weights.
+
+    ``edge`` is the kind of signal that enters it (``analog``, ``spike`` or ``graded``) and
+    ``static`` whether that signal is the same at every step, so that it is computed once.
+    ``dense_macs`` is the textbook count for one ANN pass (padding included); ``ann_macs`` leaves
+    the multiplications with zero padding out, as ``snn_macs`` and ``snn_acs`` (all steps) do.
+    """
+
+    path: str
+    edge: str
+    static: bool
+    dense_macs: float
+    ann_macs: float
+    snn_macs: float
+    snn_acs: float
+    ann_pj: float
+    snn_pj: float
+
+
+class Energy(Record):
+    """Energy of the arithmetic: counted where it happens, and by the papers' formula.
+
+    ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, which ``snn_pj`` contains.
+    Both ratios are E_ANN / E_SNN: larger is better.
+    """
+
+    mac_pj: float
+    ac_pj: float
+    ann_pj: float
+    snn_pj: float
+    membrane_updates: float
+    membrane_pj: float
+    ratio: float
+    formula_ratio: float
+    spikes_per_neuron: float
+
+
+class Raster(Record):
+    """Which neurons of one layer fired at which step for one image: (step, neuron) pairs.
+
+    ``shown`` neurons, evenly spaced over the layer's ``neurons``, were recorded.
+    """
+
+    path: str
+    neurons: int
+    shown: int
+    spikes: tuple[tuple[int, int], ...]
+
+
+class Example(Record):
+    """One test image with everything the SNN did on it.
+
+    ``pixels`` is ``[H][W][C]`` in 0..255; ``probabilities[t][k]`` the answer after each step.
+    """
+
+    pixels: tuple[tuple[tuple[int, ...], ...], ...]
+    label: int
+    probabilities: tuple[tuple[float, ...], ...]
+    rasters: tuple[Raster, ...]
+
+
+class Provenance(Record):
+    """Where the figures come from: enough to obtain them again.
+
+    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase.
+    """
+
+    command: str
+    created: str
+    leanspike: str
+    commit: str | None
+    seed: int
+    hardware: str
+    threads: int
+    versions: dict[str, str]
+    recipe: dict[str, object]
+    seconds: dict[str, float]
+
+
+class Result(Record):
+    """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
+
+    ``accuracy[t]`` is the fraction of the ``n`` test samples answered correctly after step t+1.
+    """
+
+    schema_version: int = 1
+    name: str
+    data: str
+    split: str
+    n: int
+    classes: tuple[str, ...]
+    timesteps: int
+    encode: str
+    ann_accuracy: float | None
+    accuracy: tuple[float, ...]
+    neurons: tuple[NeuronActivity, ...]
+    operations: tuple[LayerOperations, ...]
+    energy: Energy
+    example: Example | None
+    provenance: Provenance
+
+
+def load_result(path: Path) -> Result:
+    """Read a ``result.json`` back; a damaged or foreign file is an error of one line.
+
+    >>> load_result(Path("nowhere.json"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no result at nowhere.json; write one with `leanspike evaluate RUN`
+    """
+    if not path.is_file():
+        raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
+    try:
+        return Result.model_validate_json(path.read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()
+        raise LeanspikeError(
+            f"{path} is not a leanspike result ({'; '.join(first[1:3]).strip()}); "
+            "write it again with `leanspike evaluate RUN`"
+        ) from None

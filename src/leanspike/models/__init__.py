@@ -1,0 +1,150 @@
+"""The model zoo: plain PyTorch networks, by name.
+
+A new architecture is one function (or class) and one row in :data:`MODELS`. Its first argument is
+``num_classes``; everything else is keyword-only, typed, and has a default where one makes sense.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from leanspike.errors import LeanspikeError
+from leanspike.models.cifar_resnet import (
+    CifarResNet,
+    cifar_resnet20,
+    cifar_resnet32,
+    cifar_resnet44,
+    cifar_resnet56,
+)
+from leanspike.models.published import load_published
+from leanspike.models.resnet import ResNet, resnet12, resnet20
+from leanspike.models.vgg import VGG, vgg, vgg6, vgg9, vgg9_bntt, vgg11, vgg11_bntt, vgg16
+
+__all__ = [
+    "MODELS",
+    "VGG",
+    "CifarResNet",
+    "ResNet",
+    "cifar_resnet20",
+    "cifar_resnet32",
+    "cifar_resnet44",
+    "cifar_resnet56",
+    "create_model",
+    "load_published",
+    "resnet12",
+    "resnet20",
+    "vgg",
+    "vgg6",
+    "vgg9",
+    "vgg9_bntt",
+    "vgg11",
+    "vgg11_bntt",
+    "vgg16",
+]
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "cifar_resnet20": cifar_resnet20,
+    "cifar_resnet32": cifar_resnet32,
+    "cifar_resnet44": cifar_resnet44,
+    "cifar_resnet56": cifar_resnet56,
+    "resnet12": resnet12,
+    "resnet20": resnet20,
+    "vgg": vgg,
+    "vgg6": vgg6,
+    "vgg9": vgg9,
+    "vgg9_bntt": vgg9_bntt,
+    "vgg11": vgg11,
+    "vgg11_bntt": vgg11_bntt,
+    "vgg16": vgg16,
+}
+
+TORCHVISION = "torchvision/"
+
+
+def create_model(
+    name: str, num_classes: int, *, in_channels: int = 3, image_size: int = 32, **options: object
+) -> nn.Module:
+    """Build a network by its name in :data:`MODELS`, or ``"torchvision/NAME"``, untrained.
+
+    Args:
+        name: of the architecture.
+        num_classes: number of logits, at least 1.
+        in_channels: channels of the images; a torchvision network takes 3.
+        image_size: pixels per side; not passed to a network that does not ask for it.
+        options: further arguments of that architecture, as Python or YAML give them (a list
+            stands for a tuple); names and types are checked against its signature.
+
+    Raises:
+        LeanspikeError: for an unknown name or option (with the nearest valid one), an option of
+            another type or out of range, or if torchvision is not installed.
+
+    >>> net = create_model("vgg9", 10, in_channels=1, image_size=28, width=0.125)
+    >>> sum(weight.numel() for weight in net.parameters())
+    407240
+    >>> create_model("vgg99", 10)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no model 'vgg99'; did you mean 'vgg9'?
+    """
+    if name.startswith(TORCHVISION):
+        return _torchvision_model(name, num_classes, in_channels, options)
+    if name not in MODELS:
+        raise LeanspikeError(f"no model {name!r}; {_nearest(name, MODELS)}")
+    build = MODELS[name]
+    parameters = inspect.signature(build, eval_str=True).parameters
+    data = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    arguments = {key: value for key, value in data.items() if key in parameters} | options
+    for option, value in arguments.items():
+        if option not in parameters:
+            raise LeanspikeError(
+                f"model {name} has no option {option!r}; {_nearest(option, parameters)}"
+            )
+        _check_type(name, option, value, parameters[option].annotation)
+    for option, parameter in parameters.items():
+        if parameter.default is parameter.empty and option not in arguments:
+            raise LeanspikeError(f"model {name} needs the option {option!r}; give it a value")
+    return build(**arguments)
+
+
+def _check_type(model: str, option: str, value: object, annotation: Any) -> None:
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise LeanspikeError(
+            f"option {option!r} of model {model} is {value!r}: {error.errors()[0]['msg']}"
+        ) from None
+
+
+def _nearest(wrong: str, valid: Iterable[str]) -> str:
+    """The valid name that looks most like the wrong one, as a question."""
+    return f"did you mean {get_close_matches(wrong, valid, n=1, cutoff=0.0)[0]!r}?"
+
+
+def _torchvision_model(
+    name: str, num_classes: int, in_channels: int, options: dict[str, object]
+) -> nn.Module:
+    try:
+        from torchvision import models
+    except ImportError:
+        raise LeanspikeError(
+            f"model {name} needs torchvision; pip install 'leanspike[vision]'"
+        ) from None
+    own = name.removeprefix(TORCHVISION)
+    valid = models.list_models(module=models)
+    if own not in valid:
+        nearest = _nearest(name, [TORCHVISION + known for known in valid])
+        raise LeanspikeError(f"no model {name!r}; {nearest}")
+    if in_channels != 3:
+        raise LeanspikeError(
+            f"model {name} takes 3 channels, not {in_channels}; choose another one"
+        )
+    try:
+        model: nn.Module = models.get_model(own, weights=None, num_classes=num_classes, **options)
+    except (TypeError, ValueError) as error:
+        raise LeanspikeError(f"model {name} does not take {options}: {error}") from None
+    return model

@@ -1,0 +1,104 @@
+"""What the architectures share: checks, scaled widths, the activated convolution, first weights."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from leanspike.errors import LeanspikeError
+
+
+def check_counts(**counts: int) -> None:
+    """Raise unless every count, given by its name, is a whole number of 1 or more.
+
+    >>> check_counts(num_classes=0)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: num_classes is 0; give a whole number of 1 or more
+    """
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise LeanspikeError(f"{name} is {count!r}; give a whole number of 1 or more")
+
+
+def check_dropout(**probabilities: float) -> None:
+    """Raise unless every probability of dropping, given by its name, lies in [0, 1).
+
+    >>> check_dropout(dropout_conv=1.0)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: dropout_conv is 1.0; give a probability in [0, 1)
+    """
+    for name, probability in probabilities.items():
+        if not 0 <= probability < 1:
+            raise LeanspikeError(f"{name} is {probability}; give a probability in [0, 1)")
+
+
+def scaled(channels: int, width: float) -> int:
+    """``channels × width``, rounded to a whole number and at least 1.
+
+    >>> scaled(64, 0.125), scaled(64, 0.001), scaled(64, 1.5)
+    (8, 1, 96)
+
+    Raises:
+        LeanspikeError: if ``channels`` is below 1, or ``width`` not a finite number above 0.
+    """
+    check_counts(channels=channels)
+    if not (math.isfinite(width) and width > 0):
+        raise LeanspikeError(f"width is {width}; give a number above 0 (1 is the published size)")
+    return max(1, round(channels * width))
+
+
+def activated_convolution(
+    number: int,
+    in_channels: int,
+    channels: int,
+    *,
+    stride: int = 1,
+    bias: bool = False,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+) -> dict[str, nn.Module]:
+    """3×3 convolution (padding 1) → [norm] → relu → [dropout], the modules by their names.
+
+    >>> list(activated_convolution(2, 3, 8, batch_norm=True, dropout=0.2))
+    ['conv2', 'norm2', 'relu2', 'dropout2']
+    """
+    conv = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=bias)
+    modules: dict[str, nn.Module] = {f"conv{number}": conv}
+    if batch_norm:
+        modules[f"norm{number}"] = nn.BatchNorm2d(channels)
+    modules[f"relu{number}"] = nn.ReLU()
+    if dropout > 0:
+        modules[f"dropout{number}"] = nn.Dropout(dropout)
+    return modules
+
+
+def initialise_weights(model: nn.Module) -> None:
+    """Draw the first weights of every layer, in module order, from torch's global generator.
+
+    - convolution: He normal, ``std = sqrt(2 / (kernel area × output channels))`` ("fan out"),
+      as in He et al. 2015 (arXiv 1502.01852, eq. 14) and in DIET-SNN;
+    - linear: He normal, ``std = sqrt(2 / inputs)`` ("fan in", eq. 10). DIET-SNN takes the constant
+      0.01 instead, which suits its 4096 inputs and starves a narrower head of its signal;
+    - batch norm: weight 1, bias 0; every other bias 0.
+
+    The same ``torch.manual_seed`` before a network is built gives the same weights.
+
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
+    >>> layer = nn.Linear(50, 1000)
+    >>> initialise_weights(layer)
+    >>> abs(layer.weight.std().item() - (2 / 50) ** 0.5) < 0.01, layer.bias.abs().max().item()
+    (True, 0.0)
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,86 @@
+"""Trained weights that others have published, read from a file without running code in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from leanspike.errors import LeanspikeError
+
+WRAPPER = "module."  # nn.DataParallel puts it before every name
+
+
+def load_published(model: nn.Module, path: str | Path) -> None:
+    """Copy the trained weights in the file ``path`` into ``model``: all of them, or none.
+
+    The file holds a ``state_dict`` saved by ``torch.save``, bare or under the key
+    ``"state_dict"``; a ``module.`` before every name is dropped. Names and shapes must be those
+    of ``model`` exactly; only the norms' counters ``num_batches_tracked``, which older files lack
+    and no inference uses, may be absent.
+
+    Raises:
+        LeanspikeError: if the file is missing, damaged, holds more than plain data and tensors
+            (it could run code when opened, so it is not opened), or belongs to another network.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "weights.pt"
+    ...     torch.save({"state_dict": {"module.weight": torch.ones(1, 2)}}, path)
+    ...     layer = nn.Linear(2, 1, bias=False)
+    ...     load_published(layer, path)
+    >>> layer.weight.tolist()
+    [[1.0, 1.0]]
+    """
+    weights = _read(Path(path))
+    if all(name.startswith(WRAPPER) for name in weights):
+        weights = {name.removeprefix(WRAPPER): value for name, value in weights.items()}
+    difference = _first_difference(model.state_dict(), weights)
+    if difference:
+        raise LeanspikeError(
+            f"{path} holds the weights of another network ({difference}); "
+            "build the network they were trained in"
+        )
+    model.load_state_dict(weights)
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """The named tensors in a file, whatever is around them."""
+    if not path.is_file():
+        raise LeanspikeError(f"no file at {path}; give the path of the published weights")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a flipped byte in a pickle can raise nearly any of them
+        raise LeanspikeError(
+            f"{path} is damaged or no file of plain tensors ({type(error).__name__}); "
+            "download it again, or save its state_dict alone with torch.save"
+        ) from None
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not (isinstance(content, Mapping) and content) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    ):
+        raise LeanspikeError(
+            f"{path} holds no state_dict but {type(content).__name__}; "
+            "give a file that maps names to tensors, bare or under the key 'state_dict'"
+        )
+    return dict(content)
+
+
+def _first_difference(
+    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
+) -> str | None:
+    """What first tells two sets of weights apart, in words; None if nothing does."""
+    for name, tensor in expected.items():
+        if name not in found:
+            if name.endswith("num_batches_tracked"):
+                continue
+            return f"{name} is missing"
+        if found[name].shape != tensor.shape:
+            return f"{name} is {list(found[name].shape)}, not {list(tensor.shape)}"
+    for name in found:
+        if name not in expected:
+            return f"{name} has no place there"
+    return None

@@ -1,0 +1,69 @@
+"""The neuron's equation in plain PyTorch, to be read beside the paper: the reference.
+
+Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from leanspike.neuron.surrogate import Surrogate, Triangle
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """How a neuron behaves, apart from its two parameters.
+
+    ``reset``: after a spike the membrane loses one threshold ("soft") or becomes 0 ("hard").
+    ``initial``: the membrane starts at 0 ("zero") or at half the threshold ("half").
+    ``height``: a spike is 1 ("unit") or as high as the threshold ("threshold").
+    """
+
+    reset: Literal["soft", "hard"] = "soft"
+    initial: Literal["zero", "half"] = "zero"
+    height: Literal["unit", "threshold"] = "unit"
+    surrogate: Surrogate = Triangle()
+
+
+def initial_membrane(like_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+    """u₀ for an input ``like_N``: float32, or float64 where the input is; in the input's layout."""
+    dtype = torch.promote_types(like_N.dtype, torch.float32)
+    u_N = torch.zeros_like(like_N, dtype=dtype)
+    return u_N + threshold / 2 if dynamics.initial == "half" else u_N
+
+
+def lif_step(
+    u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+) -> tuple[Tensor, Tensor]:
+    """One timestep: the membrane and the input in, the spikes and the new membrane out.
+
+    The comparison inside the reset carries no gradient, the threshold that is subtracted does.
+    """
+    u_N = leak * u_N + x_N
+    z_N = u_N / threshold - 1
+    o_N = dynamics.surrogate.spike(z_N)
+    fired_N = o_N.detach()
+    if dynamics.reset == "soft":
+        u_N = u_N - threshold * fired_N
+    else:
+        u_N = torch.where(fired_N > 0, 0.0, u_N)
+    if dynamics.height == "threshold":
+        o_N = threshold * o_N
+    return o_N.to(x_N.dtype), u_N
+
+
+def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+    """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out.
+
+    The spikes are put together along the batch, which keeps a channels_last layout.
+    """
+    u_N = initial_membrane(x_TN[0], threshold, dynamics)
+    spikes = []
+    for x_N in x_TN:
+        o_N, u_N = lif_step(u_N, x_N, leak, threshold, dynamics)
+        spikes.append(o_N)
+    return torch.cat(spikes).view(x_TN.shape)

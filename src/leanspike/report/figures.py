@@ -1,0 +1,209 @@
+"""The report's figures of the network: accuracy, spikes, thresholds and leaks, energy.
+
+Each function turns a result into inline SVG and holds for 1 to hundreds of layers, 1 to dozens
+of timesteps. Rows are layers, from the input down; ``style`` holds the look.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity, Result
+from leanspike.report import style
+from leanspike.report.text import energy, percent, plural, ratio, saving, spikes, times, wilson_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def accuracy_figure(result: Result) -> str:
+    """Accuracy after every step with its 95 % interval; the ANN's as a line."""
+    steps = range(1, len(result.accuracy) + 1)
+    bounds = [wilson_interval(fraction, result.n) for fraction in result.accuracy]
+
+    def content(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.grid(axis="y")
+        axes.grid(visible=False, axis="x")
+        axes.vlines(steps, *zip(*bounds, strict=True), color=style.SNN, alpha=0.25, linewidth=5)
+        axes.plot(steps, result.accuracy, color=style.SNN, marker="o", zorder=3)
+        for index in style.thin(len(steps), 10):
+            text = percent(result.accuracy[index], result.n).removesuffix(" %")
+            style.write(axes, text, (index + 1, bounds[index][0]), (0, -9), "center")
+        if result.ann_accuracy is not None:
+            axes.axhline(result.ann_accuracy, color=style.ANN, dashes=(4, 2), linewidth=1.5)
+            text = f"ANN {percent(result.ann_accuracy, result.n)}"
+            style.write(axes, text, (0.55, result.ann_accuracy), (0, 9), "left")
+        axes.set_xlim(0.5, len(steps) + 0.5)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+        axes.margins(y=0.12)
+        axes.set_xlabel("timesteps")
+
+    label = f"Accuracy of the SNN after each of {plural(len(steps), 'timestep')}"
+    return style.draw("accuracy", label, 300, content)
+
+
+def spikes_figure(neurons: Sequence[NeuronActivity]) -> str:
+    """Spike rate of each layer at each step as a heat map; beside it their sum over the steps."""
+    rates = np.array([layer.spikes_per_step for layer in neurons])
+    layers, steps = rates.shape
+
+    def content(figure: Figure) -> None:
+        heat, bars = figure.subplots(1, 2, sharey=True, width_ratios=(min(steps, 8) + 1, 4))
+        top = max(float(rates.max()), 1e-3)
+        image = heat.imshow(
+            rates, style.shades(), aspect="auto", vmin=0, vmax=top, interpolation="none"
+        )
+        _separate_cells(heat, layers, steps)
+        heat.set_title("Spikes per neuron and step")
+        heat.set_xlabel("timestep")
+        if style.row_height(layers) >= 18 and steps <= 10:
+            style.write_cells(heat, rates, [f"{rate:.2f}" for rate in rates.flat], top)
+        else:
+            bar = figure.colorbar(image, ax=heat, location="bottom", aspect=50, pad=0.02)
+            bar.outline.set_visible(False)
+        totals = rates.sum(axis=1)
+        bars.barh(range(layers), totals, height=0.6, color=style.SNN)
+        if style.row_height(layers) >= 13:
+            for row, total in enumerate(totals):
+                style.write(bars, spikes(total), (total, row), (5, 0), "left")
+        bars.set_title(f"Spikes per neuron over {plural(steps, 'step')}")
+        bars.margins(x=0.2)
+        style.label_rows(heat, [layer.path for layer in neurons])
+
+    label = f"Spike rate of {plural(layers, 'layer')} at each of {plural(steps, 'timestep')}"
+    return style.draw("spikes", label, layers * style.row_height(layers) + 110, content)
+
+
+def _separate_cells(axes: Axes, rows: int, columns: int) -> None:
+    """White lines between the cells of a heat map, as long as there is room for them."""
+    axes.grid(visible=False)
+    axes.set_xticks(style.thin(columns, 15), [f"{t + 1}" for t in style.thin(columns, 15)])
+    if rows * columns <= 400:
+        axes.set_xticks(np.arange(columns - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(rows - 1) + 0.5, minor=True)
+        axes.grid(visible=True, which="minor", axis="both", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+
+
+def neurons_figure(neurons: Sequence[NeuronActivity]) -> str:
+    """Threshold and leak of each layer, and where they stood before the training."""
+
+    def content(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        before = [layer.threshold_start for layer in neurons]
+        _moved(left, before, [layer.threshold for layer in neurons])
+        _moved(right, [layer.leak_start for layer in neurons], [layer.leak for layer in neurons])
+        left.set_title("Threshold")
+        right.set_title("Leak")
+        right.set_xlim(min(0.0, right.get_xlim()[0]), max(1.05, right.get_xlim()[1]))
+        style.label_rows(left, [layer.path for layer in neurons])
+        if any(start is not None for start in before):
+            _legend(right)
+
+    height = len(neurons) * style.row_height(len(neurons)) + 100
+    label = f"Threshold and leak of {plural(len(neurons), 'layer')} before and after training"
+    return style.draw("neurons", label, height, content)
+
+
+def _moved(axes: Axes, before: Sequence[float | None], after: Sequence[float]) -> None:
+    """One row each: a hollow dot where a value stood, a full one where it is, a line between."""
+    rows = range(len(after))
+    start = [now if then is None else then for then, now in zip(before, after, strict=True)]
+    axes.hlines(rows, start, after, color=style.SNN_LIGHT, linewidth=3)
+    axes.grid(visible=True, axis="y", color="#f1f4f7")
+    size = max(3.5, min(7.0, style.row_height(len(after)) / 2.5))
+    known = [row for row in rows if before[row] is not None]
+    axes.plot(
+        [start[row] for row in known],
+        known,
+        "o",
+        color=style.ANN,
+        markerfacecolor="white",
+        markersize=size,
+        label="before training",
+    )
+    axes.plot(after, rows, "o", color=style.SNN, markersize=size, label="after training")
+    least, most = min(*start, *after), max(*start, *after)
+    if least > 0 and most > 30 * least:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    else:
+        axes.xaxis.get_major_locator().set_params(nbins=6)
+
+
+def _legend(axes: Axes) -> None:
+    """The legend above the axes, at the right: the title is at the left."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.3)
+
+
+def energy_figure(operations: Sequence[LayerOperations], total: Energy) -> str:
+    """The energy of both networks in all, and layer by layer on a logarithmic axis."""
+    rows_px = len(operations) * style.row_height(len(operations)) + 60
+
+    def content(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, height_ratios=(110, rows_px))
+        _totals(above, operations, total)
+        _by_layer(below, operations)
+
+    label = f"Energy of the ANN and the SNN in all and in each of {len(operations)} layers"
+    return style.draw("energy", label, rows_px + 150, content)
+
+
+def _totals(axes: Axes, operations: Sequence[LayerOperations], total: Energy) -> None:
+    """Two bars: the ANN's energy, and the SNN's by kind of operation."""
+    parts = (
+        ("multiply-accumulates", sum(o.snn_macs for o in operations) * total.mac_pj),
+        ("accumulates", sum(o.snn_acs for o in operations) * total.ac_pj),
+        ("membrane updates", total.membrane_pj),
+    )
+    axes.barh(["ANN"], [total.ann_pj], color=style.ANN, height=0.62)
+    left = 0.0
+    for (name, part), color in zip(
+        parts, (style.SNN_DARK, style.SNN, style.SNN_LIGHT), strict=True
+    ):
+        axes.barh(["SNN"], [part], left=left, color=color, label=name, height=0.62)
+        left += part
+    style.write(axes, energy(total.ann_pj), (total.ann_pj, 0), (6, 0), "left")
+    text = f"{energy(total.snn_pj)}   {' '.join(saving(total.ratio))}"
+    style.write(axes, text, (left, 1), (6, 0), "left")
+    axes.set_title("In all")
+    axes.invert_yaxis()
+    axes.margins(x=0.16)
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    _legend(axes)
+
+
+def _by_layer(axes: Axes, operations: Sequence[LayerOperations]) -> None:
+    """One row for each layer: the ANN's dot, the SNN's, and the factor between them."""
+    rows = range(len(operations))
+    spent = [pj for o in operations for pj in (o.ann_pj, o.snn_pj) if pj > 0]
+    least = min(spent, default=1.0)  # what costs nothing stands at the left end, hollow
+    ann = [max(o.ann_pj, least) for o in operations]
+    snn = [max(o.snn_pj, least) for o in operations]
+    size = max(3.5, min(8.0, style.row_height(len(rows)) / 2.5))
+    axes.set_xscale("log")
+    axes.grid(visible=True, axis="y", color="#f1f4f7")
+    axes.hlines(rows, snn, ann, color=style.GRID, linewidth=4)
+    axes.plot(ann, rows, "o", color=style.ANN, markersize=1.4 * size, label="ANN")
+    axes.plot(snn, rows, "o", color=style.SNN, markersize=size, label="SNN")
+    silent = [row for row in rows if operations[row].snn_pj == 0]
+    axes.plot([least] * len(silent), silent, "o", color="white", markersize=size / 2)
+    if style.row_height(len(rows)) >= 13:
+        for row, layer in enumerate(operations):
+            text = times(ratio(layer.ann_pj, layer.snn_pj))
+            style.write(axes, text, (max(ann[row], snn[row]), row), (10, 0), "left")
+    axes.margins(x=0.1)
+    axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5) if max(ann) < 100 * least else (1,))
+    axes.xaxis.set_major_formatter(lambda value, _: re.sub(r"\.0*(?= )", "", energy(value)))
+    axes.set_title("By layer, on a logarithmic axis")
+    style.label_rows(axes, [layer.path for layer in operations])
+    _legend(axes)

@@ -1,0 +1,82 @@
+"""A result as one HTML file that needs nothing else: no network, no scripts, no other file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate.result import Result
+from leanspike.report import figures, story, text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def write_report(result: Result, history: Sequence[dict[str, object]], out: Path) -> Path:
+    """Write the report of a result to ``out`` and return its path.
+
+    The page is complete in itself (styles and figures inline; its own security policy forbids
+    scripts and requests), so it can be mailed, printed and read offline; equal input gives equal
+    bytes. It is written beside ``out`` first and then put in its place, so an interrupted run
+    leaves the previous report whole. Folders on the way are made.
+
+    ``history`` is the run's log: one ``{"event": "epoch", "stage", "epoch", "train_loss",
+    "train_accuracy", "val_accuracy", ...}`` per epoch; other events are skipped, and it may be
+    empty. Raises `LeanspikeError` if matplotlib or jinja2 is missing, an epoch lacks one of these
+    fields, or ``out`` cannot be written.
+    """
+    page = _page(result, history)
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page, encoding="utf-8")
+        os.replace(draft, out)
+    except OSError as error:
+        raise LeanspikeError(
+            f"cannot write the report to {out} ({error.strerror}); give another file name"
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)
+    return out
+
+
+def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
+    """The whole page as text."""
+    environment = _environment()
+    stages = story.read_epochs(history)
+    example = result.example
+    plots = {
+        "accuracy": figures.accuracy_figure(result),
+        "spikes": figures.spikes_figure(result.neurons),
+        "neurons": figures.neurons_figure(result.neurons),
+        "energy": figures.energy_figure(result.operations, result.energy),
+        "training": story.training_figure(stages) if stages else "",
+        "example": story.example_figure(result, example) if example else "",
+    }
+    recipe = result.provenance.model_dump(mode="json")["recipe"]
+    return environment.get_template("report.html").render(
+        result=result,
+        text=text,
+        plots=plots,
+        recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
+    )
+
+
+def _environment() -> Environment:
+    """Jinja with everything escaped and every unknown name an error."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise LeanspikeError("the report needs jinja2; pip install 'leanspike[report]'") from None
+    return Environment(
+        loader=PackageLoader("leanspike", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,180 @@
+"""The report's figures of what happened: the training, and one image on its way through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate.result import Example, Raster, Result
+from leanspike.report import style
+from leanspike.report.text import head, plural, tail
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class Epoch(BaseModel):
+    """One epoch of a run's log; ``val_accuracy`` is None where nothing was held out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_accuracy: float | None
+
+
+def read_epochs(history: Sequence[dict[str, object]]) -> dict[str, list[Epoch]]:
+    """The epochs of a log by stage, in order; of an epoch run twice (resumed) the last counts.
+
+    >>> entry = {"event": "epoch", "stage": "ann", "epoch": 1, "train_loss": 2.3,
+    ...          "train_accuracy": 0.1, "val_accuracy": None}
+    >>> [epoch.train_loss for epoch in read_epochs([{"event": "start"}, entry])["ann"]]
+    [2.3]
+    """
+    stages: dict[str, dict[int, Epoch]] = {}
+    for number, entry in enumerate(history, start=1):
+        if entry.get("event") != "epoch":
+            continue
+        try:
+            epoch = Epoch.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise LeanspikeError(
+                f"entry {number} of the history: {first['loc'][0]}: {first['msg'].lower()}; "
+                "an epoch has stage, epoch, train_loss, train_accuracy and val_accuracy"
+            ) from None
+        stages.setdefault(epoch.stage, {})[epoch.epoch] = epoch
+    return {stage: [epochs[key] for key in sorted(epochs)] for stage, epochs in stages.items()}
+
+
+def training_figure(stages: dict[str, list[Epoch]]) -> str:
+    """Loss (above) and accuracy (below) against the epoch, one column for each stage."""
+
+    def content(figure: Figure) -> None:
+        longest = max(len(epochs) for epochs in stages.values())
+        widths = [max(len(epochs), longest / 4) for epochs in stages.values()]
+        grid = figure.subplots(
+            2, len(stages), sharex="col", sharey="row", squeeze=False, width_ratios=widths
+        )
+        for (upper, lower), (stage, epochs) in zip(grid.T, stages.items(), strict=True):
+            upper.set_title(re.sub(r"\b[as]nn\b", lambda word: word[0].upper(), stage))
+            _curves(upper, lower, epochs)
+        losses = [epoch.train_loss for epochs in stages.values() for epoch in epochs]
+        if min(losses) > 0 and max(losses) > 10 * min(losses):
+            grid[0, 0].set_yscale("log")
+            grid[0, 0].yaxis.set_major_formatter("{x:g}")
+            grid[0, 0].yaxis.get_major_locator().set_params(subs=(1, 3))
+        grid[0, 0].set_ylabel("training loss")
+        grid[1, 0].set_ylabel("accuracy")
+        grid[1, 0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+        handles, labels = grid[1, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower right", ncols=2)
+
+    epochs = plural(sum(len(epochs) for epochs in stages.values()), "epoch")
+    label = f"Loss and accuracy over {epochs} of {plural(len(stages), 'stage')}"
+    return style.draw("training", label, 380, content)
+
+
+def _curves(upper: Axes, lower: Axes, epochs: Sequence[Epoch]) -> None:
+    """One stage: its loss, and its accuracy on training and on held-out data."""
+    at = [epoch.epoch for epoch in epochs]
+    marker = "o" if len(at) <= 12 else ""
+    held_out = [np.nan if e.val_accuracy is None else e.val_accuracy for e in epochs]
+    upper.plot(at, [e.train_loss for e in epochs], color=style.ANN, marker=marker, markersize=4)
+    lower.plot(
+        at,
+        [e.train_accuracy for e in epochs],
+        color=style.ANN,
+        marker=marker,
+        markersize=4,
+        label="training data",
+    )
+    lower.plot(at, held_out, color=style.SNN, marker=marker, markersize=4, label="held-out data")
+    for axes in (upper, lower):
+        axes.grid(axis="y")
+        axes.grid(visible=False, axis="x")
+    lower.xaxis.get_major_locator().set_params(integer=True)
+    lower.set_xlabel("epoch")
+
+
+def example_figure(result: Result, example: Example, most: int = 10) -> str:
+    """One image, the spikes of (at most ``most``) layers, and the answer after every step."""
+    rasters = [example.rasters[index] for index in style.thin(len(example.rasters), most)]
+    answers = _top_classes(example, 5)
+    band = max(44.0, min(80.0, 440 / max(len(rasters), 1)))
+
+    def content(figure: Figure) -> None:
+        rows = [*map(str, range(len(rasters))), "answers"]
+        heights = [*[band] * len(rasters), 24.0 * len(answers)]
+        axes = figure.subplot_mosaic(
+            [["picture", row] for row in rows], width_ratios=(1, 3.2), height_ratios=heights
+        )
+        _picture(axes["picture"], result, example)
+        for row, raster in zip(rows, rasters, strict=False):
+            _raster(axes[row], raster, result.timesteps, band)
+        axes[rows[0]].set_title("Spikes")
+        _answers(axes["answers"], result, example, answers)
+        axes["answers"].set_title("Probability of the likeliest classes")
+
+    height = (band + 8) * len(rasters) + 24 * len(answers) + 100
+    label = f"Spikes of {plural(len(rasters), 'layer')} for one image, and the answer per step"
+    return style.draw("example", label, max(height, 260), content)
+
+
+def _top_classes(example: Example, most: int) -> list[int]:
+    """The likeliest classes at the last step, best first, and the right one in any case."""
+    last = example.probabilities[-1]
+    best = sorted(range(len(last)), key=lambda k: -last[k])[:most]
+    return best if example.label in best else [*best[:-1], example.label]
+
+
+def _picture(axes: Axes, result: Result, example: Example) -> None:
+    pixels = np.asarray(example.pixels, dtype=np.uint8)
+    colored = pixels if pixels.shape[-1] == 3 else pixels.mean(axis=-1)
+    axes.imshow(colored, "gray", vmin=0, vmax=255, interpolation="none")
+    axes.set_axis_off()
+    axes.set_anchor("N")
+    axes.set_title(head(f"Label: {result.classes[example.label]}", 24))
+
+
+def _raster(axes: Axes, raster: Raster, timesteps: int, height: float) -> None:
+    """One layer: a dash for each spike, steps from left to right, neurons from top to bottom."""
+    spikes = np.array(raster.spikes, dtype=float).reshape(-1, 2)
+    gap = np.full(len(spikes), np.nan)
+    step, neuron = spikes.T
+    x = np.stack([step - 0.42, step + 0.42, gap], axis=1).ravel()
+    y = np.stack([neuron, neuron, gap], axis=1).ravel()
+    thickness = 0.85 * height / raster.shown
+    axes.plot(x, y, color=style.SNN, linewidth=thickness, solid_capstyle="butt")
+    axes.set_xlim(-0.5, timesteps - 0.5)
+    axes.set_ylim(raster.shown - 0.5, -0.5)
+    axes.set_facecolor("#f5f7fa")
+    axes.grid(visible=False)
+    axes.set_xticks([])
+    axes.set_yticks([(raster.shown - 1) / 2], [tail(raster.path, 22)])
+    axes.spines[:].set_visible(False)
+
+
+def _answers(axes: Axes, result: Result, example: Example, classes: Sequence[int]) -> None:
+    """The probability of some classes after every step, as a heat map below the rasters."""
+    steps = len(example.probabilities)
+    chances = np.array(example.probabilities)[:, list(classes)].T
+    axes.imshow(chances, style.shades(), aspect="auto", vmin=0, vmax=1, interpolation="none")
+    if steps <= 12:
+        style.write_cells(axes, chances, [f"{100 * p:.0f} %" for p in chances.flat], 1.0)
+    mark = {True: "✓ ", False: ""}
+    names = [mark[k == example.label] + head(result.classes[k], 20) for k in classes]
+    axes.set_yticks(range(len(classes)), names)
+    axes.set_xticks(style.thin(steps, 15), [f"{step + 1}" for step in style.thin(steps, 15)])
+    axes.tick_params(length=0)
+    axes.set_xlabel("timestep")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)

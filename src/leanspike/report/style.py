@@ -1,0 +1,187 @@
+"""The look of every figure: palette, type, and the way from a matplotlib figure to inline SVG.
+
+Only here is matplotlib imported, and only when something is drawn; its global state is left as
+it was. One point of a figure is one CSS pixel of the page.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanspike.errors import LeanspikeError
+from leanspike.report.text import tail
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+# Blue beside grey, orange for what must stand out: told apart by lightness alone, hence in any
+# form of colour blindness and in black and white. report.css names the same colours.
+INK, MUTED, GRID = "#1b2430", "#5b6675", "#e4e8ee"
+ANN, SNN, SNN_DARK, SNN_LIGHT, ACCENT = "#8590a2", "#0b6bb3", "#083a66", "#9cc9ec", "#d55e00"
+WIDTH = 800
+
+_STYLE = {
+    "font.family": "DejaVu Sans",  # wider than what pages use, so text never outgrows its room
+    "font.size": 12,
+    "text.color": INK,
+    "text.parse_math": False,  # a layer named "a$b$" is no formula
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.labelsize": 12,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "axes.linewidth": 1,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 1,
+    "xtick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "xtick.labelsize": 11,
+    "xtick.minor.size": 0,
+    "ytick.color": GRID,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 11,
+    "ytick.left": False,
+    "lines.linewidth": 2,
+    "lines.markersize": 7,
+    "legend.frameon": False,
+    "legend.fontsize": 11,
+    "legend.handlelength": 1.2,
+    "svg.fonttype": "none",  # text stays text: the page's font, selectable, read aloud, small
+}
+
+
+def draw(name: str, label: str, height: float, content: Callable[[Figure], None]) -> str:
+    """Draw ``content`` on a figure of ``WIDTH`` × ``height`` px; return it as inline SVG.
+
+    ``label`` describes the figure to who cannot see it. Equal input gives equal bytes.
+
+    >>> svg = draw("dot", "one <dot>", 100, lambda figure: None)
+    >>> svg[:55], "one &lt;dot&gt;" in svg
+    ('<svg class="plot" role="img" aria-label="one &lt;dot&gt', True)
+    """
+    try:
+        import matplotlib.style
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise LeanspikeError(
+            "the report's figures need matplotlib; pip install 'leanspike[report]'"
+        ) from None
+    file = io.StringIO()
+    style = _STYLE | {"svg.hashsalt": name}
+    with matplotlib.style.context(style, after_reset=True), warnings.catch_warnings():
+        # The page's fonts, not matplotlib's, draw a class name in Chinese.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout="constrained")
+        figure.get_layout_engine().set(hspace=0.08, wspace=0.05)
+        content(figure)
+        figure.align_ylabels()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", metadata=nothing, dpi=72)
+    return _inline(file.getvalue(), label)
+
+
+def _inline(document: str, label: str) -> str:
+    """An SVG file as an element of a page: no prologue, no ids that several figures share."""
+    body = document[document.index("<svg") :]
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # is in report.css
+    size = re.search(r'viewBox="[^"]*"', body)
+    assert size is not None  # matplotlib always writes one
+    opening = f'<svg class="plot" role="img" aria-label="{html.escape(label)}" {size.group()}>'
+    return opening + body[body.index(">") + 1 :].rstrip()
+
+
+def shades() -> Colormap:
+    """White for silence to dark blue for most: lightness falls evenly, so it prints in grey.
+
+    >>> [float(channel) for channel in shades()(0.0)]
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    steps = ["#ffffff", "#dcebf7", SNN_LIGHT, "#4a9bd4", SNN, SNN_DARK]
+    return LinearSegmentedColormap.from_list("spikes", steps)
+
+
+def row_height(rows: int) -> float:
+    """Height of one layer's row in px: roomy for a few layers, 1,200 px in all for many.
+
+    >>> row_height(4), row_height(120)
+    (24.0, 10.0)
+    """
+    return min(24.0, 1200 / max(rows, 1))
+
+
+def label_rows(axes: Axes, paths: Sequence[str]) -> None:
+    """Rows from top to bottom, one for each layer, with as many names as can be read.
+
+    >>> draw("rows", "rows", 300, lambda figure: label_rows(figure.subplots(), ["a", "b"])) != ""
+    True
+    """
+    every = math.ceil(13 / row_height(len(paths)))
+    names = [tail(path, 30) for path in paths[::every]]
+    axes.set_yticks(range(0, len(paths), every), names)
+    axes.set_ylim(len(paths) - 0.5, -0.5)
+
+
+def thin(total: int, most: int) -> list[int]:
+    """At most ``most`` of the indices 0 .. total − 1, evenly spaced, the first and last included.
+
+    >>> thin(4, 10), thin(120, 5)
+    ([0, 1, 2, 3], [0, 30, 60, 89, 119])
+    """
+    if total <= most:
+        return list(range(total))
+    return [round(index * (total - 1) / (most - 1)) for index in range(most)]
+
+
+def write(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], align: str
+) -> None:
+    """Write a small note at a place of the data, shifted by so many px (right, up).
+
+    >>> draw("n", "n", 99, lambda figure: write(figure.subplots(), "hi", (0, 0), (0, 9), "center"))
+    '<svg...hi</text>...</svg>'
+    """
+    axes.annotate(
+        text,
+        at,
+        shift,
+        textcoords="offset points",
+        ha=align,
+        va="center",
+        fontsize=11,
+    )
+
+
+def write_cells(axes: Axes, values: NDArray[np.float64], texts: Sequence[str], top: float) -> None:
+    """Write a text into every cell of a heat map (row by row), legible on its shade.
+
+    >>> draw("cells", "", 99, lambda f: write_cells(f.subplots(), np.ones((1, 1)), ["1"], 1.0))
+    '<svg...fill: #ffffff...>1</text>...</svg>'
+    """
+    for (row, column), text in zip(np.ndindex(*values.shape), texts, strict=True):
+        color = "#ffffff" if values[row, column] > 0.55 * top else INK
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=11)

@@ -1,0 +1,142 @@
+"""A result as tables for the terminal: complete at 80 columns, readable without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from leanspike.evaluate.result import LayerOperations, NeuronActivity, Result
+from leanspike.report.text import (
+    answer,
+    count,
+    energy,
+    percent,
+    plural,
+    ratio,
+    sample_noun,
+    spikes,
+    tail,
+    times,
+)
+
+_STEPS_A_LINE = 10
+_ROWS_AT_MOST = 24
+
+
+def render_tables(result: Result) -> RenderableType:
+    """What an evaluation found, for `rich.print`: accuracy, neurons, operations and energy.
+
+    Numbers are for one sample, as the mean over the test set. A table of more than 24 layers
+    shows its two ends and says how many layers lie between; the HTML report has them all.
+    """
+    name = Text(f"{result.name} ({result.data})", style="bold")
+    sections = (
+        (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
+        ("Neurons: spikes per neuron over all steps; before → after training", _neurons(result)),
+        (f"Operations and energy of one {sample_noun(result)}", _operations(result)),
+    )
+    parts: list[RenderableType] = [name, Text(answer(result))]
+    for title, table in sections:
+        parts += [Text(), Text(title, style="bold"), table]
+    return Group(*parts)
+
+
+def _samples(result: Result) -> str:
+    return plural(result.n, f"{result.split} {sample_noun(result)}")
+
+
+def _table(*columns: str) -> Table:
+    """A table without frames; all but the first column are numbers."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
+def _accuracy(result: Result) -> Table:
+    """Accuracy in percent after every step, ten steps a line, and the ANN's."""
+    table = _table(*[""] * (1 + min(_STEPS_A_LINE, len(result.accuracy))))
+    table.show_header = False
+    for column in table.columns[1:]:
+        column.min_width = 6
+    for first in range(0, len(result.accuracy), _STEPS_A_LINE):
+        line = result.accuracy[first : first + _STEPS_A_LINE]
+        steps = [str(first + offset + 1) for offset in range(len(line))]
+        table.add_row("step", *steps, style="dim")
+        table.add_row("SNN", *[_bare_percent(fraction, result.n) for fraction in line])
+    if result.ann_accuracy is not None:
+        table.add_row("ANN", _bare_percent(result.ann_accuracy, result.n))
+    return table
+
+
+def _bare_percent(fraction: float, n: int) -> str:
+    return percent(fraction, n).removesuffix(" %")
+
+
+def _neurons(result: Result) -> Table:
+    """Spikes, threshold and leak of each layer of neurons."""
+    table = _table("layer", "neurons", "spikes", "threshold", "leak")
+    _add_layers(table, [_neuron_row(layer) for layer in result.neurons])
+    number = count(sum(layer.neurons for layer in result.neurons))
+    table.add_row("all", number, spikes(result.energy.spikes_per_neuron), style="bold")
+    return table
+
+
+def _neuron_row(layer: NeuronActivity) -> list[Text | str]:
+    return [
+        Text(tail(layer.path, 30)),
+        count(layer.neurons),
+        spikes(layer.spikes_per_neuron),
+        _change(layer.threshold_start, layer.threshold),
+        _change(layer.leak_start, layer.leak),
+    ]
+
+
+def _change(before: float | None, after: float) -> str:
+    return f"{after:.2f}" if before is None else f"{before:.2f} → {after:.2f}"
+
+
+def _operations(result: Result) -> Table:
+    """Operations and energy of each layer with weights, of the membranes, and in all."""
+    total, layers = result.energy, result.operations
+    columns = ("edge", "ANN MAC", "SNN MAC", "SNN AC", "ANN", "SNN", "ANN/SNN")
+    table = _table("layer", *columns)
+    table.columns[1].justify = "left"
+    _add_layers(table, [_operation_row(layer) for layer in layers])
+    table.add_row("membrane updates", *[""] * 5, energy(total.membrane_pj))
+    sums = [
+        count(sum(layer.ann_macs for layer in layers)),
+        count(sum(layer.snn_macs for layer in layers)),
+        count(sum(layer.snn_acs for layer in layers)),
+    ]
+    energies = [energy(total.ann_pj), energy(total.snn_pj), times(total.ratio)]
+    table.add_row("all", "", *sums, *energies, style="bold")
+    table.add_row("by the papers' formula", *[""] * 6, times(total.formula_ratio))
+    return table
+
+
+def _operation_row(layer: LayerOperations) -> list[Text | str]:
+    return [
+        Text(tail(layer.path, 22)),
+        layer.edge,
+        count(layer.ann_macs),
+        count(layer.snn_macs),
+        count(layer.snn_acs),
+        energy(layer.ann_pj),
+        energy(layer.snn_pj),
+        times(ratio(layer.ann_pj, layer.snn_pj)),
+    ]
+
+
+def _add_layers(table: Table, rows: Sequence[list[Text | str]]) -> None:
+    """All rows, or the two ends of a long table and the number of rows between them."""
+    end = _ROWS_AT_MOST // 2
+    hidden = len(rows) - 2 * end
+    for index, row in enumerate(rows):
+        if hidden <= 0 or not end <= index < len(rows) - end:
+            table.add_row(*row)
+        elif index == end:
+            table.add_row(f"… {plural(hidden, 'more layer')}", style="dim")

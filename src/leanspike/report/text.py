@@ -1,0 +1,182 @@
+"""Quantities, names and the answer as text: one way for the figures, the page and the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from leanspike.evaluate.result import Result
+
+
+def percent(fraction: float, n: int) -> str:
+    """A fraction of ``n`` samples as a percentage, with the decimals that ``n`` supports.
+
+    >>> percent(0.9672, 360), percent(0.9272, 10_000)
+    ('96.7 %', '92.72 %')
+    """
+    return f"{100 * fraction:.{_decimals(n)}f} %"
+
+
+def points(difference: float, n: int) -> str:
+    """A difference of two accuracies in percentage points, with its sign.
+
+    >>> points(-0.0139, 360), points(0.0021, 10_000)
+    ('−1.4 points', '+0.21 points')
+    """
+    return f"{100 * difference:+.{_decimals(n)}f} points".replace("-", "−")
+
+
+def _decimals(n: int) -> int:
+    return 2 if n > 1000 else 1
+
+
+def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a fraction observed on ``n`` samples (Wilson 1927).
+
+    It tells how far the accuracy may move by the choice of test samples alone.
+
+    >>> low, high = wilson_interval(0.9, 100)
+    >>> round(low, 3), round(high, 3)
+    (0.826, 0.945)
+    """
+    z = 1.959964
+    middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """A quotient in which anything over nothing is infinite and nothing over nothing is 1.
+
+    >>> ratio(3.0, 2.0), ratio(3.0, 0.0), ratio(0.0, 0.0)
+    (1.5, inf, 1.0)
+    """
+    if denominator:
+        return numerator / denominator
+    return math.inf if numerator else 1.0
+
+
+def times(factor: float) -> str:
+    """A factor in at least two digits.
+
+    >>> times(7.31), times(0.724), times(213.6), times(math.inf)
+    ('7.3×', '0.72×', '214×', '∞')
+    """
+    if math.isinf(factor):
+        return "∞"
+    return f"{factor:.{0 if factor >= 99.95 else 1 if factor >= 1 else 2}f}×"
+
+
+def energy(picojoules: float) -> str:
+    """An energy in three digits, from pJ to J.
+
+    >>> energy(8_912_345), energy(35_000_000), energy(0.9), energy(0.0)
+    ('8.91 µJ', '35.0 µJ', '0.900 pJ', '0 J')
+    """
+    return _scaled(picojoules, ("pJ", "nJ", "µJ", "mJ", "J")) if picojoules else "0 J"
+
+
+def count(number: float) -> str:
+    """A number of operations in three digits, with an SI prefix.
+
+    >>> count(141_953_024), count(19_000_000), count(980), count(0), count(999_700)
+    ('142 M', '19.0 M', '980', '0', '1.00 M')
+    """
+    return f"{number:.0f}" if number < 999.5 else _scaled(number, ("", "k", "M", "G", "T", "P"))
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    power = 0
+    while float(f"{value:.3g}") >= 1000 and power < len(units) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:#.3g}".rstrip(".") + f" {units[power]}"
+
+
+def spikes(per_neuron: float) -> str:
+    """Spikes per neuron: two decimals, three where there is little.
+
+    >>> spikes(1.234), spikes(0.0123)
+    ('1.23', '0.012')
+    """
+    return f"{per_neuron:.{2 if per_neuron >= 0.1 or per_neuron == 0 else 3}f}"
+
+
+def tail(path: str, width: int) -> str:
+    """The end of a layer's path, which tells most, in at most ``width`` characters.
+
+    >>> tail("features.denseblock3.denselayer24.relu2", 24), tail("relu", 24)
+    ('…ock3.denselayer24.relu2', 'relu')
+    """
+    return path if len(path) <= width else "…" + path[len(path) - width + 1 :]
+
+
+def head(name: str, width: int) -> str:
+    """The beginning of a class's name in at most ``width`` characters.
+
+    >>> head("great white shark", 12), head("cat", 12)
+    ('great white…', 'cat')
+    """
+    return name if len(name) <= width else name[: width - 1] + "…"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> plural(1, "timestep"), plural(10_000, "image")
+    ('1 timestep', '10,000 images')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def sample_noun(result: Result) -> str:
+    """What one test sample is: an image, or with ``encode: frames`` just a sample.
+
+    >>> sample_noun(Result.model_construct(encode="direct"))
+    'image'
+    """
+    return "sample" if result.encode == "frames" else "image"
+
+
+def saving(energy_ratio: float) -> tuple[str, str]:
+    """E_ANN / E_SNN as a factor that is never below 1, and which way it goes.
+
+    >>> saving(7.31), saving(0.5), saving(1.0)
+    (('7.3×', 'less'), ('2.0×', 'more'), ('1.0×', ''))
+    """
+    if times(energy_ratio) == times(1.0):
+        return times(1.0), ""
+    if energy_ratio > 1:
+        return times(energy_ratio), "less"
+    return times(ratio(1.0, energy_ratio)), "more"
+
+
+def settling_step(accuracy: Sequence[float]) -> int:
+    """The first step (from 1) from which the accuracy stays within a point of the last one.
+
+    >>> settling_step((0.5, 0.9, 0.895, 0.9))
+    2
+    """
+    far = [step for step, value in enumerate(accuracy, 1) if abs(value - accuracy[-1]) > 0.01]
+    return far[-1] + 1 if far else 1
+
+
+def answer(result: Result) -> str:
+    """The whole result in one sentence.
+
+    >>> from leanspike.evaluate.result import Energy
+    >>> answer(Result.model_construct(timesteps=5, accuracy=(0.9, 0.967), n=360, split="test",
+    ...     encode="direct", ann_accuracy=0.981, energy=Energy.model_construct(ratio=7.31)))
+    'At 5 timesteps the SNN answers 96.7 % of 360 test images correctly (ANN: 98.1 %)
+    and spends 7.3× less energy than the ANN.'
+    """
+    n = result.n
+    beside = "" if result.ann_accuracy is None else f" (ANN: {percent(result.ann_accuracy, n)})"
+    samples = plural(n, f"{result.split} {sample_noun(result)}")
+    other = "the same network as an ANN" if result.ann_accuracy is None else "the ANN"
+    factor, way = saving(result.energy.ratio)
+    energy_words = f"{factor} {way} energy than" if way else "as much energy as"
+    return (
+        f"At {plural(result.timesteps, 'timestep')} the SNN answers "
+        f"{percent(result.accuracy[-1], n)} of {samples} correctly{beside} "
+        f"and spends {energy_words} {other}."
+    )

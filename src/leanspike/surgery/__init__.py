@@ -1,0 +1,6 @@
+"""The surgery that makes a network spike, and the network that comes out of it."""
+
+from leanspike.surgery.network import SpikingNetwork, State, readout
+from leanspike.surgery.spike import spike
+
+__all__ = ["SpikingNetwork", "State", "readout", "spike"]

@@ -1,0 +1,310 @@
+"""The spiking network: runs its graph for a whole sequence at once, or step by step.
+
+Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, fx, nn
+
+from leanspike.errors import LeanspikeError
+from leanspike.neuron import Neuron
+from leanspike.surgery.ops import SYNAPTIC, Signal
+from leanspike.temporal import Encoder
+
+Observer = Callable[[fx.Node, tuple[Any, ...], Any], None]
+"""Called after each operation with its node, its arguments' values and its value."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a streaming network remembers between two steps.
+
+    ``steps`` taken so far; ``membranes`` by neuron path, each ``[N, ...]``; ``static`` the values
+    that do not depend on time, ``[N, ...]`` each, kept from the first step.
+    """
+
+    steps: int = 0
+    membranes: Mapping[str, Tensor] = field(default_factory=dict)
+    static: Mapping[fx.Node, Any] = field(default_factory=dict)
+
+    def keep(self, samples: Tensor) -> State:
+        """The state of some samples only: a boolean mask ``[N]`` or indices.
+
+        >>> State(membranes={"relu": torch.zeros(4, 8)}).keep(torch.tensor([0, 2])).membranes[
+        ...     "relu"].shape
+        torch.Size([2, 8])
+        """
+        return replace(
+            self,
+            membranes={path: u_N[samples] for path, u_N in self.membranes.items()},
+            static={
+                node: value[samples] if _is_signal(node) else value
+                for node, value in self.static.items()
+            },
+        )
+
+
+@final
+class SpikingNetwork(nn.Module):
+    """A network whose activations are neurons. Made by :func:`leanspike.spike`.
+
+    It has the ANN's modules at the ANN's paths, and no state between calls: ``snn(x)`` twice is
+    the same twice (in eval mode), the batch size may change, there is nothing to reset.
+
+    Attributes:
+        timesteps: the number of steps of a call that does not say it. May be changed.
+        encoder: how the input enters.
+        sample_shape: of one input sample, as at the surgery.
+        graph: the ``torch.fx`` graph; each node's ``meta["signal"]`` holds its declared facts.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module,
+        graph: fx.Graph,
+        encoder: Encoder,
+        timesteps: int,
+        sample_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.encoder = encoder
+        self.timesteps = timesteps
+        self.sample_shape = sample_shape
+        _take_over(root, self)
+        constants = {n.target for n in graph.nodes if n.op == "get_attr"}
+        for name in constants - {*dict(self.named_parameters()), *dict(self.named_buffers())}:
+            self.register_buffer(str(name), getattr(root, str(name)), persistent=False)
+
+    def forward(self, x: Tensor, timesteps: int | None = None) -> Tensor:
+        """The output of every step.
+
+        Args:
+            x: ``[N, ...]`` (``[T, N, ...]`` when encoded as frames), floating point.
+            timesteps: T; default ``self.timesteps``. Frames bring their own.
+
+        Returns:
+            ``y_TNK`` of shape ``[T, N, K]``: what the output layer emits at each step, not
+            cumulated; see :func:`leanspike.readout`.
+
+        Raises:
+            LeanspikeError: for input of another shape or type than at the surgery.
+        """
+        return self.run(x, timesteps)
+
+    def run(
+        self, x: Tensor, timesteps: int | None = None, observer: Observer | None = None
+    ) -> Tensor:
+        """:meth:`forward`, with ``observer`` called after each operation."""
+        self._check_input(x, batch_axis=1 if self.encoder.timed else 0)
+        steps = self.timesteps if timesteps is None else timesteps
+        if steps < 1:
+            raise LeanspikeError(f"timesteps is {steps}; give 1 or more")
+        sequence, steps = self.encoder.sequence(x, steps)
+        y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
+        return y_TNK
+
+    @torch.no_grad()
+    def step(self, x_N: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One timestep, in eval mode, without gradients: for streaming and early exit.
+
+        Args:
+            x_N: this step's input, ``[N, ...]``. With direct encoding only the first step's
+                counts, since what does not depend on time is kept.
+            state: what the previous step returned; None to begin. ``state.keep(samples)``
+                drops samples; pass their input only.
+
+        Returns:
+            The output of this step ``[N, K]`` and the state for the next.
+
+        Example:
+            >>> from leanspike import spike
+            >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+            >>> snn = spike(ann, example_input=torch.zeros(1, 2), timesteps=3)
+            >>> x, state, steps = torch.ones(4, 2), None, []
+            >>> for _ in range(3):
+            ...     y_NK, state = snn.step(x, state)
+            ...     steps.append(y_NK)
+            >>> torch.allclose(torch.stack(steps), snn(x), atol=1e-6)
+            True
+        """
+        if self.training:
+            raise LeanspikeError("step() in training mode; call .eval() first")
+        self._check_input(x_N, batch_axis=0)
+        execution = Streaming(self, state or State())
+        y_1NK: Tensor = execution.run(x_N, 1)
+        return y_1NK[0], execution.next_state()
+
+    def neurons(self) -> Iterator[tuple[str, nn.Module]]:
+        """The modules that stand for activations with their paths, in the order of the graph."""
+        for node in self.neuron_nodes():
+            yield str(node.target), self.get_submodule(str(node.target))
+
+    def neuron_nodes(self) -> list[fx.Node]:
+        """The graph nodes of the neurons, in order."""
+        return [n for n in self.graph.nodes if n.op == "call_module" and n.meta.get("neuron")]
+
+    def synaptic_nodes(self) -> list[fx.Node]:
+        """The graph nodes of the layers with weights (convolutions, linear), in order."""
+        return [
+            node
+            for node in self.graph.nodes
+            if node.op == "call_module"
+            and isinstance(self.get_submodule(str(node.target)), SYNAPTIC)
+        ]
+
+    def keep_in_range(self) -> None:
+        """Put every neuron's trained parameters back into range; call after optimiser steps."""
+        for _, module in self.neurons():
+            if isinstance(module, Neuron):
+                module.keep_in_range()
+
+    def load_ann(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load an ANN's ``state_dict`` strictly: all its keys, and none but the neurons' missing.
+
+        Raises:
+            LeanspikeError: naming the keys that are missing, unexpected or of another shape.
+
+        Example:
+            >>> from leanspike import spike
+            >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+            >>> snn = spike(ann, example_input=torch.zeros(1, 2))
+            >>> snn.load_ann(ann.state_dict())
+        """
+        own = self.state_dict()
+        neurons = {
+            f"{path}.{name}" for path, module in self.neurons() for name in module.state_dict()
+        }
+        missing = sorted(set(own) - neurons - set(state_dict))
+        unexpected = sorted(set(state_dict) - (set(own) - neurons))
+        shapes = [k for k, v in state_dict.items() if k in own and own[k].shape != v.shape]
+        for what, keys in (
+            ("lacks", missing),
+            ("has unknown", unexpected),
+            ("has other shapes for", shapes),
+        ):
+            if keys:
+                shown = ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
+                raise LeanspikeError(
+                    f"the ANN's state_dict {what} {len(keys)} of this network's keys: {shown}; "
+                    "it must come from the architecture that was converted (with norm='keep')"
+                )
+        self.load_state_dict(dict(state_dict), strict=False)
+
+    def _check_input(self, x: Tensor, batch_axis: int) -> None:
+        expected = ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.sample_shape))
+        ranks_agree = x.dim() == len(self.sample_shape) + 1 + batch_axis
+        if not ranks_agree or x.shape[1 + batch_axis] != self.sample_shape[0]:
+            raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
+        if not x.is_floating_point():
+            raise LeanspikeError(
+                f"input of type {x.dtype}; expected floating point (normalise the pixels)"
+            )
+
+
+class Execution(fx.Interpreter):
+    """One run of a network's graph, operation by operation."""
+
+    def __init__(self, network: SpikingNetwork, observer: Observer | None = None) -> None:
+        super().__init__(network, graph=network.graph)
+        self.extra_traceback = False
+        self.observer = observer
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one operation; tell the observer."""
+        value = super().run_node(n)
+        if self.observer is not None and n.op.startswith("call"):
+            self.observer(n, tuple(self.fetch_args_kwargs_from_env(n)[0]), value)
+        return value
+
+
+class Streaming(Execution):
+    """A run of a single step: neurons take up their membranes, static values are kept."""
+
+    def __init__(self, network: SpikingNetwork, state: State) -> None:
+        super().__init__(network)
+        self.state = state
+        self.membranes: dict[str, Tensor] = {}
+        self.static: dict[fx.Node, Any] = dict(state.static)
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one operation, unless it is static and this is not the first step."""
+        signal: Signal | None = n.meta.get("signal")
+        if n.op == "placeholder" or signal is None or signal.timed:
+            return super().run_node(n)
+        if self.state.steps == 0:
+            value = super().run_node(n)
+            if any(user.meta["signal"].timed for user in n.users):
+                self.static[n] = value
+            return value
+        return self.static.get(n)
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A neuron makes one step from its membrane; other modules run as they are."""
+        module = self.fetch_attr(target)
+        if not isinstance(module, Neuron):
+            return super().call_module(target, args, kwargs)
+        o_N, self.membranes[target] = module.step(args[0][0], self.state.membranes.get(target))
+        return o_N.unsqueeze(0)
+
+    def next_state(self) -> State:
+        """What the next step needs."""
+        return State(self.state.steps + 1, self.membranes, self.static)
+
+
+def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
+    """The answer after every step ("anytime logits") from the outputs of the steps.
+
+    "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, whose
+    scale does not grow with t (BNTT; use it for margins, temperatures and early exit).
+
+    Args:
+        y_TNK: the outputs of the steps ``[T, N, K]``.
+        mode: "sum" or "mean".
+
+    Returns:
+        ``[T, N, K]``, in float32 at least.
+
+    >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "mean").flatten().tolist()
+    [1.0, 2.0]
+    >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "sum").flatten().tolist()
+    [1.0, 4.0]
+    """
+    if mode not in ("sum", "mean"):
+        raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
+    y_TNK = y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
+    total_TNK = y_TNK.cumsum(0)
+    if mode == "sum":
+        return total_TNK
+    t = torch.arange(1, len(y_TNK) + 1, device=y_TNK.device, dtype=total_TNK.dtype)
+    return total_TNK / t.view(-1, 1, 1)
+
+
+def _is_signal(node: fx.Node) -> bool:
+    signal: Signal = node.meta["signal"]
+    return signal.kind not in (None, "constant")
+
+
+def _take_over(root: nn.Module, network: SpikingNetwork) -> None:
+    """Give the root's own children, parameters and buffers to the network, names unchanged."""
+    taken = [*root.named_children()]
+    direct = [*root.named_parameters(recurse=False), *root.named_buffers(recurse=False)]
+    for name in [name for name, _ in (*taken, *direct)]:
+        if name in dir(network):
+            raise LeanspikeError(
+                f"the network's own attribute {name!r} collides with one of SpikingNetwork; "
+                "wrap the network: nn.Sequential(network)"
+            )
+    for name, child in taken:
+        network.add_module(name, child)
+    for name, parameter in root.named_parameters(recurse=False):
+        network.register_parameter(name, parameter)
+    for name, buffer in root.named_buffers(recurse=False):
+        persistent = name not in root._non_persistent_buffers_set
+        network.register_buffer(name, buffer, persistent=persistent)

@@ -1,0 +1,184 @@
+"""From a network to its graph, with every call's owner, shapes and training switches known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as F
+
+from leanspike.errors import SurgeryError
+
+FUNCTIONAL_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+
+
+class PathTracer(fx.Tracer):
+    """Symbolic tracing that remembers in which module it is, for its errors.
+
+    ``leaves`` are the user's own modules that are declared time-safe and stay whole.
+    """
+
+    def __init__(self, leaves: tuple[type[nn.Module], ...]) -> None:
+        super().__init__()
+        self.leaves = leaves
+        self.path = ""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """torch's own modules and the declared ones."""
+        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """As usual; where it fails, ``path`` is left at the module that failed."""
+        outer, self.path = self.path, self.path_of_module(m)
+        result = super().call_module(m, forward, args, kwargs)
+        self.path = outer
+        return result
+
+
+def trace(ann: nn.Module, example_input: Tensor, leaves: tuple[type[nn.Module], ...]) -> fx.Graph:
+    """The graph of ``ann``, in eval mode, with shapes; refuses what depends on values or mode.
+
+    Functional dropout comes out with ``training=False`` and is left to the caller to replace.
+    """
+    ann.train()
+    training = _symbolic(ann, leaves)
+    ann.eval()
+    graph = _symbolic(ann, leaves)
+    _check_modes(training, graph)
+    graph.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
+    _propagate_shapes(ann, graph, example_input)
+    return graph
+
+
+def owner(node: fx.Node) -> str:
+    """The path of the module in whose forward the call stands ("" for the network itself)."""
+    stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
+    if node.op == "call_module":
+        stack = stack[:-1]
+    return stack[-1] if stack else ""
+
+
+def where(node: fx.Node) -> str:
+    """How an error names a call: the module's path, or the owner's path and the function."""
+    if node.op == "call_module":
+        return f"module {node.target}"
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
+    return f"{name} in {owner(node) or 'the network itself'}"
+
+
+def names_of_calls(nodes: list[fx.Node], stem: str) -> dict[fx.Node, str]:
+    """A path for each call: the module's own if called once, else owner, stem and call order."""
+    calls = Counter(node.target for node in nodes if node.op == "call_module")
+    counts: Counter[str] = Counter()
+    names = {}
+    for node in nodes:
+        if node.op == "call_module" and calls[node.target] == 1:
+            names[node] = str(node.target)
+            continue
+        place = owner(node)
+        names[node] = f"{place}.{stem}_{counts[place]}".lstrip(".")
+        counts[place] += 1
+    return names
+
+
+def _symbolic(ann: nn.Module, leaves: tuple[type[nn.Module], ...]) -> fx.Graph:
+    tracer = PathTracer(leaves)
+    try:
+        return tracer.trace(ann)
+    except Exception as error:
+        place = f"module {tracer.path}" if tracer.path else "the network's own forward"
+        reason = " ".join(str(error).split())
+        raise SurgeryError(
+            f"{place}: cannot be traced ({type(error).__name__}: {reason[:160]}); a network must "
+            "not branch or loop on values: move such code out, or put it into a module of its own "
+            "and declare that time-safe with ops={ThatModule: 'analog'}"
+        ) from error
+
+
+def _check_modes(training: fx.Graph, evaluation: fx.Graph) -> None:
+    """Apart from functional dropout's switch, training and eval must be the same graph."""
+    pairs = list(zip(training.nodes, evaluation.nodes, strict=False))
+    for before, after in pairs:
+        if after.target in FUNCTIONAL_DROPOUT and after.target == before.target:
+            if after.kwargs.get("training", True):
+                raise SurgeryError(
+                    f"{where(after)}: drops in eval mode too; use nn.Dropout, or pass "
+                    "training=self.training"
+                )
+            continue
+        if _signature(before) != _signature(after):
+            _refuse_mode(after)
+    if len(training.nodes) != len(evaluation.nodes):
+        _refuse_mode(pairs[-1][1])
+
+
+def _signature(node: fx.Node) -> tuple[Any, ...]:
+    return node.op, node.target, str(node.args), str(node.kwargs)
+
+
+def _refuse_mode(node: fx.Node) -> None:
+    raise SurgeryError(
+        f"{where(node)}: the network computes something else in training than in eval mode from "
+        "here on (self.training is used); take that part out before the surgery"
+    )
+
+
+def _writes_in_place(ann: nn.Module) -> Any:
+    """Calls that change their input stay in the graph even if nobody uses their result."""
+
+    def impure(node: fx.Node) -> bool:
+        return node.op in ("placeholder", "output") or in_place(node, ann)
+
+    return impure
+
+
+def in_place(node: fx.Node, ann: nn.Module) -> bool:
+    """Whether the call writes its result over its first input."""
+    if node.op == "call_module":
+        return bool(getattr(ann.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_method":
+        name = str(node.target)
+        return name.endswith("_") and not name.startswith("_")
+    name = getattr(node.target, "__name__", "")
+    augmented = name.startswith("i") and getattr(node.target, "__module__", "") == "_operator"
+    return bool(
+        node.kwargs.get("inplace")
+        or (name.endswith("_") and not name.endswith("__"))
+        or (augmented and name not in ("index", "inv", "invert", "is_", "is_not", "itemgetter"))
+    )
+
+
+def _propagate_shapes(ann: nn.Module, graph: fx.Graph, example_input: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            ShapeProp(fx.GraphModule(ann, graph)).propagate(example_input)
+            graph.owning_module = None  # the graph is ours, the module was only for this
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise SurgeryError(
+            f"the network does not accept the example input of shape {tuple(example_input.shape)} "
+            f"({reason[:160]}); pass an example_input that it accepts"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of a node's tensor inputs and of its output, for the example input."""
+
+    inputs: tuple[torch.Size, ...]
+    output: torch.Size | None
+
+    @staticmethod
+    def of(node: fx.Node) -> Shapes:
+        """Read what the shape propagation left at the node and its inputs."""
+        inputs = [Shapes._shape(source) for source in node.all_input_nodes]
+        return Shapes(tuple(s for s in inputs if s is not None), Shapes._shape(node))
+
+    @staticmethod
+    def _shape(node: fx.Node) -> torch.Size | None:
+        meta = node.meta.get("tensor_meta")
+        return getattr(meta, "shape", None)

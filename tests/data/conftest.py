@@ -1,0 +1,22 @@
+"""Real data sets, where there are any."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_root() -> Callable[[str], Path]:
+    """The folder that holds ``folder`` of a real data set; without it the test is skipped."""
+
+    def find(folder: str) -> Path:
+        root = os.environ.get("LEANSPIKE_DATA")
+        if not root:
+            pytest.skip("LEANSPIKE_DATA is not set to a folder with real data")
+        if not (Path(root) / folder).is_dir():
+            pytest.skip(f"LEANSPIKE_DATA has no {folder}")
+        return Path(root)
+
+    return find

@@ -1,0 +1,221 @@
+import io
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leanspike.data import folder
+from leanspike.data.folder import SUFFIXES, FolderSplit, decode, read_image_folder
+from leanspike.errors import DataError
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def write_image(path, width=8, height=8, seed=0, mode="RGB"):
+    """A random image; returns its pixels as RGB, uint8 [3, height, width]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(path)
+    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Two classes, three training and one validation image each, with clutter."""
+    for seed, name in enumerate(["b/0.png", "b/1.PNG", "b/deep/er/2.png", "a/0.png", "a/1.png"]):
+        write_image(tmp_path / "train" / name, seed=seed)
+    write_image(tmp_path / "train" / "a" / "2.jpg", 12, 9)
+    write_image(tmp_path / "val" / "a" / "0.png", seed=10)
+    write_image(tmp_path / "val" / "b" / "0.png", seed=11)
+    (tmp_path / "train" / "README.txt").write_text("clutter")
+    (tmp_path / "train" / "a" / "notes.txt").write_text("clutter")
+    (tmp_path / "train" / "a" / "._0.png").write_bytes(b"clutter")
+    (tmp_path / "train" / ".cache").mkdir()
+    return tmp_path
+
+
+def test_the_folders_are_the_classes(tree):
+    parts = read_image_folder(tree, 8)
+    assert parts.classes == ("a", "b")
+    assert parts.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert parts.test.labels.tolist() == [0, 1]
+    assert parts.train.shape == (3, 8, 8)
+    images, labels = parts.train.batch(torch.tensor([5, 0, 0]))
+    assert labels.tolist() == [1, 0, 0]
+    assert images.dtype == torch.uint8
+    assert np.array_equal(
+        images[0], np.asarray(Image.open(tree / "train/b/deep/er/2.png")).transpose(2, 0, 1)
+    )
+    assert torch.equal(images[1], images[2])
+
+
+def test_the_size_is_imagenets_by_default(tree):
+    assert read_image_folder(tree, None).train.shape == (3, 224, 224)
+
+
+def test_an_unlabelled_test_folder_is_passed_over(tree):
+    write_image(tree / "test" / "0.png")
+    write_image(tree / "test" / "images" / "0.png")
+    assert "val" in read_image_folder(tree, 8).test.paths[0]
+    write_image(tree / "test" / "b" / "0.png")
+    with pytest.raises(DataError, match=r"test/images is not a class of \S+train"):
+        read_image_folder(tree, 8)
+    (tree / "test/images/0.png").unlink()
+    (tree / "test/images").rmdir()
+    parts = read_image_folder(tree, 8)
+    assert parts.test.labels.tolist() == [1]
+    assert "test" in parts.test.paths[0]
+
+
+def test_nothing_is_decoded_before_it_is_asked_for(tree):
+    broken = tree / "train" / "a" / "0.png"
+    broken.write_bytes(b"not an image")
+    parts = read_image_folder(tree, 8)
+    parts.train.batch(torch.tensor([1, 2]))
+    with pytest.raises(
+        DataError, match=r"no image in \S+train/a/0.png \(Unidentified.*\); replace"
+    ):
+        parts.train.batch(torch.tensor([1, 0]))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_decoded_images_stay_in_memory_only_with_keep(tmp_path, keep):
+    path = tmp_path / "0.png"
+    pixels = write_image(path)
+    split = FolderSplit([str(path)], torch.tensor([0]), image_size=8, keep=keep)
+    assert np.array_equal(split.batch(torch.tensor([0]))[0][0], pixels)
+    path.unlink()
+    if keep:
+        assert np.array_equal(split.batch(torch.tensor([0]))[0][0], pixels)
+    else:
+        with pytest.raises(DataError, match="0.png"):
+            split.batch(torch.tensor([0]))
+
+
+def test_images_are_kept_within_the_budget(tree, monkeypatch):
+    monkeypatch.setattr(folder, "KEEP_BYTES", 8 * 3 * 8 * 8)
+    assert read_image_folder(tree, 8).train.keep
+    monkeypatch.setattr(folder, "KEEP_BYTES", 8 * 3 * 8 * 8 - 1)
+    assert not read_image_folder(tree, 8).train.keep
+
+
+def test_an_empty_part_has_an_empty_batch(tree):
+    part = read_image_folder(tree, 8).train.select(torch.tensor([], dtype=torch.int64))
+    images, labels = part.batch(torch.arange(0))
+    assert images.shape == (0, 3, 8, 8)
+    assert labels.shape == (0,)
+
+
+@pytest.mark.parametrize(("width", "height"), [(24, 8), (8, 24)])
+def test_the_centre_is_cut_out(tmp_path, width, height):
+    pixels = write_image(tmp_path / "x.png", width, height)
+    left, top = (width - 8) // 2, (height - 8) // 2
+    assert np.array_equal(
+        decode(str(tmp_path / "x.png"), 8), pixels[:, top : top + 8, left : left + 8]
+    )
+
+
+def test_the_resizing_is_torchvisions(tmp_path):
+    transforms = pytest.importorskip("torchvision.transforms")
+    write_image(tmp_path / "x.png", 60, 40)
+    reference = transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16)])
+    expected = np.asarray(reference(Image.open(tmp_path / "x.png"))).transpose(2, 0, 1)
+    found = decode(str(tmp_path / "x.png"), 16)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_listed_format_is_read(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    write_image(path, mode="L" if suffix == ".pgm" else "RGB")
+    assert decode(str(path), 8).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "RGBA", "LA"])
+def test_every_colour_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    pixels = write_image(path, mode=mode)
+    assert np.array_equal(decode(str(path), 8), pixels)
+
+
+def test_other_formats_are_not_even_tried(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.eps")  # PIL would start Ghostscript for it
+    (tmp_path / "x.eps").rename(tmp_path / "x.png")
+    with pytest.raises(DataError, match="UnidentifiedImageError"):
+        decode(str(tmp_path / "x.png"), 8)
+
+
+@pytest.mark.parametrize("side", [11, 15])  # above PIL's limit, and above twice the limit
+def test_a_decompression_bomb_is_named(tmp_path, monkeypatch, side):
+    write_image(tmp_path / "bomb.png", side, side)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings(), pytest.raises(DataError, match=r"bomb.png \(.*pixels.*100"):
+        warnings.simplefilter("ignore")
+        decode(str(tmp_path / "bomb.png"), 8)
+
+
+def test_a_thin_image_does_not_explode(tmp_path):
+    write_image(tmp_path / "thin.png", 20_000, 1)
+    assert decode(str(tmp_path / "thin.png"), 64).shape == (3, 64, 64)
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    write_image(tmp_path / "x.jpg", 64, 64)
+    (tmp_path / "x.jpg").write_bytes((tmp_path / "x.jpg").read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"no image in \S+x.jpg \(OSError: .*truncated"):
+        decode(str(tmp_path / "x.jpg"), 8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(["PNG", "JPEG", "BMP", "TIFF"]), st.data())
+def test_damaged_bytes_are_an_image_or_an_error_of_one_line(tmp_path_factory, kind, data):
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(stream, kind)
+    content = bytearray(stream.getvalue())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(content)
+    try:
+        assert decode(str(path), 8).shape == (3, 8, 8)
+    except DataError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
+
+
+def test_a_missing_pillow_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(DataError, match=r"pip install 'leanspike\[vision\]'$"):
+        decode(str(tmp_path / "x.png"), 8)
+
+
+def test_a_missing_tree_says_what_was_expected(tmp_path):
+    with pytest.raises(DataError, match=r"no class folders in \S+train; .*LEANSPIKE_DATA"):
+        read_image_folder(tmp_path, 8)
+
+
+def test_missing_test_images_say_what_was_expected(tmp_path):
+    write_image(tmp_path / "train" / "cat" / "0.png")
+    with pytest.raises(DataError, match=r"no test images: neither \S+test nor \S+val .* as cat"):
+        read_image_folder(tmp_path, 8)
+
+
+def test_a_class_without_images_is_named(tree):
+    (tree / "val" / "b" / "0.png").unlink()
+    with pytest.raises(DataError, match=r"no images in \S+val/b; put some there \(\.bmp, "):
+        read_image_folder(tree, 8)
+
+
+def test_a_size_below_one_is_refused(tree):
+    with pytest.raises(DataError, match="image_size is 0; give 1 or more"):
+        read_image_folder(tree, 0)
+
+
+def test_paths_without_labels_are_refused():
+    with pytest.raises(DataError, match="1 paths, but 2 labels"):
+        FolderSplit(["x"], torch.tensor([0, 1]), image_size=8, keep=True)
