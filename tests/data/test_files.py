@@ -39,7 +39,7 @@ def test_a_huge_archive_is_not_unpacked(tmp_path):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(DataError, match="no file .*; unpack it$"):
+    with pytest.raises(DataError, match=r"no file .*; unpack it$"):
         read_exactly(tmp_path, 3, "unpack it")
 
 

@@ -1,6 +1,5 @@
 import io
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -93,7 +92,7 @@ def test_decoded_images_stay_in_memory_only_with_keep(tmp_path, keep):
     if keep:
         assert np.array_equal(split.batch(torch.tensor([0]))[0][0], pixels)
     else:
-        with pytest.raises(DataError, match="0.png"):
+        with pytest.raises(DataError, match=r"0\.png"):
             split.batch(torch.tensor([0]))
 
 
@@ -150,12 +149,12 @@ def test_other_formats_are_not_even_tried(tmp_path):
         decode(str(tmp_path / "x.png"), 8)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [11, 15])  # above PIL's limit, and above twice the limit
 def test_a_decompression_bomb_is_named(tmp_path, monkeypatch, side):
     write_image(tmp_path / "bomb.png", side, side)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with warnings.catch_warnings(), pytest.raises(DataError, match=r"bomb.png \(.*pixels.*100"):
-        warnings.simplefilter("ignore")
+    with pytest.raises(DataError, match=r"bomb\.png \(\S+: .*pixels"):
         decode(str(tmp_path / "bomb.png"), 8)
 
 
@@ -171,6 +170,13 @@ def test_a_truncated_image_is_named(tmp_path):
         decode(str(tmp_path / "x.jpg"), 8)
 
 
+def shape_or_message(path):
+    try:
+        return decode(path, 8).shape
+    except DataError as error:
+        return str(error)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(["PNG", "JPEG", "BMP", "TIFF"]), st.data())
 def test_damaged_bytes_are_an_image_or_an_error_of_one_line(tmp_path_factory, kind, data):
@@ -181,11 +187,8 @@ def test_damaged_bytes_are_an_image_or_an_error_of_one_line(tmp_path_factory, ki
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
-    try:
-        assert decode(str(path), 8).shape == (3, 8, 8)
-    except DataError as error:
-        assert str(path) in str(error)
-        assert "\n" not in str(error)
+    found = shape_or_message(str(path))
+    assert found == (3, 8, 8) or (str(path) in found and "\n" not in found)
 
 
 def test_a_missing_pillow_names_the_extra(tmp_path, monkeypatch):

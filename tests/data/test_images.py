@@ -160,11 +160,10 @@ def digest(split):
     return hashlib.sha256(pixels(split).numpy().tobytes()).hexdigest()[:16]
 
 
-def test_real_cifar10_keeps_its_validation_part(real_root):
+def test_real_cifar10_has_the_stated_constants(real_root):
     data = load_dataset("cifar10", real_root("cifar-10-batches-bin"))
     assert (len(data.train), len(data.val), len(data.test)) == (45000, 5000, 10000)
     assert data.val.labels.bincount().tolist() == [500] * 10
-    assert digest(data.val) == "453987822203d0ec"
     whole = load_dataset("cifar10", real_root("cifar-10-batches-bin"), validation=0)
     for stated, found in zip((data.mean, data.std), channel_statistics(whole.train), strict=True):
         assert np.abs(np.subtract(stated, found)).max() < 2e-4

@@ -49,7 +49,8 @@ def test_what_was_written_is_read(tmp_path, written, packed):
     assert parts.classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 
-def test_it_agrees_with_torchvision(tmp_path, written):
+@pytest.mark.usefixtures("written")
+def test_it_agrees_with_torchvision(tmp_path):
     reader = pytest.importorskip("torchvision.datasets").MNIST
     found = reader(tmp_path, train=True)
     images, labels = read_mnist(tmp_path, SMALL).train.batch(torch.arange(6))

@@ -142,7 +142,7 @@ def build_result(
         timesteps=timesteps,
         encode="direct",
         ann_accuracy=0.981,
-        accuracy=tuple(top - 0.16 * 0.5**t for t in range(1, timesteps)) + (top,),
+        accuracy=(*(top - 0.16 * 0.5**t for t in range(1, timesteps)), top),
         neurons=neurons,
         operations=operations,
         energy=_energy(neurons, operations),
@@ -185,13 +185,13 @@ def build_history(stages: dict[str, int]) -> list[dict[str, object]]:
     return history
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result() -> Callable[..., Result]:
     """`build_result`, for tests."""
     return build_result
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_history() -> Callable[[dict[str, int]], list[dict[str, object]]]:
     """`build_history`, for tests."""
     return build_history

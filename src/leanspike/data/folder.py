@@ -39,7 +39,9 @@ class FolderSplit(Split):
         self, paths: Sequence[str], labels: Tensor, *, image_size: int, keep: bool
     ) -> None:
         if len(paths) != len(labels):
-            raise DataError(f"{len(paths)} paths, but {len(labels)} labels; give one label a path")
+            raise DataError(
+                f"{len(paths)} paths, but {len(labels)} labels; give one label per path"
+            )
         self.paths = paths
         self.labels = labels
         self.image_size = image_size

@@ -136,7 +136,13 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     ((0.50...,), (0.29...,))
     """
     images, _ = split.batch(torch.arange(len(split)))
-    std, mean = torch.std_mean(images.double() / 255, dim=(0, 2, 3), correction=0)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack(
+        [channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]
+    )
+    shares = counts / counts.sum(1, keepdim=True, dtype=torch.float64)  # [C, 256]
+    mean = shares @ levels
+    std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
     return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())
 
 

@@ -11,10 +11,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity, Result
 from leanspike.report import style
-from leanspike.report.text import energy, percent, plural, ratio, saving, spikes, times, wilson_interval
+from leanspike.report.text import (
+    energy,
+    percent,
+    plural,
+    ratio,
+    saving,
+    spikes,
+    times,
+    wilson_interval,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +32,11 @@ if TYPE_CHECKING:
 
 
 def accuracy_figure(result: Result) -> str:
-    """Accuracy after every step with its 95 % interval; the ANN's as a line."""
+    """Accuracy after every step with its 95 % interval; the ANN's as a line.
+
+    >>> accuracy_figure(Result.model_construct(accuracy=(0.8, 0.9), n=360, ann_accuracy=0.95))
+    '<svg...80.0</text>...90.0</text>...ANN 95.0 %</text>...</svg>'
+    """
     steps = range(1, len(result.accuracy) + 1)
     bounds = [wilson_interval(fraction, result.n) for fraction in result.accuracy]
 
@@ -32,7 +46,7 @@ def accuracy_figure(result: Result) -> str:
         axes.grid(visible=False, axis="x")
         axes.vlines(steps, *zip(*bounds, strict=True), color=style.SNN, alpha=0.25, linewidth=5)
         axes.plot(steps, result.accuracy, color=style.SNN, marker="o", zorder=3)
-        for index in style.thin(len(steps), 10):
+        for index in range(len(steps)) if len(steps) <= 10 else (0, len(steps) - 1):
             text = percent(result.accuracy[index], result.n).removesuffix(" %")
             style.write(axes, text, (index + 1, bounds[index][0]), (0, -9), "center")
         if result.ann_accuracy is not None:
@@ -40,7 +54,7 @@ def accuracy_figure(result: Result) -> str:
             text = f"ANN {percent(result.ann_accuracy, result.n)}"
             style.write(axes, text, (0.55, result.ann_accuracy), (0, 9), "left")
         axes.set_xlim(0.5, len(steps) + 0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
         axes.margins(y=0.12)
         axes.set_xlabel("timesteps")
@@ -50,24 +64,18 @@ def accuracy_figure(result: Result) -> str:
 
 
 def spikes_figure(neurons: Sequence[NeuronActivity]) -> str:
-    """Spike rate of each layer at each step as a heat map; beside it their sum over the steps."""
+    """Spike rate of each layer at each step as a heat map; beside it their sum over the steps.
+
+    >>> rates = dict(neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0, leak=1.0)
+    >>> spikes_figure([NeuronActivity(path="relu", **rates)])
+    '<svg...0.25</text>...0.50</text>...0.75</text>...</svg>'
+    """
     rates = np.array([layer.spikes_per_step for layer in neurons])
     layers, steps = rates.shape
 
     def content(figure: Figure) -> None:
-        heat, bars = figure.subplots(1, 2, sharey=True, width_ratios=(min(steps, 8) + 1, 4))
-        top = max(float(rates.max()), 1e-3)
-        image = heat.imshow(
-            rates, style.shades(), aspect="auto", vmin=0, vmax=top, interpolation="none"
-        )
-        _separate_cells(heat, layers, steps)
-        heat.set_title("Spikes per neuron and step")
-        heat.set_xlabel("timestep")
-        if style.row_height(layers) >= 18 and steps <= 10:
-            style.write_cells(heat, rates, [f"{rate:.2f}" for rate in rates.flat], top)
-        else:
-            bar = figure.colorbar(image, ax=heat, location="bottom", aspect=50, pad=0.02)
-            bar.outline.set_visible(False)
+        heat, bars = figure.subplots(1, 2, sharey=True, width_ratios=(min(steps, 8) + 1, 5))
+        _heat_map(figure, heat, rates)
         totals = rates.sum(axis=1)
         bars.barh(range(layers), totals, height=0.6, color=style.SNN)
         if style.row_height(layers) >= 13:
@@ -81,20 +89,40 @@ def spikes_figure(neurons: Sequence[NeuronActivity]) -> str:
     return style.draw("spikes", label, layers * style.row_height(layers) + 110, content)
 
 
+def _heat_map(figure: Figure, axes: Axes, rates: NDArray[np.float64]) -> None:
+    """Shades, with the numbers in the cells, or where there are too many with a colour bar."""
+    layers, steps = rates.shape
+    top = max(float(rates.max()), 1e-3)
+    image = axes.imshow(
+        rates, style.shades(), aspect="auto", vmin=0, vmax=top, interpolation="none"
+    )
+    axes.set_title("Spikes per neuron and step")
+    _separate_cells(axes, layers, steps)
+    if style.row_height(layers) >= 18 and steps <= 10:
+        style.write_cells(axes, rates, [f"{rate:.2f}" for rate in rates.flat], top)
+    else:
+        bar = figure.colorbar(image, ax=axes, location="bottom", aspect=50, pad=0.02)
+        bar.outline.set_visible(False)
+
+
 def _separate_cells(axes: Axes, rows: int, columns: int) -> None:
     """White lines between the cells of a heat map, as long as there is room for them."""
     axes.grid(visible=False)
-    axes.set_xticks(style.thin(columns, 15), [f"{t + 1}" for t in style.thin(columns, 15)])
     if rows * columns <= 400:
         axes.set_xticks(np.arange(columns - 1) + 0.5, minor=True)
         axes.set_yticks(np.arange(rows - 1) + 0.5, minor=True)
         axes.grid(visible=True, which="minor", axis="both", color="white", linewidth=2)
-    axes.tick_params(which="both", length=0)
+    style.label_steps(axes, columns)
     axes.spines[:].set_visible(False)
 
 
 def neurons_figure(neurons: Sequence[NeuronActivity]) -> str:
-    """Threshold and leak of each layer, and where they stood before the training."""
+    """Threshold and leak of each layer, and where they stood before the training.
+
+    >>> rates = dict(neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0, leak=1.0)
+    >>> "before training" in neurons_figure([NeuronActivity(path="relu", **rates)])
+    False
+    """
 
     def content(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, sharey=True)
@@ -136,7 +164,7 @@ def _moved(axes: Axes, before: Sequence[float | None], after: Sequence[float]) -
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     else:
-        axes.xaxis.get_major_locator().set_params(nbins=6)
+        axes.locator_params(axis="x", nbins=6)
 
 
 def _legend(axes: Axes) -> None:
@@ -145,7 +173,15 @@ def _legend(axes: Axes) -> None:
 
 
 def energy_figure(operations: Sequence[LayerOperations], total: Energy) -> str:
-    """The energy of both networks in all, and layer by layer on a logarithmic axis."""
+    """The energy of both networks in all, and layer by layer on a logarithmic axis.
+
+    >>> conv = LayerOperations(path="conv", edge="spike", static=False, dense_macs=10, ann_macs=10,
+    ...                        snn_macs=0, snn_acs=10, ann_pj=46, snn_pj=9)
+    >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
+    ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
+    >>> energy_figure([conv], total)
+    '<svg...46.0 pJ</text>...11.5 pJ · 4.0× less</text>...5.1×</text>...</svg>'
+    """
     rows_px = len(operations) * style.row_height(len(operations)) + 60
 
     def content(figure: Figure) -> None:
@@ -172,7 +208,7 @@ def _totals(axes: Axes, operations: Sequence[LayerOperations], total: Energy) ->
         axes.barh(["SNN"], [part], left=left, color=color, label=name, height=0.62)
         left += part
     style.write(axes, energy(total.ann_pj), (total.ann_pj, 0), (6, 0), "left")
-    text = f"{energy(total.snn_pj)}   {' '.join(saving(total.ratio))}"
+    text = " ".join((energy(total.snn_pj), "·", *saving(total.ratio)))
     style.write(axes, text, (left, 1), (6, 0), "left")
     axes.set_title("In all")
     axes.invert_yaxis()
@@ -202,7 +238,7 @@ def _by_layer(axes: Axes, operations: Sequence[LayerOperations]) -> None:
             text = times(ratio(layer.ann_pj, layer.snn_pj))
             style.write(axes, text, (max(ann[row], snn[row]), row), (10, 0), "left")
     axes.margins(x=0.1)
-    axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5) if max(ann) < 100 * least else (1,))
+    axes.locator_params(axis="x", subs=(1, 2, 5) if max(ann) < 100 * least else (1,))
     axes.xaxis.set_major_formatter(lambda value, _: re.sub(r"\.0*(?= )", "", energy(value)))
     axes.set_title("By layer, on a logarithmic axis")
     style.label_rows(axes, [layer.path for layer in operations])

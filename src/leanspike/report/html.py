@@ -28,27 +28,38 @@ def write_report(result: Result, history: Sequence[dict[str, object]], out: Path
     ``history`` is the run's log: one ``{"event": "epoch", "stage", "epoch", "train_loss",
     "train_accuracy", "val_accuracy", ...}`` per epoch; other events are skipped, and it may be
     empty. Raises `LeanspikeError` if matplotlib or jinja2 is missing, an epoch lacks one of these
-    fields, or ``out`` cannot be written.
+    fields, or ``out`` cannot be written. The package's docstring writes one from scratch.
+
+    >>> write_report(Result.model_construct(), [{"event": "epoch"}], Path("report.html"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: entry 1 of the history: stage: field required; an epoch has
+    stage, epoch, train_loss, train_accuracy and val_accuracy
     """
     page = _page(result, history)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8")
-        os.replace(draft, out)
+        _replace(out, page)
     except OSError as error:
         raise LeanspikeError(
-            f"cannot write the report to {out} ({error.strerror}); give another file name"
+            f"cannot write the report to {out} ({error.strerror}); give the name of a file"
         ) from None
+    return out
+
+
+def _replace(out: Path, page: str) -> None:
+    """Put a whole file in the place of another: there is no moment with half of it."""
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        draft.write_text(page, encoding="utf-8")
+        os.replace(draft, out)
     finally:
         draft.unlink(missing_ok=True)
-    return out
 
 
 def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     """The whole page as text."""
-    environment = _environment()
     stages = story.read_epochs(history)
+    environment = _environment()
     example = result.example
     plots = {
         "accuracy": figures.accuracy_figure(result),

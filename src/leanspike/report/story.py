@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class Epoch(BaseModel):
-    """One epoch of a run's log; ``val_accuracy`` is None where nothing was held out."""
+    """One epoch of a run's log; ``val_accuracy`` is None where nothing was held out.
+
+    >>> Epoch(stage="ann", epoch=1, train_loss=2.3, train_accuracy=0.1, val_accuracy=None).epoch
+    1
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,23 +60,24 @@ def read_epochs(history: Sequence[dict[str, object]]) -> dict[str, list[Epoch]]:
 
 
 def training_figure(stages: dict[str, list[Epoch]]) -> str:
-    """Loss (above) and accuracy (below) against the epoch, one column for each stage."""
+    """Loss (above) and accuracy (below) against the epoch, one column for each stage.
+
+    >>> epoch = Epoch(stage="ann", epoch=1, train_loss=2.3, train_accuracy=0.1, val_accuracy=None)
+    >>> training_figure({"ann": [epoch]})
+    '<svg...ANN</text>...</svg>'
+    """
 
     def content(figure: Figure) -> None:
-        longest = max(len(epochs) for epochs in stages.values())
-        widths = [max(len(epochs), longest / 4) for epochs in stages.values()]
+        lengths = [len(epochs) for epochs in stages.values()]
+        widths = [max(length, max(lengths) / 4) for length in lengths]
         grid = figure.subplots(
             2, len(stages), sharex="col", sharey="row", squeeze=False, width_ratios=widths
         )
-        for (upper, lower), (stage, epochs) in zip(grid.T, stages.items(), strict=True):
-            upper.set_title(re.sub(r"\b[as]nn\b", lambda word: word[0].upper(), stage))
-            _curves(upper, lower, epochs)
-        losses = [epoch.train_loss for epochs in stages.values() for epoch in epochs]
-        if min(losses) > 0 and max(losses) > 10 * min(losses):
-            grid[0, 0].set_yscale("log")
-            grid[0, 0].yaxis.set_major_formatter("{x:g}")
-            grid[0, 0].yaxis.get_major_locator().set_params(subs=(1, 3))
-        grid[0, 0].set_ylabel("training loss")
+        for (upper, lower), stage, width in zip(grid.T, stages, widths, strict=True):
+            title = re.sub(r"\b[as]nn\b", lambda word: word[0].upper(), stage)
+            upper.set_title(head(title, max(6, int(90 * width / sum(widths)))))
+            _curves(upper, lower, stages[stage])
+        _loss_axis(grid[0, 0], [e.train_loss for epochs in stages.values() for e in epochs])
         grid[1, 0].set_ylabel("accuracy")
         grid[1, 0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
         handles, labels = grid[1, 0].get_legend_handles_labels()
@@ -83,11 +88,20 @@ def training_figure(stages: dict[str, list[Epoch]]) -> str:
     return style.draw("training", label, 380, content)
 
 
+def _loss_axis(axes: Axes, losses: Sequence[float]) -> None:
+    """Logarithmic where the loss spans more than a decade."""
+    axes.set_ylabel("training loss")
+    if min(losses) > 0 and max(losses) > 10 * min(losses):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.locator_params(axis="y", subs=(1, 3))
+
+
 def _curves(upper: Axes, lower: Axes, epochs: Sequence[Epoch]) -> None:
     """One stage: its loss, and its accuracy on training and on held-out data."""
     at = [epoch.epoch for epoch in epochs]
     marker = "o" if len(at) <= 12 else ""
-    held_out = [np.nan if e.val_accuracy is None else e.val_accuracy for e in epochs]
+    held_out = [(e.epoch, e.val_accuracy) for e in epochs if e.val_accuracy is not None]
     upper.plot(at, [e.train_loss for e in epochs], color=style.ANN, marker=marker, markersize=4)
     lower.plot(
         at,
@@ -97,36 +111,50 @@ def _curves(upper: Axes, lower: Axes, epochs: Sequence[Epoch]) -> None:
         markersize=4,
         label="training data",
     )
-    lower.plot(at, held_out, color=style.SNN, marker=marker, markersize=4, label="held-out data")
+    if held_out:
+        lower.plot(
+            *zip(*held_out, strict=True),
+            color=style.SNN,
+            marker=marker,
+            markersize=4,
+            label="held-out data",
+        )
     for axes in (upper, lower):
         axes.grid(axis="y")
         axes.grid(visible=False, axis="x")
-    lower.xaxis.get_major_locator().set_params(integer=True)
+    lower.set_xlim(0.5, at[-1] + 0.5)
+    lower.locator_params(axis="x", integer=True, min_n_ticks=1)
     lower.set_xlabel("epoch")
 
 
 def example_figure(result: Result, example: Example, most: int = 10) -> str:
-    """One image, the spikes of (at most ``most``) layers, and the answer after every step."""
+    """One image, the spikes of (at most ``most``) layers, and the answer after every step.
+
+    >>> raster = Raster(path="relu", neurons=4, shown=2, spikes=((0, 1), (1, 0)))
+    >>> image = Example(pixels=(((0,), (255,)),), label=1, probabilities=((0.5, 0.5), (0.1, 0.9)),
+    ...                 rasters=(raster,))
+    >>> result = Result.model_construct(classes=("cat", "dog"), timesteps=2)
+    >>> example_figure(result, image)
+    '<svg...Label: dog</text>...relu</text>...✓ dog</text>...90 %</text>...</svg>'
+    """
     rasters = [example.rasters[index] for index in style.thin(len(example.rasters), most)]
     answers = _top_classes(example, 5)
     band = max(44.0, min(80.0, 440 / max(len(rasters), 1)))
 
     def content(figure: Figure) -> None:
-        rows = [*map(str, range(len(rasters))), "answers"]
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 3.2)).flat
+        _picture(left.subplots(), result, example)
         heights = [*[band] * len(rasters), 24.0 * len(answers)]
-        axes = figure.subplot_mosaic(
-            [["picture", row] for row in rows], width_ratios=(1, 3.2), height_ratios=heights
-        )
-        _picture(axes["picture"], result, example)
-        for row, raster in zip(rows, rasters, strict=False):
-            _raster(axes[row], raster, result.timesteps, band)
-        axes[rows[0]].set_title("Spikes")
-        _answers(axes["answers"], result, example, answers)
-        axes["answers"].set_title("Probability of the likeliest classes")
+        *bands, last = right.subplots(len(heights), squeeze=False, height_ratios=heights).flat
+        for axes, raster in zip(bands, rasters, strict=True):
+            _raster(axes, raster, result.timesteps, band)
+        right.axes[0].set_title("Spikes")
+        _answers(last, result, example, answers)
+        last.set_title("Probability of the likeliest classes")
 
     height = (band + 8) * len(rasters) + 24 * len(answers) + 100
     label = f"Spikes of {plural(len(rasters), 'layer')} for one image, and the answer per step"
-    return style.draw("example", label, max(height, 260), content)
+    return style.draw("example", label, max(height, 260), content, gap=5)
 
 
 def _top_classes(example: Example, most: int) -> list[int]:
@@ -173,8 +201,6 @@ def _answers(axes: Axes, result: Result, example: Example, classes: Sequence[int
     mark = {True: "✓ ", False: ""}
     names = [mark[k == example.label] + head(result.classes[k], 20) for k in classes]
     axes.set_yticks(range(len(classes)), names)
-    axes.set_xticks(style.thin(steps, 15), [f"{step + 1}" for step in style.thin(steps, 15)])
-    axes.tick_params(length=0)
-    axes.set_xlabel("timestep")
+    style.label_steps(axes, steps)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -68,14 +68,19 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 11,
     "legend.handlelength": 1.2,
-    "svg.fonttype": "none",  # text stays text: the page's font, selectable, read aloud, small
+    "svg.fonttype": "none",  # text stays text: in the page's font, selectable, small
 }
 
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
-def draw(name: str, label: str, height: float, content: Callable[[Figure], None]) -> str:
+
+def draw(
+    name: str, label: str, height: float, content: Callable[[Figure], None], gap: float = 14
+) -> str:
     """Draw ``content`` on a figure of ``WIDTH`` × ``height`` px; return it as inline SVG.
 
-    ``label`` describes the figure to who cannot see it. Equal input gives equal bytes.
+    ``label`` describes the figure to who cannot see it; ``gap`` px part what stands one above
+    the other. Equal input gives equal bytes.
 
     >>> svg = draw("dot", "one <dot>", 100, lambda figure: None)
     >>> svg[:55], "one &lt;dot&gt;" in svg
@@ -84,6 +89,7 @@ def draw(name: str, label: str, height: float, content: Callable[[Figure], None]
     try:
         import matplotlib.style
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise LeanspikeError(
             "the report's figures need matplotlib; pip install 'leanspike[report]'"
@@ -91,21 +97,19 @@ def draw(name: str, label: str, height: float, content: Callable[[Figure], None]
     file = io.StringIO()
     style = _STYLE | {"svg.hashsalt": name}
     with matplotlib.style.context(style, after_reset=True), warnings.catch_warnings():
-        # The page's fonts, not matplotlib's, draw a class name in Chinese.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout="constrained")
-        figure.get_layout_engine().set(hspace=0.08, wspace=0.05)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the page has it
+        layout = ConstrainedLayoutEngine(h_pad=gap / 144, w_pad=9 / 72, hspace=0, wspace=0)
+        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout=layout)
         content(figure)
         figure.align_ylabels()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", metadata=nothing, dpi=72)
+        figure.savefig(file, format="svg", metadata=_NO_METADATA, dpi=72)
     return _inline(file.getvalue(), label)
 
 
 def _inline(document: str, label: str) -> str:
     """An SVG file as an element of a page: no prologue, no ids that several figures share."""
     body = document[document.index("<svg") :]
-    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # is in report.css
     size = re.search(r'viewBox="[^"]*"', body)
     assert size is not None  # matplotlib always writes one
@@ -144,6 +148,18 @@ def label_rows(axes: Axes, paths: Sequence[str]) -> None:
     names = [tail(path, 30) for path in paths[::every]]
     axes.set_yticks(range(0, len(paths), every), names)
     axes.set_ylim(len(paths) - 0.5, -0.5)
+
+
+def label_steps(axes: Axes, steps: int) -> None:
+    """Steps from left to right, counted from 1, at most 15 of them written.
+
+    >>> draw("t", "t", 99, lambda figure: label_steps(figure.subplots(), 30))
+    '<svg...>29</text>...</svg>'
+    """
+    shown = range(0, steps, math.ceil(steps / 15))
+    axes.set_xticks(shown, [f"{step + 1}" for step in shown])
+    axes.tick_params(which="both", length=0)
+    axes.set_xlabel("timestep")
 
 
 def thin(total: int, most: int) -> list[int]:

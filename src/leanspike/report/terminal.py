@@ -31,11 +31,14 @@ def render_tables(result: Result) -> RenderableType:
 
     Numbers are for one sample, as the mean over the test set. A table of more than 24 layers
     shows its two ends and says how many layers lie between; the HTML report has them all.
+    The package's docstring prints one.
     """
+    trained = any(layer.threshold_start is not None for layer in result.neurons)
+    change = "; before → after training" if trained else ""
     name = Text(f"{result.name} ({result.data})", style="bold")
     sections = (
         (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
-        ("Neurons: spikes per neuron over all steps; before → after training", _neurons(result)),
+        (f"Neurons: spikes per neuron over all steps{change}", _neurons(result)),
         (f"Operations and energy of one {sample_noun(result)}", _operations(result)),
     )
     parts: list[RenderableType] = [name, Text(answer(result))]
@@ -48,9 +51,9 @@ def _samples(result: Result) -> str:
     return plural(result.n, f"{result.split} {sample_noun(result)}")
 
 
-def _table(*columns: str) -> Table:
+def _table(gap: int, *columns: str) -> Table:
     """A table without frames; all but the first column are numbers."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     return table
@@ -58,7 +61,7 @@ def _table(*columns: str) -> Table:
 
 def _accuracy(result: Result) -> Table:
     """Accuracy in percent after every step, ten steps a line, and the ANN's."""
-    table = _table(*[""] * (1 + min(_STEPS_A_LINE, len(result.accuracy))))
+    table = _table(1, *[""] * (1 + min(_STEPS_A_LINE, len(result.accuracy))))
     table.show_header = False
     for column in table.columns[1:]:
         column.min_width = 6
@@ -78,7 +81,7 @@ def _bare_percent(fraction: float, n: int) -> str:
 
 def _neurons(result: Result) -> Table:
     """Spikes, threshold and leak of each layer of neurons."""
-    table = _table("layer", "neurons", "spikes", "threshold", "leak")
+    table = _table(2, "layer", "neurons", "spikes", "threshold", "leak")
     _add_layers(table, [_neuron_row(layer) for layer in result.neurons])
     number = count(sum(layer.neurons for layer in result.neurons))
     table.add_row("all", number, spikes(result.energy.spikes_per_neuron), style="bold")
@@ -103,7 +106,7 @@ def _operations(result: Result) -> Table:
     """Operations and energy of each layer with weights, of the membranes, and in all."""
     total, layers = result.energy, result.operations
     columns = ("edge", "ANN MAC", "SNN MAC", "SNN AC", "ANN", "SNN", "ANN/SNN")
-    table = _table("layer", *columns)
+    table = _table(1, "layer", *columns)
     table.columns[1].justify = "left"
     _add_layers(table, [_operation_row(layer) for layer in layers])
     table.add_row("membrane updates", *[""] * 5, energy(total.membrane_pj))
@@ -121,7 +124,7 @@ def _operations(result: Result) -> Table:
 def _operation_row(layer: LayerOperations) -> list[Text | str]:
     return [
         Text(tail(layer.path, 22)),
-        layer.edge,
+        Text(layer.edge),
         count(layer.ann_macs),
         count(layer.snn_macs),
         count(layer.snn_acs),

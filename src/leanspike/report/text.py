@@ -143,11 +143,10 @@ def saving(energy_ratio: float) -> tuple[str, str]:
     >>> saving(7.31), saving(0.5), saving(1.0)
     (('7.3×', 'less'), ('2.0×', 'more'), ('1.0×', ''))
     """
-    if times(energy_ratio) == times(1.0):
+    factor = energy_ratio if energy_ratio >= 1 else ratio(1.0, energy_ratio)
+    if times(factor) == times(1.0):
         return times(1.0), ""
-    if energy_ratio > 1:
-        return times(energy_ratio), "less"
-    return times(ratio(1.0, energy_ratio)), "more"
+    return times(factor), "less" if energy_ratio > 1 else "more"
 
 
 def settling_step(accuracy: Sequence[float]) -> int:

@@ -17,8 +17,8 @@ from leanspike.neuron import Neuron
 from leanspike.surgery.ops import SYNAPTIC, Signal
 from leanspike.temporal import Encoder
 
-Observer = Callable[[fx.Node, tuple[Any, ...], Any], None]
-"""Called after each operation with its node, its arguments' values and its value."""
+Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
+"""Called after each operation with its node, the values of the nodes it read, and its value."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,20 @@ class State:
         )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What the surgery made: the graph to run, and what else must be known to run it.
+
+    ``sample_shape`` is that of one input sample at one step; each node's ``meta["signal"]``
+    holds the declared facts of the edge it emits.
+    """
+
+    graph: fx.Graph
+    encoder: Encoder
+    norm: Literal["keep", "fold"]
+    sample_shape: tuple[int, ...]
+
+
 @final
 class SpikingNetwork(nn.Module):
     """A network whose activations are neurons. Made by :func:`leanspike.spike`.
@@ -59,28 +73,17 @@ class SpikingNetwork(nn.Module):
 
     Attributes:
         timesteps: the number of steps of a call that does not say it. May be changed.
-        encoder: how the input enters.
-        sample_shape: of one input sample, as at the surgery.
-        graph: the ``torch.fx`` graph; each node's ``meta["signal"]`` holds its declared facts.
+        plan: the graph and how input enters it.
     """
 
-    def __init__(
-        self,
-        root: nn.Module,
-        graph: fx.Graph,
-        encoder: Encoder,
-        timesteps: int,
-        sample_shape: tuple[int, ...],
-    ) -> None:
+    def __init__(self, root: nn.Module, plan: Plan, timesteps: int) -> None:
         super().__init__()
-        self.graph = graph
-        self.encoder = encoder
+        self.plan = plan
         self.timesteps = timesteps
-        self.sample_shape = sample_shape
         _take_over(root, self)
-        constants = {n.target for n in graph.nodes if n.op == "get_attr"}
-        for name in constants - {*dict(self.named_parameters()), *dict(self.named_buffers())}:
-            self.register_buffer(str(name), getattr(root, str(name)), persistent=False)
+        for node in plan.graph.nodes:
+            if node.op == "get_attr":
+                _take_over_constant(root, str(node.target), self)
 
     def forward(self, x: Tensor, timesteps: int | None = None) -> Tensor:
         """The output of every step.
@@ -102,11 +105,11 @@ class SpikingNetwork(nn.Module):
         self, x: Tensor, timesteps: int | None = None, observer: Observer | None = None
     ) -> Tensor:
         """:meth:`forward`, with ``observer`` called after each operation."""
-        self._check_input(x, batch_axis=1 if self.encoder.timed else 0)
+        self._check_input(x, batch_axis=1 if self.plan.encoder.timed else 0)
         steps = self.timesteps if timesteps is None else timesteps
         if steps < 1:
             raise LeanspikeError(f"timesteps is {steps}; give 1 or more")
-        sequence, steps = self.encoder.sequence(x, steps)
+        sequence, steps = self.plan.encoder.sequence(x, steps)
         y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
         return y_TNK
 
@@ -148,13 +151,13 @@ class SpikingNetwork(nn.Module):
 
     def neuron_nodes(self) -> list[fx.Node]:
         """The graph nodes of the neurons, in order."""
-        return [n for n in self.graph.nodes if n.op == "call_module" and n.meta.get("neuron")]
+        return [n for n in self.plan.graph.nodes if n.op == "call_module" and n.meta.get("neuron")]
 
     def synaptic_nodes(self) -> list[fx.Node]:
         """The graph nodes of the layers with weights (convolutions, linear), in order."""
         return [
             node
-            for node in self.graph.nodes
+            for node in self.plan.graph.nodes
             if node.op == "call_module"
             and isinstance(self.get_submodule(str(node.target)), SYNAPTIC)
         ]
@@ -198,9 +201,9 @@ class SpikingNetwork(nn.Module):
         self.load_state_dict(dict(state_dict), strict=False)
 
     def _check_input(self, x: Tensor, batch_axis: int) -> None:
-        expected = ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.sample_shape))
-        ranks_agree = x.dim() == len(self.sample_shape) + 1 + batch_axis
-        if not ranks_agree or x.shape[1 + batch_axis] != self.sample_shape[0]:
+        expected = ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
+        ranks_agree = x.dim() == len(self.plan.sample_shape) + 1 + batch_axis
+        if not ranks_agree or x.shape[1 + batch_axis] != self.plan.sample_shape[0]:
             raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
         if not x.is_floating_point():
             raise LeanspikeError(
@@ -212,7 +215,7 @@ class Execution(fx.Interpreter):
     """One run of a network's graph, operation by operation."""
 
     def __init__(self, network: SpikingNetwork, observer: Observer | None = None) -> None:
-        super().__init__(network, graph=network.graph)
+        super().__init__(network, graph=network.plan.graph)
         self.extra_traceback = False
         self.observer = observer
 
@@ -220,7 +223,7 @@ class Execution(fx.Interpreter):
         """Run one operation; tell the observer."""
         value = super().run_node(n)
         if self.observer is not None and n.op.startswith("call"):
-            self.observer(n, tuple(self.fetch_args_kwargs_from_env(n)[0]), value)
+            self.observer(n, self.env, value)
         return value
 
 
@@ -308,3 +311,9 @@ def _take_over(root: nn.Module, network: SpikingNetwork) -> None:
     for name, buffer in root.named_buffers(recurse=False):
         persistent = name not in root._non_persistent_buffers_set
         network.register_buffer(name, buffer, persistent=persistent)
+
+
+def _take_over_constant(root: nn.Module, target: str, network: SpikingNetwork) -> None:
+    """Tensors that the tracer made of constants in a forward belong to no module yet."""
+    if "." not in target and target not in dir(network):
+        network.register_buffer(target, getattr(root, target), persistent=False)

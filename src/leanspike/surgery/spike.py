@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from typing import Any, Literal, final
 
+import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
 from leanspike.neuron import LIF, Neuron
 from leanspike.surgery import ops as table
 from leanspike.surgery.fold_norms import fold_norms
-from leanspike.surgery.network import SpikingNetwork
+from leanspike.surgery.network import Plan, SpikingNetwork
 from leanspike.surgery.ops import Call, Kind, Signal
 from leanspike.surgery.trace import FUNCTIONAL_DROPOUT, Shapes, in_place, names_of_calls, trace
 from leanspike.surgery.trace import where as place_of
@@ -91,8 +92,8 @@ def spike(
         fold_norms(root, graph)
     factory = _factory(neuron if neuron is not None else LIF(learn=("leak", "threshold")))
     _Rewriting(root, graph, factory, frozenset(activations), declared).run(encoder.timed)
-    network = SpikingNetwork(root, graph, encoder, timesteps, sample_shape=tuple(sample.shape[1:]))
-    return network.train(ann.training)
+    plan = Plan(graph, encoder, norm, sample_shape=tuple(sample.shape[1:]))
+    return SpikingNetwork(root, plan, timesteps).train(ann.training)
 
 
 def _factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
@@ -203,6 +204,7 @@ class _Rewriting:
         opened.meta["signal"] = incoming
         called.meta["signal"] = folded.meta["signal"] = signal
         called.meta["neuron"] = neuron
+        Shapes.copy(node, folded)
         node.replace_all_uses_with(folded)
         self.graph.erase_node(node)
 
@@ -255,7 +257,7 @@ class _Rewriting:
         """Where a static edge meets a timed one it is repeated for each step."""
         for source, signal in zip(node.all_input_nodes, call.inputs, strict=True):
             if signal.kind == "constant":
-                shape = getattr(source.meta.get("tensor_meta"), "shape", ())
+                shape = Shapes.of(source).output or torch.Size()
                 if call.shapes and len(shape) >= len(call.shapes[0]) and shape[0] != 1:
                     call.refuse(
                         f"combines the batch with a constant of shape {tuple(shape)}",
@@ -269,6 +271,7 @@ class _Rewriting:
             with self.graph.inserting_before(before):
                 copy = self.graph.call_function(repeat, (source, self.timesteps))
             copy.meta["signal"] = Signal(True, source.meta["signal"].kind)
+            Shapes.copy(source, copy)
             self.repeated[source] = copy
         return self.repeated[source]
 

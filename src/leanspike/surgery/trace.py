@@ -179,6 +179,11 @@ class Shapes:
         return Shapes(tuple(s for s in inputs if s is not None), Shapes._shape(node))
 
     @staticmethod
+    def copy(node: fx.Node, to: fx.Node) -> None:
+        """Say of ``to`` what was found of ``node``."""
+        to.meta["tensor_meta"] = node.meta.get("tensor_meta")
+
+    @staticmethod
     def _shape(node: fx.Node) -> torch.Size | None:
         meta = node.meta.get("tensor_meta")
         return getattr(meta, "shape", None)

@@ -1,5 +1,58 @@
-"""The neuron's equation, and whatever computes it faster with the same results."""
+"""The neuron's equation, and whatever computes it faster with the same results.
 
-from leanspike.neuron.kernels.reference import Dynamics, initial_membrane, lif, lif_step
+`lif` chooses: the native code for float32 and bfloat16 on the CPU, else the reference. The
+environment variable ``LEANSPIKE_KERNEL`` says otherwise: "reference" uses nothing else, "native"
+makes it an error that the native code was not built; "auto" is the default.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from leanspike.errors import LeanspikeError
+from leanspike.neuron.kernels import native, reference
+from leanspike.neuron.kernels.reference import Dynamics, initial_membrane, lif_step
 
 __all__ = ["Dynamics", "initial_membrane", "lif", "lif_step"]
+
+
+def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+    """Spikes of all timesteps, ``[T, N, ...]`` like the input, by the fastest kernel for it."""
+    if native.serves(x_TN, leak, threshold, dynamics) and _native_is_chosen():
+        return native.lif(x_TN, leak, threshold, dynamics)
+    return reference.lif(x_TN, leak, threshold, dynamics)
+
+
+@torch.compiler.assume_constant_result
+def _native_is_chosen() -> bool:
+    choice = os.environ.get("LEANSPIKE_KERNEL", "auto")
+    if choice not in ("auto", "native", "reference"):
+        raise LeanspikeError(
+            f"LEANSPIKE_KERNEL is {choice!r}; choose auto, native or reference, or unset it"
+        )
+    if choice == "reference":
+        return False
+    built = native.library() is not None
+    if choice == "native" and not built:
+        raise LeanspikeError(f"LEANSPIKE_KERNEL is 'native', {_NOT_BUILT}")
+    if not built:
+        _warn_once()
+    return built
+
+
+_NOT_BUILT = (
+    "but the native kernel was not built: install a C compiler (gcc or clang), then run "
+    "`pip install --force-reinstall --no-deps leanspike`"
+)
+
+
+@cache
+def _warn_once() -> None:
+    logging.getLogger("leanspike").warning(
+        "neurons run on the slower reference kernel, %s", _NOT_BUILT.removeprefix("but ")
+    )

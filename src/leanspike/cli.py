@@ -1,0 +1,243 @@
+"""The command line. Everything for people goes to stderr; the last line of stdout is JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from leanspike.errors import LeanspikeError
+
+app = typer.Typer(
+    name="leanspike",
+    help="Make an ordinary PyTorch network spike, train it to a handful of timesteps, tell what "
+    "it costs.\n\nStart with:  leanspike train digits",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+people = Console(stderr=True)
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/NAME")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Changes to the recipe, as in seed=1 snn.0.epochs=2."
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file of your own.")],
+    overrides: Overrides = None,
+    out: OutOption = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Replace the run in that folder instead of resuming it.")
+    ] = False,
+) -> None:
+    """Train an ANN, make it spike, train the SNN, evaluate it, write the report.
+
+    A run that was stopped, or killed, goes on where it was when the same command is given again,
+    and ends with the same weights.
+
+    Examples:
+
+        leanspike train digits
+
+        leanspike train cifar10 data.root=~/data seed=1 --out runs/first
+    """
+    from leanspike.config import load_recipe
+    from leanspike.run import RESULT, Run, clear
+
+    settings = load_recipe(recipe, overrides or [])
+    folder = out or Path("runs") / settings.name
+    if fresh:
+        clear(folder)
+    from leanspike.evaluate import load_result
+    from leanspike.run import claim
+    from leanspike.train import Monitor
+
+    claim(folder, settings)
+    if (folder / RESULT).is_file():
+        people.print(f"{folder} is complete; --fresh starts it over")
+        _answer(load_result(folder / RESULT), folder)
+        return
+    monitor = Monitor(people, folder)
+    try:
+        result = Run(settings, folder, monitor).train()
+    finally:
+        monitor.close()
+    _answer(result, folder)
+
+
+@app.command()
+def convert(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file of your own.")],
+    overrides: Overrides = None,
+    out: OutOption = None,
+    ann: Annotated[
+        Path | None,
+        typer.Option(help="A trained ANN saved by leanspike, e.g. runs/digits/ann."),
+    ] = None,
+) -> None:
+    """Convert only: the recipe's ANN becomes an SNN with calibrated thresholds, untrained.
+
+    Shows what the calibration found in each layer, then evaluates.
+
+    Examples:
+
+        leanspike convert digits --ann runs/digits/ann
+
+        leanspike convert published_resnet20 model.weights=resnet20.th data.root=~/data
+    """
+    from leanspike.config import load_recipe
+    from leanspike.run import Run, claim
+    from leanspike.train import Monitor
+
+    settings = load_recipe(recipe, [*(overrides or []), "snn=[]"])
+    folder = out or Path("runs") / f"{settings.name}-converted"
+    claim(folder, settings)
+    if ann is not None and not (folder / "ann").exists():
+        import shutil
+
+        from leanspike.saved import load
+
+        load(ann)
+        shutil.copytree(ann, folder / ".ann.part", dirs_exist_ok=True)
+        (folder / ".ann.part").rename(folder / "ann")
+    monitor = Monitor(people, folder)
+    try:
+        run = Run(settings, folder, monitor)
+        run.train_ann()
+        table = run.convert()
+        if table is not None:
+            people.print(_calibration_table(table))
+        run.train_snn()
+        result = run.evaluate("leanspike convert")
+    finally:
+        monitor.close()
+    _answer(result, folder)
+
+
+@app.command()
+def evaluate(run: RunArgument) -> None:
+    """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy.
+
+    Writes result.json and report.html anew. Example:
+
+        leanspike evaluate runs/digits
+    """
+    from leanspike.run import open_run
+    from leanspike.train import Monitor
+
+    monitor = Monitor(people)
+    result = open_run(run, monitor).evaluate("leanspike evaluate")
+    _answer(result, run)
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write a run's report.html again from its result.json and log. Example:
+
+    leanspike report runs/digits
+    """
+    from leanspike.evaluate import load_result
+    from leanspike.report import write_report
+    from leanspike.run import LOG, REPORT, RESULT
+    from leanspike.train import read_log
+
+    result = load_result(run / RESULT)
+    write_report(result, read_log(run / LOG), run / REPORT)
+    _answer(result, run)
+
+
+@app.command()
+def recipes(
+    show: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Print this recipe in full.")
+    ] = None,
+) -> None:
+    """List the recipes that come with leanspike, or print one, every key written out."""
+    from leanspike.config import dump, load_recipe
+    from leanspike.config import recipes as all_recipes
+
+    if show is not None:
+        sys.stdout.write(dump(load_recipe(show)))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("recipe", style="bold")
+    table.add_column("what it does")
+    for name, description in all_recipes().items():
+        table.add_row(name, description)
+    people.print(table)
+    print(json.dumps(sorted(all_recipes())))
+
+
+def _answer(result: Any, folder: Path) -> None:
+    """The tables for people, the report's path, and the one line for programs."""
+    from leanspike.report import render_tables
+    from leanspike.run import REPORT
+
+    people.print(render_tables(result))
+    page = folder / REPORT
+    people.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
+    print(
+        json.dumps(
+            {
+                "ann_accuracy": result.ann_accuracy,
+                "snn_accuracy": result.accuracy[-1],
+                "timesteps": result.timesteps,
+                "energy_ratio": round(result.energy.ratio, 3),
+                "formula_energy_ratio": round(result.energy.formula_ratio, 3),
+                "spikes_per_neuron": round(result.energy.spikes_per_neuron, 4),
+                "report": str(page),
+            }
+        )
+    )
+
+
+def _calibration_table(calibration: Any) -> Table:
+    table = Table(title=f"thresholds (scale {calibration.scale:g})", title_justify="left", box=None)
+    for column in ("neurons at", "number", "percentile", "before", "threshold"):
+        table.add_column(column, justify="left" if column == "neurons at" else "right")
+    for row in calibration.layers:
+        table.add_row(
+            row.path,
+            f"{row.neurons:,}",
+            f"{row.percentile_value:.4g}",
+            f"{row.threshold_before:.4g}",
+            f"{row.threshold:.4g}",
+        )
+    return table
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit status 1."""
+    try:
+        app()
+    except LeanspikeError as error:
+        people.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        people.print("\nstopped; the same command goes on from the last checkpoint")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Operations, counted on the edge that enters each layer with weights, and what they cost.
+
+Facts first (multiply-accumulates, accumulates, membrane updates), prices after, from one table.
+
+- An edge that does not depend on time is computed once: its layer's MACs count once.
+- A timed ``analog`` edge costs its MACs at each step.
+- A ``spike`` edge costs one accumulate per spike and weight that the spike meets.
+- A ``graded`` edge (average pools, sums of spikes) folds into the next weights: one accumulate
+  per spike underneath and weight that it meets.
+
+Multiplications with zero padding are nobody's work and counted on neither side; the textbook
+number that includes them is kept beside it as ``dense_macs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity
+from leanspike.surgery import SpikingNetwork
+from leanspike.surgery.ops import Signal
+from leanspike.temporal import TemporalDropout
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Energy per operation in pJ: 32-bit floating point at 45 nm (Horowitz, ISSCC 2014).
+
+    A MAC is a multiplication (3.7) and an addition (0.9). A membrane update is a MAC where the
+    leak multiplies, an addition where the leak is 1.
+    """
+
+    mac_pj: float = 4.6
+    ac_pj: float = 0.9
+
+
+@final
+class OperationCounter:
+    """Counts a network's operations while it runs: pass it as the observer of ``snn.run``.
+
+    >>> from leanspike import LIF, spike
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
+    >>> snn = spike(ann, example_input=torch.zeros(1, 2), timesteps=5, neuron=LIF(threshold=1e-3))
+    >>> _ = torch.nn.init.constant_(snn.get_submodule("0").weight, 1.0)
+    >>> counter = OperationCounter(snn)
+    >>> counter.begin_batch(1)
+    >>> _ = snn.run(torch.ones(1, 2), observer=counter)  # every neuron fires at every step
+    >>> [(row.path, row.snn_macs, row.snn_acs) for row in counter.rows(Prices())]
+    [('0', 6.0, 0.0), ('2', 0.0, 60.0)]
+    """
+
+    def __init__(self, snn: SpikingNetwork) -> None:
+        self.snn = snn
+        self.layers = snn.synaptic_nodes()
+        self.samples = 0
+        self.fan_out: dict[fx.Node, Tensor] = {}
+        self.dense_macs: dict[fx.Node, float] = {}
+        self.macs = dict.fromkeys(self.layers, 0.0)
+        self.acs = dict.fromkeys(self.layers, 0.0)
+        self._counts: dict[fx.Node, Tensor] = {}
+
+    def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
+        """After an operation: count it if it has weights, follow the spikes if it is graded."""
+        if node in self.macs:
+            self._count(node, values[node.all_input_nodes[0]], value)
+        elif _is(node, "graded"):
+            self._follow(node, values)
+        elif _is(node, "spike") and any(_is(user, "graded") for user in node.users):
+            self._counts[node] = (value != 0).float()
+
+    def begin_batch(self, samples: int) -> None:
+        """The next run is over that many samples."""
+        self.samples += samples
+        self._counts.clear()
+
+    def rows(self, prices: Prices) -> tuple[LayerOperations, ...]:
+        """Per layer and sample, averaged over all samples counted."""
+        return tuple(self._row(node, prices, max(1, self.samples)) for node in self.layers)
+
+    def _row(self, node: fx.Node, prices: Prices, samples: int) -> LayerOperations:
+        signal: Signal = node.all_input_nodes[0].meta["signal"]
+        ann_macs = float(self.fan_out[node].sum())
+        macs, acs = self.macs[node] / samples, self.acs[node] / samples
+        return LayerOperations(
+            path=str(node.target),
+            edge=str(signal.kind),
+            static=not signal.timed,
+            dense_macs=self.dense_macs[node],
+            ann_macs=ann_macs,
+            snn_macs=macs,
+            snn_acs=acs,
+            ann_pj=ann_macs * prices.mac_pj,
+            snn_pj=macs * prices.mac_pj + acs * prices.ac_pj,
+        )
+
+    def _count(self, node: fx.Node, x: Tensor, y: Tensor) -> None:
+        if node not in self.fan_out:
+            layer = self.snn.get_submodule(str(node.target))
+            self.fan_out[node] = fan_out(layer, x.shape[1:]).to(x.device)
+            self.dense_macs[node] = dense_macs(layer, x.shape[1:], y.shape[1:])
+        source = node.all_input_nodes[0]
+        if _is(source, "spike"):
+            self.acs[node] += _weighted(x != 0, self.fan_out[node])
+        elif source in self._counts:
+            self.acs[node] += _weighted(self._counts[source], self.fan_out[node])
+        else:
+            self.macs[node] += float(self.fan_out[node].sum()) * len(x)
+
+    def _follow(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
+        """The number of spikes under each entry of a graded signal.
+
+        Where a source is no sum of spikes that we followed, the readers pay for MACs.
+        """
+        sources = [s for s in node.all_input_nodes if _is(s, "spike") or _is(s, "graded")]
+        if not all(source in self._counts for source in sources):
+            return
+        args = fx.node.map_arg(node.args, lambda n: self._counts.get(n, values.get(n)))
+        counts = spikes_under(self.snn, node, args)
+        if counts is not None:
+            self._counts[node] = counts
+
+
+def spikes_under(snn: SpikingNetwork, node: fx.Node, args: tuple[Any, ...]) -> Tensor | None:
+    """Apply ``node`` to numbers of spikes: averages become sums over their windows.
+
+    Everything else that is graded (sums, concatenations, moves) is applied as it is. None for an
+    average of a form that is not known here.
+    """
+    if node.op == "call_module":
+        module = snn.get_submodule(str(node.target))
+        if isinstance(module, nn.AvgPool2d):
+            return F.avg_pool2d(
+                args[0],
+                module.kernel_size,
+                module.stride,
+                module.padding,
+                module.ceil_mode,
+                divisor_override=1,
+            )
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            return _adaptive_sum(args[0], module(args[0]))
+        known = isinstance(module, (nn.Flatten, nn.Identity, TemporalDropout, nn.Unflatten))
+        return module(args[0]) if known else None
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name == "mean":
+        axes = node.kwargs.get("dim", args[1] if len(args) > 1 else None)
+        return args[0].sum(axes, keepdim=bool(node.kwargs.get("keepdim", args[2:] and args[2])))
+    if name == "adaptive_avg_pool2d":
+        return _adaptive_sum(args[0], F.adaptive_avg_pool2d(*args, **node.kwargs))
+    if name == "avg_pool2d":
+        return F.avg_pool2d(*args[:5], **{**node.kwargs, "divisor_override": 1})
+    if "pool" in name or name == "interpolate":
+        return None
+    if node.op == "call_method":
+        return getattr(args[0], name)(*args[1:], **node.kwargs)
+    return node.target(*args, **node.kwargs)
+
+
+def _adaptive_sum(x: Tensor, averages: Tensor) -> Tensor:
+    """Adaptive averages times the sizes of their windows, which differ where it does not divide."""
+    sizes = []
+    for length, parts in zip(x.shape[-2:], averages.shape[-2:], strict=True):
+        begin = [index * length // parts for index in range(parts)]
+        end = [-(-(index + 1) * length // parts) for index in range(parts)]
+        sizes.append(torch.tensor(end, device=x.device) - torch.tensor(begin, device=x.device))
+    return averages * (sizes[0][:, None] * sizes[1][None, :])
+
+
+def fan_out(layer: nn.Module, shape: Sequence[int]) -> Tensor:
+    """How many weights each entry of an input of ``shape`` (one sample) meets, float64.
+
+    It is the gradient of the sum of the layer's outputs when every weight is 1.
+
+    >>> fan_out(nn.Conv2d(1, 2, 3, padding=1), (1, 3, 3))[0].tolist()
+    [[8.0, 12.0, 8.0], [12.0, 18.0, 12.0], [8.0, 12.0, 8.0]]
+    """
+    ones = deepcopy(layer).cpu().double()
+    for parameter in ones.parameters():
+        nn.init.ones_(parameter)
+    x = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        ones(x).sum().backward()
+    assert x.grad is not None
+    return x.grad[0]
+
+
+def dense_macs(layer: nn.Module, inputs: Sequence[int], outputs: Sequence[int]) -> float:
+    """The textbook number of multiply-accumulates for one sample, zero padding included.
+
+    >>> dense_macs(nn.Conv2d(3, 64, 3, padding=1), (3, 32, 32), (64, 32, 32))
+    1769472.0
+    """
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    if isinstance(layer, nn.Linear):
+        return float(weight.shape[1] * torch.Size(outputs).numel())
+    transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
+    positions = torch.Size((inputs if transposed else outputs)[1:]).numel()
+    return float(weight.numel() * positions)
+
+
+def price(
+    operations: Sequence[LayerOperations],
+    neurons: Sequence[NeuronActivity],
+    timesteps: int,
+    prices: Prices,
+) -> Energy:
+    """The energy of everything counted, and that of the papers' formula beside it.
+
+    The formula (DIET-SNN): E_SNN/E_ANN = f₁ + (1 − f₁)·R·(AC/MAC), with f₁ the share of the MACs
+    in layers that are computed once, R the spikes per neuron summed over all steps.
+    """
+    updates = float(sum(layer.neurons for layer in neurons) * timesteps)
+    membrane_pj = timesteps * sum(
+        layer.neurons * (prices.ac_pj if layer.leak == 1 else prices.mac_pj) for layer in neurons
+    )
+    ann_pj = sum(row.ann_pj for row in operations)
+    snn_pj = sum(row.snn_pj for row in operations) + membrane_pj
+    dense = sum(row.dense_macs for row in operations)
+    first = sum(row.dense_macs for row in operations if row.static) / dense
+    total = sum(layer.neurons for layer in neurons)
+    rate = sum(layer.spikes_per_neuron * layer.neurons for layer in neurons) / total
+    return Energy(
+        mac_pj=prices.mac_pj,
+        ac_pj=prices.ac_pj,
+        ann_pj=ann_pj,
+        snn_pj=snn_pj,
+        membrane_updates=updates,
+        membrane_pj=membrane_pj,
+        ratio=ann_pj / snn_pj,
+        formula_ratio=1 / (first + (1 - first) * rate * prices.ac_pj / prices.mac_pj),
+        spikes_per_neuron=rate,
+    )
+
+
+def _weighted(counts_B: Tensor, weights: Tensor) -> float:
+    """Σ over the batch of Σ counts · weights, exactly (float64)."""
+    return float((counts_B.sum(0, dtype=torch.float64) * weights).sum())
+
+
+def _is(node: fx.Node, kind: str) -> bool:
+    signal: Signal | None = node.meta.get("signal")
+    return signal is not None and signal.kind == kind

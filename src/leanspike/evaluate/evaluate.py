@@ -1,0 +1,99 @@
+"""The whole answer about an SNN: accuracy by step, spikes, operations, energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate.accuracy import accuracy, count_correct
+from leanspike.evaluate.activity import SpikeCounter
+from leanspike.evaluate.energy import OperationCounter, Prices, price
+from leanspike.evaluate.provenance import provenance
+from leanspike.evaluate.result import Provenance, Result
+from leanspike.surgery import SpikingNetwork
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+@torch.no_grad()
+def evaluate(
+    snn: SpikingNetwork,
+    batches: Batches,
+    *,
+    ann: nn.Module | None = None,
+    name: str = "snn",
+    data: str = "",
+    classes: tuple[str, ...] = (),
+    start: Mapping[str, tuple[float, float]] | None = None,
+    readout: Literal["sum", "mean"] = "sum",
+    origin: Provenance | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Result:
+    """Measure an SNN, in float32: accuracy after every step, spikes, operations and energy.
+
+    Args:
+        snn: evaluated in eval mode, at ``snn.timesteps`` steps, and put back after it.
+        batches: pairs of input ``[N, ...]`` and labels ``[N]``; gone through once, twice with
+            ``ann``, so pass a list or another re-iterable.
+        ann: the network the SNN came from, to be measured on the same data.
+        name, data, classes: for the report.
+        start: threshold and leak before training by neuron path, for the report.
+        readout: "sum" or "mean" of the outputs (their argmax is the same).
+        origin: where the figures come from; default: this process.
+        progress: called with the number of samples after each batch.
+
+    Raises:
+        LeanspikeError: if there are no samples.
+
+    Example:
+        >>> from leanspike import spike
+        >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
+        >>> result = evaluate(snn, [(torch.randn(32, 8), torch.randint(3, (32,)))], ann=ann)
+        >>> len(result.accuracy), [layer.path for layer in result.neurons]
+        (5, ['1'])
+    """
+    spikes, operations = SpikeCounter(snn), OperationCounter(snn)
+
+    def observe(node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
+        spikes(node, values, value)
+        operations(node, values, value)
+
+    correct_T: Tensor | None = None
+    n = 0
+    was_training = snn.training
+    snn.eval()
+    try:
+        for x, labels in batches:
+            operations.begin_batch(len(labels))
+            right = count_correct(snn.run(x, observer=observe), labels, readout)
+            correct_T = right if correct_T is None else correct_T + right
+            n += len(labels)
+            if progress is not None:
+                progress(len(labels))
+    finally:
+        snn.train(was_training)
+    if correct_T is None or n == 0:
+        raise LeanspikeError("no samples to evaluate on; the split is empty")
+    prices = Prices()
+    neurons, layers = spikes.rows(start), operations.rows(prices)
+    return Result(
+        name=name,
+        data=data,
+        split="test",
+        n=n,
+        classes=classes,
+        timesteps=len(correct_T),
+        encode=type(snn.plan.encoder).__name__.lower(),
+        ann_accuracy=accuracy(ann, batches)[0] if ann is not None else None,
+        accuracy=tuple((correct_T.double() / n).tolist()),
+        neurons=neurons,
+        operations=layers,
+        energy=price(layers, neurons, len(correct_T), prices),
+        example=None,
+        provenance=origin or provenance(command="", seed=0, recipe={}, seconds={}),
+    )

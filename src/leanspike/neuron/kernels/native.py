@@ -1,0 +1,270 @@
+"""The neuron's equation on the CPU in native code: the reference's results, at memory speed.
+
+One call walks blocks of neighbouring neurons through all timesteps in vector instructions; the
+backward pass recomputes the membranes, so that nothing but the input is kept for it. Spikes are
+the reference's bit for bit, gradients to rounding. The code is in ``src/native``.
+
+The environment variable ``LEANSPIKE_INSTRUCTIONS`` (plain, avx2 or avx512) holds it to that
+instruction set; without it the best that the processor has is used.
+
+Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leanspike.errors import LeanspikeError
+from leanspike.neuron.kernels.reference import Dynamics
+from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
+
+INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in lif.h
+_SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # likewise
+
+
+def serves(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> bool:
+    """Whether the native code knows these types and devices; it takes any layout."""
+    return (
+        x_TN.device.type == leak.device.type == threshold.device.type == "cpu"
+        and x_TN.dtype in (torch.float32, torch.bfloat16)
+        and leak.dtype == threshold.dtype == torch.float32
+        and leak.ndim == threshold.ndim == 0
+        and x_TN.ndim >= 2
+        and x_TN.shape[0] >= 1
+        and type(dynamics.surrogate) in _SURROGATES
+    )
+
+
+def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+    """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out, where `serves`.
+
+    A broadcast view over T is read as the one step that it is; other layouts are kept, too, if
+    each step's elements lie side by side (contiguous, channels_last), else the input is copied.
+    """
+    static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
+    choices = [
+        int(dynamics.reset == "hard"),
+        int(dynamics.initial == "half"),
+        int(dynamics.height == "threshold"),
+        _SURROGATES.index(type(dynamics.surrogate)),
+    ]
+    constants = _scale_and_width(dynamics.surrogate)
+    spikes: Tensor = torch.ops.leanspike.lif(x_TN, leak, threshold, static, choices, constants)
+    return spikes
+
+
+def _scale_and_width(surrogate: Surrogate) -> list[float]:
+    """The surrogate's γ or α, and its w; 1 for what it does not have."""
+    if isinstance(surrogate, Triangle):
+        return [surrogate.gamma, surrogate.width]
+    if isinstance(surrogate, Rectangle):
+        return [1.0, surrogate.width]
+    assert isinstance(surrogate, Arctan | Sigmoid)
+    return [surrogate.alpha, 1.0]
+
+
+# The operators that torch sees; `static`: every step is the first one.
+
+
+@torch.library.custom_op("leanspike::lif", mutates_args=(), device_types="cpu")
+def _lif(
+    x: Tensor,
+    leak: Tensor,
+    threshold: Tensor,
+    static: bool,
+    choices: list[int],
+    constants: list[float],
+) -> Tensor:
+    spikes = _empty_steps(x)
+    x = _side_by_side(x)
+    call = _call(x, leak, threshold, static, choices, constants)
+    call.spikes = spikes.data_ptr()
+    _run("leanspike_lif_forward", call)
+    return spikes
+
+
+@torch.library.custom_op("leanspike::lif_backward", mutates_args=(), device_types="cpu")
+def _lif_backward(
+    grad: Tensor,
+    x: Tensor,
+    leak: Tensor,
+    threshold: Tensor,
+    static: bool,
+    choices: list[int],
+    constants: list[float],
+    wants_x: bool,
+    wants_neuron: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, leak and threshold; of what is not wanted, an empty tensor.
+
+    That of a static x is for one step: the sum over the steps divided by T.
+    """
+    grad_x = _empty_gradient(x, static, wants_x)
+    sums = (ctypes.c_double * 2)()
+    x = _side_by_side(x)
+    grad = _laid_out_as(grad, x)
+    call = _call(x, leak, threshold, static, choices, constants)
+    call.grad, call.grad_step = grad.data_ptr(), grad.stride(0)
+    call.grad_x = grad_x.data_ptr() if wants_x else None
+    call.grad_neuron = ctypes.addressof(sums) if wants_neuron else None
+    _run("leanspike_lif_backward", call)
+    if not wants_neuron:
+        return grad_x, leak.new_empty(0), leak.new_empty(0)
+    return grad_x, leak.new_tensor(sums[0]), leak.new_tensor(sums[1])
+
+
+@_lif.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return _empty_steps(x)
+
+
+@_lif_backward.register_fake
+def _(
+    grad: Tensor,
+    x: Tensor,
+    leak: Tensor,
+    threshold: Tensor,
+    static: bool,
+    choices: list[int],
+    constants: list[float],
+    wants_x: bool,
+    wants_neuron: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    shape = () if wants_neuron else (0,)
+    grad_x = _empty_gradient(x, static, wants_x)
+    return grad_x, leak.new_empty(shape), leak.new_empty(shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.rest = inputs[3:]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, leak, threshold = ctx.saved_tensors
+    wants_x, wants_leak, wants_threshold = ctx.needs_input_grad[:3]
+    grad_x, grad_leak, grad_threshold = torch.ops.leanspike.lif_backward(
+        grad, x, leak, threshold, *ctx.rest, wants_x, wants_leak or wants_threshold
+    )
+    return (
+        grad_x.expand(x.shape) if wants_x else None,
+        grad_leak if wants_leak else None,
+        grad_threshold if wants_threshold else None,
+        *[None] * len(ctx.rest),
+    )
+
+
+_lif.register_autograd(_backward, setup_context=_save)
+
+
+# Layouts: the native code wants each step's elements side by side, in one order for all tensors.
+
+
+def _strides(x: Tensor) -> tuple[tuple[int, int], ...]:
+    """(stride, size) of each axis of a step along which there is more than one element."""
+    pairs = zip(x.stride()[1:], x.shape[1:], strict=True)
+    return tuple((stride, size) for stride, size in pairs if size != 1)
+
+
+def _is_dense(x: Tensor) -> bool:
+    expected = 1
+    for stride, size in sorted(_strides(x)):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    return x if _is_dense(x) else x.contiguous()
+
+
+def _empty_steps(x: Tensor) -> Tensor:
+    """Room for a result of the shape and layout of ``x``, its steps one after the other."""
+    if not _is_dense(x):
+        return torch.empty_like(x, memory_format=torch.contiguous_format)
+    return x.new_empty_strided(x.shape, (x[0].numel(), *x.stride()[1:]))
+
+
+def _empty_gradient(x: Tensor, static: bool, wanted: bool) -> Tensor:
+    if not wanted:
+        return x.new_empty(0)
+    return _empty_steps(x[:1])[0] if static else _empty_steps(x)
+
+
+def _laid_out_as(grad: Tensor, x: Tensor) -> Tensor:
+    return grad if _strides(grad) == _strides(x) else _empty_steps(x).copy_(grad)
+
+
+# The library.
+
+
+class _Call(ctypes.Structure):
+    """``lif_call`` of lif.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "spikes", "grad", "grad_x", "grad_neuron")),
+        *((name, ctypes.c_int64) for name in ("size", "steps", "x_step", "grad_step")),
+        *((name, ctypes.c_float) for name in ("leak", "threshold", "scale", "width")),
+        *((name, ctypes.c_int32) for name in ("bf16", "static", "hard", "half", "height")),
+        *((name, ctypes.c_int32) for name in ("surrogate", "instructions", "threads")),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The native code, or None where it was not built when the package was installed."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_native{suffix}")
+        if path.is_file():
+            return ctypes.CDLL(str(path))
+    return None
+
+
+def available_instructions() -> tuple[str, ...]:
+    """The instruction sets that the native code and this processor have, worst to best."""
+    loaded = library()
+    return INSTRUCTIONS[: loaded.leanspike_best_instructions() + 1] if loaded else ()
+
+
+def _instructions() -> int:
+    available = available_instructions()
+    name = os.environ.get("LEANSPIKE_INSTRUCTIONS", available[-1])
+    if name not in available:
+        raise LeanspikeError(
+            f"LEANSPIKE_INSTRUCTIONS is {name!r}; choose one of {', '.join(available)} "
+            "(what this processor has) or unset it"
+        )
+    return INSTRUCTIONS.index(name)
+
+
+def _call(
+    x: Tensor,
+    leak: Tensor,
+    threshold: Tensor,
+    static: bool,
+    choices: list[int],
+    constants: list[float],
+) -> _Call:
+    call = _Call(x=x.data_ptr(), size=x[0].numel(), steps=x.shape[0])
+    call.static, call.x_step = static, 0 if static else x.stride(0)
+    call.leak, call.threshold = leak.item(), threshold.item()
+    call.scale, call.width = constants
+    call.bf16 = x.dtype == torch.bfloat16
+    call.hard, call.half, call.height, call.surrogate = choices
+    call.instructions, call.threads = _instructions(), torch.get_num_threads()
+    return call
+
+
+def _run(function: str, call: _Call) -> None:
+    if getattr(library(), function)(ctypes.byref(call)) != 0:
+        raise MemoryError("the native neuron kernel found no memory to work in")

@@ -1,0 +1,447 @@
+"""A run: what a recipe asks for, in a folder, from start to finish, from wherever it was left.
+
+The folder holds ``recipe.yaml``, ``log.jsonl``, ``tensorboard/``, ``checkpoint.pt``, the models
+``ann/``, ``start/`` (converted, before training) and ``snn/``, ``result.json`` and
+``report.html``. Each appears whole or not at all; what is there is not computed again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import yaml
+from torch import nn
+
+from leanspike.config import CalibrateSection, NeuronSection, Recipe, TrainSection, dump, validate
+from leanspike.data import Augment, Dataset, Loader, Split, load_dataset, normalise
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate import Result, accuracy, evaluate, provenance, record_example
+from leanspike.files import write_text
+from leanspike.models import create_model
+from leanspike.models.published import load_published
+from leanspike.neuron import LIF
+from leanspike.report import write_report
+from leanspike.saved import ModelSpec, NeuronSpec, create_neuron, load, save
+from leanspike.surgery import SpikingNetwork, spike
+from leanspike.surgery.calibrate import Calibration, calibrate
+from leanspike.train import (
+    Checkpoints,
+    CrossEntropy,
+    Monitor,
+    Stage,
+    create_optimizer,
+    create_schedule,
+    fit,
+    read_log,
+)
+
+RECIPE, LOG, CHECKPOINT = "recipe.yaml", "log.jsonl", "checkpoint.pt"
+RESULT, REPORT, SECONDS, CALIBRATION = "result.json", "report.html", "seconds.json", "calibration.json"
+
+
+@final
+class Run:
+    """One recipe in one folder.
+
+    Args:
+        recipe: what to do.
+        folder: of the run; it is made. One that holds another recipe is refused.
+        monitor: what shows the progress.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, monitor: Monitor) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.monitor = monitor
+        self.device = choose_device(recipe.device)
+        self.dtype = choose_dtype(recipe.precision, self.device)
+        self.data = _load_data(recipe)
+        self.checkpoints = Checkpoints(folder / CHECKPOINT, recipe.checkpoint_minutes)
+        self.history: list[dict[str, Any]] = read_log(folder / LOG)
+
+    def train(self) -> Result:
+        """Everything the recipe asks for; takes up where an earlier attempt was stopped."""
+        claim(self.folder, self.recipe)
+        self.train_ann()
+        self.convert()
+        self.train_snn()
+        return self.evaluate("leanspike train")
+
+    def train_ann(self) -> None:
+        """``ann/``: trained, or with published weights; nothing where the SNN needs none."""
+        recipe = self.recipe
+        if (self.folder / "ann").exists():
+            return
+        torch.manual_seed(recipe.seed)
+        ann = self._build_ann()
+        if recipe.ann is not None:
+            with self._clock("train ann"):
+                self._fit(ann, recipe.ann, number=0, timesteps=None)
+        if recipe.ann is not None or recipe.model.weights is not None:
+            self._save(ann, "ann")
+
+    def convert(self) -> Calibration | None:
+        """``start/``: the network with its neurons, thresholds calibrated."""
+        if (self.folder / "start").exists():
+            return None
+        section = self.recipe.spike
+        torch.manual_seed(self.recipe.seed)
+        trained = (self.folder / "ann").exists()
+        ann = load(self.folder / "ann") if trained else self._build_ann()
+        template = _neuron(section.neuron)
+        snn = spike(
+            ann.eval(),
+            example_input=torch.zeros(1, *self.data.shape),
+            encode=section.encode,
+            timesteps=section.timesteps,
+            neuron=template,
+            norm=section.norm,
+        ).to(self.device)
+        table = None
+        if section.calibrate is not None:
+            with self._clock("calibrate"):
+                table = self._calibrate(snn, section.calibrate)
+            write_text(self.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
+        self._save(snn, "start")
+        return table
+
+    def train_snn(self) -> None:
+        """``snn/``: trained through each stage of the recipe in turn."""
+        if (self.folder / "snn").exists():
+            return
+        snn = self._load("start")
+        saved = self.checkpoints.load()
+        done = int(saved["stage"]) if saved is not None else 0
+        for number, section in enumerate(self.recipe.snn, start=1):
+            if number < done:
+                continue
+            if saved is not None and number == done and "position" not in saved:
+                snn.load_state_dict(saved["network"])
+                self.history[:] = saved["history"]
+            timesteps = section.timesteps or self.recipe.spike.timesteps
+            with self._clock(f"train snn T={timesteps}"):
+                self._fit(snn, section, number, timesteps)
+            self.checkpoints.save(
+                {"stage": number + 1, "network": snn.state_dict(), "history": self.history}
+            )
+        self._save(snn, "snn")
+
+    def evaluate(self, command: str) -> Result:
+        """``result.json`` and ``report.html``, on the whole test set, in float32."""
+        recipe, data = self.recipe, self.data
+        snn = self._load("snn")
+        assert isinstance(snn, SpikingNetwork)
+        ann = self._load("ann") if (self.folder / "ann").exists() else None
+        start = self._load("start")
+        assert isinstance(start, SpikingNetwork)
+        loader = self._loader(data.test, recipe.evaluate.batch_size)
+        self.monitor.console.print(f"evaluating on {len(data.test)} test images ...")
+        with self._clock("evaluate"):
+            result = evaluate(
+                snn,
+                _Epoch(loader),
+                ann=ann,
+                name=recipe.name,
+                data=data.name,
+                classes=data.classes,
+                start=_parameters(start) if recipe.snn else None,
+                readout=recipe.evaluate.readout,
+            )
+        pixels, label = data.test.batch(torch.tensor([0]))
+        x = normalise(pixels, data.mean, data.std).to(self.device)
+        example = record_example(snn, x, pixels[0], int(label))
+        origin = provenance(
+            command=command,
+            seed=recipe.seed,
+            recipe=recipe.model_dump(mode="json"),
+            seconds=self._seconds(),
+            device=self.device,
+        )
+        result = result.model_copy(update={"example": example, "provenance": origin})
+        write_text(self.folder / RESULT, result.model_dump_json(indent=1))
+        write_report(result, self.history, self.folder / REPORT)
+        return result
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def _build_ann(self) -> nn.Module:
+        spec = self._model_spec()
+        ann = create_model(
+            spec.name,
+            spec.num_classes,
+            in_channels=spec.in_channels,
+            image_size=spec.image_size,
+            **spec.options,
+        )
+        if self.recipe.model.weights is not None:
+            load_published(ann, Path(self.recipe.model.weights).expanduser())
+        return ann
+
+    def _model_spec(self) -> ModelSpec:
+        channels, size, _ = self.data.shape
+        return ModelSpec(
+            name=self.recipe.model.name,
+            num_classes=len(self.data.classes),
+            in_channels=channels,
+            image_size=size,
+            options=self.recipe.model.options,
+        )
+
+    def _calibrate(self, snn: SpikingNetwork, section: CalibrateSection) -> Calibration:
+        images = min(section.images, len(self.data.train))
+        order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(0))
+        pixels, _ = self.data.train.batch(order[:images])
+        x = normalise(pixels, self.data.mean, self.data.std).to(self.device)
+        return calibrate(
+            snn,
+            x,
+            percentile=section.percentile,
+            scale=section.scale,
+            method=section.method,
+            statistics=section.statistics,
+            timesteps=section.timesteps,
+        )
+
+    def _fit(
+        self, network: nn.Module, section: TrainSection, number: int, timesteps: int | None
+    ) -> None:
+        network.to(device=self.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        train = self._loader(self.data.train, section.batch_size, train=True)
+        stage = Stage(
+            name="ann" if timesteps is None else f"snn T={timesteps}",
+            number=number,
+            epochs=section.epochs,
+            timesteps=timesteps,
+            train=train,
+            val=self._loader(self.data.val, self.recipe.evaluate.batch_size),
+            objective=CrossEntropy(section.readout, section.label_smoothing),
+            optimizer=create_optimizer(
+                network,
+                section.optimizer,
+                learning_rate=section.learning_rate,
+                neuron_learning_rate=section.neuron_learning_rate,
+                momentum=section.momentum,
+                weight_decay=section.weight_decay,
+            ),
+            schedule=create_schedule(
+                section.schedule, section.epochs * len(train), section.warmup
+            ),
+            seed=self.recipe.seed,
+            dtype=self.dtype,
+            select=section.select,
+            max_gradient_norm=section.max_gradient_norm,
+        )
+        fit(network, stage, self.history, self.checkpoints, self.monitor)
+
+    def _loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
+        augment = self.recipe.data.augment
+        return Loader(
+            split,
+            batch_size=batch_size,
+            mean=self.data.mean,
+            std=self.data.std,
+            seed=self.recipe.seed,
+            train=train,
+            augment=Augment(**augment.model_dump()) if train else None,
+            memory_format=torch.channels_last,
+            device=self.device,
+        )
+
+    def _save(self, network: nn.Module, name: str) -> None:
+        """Appears whole: written beside, then renamed."""
+        part = self.folder / f".{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        save(network, part, self._model_spec())
+        part.rename(self.folder / name)
+
+    def _load(self, name: str) -> nn.Module:
+        network = load(self.folder / name).to(self.device)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def _seconds(self) -> dict[str, float]:
+        path = self.folder / SECONDS
+        seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+        return seconds
+
+    def _clock(self, phase: str) -> _Clock:
+        return _Clock(self.folder / SECONDS, self._seconds(), phase)
+
+
+@final
+class _Clock:
+    """Adds the time a phase took to the run's record, over all attempts that came to an end."""
+
+    def __init__(self, path: Path, seconds: dict[str, float], phase: str) -> None:
+        self.path, self.seconds, self.phase = path, seconds, phase
+
+    def __enter__(self) -> None:
+        self.started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = time.monotonic() - self.started
+        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + elapsed
+        write_text(self.path, json.dumps(self.seconds))
+
+
+@final
+class _Epoch:
+    """A loader's one evaluation epoch, as often as it is iterated."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Any:
+        return self.loader.epoch(0)
+
+
+def claim(folder: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's, or find that it is already.
+
+    Raises:
+        LeanspikeError: if it holds another recipe, or files that are not a run's.
+    """
+    path = folder / RECIPE
+    if path.is_file():
+        if path.read_text() != dump(recipe):
+            raise LeanspikeError(
+                f"{folder} holds a run of another recipe ({_difference(path, recipe)}); choose "
+                "another --out, or --fresh to replace it"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise LeanspikeError(f"{folder} is not empty and not a run; choose another --out")
+    write_text(path, dump(recipe))
+
+
+def clear(folder: Path) -> None:
+    """Remove a run, and nothing that is not one."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / RECIPE).is_file():
+        raise LeanspikeError(f"{folder} is not a run of leanspike; --fresh does not remove it")
+    shutil.rmtree(folder)
+
+
+def open_run(folder: Path, monitor: Monitor) -> Run:
+    """The run in a folder, by the recipe it was made with."""
+    return Run(read_recipe(folder), folder, monitor)
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of a run.
+
+    Raises:
+        LeanspikeError: if there is none.
+    """
+    path = folder / RECIPE
+    if not path.is_file():
+        raise LeanspikeError(f"{folder} is not a run of leanspike (no {RECIPE} in it)")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise LeanspikeError(f"{path} is damaged; it should be YAML") from None
+    return validate(data, str(path))
+
+
+def _difference(path: Path, recipe: Recipe) -> str:
+    """The first key in which the recipe in the folder and this one differ."""
+    with suppress(yaml.YAMLError):
+        old, new = _flat(yaml.safe_load(path.read_text())), _flat(recipe.model_dump(mode="json"))
+        for key in [*new, *old]:
+            if old.get(key) != new.get(key):
+                return f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
+    return "its recipe.yaml was changed"
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        name = f"{prefix}{key}"
+        if isinstance(value, (dict, list)):
+            flat.update(_flat(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then the CPU.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise LeanspikeError(f"device {name!r} is not available here; try auto or cpu") from None
+    return device
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where asked for, or on "auto" where the hardware computes in it.
+
+    >>> choose_dtype("float32", torch.device("cpu"))
+    torch.float32
+    """
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        cpu = torch.cpu.get_capabilities()
+        fast = bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _load_data(recipe: Recipe) -> Dataset:
+    section = recipe.data
+    root = Path(section.root).expanduser() if section.root else None
+    data = load_dataset(
+        section.name, root, validation=section.validation, image_size=section.image_size
+    )
+    changes: dict[str, Any] = {}
+    if section.mean is not None:
+        changes["mean"] = section.mean
+    if section.std is not None:
+        changes["std"] = section.std
+    from dataclasses import replace
+
+    return replace(data, **changes)
+
+
+def _neuron(section: NeuronSection) -> LIF:
+    spec = NeuronSpec(
+        learn=section.learn,
+        reset=section.reset,
+        initial=section.initial,
+        height=section.height,
+        surrogate=section.surrogate.name,
+        constants=section.surrogate.options,
+    )
+    return create_neuron(spec, section.threshold, section.leak)
+
+
+def _parameters(snn: SpikingNetwork) -> dict[str, tuple[float, float]]:
+    return {
+        path: (module.threshold.item(), module.leak.item())
+        for path, module in snn.neurons()
+        if isinstance(module, LIF)
+    }
+
+
+def measure_ann(run: Run) -> float:
+    """The accuracy of the run's ANN on the whole test set."""
+    loader = run._loader(run.data.test, run.recipe.evaluate.batch_size)
+    return accuracy(run._load("ann"), loader.epoch(0))[0]

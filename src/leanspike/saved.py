@@ -1,0 +1,243 @@
+"""Models on disk: weights as safetensors beside a JSON spec. Loading runs no code from the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from leanspike.errors import LeanspikeError
+from leanspike.files import atomic, write_text
+from leanspike.models import create_model
+from leanspike.neuron import LIF, SURROGATES
+from leanspike.surgery import SpikingNetwork, spike
+
+WEIGHTS = "model.safetensors"
+SPEC = "spec.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(_Part):
+    """How to build a network of the zoo again: the arguments of ``models.create_model``."""
+
+    name: str
+    num_classes: int
+    in_channels: int = 3
+    image_size: int = 32
+    options: dict[str, Any] = {}
+
+
+class NeuronSpec(_Part):
+    """What a neuron is apart from its trained parameters."""
+
+    learn: tuple[Literal["leak", "threshold"], ...]
+    reset: Literal["soft", "hard"]
+    initial: Literal["zero", "half"]
+    height: Literal["unit", "threshold"]
+    surrogate: str
+    constants: dict[str, float]
+
+
+class SpikeSpec(_Part):
+    """How to make the network spike again: the arguments of ``leanspike.spike``."""
+
+    encode: str
+    timesteps: int
+    sample_shape: tuple[int, ...]
+    norm: Literal["keep", "fold"]
+    neurons: dict[str, NeuronSpec]
+
+
+class Spec(_Part):
+    """The contents of ``spec.json``. ``model`` is None for a user's own architecture."""
+
+    format: Literal[1] = 1
+    model: ModelSpec | None
+    spike: SpikeSpec | None
+
+
+def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None) -> Path:
+    """Save an ANN or a spiking network as ``model.safetensors`` and ``spec.json``.
+
+    Args:
+        network: its neurons, if any, must be ``LIF``.
+        folder: is made; the two files in it are replaced.
+        model: for a network of the zoo, what :func:`load` needs to build it.
+
+    Raises:
+        LeanspikeError: for a neuron of another class.
+
+    >>> import tempfile
+    >>> from leanspike.models import create_model
+    >>> spec = ModelSpec(name="vgg6", num_classes=10, image_size=8, options={"width": 0.125})
+    >>> ann = create_model("vgg6", 10, image_size=8, width=0.125)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = save(ann, folder, spec)
+    ...     same = load(folder)
+    >>> type(same).__name__
+    'VGG'
+    """
+    folder = Path(folder)
+    spec = Spec(model=model, spike=_spike_spec(network))
+    # safetensors refuses tensors that share memory, as tied weights do: each is written out.
+    weights = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in network.state_dict().items()
+    }
+    with atomic(folder / WEIGHTS) as part:
+        save_file(weights, part)
+    write_text(folder / SPEC, spec.model_dump_json(indent=1))
+    return folder
+
+
+def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
+    """Load what :func:`save` wrote: an ANN, or a :class:`SpikingNetwork`. No code is run.
+
+    Args:
+        folder: with ``model.safetensors`` and ``spec.json``.
+        ann: the user's own architecture, untrained or not (left untouched), if it is not one of
+            the zoo. A :class:`SpikingNetwork` made by ``leanspike.spike`` is loaded into.
+
+    Returns:
+        The network in eval mode, on the CPU.
+
+    Raises:
+        LeanspikeError: for missing, damaged or foreign files, or another architecture.
+    """
+    folder = Path(folder)
+    spec, weights = _read_spec(folder), _read_weights(folder)
+    if ann is None:
+        if spec.model is None:
+            raise LeanspikeError(
+                f"{folder} holds a network of the user's own; build it and pass load(path, ann=...)"
+            )
+        m = spec.model
+        ann = create_model(
+            m.name,
+            m.num_classes,
+            in_channels=m.in_channels,
+            image_size=m.image_size,
+            **m.options,
+        )
+    network = ann
+    if spec.spike is not None and not isinstance(ann, SpikingNetwork):
+        network = _respike(ann, spec.spike)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise LeanspikeError(
+            f"{folder} does not fit the network ({reason[:200]}); pass the architecture it was "
+            "saved from"
+        ) from None
+    return network.eval()
+
+
+def _respike(ann: nn.Module, spec: SpikeSpec) -> SpikingNetwork:
+    def neuron(path: str) -> LIF:
+        if path not in spec.neurons:
+            raise LeanspikeError(
+                f"the saved network has no neuron {path!r}; pass the architecture it was saved from"
+            )
+        return create_neuron(spec.neurons[path])
+
+    lead = (1, 1) if spec.encode == "frames" else (1,)
+    example = torch.zeros(*lead, *spec.sample_shape)
+    return spike(
+        ann,
+        example_input=example,
+        encode=spec.encode,
+        timesteps=spec.timesteps,
+        neuron=neuron,
+        norm=spec.norm,
+    )
+
+
+def create_neuron(spec: NeuronSpec, threshold: float = 1.0, leak: float = 1.0) -> LIF:
+    """The neuron that a spec describes.
+
+    >>> create_neuron(NeuronSpec(learn=(), reset="soft", initial="zero", height="unit",
+    ...                          surrogate="arctan", constants={"alpha": 2.0})).dynamics.surrogate
+    Arctan(alpha=2.0)
+    """
+    if spec.surrogate not in SURROGATES:
+        raise LeanspikeError(
+            f"surrogate is {spec.surrogate!r}; choose one of {', '.join(SURROGATES)}"
+        )
+    try:
+        surrogate = SURROGATES[spec.surrogate](**spec.constants)
+    except TypeError as error:
+        raise LeanspikeError(f"surrogate {spec.surrogate}: {error}") from None
+    return LIF(
+        threshold,
+        leak,
+        learn=spec.learn,
+        reset=spec.reset,
+        initial=spec.initial,
+        height=spec.height,
+        surrogate=surrogate,
+    )
+
+
+def _spike_spec(network: nn.Module) -> SpikeSpec | None:
+    if not isinstance(network, SpikingNetwork):
+        return None
+    neurons = {}
+    for path, module in network.neurons():
+        if not isinstance(module, LIF):
+            raise LeanspikeError(
+                f"neuron {path} is a {type(module).__name__}; only LIF neurons can be saved"
+            )
+        neurons[path] = _neuron_spec(module)
+    return SpikeSpec(
+        encode=type(network.plan.encoder).__name__.lower(),
+        timesteps=network.timesteps,
+        sample_shape=network.plan.sample_shape,
+        norm=network.plan.norm,
+        neurons=neurons,
+    )
+
+
+def _neuron_spec(neuron: LIF) -> NeuronSpec:
+    surrogate = neuron.dynamics.surrogate
+    names = {kind: name for name, kind in SURROGATES.items()}
+    if type(surrogate) not in names:
+        raise LeanspikeError(f"{surrogate} is not one of leanspike's surrogates; cannot save it")
+    return NeuronSpec(
+        learn=neuron.learn,
+        reset=neuron.dynamics.reset,
+        initial=neuron.dynamics.initial,
+        height=neuron.dynamics.height,
+        surrogate=names[type(surrogate)],
+        constants=vars(surrogate),
+    )
+
+
+def _read_spec(folder: Path) -> Spec:
+    path = folder / SPEC
+    if not path.is_file():
+        raise LeanspikeError(f"no model in {folder}: {SPEC} and {WEIGHTS} are expected there")
+    try:
+        return Spec.model_validate_json(path.read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise LeanspikeError(
+            f"{path} is damaged or not of leanspike ({' '.join(str(error).split())[:160]})"
+        ) from None
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise LeanspikeError(f"no weights at {path}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise LeanspikeError(f"{path} is damaged ({error}); restore it from a copy") from None

@@ -1,0 +1,313 @@
+"""Thresholds from data: what makes a trained ANN a good start for an SNN.
+
+The network is run operation by operation over ALL calibration images before the next operation
+begins. So one pass is the papers' layer-by-layer procedure: a threshold is set from the whole set
+of inputs before its layer fires for the first time, and nothing depends on the order or the size
+of the batches.
+
+Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from leanspike.errors import LeanspikeError
+from leanspike.neuron import LIF
+from leanspike.neuron.lif import SMALLEST_THRESHOLD
+from leanspike.surgery.network import Execution, SpikingNetwork, readout
+from leanspike.surgery.ops import Signal
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class CalibratedLayer:
+    """One layer of neurons: its size per sample, the percentile found, and the threshold set."""
+
+    path: str
+    neurons: int
+    percentile_value: float
+    threshold_before: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration did: the scale it used, a row per layer, the norms it re-estimated.
+
+    ``agreement`` is the share of the images that the SNN answers as the ANN does, measured
+    only where several scales were tried (else None).
+    """
+
+    scale: float
+    layers: tuple[CalibratedLayer, ...]
+    norms: tuple[str, ...]
+    agreement: float | None = None
+
+
+@torch.no_grad()
+def calibrate(
+    snn: SpikingNetwork,
+    images: Tensor,
+    *,
+    percentile: float = 99.7,
+    scale: float | Sequence[float] = 1.0,
+    method: Literal["layerwise", "one_pass"] = "layerwise",
+    statistics: Literal["keep", "reestimate"] = "keep",
+    timesteps: int | None = None,
+    batch_size: int = 64,
+) -> Calibration:
+    """Set every neuron's threshold from its input: v = scale · percentile of the input current.
+
+    "layerwise" (DIET-SNN's official code): layer by layer, earlier thresholds (without scale)
+    active, leak 1, the maximum over the steps of each step's percentile. "one_pass": from the
+    pre-activations of the ANN, as if the neurons were ReLUs; cheaper by the factor T, and fit for
+    spikes of threshold height, which keep the ANN's scale.
+
+    With batch norms, unit spikes change the scale of every current and the norms' running
+    statistics no longer fit: "reestimate" measures them again, layer by layer, without labels, on
+    the same images with the thresholds in force.
+
+    Args:
+        snn: changed in place: thresholds, and statistics of norms that time reaches. Its leaks
+            are left as they are.
+        images: network input ``[N, ...]``, as for a call; 512 training images do. All values
+            of a layer for all images and steps are held in memory at once.
+        percentile: in (0, 100], linear interpolation between entries, as ``numpy.percentile``.
+        scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
+            T = 5 to 25). Of several, the one whose answers agree best with the ANN's is taken.
+        method: "layerwise" or "one_pass".
+        statistics: "keep" or "reestimate" the norms' running statistics.
+        timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
+        batch_size: images computed at a time; no influence on the result but by rounding.
+
+    Returns:
+        A row per layer: path, neurons, percentile, threshold before and after.
+
+    Raises:
+        LeanspikeError: for arguments out of range, NaN or infinite images, or a layer whose
+            inputs are not positive (which would never fire).
+
+    Example:
+        >>> from leanspike import spike
+        >>> _ = torch.manual_seed(0)
+        >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
+        >>> table = calibrate(snn, torch.randn(256, 8), percentile=99.7, scale=0.6)
+        >>> round(table.layers[0].threshold / table.layers[0].percentile_value, 3)
+        0.6
+    """
+    scales = [float(s) for s in scale] if isinstance(scale, Sequence) else [float(scale)]
+    steps = snn.timesteps if timesteps is None else timesteps
+    _check(images, percentile, scales, method, statistics, steps)
+    sweep = Sweep(snn, images, steps, batch_size)
+    was_training = snn.training
+    snn.eval()
+    try:
+        before = {path: module.threshold.item() for path, module in _lif_layers(snn)}
+        rows = _measure(sweep, percentile, method)
+        found = {row.path: row.percentile_value for row in rows}
+        best, norms, agreement = _choose(sweep, scales, found, statistics)
+    finally:
+        snn.train(was_training)
+    layers = tuple(
+        CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], threshold)
+        for r, threshold in zip(rows, _set_thresholds(snn, found, best), strict=True)
+    )
+    return Calibration(best, layers, norms, agreement)
+
+
+def _choose(
+    sweep: Sweep, scales: list[float], found: dict[str, float], statistics: str
+) -> tuple[float, tuple[str, ...], float | None]:
+    """Put the best scale and its statistics in force; tell scale, norms and agreement."""
+    if len(scales) == 1:
+        _set_thresholds(sweep.snn, found, scales[0])
+        return scales[0], _reestimate(sweep) if statistics == "reestimate" else (), None
+    answers = torch.cat(sweep.run(relu=True)).argmax(1)
+    saved = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
+    tried = []
+    for scale in scales:
+        sweep.snn.load_state_dict(saved)
+        _set_thresholds(sweep.snn, found, scale)
+        norms = _reestimate(sweep) if statistics == "reestimate" else ()
+        same = (torch.cat(sweep.run()).argmax(1) == answers).double().mean().item()
+        state = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
+        tried.append((same, scale, norms, state))
+    agreement, scale, norms, state = max(tried, key=lambda trial: trial[0])
+    sweep.snn.load_state_dict(state)
+    return scale, norms, agreement
+
+
+Visit = Callable[[fx.Node, list[Any]], None]
+
+
+@final
+class Sweep:
+    """Runs a network node by node over all images, in chunks."""
+
+    def __init__(
+        self, snn: SpikingNetwork, images: Tensor, timesteps: int, batch_size: int
+    ) -> None:
+        self.snn = snn
+        self.timesteps = timesteps
+        self.chunks = torch.split(images, batch_size, dim=1 if snn.plan.encoder.timed else 0)
+
+    def run(self, visit: Visit | None = None, *, relu: bool = False) -> list[Tensor]:
+        """One sweep: the sum over time of the outputs, ``[n, K]`` for each chunk.
+
+        ``visit`` sees every node before it runs, with its first argument for every chunk. With
+        ``relu`` the neurons act as the ANN's activations, for one step.
+        """
+        executions, inputs = [], []
+        for chunk in self.chunks:
+            sequence, steps = self.snn.plan.encoder.sequence(chunk, 1 if relu else self.timesteps)
+            execution = _Activations(self.snn) if relu else Execution(self.snn)
+            execution.args_iter = iter([sequence, steps])
+            executions.append(execution)
+        for node in self.snn.plan.graph.nodes:
+            if node.op == "output":
+                break
+            if visit is not None and node.op.startswith("call"):
+                inputs = [e.fetch_args_kwargs_from_env(node)[0][0] for e in executions]
+                visit(node, inputs)
+            for execution in executions:
+                execution.env[node] = execution.run_node(node)
+                for done in execution.user_to_last_uses.get(node, ()):
+                    del execution.env[done]
+        result = node.args[0]
+        return [readout(execution.env[result], "sum")[-1] for execution in executions]
+
+
+@final
+class _Activations(Execution):
+    """Neurons replaced by the ReLUs they stand for."""
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """As usual, but for neurons."""
+        if isinstance(self.fetch_attr(target), LIF):
+            return F.relu(args[0])
+        return super().call_module(target, args, kwargs)
+
+
+@dataclass(frozen=True)
+class _Row:
+    path: str
+    neurons: int
+    percentile_value: float
+
+
+def _measure(sweep: Sweep, percentile: float, method: str) -> list[_Row]:
+    """The percentile of each layer's input, each set as its threshold as it is found."""
+    rows: list[_Row] = []
+    layers = dict(_lif_layers(sweep.snn))
+
+    def visit(node: fx.Node, inputs: list[Any]) -> None:
+        if node.op != "call_module" or node.target not in layers:
+            return
+        path = str(node.target)
+        source: Signal = node.all_input_nodes[0].meta["signal"]
+        steps = inputs[0].shape[0] if source.timed else 1
+        value = max(
+            _percentile([x_TN[t] for x_TN in inputs], percentile, path) for t in range(steps)
+        )
+        if value < SMALLEST_THRESHOLD:
+            raise LeanspikeError(
+                f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, so "
+                "they would hardly ever fire; give a higher percentile or other images"
+            )
+        rows.append(_Row(path, inputs[0][0, 0].numel(), value))
+        layers[path].threshold.fill_(value)
+
+    if method == "one_pass":
+        sweep.run(visit, relu=True)
+    else:
+        with _leak_of_one(layers):
+            sweep.run(visit)
+    return rows
+
+
+def _percentile(values: list[Tensor], percentile: float, path: str) -> float:
+    everything = torch.cat([value.float().flatten() for value in values]).cpu().numpy()
+    result = float(np.percentile(everything, percentile, overwrite_input=True))
+    if not np.isfinite(result):
+        raise LeanspikeError(
+            f"neurons {path}: their input holds NaN or infinity; check the network's weights"
+        )
+    return result
+
+
+@contextmanager
+def _leak_of_one(layers: dict[str, LIF]) -> Iterator[None]:
+    leaks = {path: layer.leak.item() for path, layer in layers.items()}
+    try:
+        for layer in layers.values():
+            layer.leak.fill_(1.0)
+        yield
+    finally:
+        for path, layer in layers.items():
+            layer.leak.fill_(leaks[path])
+
+
+def _set_thresholds(snn: SpikingNetwork, found: dict[str, float], scale: float) -> list[float]:
+    layers = dict(_lif_layers(snn))
+    for path, value in found.items():
+        layers[path].threshold.fill_(value * scale)
+        layers[path].keep_in_range()
+    return [layers[path].threshold.item() for path in found]
+
+
+def _reestimate(sweep: Sweep) -> tuple[str, ...]:
+    """Running mean and variance of each norm that time reaches, from all images and steps."""
+    done: list[str] = []
+
+    def visit(node: fx.Node, inputs: list[Any]) -> None:
+        if node.op != "call_module" or not node.meta["signal"].timed:
+            return
+        norm = sweep.snn.get_submodule(str(node.target))
+        if not isinstance(norm, NORMS) or norm.running_mean is None or norm.running_var is None:
+            return
+        values = torch.cat([x.transpose(0, 1).flatten(1).double() for x in inputs], dim=1)
+        norm.running_mean.copy_(values.mean(1))
+        norm.running_var.copy_(values.var(1))
+        done.append(str(node.target))
+
+    sweep.run(visit)
+    return tuple(done)
+
+
+def _lif_layers(snn: SpikingNetwork) -> Iterator[tuple[str, LIF]]:
+    return ((path, module) for path, module in snn.neurons() if isinstance(module, LIF))
+
+
+def _check(
+    images: Tensor,
+    percentile: float,
+    scales: list[float],
+    method: str,
+    statistics: str,
+    timesteps: int,
+) -> None:
+    if not 0 < percentile <= 100:
+        raise LeanspikeError(f"percentile is {percentile}; give a number in (0, 100]")
+    if not scales or not all(scale > 0 and np.isfinite(scale) for scale in scales):
+        raise LeanspikeError(f"scale is {scales}; give numbers above 0")
+    if method not in ("layerwise", "one_pass"):
+        raise LeanspikeError(f"method is {method!r}; choose one of layerwise, one_pass")
+    if statistics not in ("keep", "reestimate"):
+        raise LeanspikeError(f"statistics is {statistics!r}; choose one of keep, reestimate")
+    if timesteps < 1:
+        raise LeanspikeError(f"timesteps is {timesteps}; give 1 or more")
+    if images.numel() == 0:
+        raise LeanspikeError("no images to calibrate on; give some hundreds of training images")
+    if not torch.isfinite(images).all():
+        raise LeanspikeError("the calibration images hold NaN or infinity; check the data")

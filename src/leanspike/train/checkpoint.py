@@ -1,0 +1,59 @@
+"""Checkpoints of a running training: written every few minutes, atomically, safe to read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from leanspike.errors import LeanspikeError
+from leanspike.files import atomic
+
+
+@final
+class Checkpoints:
+    """The one checkpoint file of a run.
+
+    Args:
+        path: of the file; written whole or not at all.
+        minutes: the time between two writes.
+    """
+
+    def __init__(self, path: Path, minutes: float) -> None:
+        self.path = path
+        self.seconds = 60 * minutes
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() - self._last >= self.seconds
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Write plain data and tensors."""
+        with atomic(self.path) as part:
+            torch.save(content, part)
+        self._last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last, None if nothing; reading runs no code (``weights_only``).
+
+        Raises:
+            LeanspikeError: if the file is damaged or not a checkpoint.
+
+        >>> Checkpoints(Path("nowhere.pt"), minutes=1).load() is None
+        True
+        """
+        if not self.path.exists():
+            return None
+        try:
+            content = torch.load(self.path, weights_only=True, map_location="cpu")
+        except Exception as error:
+            raise LeanspikeError(
+                f"{self.path} is damaged or not a checkpoint of leanspike "
+                f"({type(error).__name__}); remove it, or start over with --fresh"
+            ) from None
+        if not isinstance(content, dict) or "stage" not in content:
+            raise LeanspikeError(f"{self.path} is not a checkpoint of leanspike; remove it")
+        return content

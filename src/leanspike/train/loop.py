@@ -1,0 +1,195 @@
+"""The training loop, for ANN and SNN alike.
+
+A run that is killed at any moment and started again ends with the same bits as one that was not:
+all randomness is a function of (seed, stage, epoch, step), and a checkpoint holds the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from leanspike.data.loader import Loader, generator_for
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate.accuracy import accuracy, count_correct, outputs
+from leanspike.surgery import SpikingNetwork
+from leanspike.train.checkpoint import Checkpoints
+from leanspike.train.monitor import Monitor
+from leanspike.train.objective import Objective
+from leanspike.train.optim import Schedule, set_learning_rate
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training with one optimiser: what the loop needs besides the network.
+
+    ``number`` counts the stages of a run; ``timesteps`` is None for an ANN.
+    """
+
+    name: str
+    number: int
+    epochs: int
+    timesteps: int | None
+    train: Loader
+    val: Loader | None
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    seed: int
+    dtype: torch.dtype = torch.float32
+    select: Literal["best", "last"] = "best"
+    max_gradient_norm: float | None = None
+
+
+@dataclass
+class Position:
+    """Where a stage stands: the next step to take, the epoch's sums so far, the best epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    best_accuracy: float = -1.0
+    best_weights: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(
+    network: nn.Module,
+    stage: Stage,
+    history: list[dict[str, Any]],
+    checkpoints: Checkpoints,
+    monitor: Monitor,
+) -> None:
+    """Train ``network`` in place through one stage, from its checkpoint if there is one.
+
+    ``history`` receives a row per epoch. After the last epoch the network has the best epoch's
+    weights by validation accuracy ("best"), or the last's.
+
+    Raises:
+        LeanspikeError: when the loss or a gradient is no longer finite; the last checkpoint,
+            which is from before, stays.
+    """
+    position = _resume(network, stage, history, checkpoints)
+    monitor.begin(stage.name, stage.epochs, len(stage.train), position.epoch, position.step)
+    while position.epoch < stage.epochs:
+        started = time.monotonic() - position.seconds
+        batches = stage.train.epoch(_epoch_key(stage, position.epoch), position.step)
+        for x, labels in batches:
+            loss, correct = _train_step(network, stage, position, x, labels)
+            position.step += 1
+            position.loss += loss * len(labels)
+            position.correct += correct
+            position.seen += len(labels)
+            position.seconds = time.monotonic() - started
+            monitor.step(loss, stage.optimizer.param_groups[0]["lr"])
+            if checkpoints.due():
+                _save(network, stage, position, history, checkpoints)
+        row = _finish_epoch(network, stage, position, started)
+        history.append(row)
+        monitor.epoch(row, history)
+        position = Position(
+            epoch=position.epoch + 1,
+            best_accuracy=position.best_accuracy,
+            best_weights=position.best_weights,
+        )
+        if checkpoints.due():
+            _save(network, stage, position, history, checkpoints)
+    if stage.select == "best" and position.best_weights:
+        network.load_state_dict(position.best_weights)
+    monitor.end()
+
+
+def _train_step(
+    network: nn.Module, stage: Stage, position: Position, x: torch.Tensor, labels: torch.Tensor
+) -> tuple[float, int]:
+    network.train()
+    key = (stage.number, position.epoch, position.step)
+    torch.manual_seed(generator_for(stage.seed, *key).initial_seed())
+    step = position.epoch * len(stage.train) + position.step
+    set_learning_rate(stage.optimizer, stage.schedule(step))
+    with torch.autocast(x.device.type, stage.dtype, enabled=stage.dtype != torch.float32):
+        y_TNK = outputs(network, x, stage.timesteps)
+    loss = stage.objective(y_TNK, labels)
+    stage.optimizer.zero_grad()
+    loss.backward()
+    bound = stage.max_gradient_norm or float("inf")
+    norm = nn.utils.clip_grad_norm_(network.parameters(), bound)
+    value = loss.item()
+    if not torch.isfinite(loss + norm):
+        raise LeanspikeError(
+            f"stage {stage.name}, epoch {position.epoch + 1}, step {position.step + 1}: the loss "
+            f"is {value:.4g} and the gradient's norm {norm:.4g}; lower the learning rate or set "
+            "max_gradient_norm (the last checkpoint is from before)"
+        )
+    stage.optimizer.step()
+    if isinstance(network, SpikingNetwork):
+        network.keep_in_range()
+    return value, int(count_correct(y_TNK.detach(), labels)[-1])
+
+
+def _finish_epoch(
+    network: nn.Module, stage: Stage, position: Position, started: float
+) -> dict[str, Any]:
+    """Validate, remember the best weights, and tell the epoch as a row of the log."""
+    val_accuracy = None
+    if stage.val is not None and len(stage.val.split):
+        batches = stage.val.epoch(0)
+        val_accuracy = accuracy(network, batches, stage.timesteps, dtype=stage.dtype)[-1]
+        if stage.select == "best" and val_accuracy > position.best_accuracy:
+            position.best_accuracy = val_accuracy
+            position.best_weights = deepcopy(network.state_dict())
+    return {
+        "event": "epoch",
+        "stage": stage.name,
+        "timesteps": stage.timesteps or 0,
+        "epoch": position.epoch + 1,
+        "epochs": stage.epochs,
+        "train_loss": position.loss / max(1, position.seen),
+        "train_accuracy": position.correct / max(1, position.seen),
+        "val_accuracy": val_accuracy,
+        "learning_rate": stage.optimizer.param_groups[0]["lr"],
+        "seconds": round(time.monotonic() - started, 3),
+    }
+
+
+def _epoch_key(stage: Stage, epoch: int) -> int:
+    """Epochs of different stages see different orders and augmentations."""
+    return 100_000 * stage.number + epoch
+
+
+def _save(
+    network: nn.Module,
+    stage: Stage,
+    position: Position,
+    history: list[dict[str, Any]],
+    checkpoints: Checkpoints,
+) -> None:
+    checkpoints.save(
+        {
+            "stage": stage.number,
+            "position": asdict(position),
+            "network": network.state_dict(),
+            "optimizer": stage.optimizer.state_dict(),
+            "history": history,
+        }
+    )
+
+
+def _resume(
+    network: nn.Module, stage: Stage, history: list[dict[str, Any]], checkpoints: Checkpoints
+) -> Position:
+    """Take up a checkpoint of this stage; begin at the beginning if there is none."""
+    saved = checkpoints.load()
+    if saved is None or saved["stage"] != stage.number or "position" not in saved:
+        return Position()
+    network.load_state_dict(saved["network"])
+    stage.optimizer.load_state_dict(saved["optimizer"])
+    history[:] = saved["history"]
+    return Position(**saved["position"])

@@ -1,0 +1,127 @@
+"""What a person sees of a training while it runs, and what is kept: progress, log, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from leanspike.files import write_text
+
+
+@final
+class Monitor:
+    """A progress bar with the time left on ``console``, ``log.jsonl``, and TensorBoard.
+
+    Args:
+        console: where people look (stderr); without a terminal it gets a line per epoch.
+        folder: of the run, for ``log.jsonl`` and ``tensorboard/``; None keeps nothing.
+
+    TensorBoard is written if it is installed (``pip install 'leanspike[tensorboard]'``).
+    """
+
+    def __init__(self, console: Console, folder: Path | None = None) -> None:
+        self.console = console
+        self.folder = folder
+        self._board = _tensorboard(folder / "tensorboard") if folder else None
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._stage = ""
+        self._loss: float | None = None
+        self._steps = 0
+
+    def begin(self, stage: str, epochs: int, steps: int, epoch: int, step: int) -> None:
+        """A stage begins, or goes on at (epoch, step)."""
+        self._stage, self._steps, self._loss = stage, epoch * steps + step, None
+        if self._steps:
+            self.console.print(f"{stage}: resuming at epoch {epoch + 1}, step {step + 1}")
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task(
+            stage, total=epochs * steps, completed=self._steps, state=""
+        )
+
+    def step(self, loss: float, learning_rate: float) -> None:
+        """A step was taken."""
+        smooth = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
+        self._loss = smooth
+        self._steps += 1
+        if self._progress is not None:
+            self._progress.update(self._task, advance=1, state=f"loss {smooth:.3f}")
+        if self._board is not None and self._steps % 10 == 0:
+            self._board.add_scalar(f"{self._stage}/loss", loss, self._steps)
+            self._board.add_scalar(f"{self._stage}/learning_rate", learning_rate, self._steps)
+
+    def epoch(self, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """An epoch is over: a line for people, the whole log for machines."""
+        val = row["val_accuracy"]
+        self.console.print(
+            f"{row['stage']:<9} epoch {row['epoch']:>3}/{row['epochs']}  "
+            f"loss {row['train_loss']:.4f}  train {row['train_accuracy']:.2%}"
+            + ("" if val is None else f"  val {val:.2%}")
+            + f"  {row['seconds']:.1f} s",
+            highlight=False,
+        )
+        if self._board is not None:
+            self._board.add_scalar(f"{self._stage}/train_accuracy", row["train_accuracy"], row["epoch"])
+            if val is not None:
+                self._board.add_scalar(f"{self._stage}/val_accuracy", val, row["epoch"])
+        if self.folder is not None:
+            write_log(self.folder / "log.jsonl", history)
+
+    def end(self) -> None:
+        """The stage is over."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = None
+        if self._board is not None:
+            self._board.flush()
+
+    def close(self) -> None:
+        """The run is over, or has failed."""
+        self.end()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+
+def write_log(path: Path, history: list[dict[str, Any]]) -> None:
+    """One JSON object per line, written whole so that a resumed run repeats none."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in history))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log; none if there is no log (a network that was only converted)."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]

@@ -1,0 +1,111 @@
+"""Optimisers with the right parameter groups, and learning rates as functions of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from leanspike.neuron import Neuron
+
+NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
+)
+
+Schedule = Callable[[int], float]
+"""From the step (0-based) to the factor of the learning rate."""
+
+
+def create_optimizer(
+    network: nn.Module,
+    kind: Literal["sgd", "adam", "adamw"] = "sgd",
+    *,
+    learning_rate: float,
+    neuron_learning_rate: float | None = None,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+) -> torch.optim.Optimizer:
+    """An optimiser whose weight decay spares leaks, thresholds, norms and biases.
+
+    "sgd" is with Nesterov momentum, "adam" is AMSGrad (DIET-SNN's), "adamw" decouples the decay.
+    Leaks and thresholds may have a learning rate of their own. Each group remembers its rate as
+    ``initial_lr``, for :func:`set_learning_rate`.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    >>> optimizer = create_optimizer(net, learning_rate=0.1, weight_decay=5e-4)
+    >>> [(len(g["params"]), g["weight_decay"]) for g in optimizer.param_groups]
+    [(1, 0.0005), (3, 0.0)]
+    """
+    decayed, plain, neurons = _split(network)
+    rate = learning_rate if neuron_learning_rate is None else neuron_learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
+        {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
+        {"params": neurons, "lr": rate, "weight_decay": 0.0},
+    ]
+    groups = [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
+    if kind == "sgd":
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
+    if kind == "adam":
+        return torch.optim.Adam(groups, amsgrad=True)
+    return torch.optim.AdamW(groups)
+
+
+def _split(
+    network: nn.Module,
+) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters to decay, others, and those of neurons; each once, frozen ones left out."""
+    decayed: dict[nn.Parameter, None] = {}
+    plain: dict[nn.Parameter, None] = {}
+    neurons: dict[nn.Parameter, None] = {}
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if isinstance(module, Neuron):
+                neurons[parameter] = None
+            elif isinstance(module, NORMS) or name.endswith("bias"):
+                plain[parameter] = None
+            else:
+                decayed[parameter] = None
+    return list(decayed), list(plain), list(neurons)
+
+
+def create_schedule(
+    kind: Literal["constant", "cosine", "linear", "step"], steps: int, warmup: float = 0.0
+) -> Schedule:
+    """The factor of the learning rate at each of ``steps`` steps.
+
+    A linear warm-up over the fraction ``warmup`` of the steps, then: "constant"; "cosine" or
+    "linear" down to 0; "step" ÷10 at 50, 70 and 90 % (BNTT's).
+
+    >>> factor = create_schedule("linear", steps=10, warmup=0.2)
+    >>> [round(factor(step), 3) for step in (0, 1, 2, 9)]
+    [0.5, 1.0, 1.0, 0.125]
+    """
+    warm = round(warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        done = (step - warm) / max(1, steps - warm)
+        if kind == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if kind == "linear":
+            return 1 - done
+        if kind == "step":
+            return 0.1 ** sum(done >= milestone for milestone in (0.5, 0.7, 0.9))
+        return 1.0
+
+    return factor
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Set each group's rate to ``factor`` of its initial one; returns the first group's."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    return float(optimizer.param_groups[0]["lr"])

@@ -1,0 +1,193 @@
+/* Leaky integrate-and-fire neurons over all timesteps: threads and the choice of instructions. */
+#include "lif.h"
+
+#include <float.h>
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if FLT_EVAL_METHOD != 0
+#error "float arithmetic must round to float, or spikes would differ from the reference"
+#endif
+
+/* What the loops need, worked out once per call. */
+typedef struct {
+    float leak, threshold, inverse_threshold;
+    float sign, magnitude; /* of the threshold */
+    float quiet;     /* threshold * 0: what a soft reset subtracts without a spike */
+    float low, high; /* the output without and with a spike */
+    float initial, initial_learns;
+    float height_slope, height_learns; /* height of a spike / threshold; d(height)/d(threshold) */
+    float scale, inverse_width, half_width, arctan_slope;
+} neuron;
+
+enum { PARTIAL = 1024 }; /* so many terms are added up in float32 lanes, then in double */
+
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(f) PASTE(f, SET)
+#define PRAGMA(text) _Pragma(#text)
+#define SIMD(clauses) PRAGMA(omp simd clauses)
+
+#define SET plain
+#define TARGET
+#include "lif_block.h"
+#undef SET
+#undef TARGET
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_X86 1
+#define SET avx2
+#define TARGET __attribute__((target("avx2")))
+#include "lif_block.h"
+#undef SET
+#undef TARGET
+#define SET avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#include "lif_block.h"
+#undef SET
+#undef TARGET
+#endif
+
+typedef void forward_fn(const lif_call *, const neuron *, int64_t, int, float *);
+typedef void backward_fn(const lif_call *, const neuron *, int64_t, int, float *, double *);
+
+#ifdef HAVE_X86
+static forward_fn *const forward_blocks[] = {forward_block_plain, forward_block_avx2,
+                                             forward_block_avx512};
+static backward_fn *const backward_blocks[] = {backward_block_plain, backward_block_avx2,
+                                               backward_block_avx512};
+#else
+static forward_fn *const forward_blocks[] = {forward_block_plain};
+static backward_fn *const backward_blocks[] = {backward_block_plain};
+#endif
+
+int leanspike_best_instructions(void) {
+#ifdef HAVE_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return INSTRUCTIONS_AVX512;
+    if (__builtin_cpu_supports("avx2")) return INSTRUCTIONS_AVX2;
+#endif
+    return INSTRUCTIONS_PLAIN;
+}
+
+static neuron prepare(const lif_call *c) {
+    neuron p = {.leak = c->leak, .threshold = c->threshold};
+    p.inverse_threshold = 1.0f / c->threshold;
+    p.sign = copysignf(1.0f, c->threshold);
+    p.magnitude = fabsf(c->threshold);
+    p.quiet = c->threshold * 0.0f;
+    p.low = c->threshold_height ? p.quiet : 0.0f;
+    p.high = c->threshold_height ? c->threshold : 1.0f;
+    p.initial = c->half_initial ? c->threshold / 2.0f : 0.0f;
+    p.initial_learns = c->half_initial ? c->leak / 2.0f : 0.0f;
+    p.height_slope = p.high * p.inverse_threshold;
+    p.height_learns = c->threshold_height ? 1.0f : 0.0f;
+    p.scale = c->surrogate_scale;
+    p.inverse_width = 1.0f / c->surrogate_width;
+    p.half_width = c->surrogate_width / 2.0f;
+    p.arctan_slope = 1.57079632679489662f * c->surrogate_scale;
+    return p;
+}
+
+/* Threads take a few blocks after another; each block writes to places of its own. The calling
+ * thread works as well and waits only for blocks that others have begun: a helper that starts late
+ * finds nothing left to do but to let go of the job. */
+
+#define ROOMS 4 /* rows of scratch besides the membranes of all steps */
+enum { MOST_HELPERS = 63, WORTH_A_HELPER = 1 << 17 /* elements times steps */ };
+
+typedef struct {
+    lif_call call;
+    neuron neuron;
+    int64_t block, blocks, room; /* elements in a block; blocks; floats of scratch per thread */
+    atomic_int_least64_t next, done; /* blocks */
+    atomic_int workers, holders;     /* threads that began; that may still look at the job */
+    double *sums;                    /* backward: two per block */
+    float scratch[];
+} job;
+
+static void work(job *j) {
+    const lif_call *c = &j->call;
+    float *scratch = j->scratch + j->room * atomic_fetch_add(&j->workers, 1);
+    for (int64_t b; (b = atomic_fetch_add(&j->next, 1)) < j->blocks; atomic_fetch_add(&j->done, 1)) {
+        int64_t start = b * j->block, left = c->size - start;
+        int n = (int)(left < j->block ? left : j->block);
+        if (c->spikes)
+            forward_blocks[c->instructions](c, &j->neuron, start, n, scratch);
+        else
+            backward_blocks[c->instructions](c, &j->neuron, start, n, scratch,
+                                             j->sums ? j->sums + 2 * b : NULL);
+    }
+}
+
+static void let_go(job *j) {
+    if (atomic_fetch_sub(&j->holders, 1) > 1) return;
+    free(j->sums);
+    free(j);
+}
+
+static void *help(void *argument) {
+    work(argument);
+    let_go(argument);
+    return NULL;
+}
+
+static int helpers_for(const lif_call *c, int64_t blocks) {
+    int64_t threads = c->size * c->steps / WORTH_A_HELPER;
+    if (threads > c->threads) threads = c->threads;
+    if (threads > blocks) threads = blocks;
+    if (threads > MOST_HELPERS + 1) threads = MOST_HELPERS + 1;
+    return threads > 1 ? (int)threads - 1 : 0;
+}
+
+/* A job for 1 + helpers threads, held by the caller; NULL where memory is short. */
+static job *plan(const lif_call *c, int *helpers) {
+    int64_t block = 2048; /* fewer where many steps would push the membranes out of the cache */
+    while (block > 128 && block * c->steps > 32768) block /= 2;
+    int64_t blocks = (c->size + block - 1) / block;
+    int64_t room = block * (ROOMS + (c->spikes ? 0 : c->steps));
+    *helpers = helpers_for(c, blocks);
+    job *j = malloc(sizeof *j + (size_t)(room * (1 + *helpers)) * sizeof(float));
+    if (!j) return NULL;
+    *j = (job){.call = *c, .neuron = prepare(c), .block = block, .blocks = blocks, .room = room};
+    j->holders = 1;
+    if (c->grad_neuron && !(j->sums = malloc((size_t)(2 * blocks + 1) * sizeof(double)))) {
+        free(j);
+        return NULL;
+    }
+    return j;
+}
+
+static void run(job *j, int helpers) {
+    for (int i = 0; i < helpers; i++) {
+        pthread_t thread;
+        atomic_fetch_add(&j->holders, 1);
+        if (pthread_create(&thread, NULL, help, j) == 0) pthread_detach(thread);
+        else atomic_fetch_sub(&j->holders, 1);
+    }
+    work(j);
+    while (atomic_load(&j->done) < j->blocks) sched_yield();
+}
+
+int leanspike_lif(const lif_call *call) {
+    int helpers;
+    job *j = plan(call, &helpers);
+    if (!j) return -1;
+    run(j, helpers);
+    if (call->grad_neuron) {
+        call->grad_neuron[0] = call->grad_neuron[1] = 0.0;
+        for (int64_t b = 0; b < j->blocks; b++) {
+            call->grad_neuron[0] += j->sums[2 * b];
+            call->grad_neuron[1] += j->sums[2 * b + 1];
+        }
+    }
+    let_go(j);
+    return 0;
+}
