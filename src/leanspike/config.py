@@ -204,7 +204,7 @@ def dump(recipe: Recipe) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-4 as a number, as YAML 1.2 and everybody else do."""
+    """Safe YAML (no objects) that reads 1e-4 as a number, as YAML 1.2 and everybody else do."""
 
 
 _Loader.add_implicit_resolver(
@@ -232,7 +232,7 @@ def _read(source: str | Path) -> tuple[str, str]:
 
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
-        data = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise LeanspikeError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
@@ -256,7 +256,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         else:
             raise LeanspikeError(f"override {key}: {part!r} is inside a plain value")
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise LeanspikeError(f"override {override!r}: {text!r} is not a YAML value") from None
     if isinstance(place, list):

@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -43,7 +43,12 @@ from leanspike.train import (
 )
 
 RECIPE, LOG, CHECKPOINT = "recipe.yaml", "log.jsonl", "checkpoint.pt"
-RESULT, REPORT, SECONDS, CALIBRATION = "result.json", "report.html", "seconds.json", "calibration.json"
+RESULT, REPORT, SECONDS, CALIBRATION = (
+    "result.json",
+    "report.html",
+    "seconds.json",
+    "calibration.json",
+)
 
 
 @final
@@ -213,7 +218,7 @@ class Run:
         self, network: nn.Module, section: TrainSection, number: int, timesteps: int | None
     ) -> None:
         network.to(device=self.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
         train = self._loader(self.data.train, section.batch_size, train=True)
         stage = Stage(
             name="ann" if timesteps is None else f"snn T={timesteps}",
@@ -231,9 +236,7 @@ class Run:
                 momentum=section.momentum,
                 weight_decay=section.weight_decay,
             ),
-            schedule=create_schedule(
-                section.schedule, section.epochs * len(train), section.warmup
-            ),
+            schedule=create_schedule(section.schedule, section.epochs * len(train), section.warmup),
             seed=self.recipe.seed,
             dtype=self.dtype,
             select=section.select,
@@ -264,7 +267,7 @@ class Run:
 
     def _load(self, name: str) -> nn.Module:
         network = load(self.folder / name).to(self.device)
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return network.to(memory_format=torch.channels_last)
 
     def _seconds(self) -> dict[str, float]:
         path = self.folder / SECONDS
@@ -416,8 +419,6 @@ def _load_data(recipe: Recipe) -> Dataset:
         changes["mean"] = section.mean
     if section.std is not None:
         changes["std"] = section.std
-    from dataclasses import replace
-
     return replace(data, **changes)
 
 

@@ -1,4 +1,4 @@
-"""Models on disk: weights as safetensors beside a JSON spec. Loading runs no code from the files."""
+"""Models on disk: safetensors beside a JSON spec. Loading runs no code from the files."""
 
 from __future__ import annotations
 

@@ -66,6 +66,8 @@ static forward_fn *const forward_blocks[] = {forward_block_plain};
 static backward_fn *const backward_blocks[] = {backward_block_plain};
 #endif
 
+int leanspike_lif_version(void) { return LIF_VERSION; }
+
 int leanspike_best_instructions(void) {
 #ifdef HAVE_X86
     __builtin_cpu_init();

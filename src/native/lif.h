@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+enum { LIF_VERSION = 1 }; /* raise it whenever something in this file changes */
 enum { INSTRUCTIONS_PLAIN, INSTRUCTIONS_AVX2, INSTRUCTIONS_AVX512 };
 enum { SURROGATE_TRIANGLE, SURROGATE_ARCTAN, SURROGATE_SIGMOID, SURROGATE_RECTANGLE };
 
@@ -37,5 +38,8 @@ int leanspike_lif(const lif_call *call);
 
 /* The best instruction set that this processor and this build have. */
 int leanspike_best_instructions(void);
+
+/* LIF_VERSION of the build: callers that expect another must not call anything else. */
+int leanspike_lif_version(void);
 
 #endif

@@ -37,7 +37,7 @@ class SpikeCounter:
         self._neurons: dict[str, int] = {}
         self._samples: dict[str, int] = {}
 
-    def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
+    def __call__(self, node: fx.Node, _values: Mapping[fx.Node, Any], value: Any) -> None:
         """After an operation: count what a layer of neurons fired."""
         if not node.meta.get("neuron"):
             return
@@ -47,9 +47,9 @@ class SpikeCounter:
         self._neurons[path] = value[0, 0].numel()
         self._samples[path] = self._samples.get(path, 0) + value.shape[1]
 
-    def rows(self, start: Mapping[str, tuple[float, float]] | None = None) -> tuple[
-        NeuronActivity, ...
-    ]:
+    def rows(
+        self, start: Mapping[str, tuple[float, float]] | None = None
+    ) -> tuple[NeuronActivity, ...]:
         """A row per layer; ``start`` holds threshold and leak before the training, by path."""
         rows = []
         for path, module in self.snn.neurons():

@@ -21,12 +21,11 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
+from leanspike.evaluate.graded import spikes_under
 from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity
 from leanspike.surgery import SpikingNetwork
 from leanspike.surgery.ops import Signal
-from leanspike.temporal import TemporalDropout
 
 
 @dataclass(frozen=True)
@@ -125,52 +124,6 @@ class OperationCounter:
         counts = spikes_under(self.snn, node, args)
         if counts is not None:
             self._counts[node] = counts
-
-
-def spikes_under(snn: SpikingNetwork, node: fx.Node, args: tuple[Any, ...]) -> Tensor | None:
-    """Apply ``node`` to numbers of spikes: averages become sums over their windows.
-
-    Everything else that is graded (sums, concatenations, moves) is applied as it is. None for an
-    average of a form that is not known here.
-    """
-    if node.op == "call_module":
-        module = snn.get_submodule(str(node.target))
-        if isinstance(module, nn.AvgPool2d):
-            return F.avg_pool2d(
-                args[0],
-                module.kernel_size,
-                module.stride,
-                module.padding,
-                module.ceil_mode,
-                divisor_override=1,
-            )
-        if isinstance(module, nn.AdaptiveAvgPool2d):
-            return _adaptive_sum(args[0], module(args[0]))
-        known = isinstance(module, (nn.Flatten, nn.Identity, TemporalDropout, nn.Unflatten))
-        return module(args[0]) if known else None
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if name == "mean":
-        axes = node.kwargs.get("dim", args[1] if len(args) > 1 else None)
-        return args[0].sum(axes, keepdim=bool(node.kwargs.get("keepdim", args[2:] and args[2])))
-    if name == "adaptive_avg_pool2d":
-        return _adaptive_sum(args[0], F.adaptive_avg_pool2d(*args, **node.kwargs))
-    if name == "avg_pool2d":
-        return F.avg_pool2d(*args[:5], **{**node.kwargs, "divisor_override": 1})
-    if "pool" in name or name == "interpolate":
-        return None
-    if node.op == "call_method":
-        return getattr(args[0], name)(*args[1:], **node.kwargs)
-    return node.target(*args, **node.kwargs)
-
-
-def _adaptive_sum(x: Tensor, averages: Tensor) -> Tensor:
-    """Adaptive averages times the sizes of their windows, which differ where it does not divide."""
-    sizes = []
-    for length, parts in zip(x.shape[-2:], averages.shape[-2:], strict=True):
-        begin = [index * length // parts for index in range(parts)]
-        end = [-(-(index + 1) * length // parts) for index in range(parts)]
-        sizes.append(torch.tensor(end, device=x.device) - torch.tensor(begin, device=x.device))
-    return averages * (sizes[0][:, None] * sizes[1][None, :])
 
 
 def fan_out(layer: nn.Module, shape: Sequence[int]) -> Tensor:

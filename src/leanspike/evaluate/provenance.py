@@ -54,7 +54,9 @@ def _commit() -> str | None:
         return None
     run = [git, "-C", str(here)]
     try:
-        inside = subprocess.run([*run, "ls-files", "--error-unmatch", __file__], capture_output=True)
+        inside = subprocess.run(
+            [*run, "ls-files", "--error-unmatch", __file__], capture_output=True
+        )
         if inside.returncode != 0:
             return None
         head = subprocess.run([*run, "rev-parse", "HEAD"], capture_output=True, text=True)

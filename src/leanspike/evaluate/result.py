@@ -87,7 +87,8 @@ class Energy(Record):
 class Raster(Record):
     """Which neurons of one layer fired at which step for one image: (step, neuron) pairs.
 
-    ``shown`` neurons, evenly spaced over the layer's ``neurons``, were recorded.
+    ``shown`` neurons, evenly spaced over the layer's ``neurons``, were recorded: step is in
+    0..T-1, neuron in 0..shown-1.
     """
 
     path: str
@@ -154,7 +155,7 @@ def load_result(path: Path) -> Result:
 
     >>> load_result(Path("nowhere.json"))
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: no result at nowhere.json; write one with `leanspike evaluate RUN`
+    leanspike.errors.LeanspikeError: no result at nowhere.json; write one with ...
     """
     if not path.is_file():
         raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")

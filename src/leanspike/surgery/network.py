@@ -201,7 +201,9 @@ class SpikingNetwork(nn.Module):
         self.load_state_dict(dict(state_dict), strict=False)
 
     def _check_input(self, x: Tensor, batch_axis: int) -> None:
-        expected = ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
+        expected = (
+            ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
+        )
         ranks_agree = x.dim() == len(self.plan.sample_shape) + 1 + batch_axis
         if not ranks_agree or x.shape[1 + batch_axis] != self.plan.sample_shape[0]:
             raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")

@@ -118,7 +118,7 @@ def _train_step(
         y_TNK = outputs(network, x, stage.timesteps)
     loss = stage.objective(y_TNK, labels)
     stage.optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     bound = stage.max_gradient_norm or float("inf")
     norm = nn.utils.clip_grad_norm_(network.parameters(), bound)
     value = loss.item()

@@ -85,7 +85,9 @@ class Monitor:
             highlight=False,
         )
         if self._board is not None:
-            self._board.add_scalar(f"{self._stage}/train_accuracy", row["train_accuracy"], row["epoch"])
+            self._board.add_scalar(
+                f"{self._stage}/train_accuracy", row["train_accuracy"], row["epoch"]
+            )
             if val is not None:
                 self._board.add_scalar(f"{self._stage}/val_accuracy", val, row["epoch"])
         if self.folder is not None:
@@ -124,4 +126,4 @@ def _tensorboard(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder))

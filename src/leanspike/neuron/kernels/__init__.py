@@ -39,20 +39,18 @@ def _native_is_chosen() -> bool:
         return False
     built = native.library() is not None
     if choice == "native" and not built:
-        raise LeanspikeError(f"LEANSPIKE_KERNEL is 'native', {_NOT_BUILT}")
+        raise LeanspikeError(f"LEANSPIKE_KERNEL is 'native', but {_NOT_BUILT}")
     if not built:
         _warn_once()
     return built
 
 
 _NOT_BUILT = (
-    "but the native kernel was not built: install a C compiler (gcc or clang), then run "
-    "`pip install --force-reinstall --no-deps leanspike`"
+    "the native kernel is not built: install a C compiler (gcc or clang), "
+    "then leanspike again (pip install --force-reinstall --no-deps --no-cache-dir)"
 )
 
 
 @cache
 def _warn_once() -> None:
-    logging.getLogger("leanspike").warning(
-        "neurons run on the slower reference kernel, %s", _NOT_BUILT.removeprefix("but ")
-    )
+    logging.getLogger("leanspike").warning("neurons run on the slow reference; %s", _NOT_BUILT)

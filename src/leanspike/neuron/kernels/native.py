@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -28,6 +27,7 @@ from leanspike.neuron.kernels.reference import Dynamics
 from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in lif.h
+VERSION = 1  # LIF_VERSION of lif.h
 _SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # likewise
 
 
@@ -88,7 +88,7 @@ def _lif(
     x = _side_by_side(x)
     call = _call(x, leak, threshold, static, choices, constants)
     call.spikes = spikes.data_ptr()
-    _run("leanspike_lif_forward", call)
+    _run(call)
     return spikes
 
 
@@ -116,7 +116,7 @@ def _lif_backward(
     call.grad, call.grad_step = grad.data_ptr(), grad.stride(0)
     call.grad_x = grad_x.data_ptr() if wants_x else None
     call.grad_neuron = ctypes.addressof(sums) if wants_neuron else None
-    _run("leanspike_lif_backward", call)
+    _run(call)
     if not wants_neuron:
         return grad_x, leak.new_empty(0), leak.new_empty(0)
     return grad_x, leak.new_tensor(sums[0]), leak.new_tensor(sums[1])
@@ -222,11 +222,12 @@ class _Call(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The native code, or None where it was not built when the package was installed."""
+    """The native code, or None where it was not built, or not from this version's sources."""
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_native{suffix}")
         if path.is_file():
-            return ctypes.CDLL(str(path))
+            loaded = ctypes.CDLL(str(path))
+            return loaded if loaded.leanspike_lif_version() == VERSION else None
     return None
 
 
@@ -265,6 +266,9 @@ def _call(
     return call
 
 
-def _run(function: str, call: _Call) -> None:
-    if getattr(library(), function)(ctypes.byref(call)) != 0:
+def _run(call: _Call) -> None:
+    """Forward if the call has room for spikes, else backward."""
+    loaded = library()
+    assert loaded is not None
+    if loaded.leanspike_lif(ctypes.byref(call)) != 0:
         raise MemoryError("the native neuron kernel found no memory to work in")
