@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -221,10 +222,10 @@ def _calibration_table(calibration: Any) -> Table:
     return table
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake is one line on stderr and exit status 1."""
     try:
-        app()
+        app(arguments)
     except LeanspikeError as error:
         people.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -29,8 +29,7 @@ from leanspike.models.published import load_published
 from leanspike.neuron import LIF
 from leanspike.report import write_report
 from leanspike.saved import ModelSpec, NeuronSpec, create_neuron, load, save
-from leanspike.surgery import SpikingNetwork, spike
-from leanspike.surgery.calibrate import Calibration, calibrate
+from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
 from leanspike.train import (
     Checkpoints,
     CrossEntropy,

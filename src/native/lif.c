@@ -18,8 +18,8 @@
 typedef struct {
     float leak, threshold, inverse_threshold;
     float sign, magnitude; /* of the threshold */
-    float quiet;     /* threshold * 0: what a soft reset subtracts without a spike */
-    float low, high; /* the output without and with a spike */
+    float quiet;           /* threshold * 0: what a soft reset subtracts without a spike */
+    float low, high;       /* the output without and with a spike */
     float initial, initial_learns;
     float height_slope, height_learns; /* height of a spike / threshold; d(height)/d(threshold) */
     float scale, inverse_width, half_width, arctan_slope;
@@ -98,12 +98,18 @@ static neuron prepare(const lif_call *c) {
     return p;
 }
 
-/* Threads take a few blocks after another; each block writes to places of its own. The calling
- * thread works as well and waits only for blocks that others have begun: a helper that starts late
- * finds nothing left to do but to let go of the job. */
+/* Threads take one block after another; each block writes to places of its own. The calling thread
+ * works as well, and waits only for blocks that others have begun: a helper that starts late finds
+ * nothing left to do but to let go of the job. No thread outlives its job, so that nothing is left
+ * behind for a fork to break. */
 
-#define ROOMS 4 /* rows of scratch besides the membranes of all steps */
-enum { MOST_HELPERS = 63, WORTH_A_HELPER = 1 << 17 /* elements times steps */ };
+enum {
+    BLOCK = 2048,            /* elements */
+    MOST_MEMBRANES = 32768,  /* of one block, all steps: they should stay in the cache */
+    ROOMS = 4,               /* rows of scratch besides those membranes */
+    MOST_HELPERS = 63,
+    WORTH_A_THREAD = 1 << 18 /* elements times steps */
+};
 
 typedef struct {
     lif_call call;
@@ -142,7 +148,7 @@ static void *help(void *argument) {
 }
 
 static int helpers_for(const lif_call *c, int64_t blocks) {
-    int64_t threads = c->size * c->steps / WORTH_A_HELPER;
+    int64_t threads = c->size * c->steps / WORTH_A_THREAD;
     if (threads > c->threads) threads = c->threads;
     if (threads > blocks) threads = blocks;
     if (threads > MOST_HELPERS + 1) threads = MOST_HELPERS + 1;
@@ -151,8 +157,8 @@ static int helpers_for(const lif_call *c, int64_t blocks) {
 
 /* A job for 1 + helpers threads, held by the caller; NULL where memory is short. */
 static job *plan(const lif_call *c, int *helpers) {
-    int64_t block = 2048; /* fewer where many steps would push the membranes out of the cache */
-    while (block > 128 && block * c->steps > 32768) block /= 2;
+    int64_t block = BLOCK;
+    while (block > 128 && block * c->steps > MOST_MEMBRANES) block /= 2;
     int64_t blocks = (c->size + block - 1) / block;
     int64_t room = block * (ROOMS + (c->spikes ? 0 : c->steps));
     *helpers = helpers_for(c, blocks);
@@ -175,7 +181,10 @@ static void run(job *j, int helpers) {
         else atomic_fetch_sub(&j->holders, 1);
     }
     work(j);
-    while (atomic_load(&j->done) < j->blocks) sched_yield();
+    int polls = 0;
+    while (atomic_load(&j->done) < j->blocks)
+        if (polls < 10000) polls++;
+        else sched_yield(); /* no block takes so long: its thread was suspended */
 }
 
 int leanspike_lif(const lif_call *call) {

@@ -14,23 +14,23 @@ enum { INSTRUCTIONS_PLAIN, INSTRUCTIONS_AVX2, INSTRUCTIONS_AVX512 };
 enum { SURROGATE_TRIANGLE, SURROGATE_ARCTAN, SURROGATE_SIGMOID, SURROGATE_RECTANGLE };
 
 typedef struct {
-    const void *x;        /* input, steps x_step apart */
-    void *spikes;         /* forward: the output, steps `size` apart */
-    const void *grad;     /* backward: dL/dspikes, steps grad_step apart */
-    void *grad_x;         /* backward: dL/dx, steps `size` apart, or (static_x) one step: the
-                             sum over the steps divided by T; NULL: not wanted */
-    double *grad_neuron;  /* backward: dL/dleak and dL/dthreshold; NULL: not wanted */
+    const void *x;       /* input, steps x_step apart */
+    void *spikes;        /* forward: the output, steps `size` apart */
+    const void *grad;    /* backward: dL/dspikes, steps grad_step apart */
+    void *grad_x;        /* backward: dL/dx, steps `size` apart, or (static_x) one step: the sum
+                            over the steps divided by T; NULL: not wanted */
+    double *grad_neuron; /* backward: dL/dleak and dL/dthreshold; NULL: not wanted */
     int64_t size, steps, x_step, grad_step; /* in elements */
     float leak, threshold;
     float surrogate_scale, surrogate_width; /* gamma or alpha; w */
-    int32_t bf16;            /* x, spikes and their gradients are bfloat16, else float32 */
-    int32_t static_x;        /* the input is the same at every step, x_step 0 */
-    int32_t hard_reset;      /* u <- 0 at a spike, else u <- u - threshold */
-    int32_t half_initial;    /* u starts at threshold / 2, else at 0 */
+    int32_t bf16;             /* x, spikes and their gradients are bfloat16, else float32 */
+    int32_t static_x;         /* the input is the same at every step, x_step 0 */
+    int32_t hard_reset;       /* u <- 0 at a spike, else u <- u - threshold */
+    int32_t half_initial;     /* u starts at threshold / 2, else at 0 */
     int32_t threshold_height; /* a spike is as high as the threshold, else 1 */
     int32_t surrogate;
     int32_t instructions;
-    int32_t threads; /* at most so many; the results do not depend on it */
+    int32_t threads; /* at most so many; no result depends on it */
 } lif_call;
 
 /* Forward if `spikes` is given, else backward. Returns 0, or -1 where memory is short. */

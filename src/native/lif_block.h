@@ -1,9 +1,9 @@
 /* One block of neighbouring neurons through all timesteps.
  *
  * Included once per instruction set, with TARGET (the attribute that selects it) and NAME(f) (f's
- * name for it) defined. The innermost loops are plain, over the elements of the block, so that
- * the compiler vectorises them; floating-point operations stand as they are executed: the file
- * must be compiled without contraction (-ffp-contract=off) and without -ffast-math.
+ * name for it) defined. The innermost loops run plainly over the elements of the block, so that
+ * compilers vectorise them. Membranes must round as in the reference, hence no contraction
+ * (-ffp-contract=off) and no -ffast-math.
  */
 
 #define ROW static inline __attribute__((always_inline)) TARGET
@@ -39,29 +39,31 @@ static TARGET const float *NAME(row)(const lif_call *c, const void *data, int64_
  * last place of v or more, so that u / v rounds to more than 1, and 1 is then subtracted exactly.
  * For v < 0 both sides change their sign; infinities and NaN agree as well. */
 
-ROW int NAME(fires)(const neuron *p, float m) { return m * p->sign > p->magnitude; }
+ROW int NAME(fires)(const neuron k, float m) { return m * k.sign > k.magnitude; }
 
-ROW float NAME(reset)(const neuron *p, float m, int fired, const int hard) {
+ROW float NAME(reset)(const neuron k, float m, int fired, const int hard) {
     if (hard) return fired ? 0.0f : m;
-    return m - (fired ? p->threshold : p->quiet);
+    return m - (fired ? k.threshold : k.quiet);
 }
 
-ROW void NAME(step)(const neuron *p, float *restrict u, const float *restrict x,
+ROW void NAME(step)(const neuron k, float *restrict u, const float *restrict x,
                     float *restrict spikes, int n, const int hard) {
+    SIMD()
     for (int i = 0; i < n; i++) {
-        float m = p->leak * u[i] + x[i];
-        int fired = NAME(fires)(p, m);
-        u[i] = NAME(reset)(p, m, fired, hard);
-        spikes[i] = fired ? p->high : p->low;
+        float m = k.leak * u[i] + x[i];
+        int fired = NAME(fires)(k, m);
+        u[i] = NAME(reset)(k, m, fired, hard);
+        spikes[i] = fired ? k.high : k.low;
     }
 }
 
 /* The membrane before the reset, from that of the step before. */
-ROW void NAME(restep)(const neuron *p, const float *restrict previous, const float *restrict x,
+ROW void NAME(restep)(const neuron k, const float *restrict previous, const float *restrict x,
                       float *restrict before, int n, const int hard) {
+    SIMD()
     for (int i = 0; i < n; i++) {
-        float u = NAME(reset)(p, previous[i], NAME(fires)(p, previous[i]), hard);
-        before[i] = p->leak * u + x[i];
+        float u = NAME(reset)(k, previous[i], NAME(fires)(k, previous[i]), hard);
+        before[i] = k.leak * u + x[i];
     }
 }
 
@@ -73,56 +75,57 @@ static TARGET void NAME(forward_block)(const lif_call *c, const neuron *p, int64
         int64_t at = t * c->size + start;
         const float *x = NAME(row)(c, c->x, t * c->x_step + start, n, x_room);
         float *o = c->bf16 ? o_room : (float *)c->spikes + at;
-        if (c->hard_reset) NAME(step)(p, u, x, o, n, 1);
-        else NAME(step)(p, u, x, o, n, 0);
+        if (c->hard_reset) NAME(step)(*p, u, x, o, n, 1);
+        else NAME(step)(*p, u, x, o, n, 0);
         if (c->bf16) NAME(narrow)((uint16_t *)c->spikes + at, o, n);
     }
 }
 
 /* do/dz */
 
-/* e^-a for a >= 0: 2^k * e^r with |r| <= ln 2 / 2 and a polynomial for e^r. */
+/* e^-a for a >= 0, as 2^n * e^r with |r| <= ln 2 / 2 and seven terms of the series of e^r (the rest
+ * is below 1e-8). ln 2 is subtracted in two parts, of which n times the first is exact. */
 ROW float NAME(exp_minus)(float a) {
-    const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves an integer in the low bits */
+    const float round = 12582912.0f; /* 1.5 * 2^23: a sum with it holds an integer in its low bits */
     a = a > 87.0f ? 87.0f : a;
     float shifted = a * -1.44269504f + round;
-    float k = shifted - round;
-    float r = (-a - k * 0.693359375f) + k * 2.12194440e-4f;
-    float e = 1.9875691500e-4f;
-    e = e * r + 1.3981999507e-3f;
-    e = e * r + 8.3334519073e-3f;
-    e = e * r + 4.1665795894e-2f;
-    e = e * r + 1.6666665459e-1f;
-    e = e * r + 5.0000001201e-1f;
+    float n = shifted - round;
+    float r = (-a - n * 0.693359375f) + n * 2.12194440e-4f;
+    float e = 1.0f / 5040.0f;
+    e = e * r + 1.0f / 720.0f;
+    e = e * r + 1.0f / 120.0f;
+    e = e * r + 1.0f / 24.0f;
+    e = e * r + 1.0f / 6.0f;
+    e = e * r + 0.5f;
     e = e * (r * r) + r + 1.0f;
     uint32_t bits;
     memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + 127u) << 23;
+    bits = (bits + 127u) << 23; /* 2^n */
     float power;
     memcpy(&power, &bits, sizeof power);
     return e * power;
 }
 
-ROW float NAME(derivative)(const neuron *p, float z, const int surrogate) {
+ROW float NAME(derivative)(const neuron k, float z, const int surrogate) {
     float size = fabsf(z);
     if (surrogate == SURROGATE_TRIANGLE) {
-        float d = 1.0f - size * p->inverse_width;
-        return p->scale * (d < 0.0f ? 0.0f : d);
+        float d = 1.0f - size * k.inverse_width;
+        return k.scale * (d < 0.0f ? 0.0f : d);
     }
     if (surrogate == SURROGATE_ARCTAN) {
-        float s = p->arctan_slope * z;
-        return p->scale * 0.5f / (1.0f + s * s);
+        float s = k.arctan_slope * z;
+        return k.scale * 0.5f / (1.0f + s * s);
     }
     if (surrogate == SURROGATE_SIGMOID) {
-        float e = NAME(exp_minus)(p->scale * size);
-        return p->scale * e / ((1.0f + e) * (1.0f + e));
+        float e = NAME(exp_minus)(k.scale * size);
+        return k.scale * e / ((1.0f + e) * (1.0f + e));
     }
-    return (float)(size < p->half_width) * p->inverse_width;
+    return (float)(size < k.half_width) * k.inverse_width;
 }
 
-/* One step backwards: from `later`, dL/d(membrane before the reset) of the step after (NULL: there
- * is none), to that of this one. Adds to the sums of dL/dleak and dL/dthreshold. */
-ROW void NAME(unstep)(const neuron *p, const float *restrict before, const float *restrict grad,
+/* One step backwards: from `later`, dL/d(membrane before the reset) of the step after (0 where there
+ * is none), to `carry`, that of this one. Adds to the sums of dL/dleak and dL/dthreshold. */
+ROW void NAME(unstep)(const neuron k, const float *restrict before, const float *restrict grad,
                       const float *restrict later, float *restrict carry, double *sums, int n,
                       const int surrogate, const int hard, const int learn) {
     for (int start = 0; start < n; start += PARTIAL) {
@@ -131,13 +134,13 @@ ROW void NAME(unstep)(const neuron *p, const float *restrict before, const float
         SIMD(reduction(+ : leak_sum, threshold_sum))
         for (int i = start; i < end; i++) {
             float m = before[i];
-            int fired = NAME(fires)(p, m);
-            float q = surrogate == SURROGATE_RECTANGLE ? m / p->threshold : m * p->inverse_threshold;
-            float slope = p->height_slope * grad[i] * NAME(derivative)(p, q - 1.0f, surrogate);
-            float from_later = p->leak * later[i]; /* dL/d(membrane after the reset) */
+            int fired = NAME(fires)(k, m);
+            float q = surrogate == SURROGATE_RECTANGLE ? m / k.threshold : m * k.inverse_threshold;
+            float slope = k.height_slope * grad[i] * NAME(derivative)(k, q - 1.0f, surrogate);
+            float from_later = k.leak * later[i]; /* dL/d(membrane after the reset) */
             if (learn) {
-                float direct = p->height_learns * grad[i] - (hard ? 0.0f : from_later);
-                leak_sum += later[i] * NAME(reset)(p, m, fired, hard);
+                float direct = k.height_learns * grad[i] - (hard ? 0.0f : from_later);
+                leak_sum += later[i] * NAME(reset)(k, m, fired, hard);
                 threshold_sum += (fired ? direct : 0.0f) - slope * q;
             }
             carry[i] = (hard && fired ? 0.0f : from_later) + slope;
@@ -154,7 +157,7 @@ typedef void NAME(unstep_fn)(const neuron *, const float *, const float *, const
     static TARGET void NAME(unstep_##surrogate##hard##learn)(                                   \
         const neuron *p, const float *before, const float *grad, const float *later,            \
         float *carry, double *sums, int n) {                                                    \
-        NAME(unstep)(p, before, grad, later, carry, sums, n, surrogate, hard, learn);           \
+        NAME(unstep)(*p, before, grad, later, carry, sums, n, surrogate, hard, learn);           \
     }
 #define UNSTEPS(surrogate)                                                                      \
     UNSTEP(surrogate, 0, 0) UNSTEP(surrogate, 0, 1) UNSTEP(surrogate, 1, 0) UNSTEP(surrogate, 1, 1)
@@ -191,8 +194,8 @@ static TARGET void NAME(backward_block)(const lif_call *c, const neuron *p, int6
     const float *before = carries[0];
     for (int64_t t = 0; t < c->steps; t++) {
         const float *x = NAME(row)(c, c->x, t * c->x_step + start, n, room);
-        if (c->hard_reset) NAME(restep)(p, before, x, befores + t * n, n, 1);
-        else NAME(restep)(p, before, x, befores + t * n, n, 0);
+        if (c->hard_reset) NAME(restep)(*p, before, x, befores + t * n, n, 1);
+        else NAME(restep)(*p, before, x, befores + t * n, n, 0);
         before = befores + t * n;
     }
     NAME(unstep_fn) *unstep = NAME(unsteps)[c->surrogate][c->hard_reset != 0][sums != NULL];

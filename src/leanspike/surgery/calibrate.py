@@ -24,7 +24,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.neuron.lif import SMALLEST_THRESHOLD
 from leanspike.surgery.network import Execution, SpikingNetwork, readout
-from leanspike.surgery.ops import Signal
+from leanspike.temporal import broadcast
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -94,8 +94,9 @@ def calibrate(
         A row per layer: path, neurons, percentile, threshold before and after.
 
     Raises:
-        LeanspikeError: for arguments out of range, NaN or infinite images, or a layer whose
-            inputs are not positive (which would never fire).
+        LeanspikeError: for arguments out of range, NaN or infinite images, neurons that are not
+            LIF, or a layer whose inputs are not positive (which would never fire). The thresholds
+            are then those of before.
 
     Example:
         >>> from leanspike import spike
@@ -108,15 +109,19 @@ def calibrate(
     """
     scales = [float(s) for s in scale] if isinstance(scale, Sequence) else [float(scale)]
     steps = snn.timesteps if timesteps is None else timesteps
+    snn.check_input(images, batch_axis=1 if snn.plan.encoder.timed else 0)
     _check(images, percentile, scales, method, statistics, steps)
     sweep = Sweep(snn, images, steps, batch_size)
     was_training = snn.training
     snn.eval()
+    before = {path: module.threshold.item() for path, module in _lif_layers(snn)}
     try:
-        before = {path: module.threshold.item() for path, module in _lif_layers(snn)}
         rows = _measure(sweep, percentile, method)
         found = {row.path: row.percentile_value for row in rows}
         best, norms, agreement = _choose(sweep, scales, found, statistics)
+    except LeanspikeError:
+        _set_thresholds(snn, before, 1.0)
+        raise
     finally:
         snn.train(was_training)
     layers = tuple(
@@ -158,6 +163,8 @@ class Sweep:
     def __init__(
         self, snn: SpikingNetwork, images: Tensor, timesteps: int, batch_size: int
     ) -> None:
+        if batch_size < 1:
+            raise LeanspikeError(f"batch_size is {batch_size}; give 1 or more")
         self.snn = snn
         self.timesteps = timesteps
         self.chunks = torch.split(images, batch_size, dim=1 if snn.plan.encoder.timed else 0)
@@ -210,13 +217,15 @@ def _measure(sweep: Sweep, percentile: float, method: str) -> list[_Row]:
     """The percentile of each layer's input, each set as its threshold as it is found."""
     rows: list[_Row] = []
     layers = dict(_lif_layers(sweep.snn))
+    if not layers:
+        raise LeanspikeError("the network has no LIF neurons, whose thresholds could be set")
 
     def visit(node: fx.Node, inputs: list[Any]) -> None:
         if node.op != "call_module" or node.target not in layers:
             return
         path = str(node.target)
-        source: Signal = node.all_input_nodes[0].meta["signal"]
-        steps = inputs[0].shape[0] if source.timed else 1
+        same = node.all_input_nodes[0].target is broadcast  # the same current at every step
+        steps = 1 if same else inputs[0].shape[0]
         value = max(
             _percentile([x_TN[t] for x_TN in inputs], percentile, path) for t in range(steps)
         )

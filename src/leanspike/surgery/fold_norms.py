@@ -31,6 +31,11 @@ def fold_norms(root: nn.Module, graph: fx.Graph) -> None:
                 "of its own, so it cannot be folded; use norm='keep'"
             )
         norm = root.get_submodule(node.target).eval()
+        if norm.running_mean is None:
+            raise SurgeryError(
+                f"module {node.target}: this norm has no running statistics, so it cannot be "
+                "folded; use norm='keep'"
+            )
         fuse = fuse_linear_bn_eval if isinstance(before, nn.Linear) else fuse_conv_bn_eval
         fused: nn.Module = fuse(before.eval(), norm)  # type: ignore[type-var, arg-type]
         root.set_submodule(source.target, fused)

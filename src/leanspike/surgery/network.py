@@ -105,7 +105,7 @@ class SpikingNetwork(nn.Module):
         self, x: Tensor, timesteps: int | None = None, observer: Observer | None = None
     ) -> Tensor:
         """:meth:`forward`, with ``observer`` called after each operation."""
-        self._check_input(x, batch_axis=1 if self.plan.encoder.timed else 0)
+        self.check_input(x, batch_axis=1 if self.plan.encoder.timed else 0)
         steps = self.timesteps if timesteps is None else timesteps
         if steps < 1:
             raise LeanspikeError(f"timesteps is {steps}; give 1 or more")
@@ -139,8 +139,15 @@ class SpikingNetwork(nn.Module):
         """
         if self.training:
             raise LeanspikeError("step() in training mode; call .eval() first")
-        self._check_input(x_N, batch_axis=0)
-        execution = Streaming(self, state or State())
+        self.check_input(x_N, batch_axis=0)
+        state = state or State()
+        for u_N in state.membranes.values():
+            if len(u_N) != len(x_N):
+                raise LeanspikeError(
+                    f"input of {len(x_N)} samples, but the state holds {len(u_N)}; keep those of "
+                    "the input with state.keep(samples)"
+                )
+        execution = Streaming(self, state)
         y_1NK: Tensor = execution.run(x_N, 1)
         return y_1NK[0], execution.next_state()
 
@@ -181,8 +188,12 @@ class SpikingNetwork(nn.Module):
             >>> snn.load_ann(ann.state_dict())
         """
         own = self.state_dict()
+        fired = {module for _, module in self.neurons()}
         neurons = {
-            f"{path}.{name}" for path, module in self.neurons() for name in module.state_dict()
+            f"{path}.{name}"
+            for path, module in self.named_modules(remove_duplicate=False)
+            if module in fired
+            for name in module.state_dict()
         }
         missing = sorted(set(own) - neurons - set(state_dict))
         unexpected = sorted(set(state_dict) - (set(own) - neurons))
@@ -200,7 +211,8 @@ class SpikingNetwork(nn.Module):
                 )
         self.load_state_dict(dict(state_dict), strict=False)
 
-    def _check_input(self, x: Tensor, batch_axis: int) -> None:
+    def check_input(self, x: Tensor, batch_axis: int) -> None:
+        """Raise unless ``x`` is like the example input of the surgery, of any batch size."""
         expected = (
             ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
         )
@@ -288,7 +300,7 @@ def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
     if mode == "sum":
         return total_TNK
     t = torch.arange(1, len(y_TNK) + 1, device=y_TNK.device, dtype=total_TNK.dtype)
-    return total_TNK / t.view(-1, 1, 1)
+    return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
 
 
 def _is_signal(node: fx.Node) -> bool:
@@ -298,19 +310,21 @@ def _is_signal(node: fx.Node) -> bool:
 
 def _take_over(root: nn.Module, network: SpikingNetwork) -> None:
     """Give the root's own children, parameters and buffers to the network, names unchanged."""
-    taken = [*root.named_children()]
-    direct = [*root.named_parameters(recurse=False), *root.named_buffers(recurse=False)]
-    for name in [name for name, _ in (*taken, *direct)]:
+    # A module or parameter under two names keeps both.
+    children = [(n, m) for n, m in root.named_modules(remove_duplicate=False) if "." not in n and n]
+    parameters = [*root.named_parameters(recurse=False, remove_duplicate=False)]
+    buffers = [*root.named_buffers(recurse=False, remove_duplicate=False)]
+    for name, _ in (*children, *parameters, *buffers):
         if name in dir(network):
             raise LeanspikeError(
                 f"the network's own attribute {name!r} collides with one of SpikingNetwork; "
                 "wrap the network: nn.Sequential(network)"
             )
-    for name, child in taken:
+    for name, child in children:
         network.add_module(name, child)
-    for name, parameter in root.named_parameters(recurse=False):
+    for name, parameter in parameters:
         network.register_parameter(name, parameter)
-    for name, buffer in root.named_buffers(recurse=False):
+    for name, buffer in buffers:
         persistent = name not in root._non_persistent_buffers_set
         network.register_buffer(name, buffer, persistent=persistent)
 

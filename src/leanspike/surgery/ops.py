@@ -131,6 +131,8 @@ def add(call: Call) -> Kind | None:
 def concatenate(call: Call) -> Kind | None:
     """Spikes beside spikes are spikes; beside graded, graded; beside analog, analog."""
     call.check_axes(call.argument(1, "dim", 0))
+    if "constant" in call.kinds:
+        call.refuse("puts a constant beside the batch", "take it out, or give it to the input")
     if call.kinds == {"spike"}:
         return "spike"
     return average(call)
@@ -187,16 +189,15 @@ def split(call: Call) -> Kind | None:
 
 def reshape(call: Call) -> Kind | None:
     """view and reshape whose first entry is -1 or the batch size of the very same stream."""
-    sizes = call.node.args[1:]
-    first = sizes[0][0] if sizes and isinstance(sizes[0], (tuple, list)) else (*sizes, None)[0]
+    sizes = call.argument(1, "shape", call.argument(1, "size"))
+    first = sizes[0] if isinstance(sizes, (tuple, list)) else sizes
     if isinstance(first, int) and first != -1:
         call.refuse(f"bakes the batch size {first} in", "write flatten(1), or -1 for the batch")
-    for signal in call.inputs[1:]:
-        if signal.timed != call.inputs[0].timed:
-            call.refuse(
-                "takes the batch size of a tensor that has no timesteps",
-                "take it from the tensor itself, or write flatten(1)",
-            )
+    if isinstance(first, fx.Node) and first.meta["signal"].timed != call.inputs[0].timed:
+        call.refuse(
+            "takes the batch size of a tensor that has no timesteps",
+            "take it from the tensor itself, or write flatten(1)",
+        )
     return keeps_batch(call)
 
 

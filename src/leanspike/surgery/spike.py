@@ -16,7 +16,7 @@ from leanspike.surgery import ops as table
 from leanspike.surgery.fold_norms import fold_norms
 from leanspike.surgery.network import Plan, SpikingNetwork
 from leanspike.surgery.ops import Call, Kind, Signal
-from leanspike.surgery.trace import FUNCTIONAL_DROPOUT, Shapes, in_place, names_of_calls, trace
+from leanspike.surgery.trace import FUNCTIONAL_DROPOUT, Shapes, names_of_calls, trace
 from leanspike.surgery.trace import where as place_of
 from leanspike.temporal import (
     TemporalDropout,
@@ -53,7 +53,8 @@ def spike(
 
     Args:
         ann: any network that torch.fx can trace and whose operations are in the op table.
-        example_input: a batch that ``ann`` accepts, ``[N, ...]``; only its shape matters.
+        example_input: as for a call, ``[N, ...]`` (``[T, N, ...]`` for frames), whose samples
+            ``ann`` accepts; only its shape matters.
         encode: "direct" (analog input as a constant current) or "frames" (``[T, N, ...]``).
         timesteps: T, 1 or more: the default number of steps of a call.
         neuron: a neuron to copy for each call, or a function from the path to a new one; default
@@ -82,11 +83,18 @@ def spike(
         raise LeanspikeError(f"timesteps is {timesteps}; give 1 or more")
     if norm not in ("keep", "fold"):
         raise LeanspikeError(f"norm is {norm!r}; choose one of keep, fold")
+    if isinstance(ann, SpikingNetwork):
+        raise LeanspikeError("this network spikes already; pass the ANN it was made from")
     encoder = create_encoder(encode)
     root = deepcopy(ann)
     declared = dict(ops or {})
     leaves = tuple(op for op in {*declared, *activations} if isinstance(op, type))
     sample = example_input[0] if encoder.timed else example_input
+    if sample.dim() < 2:
+        raise LeanspikeError(
+            f"example_input has the shape {tuple(example_input.shape)}; give a batch, "
+            f"{'[T, N, ...]' if encoder.timed else '[N, ...]'}"
+        )
     graph = trace(root, sample, leaves)
     if norm == "fold":
         fold_norms(root, graph)
@@ -97,6 +105,9 @@ def spike(
 
 
 def _factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
+    if isinstance(neuron, type):
+        name = neuron.__name__
+        raise LeanspikeError(f"neuron is the class {name}; give one to copy, as in {name}()")
     if isinstance(neuron, nn.Module):
         template = neuron
         return lambda _path: deepcopy(template)
@@ -126,24 +137,13 @@ class _Rewriting:
     def run(self, timed_input: bool) -> None:
         """Rewrite the whole graph in place."""
         nodes = list(self.graph.nodes)
-        placeholders = [node for node in nodes if node.op == "placeholder"]
-        if len(placeholders) != 1:
-            names = ", ".join(str(node.target) for node in placeholders)
-            raise SurgeryError(
-                f"the network takes {len(placeholders)} inputs ({names}); wrap it in a module "
-                "that takes one"
-            )
-        with self.graph.inserting_after(placeholders[0]):
+        image = nodes[0]
+        with self.graph.inserting_after(image):
             self.timesteps = self.graph.placeholder("timesteps")
         self.timesteps.meta["signal"] = Signal(False, None)
-        placeholders[0].meta["signal"] = Signal(timed_input, "analog")
+        image.meta["signal"] = Signal(timed_input, "analog")
 
         firing = [node for node in nodes if self._op(node) in self.activations]
-        if not firing:
-            raise SurgeryError(
-                "the network has no activation to replace; it needs nn.ReLU (or name its own "
-                "with activations=...)"
-            )
         dropping = [n for n in nodes if self._op(n) in (*DROPOUTS, *FUNCTIONAL_DROPOUT)]
         neurons = names_of_calls(firing, "neuron")
         dropouts = names_of_calls(dropping, "dropout")
@@ -156,6 +156,11 @@ class _Rewriting:
                 self._finish(node)
             elif node.op != "placeholder":
                 self._keep(node)
+        if not firing:
+            raise SurgeryError(
+                "the network has no activation to replace; it needs nn.ReLU (or name its own "
+                "with activations=...)"
+            )
         self._drop_replaced(firing + dropping)
         self.graph.lint()
 
@@ -168,14 +173,12 @@ class _Rewriting:
     # -- neurons and dropout -------------------------------------------------------------------
 
     def _place_neuron(self, node: fx.Node, path: str) -> None:
-        self._check_in_place(node)
         module = self.factory(path)
         kind: Kind = module.emits if isinstance(module, Neuron) else "analog"
-        self._install(path, module)
+        self._install(node, path, module)
         self._replace(node, path, Signal(True, kind), neuron=True)
 
     def _place_dropout(self, node: fx.Node, path: str) -> None:
-        self._check_in_place(node)
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         if node.op == "call_module":
             old = self.root.get_submodule(str(node.target))
@@ -183,7 +186,7 @@ class _Rewriting:
         else:
             p = float(node.kwargs.get("p", 0.5))  # type: ignore[arg-type]
             channels = self._op(node) is not FUNCTIONAL_DROPOUT[0]
-        self._install(path, TemporalDropout(p, channels))
+        self._install(node, path, TemporalDropout(p, channels))
         self._replace(node, path, signal, neuron=False)
 
     def _replace(self, node: fx.Node, path: str, signal: Signal, *, neuron: bool) -> None:
@@ -201,23 +204,22 @@ class _Rewriting:
             )
             called = self.graph.call_module(path, (opened,))
             folded = self.graph.call_function(fold, (called,))
-        opened.meta["signal"] = incoming
+        opened.meta["signal"] = Signal(signal.timed, incoming.kind)
         called.meta["signal"] = folded.meta["signal"] = signal
         called.meta["neuron"] = neuron
         Shapes.copy(node, folded)
         node.replace_all_uses_with(folded)
         self.graph.erase_node(node)
 
-    def _install(self, path: str, module: nn.Module) -> None:
+    def _install(self, node: fx.Node, path: str, module: nn.Module) -> None:
+        """Put the module at the path of the one it replaces, or at one that is free."""
         parent, _, name = path.rpartition(".")
-        holder = self.root.get_submodule(parent)
-        free = not hasattr(holder, name)  # the user's module, whose attributes nobody declares
-        if free or isinstance(getattr(holder, name), nn.Module):
-            holder.add_module(name, module) if free else setattr(holder, name, module)
-        else:
+        holder = self.root.get_submodule(parent)  # the user's, whose attributes nobody declares
+        if path != node.target and hasattr(holder, name):
             raise SurgeryError(
                 f"{path}: the name is taken by an attribute of {type(holder).__name__}; rename it"
             )
+        holder.add_module(name, module)
 
     def _drop_replaced(self, nodes: list[fx.Node]) -> None:
         """Forget activations that were called several times: their neurons have other paths."""
@@ -229,19 +231,21 @@ class _Rewriting:
 
     def _keep(self, node: fx.Node) -> None:
         """Declare what the operation emits; make its inputs agree in time."""
-        if node.op == "get_attr":
+        signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
+        if node.op == "get_attr" or {signal.kind for signal in signals} == {"constant"}:
             node.meta["signal"] = Signal(False, "constant")
             return
-        sources = node.all_input_nodes
-        signals = tuple(source.meta["signal"] for source in sources)
         timed = any(s.timed for s in signals)
         module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
         shapes = Shapes.of(node)
         call = Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
-        self._check_in_place(node)
+        if module is None:
+            node.target = _OUT_OF_PLACE.get(node.target, node.target)
         kind = self._rule(call)(call)
+        if call.kinds == {"constant"}:  # and sizes
+            kind = "constant"
         node.meta["signal"] = Signal(timed, kind)
-        if timed and kind is not None:
+        if timed and kind not in (None, "constant"):
             self._align(node, call)
 
     def _rule(self, call: Call) -> table.Rule:
@@ -250,15 +254,14 @@ class _Rewriting:
             declared = self.declared[op]
             return table.same if declared == "same" else (lambda _call: declared)
         rules: dict[Any, table.Rule] = {**table.MODULES, **table.FUNCTIONS, **table.METHODS}
-        plain = _OUT_OF_PLACE.get(op, op)
-        return rules[plain] if plain in rules else call.refuse(*_reason(op))
+        return rules[op] if op in rules else call.refuse(*_reason(op))
 
     def _align(self, node: fx.Node, call: Call) -> None:
         """Where a static edge meets a timed one it is repeated for each step."""
         for source, signal in zip(node.all_input_nodes, call.inputs, strict=True):
             if signal.kind == "constant":
                 shape = Shapes.of(source).output or torch.Size()
-                if call.shapes and len(shape) >= len(call.shapes[0]) and shape[0] != 1:
+                if call.out_shape and len(shape) >= len(call.out_shape) and shape[0] != 1:
                     call.refuse(
                         f"combines the batch with a constant of shape {tuple(shape)}",
                         "give the constant no batch axis",
@@ -275,26 +278,14 @@ class _Rewriting:
             self.repeated[source] = copy
         return self.repeated[source]
 
-    def _check_in_place(self, node: fx.Node) -> None:
-        """A call that overwrites its input must be the last to use it; then it need not."""
-        if not in_place(node, self.root):
-            return
-        source = node.all_input_nodes[0]
-        later = [user for user in source.users if user is not node and node < user]
-        if not node.users or later:
-            why = "its result is not used" if not node.users else f"{place_of(later[0])} reads it"
-            raise SurgeryError(
-                f"{place_of(node)}: overwrites its input in place and {why}; assign the result, "
-                "as in x = relu(x), or write inplace=False"
-            )
-        node.target = _OUT_OF_PLACE.get(node.target, node.target)
-
     def _finish(self, node: fx.Node) -> None:
         result = node.args[0]
-        if not isinstance(result, fx.Node) or result.meta["signal"].kind is None:
+        if not isinstance(result, fx.Node) or Shapes.of(result).output is None:
+            kind = type(result).__name__.removeprefix("immutable_")  # a dict of fx
+            what = "something else" if isinstance(result, fx.Node) else f"a {kind}"
             raise SurgeryError(
-                f"the network returns {type(result).__name__} instead of one tensor; wrap it in a "
-                "module that returns the logits only"
+                f"the network returns {what} instead of one tensor; wrap it in a module that "
+                "returns the logits only"
             )
         signal: Signal = result.meta["signal"]
         with self.graph.inserting_before(node):
@@ -305,7 +296,8 @@ class _Rewriting:
         node.meta["signal"] = y_TN.meta["signal"]
 
 
-# An operation that overwrites its input, and its like that does not.
+# An operation that overwrites its input, and its like that does not: as nobody reads what was
+# overwritten (the tracing saw to it), they are the same.
 _OUT_OF_PLACE: dict[Any, Any] = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
@@ -323,10 +315,11 @@ _OUT_OF_PLACE: dict[Any, Any] = {
 def _reason(op: Any) -> tuple[str, str]:
     """Why an operation is refused, and the way out."""
     name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
+    code = repr(op) if isinstance(op, str) else name
     if op in table.OTHER_ACTIVATIONS:
         return (
             f"{name} is not a ReLU, and a spiking neuron computes something else",
-            f"train the network with nn.ReLU, or replace it too with activations=({name},)",
+            f"train the network with nn.ReLU, or replace it too with activations=({code},)",
         )
     if op in table.CLAMPS:
         return ("a clamp may be an activation in disguise", "write nn.ReLU for clamp(min=0)")
@@ -334,5 +327,5 @@ def _reason(op: Any) -> tuple[str, str]:
         return (f"{name} cannot be folded over time or counted", table.FIXES[op])
     return (
         f"{name} is not known to keep timesteps and samples apart",
-        f"if it does, declare it with ops={{{name}: 'analog'}}; else take it out",
+        f"if it does, declare it with ops={{{code}: 'analog'}}; else take it out",
     )

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 from leanspike.errors import SurgeryError
 
 FUNCTIONAL_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+
+
+class _AugmentedProxy(fx.Proxy):
+    """Records ``x += y`` as what it is: x itself changes, under all of its names."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
 
 
 class PathTracer(fx.Tracer):
@@ -26,6 +42,10 @@ class PathTracer(fx.Tracer):
         super().__init__()
         self.leaves = leaves
         self.path = ""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for a value in the network's code."""
+        return _AugmentedProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """torch's own modules and the declared ones."""
@@ -44,10 +64,12 @@ def trace(ann: nn.Module, example_input: Tensor, leaves: tuple[type[nn.Module], 
 
     Functional dropout comes out with ``training=False`` and is left to the caller to replace.
     """
-    ann.train()
-    training = _symbolic(ann, leaves)
-    ann.eval()
-    graph = _symbolic(ann, leaves)
+    own = set(vars(ann))
+    training = _symbolic(ann.train(), leaves)
+    for constant in set(vars(ann)) - own:  # left behind by the tracer, which would count on
+        delattr(ann, constant)
+    graph = _symbolic(ann.eval(), leaves)
+    _check_inputs(graph)
     _check_modes(training, graph)
     graph.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
     _propagate_shapes(ann, graph, example_input)
@@ -99,6 +121,15 @@ def _symbolic(ann: nn.Module, leaves: tuple[type[nn.Module], ...]) -> fx.Graph:
         ) from error
 
 
+def _check_inputs(graph: fx.Graph) -> None:
+    names = [str(node.target) for node in graph.nodes if node.op == "placeholder"]
+    if len(names) != 1 or names[0].startswith("*"):
+        raise SurgeryError(
+            f"the network takes {len(names)} inputs ({', '.join(names)}); wrap it in a module "
+            "that takes one tensor"
+        )
+
+
 def _check_modes(training: fx.Graph, evaluation: fx.Graph) -> None:
     """Apart from functional dropout's switch, training and eval must be the same graph."""
     pairs = list(zip(training.nodes, evaluation.nodes, strict=False))
@@ -109,6 +140,8 @@ def _check_modes(training: fx.Graph, evaluation: fx.Graph) -> None:
                     f"{where(after)}: drops in eval mode too; use nn.Dropout, or pass "
                     "training=self.training"
                 )
+            if not before.kwargs["training"]:  # it never drops
+                after.update_kwarg("p", 0.0)
             continue
         if _signature(before) != _signature(after):
             _refuse_mode(after)
@@ -155,14 +188,52 @@ def in_place(node: fx.Node, ann: nn.Module) -> bool:
 def _propagate_shapes(ann: nn.Module, graph: fx.Graph, example_input: Tensor) -> None:
     try:
         with torch.no_grad():
-            ShapeProp(fx.GraphModule(ann, graph)).propagate(example_input)
-            graph.owning_module = None  # the graph is ours, the module was only for this
+            _Propagation(ann, graph).run(example_input.clone())  # which may be overwritten
+    except SurgeryError:
+        raise
     except Exception as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+        reason = " ".join(str(error).split())
         raise SurgeryError(
             f"the network does not accept the example input of shape {tuple(example_input.shape)} "
             f"({reason[:160]}); pass an example_input that it accepts"
         ) from error
+
+
+class _Propagation(fx.Interpreter):
+    """Runs the graph once, leaves the shape of each tensor at its node, and watches its memory.
+
+    Neurons overwrite nothing. So a call that overwrites its input is taken for the same call that
+    does not, and nobody may read what was overwritten, under its own or another name (a view).
+    """
+
+    def __init__(self, ann: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(ann, graph=graph)
+        self.extra_traceback = False
+        self.ann = ann
+        self.overwritten: dict[int, tuple[fx.Node, Any]] = {}  # by address, which they occupy
+
+    def run_node(self, n: fx.Node) -> Any:
+        for source in n.all_input_nodes:
+            writer, _ = self.overwritten.get(_address(self.env[source]), (source, None))
+            if source < writer:
+                self._refuse(writer, f"{where(n)} reads it")
+        value = super().run_node(n)
+        if isinstance(value, Tensor) and n.op.startswith("call") and in_place(n, self.ann):
+            if not n.users:
+                self._refuse(n, "its result is not used")
+            self.overwritten[_address(value)] = n, value
+        n.meta["shape"] = value.shape if isinstance(value, Tensor) else None
+        return value
+
+    def _refuse(self, writer: fx.Node, why: str) -> NoReturn:
+        raise SurgeryError(
+            f"{where(writer)}: overwrites its input in place and {why}; write a call that does "
+            "not, as in x = F.relu(x) or x = x + y"
+        )
+
+
+def _address(value: Any) -> int:
+    return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else 0
 
 
 @dataclass(frozen=True)
@@ -181,9 +252,9 @@ class Shapes:
     @staticmethod
     def copy(node: fx.Node, to: fx.Node) -> None:
         """Say of ``to`` what was found of ``node``."""
-        to.meta["tensor_meta"] = node.meta.get("tensor_meta")
+        to.meta["shape"] = node.meta.get("shape")
 
     @staticmethod
     def _shape(node: fx.Node) -> torch.Size | None:
-        meta = node.meta.get("tensor_meta")
-        return getattr(meta, "shape", None)
+        shape: torch.Size | None = node.meta.get("shape")
+        return shape

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from leanspike.errors import LeanspikeError
 
 
 @final
@@ -19,8 +20,12 @@ class TemporalDropout(nn.Module):
 
     Args:
         p: the probability in [0, 1] of dropping.
-        channels: drop whole channels, as ``nn.Dropout2d`` does.
+        channels: drop whole channels (axis 1 of ``[N, C, ...]``), as ``nn.Dropout2d`` does.
 
+    Raises:
+        LeanspikeError: for a probability outside its range.
+
+    >>> import torch
     >>> _ = torch.manual_seed(0)
     >>> y_TN = TemporalDropout(0.5)(torch.ones(3, 1, 4))
     >>> bool((y_TN[0] == y_TN[1]).all() and (y_TN[0] == y_TN[2]).all())
@@ -29,6 +34,8 @@ class TemporalDropout(nn.Module):
 
     def __init__(self, p: float, channels: bool = False) -> None:
         super().__init__()
+        if not 0 <= p <= 1:
+            raise LeanspikeError(f"p is {p}; give a probability from 0 to 1")
         self.p = p
         self.channels = channels
 
@@ -36,9 +43,9 @@ class TemporalDropout(nn.Module):
         """``[T, N, ...]`` in and out; scaled by 1/(1 − p) in training."""
         if not self.training or self.p == 0:
             return x_TN
-        like = x_TN[0, ..., :1, :1] if self.channels else x_TN[0]
-        mask_N = F.dropout(torch.ones_like(like), self.p)
-        return x_TN * mask_N
+        x_N = x_TN[0]
+        shape = (*x_N.shape[:2], *[1] * (x_N.dim() - 2)) if self.channels else x_N.shape
+        return x_TN * F.dropout(x_N.new_ones(shape), self.p)
 
     def extra_repr(self) -> str:
         """The settings, for ``print(network)``."""

@@ -171,6 +171,9 @@ def _save(
     history: list[dict[str, Any]],
     checkpoints: Checkpoints,
 ) -> None:
+    """Save, unless the last step broke the weights: then the next one stops the run."""
+    if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+        return
     checkpoints.save(
         {
             "stage": stage.number,

@@ -28,7 +28,7 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
     return reference.lif(x_TN, leak, threshold, dynamics)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _native_is_chosen() -> bool:
     choice = os.environ.get("LEANSPIKE_KERNEL", "auto")
     if choice not in ("auto", "native", "reference"):

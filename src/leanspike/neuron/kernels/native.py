@@ -128,23 +128,14 @@ def _(x: Tensor, *_: Any) -> Tensor:
 
 
 @_lif_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    leak: Tensor,
-    threshold: Tensor,
-    static: bool,
-    choices: list[int],
-    constants: list[float],
-    wants_x: bool,
-    wants_neuron: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(_grad: Tensor, x: Tensor, leak: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _, static, *_, wants_x, wants_neuron = rest
     shape = () if wants_neuron else (0,)
     grad_x = _empty_gradient(x, static, wants_x)
     return grad_x, leak.new_empty(shape), leak.new_empty(shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     ctx.save_for_backward(*inputs[:3])
     ctx.rest = inputs[3:]
 

@@ -1,0 +1,78 @@
+"""The whole answer: accuracy after each step, spikes, and its way to disk and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import leanspike as ls
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate import accuracy, load_result, record_example
+
+
+def make(timesteps: int = 4) -> tuple[nn.Module, ls.SpikingNetwork, list[tuple[torch.Tensor, ...]]]:
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Flatten(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 3)).eval()
+    snn = ls.spike(ann, example_input=torch.zeros(1, 3, 2, 2), timesteps=timesteps)
+    ls.calibrate(snn, torch.rand(64, 3, 2, 2))
+    x, labels = torch.rand(50, 3, 2, 2), torch.randint(3, (50,))
+    return ann, snn, [(x[:20], labels[:20]), (x[20:], labels[20:])]
+
+
+def test_accuracy_and_spikes_are_those_of_a_plain_loop() -> None:
+    ann, snn, batches = make()
+    result = ls.evaluate(snn, batches, ann=ann)  # type: ignore[arg-type]
+    x, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    fired: list[torch.Tensor] = []
+    snn.get_submodule("2").register_forward_hook(lambda _m, _x, y: fired.append(y))
+    y_TNK = snn(x)
+    for t in range(4):
+        right = (y_TNK[: t + 1].sum(0).argmax(1) == labels).float().mean().item()
+        assert result.accuracy[t] == pytest.approx(right)
+        rate = (fired[0][t] != 0).double().mean().item()
+        assert result.neurons[0].spikes_per_step[t] == pytest.approx(rate)
+    assert result.ann_accuracy == pytest.approx((ann(x).argmax(1) == labels).float().mean().item())
+    assert (result.n, result.timesteps, result.neurons[0].neurons) == (50, 4, 20)
+
+
+def test_evaluation_leaves_the_mode_and_the_weights_alone() -> None:
+    ann, snn, batches = make()
+    snn.train()
+    before = {key: value.clone() for key, value in snn.state_dict().items()}
+    ls.evaluate(snn, batches, ann=ann)  # type: ignore[arg-type]
+    assert snn.training
+    assert all(value.equal(before[key]) for key, value in snn.state_dict().items())
+
+
+def test_a_result_reads_back_equal_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    _, snn, batches = make()
+    result = ls.evaluate(snn, batches)  # type: ignore[arg-type]
+    path = tmp_path / "result.json"
+    path.write_text(result.model_dump_json())
+    assert load_result(path) == result
+    for text in ("{}", "no json", path.read_text()[:-9]):
+        path.write_text(text)
+        with pytest.raises(LeanspikeError, match=r"result\.json is not a leanspike result"):
+            load_result(path)
+
+
+def test_the_example_shows_what_the_network_did() -> None:
+    _, snn, batches = make()
+    x, pixels = batches[0][0][:1], torch.arange(12, dtype=torch.uint8).view(3, 2, 2)
+    example = record_example(snn.eval(), x, pixels, label=2)
+    fired: list[torch.Tensor] = []
+    snn.get_submodule("2").register_forward_hook(lambda _m, _x, y: fired.append(y))
+    probabilities = snn(x).cumsum(0).softmax(-1)[:, 0]
+    assert torch.tensor(example.probabilities).allclose(probabilities)
+    assert set(example.rasters[0].spikes) == set(map(tuple, fired[0][:, 0].nonzero().tolist()))
+    assert example.pixels[1][0] == (2, 6, 10)
+
+
+def test_no_samples_is_an_error() -> None:
+    _, snn, _ = make()
+    for measure in (lambda: ls.evaluate(snn, []), lambda: accuracy(snn, [])):
+        with pytest.raises(LeanspikeError, match="no samples"):
+            measure()

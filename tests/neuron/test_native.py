@@ -1,0 +1,298 @@
+"""The native kernel against the reference: spikes bit for bit, gradients to rounding."""
+
+import os
+import warnings
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leanspike.errors import LeanspikeError
+from leanspike.neuron.kernels import Dynamics, native, reference
+from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Triangle
+
+if native.library() is None:
+    pytest.skip("the native kernel is not built", allow_module_level=True)
+
+SPECIAL = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e-40, -0.0, 3e38])
+LARGE = (5, 3, 300, 259)  # more than one block and one thread, and a broken last block
+
+positive = st.floats(0.25, 4.0, width=32)
+dynamics = st.builds(
+    Dynamics,
+    st.sampled_from(["soft", "hard"]),
+    st.sampled_from(["zero", "half"]),
+    st.sampled_from(["unit", "threshold"]),
+    st.one_of(
+        st.builds(Triangle, positive, positive),
+        st.builds(Arctan, positive),
+        st.builds(Sigmoid, positive),
+        st.builds(Rectangle, positive),
+    ),
+)
+per_sample = [(), (1,), (7,), (2051,), (3, 5), (4, 2, 3), (1, 3, 3), (3, 4, 1), (2, 3, 2, 2)]
+shapes = st.builds(
+    lambda t, n, rest: (t, n, *rest),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.sampled_from(per_sample),
+)
+layouts = st.sampled_from(["plain", "channels_last", "static", "strided", "cut", "swapped"])
+dtypes = st.sampled_from([torch.float32, torch.bfloat16])
+leaks = st.sampled_from([0.0, 0.5, 0.9, 1.0])
+thresholds = st.one_of(st.sampled_from([0.3, 0.7, 1.0]), st.floats(2**-13, 1e3, width=32))
+instructions = st.sampled_from(native.available_instructions())
+seeds = st.integers(0, 999)
+
+
+def use(name):
+    return patch.dict(os.environ, LEANSPIKE_INSTRUCTIONS=name)
+
+
+def inputs(shape, threshold, seed, special=False):
+    """Normal numbers and multiples of a quarter threshold, so that many membranes tie with it."""
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=random) * threshold
+    ties = torch.randint(-2, 7, shape, generator=random) * (torch.tensor(threshold) / 4)
+    x = torch.where(torch.rand(shape, generator=random) < 0.5, ties, x)
+    if special:
+        odd = SPECIAL[torch.randint(len(SPECIAL), shape, generator=random)]
+        x = torch.where(torch.rand(shape, generator=random) < 0.1, odd, x)
+    return x
+
+
+def laid_out(x, layout):
+    """The values of ``x`` (static: of its first step) in a layout."""
+    if layout == "static":
+        return x[0].expand(x.shape)
+    if layout == "channels_last" and x.ndim == 5:
+        x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
+    if layout == "strided":
+        x = torch.stack([x, x + 1], 1).flatten(0, 1)[::2]
+    if layout == "cut":
+        x = torch.cat([x, x], -1)[..., : x.shape[-1]]
+    if layout == "swapped":
+        x = x.transpose(1, -1).contiguous().transpose(1, -1)
+    return x
+
+
+def run(kernel, x, leak, threshold, d, grad, wanted=(True, True, True)):
+    """Spikes and the gradients of x, leak and threshold (float64 for float64 input)."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    pair = [torch.tensor(value, dtype=torch.float32).to(dtype) for value in (leak, threshold)]
+    leaves = [t.detach().requires_grad_(w) for t, w in zip([x, *pair], wanted, strict=True)]
+    spikes = kernel(*leaves, d)
+    spikes.backward(grad)
+    return [spikes.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def assert_close(found, expected, rounding):
+    """Equal up to some roundings of the largest value."""
+    expected = expected.to(torch.float64)
+    largest = expected.nan_to_num(0.0, 0.0, 0.0).abs().max() if expected.numel() else 0.0
+    torch.testing.assert_close(
+        found.to(torch.float64),
+        expected,
+        rtol=rounding,
+        atol=float(rounding * largest + 1e-30),
+        equal_nan=True,
+    )
+
+
+@given(shapes, layouts, dtypes, dynamics, leaks, thresholds, instructions, seeds)
+@settings(max_examples=250, deadline=None)
+def test_spikes_are_identical(shape, layout, dtype, d, leak, threshold, name, seed):
+    x = laid_out(inputs(shape, threshold, seed, special=True).to(dtype), layout)
+    pair = torch.tensor(leak), torch.tensor(threshold)
+    with use(name):
+        spikes = native.lif(x, *pair, d)
+    assert spikes.dtype == dtype
+    assert torch.equal(spikes, reference.lif(x, *pair, d))
+
+
+@pytest.mark.parametrize("threshold", [-0.7, -0.0, 0.0, 1e-40, float("inf"), float("nan")])
+@pytest.mark.parametrize("d", [Dynamics("soft"), Dynamics("hard", "half", "threshold")])
+def test_spikes_are_identical_for_thresholds_out_of_range(threshold, d):
+    x = torch.cat([inputs((4, 50), 1.0, 0, special=True), inputs((4, 50), 1e-40, 0)], 1)
+    pair = torch.tensor(0.9), torch.tensor(threshold)
+    expected = reference.lif(x, *pair, d)
+    for name in native.available_instructions():
+        with use(name):
+            assert torch.equal(native.lif(x, *pair, d).nan_to_num(-1), expected.nan_to_num(-1))
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.integers(-3, 3))
+@settings(max_examples=300, deadline=None)
+def test_the_comparison_agrees_with_the_division_at_every_threshold(bits, neighbour):
+    threshold = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+    u = torch.tensor(max(min(bits + neighbour, 2**31 - 1), -(2**31)), dtype=torch.int32)
+    u = u.view(torch.float32).reshape(1, 1)
+    spikes = native.lif(u, torch.tensor(0.0), threshold, Dynamics())
+    assert spikes.item() == float(u / threshold - 1 > 0)
+
+
+@given(shapes, layouts, dtypes, dynamics, leaks, thresholds, instructions, seeds)
+@settings(max_examples=250, deadline=None)
+def test_gradients_are_the_references(shape, layout, dtype, d, leak, threshold, name, seed):
+    x = laid_out(inputs(shape, threshold, seed).to(dtype), layout)
+    grad = inputs(shape, 1.0, seed + 1).to(dtype)
+    with use(name):
+        found = run(native.lif, x, leak, threshold, d, grad)
+    expected = run(reference.lif, x, leak, threshold, d, grad)
+    rounding = 1e-4 if dtype == torch.float32 else 2**-7
+    if layout == "static":  # what the broadcast's backward will add up
+        found[1], expected[1] = found[1].float().sum(0), expected[1].float().sum(0)
+    assert_close(found[1], expected[1], rounding)
+    terms = max(1.0, x.numel() ** 0.5)  # the sums over all neurons may cancel
+    for a, b in zip(found[2:], expected[2:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * terms * max(1.0, 1 / threshold))
+
+
+@given(
+    dynamics,
+    st.sampled_from([0.5, 0.9, 1.0]),
+    st.sampled_from([0.5, 0.7, 2.0]),
+    instructions,
+    seeds,
+)
+@settings(max_examples=40, deadline=None)
+def test_float32_stays_near_float64_away_from_ties(d, leak, threshold, name, seed):
+    leak = torch.tensor(leak).item()  # the float32 values, in both
+    threshold = torch.tensor(threshold).item()
+    x = torch.randn(5, 400, generator=torch.Generator().manual_seed(seed))
+    x = x[:, distance_to_kinks(x, leak, threshold, d) > 1e-4]
+    assert x.shape[1] > 300
+    grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed + 1))
+    with use(name):
+        found = run(native.lif, x, leak, threshold, d, grad)
+    expected = run(reference.lif, x.double(), leak, threshold, d, grad.double())
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, 2e-4)
+
+
+def distance_to_kinks(x_TN, leak, threshold, d):
+    """How far the worst step of each neuron is from a jump of the spike or of its surrogate."""
+    kinks = [0.0]
+    if isinstance(d.surrogate, Rectangle):
+        kinks += [d.surrogate.width / 2, -d.surrogate.width / 2]
+    pair = torch.tensor(leak, dtype=torch.float64), torch.tensor(threshold, dtype=torch.float64)
+    u_N = reference.initial_membrane(x_TN[0].double(), pair[1], d)
+    worst_N = torch.full_like(u_N, float("inf"))
+    for x_N in x_TN.double():
+        z_N = (pair[0] * u_N + x_N) / pair[1] - 1
+        for kink in kinks:
+            worst_N = torch.minimum(worst_N, (z_N - kink).abs())
+        u_N = reference.lif_step(u_N, x_N, *pair, d)[1]
+    return worst_N
+
+
+@pytest.mark.parametrize("surrogate", [Triangle(), Arctan(), Sigmoid(), Rectangle()])
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_infinities_and_nans_pass_through_the_gradients_alike(surrogate, reset):
+    x, grad = inputs((4, 500), 1.0, 0, special=True), inputs((4, 500), 1.0, 1)
+    found = run(native.lif, x, 0.9, 0.7, Dynamics(reset, surrogate=surrogate), grad)
+    expected = run(reference.lif, x, 0.9, 0.7, Dynamics(reset, surrogate=surrogate), grad)
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a, b, 1e-4)
+
+
+@pytest.mark.parametrize("name", native.available_instructions())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_change_no_bit(name, dtype):
+    x, grad = inputs(LARGE, 1.0, 0).to(dtype), inputs(LARGE, 1.0, 1).to(dtype)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            with use(name):
+                found.append(run(native.lif, x, 0.9, 0.7, Dynamics(), grad))
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(found[0][0], run(reference.lif, x, 0.9, 0.7, Dynamics(), grad)[0])
+
+
+def test_a_forked_process_computes_too():
+    x = inputs(LARGE, 1.0, 0)
+    pair = torch.tensor(0.9), torch.tensor(0.7)
+    before = native.lif(x, *pair, Dynamics()).numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside torch's own threads
+        child = os.fork()
+    if child == 0:
+        same = (native.lif(x, *pair, Dynamics()).numpy() == before).all()
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("layout", ["plain", "channels_last", "swapped", "static"])
+def test_layouts_are_kept_without_a_copy(layout):
+    x = laid_out(inputs((3, 2, 4, 5, 6), 1.0, 0), layout)
+    assert native._side_by_side(x) is x
+    spikes, grad_x, *_ = run(native.lif, x, 0.9, 0.7, Dynamics(), torch.ones(()).expand(x.shape))
+    assert spikes.stride()[1:] == x.stride()[1:]
+    assert grad_x[0].stride() == x[0].stride()
+    if layout == "channels_last":
+        assert spikes.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_static_input_gets_the_sum_over_the_steps():
+    x_N, grad = inputs((2, 4, 5, 6), 1.0, 0), inputs((3, 2, 4, 5, 6), 1.0, 1)
+    for dtype, rounding in ((torch.float32, 1e-5), (torch.bfloat16, 2**-7)):
+        gradients = []
+        for kernel in (native.lif, reference.lif):
+            leaf = x_N.to(dtype).detach().clone().requires_grad_()
+            x_TN = leaf.unsqueeze(0).expand(3, *leaf.shape)
+            kernel(x_TN, torch.tensor(0.9), torch.tensor(0.7), Dynamics()).backward(grad.to(dtype))
+            gradients.append(leaf.grad)
+        assert_close(*gradients, rounding)
+
+
+@pytest.mark.parametrize("wanted", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1)])
+@pytest.mark.parametrize("layout", ["plain", "static"])
+def test_only_what_is_wanted_is_computed(wanted, layout):
+    wanted = [bool(w) for w in wanted]
+    x, grad = laid_out(inputs((3, 50), 1.0, 0), layout), inputs((3, 50), 1.0, 1)
+    some = run(native.lif, x, 0.9, 0.7, Dynamics(), grad, wanted)
+    everything = run(native.lif, x, 0.9, 0.7, Dynamics(), grad)
+    for found, full, want in zip(some[1:], everything[1:], wanted, strict=True):
+        assert torch.equal(found, full) if want else found is None
+
+
+def test_only_the_input_is_kept_for_the_backward_pass():
+    x, kept = inputs((3, 50), 1.0, 0).requires_grad_(), []
+    pair = torch.tensor(0.9), torch.tensor(0.7)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        native.lif(x, *pair, Dynamics())
+    assert [t.data_ptr() for t in kept] == [t.data_ptr() for t in (x, *pair)]
+
+
+def test_empty_batches():
+    x = torch.zeros(3, 0, 4)
+    spikes, *gradients = run(native.lif, x, 0.9, 0.7, Dynamics(), x)
+    assert spikes.shape == x.shape
+    assert [g.tolist() for g in gradients] == [[[], [], []], 0.0, 0.0]
+
+
+def test_an_unknown_instruction_set_is_an_error():
+    with use("sse"), pytest.raises(LeanspikeError, match="LEANSPIKE_INSTRUCTIONS is 'sse'; choose"):
+        native.lif(torch.zeros(2, 3), torch.tensor(1.0), torch.tensor(1.0), Dynamics())
+
+
+def test_too_little_memory_is_an_error():
+    call = native._Call(size=1, steps=2**45)  # backward: the membranes of all steps
+    with pytest.raises(MemoryError, match="native neuron kernel"):
+        native._run(call)
+
+
+def test_a_library_of_other_sources_is_not_used():
+    native.library.cache_clear()
+    try:
+        with patch.object(native, "VERSION", -1):
+            assert native.library() is None
+    finally:
+        native.library.cache_clear()

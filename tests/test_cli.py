@@ -1,0 +1,181 @@
+"""The command line as a user meets it: every command, every recipe shortened, every mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from leanspike.cli import main
+from leanspike.config import load_recipe, recipes
+from leanspike.models import create_model
+
+SHORT = [
+    *("data.name=synthetic", "data.root=null", "data.mean=null", "data.std=null"),
+    *("ann.epochs=1", "ann.batch_size=32"),
+    *("spike.timesteps=2", "spike.calibrate.images=16"),
+]
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*arguments: str) -> Done:
+    """Run a command line in this process."""
+    code = 0
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(arguments)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def shortened(name: str, folder: Path) -> list[str]:
+    """Overrides that make a recipe small: synthetic images, a narrow network, one epoch."""
+    recipe = load_recipe(name)
+    changes = [c for c in SHORT if recipe.ann is not None or not c.startswith("ann.")]
+    for number in range(len(recipe.snn)):
+        changes += [f"snn.{number}.epochs=1", f"snn.{number}.batch_size=64"]
+    if recipe.data.name in ("mnist", "digits"):
+        changes[0] = "data.name=synthetic_grey"
+    if recipe.model.name == "cifar_resnet20":
+        torch.save(create_model("cifar_resnet20", 10).state_dict(), folder / "weights.pt")
+        changes.append(f"model.weights={folder / 'weights.pt'}")
+    else:
+        changes.append("model.options.width=0.125")
+    return changes
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_runs_shortened(name: str, tmp_path: Path) -> None:
+    done = command("train", name, *shortened(name, tmp_path), "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert {"ann_accuracy", "snn_accuracy", "timesteps", "energy_ratio", "report"} <= set(answer)
+    assert 0 <= answer["snn_accuracy"] <= 1
+    assert answer["timesteps"] == 2
+    assert answer["energy_ratio"] > 0
+    assert Path(answer["report"]).read_text().startswith("<!DOCTYPE html>")
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    done = command(
+        *("train", "digits", "ann.epochs=2", "snn.0.epochs=1", "model.options.width=0.25"),
+        *("--out", str(folder)),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_finished_run_is_not_trained_again(run: Path) -> None:
+    before = (run / "snn" / "model.safetensors").stat().st_mtime_ns
+    done = command(
+        *("train", "digits", "ann.epochs=2", "snn.0.epochs=1", "model.options.width=0.25"),
+        *("--out", str(run)),
+    )
+    assert "is complete" in done.stderr
+    assert json.loads(done.stdout)["snn_accuracy"] > 0.2
+    assert (run / "snn" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_evaluate_and_report_give_the_same_answer_again(run: Path) -> None:
+    first = json.loads((run / "result.json").read_text())
+    (run / "report.html").unlink()
+    written = command("report", str(run))
+    assert (run / "report.html").is_file()
+    (run / "result.json").unlink()
+    again = command("evaluate", str(run))
+    assert json.loads(written.stdout) == json.loads(again.stdout)
+    second = json.loads((run / "result.json").read_text())
+    for key in ("accuracy", "ann_accuracy", "neurons", "energy", "operations"):
+        assert first[key] == second[key]
+
+
+def test_convert_shows_the_thresholds_and_leaves_the_ann_alone(run: Path, tmp_path: Path) -> None:
+    done = command(
+        *("convert", "digits", "ann.epochs=2", "model.options.width=0.25"),
+        *("--ann", str(run / "ann"), "--out", str(tmp_path / "converted")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "features.relu1" in done.stderr
+    assert "thresholds (scale" in done.stderr
+    ours = json.loads(done.stdout.splitlines()[-1])
+    assert ours["ann_accuracy"] == json.loads((run / "result.json").read_text())["ann_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digit"], "no recipe 'digit'; did you mean 'digits'?"),
+        (["train", "digits", "sed=1"], "unknown key sed; did you mean 'seed'?"),
+        (["train", "digits", "model.name=vgg99"], "no model 'vgg99'; did you mean 'vgg9'?"),
+        (["train", "digits", "device=tpu"], "device 'tpu' is not available"),
+        (["train", "cifar10", "data.root=nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "nowhere is not a run of leanspike (no recipe.yaml in it)"),
+        (["report", "nowhere"], "no result at nowhere/result.json"),
+        (["convert", "digits", "--ann", "nowhere"], "no model in nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_traceback(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_fresh_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    done = command("train", "digits", "--out", str(tmp_path), "--fresh")
+    assert done.returncode == 1
+    assert "--fresh does not remove it" in done.stderr
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["train", "convert", "evaluate", "report", "recipes"])
+def test_each_help_teaches(name: str) -> None:
+    assert name in command("--help").stdout
+    page = command(name, "--help").stdout
+    assert len(page.splitlines()) > 8
+
+
+def test_the_installed_command_runs() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("leanspike"), "recipes"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "digits" in json.loads(done.stdout)
+    assert "Quickstart" in done.stderr
+
+
+def test_recipes_lists_and_prints(tmp_path: Path) -> None:
+    listed = command("recipes")
+    assert set(json.loads(listed.stdout)) == set(recipes())
+    path = tmp_path / "mine.yaml"
+    path.write_text(command("recipes", "digits").stdout)
+    assert load_recipe(path) == load_recipe("digits")

@@ -1,0 +1,174 @@
+"""The words are true: code blocks run, command lines parse or run, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import leanspike
+from leanspike.cli import app
+from leanspike.config import load_recipe
+
+ROOT = Path(__file__).parents[1]
+RUNNABLE = ("README.md", "docs/tutorial.md")
+DOCUMENTS = (*RUNNABLE, "CHANGELOG.md", "docs/design.md", "docs/log.md")
+NUMBER = r"-?\d+(?:\.\d+)?"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block and the number of its first line, less one."""
+
+    language: str
+    line: int
+    text: str
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def blocks(document: str) -> list[Block]:
+    text = read(document)
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(m[1], text[: m.start(2)].count("\n"), m[2]) for m in found]
+
+
+@pytest.mark.parametrize("document", RUNNABLE)
+def test_python_blocks_run_in_order_and_print_what_they_say(
+    document: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {"__name__": "document"}
+    for block, following in pairwise([*blocks(document), Block("", 0, "")]):
+        if block.language == "python":
+            # Empty lines before it, so that a traceback names the document's line.
+            exec(compile("\n" * block.line + block.text, document, "exec"), namespace)
+            expected = following.text if following.language == "text" else ""
+            assert_alike(capsys.readouterr().out, expected)
+
+
+def assert_alike(printed: str, expected: str) -> None:
+    """The same words in the same places, and numbers as close as other hardware leaves them."""
+    assert words(printed) == words(expected)
+    numbers = [[float(n) for n in re.findall(NUMBER, text)] for text in (printed, expected)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.25, abs=0.05)
+
+
+def words(text: str) -> list[str]:
+    return re.sub(NUMBER, "#", text).split()
+
+
+def test_numbers_that_differ_are_noticed() -> None:
+    assert_alike("accuracy  0.961\n", "accuracy 0.972")
+    with pytest.raises(AssertionError):
+        assert_alike("accuracy 0.5", "accuracy 0.972")
+    with pytest.raises(AssertionError):
+        assert_alike("recall 0.97", "accuracy 0.97")
+
+
+def command_lines(document: str) -> list[list[str]]:
+    """The arguments of each ``leanspike`` in a block of shell commands."""
+    lines = [line for b in blocks(document) if b.language == "sh" for line in b.text.splitlines()]
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words[1:] for words in split if words[:1] == ["leanspike"]]
+
+
+def mentions(document: str) -> Iterator[list[str]]:
+    """The arguments of each ``leanspike COMMAND ...`` in running text."""
+    for mention in re.findall(r"`leanspike ([^`]+)`", read(document)):
+        yield shlex.split(mention)
+
+
+def parse(arguments: list[str]) -> dict[str, Any]:
+    """What the command line understands, without doing it."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    name, *rest = arguments
+    parameters: dict[str, Any] = commands[name].make_context(name, rest).params
+    return parameters
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_mentioned_in_the_text_are_commands(document: str) -> None:
+    for arguments in mentions(document):
+        parse(arguments)
+
+
+def test_a_command_that_is_none_is_noticed() -> None:
+    with pytest.raises(Exception, match="No such option"):
+        parse(["train", "digits", "--output", "runs/a"])
+
+
+def test_the_readmes_command_lines_work_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = command_lines("README.md")
+    assert {line[0] for line in lines} == {"train", "evaluate", "convert", "report", "recipes"}
+    for line in lines:
+        run_shortened(line)
+    check_figure(tmp_path / "runs/digits", tmp_path / "digits.svg")
+
+
+def run_shortened(line: list[str]) -> None:
+    """Run a command line, its trainings cut to an epoch; on data we lack, read its recipe only."""
+    line, into = (line[:-2], line[-1]) if ">" in line else (line, None)
+    parameters = parse(line)
+    if line[0] in ("train", "convert"):
+        overrides = parameters["overrides"] or []
+        if load_recipe(parameters["recipe"], overrides).data.name != "digits":
+            return
+        line = [*line, "ann.epochs=1", "snn.0.epochs=1"]
+    outcome = CliRunner().invoke(app, line)
+    assert outcome.exit_code == 0, (line, outcome.output, outcome.exception)
+    if into is not None:
+        Path(into).write_text(outcome.stdout)
+
+
+def check_figure(run: Path, out: Path) -> None:
+    """The script that drew the figure still draws one, as small a file of plain SVG."""
+    script = runpy.run_path(str(ROOT / "docs/make_figure.py"))
+    script["main"](run, out)
+    for figure in (out, ROOT / "docs/digits.svg"):
+        assert ElementTree.parse(figure).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        assert figure.stat().st_size < 60_000
+
+
+def test_make_has_the_readmes_targets() -> None:
+    targets = set(re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE))
+    named = set(
+        re.findall(
+            r"\bmake (?:\w+=\S+ )*([a-z-]+)",
+            "\n".join([b.text for b in blocks("README.md") if b.language == "sh"]),
+        )
+    )
+    assert {"quickstart", "test"} <= named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_files(document: str) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(document)):
+        if "://" not in target:
+            assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    latest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    assert latest is not None
+    assert latest[1] == project["version"] == leanspike.__version__

@@ -1,0 +1,122 @@
+"""Models on disk: what comes back is what was saved, and nothing in a file is executed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import leanspike as ls
+from leanspike.errors import LeanspikeError
+from leanspike.saved import SPEC, WEIGHTS
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.b.weight.data[0] = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.relu(self.a(x.flatten(1))))
+
+
+def make_snn(**neuron: object) -> ls.SpikingNetwork:
+    torch.manual_seed(0)
+    template = ls.LIF(0.7, 0.9, learn=("leak",), **neuron)  # type: ignore[arg-type]
+    return ls.spike(Own().eval(), example_input=torch.zeros(1, 6), timesteps=4, neuron=template)
+
+
+def test_a_network_of_the_zoo_needs_no_code(tmp_path: Path) -> None:
+    spec = ls.ModelSpec(name="vgg6", num_classes=4, image_size=8, options={"width": 0.1})
+    ann = ls.models.create_model("vgg6", 4, image_size=8, width=0.1).eval()
+    x = torch.rand(3, 3, 8, 8)
+    snn = ls.spike(ann, example_input=x[:1], timesteps=3)
+    ls.calibrate(snn, x)
+    for network in (ann, snn):
+        same = ls.load(ls.save(network, tmp_path / type(network).__name__, spec))
+        assert type(same) is type(network)
+        assert torch.equal(same(x), network(x))
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        {"reset": "hard", "initial": "half", "height": "threshold"},
+        {"surrogate": ls.Arctan(alpha=3.0)},
+        {"surrogate": ls.Triangle(gamma=1.0, width=2.0)},
+    ],
+)
+def test_a_users_network_comes_back_with_its_neurons(
+    neuron: dict[str, object], tmp_path: Path
+) -> None:
+    snn = make_snn(**neuron)
+    same = ls.load(ls.save(snn, tmp_path), ann=Own())
+    assert isinstance(same, ls.SpikingNetwork)
+    x = torch.rand(5, 6)
+    assert torch.equal(same(x), snn(x))
+    for (path, ours), (other, theirs) in zip(snn.neurons(), same.neurons(), strict=True):
+        assert isinstance(ours, ls.LIF)
+        assert isinstance(theirs, ls.LIF)
+        assert (path, ours.dynamics, ours.learn) == (other, theirs.dynamics, theirs.learn)
+        assert theirs.leak.requires_grad
+        assert not theirs.threshold.requires_grad
+
+
+def test_a_spiking_network_of_the_users_making_is_loaded_into(tmp_path: Path) -> None:
+    snn = make_snn()
+    ls.save(snn, tmp_path)
+    other = make_snn()
+    with torch.no_grad():
+        other.get_parameter("a.weight").zero_()
+    assert ls.load(tmp_path, ann=other) is other
+    assert torch.equal(other.get_parameter("a.weight"), snn.get_parameter("a.weight"))
+
+
+def test_what_is_missing_or_damaged_is_said(tmp_path: Path) -> None:
+    with pytest.raises(LeanspikeError, match=r"no model in .*nowhere: spec\.json"):
+        ls.load(tmp_path / "nowhere")
+    ls.save(make_snn(), tmp_path)
+    with pytest.raises(LeanspikeError, match=r"build it and pass load\(path, ann=\.\.\.\)"):
+        ls.load(tmp_path)
+    with pytest.raises(LeanspikeError, match=r"has no neuron '1'; pass the architecture"):
+        ls.load(tmp_path, ann=nn.Sequential(nn.Linear(6, 2), nn.ReLU()))
+    wider = Own()
+    wider.b = nn.Linear(8, 4)
+    with pytest.raises(LeanspikeError, match=r"does not fit the network.*b\.weight"):
+        ls.load(tmp_path, ann=wider)
+    weights = (tmp_path / WEIGHTS).read_bytes()
+    for damaged in (b"", weights[: len(weights) // 2], b"\xff" * 64):
+        (tmp_path / WEIGHTS).write_bytes(damaged)
+        with pytest.raises(LeanspikeError, match=r"model\.safetensors is damaged"):
+            ls.load(tmp_path, ann=Own())
+    (tmp_path / WEIGHTS).unlink()
+    with pytest.raises(LeanspikeError, match="no weights at"):
+        ls.load(tmp_path, ann=Own())
+
+
+def test_hostile_files_run_nothing(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> object:
+            return (Path.touch, (tmp_path / "executed",))
+
+    ls.save(make_snn(), tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(LeanspikeError):
+        ls.load(tmp_path, ann=Own())
+    spec = json.loads((tmp_path / SPEC).read_text())
+    for change in ({"model": {"name": "os.system", "num_classes": 1}}, {"format": 9}, {"x": 1}):
+        (tmp_path / SPEC).write_text(json.dumps({**spec, **change}))
+        with pytest.raises(LeanspikeError):
+            ls.load(tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_only_lif_neurons_can_be_saved(tmp_path: Path) -> None:
+    snn = ls.spike(Own(), example_input=torch.zeros(1, 6), neuron=nn.ReLU())
+    with pytest.raises(LeanspikeError, match=r"neuron neuron_0 is a ReLU"):
+        ls.save(snn, tmp_path)

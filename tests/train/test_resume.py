@@ -1,0 +1,79 @@
+"""A run that is killed, at any moment and any number of times, ends with the same bits."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from leanspike.config import load_recipe
+from leanspike.errors import LeanspikeError
+from leanspike.run import claim
+
+COMMAND = [
+    *(sys.executable, "-m", "leanspike.cli", "train", "digits"),
+    *("model.options.layers=[8, A, 16, A]", "model.options.head=[32]"),
+    *("ann.epochs=2", "snn.0.epochs=2", "snn.0.timesteps=3", "checkpoint_minutes=0.0001"),
+]
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*COMMAND, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finish(folder: Path) -> str:
+    out, err = start(folder).communicate(timeout=300)
+    assert out, err.decode()
+    return out.decode()
+
+
+def test_killed_at_random_moments_it_resumes_to_identical_weights(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    finish(tmp_path / "whole")
+    duration = time.monotonic() - begun
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+    kills = 0
+    for _ in range(4):
+        process = start(tmp_path / "killed")
+        try:
+            process.communicate(timeout=duration * moments.uniform(0.4, 0.9))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+    last = json.loads(finish(tmp_path / "killed").splitlines()[-1])
+
+    assert kills > 0, f"seed {seed}: no kill came in time"
+    for model in ("ann", "start", "snn"):
+        whole = load_file(tmp_path / "whole" / model / "model.safetensors")
+        killed = load_file(tmp_path / "killed" / model / "model.safetensors")
+        assert whole.keys() == killed.keys()
+        for key in whole:
+            assert whole[key].equal(killed[key]), f"seed {seed}: {model} {key} differs"
+    result = json.loads((tmp_path / "whole" / "result.json").read_text())
+    assert last["snn_accuracy"] == result["accuracy"][-1]
+    log = (tmp_path / "killed" / "log.jsonl").read_text().splitlines()
+    epochs = [(row["stage"], row["epoch"]) for row in map(json.loads, log)]
+    assert epochs == [("ann", 1), ("ann", 2), ("snn T=3", 1), ("snn T=3", 2)]
+
+
+def test_a_folder_with_another_recipe_is_not_touched(tmp_path: Path) -> None:
+    claim(tmp_path / "run", load_recipe("digits"))
+    with pytest.raises(LeanspikeError, match=r"seed is 0 there and 1 here.*--fresh"):
+        claim(tmp_path / "run", load_recipe("digits", ["seed=1"]))
+
+
+def test_a_folder_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(LeanspikeError, match="not empty and not a run"):
+        claim(tmp_path, load_recipe("digits"))
