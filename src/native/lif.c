@@ -20,12 +20,25 @@ typedef struct {
     float sign, magnitude; /* of the threshold */
     float quiet;           /* threshold * 0: what a soft reset subtracts without a spike */
     float low, high;       /* the output without and with a spike */
+    uint16_t low_bf16, high_bf16;
     float initial, initial_learns;
     float height_slope, height_learns; /* height of a spike / threshold; d(height)/d(threshold) */
     float scale, inverse_width, half_width, arctan_slope;
 } neuron;
 
 enum { PARTIAL = 1024 }; /* so many terms are added up in float32 lanes, then in double */
+
+/* Rounded to nearest even; every NaN to the same quiet one. */
+static inline uint16_t bfloat16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+}
+
+static inline void *element(const lif_call *c, const void *data, int64_t i) {
+    return (char *)data + i * (c->bf16 ? 2 : 4);
+}
 
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
@@ -87,6 +100,8 @@ static neuron prepare(const lif_call *c) {
     p.quiet = c->threshold * 0.0f;
     p.low = c->threshold_height ? p.quiet : 0.0f;
     p.high = c->threshold_height ? c->threshold : 1.0f;
+    p.low_bf16 = bfloat16(p.low);
+    p.high_bf16 = bfloat16(p.high);
     p.initial = c->half_initial ? c->threshold / 2.0f : 0.0f;
     p.initial_learns = c->half_initial ? c->leak / 2.0f : 0.0f;
     p.height_slope = p.high * p.inverse_threshold;
@@ -131,7 +146,7 @@ static void work(job *j) {
             forward_blocks[c->instructions](c, &j->neuron, start, n, scratch);
         else
             backward_blocks[c->instructions](c, &j->neuron, start, n, scratch,
-                                             j->sums ? j->sums + 2 * b : NULL);
+                                             j->sums + 2 * b);
     }
 }
 
@@ -166,7 +181,7 @@ static job *plan(const lif_call *c, int *helpers) {
     if (!j) return NULL;
     *j = (job){.call = *c, .neuron = prepare(c), .block = block, .blocks = blocks, .room = room};
     j->holders = 1;
-    if (c->grad_neuron && !(j->sums = malloc((size_t)(2 * blocks + 1) * sizeof(double)))) {
+    if (!c->spikes && !(j->sums = malloc((size_t)(2 * blocks + 1) * sizeof(double)))) {
         free(j);
         return NULL;
     }

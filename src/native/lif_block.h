@@ -8,29 +8,19 @@
 
 #define ROW static inline __attribute__((always_inline)) TARGET
 
-/* bfloat16 <-> float32: rounded to nearest even, every NaN to the same quiet NaN. */
-static TARGET void NAME(widen)(float *restrict to, const uint16_t *restrict from, int n) {
-    for (int i = 0; i < n; i++) {
-        uint32_t bits = (uint32_t)from[i] << 16;
-        memcpy(&to[i], &bits, sizeof bits);
-    }
+/* Element i of a tensor, whose bfloat16 are widened exactly, and rounded to nearest even. */
+
+ROW float NAME(load)(const void *restrict from, int i, const int bf16) {
+    if (!bf16) return ((const float *)from)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)from)[i] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
-static TARGET void NAME(narrow)(uint16_t *restrict to, const float *restrict from, int n) {
-    for (int i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &from[i], sizeof bits);
-        uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-        to[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
-    }
-}
-
-/* A row of a tensor as float32: in place, or widened into `room`. */
-static TARGET const float *NAME(row)(const lif_call *c, const void *data, int64_t at, int n,
-                                     float *room) {
-    if (!c->bf16) return (const float *)data + at;
-    NAME(widen)(room, (const uint16_t *)data + at, n);
-    return room;
+ROW void NAME(store)(void *restrict to, int i, float value, const int bf16) {
+    if (bf16) ((uint16_t *)to)[i] = bfloat16(value);
+    else ((float *)to)[i] = value;
 }
 
 /* u <- leak * u + x;  fired = u / threshold - 1 > 0;  reset.
@@ -46,38 +36,43 @@ ROW float NAME(reset)(const neuron k, float m, int fired, const int hard) {
     return m - (fired ? k.threshold : k.quiet);
 }
 
-ROW void NAME(step)(const neuron k, float *restrict u, const float *restrict x,
-                    float *restrict spikes, int n, const int hard) {
+ROW void NAME(step)(const neuron k, float *restrict u, const void *restrict x,
+                    void *restrict spikes, int n, const int hard, const int bf16) {
     SIMD()
     for (int i = 0; i < n; i++) {
-        float m = k.leak * u[i] + x[i];
+        float m = k.leak * u[i] + NAME(load)(x, i, bf16);
         int fired = NAME(fires)(k, m);
         u[i] = NAME(reset)(k, m, fired, hard);
-        spikes[i] = fired ? k.high : k.low;
+        if (bf16) ((uint16_t *)spikes)[i] = fired ? k.high_bf16 : k.low_bf16;
+        else ((float *)spikes)[i] = fired ? k.high : k.low;
     }
 }
 
 /* The membrane before the reset, from that of the step before. */
-ROW void NAME(restep)(const neuron k, const float *restrict previous, const float *restrict x,
-                      float *restrict before, int n, const int hard) {
+ROW void NAME(restep)(const neuron k, const float *restrict previous, const void *restrict x,
+                      float *restrict before, int n, const int hard, const int bf16) {
     SIMD()
     for (int i = 0; i < n; i++) {
         float u = NAME(reset)(k, previous[i], NAME(fires)(k, previous[i]), hard);
-        before[i] = k.leak * u + x[i];
+        before[i] = k.leak * u + NAME(load)(x, i, bf16);
     }
 }
 
-static TARGET void NAME(forward_block)(const lif_call *c, const neuron *p, int64_t start, int n,
+static TARGET void NAME(fill)(float *to, float value, int n) {
+    for (int i = 0; i < n; i++) to[i] = value;
+}
+
+static TARGET void NAME(forward_block)(const lif_call *c, const neuron *k, int64_t start, int n,
                                        float *scratch) {
-    float *u = scratch, *x_room = scratch + n, *o_room = scratch + 2 * (int64_t)n;
-    for (int i = 0; i < n; i++) u[i] = p->initial;
+    float *u = scratch;
+    NAME(fill)(u, k->initial, n);
     for (int64_t t = 0; t < c->steps; t++) {
-        int64_t at = t * c->size + start;
-        const float *x = NAME(row)(c, c->x, t * c->x_step + start, n, x_room);
-        float *o = c->bf16 ? o_room : (float *)c->spikes + at;
-        if (c->hard_reset) NAME(step)(*p, u, x, o, n, 1);
-        else NAME(step)(*p, u, x, o, n, 0);
-        if (c->bf16) NAME(narrow)((uint16_t *)c->spikes + at, o, n);
+        const void *x = element(c, c->x, t * c->x_step + start);
+        void *spikes = element(c, c->spikes, t * c->size + start);
+        if (c->hard_reset && c->bf16) NAME(step)(*k, u, x, spikes, n, 1, 1);
+        else if (c->hard_reset) NAME(step)(*k, u, x, spikes, n, 1, 0);
+        else if (c->bf16) NAME(step)(*k, u, x, spikes, n, 0, 1);
+        else NAME(step)(*k, u, x, spikes, n, 0, 0);
     }
 }
 
@@ -124,50 +119,58 @@ ROW float NAME(derivative)(const neuron k, float z, const int surrogate) {
 }
 
 /* One step backwards: from `later`, dL/d(membrane before the reset) of the step after (0 where there
- * is none), to `carry`, that of this one. Adds to the sums of dL/dleak and dL/dthreshold. */
-ROW void NAME(unstep)(const neuron k, const float *restrict before, const float *restrict grad,
-                      const float *restrict later, float *restrict carry, double *sums, int n,
-                      const int surrogate, const int hard, const int learn) {
+ * is none), to `carry`, that of this one, which is dL/dx as well. Adds to the sums of dL/dleak and
+ * dL/dthreshold. */
+ROW void NAME(unstep)(const neuron k, const float *restrict before, const void *restrict grad,
+                      const float *restrict later, float *restrict carry, void *restrict grad_x,
+                      double *restrict sums, int n, const int surrogate, const int hard,
+                      const int learn, const int bf16) {
     for (int start = 0; start < n; start += PARTIAL) {
         int end = start + PARTIAL < n ? start + PARTIAL : n;
         float leak_sum = 0.0f, threshold_sum = 0.0f;
         SIMD(reduction(+ : leak_sum, threshold_sum))
         for (int i = start; i < end; i++) {
-            float m = before[i];
+            float m = before[i], g = NAME(load)(grad, i, bf16);
             int fired = NAME(fires)(k, m);
             float q = surrogate == SURROGATE_RECTANGLE ? m / k.threshold : m * k.inverse_threshold;
-            float slope = k.height_slope * grad[i] * NAME(derivative)(k, q - 1.0f, surrogate);
+            float slope = k.height_slope * g * NAME(derivative)(k, q - 1.0f, surrogate);
             float from_later = k.leak * later[i]; /* dL/d(membrane after the reset) */
+            float from_reset = hard && fired ? 0.0f : from_later;
             if (learn) {
-                float direct = k.height_learns * grad[i] - (hard ? 0.0f : from_later);
+                float direct = k.height_learns * g - (hard ? 0.0f : from_later);
                 leak_sum += later[i] * NAME(reset)(k, m, fired, hard);
                 threshold_sum += (fired ? direct : 0.0f) - slope * q;
             }
-            carry[i] = (hard && fired ? 0.0f : from_later) + slope;
+            carry[i] = from_reset + slope;
+            if (bf16) NAME(store)(grad_x, i, from_reset + slope, 1);
         }
         sums[0] += leak_sum;
         sums[1] += threshold_sum;
     }
 }
 
-typedef void NAME(unstep_fn)(const neuron *, const float *, const float *, const float *, float *,
-                             double *, int);
+typedef void NAME(unstep_fn)(const neuron *, const float *, const void *, const float *, float *,
+                             void *, double *, int);
 
-#define UNSTEP(surrogate, hard, learn)                                                          \
-    static TARGET void NAME(unstep_##surrogate##hard##learn)(                                   \
-        const neuron *p, const float *before, const float *grad, const float *later,            \
-        float *carry, double *sums, int n) {                                                    \
-        NAME(unstep)(*p, before, grad, later, carry, sums, n, surrogate, hard, learn);           \
+#define UNSTEP(surrogate, hard, learn, bf16)                                                      \
+    static TARGET void NAME(unstep_##surrogate##hard##learn##bf16)(                               \
+        const neuron *k, const float *before, const void *grad, const float *later, float *carry, \
+        void *grad_x, double *sums, int n) {                                                      \
+        NAME(unstep)(*k, before, grad, later, carry, grad_x, sums, n, surrogate, hard, learn,     \
+                     bf16);                                                                       \
     }
-#define UNSTEPS(surrogate)                                                                      \
-    UNSTEP(surrogate, 0, 0) UNSTEP(surrogate, 0, 1) UNSTEP(surrogate, 1, 0) UNSTEP(surrogate, 1, 1)
-UNSTEPS(0) UNSTEPS(1) UNSTEPS(2) UNSTEPS(3)
+#define UNSTEPS(surrogate, hard)                                                                  \
+    UNSTEP(surrogate, hard, 0, 0) UNSTEP(surrogate, hard, 0, 1)                                   \
+    UNSTEP(surrogate, hard, 1, 0) UNSTEP(surrogate, hard, 1, 1)
+UNSTEPS(0, 0) UNSTEPS(0, 1) UNSTEPS(1, 0) UNSTEPS(1, 1)
+UNSTEPS(2, 0) UNSTEPS(2, 1) UNSTEPS(3, 0) UNSTEPS(3, 1)
 
-#define UNSTEPS_OF(surrogate)                                                                   \
-    {{NAME(unstep_##surrogate##00), NAME(unstep_##surrogate##01)},                              \
-     {NAME(unstep_##surrogate##10), NAME(unstep_##surrogate##11)}}
-static NAME(unstep_fn) *const NAME(unsteps)[4][2][2] = {UNSTEPS_OF(0), UNSTEPS_OF(1),
-                                                        UNSTEPS_OF(2), UNSTEPS_OF(3)};
+#define ROWS(surrogate, hard)                                                                     \
+    {{NAME(unstep_##surrogate##hard##00), NAME(unstep_##surrogate##hard##01)},                    \
+     {NAME(unstep_##surrogate##hard##10), NAME(unstep_##surrogate##hard##11)}}
+static NAME(unstep_fn) *const NAME(unsteps)[4][2][2][2] = {
+    {ROWS(0, 0), ROWS(0, 1)}, {ROWS(1, 0), ROWS(1, 1)},
+    {ROWS(2, 0), ROWS(2, 1)}, {ROWS(3, 0), ROWS(3, 1)}};
 
 static TARGET double NAME(total)(const float *terms, int n) {
     double sum = 0.0;
@@ -180,50 +183,59 @@ static TARGET void NAME(add)(float *restrict to, const float *restrict from, int
     for (int i = 0; i < n; i++) to[i] += from[i];
 }
 
-static TARGET void NAME(fill)(float *to, float value, int n) {
-    for (int i = 0; i < n; i++) to[i] = value;
+static TARGET void NAME(mean)(void *restrict to, const float *restrict sum, int n, float steps,
+                              int bf16) {
+    if (bf16)
+        for (int i = 0; i < n; i++) NAME(store)(to, i, sum[i] / steps, 1);
+    else
+        for (int i = 0; i < n; i++) NAME(store)(to, i, sum[i] / steps, 0);
 }
 
-static TARGET void NAME(backward_block)(const lif_call *c, const neuron *p, int64_t start, int n,
-                                        float *scratch, double *sums) {
-    float *room = scratch, *x_sum = scratch + n, *carries[] = {x_sum + n, x_sum + 2 * n};
-    float *befores = x_sum + 3 * n;
-    NAME(fill)(carries[0], p->initial, n); /* as if before a reset: it does not fire */
-    NAME(fill)(carries[1], 0.0f, n);
-    NAME(fill)(x_sum, 0.0f, c->static_x ? n : 0);
-    const float *before = carries[0];
+/* The membranes before the reset of all steps. */
+static TARGET void NAME(recompute)(const lif_call *c, const neuron *k, int64_t start, int n,
+                                   const float *initial, float *befores) {
+    const float *previous = initial; /* as if before a reset: it does not fire */
     for (int64_t t = 0; t < c->steps; t++) {
-        const float *x = NAME(row)(c, c->x, t * c->x_step + start, n, room);
-        if (c->hard_reset) NAME(restep)(*p, before, x, befores + t * n, n, 1);
-        else NAME(restep)(*p, before, x, befores + t * n, n, 0);
-        before = befores + t * n;
+        const void *x = element(c, c->x, t * c->x_step + start);
+        float *before = befores + t * n;
+        if (c->hard_reset && c->bf16) NAME(restep)(*k, previous, x, before, n, 1, 1);
+        else if (c->hard_reset) NAME(restep)(*k, previous, x, before, n, 1, 0);
+        else if (c->bf16) NAME(restep)(*k, previous, x, before, n, 0, 1);
+        else NAME(restep)(*k, previous, x, before, n, 0, 0);
+        previous = before;
     }
-    NAME(unstep_fn) *unstep = NAME(unsteps)[c->surrogate][c->hard_reset != 0][sums != NULL];
-    const int in_place = c->grad_x && !c->bf16 && !c->static_x;
-    double unused[2] = {0}, *sum = sums ? sums : unused;
+}
+
+static TARGET void NAME(backward_block)(const lif_call *c, const neuron *k, int64_t start, int n,
+                                        float *scratch, double *sums) {
+    float *carries[] = {scratch, scratch + n}, *x_sum = scratch + 2 * n, *unwanted = x_sum + n;
+    float *befores = unwanted + n;
+    NAME(fill)(carries[0], k->initial, n);
+    NAME(recompute)(c, k, start, n, carries[0], befores);
+    NAME(unstep_fn) *unstep =
+        NAME(unsteps)[c->surrogate][c->hard_reset != 0][c->grad_neuron != NULL][c->bf16 != 0];
+    const int per_step = c->grad_x && !c->static_x;
     const float *later = carries[1];
-    sum[0] = sum[1] = 0;
+    NAME(fill)(carries[1], 0.0f, n);
+    NAME(fill)(x_sum, 0.0f, n);
+    sums[0] = sums[1] = 0.0;
     for (int64_t t = c->steps - 1; t >= 0; t--) {
-        int64_t at = t * c->size + start;
-        const float *grad = NAME(row)(c, c->grad, t * c->grad_step + start, n, room);
-        float *carry = in_place ? (float *)c->grad_x + at : carries[(c->steps - 1 - t) & 1];
-        unstep(p, befores + t * n, grad, later, carry, sum, n);
-        if (t == c->steps - 1) sum[0] = 0; /* nothing follows: 0 * infinity is no part of it */
-        if (c->grad_x && c->static_x) NAME(add)(x_sum, carry, n);
-        else if (c->grad_x && c->bf16) NAME(narrow)((uint16_t *)c->grad_x + at, carry, n);
+        const void *grad = element(c, c->grad, t * c->grad_step + start);
+        void *grad_x = per_step ? element(c, c->grad_x, t * c->size + start) : unwanted;
+        float *carry = per_step && !c->bf16 ? grad_x : carries[(c->steps - 1 - t) & 1];
+        unstep(k, befores + t * n, grad, later, carry, grad_x, sums, n);
+        if (t == c->steps - 1) sums[0] = 0.0; /* nothing follows: 0 * infinity is no part of it */
+        if (c->static_x) NAME(add)(x_sum, carry, n);
         later = carry;
     }
-    if (c->grad_x && c->static_x) {
-        for (int i = 0; i < n; i++) x_sum[i] /= (float)c->steps;
-        if (c->bf16) NAME(narrow)((uint16_t *)c->grad_x + start, x_sum, n);
-        else memcpy((float *)c->grad_x + start, x_sum, (size_t)n * sizeof(float));
-    }
+    if (c->grad_x && c->static_x)
+        NAME(mean)(element(c, c->grad_x, start), x_sum, n, (float)c->steps, c->bf16);
     double first = NAME(total)(later, n); /* dL/d(membrane of the first step) */
-    sum[0] += first * p->initial;
-    sum[1] += first * p->initial_learns;
+    sums[0] += first * k->initial;
+    sums[1] += first * k->initial_learns;
 }
 
 #undef ROW
+#undef ROWS
 #undef UNSTEP
 #undef UNSTEPS
-#undef UNSTEPS_OF

@@ -9,26 +9,35 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from contextlib import suppress
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
 import torch
-import yaml
-from torch import nn
+from torch import Tensor, nn
 
-from leanspike.config import CalibrateSection, NeuronSection, Recipe, TrainSection, dump, validate
-from leanspike.data import Augment, Dataset, Loader, Split, load_dataset, normalise
-from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Result, accuracy, evaluate, provenance, record_example
+from leanspike.config import CalibrateSection, Recipe, TrainSection
+from leanspike.data import Augment, Loader, Split, normalise
+from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.files import write_text
 from leanspike.models import create_model
 from leanspike.models.published import load_published
 from leanspike.neuron import LIF
 from leanspike.report import write_report
-from leanspike.saved import ModelSpec, NeuronSpec, create_neuron, load, save
+from leanspike.run.build import build_neuron, choose_device, choose_dtype, open_data
+from leanspike.run.folder import (
+    CALIBRATION,
+    CHECKPOINT,
+    LOG,
+    REPORT,
+    RESULT,
+    Clock,
+    claim,
+    read_recipe,
+    read_seconds,
+)
+from leanspike.saved import ModelSpec, load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
 from leanspike.train import (
     Checkpoints,
@@ -39,14 +48,6 @@ from leanspike.train import (
     create_schedule,
     fit,
     read_log,
-)
-
-RECIPE, LOG, CHECKPOINT = "recipe.yaml", "log.jsonl", "checkpoint.pt"
-RESULT, REPORT, SECONDS, CALIBRATION = (
-    "result.json",
-    "report.html",
-    "seconds.json",
-    "calibration.json",
 )
 
 
@@ -66,7 +67,7 @@ class Run:
         self.monitor = monitor
         self.device = choose_device(recipe.device)
         self.dtype = choose_dtype(recipe.precision, self.device)
-        self.data = _load_data(recipe)
+        self.data = open_data(recipe)
         self.checkpoints = Checkpoints(folder / CHECKPOINT, recipe.checkpoint_minutes)
         self.history: list[dict[str, Any]] = read_log(folder / LOG)
 
@@ -86,7 +87,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         ann = self._build_ann()
         if recipe.ann is not None:
-            with self._clock("train ann"):
+            with Clock(self.folder, "train ann"):
                 self._fit(ann, recipe.ann, number=0, timesteps=None)
         if recipe.ann is not None or recipe.model.weights is not None:
             self._save(ann, "ann")
@@ -99,7 +100,7 @@ class Run:
         torch.manual_seed(self.recipe.seed)
         trained = (self.folder / "ann").exists()
         ann = load(self.folder / "ann") if trained else self._build_ann()
-        template = _neuron(section.neuron)
+        template = build_neuron(section.neuron)
         snn = spike(
             ann.eval(),
             example_input=torch.zeros(1, *self.data.shape),
@@ -110,7 +111,7 @@ class Run:
         ).to(self.device)
         table = None
         if section.calibrate is not None:
-            with self._clock("calibrate"):
+            with Clock(self.folder, "calibrate"):
                 table = self._calibrate(snn, section.calibrate)
             write_text(self.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
         self._save(snn, "start")
@@ -130,7 +131,7 @@ class Run:
                 snn.load_state_dict(saved["network"])
                 self.history[:] = saved["history"]
             timesteps = section.timesteps or self.recipe.spike.timesteps
-            with self._clock(f"train snn T={timesteps}"):
+            with Clock(self.folder, f"train snn T={timesteps}"):
                 self._fit(snn, section, number, timesteps)
             self.checkpoints.save(
                 {"stage": number + 1, "network": snn.state_dict(), "history": self.history}
@@ -147,7 +148,7 @@ class Run:
         assert isinstance(start, SpikingNetwork)
         loader = self._loader(data.test, recipe.evaluate.batch_size)
         self.monitor.console.print(f"evaluating on {len(data.test)} test images ...")
-        with self._clock("evaluate"):
+        with Clock(self.folder, "evaluate"):
             result = evaluate(
                 snn,
                 _Epoch(loader),
@@ -165,7 +166,7 @@ class Run:
             command=command,
             seed=recipe.seed,
             recipe=recipe.model_dump(mode="json"),
-            seconds=self._seconds(),
+            seconds=read_seconds(self.folder),
             device=self.device,
         )
         result = result.model_copy(update={"example": example, "provenance": origin})
@@ -268,30 +269,6 @@ class Run:
         network = load(self.folder / name).to(self.device)
         return network.to(memory_format=torch.channels_last)
 
-    def _seconds(self) -> dict[str, float]:
-        path = self.folder / SECONDS
-        seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-        return seconds
-
-    def _clock(self, phase: str) -> _Clock:
-        return _Clock(self.folder / SECONDS, self._seconds(), phase)
-
-
-@final
-class _Clock:
-    """Adds the time a phase took to the run's record, over all attempts that came to an end."""
-
-    def __init__(self, path: Path, seconds: dict[str, float], phase: str) -> None:
-        self.path, self.seconds, self.phase = path, seconds, phase
-
-    def __enter__(self) -> None:
-        self.started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        elapsed = time.monotonic() - self.started
-        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + elapsed
-        write_text(self.path, json.dumps(self.seconds))
-
 
 @final
 class _Epoch:
@@ -300,137 +277,8 @@ class _Epoch:
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.loader.epoch(0)
-
-
-def claim(folder: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's, or find that it is already.
-
-    Raises:
-        LeanspikeError: if it holds another recipe, or files that are not a run's.
-    """
-    path = folder / RECIPE
-    if path.is_file():
-        if path.read_text() != dump(recipe):
-            raise LeanspikeError(
-                f"{folder} holds a run of another recipe ({_difference(path, recipe)}); choose "
-                "another --out, or --fresh to replace it"
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise LeanspikeError(f"{folder} is not empty and not a run; choose another --out")
-    write_text(path, dump(recipe))
-
-
-def clear(folder: Path) -> None:
-    """Remove a run, and nothing that is not one."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / RECIPE).is_file():
-        raise LeanspikeError(f"{folder} is not a run of leanspike; --fresh does not remove it")
-    shutil.rmtree(folder)
-
-
-def open_run(folder: Path, monitor: Monitor) -> Run:
-    """The run in a folder, by the recipe it was made with."""
-    return Run(read_recipe(folder), folder, monitor)
-
-
-def read_recipe(folder: Path) -> Recipe:
-    """The recipe of a run.
-
-    Raises:
-        LeanspikeError: if there is none.
-    """
-    path = folder / RECIPE
-    if not path.is_file():
-        raise LeanspikeError(f"{folder} is not a run of leanspike (no {RECIPE} in it)")
-    try:
-        data = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise LeanspikeError(f"{path} is damaged; it should be YAML") from None
-    return validate(data, str(path))
-
-
-def _difference(path: Path, recipe: Recipe) -> str:
-    """The first key in which the recipe in the folder and this one differ."""
-    with suppress(yaml.YAMLError):
-        old, new = _flat(yaml.safe_load(path.read_text())), _flat(recipe.model_dump(mode="json"))
-        for key in [*new, *old]:
-            if old.get(key) != new.get(key):
-                return f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
-    return "its recipe.yaml was changed"
-
-
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    items = data.items() if isinstance(data, dict) else enumerate(data)
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        name = f"{prefix}{key}"
-        if isinstance(value, (dict, list)):
-            flat.update(_flat(value, f"{name}."))
-        else:
-            flat[name] = value
-    return flat
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then the CPU.
-
-    >>> choose_device("cpu")
-    device(type='cpu')
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise LeanspikeError(f"device {name!r} is not available here; try auto or cpu") from None
-    return device
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where asked for, or on "auto" where the hardware computes in it.
-
-    >>> choose_dtype("float32", torch.device("cpu"))
-    torch.float32
-    """
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        cpu = torch.cpu.get_capabilities()
-        fast = bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _load_data(recipe: Recipe) -> Dataset:
-    section = recipe.data
-    root = Path(section.root).expanduser() if section.root else None
-    data = load_dataset(
-        section.name, root, validation=section.validation, image_size=section.image_size
-    )
-    changes: dict[str, Any] = {}
-    if section.mean is not None:
-        changes["mean"] = section.mean
-    if section.std is not None:
-        changes["std"] = section.std
-    return replace(data, **changes)
-
-
-def _neuron(section: NeuronSection) -> LIF:
-    spec = NeuronSpec(
-        learn=section.learn,
-        reset=section.reset,
-        initial=section.initial,
-        height=section.height,
-        surrogate=section.surrogate.name,
-        constants=section.surrogate.options,
-    )
-    return create_neuron(spec, section.threshold, section.leak)
 
 
 def _parameters(snn: SpikingNetwork) -> dict[str, tuple[float, float]]:
@@ -441,7 +289,6 @@ def _parameters(snn: SpikingNetwork) -> dict[str, tuple[float, float]]:
     }
 
 
-def measure_ann(run: Run) -> float:
-    """The accuracy of the run's ANN on the whole test set."""
-    loader = run._loader(run.data.test, run.recipe.evaluate.batch_size)
-    return accuracy(run._load("ann"), loader.epoch(0))[0]
+def open_run(folder: Path, monitor: Monitor) -> Run:
+    """The run in a folder, by the recipe it was made with."""
+    return Run(read_recipe(folder), folder, monitor)

@@ -1,0 +1,84 @@
+"""From a recipe's sections to the objects they describe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from leanspike.config import NeuronSection, Recipe
+from leanspike.data import Dataset, load_dataset
+from leanspike.errors import LeanspikeError
+from leanspike.neuron import LIF
+from leanspike.saved import NeuronSpec, create_neuron
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then the CPU.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise LeanspikeError(f"device {name!r} is not available here; try auto or cpu") from None
+    return device
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where asked for, or on "auto" where the hardware computes in it.
+
+    >>> choose_dtype("float32", torch.device("cpu"))
+    torch.float32
+    """
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        cpu = torch.cpu.get_capabilities()
+        fast = bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def open_data(recipe: Recipe) -> Dataset:
+    """The recipe's data set, with its own mean and std unless the recipe gives others.
+
+    >>> from leanspike.config import load_recipe
+    >>> open_data(load_recipe("digits")).shape
+    (1, 8, 8)
+    """
+    section = recipe.data
+    root = Path(section.root).expanduser() if section.root else None
+    data = load_dataset(
+        section.name, root, validation=section.validation, image_size=section.image_size
+    )
+    changes: dict[str, Any] = {}
+    if section.mean is not None:
+        changes["mean"] = section.mean
+    if section.std is not None:
+        changes["std"] = section.std
+    return replace(data, **changes)
+
+
+def build_neuron(section: NeuronSection) -> LIF:
+    """The neuron that a section describes.
+
+    >>> build_neuron(NeuronSection(threshold=2.0, leak=0.5)).leak.item()
+    0.5
+    """
+    spec = NeuronSpec(
+        learn=section.learn,
+        reset=section.reset,
+        initial=section.initial,
+        height=section.height,
+        surrogate=section.surrogate.name,
+        constants=section.surrogate.options,
+    )
+    return create_neuron(spec, section.threshold, section.leak)
