@@ -101,6 +101,13 @@ def assert_close(found, expected, rounding):
     )
 
 
+def assert_close_sums(found, expected, terms, threshold):
+    """Gradients of leak and threshold, whose many terms may cancel."""
+    for a, b in zip(found, expected, strict=True):
+        atol = 1e-5 * terms**0.5 * max(1.0, 1 / threshold)
+        torch.testing.assert_close(a.double(), b.double(), rtol=1e-4, atol=atol)
+
+
 @given(shapes, layouts, dtypes, dynamics, leaks, thresholds, instructions, seeds)
 @settings(max_examples=250, deadline=None)
 def test_spikes_are_identical(shape, layout, dtype, d, leak, threshold, name, seed):
@@ -124,7 +131,7 @@ def test_spikes_are_identical_for_thresholds_out_of_range(threshold, d):
 
 
 @given(st.integers(-(2**31), 2**31 - 1), st.integers(-3, 3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_the_comparison_agrees_with_the_division_at_every_threshold(bits, neighbour):
     threshold = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
     u = torch.tensor(max(min(bits + neighbour, 2**31 - 1), -(2**31)), dtype=torch.int32)
@@ -145,9 +152,7 @@ def test_gradients_are_the_references(shape, layout, dtype, d, leak, threshold, 
     if layout == "static":  # what the broadcast's backward will add up
         found[1], expected[1] = found[1].float().sum(0), expected[1].float().sum(0)
     assert_close(found[1], expected[1], rounding)
-    terms = max(1.0, x.numel() ** 0.5)  # the sums over all neurons may cancel
-    for a, b in zip(found[2:], expected[2:], strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * terms * max(1.0, 1 / threshold))
+    assert_close_sums(found[2:], expected[2:], x.numel(), threshold)
 
 
 @given(
@@ -157,7 +162,7 @@ def test_gradients_are_the_references(shape, layout, dtype, d, leak, threshold, 
     instructions,
     seeds,
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_float32_stays_near_float64_away_from_ties(d, leak, threshold, name, seed):
     leak = torch.tensor(leak).item()  # the float32 values, in both
     threshold = torch.tensor(threshold).item()
@@ -168,8 +173,9 @@ def test_float32_stays_near_float64_away_from_ties(d, leak, threshold, name, see
     with use(name):
         found = run(native.lif, x, leak, threshold, d, grad)
     expected = run(reference.lif, x.double(), leak, threshold, d, grad.double())
-    for a, b in zip(found, expected, strict=True):
-        assert_close(a, b, 2e-4)
+    assert torch.equal(found[0].double(), expected[0])
+    assert_close(found[1], expected[1], 2e-4)
+    assert_close_sums(found[2:], expected[2:], x.numel(), threshold)
 
 
 def distance_to_kinks(x_TN, leak, threshold, d):

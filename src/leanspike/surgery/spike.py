@@ -289,8 +289,7 @@ class _Rewriting:
             )
         signal: Signal = result.meta["signal"]
         with self.graph.inserting_before(node):
-            timed = result if signal.timed else self._repeat(result, node)
-            y_TN = self.graph.call_function(unfold, (timed, self.timesteps))
+            y_TN = self.graph.call_function(unfold, (result, self.timesteps))
         y_TN.meta["signal"] = Signal(True, signal.kind)
         node.args = (y_TN,)
         node.meta["signal"] = y_TN.meta["signal"]
