@@ -150,7 +150,7 @@ METHODS = {
     "detach": (lambda x: x.detach(), L2),
     "clone": (lambda x: x.clone(), L2),
     "size": (lambda x: x.view(x.size(0), x.size(1), -1), L2),
-    "dim": (lambda x: x.flatten(x.dim() - 2), L2),
+    "dim": (lambda x: x.view(x.size(0), x.dim(), -1), L2),
 }
 EXAMPLES = MODULES | FUNCTIONS | METHODS
 PLACED = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)  # by the surgery, before any rule
@@ -249,7 +249,7 @@ def test_every_row_declares_what_it_emits(op):
         (lambda x: F.pad(x, (1, 1), value=0.0), "spike"),
         (lambda x: F.pad(x, (1, 1), value=1.0), "analog"),
         (lambda x: F.pad(x, (1, 1), "constant", 1.0), "analog"),
-        (lambda x: F.pad(x, (1, 1), mode="reflect"), "spike"),
+        (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), "spike"),
         (nn.ConstantPad2d(1, 0.0), "spike"),
         (nn.Upsample(scale_factor=2, mode="bilinear"), "graded"),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), "graded"),
@@ -300,7 +300,9 @@ def test_what_is_emitted_may_depend_on_arguments_and_partners(op, kind):
         (lambda x: x.transpose(1, -4), "works on axis -4", "use the other axes only"),
         (lambda x: x.chunk(2)[0], "works on axis 0", "use the other axes only"),
         (lambda x: torch.split(x, 1)[0], "works on axis 0", "use the other axes only"),
-        (lambda x: x.unflatten(0, (1, 1)), "", ""),
+        (lambda x: x.unflatten(0, (1, -1)), "works on axis 0", "use the other axes only"),
+        (nn.Unflatten(-4, (1, -1)), "works on axis -4", "use the other axes only"),
+        (lambda x: x.flatten(x.dim() - 2), "an axis that it computes", "write the axis as a n"),
         (lambda x: x.view(-1, 8), "changes the batch axis", "flatten(1)"),
         (lambda x: x.reshape(1, -1), "bakes the batch size 1 in", "-1 for the batch"),
         (lambda x: x.view((1, -1)), "bakes the batch size 1 in", "-1 for the batch"),
@@ -314,7 +316,7 @@ def test_what_is_emitted_may_depend_on_arguments_and_partners(op, kind):
         (lambda x: F.layer_norm(x, (1, 4, 8, 8)), "normalises over the batch", "trailing axes"),
         (nn.LayerNorm((1, 4, 8, 8)), "normalises over the batch", "trailing axes only"),
         (nn.MaxPool2d(2, return_indices=True), "returns indices", "without return_indices"),
-        (lambda x: x.T, "reads .T", "operations of the table only"),
+        (lambda x: x.mT, "reads .mT", "operations of the table only"),
     ],
 )
 def test_operations_that_reach_the_samples_are_refused(op, why, fix):

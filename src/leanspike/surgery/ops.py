@@ -69,7 +69,9 @@ class Call:
             self.refuse("works on all axes, samples included", "name the axes, without 0")
         rank = len(self.shapes[0])
         for axis in axes if isinstance(axes, (tuple, list)) else (axes,):
-            if not isinstance(axis, int) or axis in (0, -rank):
+            if not isinstance(axis, int):
+                self.refuse("works on an axis that it computes", "write the axis as a number")
+            if axis in (0, -rank):
                 self.refuse(
                     f"works on axis {axis}, which holds the samples (and timesteps)",
                     "use the other axes only",
@@ -145,14 +147,14 @@ def along_axis(call: Call) -> Kind | None:
 
 
 def keeps_batch(call: Call) -> Kind | None:
-    """flatten, unflatten, squeeze, chunk ...: must leave axis 0 alone."""
+    """Must leave axis 0 alone."""
     if call.out_shape is not None and call.out_shape[:1] != call.shapes[0][:1]:
         call.refuse("changes the batch axis", "leave axis 0 as it is, e.g. flatten(1)")
     return same(call)
 
 
 def squeeze(call: Call) -> Kind | None:
-    """squeeze and unsqueeze of a named axis."""
+    """squeeze, unsqueeze and unflatten of a named axis."""
     axes = call.argument(1, "dim")
     call.check_axes(axes)
     if axes == -len(call.shapes[0]) - 1:
@@ -263,7 +265,7 @@ MODULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys((nn.Identity, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle), same),
     **dict.fromkeys((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), same),
     nn.Flatten: flatten,
-    nn.Unflatten: keeps_batch,
+    nn.Unflatten: squeeze,
     nn.Upsample: interpolate,
     **dict.fromkeys((nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d), same),
     **dict.fromkeys((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), pad),
@@ -302,11 +304,10 @@ FUNCTIONS: dict[Callable[..., Any], Rule] = {
 METHODS: dict[str, Rule] = {
     "flatten": flatten,
     **dict.fromkeys(("view", "reshape"), reshape),
-    **dict.fromkeys(("squeeze", "unsqueeze"), squeeze),
+    **dict.fromkeys(("squeeze", "unsqueeze", "unflatten"), squeeze),
     "permute": permute,
     "transpose": transpose,
     **dict.fromkeys(("chunk", "split"), split),
-    "unflatten": keeps_batch,
     **dict.fromkeys(("mean", "sum"), reduce),
     "amax": maximum_along,
     "add": add,
