@@ -261,7 +261,8 @@ class _Rewriting:
         for source, signal in zip(node.all_input_nodes, call.inputs, strict=True):
             if signal.kind == "constant":
                 shape = Shapes.of(source).output or torch.Size()
-                if call.out_shape and len(shape) >= len(call.out_shape) and shape[0] != 1:
+                batched = call.out_shape and len(shape) >= len(call.out_shape) and shape[0] != 1
+                if batched and self._op(node) not in self.declared:
                     call.refuse(
                         f"combines the batch with a constant of shape {tuple(shape)}",
                         "give the constant no batch axis",
