@@ -56,10 +56,10 @@ def forward(kernel: Kernel, x: Tensor) -> Tensor:
 
 def both(kernel: Kernel, x: Tensor, grad: Tensor, learn: bool = True) -> object:
     """Forward and backward, to the input and (learn) leak and threshold."""
-    leaves = [x.detach().requires_grad_()]
-    pair = [torch.tensor(value, requires_grad=learn) for value in (0.9, 0.7)]
-    spikes = kernel(leaves[0], *pair, Dynamics())
-    return torch.autograd.grad(spikes, leaves + pair if learn else leaves, grad)
+    x = x.detach().requires_grad_()
+    leak, threshold = (torch.tensor(value, requires_grad=learn) for value in (0.9, 0.7))
+    spikes = kernel(x, leak, threshold, Dynamics())
+    return torch.autograd.grad(spikes, (x, leak, threshold) if learn else x, grad)
 
 
 def seconds(timed: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

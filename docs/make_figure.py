@@ -42,7 +42,8 @@ XLINK = "http://www.w3.org/1999/xlink"
 
 
 def _content(figure: Figure, result: Result) -> None:
-    image, spikes, right = figure.subfigures(1, 3, width_ratios=(0.9, 2.2, 2.2))
+    parts = figure.subfigures(1, 3, squeeze=False, width_ratios=(0.9, 2.2, 2.2))
+    image, spikes, right = parts.flat
     _image(image.subplots(), result)
     assert result.example is not None
     rasters = result.example.rasters

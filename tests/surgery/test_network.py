@@ -142,8 +142,8 @@ def test_a_step_needs_no_gradient_and_leaves_the_given_state_as_it_is():
 
 @pytest.mark.parametrize(
     "samples",
-    [torch.tensor([True, False, True]), torch.tensor([0, 2]), torch.tensor([], dtype=torch.long)],
-    ids=["mask", "indices", "none"],
+    [torch.tensor([True, False, True]), torch.tensor([0, 2])],
+    ids=["mask", "indices"],
 )
 @pytest.mark.parametrize("name", ["padded_shortcut", "functional", "dense", "vector"])
 def test_samples_that_are_kept_go_on_as_before(name, samples):
@@ -153,6 +153,14 @@ def test_samples_that_are_kept_go_on_as_before(name, samples):
     kept, after = snn.step(x[samples], state.keep(samples))
     torch.testing.assert_close(kept, everyone[samples], rtol=1e-5, atol=1e-5)
     assert after.steps == 2
+
+
+def test_the_last_sample_may_be_dropped():
+    snn, x = lif_network("padded_shortcut"), draw("padded_shortcut", N)
+    nobody = torch.zeros(N, dtype=torch.bool)
+    _, state = snn.step(x)
+    y_NK, _ = snn.step(x[nobody], state.keep(nobody))
+    assert y_NK.shape == (0, 5)
 
 
 def test_samples_may_be_repeated_and_reordered():

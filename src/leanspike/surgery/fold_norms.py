@@ -6,8 +6,10 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from leanspike.errors import SurgeryError
+from leanspike.surgery.trace import Shapes
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def fold_norms(root: nn.Module, graph: fx.Graph) -> None:
@@ -16,32 +18,42 @@ def fold_norms(root: nn.Module, graph: fx.Graph) -> None:
     W ← W·γ/σ and b ← (b − μ)·γ/σ + β. The norms become ``nn.Identity``.
 
     Raises:
-        SurgeryError: if a norm does not follow such a layer, or not that layer alone.
+        SurgeryError: if a norm does not follow such a layer, or not that layer alone, or has no
+            running statistics.
     """
     for node in list(graph.nodes):
         if node.op != "call_module" or not isinstance(root.get_submodule(node.target), NORMS):
             continue
         source = node.all_input_nodes[0]
-        before = root.get_submodule(source.target) if source.op == "call_module" else None
-        if not isinstance(before, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)) or not (
-            _once(graph, source) and _once(graph, node) and len(source.users) == 1
-        ):
-            raise SurgeryError(
-                f"module {node.target}: this norm does not follow a convolution or linear layer "
-                "of its own, so it cannot be folded; use norm='keep'"
-            )
+        layer = _layer_before(root, graph, node)
         norm = root.get_submodule(node.target).eval()
-        if norm.running_mean is None:
-            raise SurgeryError(
-                f"module {node.target}: this norm has no running statistics, so it cannot be "
-                "folded; use norm='keep'"
-            )
-        fuse = fuse_linear_bn_eval if isinstance(before, nn.Linear) else fuse_conv_bn_eval
-        fused: nn.Module = fuse(before.eval(), norm)  # type: ignore[type-var, arg-type]
+        fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
+        fused: nn.Module = fuse(layer.eval(), norm)  # type: ignore[type-var, arg-type]
+        fused.requires_grad_(any(p.requires_grad for p in layer.parameters()))  # a new bias too
         root.set_submodule(source.target, fused)
         root.set_submodule(node.target, nn.Identity())
         node.replace_all_uses_with(source)
         graph.erase_node(node)
+
+
+def _layer_before(root: nn.Module, graph: fx.Graph, node: fx.Node) -> nn.Module:
+    """The layer that only the norm at ``node`` reads, and whose output channels it scales."""
+    source = node.all_input_nodes[0]
+    layer = root.get_submodule(str(source.target)) if source.op == "call_module" else None
+    alone = _once(graph, source) and _once(graph, node) and len(source.users) == 1
+    rank = len(Shapes.of(node).output or ())
+    fits = isinstance(layer, CONVOLUTIONS) or (isinstance(layer, nn.Linear) and rank == 2)
+    if layer is None or not (alone and fits):
+        raise SurgeryError(
+            f"module {node.target}: this norm does not follow a convolution or linear layer of its "
+            "own, so it cannot be folded; use norm='keep'"
+        )
+    if root.get_submodule(str(node.target)).running_mean is None:
+        raise SurgeryError(
+            f"module {node.target}: this norm has no running statistics, so it cannot be folded; "
+            "use norm='keep'"
+        )
+    return layer
 
 
 def _once(graph: fx.Graph, node: fx.Node) -> bool:
