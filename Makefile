@@ -15,8 +15,8 @@ test-slow: $(VENV)/installed-dev
 	@$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/installed-dev
-	@$(BIN)/ruff check src tests benchmarks
-	@$(BIN)/ruff format --check src tests benchmarks
+	@$(BIN)/ruff check src tests benchmarks docs
+	@$(BIN)/ruff format --check src tests benchmarks docs
 	@$(BIN)/mypy
 
 # The stamp of each environment is newer than pyproject.toml once it is installed.

@@ -218,6 +218,15 @@ def test_nan_does_not_spike_and_stays_with_its_neuron():
     assert (spikes[:, [0, 1, 3]] == 1).all()
 
 
+@every_choice
+def test_an_infinite_input_fires_and_is_gone_after_a_hard_reset(choice):
+    x_TN = torch.tensor([[math.inf], [2.0]], dtype=torch.float64)
+    fired = float64(1.0, 0.5, **choice)(x_TN).flatten() > 0
+    assert fired.tolist() == [True, True]
+    back = float64(1.0, 0.5, **choice)(torch.tensor([[math.inf], [0.5]]).double()).flatten() > 0
+    assert back.tolist() == [True, choice["reset"] == "soft"]
+
+
 def test_leak_of_zero_forgets_everything():
     x_TN = torch.from_numpy(draw(5, 30)).float()
     assert torch.equal(LIF(0.4, leak=0.0)(x_TN), (x_TN > 0.4).float())

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from surgery_networks import NETWORKS, Block, build, draw
+from surgery_networks import NETWORKS, USERS, ZOO, Block, build, draw
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,6 +13,7 @@ from leanspike.surgery.ops import Signal
 from leanspike.temporal import TemporalDropout
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
+every_small_network = pytest.mark.parametrize("name", [*USERS, *ZOO])
 T, N = 3, 2
 
 
@@ -73,7 +74,7 @@ def test_the_ann_comes_back_when_the_neurons_are_swapped_for_relus():
     torch.testing.assert_close(snn(x)[-1], ann(x))
 
 
-@every_network
+@every_small_network
 def test_the_ann_and_the_example_are_left_untouched(name):
     ann, example = build(name), draw(name, 1)
     ann.train()
@@ -108,7 +109,7 @@ PATHS = {
     "functional": ["neuron_0", "neuron_1", "neuron_2"],
     "reused_relu": ["neuron_0", "neuron_1", "head.neuron_0", "out_act"],
     "same_block_twice": ["block.neuron_0", "block.neuron_1", "block.neuron_2", "block.neuron_3"],
-    "shared_block": [f"first.neuron_{k}" for k in range(6)],
+    "shared_block": [f"first.neuron_{k}" for k in range(8)],
     "dropouts": ["features.2", "neuron_0"],
     "vector": ["layers.0", "layers.3"],
     "vgg6": [*(f"features.relu{k}" for k in (1, 2, 3)), "classifier.relu1", "classifier.relu2"],
@@ -177,7 +178,7 @@ def test_a_functional_dropout_that_never_drops_does_not_begin_to():
     assert (snn(torch.ones(2, 50)) == 1).all()
 
 
-@every_network
+@every_small_network
 def test_no_key_of_the_ann_is_lost_or_renamed(name):
     ann = build(name)
     snn = spike(ann, example_input=draw(name, 1))

@@ -1,0 +1,1 @@
+"""The recipes that come with leanspike, one YAML file each."""

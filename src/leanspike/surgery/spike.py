@@ -71,6 +71,7 @@ def spike(
 
     Raises:
         SurgeryError: for what cannot be traced or is not time-safe, by its path, with a way out.
+        LeanspikeError: for arguments out of range.
 
     Example:
         >>> import torch

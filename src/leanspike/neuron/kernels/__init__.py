@@ -11,7 +11,6 @@ import logging
 import os
 from functools import cache
 
-import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
@@ -28,7 +27,6 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
     return reference.lif(x_TN, leak, threshold, dynamics)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _native_is_chosen() -> bool:
     choice = os.environ.get("LEANSPIKE_KERNEL", "auto")
     if choice not in ("auto", "native", "reference"):
@@ -43,6 +41,11 @@ def _native_is_chosen() -> bool:
     if not built:
         _warn_once()
     return built
+
+
+# What torch.compiler.assume_constant_result sets, without its import of the whole compiler,
+# which takes longer than that of torch.
+_native_is_chosen._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 _NOT_BUILT = (
