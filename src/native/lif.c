@@ -113,14 +113,15 @@ static neuron prepare(const lif_call *c) {
     return p;
 }
 
-/* Threads take one block after another; each block writes to places of its own. The calling thread
- * works as well, and waits only for blocks that others have begun: a helper that starts late finds
- * nothing left to do but to let go of the job. No thread outlives its job, so that nothing is left
- * behind for a fork to break. */
+/* Threads take one run of blocks after another (runs, so that each reads memory in longer pieces);
+ * a block writes to places of its own. The calling thread works as well, and waits only for runs
+ * that others have begun: a helper that starts late finds nothing left to do but to let go of the
+ * job. No pool outlives the call, so that nothing is left behind for a fork to break. */
 
 enum {
     BLOCK = 2048,            /* elements */
     MOST_MEMBRANES = 32768,  /* of one block, all steps: they should stay in the cache */
+    LONGEST_RUN = 8,         /* blocks */
     ROOMS = 4,               /* rows of scratch besides those membranes */
     MOST_HELPERS = 63,
     WORTH_A_THREAD = 1 << 18 /* elements times steps */
@@ -129,25 +130,30 @@ enum {
 typedef struct {
     lif_call call;
     neuron neuron;
-    int64_t block, blocks, room; /* elements in a block; blocks; floats of scratch per thread */
+    int64_t block, blocks, run; /* elements in a block; blocks; blocks in a run */
+    int64_t room;               /* floats of scratch per thread */
     atomic_int_least64_t next, done; /* blocks */
     atomic_int workers, holders;     /* threads that began; that may still look at the job */
     double *sums;                    /* backward: two per block */
     float scratch[];
 } job;
 
-static void work(job *j) {
+static void work_on(job *j, int64_t b, float *scratch) {
     const lif_call *c = &j->call;
+    int64_t start = b * j->block, left = c->size - start;
+    int n = (int)(left < j->block ? left : j->block);
+    if (c->spikes)
+        forward_blocks[c->instructions](c, &j->neuron, start, n, scratch);
+    else
+        backward_blocks[c->instructions](c, &j->neuron, start, n, scratch, j->sums + 2 * b);
+    atomic_fetch_add(&j->done, 1);
+}
+
+static void work(job *j) {
     float *scratch = j->scratch + j->room * atomic_fetch_add(&j->workers, 1);
-    for (int64_t b; (b = atomic_fetch_add(&j->next, 1)) < j->blocks; atomic_fetch_add(&j->done, 1)) {
-        int64_t start = b * j->block, left = c->size - start;
-        int n = (int)(left < j->block ? left : j->block);
-        if (c->spikes)
-            forward_blocks[c->instructions](c, &j->neuron, start, n, scratch);
-        else
-            backward_blocks[c->instructions](c, &j->neuron, start, n, scratch,
-                                             j->sums + 2 * b);
-    }
+    int64_t first;
+    while ((first = atomic_fetch_add(&j->next, j->run)) < j->blocks)
+        for (int64_t b = first; b < first + j->run && b < j->blocks; b++) work_on(j, b, scratch);
 }
 
 static void let_go(job *j) {
@@ -180,6 +186,9 @@ static job *plan(const lif_call *c, int *helpers) {
     job *j = malloc(sizeof *j + (size_t)(room * (1 + *helpers)) * sizeof(float));
     if (!j) return NULL;
     *j = (job){.call = *c, .neuron = prepare(c), .block = block, .blocks = blocks, .room = room};
+    j->run = blocks / (4 * (1 + *helpers)); /* short enough for all to end at about one time */
+    if (j->run > LONGEST_RUN) j->run = LONGEST_RUN;
+    if (j->run < 1) j->run = 1;
     j->holders = 1;
     if (!c->spikes && !(j->sums = malloc((size_t)(2 * blocks + 1) * sizeof(double)))) {
         free(j);
@@ -198,8 +207,8 @@ static void run(job *j, int helpers) {
     work(j);
     int polls = 0;
     while (atomic_load(&j->done) < j->blocks)
-        if (polls < 10000) polls++;
-        else sched_yield(); /* no block takes so long: its thread was suspended */
+        if (polls < 50000) polls++;
+        else sched_yield(); /* no run takes so long: its thread was suspended */
 }
 
 int leanspike_lif(const lif_call *call) {
