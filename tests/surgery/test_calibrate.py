@@ -202,6 +202,20 @@ def test_of_several_scales_the_one_that_agrees_best_with_the_ann_is_taken(statis
         torch.testing.assert_close(value, tried[best][key])
 
 
+@pytest.mark.parametrize("scales", [[0.3, 0.9], [0.9, 0.3]])
+@torch.no_grad()
+def test_no_scale_is_tried_on_what_another_one_left(scales):
+    """A norm that is called twice sees its first statistics again, if they were not put back."""
+    name = "same_block_twice"
+    x = draw(name, 16).double()
+    fresh = spike(build(name).double(), example_input=x[:1], timesteps=T).double()
+    several, alone = deepcopy(fresh), deepcopy(fresh)
+    table = calibrate(several, x, scale=scales, statistics="reestimate")
+    calibrate(alone, x, scale=table.scale, statistics="reestimate")
+    for key, value in several.state_dict().items():
+        assert torch.equal(value, alone.state_dict()[key]), key
+
+
 # -- norms -------------------------------------------------------------------------------------
 
 

@@ -201,7 +201,7 @@ class _Rewriting:
         length = self.timesteps if signal.timed else 1
         with self.graph.inserting_before(node):
             opened = self.graph.call_function(
-                unfold if incoming.timed or not signal.timed else broadcast, (source, length)
+                unfold if incoming.timed else broadcast, (source, length)
             )
             called = self.graph.call_module(path, (opened,))
             folded = self.graph.call_function(fold, (called,))
