@@ -30,9 +30,7 @@ OutOption = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="Changes to the recipe, as in seed=1 snn.0.epochs=2."
-    ),
+    typer.Argument(metavar="KEY=VALUE", help="Changes to the recipe, as in seed=1 snn.0.epochs=2."),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
@@ -134,7 +132,9 @@ def convert(
 def evaluate(run: RunArgument) -> None:
     """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy.
 
-    Writes result.json and report.html anew. Example:
+    Writes result.json and report.html anew.
+
+    Example:
 
         leanspike evaluate runs/digits
     """
@@ -148,9 +148,11 @@ def evaluate(run: RunArgument) -> None:
 
 @app.command()
 def report(run: RunArgument) -> None:
-    """Write a run's report.html again from its result.json and log. Example:
+    """Write a run's report.html again from its result.json and log.
 
-    leanspike report runs/digits
+    Example:
+
+        leanspike report runs/digits
     """
     from leanspike.evaluate import load_result
     from leanspike.report import write_report
@@ -165,7 +167,7 @@ def report(run: RunArgument) -> None:
 @app.command()
 def recipes(
     show: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Print this recipe in full.")
+        str | None, typer.Argument(metavar="RECIPE", help="Print this recipe in full.")
     ] = None,
 ) -> None:
     """List the recipes that come with leanspike, or print one, every key written out."""

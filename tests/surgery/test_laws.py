@@ -282,6 +282,21 @@ def test_channels_last_changes_hardly_a_spike(name):
         assert (spikes != last[path]).float().mean() < 1e-3, path
 
 
+@pytest.mark.parametrize("name", ["vgg6", "cifar_resnet20", "dense"])
+@torch.no_grad()
+def test_under_autocast_whole_sequence_is_step_by_step_with_float32_membranes(name):
+    snn, x, state = deepcopy(direct(name, "papers")[0]).float(), draw(name, 8), None
+    with torch.autocast("cpu", torch.bfloat16):
+        y_TNK = snn(x)
+        assert y_TNK.dtype == torch.bfloat16
+        for y_NK in y_TNK:
+            found, state = snn.step(x, state)
+            torch.testing.assert_close(
+                found.float().mean(), y_NK.float().mean(), rtol=0.05, atol=0.05
+            )
+            assert {u_N.dtype for u_N in state.membranes.values()} == {torch.float32}
+
+
 # -- training ----------------------------------------------------------------------------------
 
 

@@ -461,6 +461,7 @@ def test_an_activation_that_nobody_reads_is_none():
         ({"timesteps": 0}, "timesteps is 0; give 1 or more"),
         ({"norm": "drop"}, "norm is 'drop'; choose one of keep, fold"),
         ({"encode": "rate"}, "encode is 'rate'; choose one of direct, frames"),
+        ({"ops": {nn.GELU: "anlog"}}, "declares the kind 'anlog'; choose one of analog, graded"),
         ({"neuron": LIF}, r"neuron is the class LIF; give one to copy, as in LIF\(\)"),
         ({"example_input": torch.zeros(12)}, r"shape \(12,\); give a batch, \[N, \.\.\.\]"),
         (

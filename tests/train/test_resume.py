@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from leanspike.run import claim
 COMMAND = [
     *(sys.executable, "-m", "leanspike.cli", "train", "digits"),
     *("model.options.layers=[8, A, 16, A]", "model.options.head=[32]"),
-    *("ann.epochs=2", "snn.0.epochs=2", "snn.0.timesteps=3", "checkpoint_minutes=0.0001"),
+    *("ann.epochs=2", "snn=[{epochs: 1, timesteps: 2}, {epochs: 1, timesteps: 3}]"),
+    "checkpoint_minutes=0.0001",
 ]
 
 
@@ -64,7 +66,14 @@ def test_killed_at_random_moments_it_resumes_to_identical_weights(tmp_path: Path
     assert last["snn_accuracy"] == result["accuracy"][-1]
     log = (tmp_path / "killed" / "log.jsonl").read_text().splitlines()
     epochs = [(row["stage"], row["epoch"]) for row in map(json.loads, log)]
-    assert epochs == [("ann", 1), ("ann", 2), ("snn T=3", 1), ("snn T=3", 2)]
+    assert epochs == [("ann", 1), ("ann", 2), ("snn T=2", 1), ("snn T=3", 1)]
+
+    # Killed after the last stage, before its weights were saved: they come from the checkpoint.
+    shutil.rmtree(tmp_path / "killed" / "snn")
+    (tmp_path / "killed" / "result.json").unlink()
+    finish(tmp_path / "killed")
+    again = load_file(tmp_path / "killed" / "snn" / "model.safetensors")
+    assert all(again[key].equal(value) for key, value in whole.items())
 
 
 def test_a_folder_with_another_recipe_is_not_touched(tmp_path: Path) -> None:

@@ -124,12 +124,12 @@ class Run:
         snn = self._load("start")
         saved = self.checkpoints.load()
         done = int(saved["stage"]) if saved is not None else 0
+        if saved is not None and done > 0 and "position" not in saved:  # between two stages
+            snn.load_state_dict(saved["network"])
+            self.history[:] = saved["history"]
         for number, section in enumerate(self.recipe.snn, start=1):
             if number < done:
                 continue
-            if saved is not None and number == done and "position" not in saved:
-                snn.load_state_dict(saved["network"])
-                self.history[:] = saved["history"]
             timesteps = section.timesteps or self.recipe.spike.timesteps
             with Clock(self.folder, f"train snn T={timesteps}"):
                 self._fit(snn, section, number, timesteps)

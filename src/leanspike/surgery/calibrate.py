@@ -139,10 +139,8 @@ def _choose(
         _set_thresholds(sweep.snn, found, scales[0])
         return scales[0], _reestimate(sweep) if statistics == "reestimate" else (), None
     answers = torch.cat(sweep.run(relu=True)).argmax(1)
-    saved = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
     tried = []
-    for scale in scales:
-        sweep.snn.load_state_dict(saved)
+    for scale in scales:  # each trial overwrites all that the one before it set
         _set_thresholds(sweep.snn, found, scale)
         norms = _reestimate(sweep) if statistics == "reestimate" else ()
         same = (torch.cat(sweep.run()).argmax(1) == answers).double().mean().item()

@@ -89,6 +89,12 @@ def spike(
     encoder = create_encoder(encode)
     root = deepcopy(ann)
     declared = dict(ops or {})
+    for kind in declared.values():
+        if kind not in ("analog", "graded", "spike", "same", None):
+            raise LeanspikeError(
+                f"ops declares the kind {kind!r}; choose one of analog, graded, spike, same, or "
+                "None for what is no tensor"
+            )
     leaves = tuple(op for op in {*declared, *activations} if isinstance(op, type))
     sample = example_input[0] if encoder.timed else example_input
     if sample.dim() < 2:

@@ -125,8 +125,8 @@ def _train_step(
     if not torch.isfinite(loss + norm):
         raise LeanspikeError(
             f"stage {stage.name}, epoch {position.epoch + 1}, step {position.step + 1}: the loss "
-            f"is {value:.4g} and the gradient's norm {norm:.4g}; lower the learning rate or set "
-            "max_gradient_norm (the last checkpoint is from before)"
+            f"is {value:.4g} and the gradient's norm {norm:.4g}; lower the learning rate, "
+            "set max_gradient_norm, or try precision=float32 (the last checkpoint is from before)"
         )
     stage.optimizer.step()
     if isinstance(network, SpikingNetwork):
