@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import yaml
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Result
+from leanspike.files import write_text
 from leanspike.report import figures, story, text
 
 if TYPE_CHECKING:
@@ -37,23 +37,12 @@ def write_report(result: Result, history: Sequence[dict[str, object]], out: Path
     """
     page = _page(result, history)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _replace(out, page)
+        write_text(out, page)
     except OSError as error:
         raise LeanspikeError(
             f"cannot write the report to {out} ({error.strerror}); give the name of a file"
         ) from None
     return out
-
-
-def _replace(out: Path, page: str) -> None:
-    """Put a whole file in the place of another: there is no moment with half of it."""
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        draft.write_text(page, encoding="utf-8")
-        os.replace(draft, out)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
