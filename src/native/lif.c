@@ -119,7 +119,8 @@ static neuron prepare(const lif_call *c) {
  * job. No pool outlives the call, so that nothing is left behind for a fork to break. */
 
 enum {
-    BLOCK = 2048,            /* elements */
+    BLOCK = 2048,            /* elements; rows of scratch are whole cache lines */
+    LINE = 64,               /* bytes */
     MOST_MEMBRANES = 32768,  /* of one block, all steps: they should stay in the cache */
     LONGEST_RUN = 8,         /* blocks */
     ROOMS = 4,               /* rows of scratch besides those membranes */
@@ -135,7 +136,7 @@ typedef struct {
     atomic_int_least64_t next, done; /* blocks */
     atomic_int workers, holders;     /* threads that began; that may still look at the job */
     double *sums;                    /* backward: two per block */
-    float scratch[];
+    _Alignas(LINE) float scratch[];  /* whole lines of the cache for each vector */
 } job;
 
 static void work_on(job *j, int64_t b, float *scratch) {
@@ -183,7 +184,7 @@ static job *plan(const lif_call *c, int *helpers) {
     int64_t blocks = (c->size + block - 1) / block;
     int64_t room = block * (ROOMS + (c->spikes ? 0 : c->steps));
     *helpers = helpers_for(c, blocks);
-    job *j = malloc(sizeof *j + (size_t)(room * (1 + *helpers)) * sizeof(float));
+    job *j = aligned_alloc(LINE, sizeof *j + (size_t)(room * (1 + *helpers)) * sizeof(float));
     if (!j) return NULL;
     *j = (job){.call = *c, .neuron = prepare(c), .block = block, .blocks = blocks, .room = room};
     j->run = blocks / (4 * (1 + *helpers)); /* short enough for all to end at about one time */
