@@ -2,6 +2,9 @@
 
 import copy
 import logging
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -12,6 +15,7 @@ from torch import nn
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF, Triangle, kernels
 from leanspike.neuron.kernels import Dynamics, native, reference
+from leanspike.temporal import broadcast
 
 built = pytest.mark.skipif(native.library() is None, reason="the native kernel is not built")
 
@@ -94,10 +98,12 @@ def test_without_a_build_the_reference_serves_and_says_so_once(monkeypatch, capl
 def test_torch_accepts_the_operators(x):
     leak, threshold = torch.tensor(0.9, requires_grad=True), torch.tensor(0.7, requires_grad=True)
     settings = [0, 1, 1, 0], [0.3, 1.0]
-    torch.library.opcheck(native._lif, (x.requires_grad_(), leak, threshold, False, *settings))
+    torch.library.opcheck(
+        torch.ops.leanspike.lif.default, (x.requires_grad_(), leak, threshold, False, *settings)
+    )
     saved = x.detach(), leak.detach(), threshold.detach()
     arguments = (torch.ones_like(x), *saved, False, *settings, True, True)
-    torch.library.opcheck(native._lif_backward, arguments)
+    torch.library.opcheck(torch.ops.leanspike.lif_backward.default, arguments)
 
 
 class Network(nn.Module):
@@ -113,8 +119,23 @@ class Network(nn.Module):
 
     def forward(self, x):
         y = self.first(x)
-        y = self.neuron(y.expand(3, *y.shape))
+        y = self.neuron(broadcast(y, 3))
         return self.neuron2(self.second(y.flatten(0, 1)).unflatten(0, (3, -1)))
+
+
+@built
+def test_the_first_call_imports_no_compiler():
+    """It would take longer than the import of torch; so it does with `torch.library.custom_op`."""
+    code = (
+        "import sys, torch; from leanspike import LIF; "
+        "LIF()(torch.ones(2, 3, requires_grad=True)).sum().backward(); "
+        "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+    )
+    environment = os.environ | {"LEANSPIKE_KERNEL": "native"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["False", "False"]
 
 
 def results(network, images):

@@ -3,6 +3,7 @@
 Shapes: T timesteps, N samples.
 """
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,26 @@ def test_broadcast_is_every_step_the_same_and_copies_nothing():
     assert x_TN.data_ptr() == x_N.data_ptr()
     assert x_TN.shape == (4, 2, 3)
     assert all(torch.equal(step, x_N) for step in x_TN)
+
+
+@pytest.mark.parametrize("equal", [True, False], ids=["equal steps", "different steps"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_broadcast_adds_up_the_gradients_of_the_steps(equal, layout):
+    x_N = torch.rand(2, 3, 4, 5, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    weight_TN = torch.rand(4, 2, 3, 4, 5, dtype=torch.float64)
+    if equal:  # as from a neuron with a static input: a view of one step
+        weight_TN = weight_TN[:1].expand_as(weight_TN)
+    x_TN = broadcast(x_N, 4)
+    (grad,) = torch.autograd.grad(x_TN, x_N, weight_TN)
+    torch.testing.assert_close(grad, weight_TN.sum(0), atol=1e-12, rtol=0)
+
+
+def test_broadcast_keeps_the_layout_of_its_gradient():
+    x_N = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
+    (grad,) = torch.autograd.grad(
+        broadcast(x_N, 4), x_N, torch.rand_like(x_N).expand(4, *x_N.shape)
+    )
+    assert grad.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_repeat_is_the_folded_broadcast():

@@ -5,6 +5,8 @@ T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``, no s
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,26 @@ def broadcast(x_N: Tensor, timesteps: int) -> Tensor:
     >>> broadcast(torch.zeros(2, 3), 5).stride()
     (0, 3, 1)
     """
-    return x_N.unsqueeze(0).expand(timesteps, *x_N.shape)
+    x_TN: Tensor = _Broadcast.apply(x_N, timesteps)
+    return x_TN
+
+
+class _Broadcast(torch.autograd.Function):
+    """``expand``, with a backward that keeps the layout and adds up equal steps at once.
+
+    A neuron with a static input gives every step the same gradient, as a view like this one;
+    ``expand``'s own backward would write all T of them out and lose channels_last.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_N: Tensor, timesteps: int) -> Tensor:  # noqa: ARG004
+        return x_N.unsqueeze(0).expand(timesteps, *x_N.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad_TN: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        if grad_TN.stride(0) == 0:
+            return grad_TN[0] * len(grad_TN), None
+        return grad_TN.sum(0), None
 
 
 def repeat(x_N: Tensor, timesteps: int) -> Tensor:

@@ -72,47 +72,43 @@ def _scale_and_width(surrogate: Surrogate) -> list[float]:
     return [surrogate.alpha, 1.0]
 
 
-# The operators that torch sees; `static`: every step is the first one.
+# The operators that torch sees; `static`: every step is the first one. Defined at this level since
+# the first call of a `torch.library.custom_op` imports the whole compiler, which takes a second.
+
+_ARGUMENTS = (
+    "Tensor x, Tensor leak, Tensor threshold, bool static, int[] choices, float[] constants"
+)
+torch.library.define("leanspike::lif", f"({_ARGUMENTS}) -> Tensor")
+torch.library.define(
+    "leanspike::lif_backward",
+    f"(Tensor grad, {_ARGUMENTS}, bool wants_x, bool wants_neuron) -> (Tensor, Tensor, Tensor)",
+)
 
 
-@torch.library.custom_op("leanspike::lif", mutates_args=(), device_types="cpu")
-def _lif(
-    x: Tensor,
-    leak: Tensor,
-    threshold: Tensor,
-    static: bool,
-    choices: list[int],
-    constants: list[float],
-) -> Tensor:
+@torch.library.impl("leanspike::lif", "CPU")
+def _lif(x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any) -> Tensor:
     spikes = _empty_steps(x)
     x = _side_by_side(x)
-    call = _call(x, leak, threshold, static, choices, constants)
+    call = _call(x, leak, threshold, *rest)
     call.spikes = spikes.data_ptr()
     _run(call)
     return spikes
 
 
-@torch.library.custom_op("leanspike::lif_backward", mutates_args=(), device_types="cpu")
+@torch.library.impl("leanspike::lif_backward", "CPU")
 def _lif_backward(
-    grad: Tensor,
-    x: Tensor,
-    leak: Tensor,
-    threshold: Tensor,
-    static: bool,
-    choices: list[int],
-    constants: list[float],
-    wants_x: bool,
-    wants_neuron: bool,
+    grad: Tensor, x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, leak and threshold; of what is not wanted, an empty tensor.
 
     That of a static x is for one step: the sum over the steps divided by T.
     """
-    grad_x = _empty_gradient(x, static, wants_x)
+    *how, wants_x, wants_neuron = rest
+    grad_x = _empty_gradient(x, how[0], wants_x)
     sums = (ctypes.c_double * 2)()
     x = _side_by_side(x)
     grad = _laid_out_as(grad, x)
-    call = _call(x, leak, threshold, static, choices, constants)
+    call = _call(x, leak, threshold, *how)
     call.grad, call.grad_step = grad.data_ptr(), grad.stride(0)
     call.grad_x = grad_x.data_ptr() if wants_x else None
     call.grad_neuron = ctypes.addressof(sums) if wants_neuron else None
@@ -122,13 +118,13 @@ def _lif_backward(
     return grad_x, leak.new_tensor(sums[0]), leak.new_tensor(sums[1])
 
 
-@_lif.register_fake
-def _(x: Tensor, *_: Any) -> Tensor:
+def _spikes_like(x: Tensor, *_: Any) -> Tensor:
     return _empty_steps(x)
 
 
-@_lif_backward.register_fake
-def _(_grad: Tensor, x: Tensor, leak: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _gradients_like(
+    _grad: Tensor, x: Tensor, leak: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
     _, static, *_, wants_x, wants_neuron = rest
     shape = () if wants_neuron else (0,)
     grad_x = _empty_gradient(x, static, wants_x)
@@ -154,7 +150,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-_lif.register_autograd(_backward, setup_context=_save)
+torch.library.register_fake("leanspike::lif", _spikes_like)
+torch.library.register_fake("leanspike::lif_backward", _gradients_like)
+torch.library.register_autograd("leanspike::lif", _backward, setup_context=_save)
 
 
 # Layouts: the native code wants each step's elements side by side, in one order for all tensors.
