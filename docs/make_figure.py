@@ -29,16 +29,7 @@ def main(run: Path, out: Path) -> None:
     result = load_result(run / "result.json")
     label = "One test image, the spikes of each layer, accuracy after each step, and energy"
     svg = style.draw("readme", label, HEIGHT, lambda figure: _content(figure, result))
-    # As a file of its own, and on white: pages may be dark.
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="{XLINK}" '
-    paper = f'<rect width="{style.WIDTH}" height="{HEIGHT}" rx="8" fill="#ffffff"/>'
-    head, body = svg.removeprefix("<svg ").split(">", 1)
-    body = body.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
-    lines = "".join(line.strip() + "\n" for line in f"{opening}{head}>{paper}{body}".splitlines())
-    out.write_text(lines, encoding="utf-8")
-
-
-XLINK = "http://www.w3.org/1999/xlink"
+    out.write_text(style.standalone(svg, HEIGHT), encoding="utf-8")
 
 
 def _content(figure: Figure, result: Result) -> None:

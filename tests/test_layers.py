@@ -20,11 +20,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 
 # From the bottom up: each may import those before it, and none after it.
 LAYERS = (
-    *("errors", "files", "neuron", "temporal", "models", "surgery", "saved", "data"),
-    *("evaluate", "train", "report", "config", "run", "cli"),
+    *("errors", "files", "memory", "neuron", "temporal", "models", "surgery", "saved", "data"),
+    *("evaluate", "train", "report", "config", "run", "bench", "cli"),
 )
+PEERS = ("spikingjelly", "snntorch", "norse")
 # Not everybody has these, or needs them at once.
-OPTIONAL = ("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard")
+OPTIONAL = ("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard", *PEERS)
 DEFERRED = (*OPTIONAL, "torch.utils.tensorboard", "typer")
 
 # What is public but has no example in its docstring: a list to be made shorter. (Abstract classes

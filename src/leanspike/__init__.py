@@ -16,6 +16,7 @@ torch.Size([5, 8, 10])
 from leanspike import models
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
 from leanspike.evaluate import Result, evaluate
+from leanspike.memory import keep_freed_memory
 from leanspike.neuron import LIF, Arctan, Neuron, Rectangle, Sigmoid, Triangle
 from leanspike.report import write_report
 from leanspike.saved import ModelSpec, load, save
@@ -39,6 +40,7 @@ __all__ = [
     "Triangle",
     "calibrate",
     "evaluate",
+    "keep_freed_memory",
     "load",
     "models",
     "readout",

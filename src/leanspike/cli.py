@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from leanspike.errors import LeanspikeError
+from leanspike.memory import keep_freed_memory
 
 app = typer.Typer(
     name="leanspike",
@@ -186,6 +189,69 @@ def recipes(
     print(json.dumps(sorted(all_recipes())))
 
 
+@app.command()
+def bench(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for race.json, race.md and race.svg.")
+    ] = Path("runs/bench"),
+    rounds: Annotated[
+        int, typer.Option(help="Rounds that are timed, after three that are not.")
+    ] = 7,
+    contenders: Annotated[
+        str | None,
+        typer.Option(help="Who takes part, parted by commas.", show_default="all installed"),
+    ] = None,
+    parts: Annotated[
+        str, typer.Option(help="What is raced, parted by commas.")
+    ] = "race,curve,profile",
+    width: Annotated[float, typer.Option(help="Width of the network; 1 is VGG9's.")] = 1.0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Replace the race in that folder.")
+    ] = False,
+) -> None:
+    """Race leanspike against the ANN, other SNN libraries and a plain time loop, on this CPU.
+
+    One network (VGG9), the same weights and the same neuron for all: training and inference at
+    T = 5 in float32 and bfloat16, time and memory over T = 1 to 32, and where the time goes.
+    Everybody has a process of its own and they take turns; leave the machine alone meanwhile (a
+    quarter of an hour on 2 cores). The others come with: pip install 'leanspike[peers]'
+
+    Examples:
+
+        leanspike bench
+
+        leanspike bench --parts race --contenders ann,leanspike,loop --rounds 3 --out runs/short
+    """
+    from leanspike.bench import CONTENDERS, Plan, figure, markdown, render_race
+    from leanspike.files import write_text
+
+    if (out / "race.json").exists() and not fresh:
+        raise LeanspikeError(f"{out} holds a race; give --fresh to replace it, or another --out")
+    names = contenders.split(",") if contenders else list(CONTENDERS)
+    plan = Plan(tuple(names), rounds, tuple(parts.split(",")), width)
+    missing = [name for name in plan.contenders if CONTENDERS[name].version is None]
+    if missing:
+        people.print(f"not installed: {', '.join(missing)}; pip install 'leanspike[peers]'")
+        plan = replace(plan, contenders=tuple(n for n in plan.contenders if n not in missing))
+    with _progress() as progress:
+        task = progress.add_task("", total=len(plan))
+        race = plan.run(
+            "leanspike bench", lambda what: progress.update(task, advance=1, description=what)
+        )
+    write_text(out / "race.json", race.model_dump_json(indent=1))
+    write_text(out / "race.svg", figure(race))
+    write_text(out / "race.md", markdown(race))
+    people.print(render_race(race))
+    people.print(f"page: {out / 'race.md'}", highlight=False, soft_wrap=True)
+    print(json.dumps({"page": str(out / "race.md"), "figure": str(out / "race.svg")}))
+
+
+def _progress() -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left")
+    hidden = not people.is_terminal
+    return Progress(*columns, TimeRemainingColumn(), console=people, transient=True, disable=hidden)
+
+
 def _answer(result: Any, folder: Path) -> None:
     """The tables for people, the report's path, and the one line for programs."""
     from leanspike.report import render_tables
@@ -226,6 +292,7 @@ def _calibration_table(calibration: Any) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake is one line on stderr and exit status 1."""
+    keep_freed_memory()
     try:
         app(arguments)
     except LeanspikeError as error:

@@ -117,6 +117,20 @@ def _inline(document: str, label: str) -> str:
     return opening + body[body.index(">") + 1 :].rstrip()
 
 
+def standalone(svg: str, height: float) -> str:
+    """A figure of :func:`draw` as a file of its own, on white, since pages may be dark.
+
+    >>> standalone(draw("dot", "a dot", 100, lambda figure: None), 100).splitlines()[0][:44]
+    '<svg xmlns="http://www.w3.org/2000/svg" xmln'
+    """
+    namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    paper = f'<rect width="{WIDTH}" height="{height:g}" rx="8" fill="#ffffff"/>'
+    head, body = svg.removeprefix("<svg ").split(">", 1)
+    body = body.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+    document = f"<svg {namespaces} {head}>{paper}{body}"
+    return "".join(line.strip() + "\n" for line in document.splitlines())
+
+
 def shades() -> Colormap:
     """White for silence to dark blue for most: lightness falls evenly, so it prints in grey.
 

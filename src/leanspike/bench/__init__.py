@@ -1,0 +1,22 @@
+"""The race: leanspike beside other libraries and a plain time loop, on one network.
+
+``leanspike bench`` runs it; ``contenders`` says who takes part and how fair it is.
+"""
+
+from leanspike.bench.contenders import CONTENDERS
+from leanspike.bench.race import PARTS, Plan
+from leanspike.bench.result import Heat, Outcome, Profile, Race
+from leanspike.bench.show import figure, markdown, render_race
+
+__all__ = [
+    "CONTENDERS",
+    "PARTS",
+    "Heat",
+    "Outcome",
+    "Plan",
+    "Profile",
+    "Race",
+    "figure",
+    "markdown",
+    "render_race",
+]

@@ -1,0 +1,187 @@
+"""The race: heats in which all contenders take turns, round by round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import torch
+
+from leanspike.bench.contenders import CONTENDERS
+from leanspike.bench.result import Entry, Heat, Outcome, Profile, Race
+from leanspike.bench.worker import Worker
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate import provenance
+
+WARM_UP = 3
+PARTS = ("race", "curve", "profile")
+CURVE = (1, 2, 4, 8, 16, 32)
+PROFILED = ("ann", "leanspike", "spikingjelly")
+
+Told = Callable[[str], None]
+"""Called with a few words when a part begins."""
+
+
+def heats(width: float = 1.0) -> list[Heat]:
+    """What is raced at T = 5: training at batch 32, inference at 1 and 64, in both dtypes.
+
+    >>> [heat.title for heat in heats()][:2]
+    ['training, float32, batch 32, T = 5', 'training, bfloat16, batch 32, T = 5']
+    """
+    found = []
+    for memory in ("default", "kept"):
+        for train, batch in ((True, 32), (False, 1), (False, 64)):
+            for dtype in ("float32", "bfloat16"):
+                fields = {"train": train, "dtype": dtype, "batch": batch, "memory": memory}
+                found.append(Heat.model_validate({**fields, "timesteps": 5, "width": width}))
+    return found
+
+
+def curve(width: float = 1.0) -> list[Heat]:
+    """Training in float32 at batch 8 for T = 1 to 32.
+
+    >>> [heat.timesteps for heat in curve()]
+    [1, 2, 4, 8, 16, 32]
+    """
+    return [
+        Heat(train=True, dtype="float32", batch=8, timesteps=T, width=width, memory="kept")
+        for T in CURVE
+    ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be raced: who, how often, which parts, and how wide the network is (1: VGG9's).
+
+    >>> Plan(contenders=("ann", "leanspike"), rounds=3).heats()[0].title
+    'training, float32, batch 32, T = 5'
+    """
+
+    contenders: tuple[str, ...]
+    rounds: int = 7
+    parts: tuple[str, ...] = PARTS
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        for what, given, valid in (
+            ("contender", self.contenders, CONTENDERS),
+            ("part", self.parts, PARTS),
+        ):
+            for name in given:
+                if name not in valid:
+                    raise LeanspikeError(f"no {what} {name!r}; choose from {', '.join(valid)}")
+        if self.rounds < 1:
+            raise LeanspikeError(f"rounds is {self.rounds}; give 1 or more")
+
+    def heats(self) -> list[Heat]:
+        """The heats of part "race"."""
+        return heats(self.width) if "race" in self.parts else []
+
+    def curve(self) -> list[Heat]:
+        """The heats of part "curve"."""
+        return curve(self.width) if "curve" in self.parts else []
+
+    def profiled(self) -> list[Heat]:
+        """The heats of part "profile"."""
+        kept = [heat for heat in heats(self.width) if heat.train and heat.memory == "kept"]
+        return kept if "profile" in self.parts else []
+
+    def __len__(self) -> int:
+        """How many turns there are to take, for a progress bar."""
+        turns = WARM_UP + self.rounds
+        profiles = len(self.profiled()) * len(self._to_profile())
+        return (len(self.heats()) + len(self.curve())) * turns + profiles
+
+    def run(self, command: str, tell: Told) -> Race:
+        """Run all of it; ``tell`` hears of each turn."""
+        started = time.monotonic()
+        outcomes = [run_heat(heat, self.contenders, self.rounds, tell) for heat in self.heats()]
+        over_time = [run_heat(heat, self.contenders, self.rounds, tell) for heat in self.curve()]
+        profiles = [
+            found
+            for heat in self.profiled()
+            for found in run_profiles(heat, self._to_profile(), tell)
+        ]
+        return Race(
+            outcomes=tuple(outcomes),
+            curve=tuple(over_time),
+            profiles=tuple(profiles),
+            provenance=provenance(
+                command=command,
+                seed=0,
+                recipe=dict(asdict(self)),
+                seconds={"bench": time.monotonic() - started},
+            ),
+        )
+
+    def _to_profile(self) -> list[str]:
+        return [name for name in PROFILED if name in self.contenders]
+
+
+def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> Outcome:
+    """All contenders through one heat; ``rounds`` are timed after three that are not.
+
+    A contender that fails (its package is not installed, its process dies) is told so in its
+    entry, and the others go on.
+    """
+    with _workers(heat, contenders) as workers:
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        failures: dict[str, str] = {}
+        for number in range(WARM_UP + rounds):
+            tell(f"{heat.title}: round {number + 1 - WARM_UP} of {rounds}")
+            for name, worker in workers.items():
+                if name in failures:
+                    continue
+                answer = worker.ask("call")
+                if answer.failure is not None:
+                    failures[name] = answer.failure
+                elif number >= WARM_UP:
+                    seconds[name].append(answer.value)
+        return Outcome(
+            heat=heat,
+            entries=tuple(
+                _failed(name, failures[name])
+                if name in failures
+                else _entry(name, seconds[name], *worker.ask("memory").value)
+                for name, worker in workers.items()
+            ),
+        )
+
+
+def run_profiles(heat: Heat, contenders: Sequence[str], tell: Told) -> list[Profile]:
+    """Where the time of each contender's call goes, one after the other."""
+    found = []
+    for name in contenders:
+        tell(f"profile of {CONTENDERS[name].title}: {heat.title}")
+        with _workers(heat, [name]) as workers:
+            for _ in range(2 * WARM_UP):
+                workers[name].ask("call")
+            shares = workers[name].ask("profile")
+        if shares.failure is None:
+            found.append(Profile(heat=heat, contender=name, milliseconds=shares.value))
+    return found
+
+
+@contextmanager
+def _workers(heat: Heat, contenders: Sequence[str]) -> Iterator[dict[str, Worker]]:
+    threads = torch.get_num_threads()
+    workers = {name: Worker(name, heat, threads) for name in contenders}
+    try:
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+def _entry(name: str, seconds: Sequence[float], before: int | None, peak: int | None) -> Entry:
+    own = peak - before if peak is not None and before is not None else None
+    version = CONTENDERS[name].version or ""
+    return Entry(
+        contender=name, version=version, seconds=tuple(seconds), peak_bytes=peak, own_bytes=own
+    )
+
+
+def _failed(name: str, failure: str) -> Entry:
+    return Entry(contender=name, version=CONTENDERS[name].version or "", failure=failure)

@@ -1,0 +1,130 @@
+"""What a race found, as one frozen object that is written as JSON.
+
+Times are wall-clock seconds of single calls; the n-th of every contender are from the same round.
+"""
+
+from __future__ import annotations
+
+from statistics import median, quantiles
+from typing import Literal
+
+from leanspike.evaluate.result import Provenance, Record
+
+
+class Heat(Record):
+    """What every contender does in turn.
+
+    ``train``: forward, backward and an SGD step, else forward without gradients.
+    ``memory``: "default" as the C library manages it, "kept" after ``keep_freed_memory()``.
+
+    >>> Heat(train=True, dtype="float32", batch=32, timesteps=5).title
+    'training, float32, batch 32, T = 5'
+    """
+
+    train: bool
+    dtype: Literal["float32", "bfloat16"]
+    batch: int
+    timesteps: int
+    memory: Literal["default", "kept"] = "default"
+    width: float = 1.0
+
+    @property
+    def title(self) -> str:
+        """The heat in words."""
+        task = "training" if self.train else "inference"
+        kept = ", memory kept" if self.memory == "kept" else ""
+        return f"{task}, {self.dtype}, batch {self.batch}, T = {self.timesteps}{kept}"
+
+
+class Entry(Record):
+    """One contender's times in one heat, and the peak of its process's memory.
+
+    ``own_bytes`` is the part of the peak that came after everything was imported and built.
+    ``failure`` says why there are no times.
+    """
+
+    contender: str
+    version: str
+    seconds: tuple[float, ...] = ()
+    peak_bytes: int | None = None
+    own_bytes: int | None = None
+    failure: str | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds of the median call.
+
+        >>> Entry(contender="ann", version="2", seconds=(0.1, 0.4, 0.2)).median
+        0.2
+        """
+        return median(self.seconds)
+
+
+class Spread(Record):
+    """A ratio's median over the rounds, and its quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+
+class Outcome(Record):
+    """A heat and everybody's times in it."""
+
+    heat: Heat
+    entries: tuple[Entry, ...]
+
+    def entry(self, contender: str) -> Entry | None:
+        """The contender's times, None if it did not run or failed.
+
+        >>> heat = Heat(train=True, dtype="float32", batch=32, timesteps=5)
+        >>> Outcome(heat=heat, entries=()).entry("ann") is None
+        True
+        """
+        for entry in self.entries:
+            if entry.contender == contender and entry.seconds:
+                return entry
+        return None
+
+    def ratio(self, contender: str, to: str) -> Spread | None:
+        """How many times the other's time it takes, round by round; None if either failed.
+
+        >>> heat = Heat(train=True, dtype="float32", batch=32, timesteps=5)
+        >>> a = Entry(contender="a", version="1", seconds=(2.0, 3.0, 4.0))
+        >>> b = Entry(contender="b", version="1", seconds=(1.0, 1.0, 1.0))
+        >>> Outcome(heat=heat, entries=(a, b)).ratio("a", to="b")
+        Spread(low=2.0, median=3.0, high=4.0)
+        """
+        ours, theirs = self.entry(contender), self.entry(to)
+        if ours is None or theirs is None:
+            return None
+        ratios = [a / b for a, b in zip(ours.seconds, theirs.seconds, strict=True)]
+        low, middle, high = quantiles(ratios) if len(ratios) > 1 else ratios * 3
+        return Spread(low=low, median=middle, high=high)
+
+
+class Profile(Record):
+    """Where the time of one contender's call in a heat goes: milliseconds by kind of work.
+
+    >>> heat = Heat(train=True, dtype="float32", batch=32, timesteps=5)
+    >>> shares = {"convolution": 700.0, "neuron kernel": 60.0}
+    >>> Profile(heat=heat, contender="leanspike", milliseconds=shares).milliseconds["convolution"]
+    700.0
+    """
+
+    heat: Heat
+    contender: str
+    milliseconds: dict[str, float]
+
+
+class Race(Record):
+    """All heats (``outcomes``), the curve over T (``curve``) and the profiles, of one machine.
+
+    >>> Race.model_construct(outcomes=()).outcomes
+    ()
+    """
+
+    outcomes: tuple[Outcome, ...]
+    curve: tuple[Outcome, ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    provenance: Provenance

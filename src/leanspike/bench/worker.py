@@ -1,0 +1,144 @@
+"""A contender in a process of its own, which does its heat's work once for each call of the parent.
+
+So its peak of memory is its own, no library's settings touch another's, and while one works the
+others wait without a sound. All are forked from one clean process that has imported torch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from leanspike.bench.contenders import CONTENDERS, network
+from leanspike.bench.profile import kinds_of_work
+from leanspike.bench.result import Heat
+from leanspike.memory import keep_freed_memory, resident_bytes
+
+LEARNING_RATE = 1e-6  # keeps the weights as they are, and the spikes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from a worker: the call's result, or one line on what went wrong."""
+
+    value: Any = None
+    failure: str | None = None
+
+
+class Worker:
+    """The parent's end: starts the process, asks it, ends it."""
+
+    def __init__(self, contender: str, heat: Heat, threads: int) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["leanspike.bench.worker", "torch._dynamo"])
+        self._pipe, far = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(far, contender, heat, threads), daemon=True
+        )
+        self._process.start()
+        far.close()
+
+    def ask(self, question: str) -> Answer:
+        """Ask for "call", "memory" or "profile"; wait for the worker and its answer."""
+        try:
+            self._pipe.send(question)
+            answer: Answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode
+            return Answer(failure=f"its process died (exit status {code}); memory may be short")
+        return answer
+
+    def end(self) -> None:
+        """End the process: it leaves when its pipe closes, or is made to."""
+        self._pipe.close()
+        self._process.join(timeout=10)
+        self._process.kill()
+
+
+def _serve(pipe: Connection, contender: str, heat: Heat, threads: int) -> None:
+    warnings.simplefilter("ignore")  # of other people's imports
+    torch.set_num_threads(threads)
+    if heat.memory == "kept":
+        keep_freed_memory()
+    try:
+        answers = _prepare(contender, heat)
+    except Exception as error:  # another library's: told, not ours to judge
+        answers = {"call": partial(_refuse, error)}
+    while True:
+        try:
+            question = pipe.recv()
+        except EOFError:  # the parent is gone
+            return
+        try:
+            answer = Answer(answers[question]())
+        except Exception as error:
+            answer = Answer(failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        pipe.send(answer)
+
+
+def _prepare(contender: str, heat: Heat) -> dict[str, Callable[[], Any]]:
+    call = work(contender, heat)
+    before = resident_bytes()
+    return {
+        "call": lambda: _seconds(call),
+        "memory": lambda: (before, resident_bytes(most=True)),
+        "profile": lambda: kinds_of_work(call),
+    }
+
+
+def _refuse(error: Exception) -> None:
+    raise error
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def work(contender: str, heat: Heat) -> Callable[[], torch.Tensor]:
+    """The contender's work in a heat, as a function without arguments; returns its output.
+
+    >>> heat = Heat(train=False, dtype="float32", batch=2, timesteps=3, width=0.125)
+    >>> work("leanspike", heat)().shape
+    torch.Size([2, 10])
+    """
+    row = CONTENDERS[contender]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(heat.batch, 3, 32, 32, generator=generator).to(memory_format=row.layout)
+    labels = torch.randint(10, (heat.batch,), generator=generator)
+    module = row.build(network(heat.width), heat.timesteps).to(memory_format=row.layout)
+    module.train(heat.train)
+    dtype = getattr(torch, heat.dtype)
+
+    def forward() -> torch.Tensor:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            y: torch.Tensor = module(x)
+        return y
+
+    @torch.no_grad()
+    def infer() -> torch.Tensor:
+        return forward()
+
+    if not heat.train:
+        return infer
+    optimizer = torch.optim.SGD(module.parameters(), LEARNING_RATE)
+
+    def step() -> torch.Tensor:
+        y = forward()
+        optimizer.zero_grad()
+        F.cross_entropy(y.float(), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return y.detach()
+
+    return step
