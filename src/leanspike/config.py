@@ -105,11 +105,22 @@ class SpikeSection(Section):
     calibrate: CalibrateSection | None = CalibrateSection()
 
 
+class DistillSection(Section):
+    """The run's own ANN teaches: its soft answers count ``weight``, the labels the rest.
+
+    See ``leanspike.train.Response``.
+    """
+
+    temperature: Positive = 2.0
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
 class TrainSection(Section):
     """One stage of training, of the ANN or of the SNN.
 
     ``timesteps`` of an SNN stage default to the surgery's. ``neuron_learning_rate`` is for leaks
-    and thresholds (default: ``learning_rate``). ``select`` "best" keeps the weights of the epoch
+    and thresholds (default: ``learning_rate``). ``distill`` (of an SNN's stage) lets the ANN teach.
+    ``select`` "best" keeps the weights of the epoch
     with the best validation accuracy, "last" those of the last epoch.
     """
 
@@ -125,6 +136,7 @@ class TrainSection(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     readout: Literal["sum", "mean"] = "sum"
+    distill: DistillSection | None = None
     max_gradient_norm: Positive | None = None
     select: Literal["best", "last"] = "best"
 

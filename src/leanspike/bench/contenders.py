@@ -210,8 +210,8 @@ class _Step(torch.autograd.Function):
 class Contender:
     """A row of the race: ``build(ann, timesteps)`` gives the module that is timed.
 
-    ``layout`` is of its weights and images; channels_last is the CPU's faster one, but not all
-    keep it from layer to layer.
+    ``layout`` is of its weights and images; channels_last (NHWC) is the CPU's faster one, but not
+    all keep it from layer to layer.
     """
 
     title: str
@@ -237,9 +237,7 @@ CONTENDERS = {
     "ann": Contender("the ANN", lambda ann, _: ann, layout=NHWC),
     "leanspike": Contender("leanspike", Leanspike, "leanspike", NHWC),
     "spikingjelly": Contender("SpikingJelly", SpikingJelly, "spikingjelly"),
-    "spikingjelly_nhwc": Contender(
-        "SpikingJelly, channels_last", SpikingJelly, "spikingjelly", NHWC
-    ),
+    "spikingjelly_nhwc": Contender("SpikingJelly, NHWC", SpikingJelly, "spikingjelly", NHWC),
     "snntorch": Contender("snnTorch", SnnTorch, "snntorch"),
     "norse": Contender("Norse", Norse, "norse"),
     "loop": Contender("a plain time loop", TimeLoop, layout=NHWC),

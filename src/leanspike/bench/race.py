@@ -97,6 +97,8 @@ class Plan:
     def run(self, command: str, tell: Told) -> Race:
         """Run all of it; ``tell`` hears of each turn."""
         started = time.monotonic()
+        recipe: dict[str, object] = {**asdict(self)}
+        origin = provenance(command=command, seed=0, recipe=recipe, seconds={})
         outcomes = [run_heat(heat, self.contenders, self.rounds, tell) for heat in self.heats()]
         over_time = [run_heat(heat, self.contenders, self.rounds, tell) for heat in self.curve()]
         profiles = [
@@ -108,11 +110,8 @@ class Plan:
             outcomes=tuple(outcomes),
             curve=tuple(over_time),
             profiles=tuple(profiles),
-            provenance=provenance(
-                command=command,
-                seed=0,
-                recipe=dict(asdict(self)),
-                seconds={"bench": time.monotonic() - started},
+            provenance=origin.model_copy(
+                update={"seconds": {"bench": round(time.monotonic() - started, 1)}}
             ),
         )
 

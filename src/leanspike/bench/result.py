@@ -29,11 +29,16 @@ class Heat(Record):
     width: float = 1.0
 
     @property
-    def title(self) -> str:
-        """The heat in words."""
+    def task(self) -> str:
+        """The heat in words, but for T."""
         task = "training" if self.train else "inference"
         kept = ", memory kept" if self.memory == "kept" else ""
-        return f"{task}, {self.dtype}, batch {self.batch}, T = {self.timesteps}{kept}"
+        return f"{task}, {self.dtype}, batch {self.batch}{kept}"
+
+    @property
+    def title(self) -> str:
+        """The heat in words."""
+        return f"{self.task}, T = {self.timesteps}"
 
 
 class Entry(Record):

@@ -24,6 +24,7 @@ ABOUT = (
     "in brackets its quartiles. Peak memory is what the process held beyond what it held before "
     "its first call."
 )
+LINES = (style.ANN, style.SNN, style.ACCENT, "#e39b6b", "#7a9a4e", "#c9a227", style.INK)
 COLORS = (style.SNN, style.SNN_DARK, style.ACCENT, style.SNN_LIGHT, "#7a9a4e", "#c9a227", style.ANN)
 
 
@@ -141,7 +142,7 @@ def markdown(race: Race) -> str:
     for outcome in race.outcomes:
         lines += [f"## {outcome.heat.title}", "", *_markdown_table(HEADER, rows(outcome)), ""]
     if race.curve:
-        title = race.curve[0].heat.title.rpartition(",")[0]
+        title = race.curve[0].heat.task
         lines += [f"## {title}: milliseconds over T", "", *_markdown_table(*_curve(race)), ""]
     if race.profiles:
         heat = race.profiles[0].heat
@@ -157,7 +158,7 @@ def _markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> li
     return [f"| {' | '.join(cells)} |" for cells in (header, ruler, *lines)]
 
 
-HEIGHT = 860
+HEIGHT = 900
 
 
 def figure(race: Race) -> str:
@@ -168,12 +169,16 @@ def figure(race: Race) -> str:
     """
 
     def content(drawing: Figure) -> None:
-        parts = drawing.subfigures(3, 1, squeeze=False, height_ratios=(1.3, 1, 0.8)).flat
+        parts = drawing.subfigures(3, 1, squeeze=False, height_ratios=(1.25, 1.15, 0.8)).flat
         shown = [outcome for outcome in race.outcomes if outcome.heat.memory == "default"]
         if shown:
             bars = parts[0].subplots(1, 2, sharey=True)
-            _bars(bars[0], [o for o in shown if o.heat.train], "training")
-            _bars(bars[1], [o for o in shown if not o.heat.train and o.heat.batch > 1], "inference")
+            _bars(bars[0], [o for o in shown if o.heat.train], "training, batch 32")
+            _bars(
+                bars[1],
+                [o for o in shown if not o.heat.train and o.heat.batch > 1],
+                "inference, batch 64",
+            )
         if race.curve:
             _lines(parts[1].subplots(1, 2), race)
         if race.profiles:
@@ -187,7 +192,7 @@ def _bars(axes: Axes, outcomes: Sequence[Outcome], title: str) -> None:
     """Times as multiples of the ANN's in float32: a pair of bars for each contender."""
     names = _contenders(outcomes)
     unit = next((o.entry("ann") for o in outcomes if o.heat.dtype == "float32"), None)
-    axes.set_title(f"{title}: times the ANN's time in float32")
+    axes.set_title(f"{title}: × the ANN in float32")
     axes.set_yticks(range(len(names)), [CONTENDERS[name].title for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     if unit is None:
@@ -215,9 +220,10 @@ def _color(name: str, dark: bool) -> str:
 def _lines(pair: Sequence[Axes], race: Race) -> None:
     """Time and memory of a training step over T."""
     quantities: tuple[tuple[str, Callable[[Entry], float]], ...] = (
-        ("seconds of a training step, batch 8, float32", lambda entry: entry.median),
+        (f"seconds of {race.curve[0].heat.task}", lambda entry: entry.median),
         ("its peak memory, GiB", lambda entry: (entry.own_bytes or 0) / 2**30),
     )
+    names = _contenders(race.curve)
     for axes, (title, value) in zip(pair, quantities, strict=True):
         axes.set_title(title)
         axes.grid(axis="y")
@@ -226,23 +232,19 @@ def _lines(pair: Sequence[Axes], race: Race) -> None:
         axes.xaxis.set_major_formatter(lambda step, _: f"{step:g}")
         axes.yaxis.set_major_formatter(lambda number, _: f"{number:.3g}")
         axes.set_xlabel("timesteps")
-        ends = []
-        for name in _contenders(race.curve):
+        for name, color in zip(names, LINES, strict=False):
             points = [(o.heat.timesteps, e) for o in race.curve if (e := o.entry(name))]
-            strong = name == "leanspike"
             axes.plot(
                 [T for T, _ in points],
                 [value(entry) for _, entry in points],
-                color=style.SNN if strong else style.ANN,
+                color=color,
                 marker="o",
-                markersize=5 if strong else 3,
-                zorder=3 if strong else 2,
-                linewidth=2 if strong else 1.2,
+                markersize=4,
+                zorder=3 if name == "leanspike" else 2,
+                linewidth=2.5 if name == "leanspike" else 1.2,
+                label=CONTENDERS[name].title,
             )
-            ends.append((value(points[-1][1]), points[-1][0], CONTENDERS[name].title))
-        for place, (height, T, title) in enumerate(sorted(ends)):
-            style.write(axes, title, (T, height), (6, 4 * (place - len(ends) // 2)), "left")
-        axes.margins(x=0.05)
+    pair[0].legend(ncols=4, loc="upper left", bbox_to_anchor=(-0.1, -0.2), fontsize=10)
 
 
 def _stacks(axes: Axes, race: Race) -> None:

@@ -7,6 +7,7 @@ others wait without a sound. All are forked from one clean process that has impo
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -67,6 +68,7 @@ class Worker:
 
 def _serve(pipe: Connection, contender: str, heat: Heat, threads: int) -> None:
     warnings.simplefilter("ignore")  # of other people's imports
+    os.environ["KINETO_LOG_LEVEL"] = "99"  # the profiler tells of a GPU that is not there
     torch.set_num_threads(threads)
     if heat.memory == "kept":
         keep_freed_memory()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from leanspike.config import CalibrateSection, Recipe, TrainSection
 from leanspike.data import Augment, Loader, Split, normalise
+from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.files import write_text
 from leanspike.models import create_model
@@ -43,7 +44,10 @@ from leanspike.train import (
     Checkpoints,
     CrossEntropy,
     Monitor,
+    Objective,
+    Response,
     Stage,
+    Weighted,
     create_optimizer,
     create_schedule,
     fit,
@@ -227,7 +231,7 @@ class Run:
             timesteps=timesteps,
             train=train,
             val=self._loader(self.data.val, self.recipe.evaluate.batch_size),
-            objective=CrossEntropy(section.readout, section.label_smoothing),
+            objective=self._objective(section, timesteps),
             optimizer=create_optimizer(
                 network,
                 section.optimizer,
@@ -243,6 +247,16 @@ class Run:
             max_gradient_norm=section.max_gradient_norm,
         )
         fit(network, stage, self.history, self.checkpoints, self.monitor)
+
+    def _objective(self, section: TrainSection, timesteps: int | None) -> Objective:
+        labels = CrossEntropy(section.readout, section.label_smoothing)
+        if section.distill is None:
+            return labels
+        if timesteps is None or not (self.folder / "ann").exists():
+            raise LeanspikeError("distill needs a trained ANN, and an SNN to teach; leave it out")
+        how = section.distill
+        answers = Response(self._load("ann"), how.temperature, section.readout, self.dtype)
+        return Weighted(((1 - how.weight, labels), (how.weight, answers)))
 
     def _loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
         augment = self.recipe.data.augment

@@ -3,7 +3,7 @@
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.loop import Stage, fit
 from leanspike.train.monitor import Monitor, read_log, write_log
-from leanspike.train.objective import CrossEntropy, Objective
+from leanspike.train.objective import CrossEntropy, Objective, Response, Weighted
 from leanspike.train.optim import create_optimizer, create_schedule
 
 __all__ = [
@@ -11,7 +11,9 @@ __all__ = [
     "CrossEntropy",
     "Monitor",
     "Objective",
+    "Response",
     "Stage",
+    "Weighted",
     "create_optimizer",
     "create_schedule",
     "fit",

@@ -116,7 +116,7 @@ def _train_step(
     set_learning_rate(stage.optimizer, stage.schedule(step))
     with torch.autocast(x.device.type, stage.dtype, enabled=stage.dtype != torch.float32):
         y_TNK = outputs(network, x, stage.timesteps)
-    loss = stage.objective(y_TNK, labels)
+    loss = stage.objective(y_TNK, labels, x)
     stage.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     bound = stage.max_gradient_norm or float("inf")
