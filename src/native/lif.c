@@ -116,7 +116,9 @@ static neuron prepare(const lif_call *c) {
 /* Threads take one run of blocks after another (runs, so that each reads memory in longer pieces);
  * a block writes to places of its own. The calling thread works as well, and waits only for runs
  * that others have begun: a helper that starts late finds nothing left to do but to let go of the
- * job. No pool outlives the call, so that nothing is left behind for a fork to break. */
+ * job. Where the caller has a pool of OpenMP threads they are taken from it: new ones would have to
+ * share the processors with those, which wait for their next work by spinning. Else no thread
+ * outlives the call, so that nothing is left behind for a fork to break. */
 
 enum {
     BLOCK = 2048,            /* elements; rows of scratch are whole cache lines */
@@ -198,7 +200,13 @@ static job *plan(const lif_call *c, int *helpers) {
     return j;
 }
 
+static void work_in_team(void *j) { work(j); }
+
 static void run(job *j, int helpers) {
+    if (helpers > 0 && j->call.parallel) {
+        j->call.parallel(work_in_team, j, (unsigned)helpers + 1, 0);
+        return; /* when all of the team have */
+    }
     for (int i = 0; i < helpers; i++) {
         pthread_t thread;
         atomic_fetch_add(&j->holders, 1);

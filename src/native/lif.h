@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-enum { LIF_VERSION = 1 }; /* raise it whenever something in this file changes */
+enum { LIF_VERSION = 2 }; /* raise it whenever something in this file changes */
 enum { INSTRUCTIONS_PLAIN, INSTRUCTIONS_AVX2, INSTRUCTIONS_AVX512 };
 enum { SURROGATE_TRIANGLE, SURROGATE_ARCTAN, SURROGATE_SIGMOID, SURROGATE_RECTANGLE };
 
@@ -20,6 +20,8 @@ typedef struct {
     void *grad_x;        /* backward: dL/dx, steps `size` apart, or (static_x) one step: the sum
                             over the steps divided by T; NULL: not wanted */
     double *grad_neuron; /* backward: dL/dleak and dL/dthreshold; NULL: not wanted */
+    /* GOMP_parallel of the pool that the caller computes with; NULL: threads of our own. */
+    void (*parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
     int64_t size, steps, x_step, grad_step; /* in elements */
     float leak, threshold;
     float surrogate_scale, surrogate_width; /* gamma or alpha; w */

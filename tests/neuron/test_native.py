@@ -203,7 +203,10 @@ def test_infinities_and_nans_pass_through_the_gradients_alike(surrogate, reset):
 
 @pytest.mark.parametrize("name", native.available_instructions())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_threads_change_no_bit(name, dtype):
+@pytest.mark.parametrize("pool", ["torch's threads", "threads of its own"])
+def test_threads_change_no_bit(name, dtype, pool, monkeypatch):
+    if pool == "threads of its own":
+        monkeypatch.setattr(native, "_parallel", lambda _: None)
     x, grad = inputs(LARGE, 1.0, 0).to(dtype), inputs(LARGE, 1.0, 1).to(dtype)
     found, before = [], torch.get_num_threads()
     try:
@@ -219,6 +222,7 @@ def test_threads_change_no_bit(name, dtype):
 
 
 def test_a_forked_process_computes_too():
+    """With threads of its own, since torch's stay behind; it would wait for them for ever."""
     x = inputs(LARGE, 1.0, 0)
     pair = torch.tensor(0.9), torch.tensor(0.7)
     before = native.lif(x, *pair, Dynamics()).numpy()

@@ -27,7 +27,7 @@ from leanspike.neuron.kernels.reference import Dynamics
 from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in lif.h
-VERSION = 1  # LIF_VERSION of lif.h
+VERSION = 2  # LIF_VERSION of lif.h
 _SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # likewise
 
 
@@ -202,6 +202,7 @@ class _Call(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "spikes", "grad", "grad_x", "grad_neuron")),
+        ("parallel", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("size", "steps", "x_step", "grad_step")),
         *((name, ctypes.c_float) for name in ("leak", "threshold", "scale", "width")),
         *((name, ctypes.c_int32) for name in ("bf16", "static", "hard", "half", "height")),
@@ -237,6 +238,23 @@ def _instructions() -> int:
     return INSTRUCTIONS.index(name)
 
 
+@cache
+def _parallel(process: int) -> int | None:
+    """The address of libgomp's GOMP_parallel, if torch brought it; None in a forked child.
+
+    A child inherits the library without its threads, and would wait for them for ever.
+    """
+    if process != _LOADED_IN:
+        return None
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
+    except (AttributeError, OSError):
+        return None
+
+
+_LOADED_IN = os.getpid()
+
+
 def _call(
     x: Tensor,
     leak: Tensor,
@@ -252,6 +270,7 @@ def _call(
     call.bf16 = x.dtype == torch.bfloat16
     call.hard, call.half, call.height, call.surrogate = choices
     call.instructions, call.threads = _instructions(), torch.get_num_threads()
+    call.parallel = _parallel(os.getpid())
     return call
 
 
