@@ -23,7 +23,7 @@ from leanspike.config import load_recipe
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = ("README.md", "docs/tutorial.md")
-DOCUMENTS = (*RUNNABLE, "CHANGELOG.md", "docs/design.md", "docs/log.md")
+DOCUMENTS = (*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md")
 NUMBER = r"-?\d+(?:\.\d+)?"
 
 
@@ -119,7 +119,14 @@ def test_the_readmes_command_lines_work_in_order(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lines = command_lines("README.md")
-    assert {line[0] for line in lines} == {"train", "evaluate", "convert", "report", "recipes"}
+    assert {line[0] for line in lines} == {
+        "train",
+        "evaluate",
+        "convert",
+        "report",
+        "recipes",
+        "bench",
+    }
     for line in lines:
         run_shortened(line)
     check_figure(tmp_path / "runs/digits", tmp_path / "digits.svg")
@@ -132,6 +139,8 @@ def run_shortened(line: list[str]) -> None:
     """
     line, into = (line[:-2], line[-1]) if ">" in line else (line, None)
     parameters = parse(line)
+    if line[0] == "bench":  # tests/bench runs it, small
+        return
     if line[0] in ("train", "convert"):
         recipe = load_recipe(parameters["recipe"], parameters["overrides"] or [])
         if recipe.data.name != "digits" or (line[0] == "train" and Path("runs").exists()):
