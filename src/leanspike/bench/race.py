@@ -141,9 +141,7 @@ def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> 
         return Outcome(
             heat=heat,
             entries=tuple(
-                _failed(name, failures[name])
-                if name in failures
-                else _entry(name, seconds[name], *worker.ask("memory").value)
+                _entry(name, seconds[name], worker.ask("memory").value, failures.get(name))
                 for name, worker in workers.items()
             ),
         )
@@ -174,13 +172,18 @@ def _workers(heat: Heat, contenders: Sequence[str]) -> Iterator[dict[str, Worker
             worker.end()
 
 
-def _entry(name: str, seconds: Sequence[float], before: int | None, peak: int | None) -> Entry:
-    own = peak - before if peak is not None and before is not None else None
-    version = CONTENDERS[name].version or ""
+def _entry(
+    name: str,
+    seconds: Sequence[float],
+    memory: tuple[int | None, int | None] | None,
+    failure: str | None,
+) -> Entry:
+    before, peak = memory or (None, None)
     return Entry(
-        contender=name, version=version, seconds=tuple(seconds), peak_bytes=peak, own_bytes=own
+        contender=name,
+        version=CONTENDERS[name].version or "",
+        seconds=tuple(seconds) if failure is None else (),
+        peak_bytes=peak,
+        own_bytes=peak - before if peak is not None and before is not None else None,
+        failure=failure,
     )
-
-
-def _failed(name: str, failure: str) -> Entry:
-    return Entry(contender=name, version=CONTENDERS[name].version or "", failure=failure)
