@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: quickstart test test-slow lint docs clean
 
 quickstart: $(VENV)/installed-all
 	@$(BIN)/leanspike train digits --out runs/quickstart --fresh
@@ -18,6 +18,10 @@ lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check src tests benchmarks docs
 	@$(BIN)/ruff format --check src tests benchmarks docs
 	@$(BIN)/mypy
+
+docs: $(VENV)/installed-docs
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html" >&2
 
 # The stamp of each environment is newer than pyproject.toml once it is installed.
 $(VENV)/installed-%: pyproject.toml

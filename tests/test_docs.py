@@ -22,8 +22,11 @@ from leanspike.cli import app
 from leanspike.config import load_recipe
 
 ROOT = Path(__file__).parents[1]
-RUNNABLE = ("README.md", "docs/tutorial.md")
-DOCUMENTS = (*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md")
+RUNNABLE = ("README.md", "docs/tutorial.md", "docs/convert.md")
+DOCUMENTS = (
+    *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
+    *("docs/index.md", "docs/methods.md", "docs/reference/index.md"),
+)
 NUMBER = r"-?\d+(?:\.\d+)?"
 
 
@@ -177,6 +180,13 @@ def test_links_lead_to_files(document: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(document)):
         if "://" not in target:
             assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_functions_and_tests_are_where_they_are_said_to_be(document: str) -> None:
+    for name, target in re.findall(r"\[`(\w+)`\]\((\S+\.py)\)", read(document)):
+        source = (ROOT / document).parent.joinpath(target).read_text(encoding="utf-8")
+        assert re.search(rf"^ *(def|class) {name}\b", source, re.MULTILINE), (name, target)
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -28,36 +28,6 @@ PEERS = ("spikingjelly", "snntorch", "norse")
 OPTIONAL = ("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard", *PEERS)
 DEFERRED = (*OPTIONAL, "torch.utils.tensorboard", "typer")
 
-# What is public but has no example in its docstring: a list to be made shorter. (Abstract classes
-# are not in it: their kinds show them.)
-WITHOUT_EXAMPLE = """
-data.folder.FolderSplit
-data.images.Dataset
-data.images.Source
-data.split.Parts
-evaluate.activity.record_example
-evaluate.energy.Prices
-evaluate.result.Result
-neuron.kernels.lif
-neuron.kernels.reference.Dynamics
-neuron.kernels.reference.initial_membrane
-neuron.kernels.reference.lif_step
-run.folder.claim
-run.folder.clear
-run.folder.read_recipe
-run.run.Run
-run.run.open_run
-saved.ModelSpec
-saved.load
-surgery.calibrate.CalibratedLayer
-surgery.calibrate.Calibration
-train.loop.Stage
-train.loop.fit
-train.monitor.Monitor
-train.monitor.read_log
-train.monitor.write_log
-"""
-
 
 @cache
 def modules() -> dict[str, ast.Module]:
@@ -204,7 +174,7 @@ def test_what_is_public_has_an_example() -> None:
         shown = any(">>>" in text for text in texts)
         if not shown and f"{value.__name__}(" not in (package.__doc__ or ""):
             without.add(name.removeprefix("leanspike."))
-    assert without == set(WITHOUT_EXAMPLE.split())
+    assert without == set()
 
 
 def test_what_runs_at_import_is_told_from_what_does_not() -> None:

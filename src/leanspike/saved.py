@@ -26,7 +26,11 @@ class _Part(BaseModel):
 
 
 class ModelSpec(_Part):
-    """How to build a network of the zoo again: the arguments of ``models.create_model``."""
+    """How to build a network of the zoo again: the arguments of ``models.create_model``.
+
+    >>> ModelSpec(name="vgg6", num_classes=10, options={"width": 0.125}).image_size
+    32
+    """
 
     name: str
     num_classes: int
@@ -111,6 +115,13 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
 
     Raises:
         LeanspikeError: for missing, damaged or foreign files, or another architecture.
+
+    >>> import tempfile
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     same = load(save(net, folder), ann=nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+    >>> torch.equal(same[0].weight, net[0].weight)
+    True
     """
     folder = Path(folder)
     spec, weights = _read_spec(folder), _read_weights(folder)

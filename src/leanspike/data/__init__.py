@@ -1,4 +1,19 @@
-"""Data sets, augmentation, and batches that are a function of (seed, epoch, step)."""
+"""Data sets, augmentation, and batches that are a function of (seed, epoch, step).
+
+Images in files become a split that decodes them when a batch asks for them:
+
+>>> from pathlib import Path
+>>> from tempfile import TemporaryDirectory
+>>> import torch
+>>> from PIL import Image
+>>> with TemporaryDirectory() as folder:
+...     path = Path(folder, "red.png")
+...     Image.new("RGB", (4, 2), "red").save(path)
+...     split = FolderSplit([str(path)], torch.tensor([0]), image_size=2, keep=False)
+...     images, labels = split.batch(torch.tensor([0]))
+>>> images.shape, images[0, :, 0, 0].tolist(), labels.tolist()
+(torch.Size([1, 3, 2, 2]), [255, 0, 0], [0])
+"""
 
 from leanspike.data.augment import Augment
 from leanspike.data.folder import FolderSplit

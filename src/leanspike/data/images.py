@@ -24,6 +24,10 @@ class Dataset:
 
     ``shape`` is (C, H, W); ``mean`` and ``std`` are per channel, in units of the full range [0, 1].
     ``val`` (it may be empty) was held out from the training images and is disjoint from ``train``.
+
+    >>> data = load_dataset("synthetic_grey", validation=40)
+    >>> data.shape, len(data.train), len(data.val), len(data.test)
+    ((1, 28, 28), 600, 40, 160)
     """
 
     name: str
@@ -43,6 +47,10 @@ class Source:
     ``read(root, image_size)`` gives all its images. ``validation`` is how many training images
     are held out unless the caller says otherwise (None: a tenth, at most 10,000).
     ``mean`` and ``std`` of the training images are computed from them where None.
+
+    >>> stripes = Source(lambda root, image_size: synthetic((1, 8, 8), classes=2), validation=64)
+    >>> len(stripes.read(Path("data"), None).train)
+    640
     """
 
     read: Callable[[Path, int | None], Parts]

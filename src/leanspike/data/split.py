@@ -44,7 +44,13 @@ class Split(ABC):
 
 
 class Parts(NamedTuple):
-    """A data set as it comes: class names, all training images, all test images."""
+    """A data set as it comes: class names, all training images, all test images.
+
+    >>> split = TensorSplit(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
+    >>> parts = Parts(("cat", "dog"), train=split, test=split)
+    >>> parts.classes, parts.train.shape
+    (('cat', 'dog'), (1, 4, 4))
+    """
 
     classes: tuple[str, ...]
     train: Split

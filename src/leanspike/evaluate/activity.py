@@ -80,6 +80,15 @@ def record_example(snn: SpikingNetwork, x: Tensor, pixels: Tensor, label: int) -
         x: the image as network input ``[1, C, H, W]``.
         pixels: the image itself, uint8 ``[C, H, W]``.
         label: its class.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> pixels = torch.full((1, 2, 2), 255, dtype=torch.uint8)
+    >>> snn = spike(ann, example_input=torch.zeros(1, 1, 2, 2), timesteps=5)
+    >>> example = record_example(snn, pixels[None] / 255, pixels, label=0)
+    >>> len(example.probabilities), [raster.path for raster in example.rasters]
+    (5, ['2'])
     """
     rasters = []
 

@@ -131,6 +131,16 @@ class Result(Record):
     """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
 
     ``accuracy[t]`` is the fraction of the ``n`` test samples answered correctly after step t+1.
+
+    >>> import torch
+    >>> from leanspike import evaluate, spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=2)
+    >>> result = evaluate(snn, [(torch.rand(32, 8), torch.randint(3, (32,)))])
+    >>> result.n, len(result.accuracy), [row.edge for row in result.operations]
+    (32, 2, ['analog', 'spike'])
+    >>> Result.model_validate_json(result.model_dump_json()) == result
+    True
     """
 
     schema_version: int = 1

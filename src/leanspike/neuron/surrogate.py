@@ -64,7 +64,7 @@ class _Spike(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Triangle(Surrogate):
-    """do/dz = γ · max(0, 1 − |z|/w): DIET-SNN (arXiv 2008.03658, eq. 8) with γ = 0.3, w = 1.
+    """``do/dz = γ · max(0, 1 − |z|/w)``: DIET-SNN (arXiv 2008.03658, eq. 8), γ = 0.3, w = 1.
 
     ``width`` w is in units of the threshold: at w = 1 membranes between 0 and 2v learn.
 
@@ -81,7 +81,7 @@ class Triangle(Surrogate):
 
 @dataclass(frozen=True)
 class Arctan(Surrogate):
-    """do/dz = α/2 / (1 + (π/2 · α · z)²): Fang et al. 2021 (arXiv 2007.05785), α = 2.
+    """``do/dz = α/2 / (1 + (π/2 · α · z)²)``: Fang et al. 2021 (arXiv 2007.05785), α = 2.
 
     >>> Arctan(alpha=2.0).derivative(torch.tensor([0.0]))
     tensor([1.])
@@ -95,7 +95,7 @@ class Arctan(Surrogate):
 
 @dataclass(frozen=True)
 class Sigmoid(Surrogate):
-    """do/dz = α · σ(αz) · (1 − σ(αz)): Zenke & Ganguli 2018 and many since, α = 4.
+    """``do/dz = α · σ(αz) · (1 − σ(αz))``: Zenke & Ganguli 2018 and many since, α = 4.
 
     >>> Sigmoid(alpha=4.0).derivative(torch.tensor([0.0]))
     tensor([1.])
@@ -110,7 +110,7 @@ class Sigmoid(Surrogate):
 
 @dataclass(frozen=True)
 class Rectangle(Surrogate):
-    """do/dz = 1/w where |z| < w/2, else 0: STBP, Wu et al. 2018 (arXiv 1706.02609), w = 1.
+    """``do/dz = 1/w where |z| < w/2, else 0``: STBP, Wu et al. 2018 (arXiv 1706.02609), w = 1.
 
     >>> Rectangle(width=0.5).derivative(torch.tensor([0.0, 0.2, 0.3]))
     tensor([2., 2., 0.])

@@ -1,4 +1,24 @@
-"""Runs: what a recipe asks for, in a folder, from wherever it was left."""
+"""Runs: what a recipe asks for, in a folder, from wherever it was left.
+
+`claim` makes the folder a recipe's; `open_run` takes a run up again by what is in its folder.
+
+>>> from pathlib import Path
+>>> from tempfile import TemporaryDirectory
+>>> from rich.console import Console
+>>> from leanspike.config import load_recipe
+>>> from leanspike.train import Monitor
+>>> changes = ["model.options.layers=[8, A]", "model.options.head=[]", "ann.epochs=1"]
+>>> recipe, monitor = load_recipe("digits", changes), Monitor(Console(quiet=True))
+>>> with TemporaryDirectory() as parent:
+...     folder = Path(parent, "digits")
+...     claim(folder, recipe)
+...     Run(recipe, folder, monitor).train_ann()
+...     table = open_run(folder, monitor).convert()  # where the other one left it
+...     same = read_recipe(folder) == recipe
+...     clear(folder)
+...     print(same, len(table.layers), folder.exists())
+True 1 False
+"""
 
 from leanspike.run.folder import (
     CALIBRATION,

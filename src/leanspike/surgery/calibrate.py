@@ -31,7 +31,11 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class CalibratedLayer:
-    """One layer of neurons: its size per sample, the percentile found, and the threshold set."""
+    """One layer of neurons: its size per sample, the percentile found, and the threshold set.
+
+    >>> CalibratedLayer("relu", 16, percentile_value=2.5, threshold_before=1.0, threshold=1.5).path
+    'relu'
+    """
 
     path: str
     neurons: int
@@ -46,6 +50,14 @@ class Calibration:
 
     ``agreement`` is the share of the images that the SNN answers as the ANN does, measured
     only where several scales were tried (else None).
+
+    >>> from leanspike import spike
+    >>> _ = torch.manual_seed(0)
+    >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
+    >>> found = calibrate(snn, torch.randn(256, 8), scale=(0.4, 0.8))
+    >>> found.scale in (0.4, 0.8), found.agreement > 0.5, [row.path for row in found.layers]
+    (True, True, ['1'])
     """
 
     scale: float

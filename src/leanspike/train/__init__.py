@@ -1,4 +1,27 @@
-"""Training: one loop, its objectives, optimisers, checkpoints and display."""
+"""Training: one loop, its objectives, optimisers, checkpoints and display.
+
+>>> from pathlib import Path
+>>> from tempfile import TemporaryDirectory
+>>> from rich.console import Console
+>>> from torch import nn
+>>> from leanspike.data import Loader, synthetic
+>>> images = synthetic((1, 4, 4), classes=2, train=64).train
+>>> loader = Loader(images, batch_size=16, mean=(0.5,), std=(0.25,), seed=0, train=True)
+>>> ann = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+>>> stage = Stage(
+...     name="ann", number=0, epochs=2, timesteps=None, train=loader, val=None, seed=0,
+...     objective=CrossEntropy(), optimizer=create_optimizer(ann, learning_rate=0.1),
+...     schedule=create_schedule("cosine", steps=2 * len(loader)))
+>>> history = []
+>>> with TemporaryDirectory() as folder:
+...     checkpoints = Checkpoints(Path(folder, "checkpoint.pt"), minutes=2)
+...     fit(ann, stage, history, checkpoints, Monitor(Console(quiet=True)))
+...     write_log(Path(folder, "log.jsonl"), history)
+...     read_log(Path(folder, "log.jsonl")) == history
+True
+>>> [row["epoch"] for row in history]
+[1, 2]
+"""
 
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.loop import Stage, fit

@@ -21,7 +21,13 @@ __all__ = ["Dynamics", "initial_membrane", "lif", "lif_step"]
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """Spikes of all timesteps, ``[T, N, ...]`` like the input, by the fastest kernel for it."""
+    """Spikes of all timesteps, ``[T, N, ...]`` like the input, by the fastest kernel for it.
+
+    >>> import torch
+    >>> x_TN = torch.tensor([[0.75], [0.75], [0.75]])
+    >>> lif(x_TN, torch.tensor(1.0), torch.tensor(1.0), Dynamics()).flatten().tolist()
+    [0.0, 1.0, 1.0]
+    """
     if native.serves(x_TN, leak, threshold, dynamics) and _native_is_chosen():
         return native.lif(x_TN, leak, threshold, dynamics)
     return reference.lif(x_TN, leak, threshold, dynamics)

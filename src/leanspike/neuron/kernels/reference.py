@@ -21,6 +21,9 @@ class Dynamics:
     ``reset``: after a spike the membrane loses one threshold ("soft") or becomes 0 ("hard").
     ``initial``: the membrane starts at 0 ("zero") or at half the threshold ("half").
     ``height``: a spike is 1 ("unit") or as high as the threshold ("threshold").
+
+    >>> Dynamics(reset="hard")
+    Dynamics(reset='hard', initial='zero', height='unit', surrogate=Triangle(gamma=0.3, width=1.0))
     """
 
     reset: Literal["soft", "hard"] = "soft"
@@ -30,7 +33,11 @@ class Dynamics:
 
 
 def initial_membrane(like_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """u₀ for an input ``like_N``: float32, or float64 where the input is; in the input's layout."""
+    """u₀ for an input ``like_N``: float32, or float64 where the input is; in the input's layout.
+
+    >>> initial_membrane(torch.zeros(2), torch.tensor(1.5), Dynamics(initial="half"))
+    tensor([0.7500, 0.7500])
+    """
     dtype = torch.promote_types(like_N.dtype, torch.float32)
     u_N = torch.zeros_like(like_N, dtype=dtype)
     return u_N + threshold / 2 if dynamics.initial == "half" else u_N
@@ -42,6 +49,12 @@ def lif_step(
     """One timestep: the membrane and the input in, the spikes and the new membrane out.
 
     The comparison inside the reset carries no gradient, the threshold that is subtracted does.
+
+    >>> u, x, leak, threshold = torch.tensor([[1.0, 0.5, 0.5, 1.0]]).T
+    >>> lif_step(u, x, leak, threshold, Dynamics())  # u = 0.5 · 1 + 0.5 reaches 1, no more
+    (tensor([0.]), tensor([1.]))
+    >>> lif_step(u, 2 * x, leak, threshold, Dynamics())
+    (tensor([1.]), tensor([0.5000]))
     """
     u_N = leak * u_N + x_N
     z_N = u_N / threshold - 1
