@@ -1,6 +1,9 @@
 """A folder of images per class, ImageNet's layout: decoded when asked for, kept if they fit.
 
 Layout: ``ROOT/train/CLASS/**/IMAGE`` and ``ROOT/test`` or ``ROOT/val`` of the same form.
+
+What does not fit in memory is decoded anew in each epoch, unless the environment variable
+LEANSPIKE_CACHE names a folder: decoded images are then kept there, over all runs.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from leanspike.data.decoded import DecodedCache, open_cache
 from leanspike.data.optional import import_optional
 from leanspike.data.split import Parts, Split
 from leanspike.errors import DataError
@@ -30,13 +34,21 @@ class FolderSplit(Split):
     """Images in files, decoded by a pool of threads when a batch asks for them.
 
     ``paths`` and ``labels`` (int64 [N]) go together; every image becomes RGB, ``image_size``
-    squared (see ``decode``). With ``keep`` a decoded image stays in memory.
+    squared (see ``decode``). With ``keep`` a decoded image stays in memory; with ``cache`` on disk
+    too, at its place in ``places`` (default: its index).
     """
 
     lazy = True
 
     def __init__(
-        self, paths: Sequence[str], labels: Tensor, *, image_size: int, keep: bool
+        self,
+        paths: Sequence[str],
+        labels: Tensor,
+        *,
+        image_size: int,
+        keep: bool,
+        cache: DecodedCache | None = None,
+        places: Sequence[int] | None = None,
     ) -> None:
         if len(paths) != len(labels):
             raise DataError(
@@ -46,6 +58,8 @@ class FolderSplit(Split):
         self.labels = labels
         self.image_size = image_size
         self.keep = keep
+        self.cache = cache
+        self.places = range(len(paths)) if places is None else places
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     @property
@@ -56,8 +70,7 @@ class FolderSplit(Split):
         wanted = indices.tolist()
         missing = [index for index in wanted if index not in self._kept]
         with ThreadPoolExecutor() as pool:
-            images = pool.map(lambda index: decode(self.paths[index], self.image_size), missing)
-            fresh = dict(zip(missing, images, strict=True))
+            fresh = dict(zip(missing, pool.map(self._image, missing), strict=True))
         if self.keep:
             self._kept.update(fresh)
         # Filled by NumPy: this runs beside the training, whose cores torch's threads would take.
@@ -67,9 +80,25 @@ class FolderSplit(Split):
         return torch.from_numpy(pixels), self.labels[indices]
 
     def select(self, indices: Tensor) -> FolderSplit:
-        paths = [self.paths[index] for index in indices.tolist()]
-        labels = self.labels[indices]
-        return FolderSplit(paths, labels, image_size=self.image_size, keep=self.keep)
+        wanted = indices.tolist()
+        return FolderSplit(
+            [self.paths[index] for index in wanted],
+            self.labels[indices],
+            image_size=self.image_size,
+            keep=self.keep,
+            cache=self.cache,
+            places=[self.places[index] for index in wanted],
+        )
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        """From the cache, or decoded and put there."""
+        if self.cache is None:
+            return decode(self.paths[index], self.image_size)
+        image = self.cache.read(self.places[index])
+        if image is None:
+            image = decode(self.paths[index], self.image_size)
+            self.cache.write(self.places[index], image)
+        return image
 
 
 def decode(path: str, size: int) -> NDArray[np.uint8]:
@@ -130,11 +159,11 @@ def read_image_folder(root: Path, image_size: int | None) -> Parts:
     test_folder = _test_folder(root, classes)
     train, test = _list(root / "train", classes), _list(test_folder, classes)
     keep = (len(train[0]) + len(test[0])) * 3 * size**2 <= KEEP_BYTES
-    return Parts(
-        classes,
-        train=FolderSplit(*train, image_size=size, keep=keep),
-        test=FolderSplit(*test, image_size=size, keep=keep),
+    train_split, test_split = (
+        FolderSplit(*part, image_size=size, keep=keep, cache=open_cache(part[0], size))
+        for part in (train, test)
     )
+    return Parts(classes, train_split, test_split)
 
 
 def _test_folder(root: Path, classes: tuple[str, ...]) -> Path:

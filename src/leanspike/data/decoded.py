@@ -1,0 +1,104 @@
+"""Decoded images in a file, so that each is decoded once and not once per epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanspike.errors import DataError
+
+CHECKSUM_BYTES = 4
+
+
+@final
+class DecodedCache:
+    """uint8 images of one ``shape`` at places 0, 1, 2, ... of the file at ``path``.
+
+    A record is the CRC-32 of the pixels (little-endian) and the pixels. What was never written, or
+    only in part (a killed run, another run at the same time), fails the check and is not there, so
+    that nothing needs to be locked.
+
+    Raises DataError naming the file if it cannot be written, as on a full disk.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     cache = DecodedCache(Path(folder) / "images", (1, 2, 2))
+    ...     cache.write(5, np.ones((1, 2, 2), np.uint8))
+    ...     cache.read(5).tolist(), cache.read(4)
+    ([[[1, 1], [1, 1]]], None)
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+        self.path = path
+        self.shape = shape
+        self.record_bytes = CHECKSUM_BYTES + shape[0] * shape[1] * shape[2]
+
+    def read(self, place: int) -> NDArray[np.uint8] | None:
+        """The image at ``place`` (≥ 0), None if it is not there whole."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(place * self.record_bytes)
+                record = file.read(self.record_bytes)
+        except OSError:
+            return None
+        checksum, pixels = record[:CHECKSUM_BYTES], record[CHECKSUM_BYTES:]
+        if len(record) < self.record_bytes or checksum != _checksum(pixels):
+            return None
+        return np.frombuffer(pixels, dtype=np.uint8).reshape(self.shape)
+
+    def write(self, place: int, image: NDArray[np.uint8]) -> None:
+        """Put ``image`` at ``place`` (≥ 0). The file has holes where nothing was put."""
+        pixels = image.tobytes()
+        record = _checksum(pixels) + pixels
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                written = os.pwrite(handle, record, place * self.record_bytes)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise self._cannot(error.strerror or str(error)) from error
+        if written < len(record):  # what a disk that has just become full answers
+            raise self._cannot("no space left on it")
+
+    def _cannot(self, why: str) -> DataError:
+        return DataError(
+            f"cannot keep decoded images in {self.path} ({why}); set LEANSPIKE_CACHE to another "
+            "folder, or to nothing"
+        )
+
+
+def open_cache(paths: Sequence[str], size: int) -> DecodedCache | None:
+    """The cache of these images at ``size`` pixels, in the folder that LEANSPIKE_CACHE names.
+
+    None if it names none. The file's name depends on the paths, on each image's size and time of
+    change, and on ``size``: other images, or the same ones changed, get a file of their own.
+
+    >>> open_cache(["a.png"], 8) is None or "LEANSPIKE_CACHE" in os.environ
+    True
+    """
+    folder = os.environ.get("LEANSPIKE_CACHE")
+    if not folder:
+        return None
+    digest = hashlib.sha256(str(size).encode())
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            raise DataError(f"no image in {path} ({error.strerror}); remove it") from error
+        digest.update(os.fsencode(os.path.abspath(path)))
+        digest.update(f"\0{found.st_size} {found.st_mtime_ns}\0".encode())
+    name = f"{digest.hexdigest()[:16]}-{size}.images"
+    return DecodedCache(Path(folder).expanduser() / name, (3, size, size))
+
+
+def _checksum(pixels: bytes) -> bytes:
+    return zlib.crc32(pixels).to_bytes(CHECKSUM_BYTES, "little")
