@@ -150,21 +150,49 @@ def evaluate(run: RunArgument) -> None:
 
 
 @app.command()
-def report(run: RunArgument) -> None:
-    """Write a run's report.html again from its result.json and log.
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="The comparison's page.", show_default="comparison.html, of several runs"
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Replace --out even if it is no comparison.")
+    ] = False,
+) -> None:
+    """Write a run's report.html again from its result.json and log, or compare several runs.
 
-    Example:
+    Two runs or more go side by side into one page: accuracy by step, training, energy, thresholds
+    and leaks.
+
+    Examples:
 
         leanspike report runs/digits
+
+        leanspike report runs/digits runs/short --out digits.html
     """
     from leanspike.evaluate import load_result
     from leanspike.report import write_report
+    from leanspike.report.compare import compare, differences, render_comparison, write_comparison
     from leanspike.run import LOG, REPORT, RESULT
     from leanspike.train import read_log
 
-    result = load_result(run / RESULT)
-    write_report(result, read_log(run / LOG), run / REPORT)
-    _answer(result, run)
+    loaded = [(run, load_result(run / RESULT), read_log(run / LOG)) for run in runs]
+    if len(loaded) == 1:
+        if out is not None:
+            raise LeanspikeError("--out is for comparing two or more runs; leave it out for one")
+        [(run, result, history)] = loaded
+        write_report(result, history, run / REPORT)
+        _answer(result, run)
+        return
+    compared = compare(loaded)
+    page = write_comparison(compared, out or Path("comparison.html"), fresh)
+    people.print(render_comparison(compared))
+    people.print(f"\ncomparison: {page}", highlight=False, soft_wrap=True)
+    rows = [run.summary for run in compared]
+    print(json.dumps({"comparison": str(page), "runs": rows, "notes": differences(compared)}))
 
 
 @app.command()

@@ -159,8 +159,19 @@ def _moved(axes: Axes, before: Sequence[float | None], after: Sequence[float]) -
         label="before training",
     )
     axes.plot(after, rows, "o", color=style.SNN, markersize=size, label="after training")
-    least, most = min(*start, *after), max(*start, *after)
-    if least > 0 and most > 30 * least:
+    scale_for([*start, *after], axes)
+
+
+def scale_for(values: Sequence[float], axes: Axes) -> None:
+    """A logarithmic x axis for values of very different size, a plain one for others.
+
+    >>> def content(figure: "Figure") -> None:
+    ...     scale_for([0.01, 1.0], figure.subplots())
+    ...     print(figure.axes[0].get_xscale())
+    >>> _ = style.draw("scale", "", 99, content)
+    log
+    """
+    if min(values) > 0 and max(values) > 30 * min(values):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     else:
@@ -195,27 +206,42 @@ def energy_figure(operations: Sequence[LayerOperations], total: Energy) -> str:
 
 def _totals(axes: Axes, operations: Sequence[LayerOperations], total: Energy) -> None:
     """Two bars: the ANN's energy, and the SNN's by kind of operation."""
-    parts = (
-        ("multiply-accumulates", sum(o.snn_macs for o in operations) * total.mac_pj),
-        ("accumulates", sum(o.snn_acs for o in operations) * total.ac_pj),
-        ("membrane updates", total.membrane_pj),
-    )
-    axes.barh(["ANN"], [total.ann_pj], color=style.ANN, height=0.62)
-    left = 0.0
-    for (name, part), color in zip(
-        parts, (style.SNN_DARK, style.SNN, style.SNN_LIGHT), strict=True
-    ):
-        axes.barh(["SNN"], [part], left=left, color=color, label=name, height=0.62)
-        left += part
-    style.write(axes, energy(total.ann_pj), (total.ann_pj, 0), (6, 0), "left")
-    text = " ".join((energy(total.snn_pj), "·", *saving(total.ratio)))
-    style.write(axes, text, (left, 1), (6, 0), "left")
+    draw_totals(axes, operations, total, (0.0, 1.0))
+    axes.set_yticks([0, 1], ["ANN", "SNN"])
     axes.set_title("In all")
     axes.invert_yaxis()
     axes.margins(x=0.16)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
     _legend(axes)
+
+
+def draw_totals(
+    axes: Axes, operations: Sequence[LayerOperations], total: Energy, rows: tuple[float, float]
+) -> None:
+    """The ANN's bar and the SNN's at two heights, with the energies written beside them.
+
+    >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
+    ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
+    >>> style.draw("e", "", 99, lambda figure: draw_totals(figure.subplots(), [], total, (0, 1)))
+    '<svg...46.0 pJ</text>...11.5 pJ · 4.0× less</text>...</svg>'
+    """
+    parts = (
+        ("multiply-accumulates", sum(o.snn_macs for o in operations) * total.mac_pj),
+        ("accumulates", sum(o.snn_acs for o in operations) * total.ac_pj),
+        ("membrane updates", total.membrane_pj),
+    )
+    above, below = rows
+    axes.barh([above], [total.ann_pj], color=style.ANN, height=0.62)
+    left = 0.0
+    for (name, part), color in zip(
+        parts, (style.SNN_DARK, style.SNN, style.SNN_LIGHT), strict=True
+    ):
+        axes.barh([below], [part], left=left, color=color, label=name, height=0.62)
+        left += part
+    style.write(axes, energy(total.ann_pj), (total.ann_pj, above), (6, 0), "left")
+    text = " ".join((energy(total.snn_pj), "·", *saving(total.ratio)))
+    style.write(axes, text, (left, below), (6, 0), "left")
 
 
 def _by_layer(axes: Axes, operations: Sequence[LayerOperations]) -> None:

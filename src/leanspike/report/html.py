@@ -35,7 +35,17 @@ def write_report(result: Result, history: Sequence[dict[str, object]], out: Path
     leanspike.errors.LeanspikeError: entry 1 of the history: stage: field required; an epoch has
     stage, epoch, train_loss, train_accuracy and val_accuracy
     """
-    page = _page(result, history)
+    return write_page(_page(result, history), out)
+
+
+def write_page(page: str, out: Path) -> Path:
+    """Write a page to ``out``, whole or not at all, and return its path.
+
+    >>> write_page("<!DOCTYPE html>", Path("/dev/null/report.html"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: cannot write the report to /dev/null/report.html (...);
+    give the name of a file
+    """
     try:
         write_text(out, page)
     except OSError as error:
@@ -48,7 +58,7 @@ def write_report(result: Result, history: Sequence[dict[str, object]], out: Path
 def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     """The whole page as text."""
     stages = story.read_epochs(history)
-    environment = _environment()
+    environment = templates()
     example = result.example
     plots = {
         "accuracy": figures.accuracy_figure(result),
@@ -67,8 +77,12 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     )
 
 
-def _environment() -> Environment:
-    """Jinja with everything escaped and every unknown name an error."""
+def templates() -> Environment:
+    """The pages' templates: everything escaped, every unknown name an error.
+
+    >>> templates().from_string("{{ name }}").render(name="<b>")
+    '&lt;b&gt;'
+    """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:

@@ -1,0 +1,200 @@
+"""What a comparison is made of: runs with short names, and in what they differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate.result import Result
+from leanspike.report.text import count, plural, sample_noun
+
+History = Sequence[dict[str, object]]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run of a comparison: its short name, its result, its log (empty if there is none).
+
+    ``number`` is its place in the comparison, from 0; its colour and marker follow from it.
+
+    >>> run = Compared(0, "first", Result.model_construct(data="digits", n=360, split="test"), [])
+    >>> run.name, run.result.data
+    ('first', 'digits')
+    """
+
+    number: int
+    name: str
+    result: Result
+    history: History
+
+    @property
+    def network(self) -> str:
+        """The network's name in the recipe, or "–" where no recipe was recorded."""
+        return str(self._model.get("name", "–"))
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Seconds spent in the training of ANN and SNN; None where nothing was trained."""
+        seconds = self.result.provenance.seconds.items()
+        training = [value for phase, value in seconds if phase.startswith("train")]
+        return round(sum(training), 1) if training else None
+
+    @property
+    def trained(self) -> bool:
+        """Whether the SNN was trained, so that it is known where its neurons started."""
+        return any(layer.threshold_start is not None for layer in self.result.neurons)
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """The row of the table, for programs."""
+        result = self.result
+        return {
+            "name": self.name,
+            "data": result.data,
+            "network": self.network,
+            "ann_accuracy": result.ann_accuracy,
+            "snn_accuracy": result.accuracy[-1],
+            "timesteps": result.timesteps,
+            "energy_ratio": round(result.energy.ratio, 3),
+            "formula_energy_ratio": round(result.energy.formula_ratio, 3),
+            "spikes_per_neuron": round(result.energy.spikes_per_neuron, 4),
+            "training_seconds": self.training_seconds,
+            "seed": result.provenance.seed,
+        }
+
+    @property
+    def data_in_words(self) -> str:
+        """The data and how much of it: what an accuracy stands on."""
+        samples = plural(self.result.n, f"{self.result.split} {sample_noun(self.result)}")
+        return f"{self.result.data} ({samples})"
+
+    @property
+    def network_in_words(self) -> str:
+        """The network and its size."""
+        macs = sum(layer.dense_macs for layer in self.result.operations)
+        return f"{self.network} ({count(macs)} MACs)"
+
+    @property
+    def architecture(self) -> tuple[object, ...]:
+        """Equal for equal networks: name and options in the recipe, and the layers themselves."""
+        layers = tuple((layer.path, layer.dense_macs) for layer in self.result.operations)
+        return self.network, json.dumps(self._model.get("options"), sort_keys=True), layers
+
+    @property
+    def _model(self) -> dict[str, object]:
+        model = self.result.provenance.recipe.get("model")
+        return model if isinstance(model, dict) else {}
+
+
+def compare(runs: Sequence[tuple[Path, Result, History]]) -> list[Compared]:
+    """Runs to be compared, named after their folders by as few parts of the path as it takes.
+
+    Raises `LeanspikeError` where a folder is given twice.
+
+    >>> result = Result.model_construct()
+    >>> folders = (Path("monday/digits"), Path("tuesday/digits"), Path("tuesday/wide"))
+    >>> [run.name for run in compare([(folder, result, []) for folder in folders])]
+    ['monday/digits', 'tuesday/digits', 'wide']
+    """
+    folders = [folder.resolve() for folder, _, _ in runs]
+    for index, folder in enumerate(folders):
+        if folder in folders[:index]:
+            raise LeanspikeError(f"{runs[index][0]} is given twice; name each run once")
+    return [
+        Compared(index, _short(folder, folders), result, history)
+        for index, (folder, (_, result, history)) in enumerate(zip(folders, runs, strict=True))
+    ]
+
+
+def _short(folder: Path, folders: Sequence[Path]) -> str:
+    """The end of a path that no other one shares."""
+    for length in range(1, len(folder.parts)):
+        end = folder.parts[-length:]
+        if sum(other.parts[-length:] == end for other in folders) == 1:
+            return "/".join(end)
+    return str(folder)
+
+
+def differences(runs: Sequence[Compared]) -> list[str]:
+    """A sentence for each thing that differs and keeps the runs' figures from being compared.
+
+    >>> differences([])
+    []
+    """
+    checks = (_different_data, _different_networks, _different_prices, _different_hardware)
+    return [sentence for check in checks for sentence in check(runs)]
+
+
+def _different_data(runs: Sequence[Compared]) -> Iterator[str]:
+    data = _distinct(run.data_in_words for run in runs)
+    if len(data) > 1:
+        yield f"Different data: {'; '.join(data)}. Their accuracies cannot be compared."
+
+
+def _different_networks(runs: Sequence[Compared]) -> Iterator[str]:
+    if len({run.architecture for run in runs}) > 1:
+        names = _distinct(run.network_in_words for run in runs)
+        which = "; ".join(names) if len(names) > 1 else f"{names[0]} with different options"
+        yield f"Different networks: {which}. An energy ratio is to each run’s own ANN."
+
+
+def _different_prices(runs: Sequence[Compared]) -> Iterator[str]:
+    prices = [run.result.energy for run in runs]
+    words = _distinct(f"{price.mac_pj} pJ a MAC and {price.ac_pj} pJ an AC" for price in prices)
+    if len(words) > 1:
+        yield f"Different prices: {'; '.join(words)}. Their energies cannot be compared."
+
+
+def _different_hardware(runs: Sequence[Compared]) -> Iterator[str]:
+    machines = _distinct(map(hardware, runs))
+    trained = [run for run in runs if run.training_seconds is not None]
+    if len(machines) > 1 and trained:
+        yield f"Different machines: {'; '.join(machines)}. Seconds of training depend on them."
+
+
+def hardware(run: Compared) -> str:
+    """The machine and how many threads it worked with.
+
+    >>> from leanspike.evaluate.result import Provenance
+    >>> origin = Provenance.model_construct(hardware="Example CPU", threads=2)
+    >>> hardware(Compared(0, "", Result.model_construct(provenance=origin), []))
+    'Example CPU, 2 threads'
+    """
+    origin = run.result.provenance
+    return f"{origin.hardware}, {plural(origin.threads, 'thread')}"
+
+
+def _distinct(words: Iterable[str]) -> list[str]:
+    """Each once, in order."""
+    return list(dict.fromkeys(words))
+
+
+def recipe_changes(runs: Sequence[Compared]) -> dict[str, list[str]]:
+    """The keys in which the recipes differ, each with its value in every run ("" if none).
+
+    >>> from leanspike.evaluate.result import Provenance
+    >>> def run(recipe: dict[str, object]) -> Compared:
+    ...     origin = Provenance.model_construct(recipe=recipe)
+    ...     return Compared(0, "", Result.model_construct(provenance=origin), [])
+    >>> recipe_changes([run({"seed": 0, "ann": {"epochs": 7}}), run({"seed": 0})])
+    {'ann.epochs': ['7', '']}
+    """
+    recipes = [dict(_flat(run.result.provenance.recipe)) for run in runs]
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+    rows = {key: [recipe.get(key, "") for recipe in recipes] for key in keys}
+    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+def _flat(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of nested data, by dotted key; a list without mappings in it is one leaf."""
+    if isinstance(value, dict) and (value or not key):
+        for name, below in value.items():
+            yield from _flat(below, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value):
+        for index, below in enumerate(value):
+            yield from _flat(below, f"{key}.{index}")
+    else:
+        yield key, value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,63 @@
+"""A comparison as one table for the terminal: 80 columns hold all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from leanspike.report.compare.runs import Compared, differences
+from leanspike.report.text import percent, spikes, times
+
+_NUMBERS = ("ANN", "SNN", "T", "counted", "formula", "spikes", "seconds", "seed")
+_LEGEND = (
+    "ANN, SNN: accuracy in %; counted, formula: energy of the ANN / SNN; spikes: per neuron, "
+    "over all steps; seconds: of training"
+)
+
+
+def render_comparison(runs: Sequence[Compared]) -> RenderableType:
+    """Two lines for each run, for `rich.print`, and what keeps them from being compared.
+
+    Long names are broken over several lines, never cut off. The package's docstring prints one.
+    """
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("run", overflow="fold")
+    for column in _NUMBERS:
+        table.add_column(column, justify="right", no_wrap=True)
+    for run in runs:
+        name, data, network, *numbers = cells(run)
+        words = Text.assemble((name, "bold"), "\n", (f"{data}, {network}", "dim"))
+        table.add_row(words, *numbers)
+    notes = [Text(sentence, style="yellow") for sentence in differences(runs)]
+    return Group(table, Text(), Text(_LEGEND, style="dim"), *notes)
+
+
+def cells(run: Compared) -> list[str]:
+    """The row of a run as text.
+
+    >>> from leanspike.evaluate.result import Energy, Provenance, Result
+    >>> origin = Provenance.model_construct(seed=3, recipe={}, seconds={})
+    >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
+    >>> result = Result.model_construct(data="digits", n=360, ann_accuracy=None, accuracy=(0.9,),
+    ...                                 timesteps=1, energy=energy, provenance=origin)
+    >>> cells(Compared(0, "first", result, []))
+    ['first', 'digits', '–', '–', '90.0', '1', '2.9×', '6.8×', '0.75', '–', '3']
+    """
+    result, total = run.result, run.result.energy
+    ann, seconds = result.ann_accuracy, run.training_seconds
+    return [
+        run.name,
+        result.data,
+        run.network,
+        "–" if ann is None else percent(ann, result.n).removesuffix(" %"),
+        percent(result.accuracy[-1], result.n).removesuffix(" %"),
+        str(result.timesteps),
+        times(total.ratio),
+        times(total.formula_ratio),
+        spikes(total.spikes_per_neuron),
+        "–" if seconds is None else f"{seconds:,.0f}",
+        str(result.provenance.seed),
+    ]
