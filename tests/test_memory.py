@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from leanspike.memory import keep_freed_memory, resident_bytes
+from leanspike.memory import keep_freed_memory, release_freed_memory, resident_bytes
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 PAGES = """
@@ -43,9 +43,22 @@ def test_large_tensors_get_fresh_pages_no_more():
         assert bytes_faulted(keep=False) > 2**25
 
 
+@pytest.mark.skipif(not GLIBC, reason="only glibc gives memory back on demand")
+def test_what_was_kept_is_given_back_on_demand():
+    code = (
+        "import torch, leanspike; from leanspike.memory import release_freed_memory; "
+        "from leanspike.memory import resident_bytes; leanspike.keep_freed_memory(); "
+        "torch.ones(2**26); kept = resident_bytes(); release_freed_memory(); "
+        "print((kept - resident_bytes()) >> 20)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 200  # of 256 MiB
+
+
 def test_other_systems_are_left_alone():
     with patch("sys.platform", "darwin"):
         assert keep_freed_memory() is False
+        assert release_freed_memory() is False
     with patch("ctypes.CDLL", lambda _: object()):  # a C library without mallopt
         assert keep_freed_memory() is False
 

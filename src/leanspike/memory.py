@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from pathlib import Path
+from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h of glibc
 
@@ -15,7 +16,8 @@ def keep_freed_memory() -> bool:
     glibc gives a large tensor fresh pages from the kernel and returns them when it is freed, so
     each training step pays for the same pages again: some per cent of it on a CPU. After this
     call they stay with the process, which then holds its largest size until it ends. It is for a
-    program's beginning; the library never calls it by itself, the commands that train do.
+    program's beginning; the library never calls it by itself, its command line does, and returns
+    the rest between the stages of a run.
 
     Returns:
         Whether it took effect: True on Linux with glibc, else False, and nothing is changed.
@@ -23,13 +25,31 @@ def keep_freed_memory() -> bool:
     >>> keep_freed_memory() in (True, False)
     True
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _glibc("mallopt")
     if mallopt is None:
         return False
     # No mappings of a tensor's own, which are always returned; and no shrinking of the heap.
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))
+
+
+def release_freed_memory() -> bool:
+    """Return to the system what is free right now, as between a large piece of work and a small.
+
+    Returns:
+        Whether there was any; False on other systems than Linux with glibc.
+
+    >>> release_freed_memory() in (True, False)
+    True
+    """
+    trim = _glibc("malloc_trim")
+    return trim is not None and bool(trim(0))
+
+
+def _glibc(name: str) -> Any:
+    """A function of the C library, where that is glibc."""
+    if not sys.platform.startswith("linux"):
+        return None
+    return getattr(ctypes.CDLL(None), name, None)
 
 
 def resident_bytes(most: bool = False) -> int | None:

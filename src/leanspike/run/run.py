@@ -22,6 +22,7 @@ from leanspike.data import Augment, Loader, Split, normalise
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.files import write_text
+from leanspike.memory import release_freed_memory
 from leanspike.models import create_model
 from leanspike.models.published import load_published
 from leanspike.neuron import LIF
@@ -144,6 +145,7 @@ class Run:
 
     def evaluate(self, command: str) -> Result:
         """``result.json`` and ``report.html``, on the whole test set, in float32."""
+        release_freed_memory()
         recipe, data = self.recipe, self.data
         snn = self._load("snn")
         assert isinstance(snn, SpikingNetwork)
@@ -221,6 +223,7 @@ class Run:
     def _fit(
         self, network: nn.Module, section: TrainSection, number: int, timesteps: int | None
     ) -> None:
+        release_freed_memory()
         network.to(device=self.device)
         network.to(memory_format=torch.channels_last)
         train = self._loader(self.data.train, section.batch_size, train=True)
