@@ -185,7 +185,7 @@ class Sweep:
         ``visit`` sees every node before it runs, with its first argument for every chunk. With
         ``relu`` the neurons act as the ANN's activations, for one step.
         """
-        executions, inputs = [], []
+        executions = []
         for chunk in self.chunks:
             sequence, steps = self.snn.plan.encoder.sequence(chunk, 1 if relu else self.timesteps)
             execution = _Activations(self.snn) if relu else Execution(self.snn)
@@ -195,8 +195,8 @@ class Sweep:
             if node.op == "output":
                 break
             if visit is not None and node.op.startswith("call"):
-                inputs = [e.fetch_args_kwargs_from_env(node)[0][0] for e in executions]
-                visit(node, inputs)
+                # No name for the list: it would keep all those tensors while the node runs.
+                visit(node, [e.fetch_args_kwargs_from_env(node)[0][0] for e in executions])
             for execution in executions:
                 execution.env[node] = execution.run_node(node)
                 for done in execution.user_to_last_uses.get(node, ()):
