@@ -106,6 +106,7 @@ def test_ratios_are_taken_round_by_round():
         ({"contenders": ("ann", "nobody")}, "no contender 'nobody'; choose from ann, leanspike"),
         ({"parts": ("races",)}, "no part 'races'; choose from race, curve, profile"),
         ({"rounds": 0}, "rounds is 0; give 1 or more"),
+        ({"width": 0.0}, "width is 0.0; give a number above 0"),
     ],
 )
 def test_mistakes_are_told_in_one_line(changes, message):

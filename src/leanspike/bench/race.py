@@ -74,6 +74,8 @@ class Plan:
                     raise LeanspikeError(f"no {what} {name!r}; choose from {', '.join(valid)}")
         if self.rounds < 1:
             raise LeanspikeError(f"rounds is {self.rounds}; give 1 or more")
+        if not self.width > 0:
+            raise LeanspikeError(f"width is {self.width}; give a number above 0, 1 for VGG9's")
 
     def heats(self) -> list[Heat]:
         """The heats of part "race"."""
