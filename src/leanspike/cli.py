@@ -288,19 +288,7 @@ def _answer(result: Any, folder: Path) -> None:
     people.print(render_tables(result))
     page = folder / REPORT
     people.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
-    print(
-        json.dumps(
-            {
-                "ann_accuracy": result.ann_accuracy,
-                "snn_accuracy": result.accuracy[-1],
-                "timesteps": result.timesteps,
-                "energy_ratio": round(result.energy.ratio, 3),
-                "formula_energy_ratio": round(result.energy.formula_ratio, 3),
-                "spikes_per_neuron": round(result.energy.spikes_per_neuron, 4),
-                "report": str(page),
-            }
-        )
-    )
+    print(json.dumps({**result.summary, "report": str(page)}))
 
 
 def _calibration_table(calibration: Any) -> Table:

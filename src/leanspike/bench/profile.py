@@ -13,7 +13,7 @@ REST = "rest: Python, dispatch, waiting"
 KINDS = {  # the first whose word is in an operator's name
     "convolution": ("conv",),
     "matrix product": ("mm", "linear"),
-    "neuron kernel": ("leanspike::", "lif"),
+    "neuron kernel": ("lif",),
     "pooling": ("pool",),
     "copy, fill, stack": ("copy", "clone", "fill", "zero", "cat", "stack", "repeat"),
     "optimiser": ("foreach", "Optimizer"),
@@ -54,8 +54,6 @@ def _kind(operator: str) -> str | None:
     namespace, colons, name = operator.partition("::")
     if not colons or namespace.startswith("autograd"):
         return None
-    if namespace == "leanspike":
-        return "neuron kernel"
     for kind, words in KINDS.items():
         if any(word in name for word in words):
             return kind

@@ -69,7 +69,7 @@ def render_race(race: Race) -> RenderableType:
     for outcome in race.outcomes:
         parts += [Text(outcome.heat.title, style="bold"), _table(HEADER, rows(outcome)), Text()]
     if race.curve:
-        title = f"{race.curve[0].heat.title.rpartition(',')[0]}: milliseconds over T"
+        title = f"{race.curve[0].heat.task}: milliseconds over T"
         parts += [Text(title, style="bold"), _table(*_curve(race)), Text()]
     if race.profiles:
         parts += [Text("where the time goes, ms", style="bold"), _table(*_profiles(race)), Text()]

@@ -159,6 +159,25 @@ class Result(Record):
     example: Example | None
     provenance: Provenance
 
+    @property
+    def summary(self) -> dict[str, object]:
+        """The figures that a run is known by, for programs.
+
+        >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
+        >>> result = Result.model_construct(
+        ...     ann_accuracy=0.95, accuracy=(0.8, 0.9), timesteps=2, energy=energy)
+        >>> result.summary["snn_accuracy"], result.summary["energy_ratio"]
+        (0.9, 2.92)
+        """
+        return {
+            "ann_accuracy": self.ann_accuracy,
+            "snn_accuracy": self.accuracy[-1],
+            "timesteps": self.timesteps,
+            "energy_ratio": round(self.energy.ratio, 3),
+            "formula_energy_ratio": round(self.energy.formula_ratio, 3),
+            "spikes_per_neuron": round(self.energy.spikes_per_neuron, 4),
+        }
+
 
 def load_result(path: Path) -> Result:
     """Read a ``result.json`` back; a damaged or foreign file is an error of one line.

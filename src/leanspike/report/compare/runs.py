@@ -55,12 +55,7 @@ class Compared:
             "name": self.name,
             "data": result.data,
             "network": self.network,
-            "ann_accuracy": result.ann_accuracy,
-            "snn_accuracy": result.accuracy[-1],
-            "timesteps": result.timesteps,
-            "energy_ratio": round(result.energy.ratio, 3),
-            "formula_energy_ratio": round(result.energy.formula_ratio, 3),
-            "spikes_per_neuron": round(result.energy.spikes_per_neuron, 4),
+            **result.summary,
             "training_seconds": self.training_seconds,
             "seed": result.provenance.seed,
         }
