@@ -122,6 +122,18 @@ def test_convert_shows_the_thresholds_and_leaves_the_ann_alone(run: Path, tmp_pa
     assert ours["ann_accuracy"] == json.loads((run / "result.json").read_text())["ann_accuracy"]
 
 
+def test_train_begins_with_an_ann_that_is_there(run: Path, tmp_path: Path) -> None:
+    done = command(
+        *("train", "digits", "model.options.width=0.25", "snn.0.epochs=0"),
+        *("--ann", str(run / "ann"), "--out", str(tmp_path / "again")),
+    )
+    assert done.returncode == 0, done.stderr
+    ours = json.loads((tmp_path / "again" / "result.json").read_text())
+    assert "train ann" not in ours["provenance"]["seconds"]
+    assert ours["provenance"]["recipe"]["model"]["weights"] == str(run / "ann")
+    assert ours["ann_accuracy"] == json.loads((run / "result.json").read_text())["ann_accuracy"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -132,7 +144,8 @@ def test_convert_shows_the_thresholds_and_leaves_the_ann_alone(run: Path, tmp_pa
         (["train", "cifar10", "data.root=nowhere"], "nowhere"),
         (["evaluate", "nowhere"], "nowhere is not a run of leanspike (no recipe.yaml in it)"),
         (["report", "nowhere"], "no result at nowhere/result.json"),
-        (["convert", "digits", "--ann", "nowhere"], "no model in nowhere"),
+        (["convert", "digits", "--ann", "nowhere"], "no file at nowhere"),
+        (["train", "digits", "--ann", "."], "no model in ."),
     ],
 )
 def test_a_mistake_is_one_line_and_no_traceback(

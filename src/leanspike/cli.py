@@ -28,6 +28,10 @@ app = typer.Typer(
 )
 people = Console(stderr=True)
 
+AnnOption = Annotated[
+    Path | None,
+    typer.Option(help="Begin with a trained ANN saved by leanspike, e.g. runs/digits/ann."),
+]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/NAME")
 ]
@@ -43,6 +47,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file of your own.")],
     overrides: Overrides = None,
     out: OutOption = None,
+    ann: AnnOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Replace the run in that folder instead of resuming it.")
     ] = False,
@@ -57,11 +62,13 @@ def train(
         leanspike train digits
 
         leanspike train cifar10 data.root=~/data seed=1 --out runs/first
+
+        leanspike train digits --ann runs/digits/ann 'spike.neuron.learn=[]' --out runs/weights-only
     """
     from leanspike.config import load_recipe
     from leanspike.run import RESULT, Run, clear
 
-    settings = load_recipe(recipe, overrides or [])
+    settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann)])
     folder = out or Path("runs") / settings.name
     if fresh:
         clear(folder)
@@ -87,10 +94,7 @@ def convert(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file of your own.")],
     overrides: Overrides = None,
     out: OutOption = None,
-    ann: Annotated[
-        Path | None,
-        typer.Option(help="A trained ANN saved by leanspike, e.g. runs/digits/ann."),
-    ] = None,
+    ann: AnnOption = None,
 ) -> None:
     """Convert only: the recipe's ANN becomes an SNN with calibrated thresholds, untrained.
 
@@ -106,17 +110,9 @@ def convert(
     from leanspike.run import Run, claim
     from leanspike.train import Monitor
 
-    settings = load_recipe(recipe, [*(overrides or []), "snn=[]"])
+    settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann), "snn=[]"])
     folder = out or Path("runs") / f"{settings.name}-converted"
     claim(folder, settings)
-    if ann is not None and not (folder / "ann").exists():
-        import shutil
-
-        from leanspike.saved import load
-
-        load(ann)
-        shutil.copytree(ann, folder / ".ann.part", dirs_exist_ok=True)
-        (folder / ".ann.part").rename(folder / "ann")
     monitor = Monitor(people, folder)
     try:
         run = Run(settings, folder, monitor)
@@ -272,6 +268,11 @@ def bench(
     people.print(render_race(race))
     people.print(f"page: {out / 'race.md'}", highlight=False, soft_wrap=True)
     print(json.dumps({"page": str(out / "race.md"), "figure": str(out / "race.svg")}))
+
+
+def _start_from(ann: Path | None) -> list[str]:
+    """What --ann changes in a recipe: whose weights, and that they are not trained again."""
+    return [] if ann is None else [f"model.weights={json.dumps(str(ann))}", "ann=null"]
 
 
 def _progress() -> Progress:

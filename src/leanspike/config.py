@@ -55,9 +55,10 @@ class DataSection(Section):
 
 
 class ModelSection(Section):
-    """The ANN: a name of the zoo (or torchvision/NAME), its options, published weights.
+    """The ANN: a name of the zoo (or torchvision/NAME), its options, its trained weights.
 
-    ``weights`` is a file of the PyTorch kind, read with ``weights_only``.
+    ``weights`` is a file of the PyTorch kind, read with ``weights_only``, or a folder that
+    leanspike saved, as ``runs/digits/ann``.
     """
 
     name: str

@@ -191,8 +191,12 @@ class Run:
             image_size=spec.image_size,
             **spec.options,
         )
-        if self.recipe.model.weights is not None:
-            load_published(ann, Path(self.recipe.model.weights).expanduser())
+        if self.recipe.model.weights is None:
+            return ann
+        weights = Path(self.recipe.model.weights).expanduser()
+        if weights.is_dir():
+            return load(weights, ann)
+        load_published(ann, weights)
         return ann
 
     def _model_spec(self) -> ModelSpec:
