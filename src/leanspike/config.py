@@ -97,11 +97,17 @@ class CalibrateSection(Section):
 
 
 class SpikeSection(Section):
-    """The surgery; see ``leanspike.spike``. ``timesteps`` is what the SNN ends with."""
+    """The surgery; see ``leanspike.spike``. ``timesteps`` is what the SNN ends with.
 
-    encode: Literal["direct"] = "direct"
+    ``encode_options`` are those of the encoder's class in ``leanspike.temporal``, ``norm_options``
+    those of the temporal norm's.
+    """
+
+    encode: Literal["direct", "poisson"] = "direct"
+    encode_options: dict[str, float | int] = {}
     timesteps: Count = 5
-    norm: Literal["keep", "fold"] = "keep"
+    norm: Literal["keep", "fold", "bntt", "tdbn", "tebn"] = "keep"
+    norm_options: dict[str, bool | float] = {}
     neuron: NeuronSection = NeuronSection()
     calibrate: CalibrateSection | None = CalibrateSection()
 

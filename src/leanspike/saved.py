@@ -16,6 +16,13 @@ from leanspike.files import atomic, write_text
 from leanspike.models import create_model
 from leanspike.neuron import LIF, SURROGATES
 from leanspike.surgery import SpikingNetwork, spike
+from leanspike.temporal import (
+    TEMPORAL_NORMS,
+    Affine,
+    TemporalNorm,
+    create_encoder,
+    temporal_norm,
+)
 
 WEIGHTS = "model.safetensors"
 SPEC = "spec.json"
@@ -50,13 +57,23 @@ class NeuronSpec(_Part):
     constants: dict[str, float]
 
 
+class TemporalNormSpec(_Part):
+    """What stands in the place of each batch norm: see ``leanspike.temporal.temporal_norm``."""
+
+    name: str
+    timesteps: int
+    options: dict[str, Any]
+
+
 class SpikeSpec(_Part):
     """How to make the network spike again: the arguments of ``leanspike.spike``."""
 
     encode: str
+    encode_options: dict[str, Any] = {}
     timesteps: int
     sample_shape: tuple[int, ...]
     norm: Literal["keep", "fold"]
+    temporal_norm: TemporalNormSpec | None = None
     neurons: dict[str, NeuronSpec]
 
 
@@ -160,16 +177,18 @@ def _respike(ann: nn.Module, spec: SpikeSpec) -> SpikingNetwork:
             )
         return create_neuron(spec.neurons[path])
 
-    lead = (1, 1) if spec.encode == "frames" else (1,)
-    example = torch.zeros(*lead, *spec.sample_shape)
-    return spike(
+    encoder = create_encoder(spec.encode, spec.encode_options)
+    norm = spec.temporal_norm
+    snn = spike(
         ann,
-        example_input=example,
-        encode=spec.encode,
-        timesteps=spec.timesteps,
+        example_input=torch.zeros(*[1] * (encoder.batch_axis + 1), *spec.sample_shape),
+        encode=encoder,
+        timesteps=spec.timesteps if norm is None else norm.timesteps,
         neuron=neuron,
-        norm=spec.norm,
+        norm=spec.norm if norm is None else temporal_norm(norm.name, norm.options),
     )
+    snn.timesteps = spec.timesteps
+    return snn
 
 
 def create_neuron(spec: NeuronSpec, threshold: float = 1.0, leak: float = 1.0) -> LIF:
@@ -208,13 +227,38 @@ def _spike_spec(network: nn.Module) -> SpikeSpec | None:
                 f"neuron {path} is a {type(module).__name__}; only LIF neurons can be saved"
             )
         neurons[path] = _neuron_spec(module)
+    encoder = network.plan.encoder
     return SpikeSpec(
-        encode=type(network.plan.encoder).__name__.lower(),
+        encode=type(encoder).__name__.lower(),
+        encode_options=vars(encoder),
         timesteps=network.timesteps,
         sample_shape=network.plan.sample_shape,
         norm=network.plan.norm,
+        temporal_norm=_temporal_norm_spec(network),
         neurons=neurons,
     )
+
+
+def _temporal_norm_spec(network: SpikingNetwork) -> TemporalNormSpec | None:
+    kinds = {kind: name for name, kind in TEMPORAL_NORMS.items()}
+    specs = []
+    for path, module in network.named_modules():
+        if isinstance(module, Affine):
+            raise LeanspikeError(f"norm {path} is folded; save the network it was folded from")
+        if isinstance(module, TemporalNorm):
+            if type(module) not in kinds:
+                kind = type(module).__name__
+                raise LeanspikeError(
+                    f"norm {path} is a {kind}, not one of leanspike's; cannot save it"
+                )
+            specs.append(
+                TemporalNormSpec(
+                    name=kinds[type(module)], timesteps=module.timesteps, options=module.options
+                )
+            )
+    if any(spec != specs[0] for spec in specs):
+        raise LeanspikeError("the norms differ in their settings; only one kind can be saved")
+    return specs[0] if specs else None
 
 
 def _neuron_spec(neuron: LIF) -> NeuronSpec:

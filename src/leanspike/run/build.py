@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from leanspike.config import NeuronSection, Recipe
+from leanspike.config import NeuronSection, Recipe, SpikeSection
 from leanspike.data import Dataset, load_dataset
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.saved import NeuronSpec, create_neuron
+from leanspike.temporal import TEMPORAL_NORMS, NormFactory, temporal_norm
 
 
 def choose_device(name: str) -> torch.device:
@@ -82,3 +83,18 @@ def build_neuron(section: NeuronSection) -> LIF:
         constants=section.surrogate.options,
     )
     return create_neuron(spec, section.threshold, section.leak)
+
+
+def build_norm(section: SpikeSection) -> str | NormFactory:
+    """What ``leanspike.spike`` takes for its norms.
+
+    >>> build_norm(SpikeSection(norm="fold"))
+    'fold'
+    >>> build_norm(SpikeSection(norm="bntt", norm_options={"bias": True}))(8, 5)
+    BNTT(8, timesteps=5, bias=True, eps=0.0001, momentum=0.1, synchronise=False)
+    """
+    if section.norm in TEMPORAL_NORMS:
+        return temporal_norm(section.norm, section.norm_options)
+    if section.norm_options:
+        raise LeanspikeError(f"norm {section.norm} has no options; remove norm_options")
+    return section.norm

@@ -27,7 +27,7 @@ from leanspike.models import create_model
 from leanspike.models.published import load_published
 from leanspike.neuron import LIF
 from leanspike.report import write_report
-from leanspike.run.build import build_neuron, choose_device, choose_dtype, open_data
+from leanspike.run.build import build_neuron, build_norm, choose_device, choose_dtype, open_data
 from leanspike.run.folder import (
     CALIBRATION,
     CHECKPOINT,
@@ -41,6 +41,7 @@ from leanspike.run.folder import (
 )
 from leanspike.saved import ModelSpec, load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
+from leanspike.temporal import create_encoder
 from leanspike.train import (
     Checkpoints,
     CrossEntropy,
@@ -109,10 +110,10 @@ class Run:
         snn = spike(
             ann.eval(),
             example_input=torch.zeros(1, *self.data.shape),
-            encode=section.encode,
+            encode=create_encoder(section.encode, section.encode_options),
             timesteps=section.timesteps,
             neuron=template,
-            norm=section.norm,
+            norm=build_norm(section),
         ).to(self.device)
         table = None
         if section.calibrate is not None:

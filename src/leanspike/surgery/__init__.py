@@ -1,6 +1,7 @@
 """The surgery that makes a network spike, and the network that comes out of it."""
 
 from leanspike.surgery.calibrate import CalibratedLayer, Calibration, calibrate
+from leanspike.surgery.fold_norms import fold_norms
 from leanspike.surgery.network import SpikingNetwork, State, readout
 from leanspike.surgery.spike import spike
 
@@ -10,6 +11,7 @@ __all__ = [
     "SpikingNetwork",
     "State",
     "calibrate",
+    "fold_norms",
     "readout",
     "spike",
 ]

@@ -24,7 +24,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.neuron.lif import SMALLEST_THRESHOLD
 from leanspike.surgery.network import Execution, SpikingNetwork, readout
-from leanspike.temporal import broadcast
+from leanspike.temporal import TemporalNorm, broadcast
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -121,7 +121,7 @@ def calibrate(
     """
     scales = [float(s) for s in scale] if isinstance(scale, Sequence) else [float(scale)]
     steps = snn.timesteps if timesteps is None else timesteps
-    snn.check_input(images, batch_axis=1 if snn.plan.encoder.timed else 0)
+    snn.check_input(images, snn.plan.encoder.batch_axis)
     _check(images, percentile, scales, method, statistics, steps)
     sweep = Sweep(snn, images, steps, batch_size)
     was_training = snn.training
@@ -177,7 +177,7 @@ class Sweep:
             raise LeanspikeError(f"batch_size is {batch_size}; give 1 or more")
         self.snn = snn
         self.timesteps = timesteps
-        self.chunks = torch.split(images, batch_size, dim=1 if snn.plan.encoder.timed else 0)
+        self.chunks = torch.split(images, batch_size, dim=snn.plan.encoder.batch_axis)
 
     def run(self, visit: Visit | None = None, *, relu: bool = False) -> list[Tensor]:
         """One sweep: the sum over time of the outputs, ``[n, K]`` for each chunk.
@@ -186,8 +186,12 @@ class Sweep:
         ``relu`` the neurons act as the ANN's activations, for one step.
         """
         executions = []
+        encoder = self.snn.plan.encoder
         for chunk in self.chunks:
-            sequence, steps = self.snn.plan.encoder.sequence(chunk, 1 if relu else self.timesteps)
+            if relu and encoder.batch_axis == 0:  # the ANN sees the analog input
+                sequence, steps = chunk, 1
+            else:
+                sequence, steps = encoder.sequence(chunk, self.timesteps, training=False)
             execution = _Activations(self.snn) if relu else Execution(self.snn)
             execution.args_iter = iter([sequence, steps])
             executions.append(execution)
@@ -293,6 +297,10 @@ def _reestimate(sweep: Sweep) -> tuple[str, ...]:
         if node.op != "call_module" or not node.meta["signal"].timed:
             return
         norm = sweep.snn.get_submodule(str(node.target))
+        if isinstance(norm, TemporalNorm):
+            norm.set_statistics(inputs)
+            done.append(str(node.target))
+            return
         if not isinstance(norm, NORMS) or norm.running_mean is None or norm.running_var is None:
             return
         values = torch.cat([x.transpose(0, 1).flatten(1).double() for x in inputs], dim=1)

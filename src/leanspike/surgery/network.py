@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import Neuron
 from leanspike.surgery.ops import SYNAPTIC, Signal
-from leanspike.temporal import Encoder
+from leanspike.temporal import Affine, Encoder, TemporalNorm
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
 """Called after each operation with its node, the values of the nodes it read, and its value."""
@@ -105,16 +105,19 @@ class SpikingNetwork(nn.Module):
         self, x: Tensor, timesteps: int | None = None, observer: Observer | None = None
     ) -> Tensor:
         """:meth:`forward`, with ``observer`` called after each operation."""
-        self.check_input(x, batch_axis=1 if self.plan.encoder.timed else 0)
+        encoder = self.plan.encoder
+        self.check_input(x, encoder.batch_axis)
         steps = self.timesteps if timesteps is None else timesteps
         if steps < 1:
             raise LeanspikeError(f"timesteps is {steps}; give 1 or more")
-        sequence, steps = self.plan.encoder.sequence(x, steps)
+        sequence, steps = encoder.sequence(x, steps, self.training)
         y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
         return y_TNK
 
     @torch.no_grad()
-    def step(self, x_N: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def step(
+        self, x_N: Tensor, state: State | None = None, observer: Observer | None = None
+    ) -> tuple[Tensor, State]:
         """One timestep, in eval mode, without gradients: for streaming and early exit.
 
         Args:
@@ -122,6 +125,7 @@ class SpikingNetwork(nn.Module):
                 counts, since what does not depend on time is kept.
             state: what the previous step returned; None to begin. ``state.keep(samples)``
                 drops samples; pass their input only.
+            observer: called after each operation that this step computes.
 
         Returns:
             The output of this step ``[N, K]`` and the state for the next.
@@ -147,8 +151,8 @@ class SpikingNetwork(nn.Module):
                     f"input of {len(x_N)} samples, but the state holds {len(u_N)}; keep those of "
                     "the input with state.keep(samples)"
                 )
-        execution = Streaming(self, state)
-        y_1NK: Tensor = execution.run(x_N, 1)
+        execution = Streaming(self, state, observer)
+        y_1NK: Tensor = execution.run(self.plan.encoder.step(x_N, state.steps), 1)
         return y_1NK[0], execution.next_state()
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
@@ -178,6 +182,8 @@ class SpikingNetwork(nn.Module):
     def load_ann(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load an ANN's ``state_dict`` strictly: all its keys, and none but the neurons' missing.
 
+        Temporal norms begin as its batch norms are, the same at each step.
+
         Raises:
             LeanspikeError: naming the keys that are missing, unexpected or of another shape.
 
@@ -187,17 +193,24 @@ class SpikingNetwork(nn.Module):
             >>> snn = spike(ann, example_input=torch.zeros(1, 2))
             >>> snn.load_ann(ann.state_dict())
         """
-        own = self.state_dict()
         fired = {module for _, module in self.neurons()}
-        neurons = {
+        modules = dict(self.named_modules(remove_duplicate=False))
+        norms = {path: m for path, m in modules.items() if isinstance(m, TemporalNorm)}
+        of_norms = {path: _below(path, state_dict) for path in norms}
+        theirs = {
             f"{path}.{name}"
-            for path, module in self.named_modules(remove_duplicate=False)
-            if module in fired
+            for path, module in modules.items()
+            if module in fired or path in norms
             for name in module.state_dict()
         }
-        missing = sorted(set(own) - neurons - set(state_dict))
-        unexpected = sorted(set(state_dict) - (set(own) - neurons))
-        shapes = [k for k, v in state_dict.items() if k in own and own[k].shape != v.shape]
+        own = {key: value for key, value in self.state_dict().items() if key not in theirs}
+        taken = {f"{path}.{name}" for path, state in of_norms.items() for name in state}
+        rest = {key: value for key, value in state_dict.items() if key not in taken}
+        missing = sorted(
+            {*(set(own) - set(rest)), *(p for p, found in of_norms.items() if not found)}
+        )
+        unexpected = sorted(set(rest) - set(own))
+        shapes = [k for k, v in rest.items() if k in own and own[k].shape != v.shape]
         for what, keys in (
             ("lacks", missing),
             ("has unknown", unexpected),
@@ -209,7 +222,9 @@ class SpikingNetwork(nn.Module):
                     f"the ANN's state_dict {what} {len(keys)} of this network's keys: {shown}; "
                     "it must come from the architecture that was converted (with norm='keep')"
                 )
-        self.load_state_dict(dict(state_dict), strict=False)
+        for path, norm in norms.items():
+            norm.load_batch_norm(of_norms[path])
+        self.load_state_dict(rest, strict=False)
 
     def check_input(self, x: Tensor, batch_axis: int) -> None:
         """Raise unless ``x`` is like the example input of the surgery, of any batch size."""
@@ -244,8 +259,10 @@ class Execution(fx.Interpreter):
 class Streaming(Execution):
     """A run of a single step: neurons take up their membranes, static values are kept."""
 
-    def __init__(self, network: SpikingNetwork, state: State) -> None:
-        super().__init__(network)
+    def __init__(
+        self, network: SpikingNetwork, state: State, observer: Observer | None = None
+    ) -> None:
+        super().__init__(network, observer)
         self.state = state
         self.membranes: dict[str, Tensor] = {}
         self.static: dict[fx.Node, Any] = dict(state.static)
@@ -263,8 +280,10 @@ class Streaming(Execution):
         return self.static.get(n)
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A neuron makes one step from its membrane; other modules run as they are."""
+        """A neuron makes one step from its membrane; a norm is told which step it is."""
         module = self.fetch_attr(target)
+        if isinstance(module, TemporalNorm | Affine):
+            return module.step(args[0][0], self.state.steps).unsqueeze(0)
         if not isinstance(module, Neuron):
             return super().call_module(target, args, kwargs)
         o_N, self.membranes[target] = module.step(args[0][0], self.state.membranes.get(target))
@@ -301,6 +320,12 @@ def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
         return total_TNK
     t = torch.arange(1, len(y_TNK) + 1, device=y_TNK.device, dtype=total_TNK.dtype)
     return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
+
+
+def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a module, by their own names."""
+    start = f"{path}."
+    return {k.removeprefix(start): v for k, v in state_dict.items() if k.startswith(start)}
 
 
 def _is_signal(node: fx.Node) -> bool:

@@ -1,18 +1,37 @@
-"""What knows about time besides the neurons: folding, encoders, dropout."""
+"""What knows about time besides the neurons: folding, encoders, dropout, norms."""
 
 from leanspike.temporal.dropout import TemporalDropout
-from leanspike.temporal.encode import ENCODERS, Direct, Encoder, Frames, create_encoder
+from leanspike.temporal.encode import ENCODERS, Direct, Encoder, Frames, Poisson, create_encoder
 from leanspike.temporal.fold import broadcast, fold, repeat, unfold
+from leanspike.temporal.norm import (
+    BNTT,
+    TDBN,
+    TEBN,
+    TEMPORAL_NORMS,
+    Affine,
+    NormFactory,
+    TemporalNorm,
+    temporal_norm,
+)
 
 __all__ = [
+    "BNTT",
     "ENCODERS",
+    "TDBN",
+    "TEBN",
+    "TEMPORAL_NORMS",
+    "Affine",
     "Direct",
     "Encoder",
     "Frames",
+    "NormFactory",
+    "Poisson",
     "TemporalDropout",
+    "TemporalNorm",
     "broadcast",
     "create_encoder",
     "fold",
     "repeat",
+    "temporal_norm",
     "unfold",
 ]

@@ -1,10 +1,17 @@
-"""How a sample enters the network: what the first layer sees at each timestep."""
+"""How a sample enters the network: what the first layer sees at each timestep.
+
+``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``, no suffix is folded (``[T*N, ...]``).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, final
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
@@ -13,59 +20,144 @@ from leanspike.errors import LeanspikeError
 class Encoder(ABC):
     """Turns what the user passes into the network's input.
 
-    ``timed`` declares whether the encoded input differs from step to step. If it does not, all
-    that precedes the first neuron is computed once, not once per step.
+    ``timed`` declares whether the encoded input differs from step to step; if it does not, all
+    that precedes the first neuron is computed once, not once per step. ``emits`` is the kind of
+    signal. ``batch_axis`` is where the samples are in what the user passes: 0, or 1 behind time.
     """
 
     timed: ClassVar[bool]
+    emits: ClassVar[Literal["analog", "spike"]] = "analog"
+    batch_axis: ClassVar[Literal[0, 1]] = 0
 
     @abstractmethod
-    def sequence(self, x: Tensor, timesteps: int) -> tuple[Tensor, int]:
+    def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:
         """The input of the whole sequence, folded if timed, and its number of steps."""
+
+    def step(self, x_N: Tensor, step: int) -> Tensor:  # noqa: ARG002
+        """The input of one timestep in eval mode, for streaming; the first is 0."""
+        return x_N
 
 
 @final
+@dataclass(frozen=True)
 class Direct(Encoder):
     """Analog pixels ``[N, ...]`` as a constant current at each step (DIET-SNN, section III-A).
 
-    >>> import torch
-    >>> x, timesteps = Direct().sequence(torch.zeros(2, 3, 8, 8), timesteps=5)
+    >>> x, timesteps = Direct().sequence(torch.zeros(2, 3, 8, 8), timesteps=5, training=False)
     >>> x.shape, timesteps
     (torch.Size([2, 3, 8, 8]), 5)
     """
 
     timed = False
 
-    def sequence(self, x: Tensor, timesteps: int) -> tuple[Tensor, int]:
+    def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:  # noqa: ARG002
         return x, timesteps
 
 
 @final
+@dataclass(frozen=True)
 class Frames(Encoder):
     """A sequence ``[T, N, ...]``, one frame per step; its length is the number of steps.
 
-    >>> import torch
-    >>> x, timesteps = Frames().sequence(torch.zeros(4, 2, 2, 8, 8), timesteps=5)
+    >>> x, timesteps = Frames().sequence(torch.zeros(4, 2, 2, 8, 8), timesteps=5, training=False)
     >>> x.shape, timesteps
     (torch.Size([8, 2, 8, 8]), 4)
     """
 
     timed = True
+    batch_axis = 1
 
-    def sequence(self, x: Tensor, timesteps: int) -> tuple[Tensor, int]:  # noqa: ARG002
+    def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:  # noqa: ARG002
         return x.flatten(0, 1), x.shape[0]
 
 
-ENCODERS: dict[str, type[Encoder]] = {"direct": Direct, "frames": Frames}
+@final
+@dataclass(frozen=True)
+class Poisson(Encoder):
+    """Normalised pixels ``[N, ...]`` as random spikes with their sign, anew at each step::
+
+        P(spike) = min(1, gain·|x|)          spike = sign(x)
+
+    (BNTT, arXiv 2010.01729, section III; its code has the gain ½. There spikes are drawn from one
+    stream, here every sample has its own:) in training they come from torch's generator, in eval
+    mode from ``seed``, the sample's own values and the step. So an evaluation gives the same spikes
+    each time, whatever the batch size, the order of the samples, or whether it is streamed.
+
+    Args:
+        gain: above 0.
+        seed: 0 or more; another seed gives other spikes.
+
+    >>> x_N = torch.tensor([[0.0, 1.0, -1.0, 3.0]])
+    >>> x, timesteps = Poisson().sequence(x_N, timesteps=1000, training=False)
+    >>> [round(rate, 1) for rate in x.mean(0).tolist()]
+    [0.0, 0.5, -0.5, 1.0]
+    """
+
+    gain: float = 0.5
+    seed: int = 0
+
+    timed = True
+    emits = "spike"
+
+    def __post_init__(self) -> None:
+        if not self.gain > 0:
+            raise LeanspikeError(f"gain is {self.gain}; give a number above 0")
+        if self.seed < 0:
+            raise LeanspikeError(f"seed is {self.seed}; give 0 or more")
+
+    def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:
+        if training:
+            uniform = torch.rand(timesteps, *x.shape, device=x.device)
+        else:
+            keys = _keys(x)
+            uniform = torch.stack([self._uniform(x, keys, step) for step in range(timesteps)])
+        spikes = [self._spikes(x, uniform_N) for uniform_N in uniform]
+        return torch.cat(spikes), timesteps
+
+    def step(self, x_N: Tensor, step: int) -> Tensor:
+        """The spikes of one timestep."""
+        return self._spikes(x_N, self._uniform(x_N, _keys(x_N), step))
+
+    def _spikes(self, x_N: Tensor, uniform_N: Tensor) -> Tensor:
+        return x_N.sign() * (uniform_N < self.gain * x_N.abs())
+
+    def _uniform(self, x_N: Tensor, keys: list[int], step: int) -> Tensor:
+        """Numbers in [0, 1) for one step, each sample from a generator of its own."""
+        shape = x_N.shape[1:]
+        draws = [
+            np.random.Generator(np.random.SFC64([self.seed, key, step])).random(shape, np.float32)
+            for key in keys
+        ]
+        return torch.from_numpy(np.stack(draws)).to(x_N.device)
 
 
-def create_encoder(name: str) -> Encoder:
-    """The encoder of that name.
+def _keys(x_N: Tensor) -> list[int]:
+    """A number for each sample, from its values and nothing else."""
+    bits = x_N.detach().float().cpu().contiguous().flatten(1).view(torch.int32).long()
+    places = torch.arange(1, 2 * bits.shape[1], 2)  # odd, so that no bit is lost
+    mixed: list[int] = ((bits * places).sum(1) & 0x7FFFFFFFFFFFFFFF).tolist()
+    return mixed
 
+
+ENCODERS: dict[str, type[Encoder]] = {"direct": Direct, "frames": Frames, "poisson": Poisson}
+
+
+def create_encoder(name: str, options: Mapping[str, Any] | None = None) -> Encoder:
+    """The encoder of that name, with the options of its class.
+
+    >>> create_encoder("poisson", {"seed": 3})
+    Poisson(gain=0.5, seed=3)
     >>> create_encoder("rate")
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: encode is 'rate'; choose one of direct, frames
+    leanspike.errors.LeanspikeError: encode is 'rate'; choose one of direct, frames, poisson
     """
     if name not in ENCODERS:
         raise LeanspikeError(f"encode is {name!r}; choose one of {', '.join(ENCODERS)}")
-    return ENCODERS[name]()
+    kind: Any = ENCODERS[name]
+    valid = [field.name for field in fields(kind)]
+    for option in options or {}:
+        if option not in valid:
+            have = f"valid are {', '.join(valid)}" if valid else "it has none"
+            raise LeanspikeError(f"encode {name} has no option {option!r}; {have}")
+    encoder: Encoder = kind(**(options or {}))
+    return encoder

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from leanspike.neuron import Neuron
+from leanspike.temporal import TemporalNorm
 
 NORMS = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm),
+    *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, TemporalNorm),
 )
 
 Schedule = Callable[[int], float]

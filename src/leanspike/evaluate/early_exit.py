@@ -1,0 +1,302 @@
+"""Early exit: stop when the answer is good enough, for all samples at once or for each by itself.
+
+All that is needed is the answer after every step (``readout(y, "mean")``) and, at run time, the
+streaming step. Shapes: T timesteps, N samples, K classes; ``_TNK`` is ``[T, N, K]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, final, get_args
+
+import torch
+from torch import Tensor
+
+from leanspike.errors import LeanspikeError
+from leanspike.surgery import Observer, SpikingNetwork, readout
+from leanspike.temporal import BNTT
+
+Measure = Literal["margin", "entropy"]
+
+
+class ExitRule(Protocol):
+    """From the answers so far ``[N, K]`` (mean readout) and the steps taken to who leaves."""
+
+    def __call__(self, logits_NK: Tensor, steps: int) -> Tensor: ...
+
+
+@final
+@dataclass(frozen=True)
+class After:
+    """Everybody leaves after that many steps: what the rule of :func:`gamma_steps` comes to.
+
+    >>> After(3)(torch.zeros(2, 10), steps=3).tolist()
+    [True, True]
+    """
+
+    steps: int
+
+    def __call__(self, logits_NK: Tensor, steps: int) -> Tensor:
+        """``[N]``, bool."""
+        return torch.full(logits_NK.shape[:1], steps >= self.steps, device=logits_NK.device)
+
+
+@final
+@dataclass(frozen=True)
+class Confident:
+    """A sample leaves when the confidence in its answer reaches a threshold.
+
+    Args:
+        measure: see :func:`confidence`.
+        threshold: in [0, 1]; 0 lets everybody leave after the first step, more than 1 nobody.
+
+    >>> rule = Confident("margin", 0.5)
+    >>> rule(torch.tensor([[4.0, 0.0], [1.0, 0.9]]), steps=1).tolist()
+    [True, False]
+    """
+
+    measure: Measure = "margin"
+    threshold: float = 0.9
+
+    def __call__(self, logits_NK: Tensor, steps: int) -> Tensor:  # noqa: ARG002
+        """``[N]``, bool."""
+        return confidence(logits_NK, self.measure) >= self.threshold
+
+
+def confidence(logits: Tensor, measure: Measure = "margin") -> Tensor:
+    """How sure an answer is, in [0, 1], from logits ``[..., K]``.
+
+    "margin": the probability of the first class less that of the second. "entropy":
+    1 − H(p) / log K, with p the softmax.
+
+    >>> confidence(torch.tensor([0.0, 0.0, 0.0]), "entropy").item()
+    0.0
+    >>> round(confidence(torch.tensor([math.log(3.0), 0.0]), "margin").item(), 4)  # ¾ less ¼
+    0.5
+    """
+    if measure not in get_args(Measure):
+        raise LeanspikeError(f"measure is {measure!r}; choose one of margin, entropy")
+    if logits.shape[-1] < 2:
+        raise LeanspikeError("a network with a single output has no confidence to leave by")
+    log_p = logits.float().log_softmax(-1)
+    if measure == "margin":
+        top = log_p.topk(2, dim=-1).values.exp()
+        return top[..., 0] - top[..., 1]
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    return (1 - entropy / math.log(logits.shape[-1])).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Who left with which answer: ``logits_NK`` (mean readout) and ``steps_N`` taken, int64."""
+
+    logits_NK: Tensor
+    steps_N: Tensor
+
+
+@torch.no_grad()
+def exit_early(
+    snn: SpikingNetwork,
+    x: Tensor,
+    rule: ExitRule,
+    timesteps: int | None = None,
+    observer: Observer | None = None,
+) -> Exits:
+    """Run step by step; samples that may leave are dropped from the batch, and cost no more.
+
+    Args:
+        snn: in eval mode.
+        x: as for a call, ``[N, ...]`` (frames ``[T, N, ...]``).
+        rule: asked after every step who leaves; after the last everybody does.
+        timesteps: T; default the network's own. Frames bring their own.
+        observer: called after each operation, as in ``snn.run``.
+
+    Example:
+        >>> from leanspike import spike
+        >>> _ = torch.manual_seed(0)
+        >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+        >>> snn = spike(ann.eval(), example_input=torch.zeros(1, 8), timesteps=5)
+        >>> exits = exit_early(snn, torch.randn(32, 8), Confident("margin", 0.1))
+        >>> exits.logits_NK.shape, bool(exits.steps_N.min() < exits.steps_N.max())
+        (torch.Size([32, 3]), True)
+    """
+    framed = snn.plan.encoder.batch_axis == 1
+    steps = len(x) if framed else (snn.timesteps if timesteps is None else timesteps)
+    if steps < 1:
+        raise LeanspikeError(f"timesteps is {steps}; give 1 or more")
+    n = x.shape[snn.plan.encoder.batch_axis]
+    inside = torch.arange(n, device=x.device)
+    steps_N = torch.full((n,), steps, device=x.device)
+    logits_NK = torch.zeros(0)
+    state, total_NK = None, None
+    for t in range(steps):
+        x_N = x[t][inside] if framed else x[inside] if len(inside) < n else x
+        y_NK, state = snn.step(x_N, state, observer)
+        y_NK = y_NK.to(torch.promote_types(y_NK.dtype, torch.float32))
+        total_NK = y_NK if total_NK is None else total_NK + y_NK
+        answers = total_NK / (t + 1)
+        if t == 0:
+            logits_NK = torch.zeros_like(answers)
+        leaving = rule(answers, t + 1) if t + 1 < steps else torch.ones_like(inside).bool()
+        logits_NK[inside[leaving]] = answers[leaving]
+        steps_N[inside[leaving]] = t + 1
+        if leaving.all():
+            break
+        if leaving.any():
+            stay = ~leaving
+            inside, total_NK, state = inside[stay], total_NK[stay], state.keep(stay)
+    return Exits(logits_NK, steps_N)
+
+
+def gamma_by_step(snn: SpikingNetwork) -> dict[str, tuple[float, ...]]:
+    """The mean γ of each BNTT layer at each step, by the norm's path.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> hidden = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU()
+    >>> ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), *hidden)
+    >>> gamma_by_step(spike(ann, example_input=torch.zeros(1, 2), norm="bntt", timesteps=2))
+    {'3': (1.0, 1.0)}
+    """
+    norms = ((path, m) for path, m in snn.named_modules() if isinstance(m, BNTT))
+    return {path: tuple(norm.weight.detach().mean(1).tolist()) for path, norm in norms}
+
+
+def gamma_steps(gammas: Mapping[str, Sequence[float]], threshold: float = 0.1) -> int:
+    """BNTT's rule: how many steps to take, from the trained γ alone.
+
+    Inference ends before the first step from which on the mean γ of every layer stays below
+    ``threshold`` (arXiv 2010.01729, section III-C; its threshold is not known to us, a
+    reproduction uses 0.1). All T if there is no such step, and at least 1.
+
+    >>> gamma_steps({"norm1": (0.9, 0.2, 0.05, 0.02), "norm2": (0.8, 0.05, 0.3, 0.01)})
+    3
+    """
+    if not gammas:
+        raise LeanspikeError(
+            "the network has no BNTT layers, whose γ could tell when to stop; use margin or "
+            "entropy, or make it with norm='bntt'"
+        )
+    above = [t + 1 for row in gammas.values() for t, gamma in enumerate(row) if gamma >= threshold]
+    return max(above, default=1)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rule chosen on validation data, and what it came to there.
+
+    ``curve`` holds (threshold, mean steps, accuracy) of what there was to choose from.
+    """
+
+    rule: After | Confident
+    threshold: float
+    accuracy: float
+    mean_steps: float
+    curve: tuple[tuple[float, float, float], ...]
+
+
+def choose_confidence(
+    anytime_TNK: Tensor,
+    labels: Tensor,
+    measure: Measure = "margin",
+    max_drop: float = 0.002,
+) -> Choice:
+    """The threshold with the fewest steps whose accuracy is within ``max_drop`` of all T steps'.
+
+    Args:
+        anytime_TNK: the answers after every step of validation samples (mean readout).
+        labels: ``[N]``.
+        measure: see :func:`confidence`.
+        max_drop: the accuracy that may be lost, as a fraction (0.002 is 0.2 points).
+
+    >>> anytime_TNK = torch.tensor([[[5.0, 0.0], [0.1, 0.0]], [[5.0, 0.0], [0.0, 5.0]]])
+    >>> choice = choose_confidence(anytime_TNK, torch.tensor([0, 1]), max_drop=0.0)
+    >>> choice.mean_steps, choice.accuracy  # the first sample leaves after one step
+    (1.5, 1.0)
+    """
+    _check_drop(max_drop)
+    sure_TN = confidence(anytime_TNK, measure)
+    right_TN = anytime_TNK.argmax(-1) == labels
+    # Between two neighbouring quantiles lie too few samples to matter.
+    levels = torch.linspace(0, 1, 201, dtype=torch.float64)
+    thresholds = torch.quantile(_thinned(sure_TN[:-1].flatten().double()), levels).unique().tolist()
+    curve = []
+    for threshold in (*thresholds, math.inf):
+        steps_N = exit_steps(sure_TN >= threshold)
+        accuracy = right_TN.gather(0, steps_N[None] - 1).double().mean().item()
+        curve.append((threshold, steps_N.double().mean().item(), accuracy))
+    full = right_TN[-1].double().mean().item()
+    allowed = [point for point in curve if point[2] >= full - max_drop]
+    threshold, mean_steps, accuracy = min(allowed, key=lambda point: (point[1], -point[2]))
+    return Choice(Confident(measure, threshold), threshold, accuracy, mean_steps, tuple(curve))
+
+
+def choose_gamma(
+    gammas: Mapping[str, Sequence[float]],
+    anytime_TNK: Tensor,
+    labels: Tensor,
+    max_drop: float = 0.002,
+) -> Choice:
+    """The highest threshold for :func:`gamma_steps` within ``max_drop`` of all T steps' accuracy.
+
+    Args: see :func:`choose_confidence`.
+
+    >>> anytime_TNK = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.0]]])
+    >>> gammas = {"norm": (0.9, 0.5, 0.1)}
+    >>> choose_gamma(gammas, anytime_TNK, torch.tensor([1])).rule
+    After(steps=2)
+    """
+    _check_drop(max_drop)
+    right_TN = anytime_TNK.argmax(-1) == labels
+    accuracies = right_TN.double().mean(1).tolist()
+    values = sorted({gamma for row in gammas.values() for gamma in row})
+    curve = []
+    for threshold in (*(math.nextafter(value, math.inf) for value in values), -math.inf):
+        steps = min(gamma_steps(gammas, threshold), len(accuracies))
+        curve.append((threshold, float(steps), accuracies[steps - 1]))
+    allowed = [point for point in curve if point[2] >= accuracies[-1] - max_drop]
+    threshold, steps_taken, accuracy = min(allowed, key=lambda point: (point[1], -point[2]))
+    return Choice(After(int(steps_taken)), threshold, accuracy, steps_taken, tuple(curve))
+
+
+def exit_steps(leaves_TN: Tensor) -> Tensor:
+    """The step, from 1, at which each sample may leave for the first time; else T. ``[N]``.
+
+    >>> exit_steps(torch.tensor([[False, True], [False, False], [True, True]])).tolist()
+    [3, 1]
+    """
+    last = torch.ones_like(leaves_TN[:1])
+    return torch.cat([leaves_TN[:-1], last]).int().argmax(0) + 1
+
+
+@torch.no_grad()
+def anytime(snn: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The answers after every step (mean readout) ``[T, N, K]`` and the labels ``[N]``.
+
+    >>> from leanspike import spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> snn = spike(ann.eval(), example_input=torch.zeros(1, 8), timesteps=5)
+    >>> anytime(snn, [(torch.randn(32, 8), torch.randint(3, (32,)))])[0].shape
+    torch.Size([5, 32, 3])
+    """
+    was_training = snn.training
+    snn.eval()
+    try:
+        pairs = [(readout(snn(x), "mean"), labels) for x, labels in batches]
+    finally:
+        snn.train(was_training)
+    if not pairs:
+        raise LeanspikeError("no samples to choose an exit on; the split is empty")
+    return torch.cat([y for y, _ in pairs], 1), torch.cat([labels for _, labels in pairs])
+
+
+def _thinned(values: Tensor) -> Tensor:
+    """At most a million entries, evenly spaced: torch.quantile takes no more than 16 million."""
+    return values[:: max(1, len(values) // 1_000_000)]
+
+
+def _check_drop(max_drop: float) -> None:
+    if not 0 <= max_drop < 1:
+        raise LeanspikeError(f"max_drop is {max_drop}; give a fraction, as 0.002 for 0.2 points")

@@ -1,0 +1,435 @@
+"""Norms that know the timestep: batch normalisation through time and its relatives.
+
+They take and return the currents of all steps, ``[T, N, C, ...]``. Plain batch norm over time
+(``norm="keep"``), with one γ and the statistics of all steps together, needs nothing of its own: it
+is ``nn.BatchNorm2d`` on the folded batch.
+
+Shapes: T timesteps, N samples, C channels; ``_TC`` is a value for each step and channel. ``_G`` are
+groups with statistics of their own: one for each step, or one in all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import signature
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+
+from leanspike.errors import LeanspikeError
+
+
+class TemporalNorm(nn.Module, ABC):
+    """What stands where a batch norm stood, on an edge that depends on time.
+
+    Args:
+        channels: C.
+        timesteps: the largest T it can be called with; fewer steps are the first ones.
+        bias: whether there is a learned shift β.
+        eps: ε, added to the variance.
+        momentum: in (0, 1]: the weight of a new batch in the running statistics.
+        synchronise: in training, take the statistics over the batches of all processes
+            (``torch.distributed``), as one process with the whole batch would.
+
+    Raises:
+        LeanspikeError: for arguments out of range.
+    """
+
+    per_step: ClassVar[bool]
+    """Whether each step has statistics and parameters of its own, ``[T, C]`` instead of ``[C]``."""
+
+    def __init__(
+        self,
+        channels: int,
+        timesteps: int,
+        *,
+        bias: bool = True,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        synchronise: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, count in (("channels", channels), ("timesteps", timesteps)):
+            if count < 1:
+                raise LeanspikeError(f"{name} is {count}; give 1 or more")
+        if not eps > 0:
+            raise LeanspikeError(f"eps is {eps}; give a small number above 0")
+        if not 0 < momentum <= 1:
+            raise LeanspikeError(f"momentum is {momentum}; give a number in (0, 1]")
+        self.channels, self.timesteps = channels, timesteps
+        self.eps, self.momentum, self.synchronise = eps, momentum, synchronise
+        shape = (timesteps, channels) if self.per_step else (channels,)
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape)) if bias else None
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
+
+    def forward(self, x_TN: Tensor) -> Tensor:
+        """Normalise the currents of all steps, ``[T, N, C, ...]`` in and out."""
+        self._check(x_TN, len(x_TN))
+        return self._normalise(x_TN, 0)
+
+    def step(self, x_N: Tensor, step: int) -> Tensor:
+        """One timestep ``[N, C, ...]`` for streaming, in eval mode; the first ``step`` is 0."""
+        x_1N = x_N.unsqueeze(0)
+        self._check(x_1N, step + 1)
+        return self._normalise(x_1N, step)[0]
+
+    @abstractmethod
+    def _normalise(self, x_TN: Tensor, first: int) -> Tensor:
+        """The norm of a sequence that begins at step ``first``."""
+
+    def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
+        """What the norm does in eval mode, y = scale·x + shift: both ``[T, C]``."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = -self.running_mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias
+        if self.per_step:
+            return scale[:timesteps], shift[:timesteps]
+        return scale.expand(timesteps, -1), shift.expand(timesteps, -1)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments besides channels and timesteps that make another one like it."""
+        names = ("eps", "momentum", "synchronise")
+        return {"bias": self.bias is not None, **{name: getattr(self, name) for name in names}}
+
+    @torch.no_grad()
+    def load_batch_norm(self, state: Mapping[str, Tensor]) -> None:
+        """Begin as a batch norm is, by its ``state_dict``: the same at each step.
+
+        Raises:
+            LeanspikeError: if it has a shift β, not all 0, and this norm has none; or if it is no
+                batch norm of these channels.
+        """
+        places = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        for name, value in state.items():
+            if name not in places or value.shape not in ((), (self.channels,)):
+                raise LeanspikeError(
+                    f"a batch norm of {self.channels} channels has no {name} of shape "
+                    f"{tuple(value.shape)}"
+                )
+        for name, value in state.items():
+            own = None if name == "num_batches_tracked" else getattr(self, name)
+            if own is not None:
+                own.copy_(value)
+            elif name == "bias" and value.any():
+                raise LeanspikeError(
+                    f"the batch norm has a trained shift, and {type(self).__name__} has none; "
+                    "give it one with bias=True"
+                )
+
+    @torch.no_grad()
+    def set_statistics(self, chunks_TN: Sequence[Tensor]) -> None:
+        """Take the running statistics from these currents, chunks of one batch."""
+        chunks = [x_TN.double().reshape(*x_TN.shape[:3], -1) for x_TN in chunks_TN]
+        values = torch.cat(chunks, dim=1)
+        rest = (1, 3) if self.per_step else (0, 1, 3)
+        steps = len(values) if self.per_step else self.channels
+        self.running_mean[:steps] = values.mean(rest)
+        self.running_var[:steps] = values.var(rest)
+
+    def extra_repr(self) -> str:
+        """The settings, for ``print(network)``."""
+        settings = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.channels}, timesteps={self.timesteps}, {settings}"
+
+    def _check(self, x_TN: Tensor, steps: int) -> None:
+        if x_TN.dim() < 3 or x_TN.shape[2] != self.channels:
+            raise LeanspikeError(
+                f"currents of shape {tuple(x_TN.shape)}; expected [T, N, {self.channels}, ...]"
+            )
+        if steps > self.timesteps:
+            raise LeanspikeError(
+                f"{type(self).__name__} has parameters for {self.timesteps} timesteps and is asked "
+                f"for {steps}; ask for {self.timesteps} or fewer, or make the network with "
+                f"timesteps={steps} and train it"
+            )
+
+    def _batch_norm(self, x_GN: Tensor, rows: slice, gain: float = 1.0) -> Tensor:
+        """Batch norm of each group by itself, with the parameters and statistics of those rows."""
+
+        def of_groups(values: Tensor) -> Tensor:
+            return values[rows] if self.per_step else values.unsqueeze(0)
+
+        weight = of_groups(self.weight) if gain == 1 else of_groups(self.weight) * gain
+        bias = None if self.bias is None else of_groups(self.bias)
+        mean, var = of_groups(self.running_mean), of_groups(self.running_var)
+        if self.training and self.synchronise and _several_processes():
+            return _synchronised(x_GN, mean, var, weight, bias, self.momentum, self.eps)
+        y = [
+            F.batch_norm(
+                *(x_N, mean[g], var[g], weight[g], None if bias is None else bias[g]),
+                training=self.training,
+                momentum=self.momentum,
+                eps=self.eps,
+            )
+            for g, x_N in enumerate(x_GN.unbind(0))
+        ]
+        return torch.stack(y) if len(y) > 1 else y[0].unsqueeze(0)
+
+
+@final
+class BNTT(TemporalNorm):
+    """Batch normalisation through time: statistics and a scale of its own for every timestep.
+
+        y_t = γ_t · (x_t − μ_t) / √(σ_t² + ε)         γ_t, μ_t, σ_t per channel
+
+    (Kim & Panda 2021, arXiv 2010.01729, eq. 5; ε = 1e-4, no shift β and all γ 1 at the beginning,
+    as in its code.) Running variances are the unbiased ones, as in ``nn.BatchNorm2d``.
+
+    Args: see :class:`TemporalNorm`; ``bias=True`` adds a shift β_t.
+
+    >>> norm = BNTT(channels=2, timesteps=3)
+    >>> y_TN = norm(5 + torch.randn(3, 8, 2, 4, 4))
+    >>> y_TN.mean((1, 3, 4)).abs().max().item() < 1e-5  # of each step and channel
+    True
+    >>> norm(torch.randn(4, 8, 2, 4, 4))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: BNTT has parameters for 3 timesteps and is asked for 4; ...
+    """
+
+    per_step = True
+
+    def __init__(
+        self,
+        channels: int,
+        timesteps: int,
+        *,
+        bias: bool = False,
+        eps: float = 1e-4,
+        momentum: float = 0.1,
+        synchronise: bool = False,
+    ) -> None:
+        super().__init__(
+            *(channels, timesteps), bias=bias, eps=eps, momentum=momentum, synchronise=synchronise
+        )
+
+    def _normalise(self, x_TN: Tensor, first: int) -> Tensor:
+        return self._batch_norm(x_TN, slice(first, first + len(x_TN)))
+
+
+@final
+class TDBN(TemporalNorm):
+    """Threshold-dependent batch norm: one norm for all steps, scaled to the neurons' threshold.
+
+        y = γ · α·v · (x − μ) / √(σ² + ε) + β         μ, σ over all steps and samples
+
+    (Zheng et al. 2021, arXiv 2011.05280, eqs. 7 and 8; α is 1 in a chain, 1/√2 where two branches
+    of a residual network meet.) With α·v = 1 it is plain batch norm over time.
+
+    Args: see :class:`TemporalNorm`, and
+        threshold: v, of the neurons that follow.
+        alpha: α.
+
+    >>> y_TN = TDBN(channels=2, timesteps=3, threshold=0.5)(torch.randn(3, 8, 2, 4, 4))
+    >>> round(y_TN.std(correction=0).item(), 3)
+    0.5
+    """
+
+    per_step = False
+
+    def __init__(
+        self,
+        channels: int,
+        timesteps: int,
+        *,
+        threshold: float = 1.0,
+        alpha: float = 1.0,
+        bias: bool = True,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        synchronise: bool = False,
+    ) -> None:
+        super().__init__(
+            *(channels, timesteps), bias=bias, eps=eps, momentum=momentum, synchronise=synchronise
+        )
+        if not (threshold > 0 and alpha > 0):
+            raise LeanspikeError(f"threshold is {threshold}, alpha {alpha}; give numbers above 0")
+        self.threshold, self.alpha = threshold, alpha
+
+    def _normalise(self, x_TN: Tensor, first: int) -> Tensor:  # noqa: ARG002
+        gain = self.alpha * self.threshold
+        return self._batch_norm(x_TN.flatten(0, 1).unsqueeze(0), slice(1), gain).view_as(x_TN)
+
+    def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
+        """See :meth:`TemporalNorm.affine`."""
+        gain = self.alpha * self.threshold
+        scale = gain * self.weight * (self.running_var + self.eps).rsqrt()
+        shift = -self.running_mean * scale
+        shift = shift if self.bias is None else shift + self.bias
+        return scale.expand(timesteps, -1), shift.expand(timesteps, -1)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :attr:`TemporalNorm.options`."""
+        return {"threshold": self.threshold, "alpha": self.alpha, **super().options}
+
+
+@final
+class TEBN(TemporalNorm):
+    """Temporal effective batch norm: one norm for all steps, weighted anew at each.
+
+        y_t = p_t · (γ · (x_t − μ) / √(σ² + ε) + β)         μ, σ over all steps and samples
+
+    (Duan et al. 2022, "Temporal Effective Batch Normalization in Spiking Neural Networks", NeurIPS,
+    eqs. 7 and 8.) One learned number p_t per step, 1 at the beginning.
+
+    Args: see :class:`TemporalNorm`.
+
+    >>> norm = TEBN(channels=2, timesteps=3)
+    >>> norm.step_weight.tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    per_step = False
+
+    def __init__(
+        self,
+        channels: int,
+        timesteps: int,
+        *,
+        bias: bool = True,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        synchronise: bool = False,
+    ) -> None:
+        super().__init__(
+            *(channels, timesteps), bias=bias, eps=eps, momentum=momentum, synchronise=synchronise
+        )
+        self.step_weight = nn.Parameter(torch.ones(timesteps))
+
+    def _normalise(self, x_TN: Tensor, first: int) -> Tensor:
+        y_TN = self._batch_norm(x_TN.flatten(0, 1).unsqueeze(0), slice(1)).view_as(x_TN)
+        p_T = self.step_weight[first : first + len(x_TN)].to(y_TN.dtype)
+        return y_TN * p_T.view(-1, *[1] * (x_TN.dim() - 1))
+
+    def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
+        """See :meth:`TemporalNorm.affine`."""
+        scale_TC, shift_TC = super().affine(timesteps)
+        p_T1 = self.step_weight[:timesteps, None]
+        return p_T1 * scale_TC, p_T1 * shift_TC
+
+
+@final
+class Affine(nn.Module):
+    """A norm folded into the input of the neurons: y_t = scale_t·x_t + shift_t per channel.
+
+    Args:
+        scale_TC, shift_TC: ``[T, C]``; see :meth:`TemporalNorm.affine`.
+
+    >>> Affine(torch.tensor([[2.0], [3.0]]), torch.tensor([[0.0], [1.0]]))(
+    ...     torch.ones(2, 4, 1, 1, 1)).flatten(1)[:, 0].tolist()
+    [2.0, 4.0]
+    """
+
+    def __init__(self, scale_TC: Tensor, shift_TC: Tensor) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", scale_TC.detach().clone())
+        self.register_buffer("shift", shift_TC.detach().clone())
+
+    def forward(self, x_TN: Tensor) -> Tensor:
+        """``[T, N, C, ...]`` in and out; T is at most that of the scales."""
+        return self._apply_rows(x_TN, 0)
+
+    def step(self, x_N: Tensor, step: int) -> Tensor:
+        """One timestep ``[N, C, ...]``; the first is 0."""
+        return self._apply_rows(x_N.unsqueeze(0), step)[0]
+
+    def _apply_rows(self, x_TN: Tensor, first: int) -> Tensor:
+        if first + len(x_TN) > len(self.scale):
+            raise LeanspikeError(
+                f"this network was folded for {len(self.scale)} timesteps and is asked for "
+                f"{first + len(x_TN)}; ask for fewer, or fold it again"
+            )
+        rows, shape = slice(first, first + len(x_TN)), (len(x_TN), 1, -1, *[1] * (x_TN.dim() - 3))
+        scale, shift = self.scale[rows].view(shape), self.shift[rows].view(shape)
+        return torch.addcmul(shift, x_TN, scale).to(x_TN.dtype)
+
+    def extra_repr(self) -> str:
+        """The size, for ``print(network)``."""
+        return f"{self.scale.shape[1]}, timesteps={self.scale.shape[0]}"
+
+
+TEMPORAL_NORMS: dict[str, type[TemporalNorm]] = {"bntt": BNTT, "tdbn": TDBN, "tebn": TEBN}
+
+NormFactory = Callable[[int, int], TemporalNorm]
+"""From the channels and the timesteps to a new norm: a class above, or a partial of it."""
+
+
+def temporal_norm(name: str, options: Mapping[str, Any] | None = None) -> NormFactory:
+    """What makes norms of that name with these options, for ``leanspike.spike``.
+
+    >>> temporal_norm("bntt", {"bias": True})(2, 5)
+    BNTT(2, timesteps=5, bias=True, eps=0.0001, momentum=0.1, synchronise=False)
+    >>> temporal_norm("bntt", {"shift": True})
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: norm bntt has no option 'shift'; valid are bias, eps, ...
+    """
+    if name not in TEMPORAL_NORMS:
+        raise LeanspikeError(f"norm is {name!r}; choose one of {', '.join(TEMPORAL_NORMS)}")
+    kind = TEMPORAL_NORMS[name]
+    valid = list(signature(kind).parameters)[2:]
+    for option in options or {}:
+        if option not in valid:
+            raise LeanspikeError(
+                f"norm {name} has no option {option!r}; valid are {', '.join(valid)}"
+            )
+    return partial(kind, **(options or {}))
+
+
+def _several_processes() -> bool:
+    together = distributed.is_available() and distributed.is_initialized()
+    return together and distributed.get_world_size() > 1
+
+
+class _AllSum(torch.autograd.Function):
+    """The sum over all processes, in each of them; so every gradient counts in every one."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ARG004
+        total = value.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _synchronised(
+    x_GN: Tensor,
+    mean_GC: Tensor,
+    var_GC: Tensor,
+    weight_GC: Tensor,
+    bias_GC: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Batch norm in training over the batches of all processes; gradients cross them too."""
+    x = x_GN.to(torch.promote_types(x_GN.dtype, torch.float32))
+    rest = [d for d in range(x.dim()) if d not in (0, 2)]
+    shape = (x.shape[0], 1, x.shape[2], *[1] * (x.dim() - 3))
+    count = x.new_tensor([x_GN.numel() / mean_GC.numel()])
+    n: Tensor = _AllSum.apply(count)
+    mean: Tensor = _AllSum.apply(x.sum(rest)) / n
+    centred = x - mean.view(shape)
+    var: Tensor = _AllSum.apply(centred.square().sum(rest)) / n
+    with torch.no_grad():
+        mean_GC.lerp_(mean.to(mean_GC.dtype), momentum)
+        var_GC.lerp_((var * n / (n - 1)).to(var_GC.dtype), momentum)
+    y: Tensor = centred * (weight_GC * (var + eps).rsqrt()).view(shape)
+    if bias_GC is not None:
+        y = y + bias_GC.view(shape)
+    return y.to(x_GN.dtype)
