@@ -149,10 +149,16 @@ class TrainSection(Section):
 
 
 class EvaluateSection(Section):
-    """The evaluation on the whole test set."""
+    """The evaluation on the whole test set.
+
+    ``early_exit`` names rules by which to leave early, their thresholds chosen on the held-out
+    training images so that at most ``max_drop_points`` percentage points of accuracy are lost.
+    """
 
     batch_size: Count = 250
     readout: Literal["sum", "mean"] = "sum"
+    early_exit: tuple[Literal["gamma", "margin", "entropy"], ...] = ()
+    max_drop_points: NonNegative = 0.2
 
 
 class Recipe(Section):

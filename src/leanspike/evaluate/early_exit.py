@@ -7,7 +7,7 @@ streaming step. Shapes: T timesteps, N samples, K classes; ``_TNK`` is ``[T, N, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, final, get_args
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
-from leanspike.surgery import Observer, SpikingNetwork, readout
+from leanspike.surgery import Observer, SpikingNetwork
 from leanspike.temporal import BNTT
 
 Measure = Literal["margin", "entropy"]
@@ -90,10 +90,14 @@ def confidence(logits: Tensor, measure: Measure = "margin") -> Tensor:
 
 @dataclass(frozen=True)
 class Exits:
-    """Who left with which answer: ``logits_NK`` (mean readout) and ``steps_N`` taken, int64."""
+    """The answers that samples left with, ``[N, K]`` (mean readout), and the steps each took.
 
-    logits_NK: Tensor
-    steps_N: Tensor
+    >>> Exits(torch.eye(2), torch.tensor([1, 3])).steps.double().mean().item()
+    2.0
+    """
+
+    logits: Tensor
+    steps: Tensor
 
 
 @torch.no_grad()
@@ -116,10 +120,11 @@ def exit_early(
     Example:
         >>> from leanspike import spike
         >>> _ = torch.manual_seed(0)
-        >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
-        >>> snn = spike(ann.eval(), example_input=torch.zeros(1, 8), timesteps=5)
+        >>> hidden = torch.nn.Linear(8, 16), torch.nn.ReLU()
+        >>> ann = torch.nn.Sequential(*hidden, torch.nn.Linear(16, 3)).eval()
+        >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
         >>> exits = exit_early(snn, torch.randn(32, 8), Confident("margin", 0.1))
-        >>> exits.logits_NK.shape, bool(exits.steps_N.min() < exits.steps_N.max())
+        >>> exits.logits.shape, bool(exits.steps.min() < exits.steps.max())
         (torch.Size([32, 3]), True)
     """
     framed = snn.plan.encoder.batch_axis == 1
@@ -181,122 +186,3 @@ def gamma_steps(gammas: Mapping[str, Sequence[float]], threshold: float = 0.1) -
         )
     above = [t + 1 for row in gammas.values() for t, gamma in enumerate(row) if gamma >= threshold]
     return max(above, default=1)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A rule chosen on validation data, and what it came to there.
-
-    ``curve`` holds (threshold, mean steps, accuracy) of what there was to choose from.
-    """
-
-    rule: After | Confident
-    threshold: float
-    accuracy: float
-    mean_steps: float
-    curve: tuple[tuple[float, float, float], ...]
-
-
-def choose_confidence(
-    anytime_TNK: Tensor,
-    labels: Tensor,
-    measure: Measure = "margin",
-    max_drop: float = 0.002,
-) -> Choice:
-    """The threshold with the fewest steps whose accuracy is within ``max_drop`` of all T steps'.
-
-    Args:
-        anytime_TNK: the answers after every step of validation samples (mean readout).
-        labels: ``[N]``.
-        measure: see :func:`confidence`.
-        max_drop: the accuracy that may be lost, as a fraction (0.002 is 0.2 points).
-
-    >>> anytime_TNK = torch.tensor([[[5.0, 0.0], [0.1, 0.0]], [[5.0, 0.0], [0.0, 5.0]]])
-    >>> choice = choose_confidence(anytime_TNK, torch.tensor([0, 1]), max_drop=0.0)
-    >>> choice.mean_steps, choice.accuracy  # the first sample leaves after one step
-    (1.5, 1.0)
-    """
-    _check_drop(max_drop)
-    sure_TN = confidence(anytime_TNK, measure)
-    right_TN = anytime_TNK.argmax(-1) == labels
-    # Between two neighbouring quantiles lie too few samples to matter.
-    levels = torch.linspace(0, 1, 201, dtype=torch.float64)
-    thresholds = torch.quantile(_thinned(sure_TN[:-1].flatten().double()), levels).unique().tolist()
-    curve = []
-    for threshold in (*thresholds, math.inf):
-        steps_N = exit_steps(sure_TN >= threshold)
-        accuracy = right_TN.gather(0, steps_N[None] - 1).double().mean().item()
-        curve.append((threshold, steps_N.double().mean().item(), accuracy))
-    full = right_TN[-1].double().mean().item()
-    allowed = [point for point in curve if point[2] >= full - max_drop]
-    threshold, mean_steps, accuracy = min(allowed, key=lambda point: (point[1], -point[2]))
-    return Choice(Confident(measure, threshold), threshold, accuracy, mean_steps, tuple(curve))
-
-
-def choose_gamma(
-    gammas: Mapping[str, Sequence[float]],
-    anytime_TNK: Tensor,
-    labels: Tensor,
-    max_drop: float = 0.002,
-) -> Choice:
-    """The highest threshold for :func:`gamma_steps` within ``max_drop`` of all T steps' accuracy.
-
-    Args: see :func:`choose_confidence`.
-
-    >>> anytime_TNK = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.0]]])
-    >>> gammas = {"norm": (0.9, 0.5, 0.1)}
-    >>> choose_gamma(gammas, anytime_TNK, torch.tensor([1])).rule
-    After(steps=2)
-    """
-    _check_drop(max_drop)
-    right_TN = anytime_TNK.argmax(-1) == labels
-    accuracies = right_TN.double().mean(1).tolist()
-    values = sorted({gamma for row in gammas.values() for gamma in row})
-    curve = []
-    for threshold in (*(math.nextafter(value, math.inf) for value in values), -math.inf):
-        steps = min(gamma_steps(gammas, threshold), len(accuracies))
-        curve.append((threshold, float(steps), accuracies[steps - 1]))
-    allowed = [point for point in curve if point[2] >= accuracies[-1] - max_drop]
-    threshold, steps_taken, accuracy = min(allowed, key=lambda point: (point[1], -point[2]))
-    return Choice(After(int(steps_taken)), threshold, accuracy, steps_taken, tuple(curve))
-
-
-def exit_steps(leaves_TN: Tensor) -> Tensor:
-    """The step, from 1, at which each sample may leave for the first time; else T. ``[N]``.
-
-    >>> exit_steps(torch.tensor([[False, True], [False, False], [True, True]])).tolist()
-    [3, 1]
-    """
-    last = torch.ones_like(leaves_TN[:1])
-    return torch.cat([leaves_TN[:-1], last]).int().argmax(0) + 1
-
-
-@torch.no_grad()
-def anytime(snn: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The answers after every step (mean readout) ``[T, N, K]`` and the labels ``[N]``.
-
-    >>> from leanspike import spike
-    >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
-    >>> snn = spike(ann.eval(), example_input=torch.zeros(1, 8), timesteps=5)
-    >>> anytime(snn, [(torch.randn(32, 8), torch.randint(3, (32,)))])[0].shape
-    torch.Size([5, 32, 3])
-    """
-    was_training = snn.training
-    snn.eval()
-    try:
-        pairs = [(readout(snn(x), "mean"), labels) for x, labels in batches]
-    finally:
-        snn.train(was_training)
-    if not pairs:
-        raise LeanspikeError("no samples to choose an exit on; the split is empty")
-    return torch.cat([y for y, _ in pairs], 1), torch.cat([labels for _, labels in pairs])
-
-
-def _thinned(values: Tensor) -> Tensor:
-    """At most a million entries, evenly spaced: torch.quantile takes no more than 16 million."""
-    return values[:: max(1, len(values) // 1_000_000)]
-
-
-def _check_drop(max_drop: float) -> None:
-    if not 0 <= max_drop < 1:
-        raise LeanspikeError(f"max_drop is {max_drop}; give a fraction, as 0.002 for 0.2 points")

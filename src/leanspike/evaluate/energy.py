@@ -174,11 +174,9 @@ def price(
     in layers that are computed once, R the spikes per neuron summed over all steps.
     """
     updates = float(sum(layer.neurons for layer in neurons) * timesteps)
-    membrane_pj = timesteps * sum(
-        layer.neurons * (prices.ac_pj if layer.leak == 1 else prices.mac_pj) for layer in neurons
-    )
+    membranes = membrane_pj(neurons, timesteps, prices)
     ann_pj = sum(row.ann_pj for row in operations)
-    snn_pj = sum(row.snn_pj for row in operations) + membrane_pj
+    snn_pj = sum(row.snn_pj for row in operations) + membranes
     dense = sum(row.dense_macs for row in operations)
     first = sum(row.dense_macs for row in operations if row.static) / dense
     total = sum(layer.neurons for layer in neurons)
@@ -189,10 +187,17 @@ def price(
         ann_pj=ann_pj,
         snn_pj=snn_pj,
         membrane_updates=updates,
-        membrane_pj=membrane_pj,
+        membrane_pj=membranes,
         ratio=ann_pj / snn_pj,
         formula_ratio=1 / (first + (1 - first) * rate * prices.ac_pj / prices.mac_pj),
         spikes_per_neuron=rate,
+    )
+
+
+def membrane_pj(neurons: Sequence[NeuronActivity], timesteps: float, prices: Prices) -> float:
+    """The energy of the membranes' updates of one sample, over (on average) that many steps."""
+    return timesteps * sum(
+        layer.neurons * (prices.ac_pj if layer.leak == 1 else prices.mac_pj) for layer in neurons
     )
 
 

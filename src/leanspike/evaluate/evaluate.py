@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.accuracy import accuracy, count_correct
 from leanspike.evaluate.activity import SpikeCounter
+from leanspike.evaluate.early_exit import gamma_by_step
 from leanspike.evaluate.energy import OperationCounter, Prices, price
 from leanspike.evaluate.provenance import provenance
 from leanspike.evaluate.result import Provenance, Result
@@ -94,6 +95,7 @@ def evaluate(
         neurons=neurons,
         operations=layers,
         energy=price(layers, neurons, len(correct_T), prices),
+        gammas=gamma_by_step(snn),
         example=None,
         provenance=origin or provenance(command="", seed=0, recipe={}, seconds={}),
     )

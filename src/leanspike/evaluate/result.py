@@ -127,10 +127,53 @@ class Provenance(Record):
     seconds: dict[str, float]
 
 
+class ClassExit(Record):
+    """How one class leaves: accuracy, mean steps, the share that leaves after each step."""
+
+    name: str
+    n: int
+    accuracy: float
+    mean_steps: float
+    leaving: tuple[float, ...]
+
+
+class EarlyExit(Record):
+    """What leaving early comes to, beside all T steps (``full_``).
+
+    ``by`` is "gamma", "margin" or "entropy". ``threshold`` (None: nobody leaves) was chosen on
+    ``validation_n`` samples for a loss of at most ``max_drop``; ``curve`` holds (mean steps,
+    accuracy) of the other thresholds there. Everything else is measured on the ``n`` test samples:
+    ``leaving[t]`` is the share that leaves after step t+1, ``seconds`` the wall-clock time of all.
+
+    >>> EarlyExit.model_construct(by="margin", mean_steps=3.5, seconds=2.0).mean_steps
+    3.5
+    """
+
+    by: str
+    threshold: float | None
+    max_drop: float
+    validation_n: int
+    validation_accuracy: float
+    validation_full_accuracy: float
+    validation_mean_steps: float
+    curve: tuple[tuple[float, float], ...]
+    n: int
+    accuracy: float
+    full_accuracy: float
+    mean_steps: float
+    leaving: tuple[float, ...]
+    classes: tuple[ClassExit, ...]
+    snn_pj: float
+    full_snn_pj: float
+    seconds: float
+    full_seconds: float
+
+
 class Result(Record):
     """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
 
     ``accuracy[t]`` is the fraction of the ``n`` test samples answered correctly after step t+1.
+    ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured.
 
     >>> import torch
     >>> from leanspike import evaluate, spike
@@ -156,6 +199,8 @@ class Result(Record):
     neurons: tuple[NeuronActivity, ...]
     operations: tuple[LayerOperations, ...]
     energy: Energy
+    gammas: dict[str, tuple[float, ...]] = {}
+    early_exit: tuple[EarlyExit, ...] = ()
     example: Example | None
     provenance: Provenance
 
@@ -169,6 +214,10 @@ class Result(Record):
         >>> result.summary["snn_accuracy"], result.summary["energy_ratio"]
         (0.9, 2.92)
         """
+        exits = {
+            early.by: {"accuracy": early.accuracy, "mean_steps": round(early.mean_steps, 3)}
+            for early in self.early_exit
+        }
         return {
             "ann_accuracy": self.ann_accuracy,
             "snn_accuracy": self.accuracy[-1],
@@ -176,6 +225,7 @@ class Result(Record):
             "energy_ratio": round(self.energy.ratio, 3),
             "formula_energy_ratio": round(self.energy.formula_ratio, 3),
             "spikes_per_neuron": round(self.energy.spikes_per_neuron, 4),
+            **({"early_exit": exits} if exits else {}),
         }
 
 

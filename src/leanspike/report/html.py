@@ -11,7 +11,7 @@ import yaml
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Result
 from leanspike.files import write_text
-from leanspike.report import figures, story, text
+from leanspike.report import exits, figures, story, text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,6 +66,11 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         "neurons": figures.neurons_figure(result.neurons),
         "energy": figures.energy_figure(result.operations, result.energy),
         "training": story.training_figure(stages) if stages else "",
+        "gamma": exits.gamma_figure(result.gammas) if result.gammas else "",
+        "exit": exits.exit_figure(result) if result.early_exit else "",
+        "leaving": [
+            exits.leaving_figure(early) for early in result.early_exit if early.by != "gamma"
+        ],
         "example": story.example_figure(result, example) if example else "",
     }
     recipe = result.provenance.model_dump(mode="json")["recipe"]

@@ -36,11 +36,14 @@ def render_tables(result: Result) -> RenderableType:
     trained = any(layer.threshold_start is not None for layer in result.neurons)
     change = "; before → after training" if trained else ""
     name = Text(f"{result.name} ({result.data})", style="bold")
-    sections = (
+    sections: tuple[tuple[str, Table], ...] = (
         (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
         (f"Neurons: spikes per neuron over all steps{change}", _neurons(result)),
         (f"Operations and energy of one {sample_noun(result)}", _operations(result)),
     )
+    if result.early_exit:
+        exits = f"Early exit, measured on {_samples(result)}", _exits(result)
+        sections = (sections[0], exits, *sections[1:])
     parts: list[RenderableType] = [name, Text(answer(result))]
     for title, table in sections:
         parts += [Text(), Text(title, style="bold"), table]
@@ -72,6 +75,23 @@ def _accuracy(result: Result) -> Table:
         table.add_row("SNN", *[_bare_percent(fraction, result.n) for fraction in line])
     if result.ann_accuracy is not None:
         table.add_row("ANN", _bare_percent(result.ann_accuracy, result.n))
+    return table
+
+
+def _exits(result: Result) -> Table:
+    """Each rule: accuracy, steps, energy and time, beside all steps."""
+    table = _table(2, "rule", "threshold", "accuracy", "mean steps", "energy", "seconds")
+    full = percent(result.accuracy[-1], result.n)
+    table.add_row("all steps", "", full, str(result.timesteps), energy(result.energy.snn_pj), "")
+    for early in result.early_exit:
+        table.add_row(
+            early.by,
+            "none" if early.threshold is None else f"{early.threshold:.4g}",
+            percent(early.accuracy, early.n),
+            f"{early.mean_steps:.2f}",
+            energy(early.snn_pj),
+            f"{early.seconds:.1f} of {early.full_seconds:.1f}",
+        )
     return table
 
 

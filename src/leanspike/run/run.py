@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
@@ -20,7 +20,18 @@ from torch import Tensor, nn
 from leanspike.config import CalibrateSection, Recipe, TrainSection
 from leanspike.data import Augment, Loader, Split, normalise
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Result, evaluate, provenance, record_example
+from leanspike.evaluate import (
+    EarlyExit,
+    Result,
+    anytime,
+    choose_confidence,
+    choose_gamma,
+    evaluate,
+    gamma_by_step,
+    measure_exit,
+    provenance,
+    record_example,
+)
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
 from leanspike.models import create_model
@@ -144,8 +155,13 @@ class Run:
             )
         self._save(snn, "snn")
 
-    def evaluate(self, command: str) -> Result:
-        """``result.json`` and ``report.html``, on the whole test set, in float32."""
+    def evaluate(
+        self, command: str, early_exit: Sequence[str] = (), max_drop_points: float | None = None
+    ) -> Result:
+        """``result.json`` and ``report.html``, on the whole test set, in float32.
+
+        ``early_exit`` and ``max_drop_points`` take the place of the recipe's.
+        """
         release_freed_memory()
         recipe, data = self.recipe, self.data
         snn = self._load("snn")
@@ -166,6 +182,11 @@ class Run:
                 start=_parameters(start) if recipe.snn else None,
                 readout=recipe.evaluate.readout,
             )
+        for by in early_exit or recipe.evaluate.early_exit:
+            drop = recipe.evaluate.max_drop_points if max_drop_points is None else max_drop_points
+            with Clock(self.folder, f"early exit by {by}"):
+                early = self._measure_exit(snn, by, drop / 100, result)
+            result = result.model_copy(update={"early_exit": (*result.early_exit, early)})
         pixels, label = data.test.batch(torch.tensor([0]))
         x = normalise(pixels, data.mean, data.std).to(self.device)
         example = record_example(snn, x, pixels[0], int(label))
@@ -180,6 +201,21 @@ class Run:
         write_text(self.folder / RESULT, result.model_dump_json(indent=1))
         write_report(result, self.history, self.folder / REPORT)
         return result
+
+    def _measure_exit(
+        self, snn: SpikingNetwork, by: str, max_drop: float, result: Result
+    ) -> EarlyExit:
+        if len(self.data.val) == 0:
+            raise LeanspikeError("an early exit is chosen on held-out images; set data.validation")
+        batch_size = self.recipe.evaluate.batch_size
+        self.monitor.console.print(f"choosing when to leave by {by} ...")
+        answers_TNK, labels = anytime(snn, _Epoch(self._loader(self.data.val, batch_size)))
+        if by == "gamma":
+            choice = choose_gamma(gamma_by_step(snn), answers_TNK, labels, max_drop)
+        else:
+            measure: Any = by
+            choice = choose_confidence(answers_TNK, labels, measure, max_drop)
+        return measure_exit(snn, choice, _Epoch(self._loader(self.data.test, batch_size)), result)
 
     # -- parts ---------------------------------------------------------------------------------
 

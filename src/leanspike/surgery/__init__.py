@@ -2,12 +2,13 @@
 
 from leanspike.surgery.calibrate import CalibratedLayer, Calibration, calibrate
 from leanspike.surgery.fold_norms import fold_norms
-from leanspike.surgery.network import SpikingNetwork, State, readout
+from leanspike.surgery.network import Observer, SpikingNetwork, State, readout
 from leanspike.surgery.spike import spike
 
 __all__ = [
     "CalibratedLayer",
     "Calibration",
+    "Observer",
     "SpikingNetwork",
     "State",
     "calibrate",

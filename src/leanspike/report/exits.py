@@ -1,0 +1,111 @@
+"""The report's figures of early exit: γ over time, accuracy against steps, who leaves when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leanspike.evaluate.result import EarlyExit, Result
+from leanspike.report import style
+from leanspike.report.text import percent, plural, tail
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEGEND_AT_MOST = 12
+MARKERS = {"gamma": "s", "margin": "D", "entropy": "^"}
+
+
+def gamma_figure(gammas: Mapping[str, Sequence[float]]) -> str:
+    """The mean γ of each BNTT layer over time, the first layers light, the last ones dark.
+
+    >>> gamma_figure({"features.norm2": (0.9, 0.5), "features.norm3": (0.8, 0.1)})
+    '<svg...features.norm2</text>...features.norm3</text>...</svg>'
+    """
+    steps = max(len(row) for row in gammas.values())
+
+    def content(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.grid(axis="y")
+        shades = style.shades()
+        for number, (path, row) in enumerate(gammas.items()):
+            color = shades(0.35 + 0.65 * number / max(1, len(gammas) - 1))
+            marker = "o" if steps <= 12 else ""
+            axes.plot(range(1, len(row) + 1), row, color=color, marker=marker, label=tail(path, 30))
+        axes.axhline(0, color=style.GRID, linewidth=1)
+        axes.set_xlim(0.5, steps + 0.5)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        axes.set_xlabel("timestep")
+        axes.set_title("Mean γ over the channels")
+        if len(gammas) <= LEGEND_AT_MOST:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+    label = f"Mean γ of {plural(len(gammas), 'layer')} at each of {plural(steps, 'timestep')}"
+    return style.draw("gamma", label, 300, content)
+
+
+def exit_figure(result: Result) -> str:
+    """Accuracy against (mean) timesteps: all images stopped alike, and by each rule.
+
+    >>> early = EarlyExit.model_construct(by="margin", mean_steps=1.4, accuracy=0.9, n=360)
+    >>> exit_figure(Result.model_construct(accuracy=(0.8, 0.9), n=360, early_exit=(early,)))
+    '<svg...margin: 1.40 steps, 90.0 %</text>...</svg>'
+    """
+    steps = range(1, len(result.accuracy) + 1)
+
+    def content(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.grid(visible=True, axis="both")
+        axes.plot(steps, result.accuracy, color=style.ANN, marker="o", label="all after as many")
+        for early in result.early_exit:
+            text = f"{early.by}: {early.mean_steps:.2f} steps, {percent(early.accuracy, early.n)}"
+            axes.plot(
+                [early.mean_steps], [early.accuracy], MARKERS[early.by], color=style.ACCENT,
+                markersize=10, zorder=3, linestyle="", label=text,
+            )  # fmt: skip
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        axes.set_xlabel("mean timesteps")
+        axes.legend(loc="lower right")
+
+    return style.draw("exit", "Accuracy against mean timesteps with early exit", 300, content)
+
+
+def leaving_figure(early: EarlyExit) -> str:
+    """Which share of each class leaves after each step.
+
+    >>> from leanspike.evaluate.result import ClassExit
+    >>> cat = ClassExit(name="cat", n=10, accuracy=0.9, mean_steps=1.4, leaving=(0.6, 0.4))
+    >>> leaving_figure(EarlyExit.model_construct(by="margin", leaving=(0.6, 0.4), classes=(cat,)))
+    '<svg...0.60</text>...1.40</text>...cat</text>...</svg>'
+    """
+    classes = [early.classes[i] for i in style.thin(len(early.classes), 100)]
+    shares = np.array([row.leaving for row in classes])
+    rows, steps = shares.shape
+
+    def content(figure: Figure) -> None:
+        heat, bars = figure.subplots(1, 2, sharey=True, width_ratios=(min(steps, 8) + 1, 4))
+        top = max(float(shares.max()), 1e-3)
+        heat.imshow(shares, style.shades(), aspect="auto", vmin=0, vmax=top, interpolation="none")
+        heat.grid(visible=False)
+        heat.set_title("Share of the class that leaves after each step")
+        style.label_steps(heat, steps)
+        if style.row_height(rows) >= 18 and steps <= 10:
+            style.write_cells(heat, shares, [f"{share:.2f}" for share in shares.flat], top)
+        _mean_steps(bars, [row.mean_steps for row in classes], steps)
+        style.label_rows(heat, [row.name for row in classes])
+
+    label = f"When {plural(rows, 'class')} leave by {early.by}".replace("classs", "classes")
+    return style.draw("leaving", label, rows * style.row_height(rows) + 90, content)
+
+
+def _mean_steps(axes: Axes, values: Sequence[float], steps: int) -> None:
+    axes.barh(range(len(values)), values, height=0.6, color=style.SNN)
+    if style.row_height(len(values)) >= 13:
+        for row, value in enumerate(values):
+            style.write(axes, f"{value:.2f}", (value, row), (5, 0), "left")
+    axes.set_title("Mean steps")
+    axes.set_xlim(0, 1.2 * steps)
