@@ -59,7 +59,7 @@ def shortened(name: str, folder: Path) -> list[str]:
     return changes
 
 
-# DIET-SNN's large networks have tests/test_recipes_diet.py.
+# The papers' large networks have tests/test_recipes.py.
 @pytest.mark.parametrize("name", [name for name in recipes() if not name.startswith("diet_")])
 def test_every_recipe_runs_shortened(name: str, tmp_path: Path) -> None:
     done = command("train", name, *shortened(name, tmp_path), "--out", str(tmp_path / "run"))

@@ -42,12 +42,14 @@ class AugmentSection(Section):
 class DataSection(Section):
     """The data set. ``mean`` and ``std`` replace its own (for published weights).
 
-    ``validation`` training images are held out; None: the data set's own number.
+    ``validation`` training images are held out; None: the data set's own number. Of the others
+    ``train_images`` are used, each class in its proportion, always the same; None: all.
     """
 
     name: str
     root: str | None = None
     validation: Annotated[int, Field(ge=0)] | None = None
+    train_images: Count | None = None
     image_size: Count | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

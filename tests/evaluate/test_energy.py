@@ -249,3 +249,16 @@ def test_the_papers_formula_and_the_counted_energy_by_hand() -> None:
     assert energy.membrane_pj == pytest.approx(membrane)
     assert energy.ratio == pytest.approx(4600 / (460 + 270 + membrane))
     assert energy.membrane_updates == 40
+
+
+@pytest.mark.parametrize(("norm", "entries"), [("keep", 0), ("tdbn", 0), ("bntt", 8), ("tebn", 8)])
+def test_a_norm_that_differs_from_step_to_step_costs_a_mac_per_neuron(norm, entries):
+    hidden = nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU()
+    ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), *hidden, nn.Linear(8, 3))
+    snn = ls.spike(ann, example_input=torch.zeros(1, 2), timesteps=5, norm=norm)
+    batches = [(torch.randn(16, 2), torch.zeros(16).long())]
+    result = ls.evaluate(snn, batches)
+    energy = result.energy
+    assert energy.norm_pj == pytest.approx(5 * entries * 4.6)
+    layers = sum(row.snn_pj for row in result.operations)
+    assert energy.snn_pj == pytest.approx(layers + energy.membrane_pj + energy.norm_pj)

@@ -38,7 +38,7 @@ def network(width: float = 1.0) -> nn.Module:
     94104
     """
     torch.manual_seed(0)
-    ann = create_model("vgg9_bntt", num_classes=10, batch_norm=False, width=width)
+    ann = create_model("vgg9_bntt", num_classes=10, batch_norm=False, width=width, xavier_gain=None)
     with torch.no_grad():
         for weight in ann.parameters():
             weight.mul_(3.0)

@@ -20,7 +20,7 @@ from leanspike.data.folder import FolderSplit
 from leanspike.data.images import DATASETS, Dataset, Source, load_dataset
 from leanspike.data.loader import Loader, generator_for, normalise
 from leanspike.data.small import synthetic
-from leanspike.data.split import Parts, Split, TensorSplit
+from leanspike.data.split import Parts, Split, TensorSplit, stratified
 
 __all__ = [
     "DATASETS",
@@ -35,5 +35,6 @@ __all__ = [
     "generator_for",
     "load_dataset",
     "normalise",
+    "stratified",
     "synthetic",
 ]

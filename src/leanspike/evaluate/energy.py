@@ -7,6 +7,8 @@ Facts first (multiply-accumulates, accumulates, membrane updates), prices after,
 - A ``spike`` edge costs one accumulate per spike and weight that the spike meets.
 - A ``graded`` edge (average pools, sums of spikes) folds into the next weights: one accumulate
   per spike underneath and weight that it meets.
+- A norm that differs from step to step (BNTT, TEBN) costs a multiply-accumulate per neuron and
+  step, its scale and shift; one that does not folds into the weights and costs nothing.
 
 Multiplications with zero padding are nobody's work and counted on neither side; the textbook
 number that includes them is kept beside it as ``dense_macs``.
@@ -26,6 +28,7 @@ from leanspike.evaluate.graded import spikes_under
 from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity
 from leanspike.surgery import SpikingNetwork
 from leanspike.surgery.ops import Signal
+from leanspike.temporal import Affine, TemporalNorm
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,26 @@ class OperationCounter:
         self.dense_macs: dict[fx.Node, float] = {}
         self.macs = dict.fromkeys(self.layers, 0.0)
         self.acs = dict.fromkeys(self.layers, 0.0)
+        self.scaled: dict[fx.Node, int] = {}
         self._counts: dict[fx.Node, Tensor] = {}
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         """After an operation: count it if it has weights, follow the spikes if it is graded."""
         if node in self.macs:
             self._count(node, values[node.all_input_nodes[0]], value)
+        elif node.op == "call_module" and self._scales(str(node.target)):
+            self.scaled[node] = value[0, 0].numel()
         elif _is(node, "graded"):
             self._follow(node, values)
         elif _is(node, "spike") and any(_is(user, "graded") for user in node.users):
             self._counts[node] = (value != 0).float()
+
+    def _scales(self, path: str) -> bool:
+        """Whether the module scales and shifts the currents, differently at each step."""
+        module = self.snn.get_submodule(path)
+        return isinstance(module, Affine) or (
+            isinstance(module, TemporalNorm) and not module.folds
+        )
 
     def begin_batch(self, samples: int) -> None:
         """The next run is over that many samples."""
@@ -167,16 +180,21 @@ def price(
     neurons: Sequence[NeuronActivity],
     timesteps: int,
     prices: Prices,
+    scaled: int = 0,
 ) -> Energy:
     """The energy of everything counted, and that of the papers' formula beside it.
 
     The formula (DIET-SNN): E_SNN/E_ANN = f₁ + (1 − f₁)·R·(AC/MAC), with f₁ the share of the MACs
-    in layers that are computed once, R the spikes per neuron summed over all steps.
+    in layers that are computed once, R the spikes per neuron summed over all steps. ``scaled`` is
+    the number of currents that a norm scales and shifts at each step.
     """
     updates = float(sum(layer.neurons for layer in neurons) * timesteps)
-    membranes = membrane_pj(neurons, timesteps, prices)
+    membranes = timesteps * sum(
+        layer.neurons * (prices.ac_pj if layer.leak == 1 else prices.mac_pj) for layer in neurons
+    )
+    norms = timesteps * scaled * prices.mac_pj
     ann_pj = sum(row.ann_pj for row in operations)
-    snn_pj = sum(row.snn_pj for row in operations) + membranes
+    snn_pj = sum(row.snn_pj for row in operations) + membranes + norms
     dense = sum(row.dense_macs for row in operations)
     first = sum(row.dense_macs for row in operations if row.static) / dense
     total = sum(layer.neurons for layer in neurons)
@@ -188,16 +206,10 @@ def price(
         snn_pj=snn_pj,
         membrane_updates=updates,
         membrane_pj=membranes,
+        norm_pj=norms,
         ratio=ann_pj / snn_pj,
         formula_ratio=1 / (first + (1 - first) * rate * prices.ac_pj / prices.mac_pj),
         spikes_per_neuron=rate,
-    )
-
-
-def membrane_pj(neurons: Sequence[NeuronActivity], timesteps: float, prices: Prices) -> float:
-    """The energy of the membranes' updates of one sample, over (on average) that many steps."""
-    return timesteps * sum(
-        layer.neurons * (prices.ac_pj if layer.leak == 1 else prices.mac_pj) for layer in neurons
     )
 
 

@@ -22,7 +22,7 @@ from leanspike.evaluate.early_exit import (
     exit_early,
     gamma_steps,
 )
-from leanspike.evaluate.energy import OperationCounter, Prices, membrane_pj
+from leanspike.evaluate.energy import OperationCounter, Prices
 from leanspike.evaluate.result import ClassExit, EarlyExit, Result
 from leanspike.surgery import SpikingNetwork, readout
 
@@ -221,7 +221,8 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Re
     mean_steps = steps_N.double().mean().item()
     prices = Prices(full.energy.mac_pj, full.energy.ac_pj)
     layers = sum(row.snn_pj for row in counter.rows(prices))
-    snn_pj = layers + membrane_pj(full.neurons, mean_steps, prices)
+    each_step = (full.energy.membrane_pj + full.energy.norm_pj) / full.timesteps
+    snn_pj = layers + mean_steps * each_step
     return EarlyExit(
         by=choice.by,
         threshold=choice.threshold if math.isfinite(choice.threshold) else None,

@@ -69,7 +69,8 @@ class LayerOperations(Record):
 class Energy(Record):
     """Energy of the arithmetic: counted where it happens, and by the papers' formula.
 
-    ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, which ``snn_pj`` contains.
+    ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, the scales and shifts of norms
+    that differ from step to step ``norm_pj``; ``snn_pj`` contains both.
     Both ratios are E_ANN / E_SNN: larger is better.
     """
 
@@ -79,6 +80,7 @@ class Energy(Record):
     snn_pj: float
     membrane_updates: float
     membrane_pj: float
+    norm_pj: float = 0.0
     ratio: float
     formula_ratio: float
     spikes_per_neuron: float

@@ -73,7 +73,7 @@ def activated_convolution(
     return modules
 
 
-def initialise_weights(model: nn.Module) -> None:
+def initialise_weights(model: nn.Module, xavier_gain: float | None = None) -> None:
     """Draw the first weights of the convolutions, and set biases and norms to their neutral values.
 
     - convolution: He normal, ``std = sqrt(2 / (kernel area × output channels))`` ("fan out"),
@@ -81,6 +81,9 @@ def initialise_weights(model: nn.Module) -> None:
     - linear: left as PyTorch draws it, ``std = sqrt(1 / (3 × inputs))``. For its 4096 inputs that
       is DIET-SNN's constant 0.01, which would starve a narrower head of its signal;
     - batch norm: weight 1; every bias 0.
+
+    With ``xavier_gain`` convolutions and linear layers are instead uniform within
+    ± gain·sqrt(6 / (fan in + fan out)), Glorot & Bengio 2010; BNTT's code has the gain 2.
 
     The same ``torch.manual_seed`` before a network is built gives the same weights.
 
@@ -92,7 +95,9 @@ def initialise_weights(model: nn.Module) -> None:
     (True, 0.0)
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Linear) and xavier_gain is not None:
+            nn.init.xavier_uniform_(module.weight, gain=xavier_gain)
+        elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.ones_(module.weight)

@@ -61,6 +61,7 @@ class VGG(nn.Module):
         dropout_linear: the same after the activation of a hidden linear layer.
         bias: whether convolutions and linear layers have one; the papers' have none.
         global_pool: average every channel over the whole image before the head.
+        xavier_gain: of the first weights; see ``parts.initialise_weights``.
 
     Raises:
         LeanspikeError: for a value outside these ranges, or more pools than the image has room for.
@@ -86,6 +87,7 @@ class VGG(nn.Module):
         dropout_linear: float = 0.5,
         bias: bool = False,
         global_pool: bool = False,
+        xavier_gain: float | None = None,
     ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
@@ -101,7 +103,7 @@ class VGG(nn.Module):
             side = 1
         sizes = (channels * side**2, *head, num_classes)
         self.classifier = _classifier(sizes, batch_norm, dropout_linear, bias)
-        initialise_weights(self)
+        initialise_weights(self, xavier_gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
@@ -123,6 +125,7 @@ def vgg(
     dropout_linear: float = 0.5,
     bias: bool = False,
     global_pool: bool = False,
+    xavier_gain: float | None = None,
 ) -> VGG:
     """A :class:`VGG` whose channels and hidden sizes are multiplied by ``width`` (at least 1 each).
 
@@ -146,6 +149,7 @@ def vgg(
         dropout_linear=dropout_linear,
         bias=bias,
         global_pool=global_pool,
+        xavier_gain=xavier_gain,
     )
 
 
@@ -237,6 +241,7 @@ vgg9_bntt = partial(
     batch_norm=True,
     dropout_conv=0.0,
     dropout_linear=0.0,
+    xavier_gain=2.0,
 )
 vgg9_bntt.__doc__ = (
     "VGG9 of BNTT: 7 convolutions with norm, 3 pools, head 1024, no dropout. Options: :func:`vgg`."
@@ -250,6 +255,7 @@ vgg11_bntt = partial(
     dropout_conv=0.0,
     dropout_linear=0.0,
     global_pool=True,
+    xavier_gain=2.0,
 )
 vgg11_bntt.__doc__ = (
     "VGG11 of BNTT: 8 convolutions with norm, 4 pools and a global one, head 4096, no dropout. "

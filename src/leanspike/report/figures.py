@@ -229,7 +229,10 @@ def draw_totals(
     parts = (
         ("multiply-accumulates", sum(o.snn_macs for o in operations) * total.mac_pj),
         ("accumulates", sum(o.snn_acs for o in operations) * total.ac_pj),
-        ("membrane updates", total.membrane_pj),
+        (
+            "membranes and norms" if total.norm_pj else "membrane updates",
+            total.membrane_pj + total.norm_pj,
+        ),
     )
     above, below = rows
     axes.barh([above], [total.ann_pj], color=style.ANN, height=0.62)

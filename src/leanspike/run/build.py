@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from leanspike.config import NeuronSection, Recipe, SpikeSection
-from leanspike.data import Dataset, load_dataset
+from leanspike.data import Dataset, load_dataset, stratified
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.saved import NeuronSpec, create_neuron
@@ -61,6 +61,14 @@ def open_data(recipe: Recipe) -> Dataset:
         section.name, root, validation=section.validation, image_size=section.image_size
     )
     changes: dict[str, Any] = {}
+    if section.train_images is not None:
+        if section.train_images > len(data.train):
+            raise LeanspikeError(
+                f"train_images is {section.train_images}; {section.name} has {len(data.train)} "
+                "besides those held out"
+            )
+        _, chosen = stratified(data.train.labels, section.train_images)
+        changes["train"] = data.train.select(chosen)
     if section.mean is not None:
         changes["mean"] = section.mean
     if section.std is not None:

@@ -41,6 +41,8 @@ class TemporalNorm(nn.Module, ABC):
 
     per_step: ClassVar[bool]
     """Whether each step has statistics and parameters of its own, ``[T, C]`` instead of ``[C]``."""
+    folds: ClassVar[bool] = False
+    """Whether it is the same at each step in eval mode, so that weights can take it up."""
 
     def __init__(
         self,
@@ -235,6 +237,7 @@ class TDBN(TemporalNorm):
     """
 
     per_step = False
+    folds = True
 
     def __init__(
         self,

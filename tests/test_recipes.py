@@ -1,4 +1,4 @@
-"""DIET-SNN's recipes: the paper's settings, and each of them run from end to end in small."""
+"""The recipes of the papers: their settings, and each of them run from end to end in small."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
 from leanspike.config import load_recipe, recipes
 from leanspike.data import DATASETS, synthetic
+from leanspike.errors import LeanspikeError
 from leanspike.run import Run
+from leanspike.run.build import open_data
 from leanspike.train import Monitor
 
 DIET = [name for name in recipes() if name.startswith("diet_")]
+BNTT = [name for name in recipes() if name.startswith("bntt_")]
 STEPS, BATCH, HELD_OUT = 2, 4, 4
 IMAGES = STEPS * BATCH + HELD_OUT
 
@@ -44,13 +48,18 @@ def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
         small = synthetic(classes=classes, train=IMAGES, test=4)
         patch.setitem(DATASETS, recipe.data.name, replace(source, read=lambda *_: small))
         changes = []
-    for stage in ("ann", *(f"snn.{number}" for number in range(len(recipe.snn)))):
+    stages = [f"snn.{number}" for number in range(len(recipe.snn))]
+    if recipe.ann is not None:
+        stages.append("ann")
+    for stage in stages:
         changes += [f"{stage}.epochs=1", f"{stage}.batch_size={BATCH}"]
+    if recipe.spike.calibrate is not None:
+        changes += ["spike.calibrate.images=8", "spike.calibrate.timesteps=2"]
     changes += ["model.options.width=0.125", f"data.validation={HELD_OUT}"]
-    return [*changes, "spike.calibrate.images=8", "spike.calibrate.timesteps=2"]
+    return [*changes, "data.train_images=null"]
 
 
-@pytest.mark.parametrize("name", DIET)
+@pytest.mark.parametrize("name", [*DIET, *BNTT])
 def test_a_recipe_runs_from_ann_to_evaluation(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,15 +67,19 @@ def test_a_recipe_runs_from_ann_to_evaluation(
     recipe = load_recipe(name, shortened(name, tmp_path / "data", monkeypatch))
     run = Run(recipe, tmp_path / "run", Monitor(Console(quiet=True)))
     result = run.train()
+    timesteps = recipe.spike.timesteps
     assert [row["stage"] for row in run.history] == [
-        "ann",
-        *(f"snn T={stage.timesteps or 5}" for stage in recipe.snn),
+        *(["ann"] if recipe.ann is not None else []),
+        *(f"snn T={stage.timesteps or timesteps}" for stage in recipe.snn),
     ]
     assert len(run.data.train) == STEPS * BATCH
     assert (len(run.data.val), result.n) == (HELD_OUT, 4)
-    assert len(result.accuracy) == 5
-    assert result.ann_accuracy is not None
+    assert len(result.accuracy) == timesteps
+    assert (result.ann_accuracy is None) == (recipe.ann is None)
     assert result.energy.ratio > 0
+    assert [early.by for early in result.early_exit] == list(recipe.evaluate.early_exit)
+    if recipe.spike.calibrate is None:
+        return
     calibration = json.loads((tmp_path / "run" / "calibration.json").read_text())
     assert len(calibration["layers"]) == len(result.neurons)
 
@@ -93,3 +106,30 @@ def test_the_training_on_cifar_is_the_papers(name: str) -> None:
     assert (ann.optimizer, ann.learning_rate, ann.weight_decay) == ("adam", 1e-3, 5e-4)
     assert (snn.optimizer, snn.learning_rate, snn.weight_decay) == ("adam", 1e-4, 0)
     assert (ann.batch_size, ann.epochs, snn.batch_size, snn.epochs) == (128, 300, 64, 300)
+
+
+def test_bntts_settings_are_the_papers() -> None:
+    for name, timesteps, leak in (
+        ("bntt_cifar10_vgg9", 25, 0.95),
+        ("bntt_cifar100_vgg11", 30, 0.99),
+        ("bntt_tiny_imagenet_vgg11", 30, 0.99),
+    ):
+        recipe = load_recipe(name)
+        spike, (snn,) = recipe.spike, recipe.snn
+        assert (spike.encode, spike.timesteps, spike.norm) == ("poisson", timesteps, "bntt")
+        assert (spike.neuron.leak, spike.neuron.threshold, spike.neuron.learn) == (leak, 1.0, ())
+        assert (recipe.ann, spike.calibrate, spike.norm_options) == (None, None, {})
+        assert (snn.optimizer, snn.learning_rate, snn.momentum) == ("sgd", 0.3, 0.9)
+        assert (snn.weight_decay, snn.schedule, snn.epochs) == (1e-4, "step", 100)
+        assert (snn.readout, recipe.evaluate.readout) == ("mean", "mean")
+
+
+def test_part_of_the_training_images_is_the_same_part_for_ever() -> None:
+    recipe = load_recipe("digits", ["data.train_images=100"])
+    data, again = open_data(recipe), open_data(recipe)
+    assert len(data.train) == 100
+    assert data.train.labels.bincount().tolist() == [10] * 10
+    assert (data.train.batch(torch.arange(100))[0] == again.train.batch(torch.arange(100))[0]).all()
+    assert len(data.val) == len(open_data(load_recipe("digits")).val)
+    with pytest.raises(LeanspikeError, match="train_images is 2000; digits has 1294 besides"):
+        open_data(load_recipe("digits", ["data.train_images=2000"]))
