@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from leanspike.errors import LeanspikeError
@@ -114,23 +114,88 @@ class SpikeSection(Section):
     calibrate: CalibrateSection | None = CalibrateSection()
 
 
-class DistillSection(Section):
-    """The run's own ANN teaches: its soft answers count ``weight``, the labels the rest.
+class CrossEntropySection(Section):
+    """The labels, on the last answer; see ``leanspike.train.CrossEntropy``."""
 
-    See ``leanspike.train.Response``.
+    weight: NonNegative = 1.0
+
+
+class TETSection(Section):
+    """The labels, at every step; see ``leanspike.train.TET``."""
+
+    weight: NonNegative = 1.0
+    regularisation: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    target: float = 1.0
+
+
+class ResponseSection(Section):
+    """The teacher's soft answers; see ``leanspike.train.Response``."""
+
+    weight: NonNegative = 0.5
+    temperature: Positive = 2.0
+    each_step: bool = False
+
+
+class FeatureSection(Section):
+    """The teacher's feature maps; see ``leanspike.train.Feature``. ``pairs``: student to teacher."""
+
+    weight: NonNegative = 1.0
+    pairs: dict[str, str] | None = None
+
+
+class SpikeRateSection(Section):
+    """A price on spikes per neuron; see ``leanspike.train.SpikeRate``."""
+
+    weight: NonNegative = 0.1
+
+
+class ObjectiveSection(Section):
+    """What a stage minimises: the sum of the terms named, each times its weight.
+
+    A list will do as well: ``[cross_entropy, {response: {temperature: 2, weight: 0.5}}]``.
     """
 
-    temperature: Positive = 2.0
-    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    cross_entropy: CrossEntropySection | None = None
+    tet: TETSection | None = None
+    response: ResponseSection | None = None
+    feature: FeatureSection | None = None
+    spike_rate: SpikeRateSection | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        terms: dict[str, Any] = {}
+        for entry in value:
+            terms.update(entry if isinstance(entry, dict) else {str(entry): {}})
+        return terms
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> ObjectiveSection:
+        if not any(getattr(self, name) is not None for name in type(self).model_fields):
+            raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+
+class TeacherSection(Section):
+    """Who teaches in ``response`` and ``feature``: a network with its trained weights.
+
+    ``mean`` and ``std`` are of its own training, if they are not the data set's here.
+    """
+
+    model: ModelSection
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 class TrainSection(Section):
     """One stage of training, of the ANN or of the SNN.
 
     ``timesteps`` of an SNN stage default to the surgery's. ``neuron_learning_rate`` is for leaks
-    and thresholds (default: ``learning_rate``). ``distill`` (of an SNN's stage) lets the ANN teach.
-    ``select`` "best" keeps the weights of the epoch
-    with the best validation accuracy, "last" those of the last epoch.
+    and thresholds (default: ``learning_rate``). ``label_smoothing`` and ``readout`` hold for all
+    terms of the objective that take them. ``select`` "best" keeps the weights of the epoch with the
+    best validation accuracy, "last" those of the last epoch.
     """
 
     epochs: Annotated[int, Field(ge=0)]
@@ -145,7 +210,7 @@ class TrainSection(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     readout: Literal["sum", "mean"] = "sum"
-    distill: DistillSection | None = None
+    objective: ObjectiveSection = ObjectiveSection(cross_entropy=CrossEntropySection())
     max_gradient_norm: Positive | None = None
     select: Literal["best", "last"] = "best"
 
@@ -164,7 +229,10 @@ class EvaluateSection(Section):
 
 
 class Recipe(Section):
-    """A whole run: train an ANN (or take its weights), make it spike, train the SNN, evaluate."""
+    """A whole run: train an ANN (or take its weights), make it spike, train the SNN, evaluate.
+
+    Where an objective needs a teacher, it is the run's own ANN unless ``teacher`` names another.
+    """
 
     name: str
     description: str = ""
@@ -174,6 +242,7 @@ class Recipe(Section):
     data: DataSection
     model: ModelSection
     ann: TrainSection | None = None
+    teacher: TeacherSection | None = None
     spike: SpikeSection = SpikeSection()
     snn: tuple[TrainSection, ...] = ()
     evaluate: EvaluateSection = EvaluateSection()

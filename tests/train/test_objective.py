@@ -9,8 +9,17 @@ import pytest
 import torch
 from torch import nn
 
+import leanspike as ls
 from leanspike.errors import LeanspikeError
-from leanspike.train import CrossEntropy, Response, Weighted
+from leanspike.train import (
+    TET,
+    CrossEntropy,
+    Renormalised,
+    Response,
+    SpikeRate,
+    Teacher,
+    Weighted,
+)
 
 LABELS = torch.tensor([0, 1, 2, 3, 0])
 NO_INPUT = torch.zeros(5, 3, dtype=torch.float64)
@@ -74,3 +83,97 @@ def test_a_teacher_of_other_classes_is_refused() -> None:
         Response(nn.Linear(3, 7).double())(outputs(), LABELS, NO_INPUT)
     with pytest.raises(LeanspikeError, match=r"temperature is 0\.0; give a number above 0"):
         Response(nn.Identity(), temperature=0.0)
+
+
+def test_every_step_may_have_to_answer() -> None:
+    y_TNK, teacher = outputs(), nn.Linear(3, 4).double()
+    x = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    p = softmax(teacher(x).detach().numpy() / 2)
+    q = softmax(y_TNK.numpy() / 2)
+    expected = 4 * (p * np.log(p / q)).sum(-1).mean()
+    loss = Response(teacher, 2.0, each_step=True)(y_TNK, LABELS, x)
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_tet_is_the_mean_over_the_steps_and_a_pull_to_the_target(smoothing: float) -> None:
+    y_TNK = outputs()
+    log_p = np.log(softmax(y_TNK.numpy()))
+    entropies = [
+        -(1 - smoothing) * log_p[t, n, LABELS[n]] - smoothing * log_p[t, n].mean()
+        for t in range(3)
+        for n in range(5)
+    ]
+    expected = 0.7 * np.mean(entropies) + 0.3 * ((y_TNK.numpy() - 2) ** 2).mean()
+    loss = TET(regularisation=0.3, target=2.0, label_smoothing=smoothing)(y_TNK, LABELS, NO_INPUT)
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(LeanspikeError, match=r"regularisation is 1\.0; give a number in \[0, 1\)"):
+        TET(regularisation=1.0)
+
+
+@pytest.mark.parametrize("height", ["unit", "threshold"])
+def test_the_spike_rate_is_that_of_the_evaluation_and_has_a_gradient(height: Any) -> None:
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+    neuron = ls.LIF(threshold=0.3, height=height)
+    snn = ls.spike(ann, example_input=torch.zeros(1, 3), timesteps=6, neuron=neuron)
+    x, rate = torch.rand(5, 3), SpikeRate()
+    with rate.watch(snn):
+        y_TNK = snn(x)
+    loss = rate(y_TNK, LABELS, x)
+    measured = ls.evaluate(snn, [(x, LABELS)]).energy.spikes_per_neuron
+    assert loss.item() == pytest.approx(measured, rel=1e-5)
+    assert measured > 0
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert ann[0].weight.grad is None  # the SNN is a copy
+    weight = snn.get_submodule("0").weight
+    assert isinstance(weight, nn.Parameter)
+    assert weight.grad is not None
+    assert weight.grad.abs().sum() > 0
+    before = len(snn.get_submodule("1")._forward_hooks)
+    assert before == 0
+
+
+def test_the_spike_rate_says_what_it_needs() -> None:
+    with pytest.raises(LeanspikeError, match=r"inside watch\(network\)"):
+        SpikeRate()(outputs(), LABELS, NO_INPUT)
+    rate = SpikeRate()
+    with (
+        pytest.raises(LeanspikeError, match="needs a spiking network"),
+        rate.watch(nn.Linear(1, 1)),
+    ):
+        pass
+
+
+def test_objectives_that_share_a_teacher_ask_it_once() -> None:
+    calls = []
+    network = nn.Linear(3, 4).double()
+    network.register_forward_hook(lambda *_: calls.append(1))
+    teacher = Teacher(network)
+    loss = Weighted([(1.0, Response(teacher)), (1.0, Response(teacher, 4.0, each_step=True))])
+    loss(outputs(), LABELS, NO_INPUT)
+    assert len(calls) == 1
+    loss(outputs(), LABELS, NO_INPUT.clone())
+    assert len(calls) == 2
+
+
+def test_a_spiking_network_may_teach() -> None:
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
+    snn = ls.spike(ann, example_input=torch.zeros(1, 3), neuron=ls.LIF(0.3)).double()
+    teacher = Teacher(snn)
+    teacher.watch("1")
+    x = torch.rand(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(teacher.logits(x), snn(x).mean(0).detach())
+    assert teacher.feature("1", x).shape == (5, 8)
+
+
+def test_a_teacher_keeps_the_normalisation_it_was_trained_with() -> None:
+    pixels = torch.rand(4, 3, 5, 5)
+
+    def normalised(mean: Any, std: Any) -> torch.Tensor:
+        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+    here, there = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    seen = Renormalised(nn.Identity(), *here, own_mean=there[0], own_std=there[1])
+    torch.testing.assert_close(seen(normalised(*here)), normalised(*there))

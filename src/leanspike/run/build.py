@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from leanspike.config import NeuronSection, Recipe, SpikeSection
-from leanspike.data import Dataset, load_dataset, stratified
+from leanspike.config import NeuronSection, Recipe, SpikeSection, TrainSection
+from leanspike.data import Dataset, load_dataset
+from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.saved import NeuronSpec, create_neuron
 from leanspike.temporal import TEMPORAL_NORMS, NormFactory, temporal_norm
+from leanspike.train import (
+    TET,
+    CrossEntropy,
+    Feature,
+    Objective,
+    Response,
+    SpikeRate,
+    Teacher,
+    Weighted,
+)
 
 
 def choose_device(name: str) -> torch.device:
@@ -106,3 +119,31 @@ def build_norm(section: SpikeSection) -> str | NormFactory:
     if section.norm_options:
         raise LeanspikeError(f"norm {section.norm} has no options; remove norm_options")
     return section.norm
+
+
+def build_objective(
+    section: TrainSection, network: nn.Module, teacher: Callable[[], Teacher], x: Tensor
+) -> Objective:
+    """What a stage minimises; ``teacher`` is asked for only if a term needs one, and once.
+
+    >>> objective = build_objective(TrainSection(epochs=1), nn.Linear(2, 3), Teacher, torch.ones(1))
+    >>> objective.weights, objective.objectives[0].readout
+    ((1.0,), 'sum')
+    """
+    how = section.objective
+    who = teacher() if how.response is not None or how.feature is not None else None
+    terms: list[tuple[float, Objective]] = []
+    if how.cross_entropy is not None:
+        labels = CrossEntropy(section.readout, section.label_smoothing)
+        terms.append((how.cross_entropy.weight, labels))
+    if how.tet is not None:
+        tet = TET(how.tet.regularisation, how.tet.target, section.label_smoothing)
+        terms.append((how.tet.weight, tet))
+    if how.response is not None and who is not None:
+        soft = Response(who, how.response.temperature, section.readout, how.response.each_step)
+        terms.append((how.response.weight, soft))
+    if how.feature is not None and who is not None:
+        terms.append((how.feature.weight, Feature(who, network, x, how.feature.pairs)))
+    if how.spike_rate is not None:
+        terms.append((how.spike_rate.weight, SpikeRate()))
+    return Weighted(terms)

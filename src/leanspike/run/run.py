@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+from rich.table import Table
 from torch import Tensor, nn
 
-from leanspike.config import CalibrateSection, Recipe, TrainSection
+from leanspike.config import CalibrateSection, ModelSection, Recipe, TrainSection
 from leanspike.data import Augment, Loader, Split, normalise
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import (
@@ -38,7 +39,14 @@ from leanspike.models import create_model
 from leanspike.models.published import load_published
 from leanspike.neuron import LIF
 from leanspike.report import write_report
-from leanspike.run.build import build_neuron, build_norm, choose_device, choose_dtype, open_data
+from leanspike.run.build import (
+    build_neuron,
+    build_norm,
+    build_objective,
+    choose_device,
+    choose_dtype,
+    open_data,
+)
 from leanspike.run.folder import (
     CALIBRATION,
     CHECKPOINT,
@@ -55,12 +63,13 @@ from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
 from leanspike.temporal import create_encoder
 from leanspike.train import (
     Checkpoints,
-    CrossEntropy,
+    Feature,
     Monitor,
     Objective,
-    Response,
+    Pair,
+    Renormalised,
     Stage,
-    Weighted,
+    Teacher,
     create_optimizer,
     create_schedule,
     fit,
@@ -220,30 +229,34 @@ class Run:
     # -- parts ---------------------------------------------------------------------------------
 
     def _build_ann(self) -> nn.Module:
-        spec = self._model_spec()
-        ann = create_model(
+        return self._build_network(self.recipe.model)
+
+    def _build_network(self, section: ModelSection) -> nn.Module:
+        """A network of the zoo, with the weights that the section names."""
+        spec = self._model_spec(section)
+        network = create_model(
             spec.name,
             spec.num_classes,
             in_channels=spec.in_channels,
             image_size=spec.image_size,
             **spec.options,
         )
-        if self.recipe.model.weights is None:
-            return ann
-        weights = Path(self.recipe.model.weights).expanduser()
+        if section.weights is None:
+            return network
+        weights = Path(section.weights).expanduser()
         if weights.is_dir():
-            return load(weights, ann)
-        load_published(ann, weights)
-        return ann
+            return load(weights, network)
+        load_published(network, weights)
+        return network
 
-    def _model_spec(self) -> ModelSpec:
+    def _model_spec(self, section: ModelSection) -> ModelSpec:
         channels, size, _ = self.data.shape
         return ModelSpec(
-            name=self.recipe.model.name,
+            name=section.name,
             num_classes=len(self.data.classes),
             in_channels=channels,
             image_size=size,
-            options=self.recipe.model.options,
+            options=section.options,
         )
 
     def _calibrate(self, snn: SpikingNetwork, section: CalibrateSection) -> Calibration:
@@ -268,6 +281,7 @@ class Run:
         network.to(device=self.device)
         network.to(memory_format=torch.channels_last)
         train = self._loader(self.data.train, section.batch_size, train=True)
+        objective = self._objective(network, section)
         stage = Stage(
             name="ann" if timesteps is None else f"snn T={timesteps}",
             number=number,
@@ -275,9 +289,9 @@ class Run:
             timesteps=timesteps,
             train=train,
             val=self._loader(self.data.val, self.recipe.evaluate.batch_size),
-            objective=self._objective(section, timesteps),
+            objective=objective,
             optimizer=create_optimizer(
-                network,
+                nn.ModuleList([network, objective]),
                 section.optimizer,
                 learning_rate=section.learning_rate,
                 neuron_learning_rate=section.neuron_learning_rate,
@@ -292,15 +306,32 @@ class Run:
         )
         fit(network, stage, self.history, self.checkpoints, self.monitor)
 
-    def _objective(self, section: TrainSection, timesteps: int | None) -> Objective:
-        labels = CrossEntropy(section.readout, section.label_smoothing)
-        if section.distill is None:
-            return labels
-        if timesteps is None or not (self.folder / "ann").exists():
-            raise LeanspikeError("distill needs a trained ANN, and an SNN to teach; leave it out")
-        how = section.distill
-        answers = Response(self._load("ann"), how.temperature, section.readout, self.dtype)
-        return Weighted(((1 - how.weight, labels), (how.weight, answers)))
+    def _objective(self, network: nn.Module, section: TrainSection) -> Objective:
+        torch.manual_seed(self.recipe.seed)  # adapters of features begin at random
+        x = torch.zeros(1, *self.data.shape, device=self.device)
+        objective = build_objective(section, network, self._teacher, x)
+        for part in objective.modules():
+            if isinstance(part, Feature):
+                self.monitor.console.print(_pairs_table(part.pairs))
+        return objective
+
+    def _teacher(self) -> Teacher:
+        """The network that teaches, by the recipe or the run's own ANN."""
+        section = self.recipe.teacher
+        if section is not None:
+            network = self._build_network(section.model).to(self.device)
+            if section.mean is not None or section.std is not None:
+                mean, std = section.mean or self.data.mean, section.std or self.data.std
+                network = Renormalised(
+                    network, self.data.mean, self.data.std, own_mean=mean, own_std=std
+                ).to(self.device)
+            return Teacher(network.to(memory_format=torch.channels_last), self.dtype)
+        if not (self.folder / "ann").exists():
+            raise LeanspikeError(
+                "response and feature need a teacher; train an ANN, give model.weights, or name "
+                "one in the recipe's teacher"
+            )
+        return Teacher(self._load("ann"), self.dtype)
 
     def _loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
         augment = self.recipe.data.augment
@@ -320,7 +351,7 @@ class Run:
         """Appears whole: written beside, then renamed."""
         part = self.folder / f".{name}.part"
         shutil.rmtree(part, ignore_errors=True)
-        save(network, part, self._model_spec())
+        save(network, part, self._model_spec(self.recipe.model))
         part.rename(self.folder / name)
 
     def _load(self, name: str) -> nn.Module:
@@ -345,6 +376,17 @@ def _parameters(snn: SpikingNetwork) -> dict[str, tuple[float, float]]:
         for path, module in snn.neurons()
         if isinstance(module, LIF)
     }
+
+
+def _pairs_table(pairs: Sequence[Pair]) -> Table:
+    """Which module of the student learns from which of the teacher."""
+    table = Table(title="feature maps", title_justify="left", box=None)
+    for column in ("student", "C, H, W", "teacher", "C, H, W"):
+        table.add_column(column)
+    for pair in pairs:
+        ours, theirs = (", ".join(map(str, s)) for s in (pair.student_shape, pair.teacher_shape))
+        table.add_row(pair.student, ours, pair.teacher, theirs)
+    return table
 
 
 def open_run(folder: Path, monitor: Monitor) -> Run:

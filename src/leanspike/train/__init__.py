@@ -24,21 +24,37 @@ True
 """
 
 from leanspike.train.checkpoint import Checkpoints
+from leanspike.train.feature import Feature, Pair, find_pairs
 from leanspike.train.loop import Stage, fit
 from leanspike.train.monitor import Monitor, read_log, write_log
-from leanspike.train.objective import CrossEntropy, Objective, Response, Weighted
+from leanspike.train.objective import (
+    TET,
+    CrossEntropy,
+    Objective,
+    Response,
+    SpikeRate,
+    Weighted,
+)
 from leanspike.train.optim import create_optimizer, create_schedule
+from leanspike.train.teacher import Renormalised, Teacher
 
 __all__ = [
+    "TET",
     "Checkpoints",
     "CrossEntropy",
+    "Feature",
     "Monitor",
     "Objective",
+    "Pair",
+    "Renormalised",
     "Response",
+    "SpikeRate",
     "Stage",
+    "Teacher",
     "Weighted",
     "create_optimizer",
     "create_schedule",
+    "find_pairs",
     "fit",
     "read_log",
     "write_log",

@@ -114,7 +114,8 @@ def _train_step(
     torch.manual_seed(generator_for(stage.seed, *key).initial_seed())
     step = position.epoch * len(stage.train) + position.step
     set_learning_rate(stage.optimizer, stage.schedule(step))
-    with torch.autocast(x.device.type, stage.dtype, enabled=stage.dtype != torch.float32):
+    mixed = stage.dtype != torch.float32
+    with stage.objective.watch(network), torch.autocast(x.device.type, stage.dtype, enabled=mixed):
         y_TNK = outputs(network, x, stage.timesteps)
     loss = stage.objective(y_TNK, labels, x)
     stage.optimizer.zero_grad()
@@ -179,6 +180,7 @@ def _save(
             "stage": stage.number,
             "position": asdict(position),
             "network": network.state_dict(),
+            "objective": stage.objective.state_dict(),
             "optimizer": stage.optimizer.state_dict(),
             "history": history,
         }
@@ -193,6 +195,7 @@ def _resume(
     if saved is None or saved["stage"] != stage.number or "position" not in saved:
         return Position()
     network.load_state_dict(saved["network"])
+    stage.objective.load_state_dict(saved.get("objective", {}))
     stage.optimizer.load_state_dict(saved["optimizer"])
     history[:] = saved["history"]
     return Position(**saved["position"])

@@ -1,26 +1,44 @@
-"""What training minimises: objects from the outputs of all steps and the labels to a scalar."""
+"""What training minimises: objects from the outputs of all steps and the labels to a scalar.
+
+Each is a module, so that what it learns itself (the adapters of a feature distillation) is trained,
+and saved in checkpoints, with the network, but is no part of it. They add up in :class:`Weighted`.
+Shapes: T timesteps (1 for an ANN), N samples, K classes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
-from leanspike.surgery import readout
+from leanspike.neuron import LIF
+from leanspike.surgery import SpikingNetwork, readout
+from leanspike.train.teacher import Teacher
+
+Readout = Literal["sum", "mean"]
 
 
-class Objective(Protocol):
-    """A loss: ``y_TNK`` ``[T, N, K]`` (T = 1 for an ANN), ``labels`` ``[N]``, input to a scalar."""
+class Objective(nn.Module, ABC):
+    """A loss: outputs ``y_TNK`` ``[T, N, K]``, ``labels`` ``[N]``, the input, to a scalar."""
 
-    def __call__(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor: ...
+    @abstractmethod
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
+        """The loss, as a mean over the batch, in float32."""
+
+    @contextmanager
+    def watch(self, network: nn.Module) -> Iterator[None]:  # noqa: ARG002
+        """While ``network`` runs: see in it what the loss needs besides its outputs."""
+        yield
 
 
-@dataclass(frozen=True)
-class CrossEntropy:
+@final
+class CrossEntropy(Objective):
     """Cross-entropy of the last answer: of Σ_t y_t (DIET-SNN) or of its mean (BNTT).
 
     >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
@@ -29,18 +47,58 @@ class CrossEntropy:
     0.1269
     """
 
-    readout: Literal["sum", "mean"] = "sum"
-    label_smoothing: float = 0.0
+    def __init__(self, readout: Readout = "sum", label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.readout, self.label_smoothing = readout, label_smoothing
 
-    def __call__(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """The mean over the batch, in float32."""
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`Objective`."""
         logits_NK = readout(y_TNK, self.readout)[-1]
         return F.cross_entropy(logits_NK, labels, label_smoothing=self.label_smoothing)
 
 
-@dataclass(frozen=True)
-class Response:
-    """Distillation by response: how far the last answer is from a teacher's soft one.
+@final
+class TET(Objective):
+    """Temporal efficient training: every step's output has to answer by itself.
+
+        (1 − ρ) · mean_t CE(y_t, label) + ρ · mean (y_t − φ)²
+
+    (Deng et al., ICLR 2022, arXiv 2202.11946, eqs. 7 to 9, where ρ is called λ.) The second term
+    keeps outliers of single steps down; ρ = 0 leaves it out. Read such a network out by "mean".
+
+    Args:
+        regularisation: ρ, in [0, 1).
+        target: φ, the level that outputs are drawn to.
+        label_smoothing: in [0, 1).
+
+    >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[3.0, 0.0]]])
+    >>> loss = TET(regularisation=0.0)(y_TNK, torch.tensor([0]), torch.zeros(1))
+    >>> round(loss.item(), 4)  # the mean of log(1 + e**-1) and log(1 + e**-3)
+    0.1809
+    """
+
+    def __init__(
+        self, regularisation: float = 0.05, target: float = 1.0, label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__()
+        if not 0 <= regularisation < 1:
+            raise LeanspikeError(f"regularisation is {regularisation}; give a number in [0, 1)")
+        self.regularisation, self.target = regularisation, target
+        self.label_smoothing = label_smoothing
+
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`Objective`."""
+        y_TNK = _widened(y_TNK)
+        entropy = F.cross_entropy(
+            y_TNK.flatten(0, 1), labels.repeat(len(y_TNK)), label_smoothing=self.label_smoothing
+        )
+        spread = (y_TNK - self.target).square().mean()
+        return (1 - self.regularisation) * entropy + self.regularisation * spread
+
+
+@final
+class Response(Objective):
+    """Distillation by response: how far the answer is from a teacher's soft one.
 
         τ² · KL( softmax(teacher / τ) ‖ softmax(student / τ) )
 
@@ -48,11 +106,12 @@ class Response:
     known to us.) The factor τ² keeps the gradient's size as τ changes.
 
     Args:
-        teacher: any module from the same input to logits ``[N, K]``. It is put into eval mode and
-            gets no gradient.
+        teacher: any module from the same input to logits ``[N, K]``, or a :class:`Teacher` shared
+            with other objectives.
         temperature: τ, above 0.
         readout: the student's answer, as in :class:`CrossEntropy`.
-        dtype: bfloat16 lets the teacher compute under autocast.
+        each_step: the teacher supervises every step's output by itself instead of the last answer
+            (temporal-wise distillation, ICML 2025); the mean over the steps.
 
     >>> teacher = nn.Linear(3, 2)
     >>> x, labels = torch.rand(4, 3), torch.zeros(4, dtype=torch.long)
@@ -60,35 +119,81 @@ class Response:
     0.0
     """
 
-    teacher: nn.Module
-    temperature: float = 2.0
-    readout: Literal["sum", "mean"] = "sum"
-    dtype: torch.dtype = torch.float32
+    def __init__(
+        self,
+        teacher: nn.Module | Teacher,
+        temperature: float = 2.0,
+        readout: Readout = "sum",
+        each_step: bool = False,
+    ) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise LeanspikeError(f"temperature is {temperature}; give a number above 0")
+        self.teacher = Teacher.of(teacher)
+        self.temperature, self.readout, self.each_step = temperature, readout, each_step
 
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise LeanspikeError(f"temperature is {self.temperature}; give a number above 0")
-        self.teacher.eval()
-
-    def __call__(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """The mean over the batch, in float32."""
-        mixed = self.dtype != torch.float32
-        with torch.no_grad(), torch.autocast(x.device.type, self.dtype, enabled=mixed):
-            taught_NK = self.teacher(x)
-        logits_NK = readout(y_TNK, self.readout)[-1]
-        if taught_NK.shape != logits_NK.shape:
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`Objective`."""
+        answers = _widened(y_TNK) if self.each_step else readout(y_TNK, self.readout)[-1:]
+        taught_NK = self.teacher.logits(x)
+        if taught_NK.shape != answers.shape[1:]:
             raise LeanspikeError(
                 f"the teacher answers {tuple(taught_NK.shape)}, the student "
-                f"{tuple(logits_NK.shape)}; they must know the same classes"
+                f"{tuple(answers.shape[1:])}; they must know the same classes"
             )
-        student = F.log_softmax(logits_NK / self.temperature, -1)
-        target = F.log_softmax(taught_NK.float() / self.temperature, -1)
-        divergence = F.kl_div(student, target, reduction="batchmean", log_target=True)
+        student = F.log_softmax(answers / self.temperature, -1)
+        target = F.log_softmax(taught_NK / self.temperature, -1).expand_as(student)
+        divergence = F.kl_div(student, target, reduction="none", log_target=True).sum(-1).mean()
         return self.temperature**2 * divergence
 
 
-@dataclass(frozen=True)
-class Weighted:
+@final
+class SpikeRate(Objective):
+    """The spikes per neuron over all steps, as a price on them; only of LIF neurons.
+
+        R = Σ_l Σ_t spikes of layer l at t / Σ_l neurons of layer l          per sample
+
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> snn, x, rate = spike(ann, example_input=torch.zeros(1, 2)), torch.rand(4, 2), SpikeRate()
+    >>> with rate.watch(snn):
+    ...     y_TNK = snn(x)
+    >>> 0 <= rate(y_TNK, torch.zeros(4), x).item() <= 5
+    True
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spikes: list[Tensor] = []
+        self._neurons = 0
+
+    @contextmanager
+    def watch(self, network: nn.Module) -> Iterator[None]:
+        """See :meth:`Objective.watch`."""
+        if not isinstance(network, SpikingNetwork):
+            raise LeanspikeError("a spike rate needs a spiking network; leave it out of the ANN's")
+        self._spikes, self._neurons = [], 0
+
+        def count(module: nn.Module, _args: Any, o_TN: Any) -> None:
+            assert isinstance(module, LIF)
+            unit = module.dynamics.height == "unit"
+            height = 1.0 if unit else module.threshold.detach()
+            self._spikes.append(o_TN.sum(dtype=torch.float32) / height / o_TN.shape[1])
+            self._neurons += o_TN[0, 0].numel()
+
+        layers = [module for _, module in network.neurons() if isinstance(module, LIF)]
+        with hooks([(layer, count) for layer in layers]):
+            yield
+
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`Objective`."""
+        if not self._neurons:
+            raise LeanspikeError("no spikes were seen; run the network inside watch(network)")
+        return torch.stack(self._spikes).sum() / self._neurons
+
+
+@final
+class Weighted(Objective):
     """A sum of objectives, each with its weight.
 
     >>> loss = Weighted(((0.25, CrossEntropy()), (0.75, CrossEntropy())))
@@ -96,8 +201,45 @@ class Weighted:
     0.6931
     """
 
-    terms: tuple[tuple[float, Objective], ...]
+    def __init__(self, terms: Sequence[tuple[float, Objective]]) -> None:
+        super().__init__()
+        self.weights = tuple(weight for weight, _ in terms)
+        self.objectives = nn.ModuleList(objective for _, objective in terms)
 
-    def __call__(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
-        """The weighted sum."""
-        return torch.stack([w * objective(y_TNK, labels, x) for w, objective in self.terms]).sum()
+    @contextmanager
+    def watch(self, network: nn.Module) -> Iterator[None]:
+        """See :meth:`Objective.watch`."""
+        with ExitStack() as stack:
+            for objective in self.objectives:
+                assert isinstance(objective, Objective)
+                stack.enter_context(objective.watch(network))
+            yield
+
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        losses = [objective(y_TNK, labels, x) for objective in self.objectives]
+        return torch.stack([w * loss for w, loss in zip(self.weights, losses, strict=True)]).sum()
+
+
+@contextmanager
+def hooks(watched: Sequence[tuple[nn.Module, Any]]) -> Iterator[None]:
+    """Forward hooks on these modules, for as long as the context lasts.
+
+    >>> seen = []
+    >>> layer = nn.Identity()
+    >>> with hooks([(layer, lambda module, args, output: seen.append(output))]):
+    ...     _ = layer(1)
+    >>> layer(2), seen
+    (2, [1])
+    """
+    handles = [module.register_forward_hook(hook) for module, hook in watched]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _widened(y_TNK: Tensor) -> Tensor:
+    """In float32 at least."""
+    return y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))

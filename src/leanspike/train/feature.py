@@ -1,0 +1,231 @@
+"""Distillation by features: intermediate maps of the student drawn to those of the teacher.
+
+Shapes: T timesteps, N samples, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leanspike.errors import LeanspikeError
+from leanspike.surgery import SpikingNetwork
+from leanspike.train.objective import Objective, hooks
+from leanspike.train.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A module of the student, one of the teacher, and the shapes of their maps, (C, H, W).
+
+    >>> Pair("features.relu2", "layer1", (64, 32, 32), (16, 32, 32)).teacher
+    'layer1'
+    """
+
+    student: str
+    teacher: str
+    student_shape: tuple[int, ...]
+    teacher_shape: tuple[int, ...]
+
+
+@final
+class Feature(Objective):
+    """Distillation by features: the distance of the student's maps from the teacher's.
+
+        mean over pairs of  ‖ A(mean_t o_t) − f ‖² / entries
+
+    (KDSNN, arXiv 2304.05627, section 3.3: the student's feature is its time average, A a 1×1
+    convolution where channels differ, which is trained with the student; the constants are not
+    known to us.) Where sizes differ, the larger map is averaged down to the smaller.
+
+    Args:
+        teacher: any network, or a :class:`Teacher` shared with other objectives.
+        student: the network that is trained.
+        x: an input of both, ``[N, C, H, W]``, of which only the shape matters.
+        pairs: paths of the student's modules to those of the teacher; default
+            :func:`find_pairs`.
+
+    Raises:
+        LeanspikeError: for a path that does not exist, or whose output is no map.
+
+    >>> from leanspike import spike
+    >>> conv, relu = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()
+    >>> ann = nn.Sequential(conv, relu, nn.Flatten(), nn.Linear(256, 2))
+    >>> teacher = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 2))
+    >>> snn, x = spike(ann, example_input=torch.zeros(1, 3, 8, 8)), torch.rand(2, 3, 8, 8)
+    >>> feature = Feature(teacher, snn, x)
+    >>> [(pair.student, pair.teacher) for pair in feature.pairs], feature.adapters[0]
+    ([('1', '1')], Conv2d(4, 6, kernel_size=(1, 1), stride=(1, 1), bias=False))
+    >>> with feature.watch(snn):
+    ...     y_TNK = snn(x)
+    >>> feature(y_TNK, torch.zeros(2), x).item() > 0
+    True
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module | Teacher,
+        student: nn.Module,
+        x: Tensor,
+        pairs: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.teacher = Teacher.of(teacher)
+        self.pairs = (
+            find_pairs(student, self.teacher.network, x)
+            if pairs is None
+            else _named(pairs, student, self.teacher.network, x)
+        )
+        for pair in self.pairs:
+            self.teacher.watch(pair.teacher)
+        self.adapters = nn.ModuleList(_adapter(pair) for pair in self.pairs).to(x.device)
+        self._seen: dict[str, Tensor] = {}
+
+    @contextmanager
+    def watch(self, network: nn.Module) -> Iterator[None]:
+        """See :meth:`Objective.watch`."""
+        self._seen.clear()
+        spiking = isinstance(network, SpikingNetwork)
+
+        def keep(path: str) -> Any:
+            def hook(_module: nn.Module, _args: Any, output: Tensor) -> None:
+                self._seen[path] = output.float().mean(0) if spiking else output.float()
+
+            return hook
+
+        paths = [pair.student for pair in self.pairs]
+        with hooks([(network.get_submodule(path), keep(path)) for path in paths]):
+            yield
+
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`Objective`."""
+        if not self._seen:
+            raise LeanspikeError("no features were seen; run the student inside watch(student)")
+        losses = []
+        for pair, adapter in zip(self.pairs, self.adapters, strict=True):
+            student = adapter(self._seen[pair.student])
+            teacher = self.teacher.feature(pair.teacher, x).float()
+            size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
+            losses.append(F.mse_loss(_resized(student, size), _resized(teacher, size)))
+        return torch.stack(losses).mean()
+
+
+def find_pairs(student: nn.Module, teacher: nn.Module, x: Tensor) -> tuple[Pair, ...]:
+    """The last map of each resolution in the student, beside the teacher's of that resolution.
+
+    Where the two have no resolution in common, their stages are paired by relative depth.
+
+    Raises:
+        LeanspikeError: if one of them has no maps.
+    """
+    ours, theirs = stages(student, x), stages(teacher, x)
+    for whose, found in (("student", ours), ("teacher", theirs)):
+        if not found:
+            raise LeanspikeError(
+                f"the {whose} has no feature maps [N, C, H, W]; name pairs of modules, or leave "
+                "the feature distillation out"
+            )
+    common = [size for size in ours if size in theirs]
+    if common:
+        matched = [(ours[size], theirs[size]) for size in common]
+    else:
+        mine, others = list(ours.values()), list(theirs.values())
+        count = min(len(mine), len(others))
+        matched = [
+            (mine[_spread(i, count, len(mine))], others[_spread(i, count, len(others))])
+            for i in range(count)
+        ]
+    return tuple(Pair(a, b, a_shape, b_shape) for (a, a_shape), (b, b_shape) in matched)
+
+
+def _spread(index: int, count: int, length: int) -> int:
+    """The ``index``-th of ``count`` positions spread over a list, its last entry the last."""
+    return (index + 1) * length // count - 1
+
+
+def stages(network: nn.Module, x: Tensor) -> dict[tuple[int, ...], tuple[str, tuple[int, ...]]]:
+    """By resolution (H, W), in the order of the network: its last module and its shape (C, H, W).
+
+    Of a spiking network its neurons count, of others every module that is called once.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    >>> stages(net, torch.zeros(1, 3, 8, 8))
+    {(8, 8): ('1', (4, 8, 8)), (4, 4): ('2', (4, 4, 4))}
+    """
+    shapes = output_shapes(network, x)
+    found: dict[tuple[int, ...], tuple[str, tuple[int, ...]]] = {}
+    for path, shape in shapes.items():
+        if len(shape) == 3 and shape[1:] != (1, 1):
+            found.pop(shape[1:], None)
+            found[shape[1:]] = (path, shape)
+    return found
+
+
+@torch.no_grad()
+def output_shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
+    """The shape of one sample's output of each module, in the order in which they finish.
+
+    >>> output_shapes(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(1, 4))
+    {'0': (4,), '1': (2,)}
+    """
+    spiking = isinstance(network, SpikingNetwork)
+    modules = dict(network.neurons() if spiking else network.named_modules())
+    modules.pop("", None)
+    shapes: dict[str, tuple[int, ...]] = {}
+    calls: Counter[str] = Counter()
+
+    def note(path: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            calls[path] += 1
+            if isinstance(output, Tensor):
+                shapes.pop(path, None)
+                shapes[path] = tuple(output.shape[2 if spiking else 1 :])
+
+        return hook
+
+    was_training = network.training
+    network.eval()
+    try:
+        with hooks([(module, note(path)) for path, module in modules.items()]):
+            network(x[:1])
+    finally:
+        network.train(was_training)
+    return {path: shape for path, shape in shapes.items() if calls[path] == 1}
+
+
+def _named(
+    pairs: Mapping[str, str], student: nn.Module, teacher: nn.Module, x: Tensor
+) -> tuple[Pair, ...]:
+    ours, theirs = output_shapes(student, x), output_shapes(teacher, x)
+    return tuple(
+        Pair(a, b, _shape("student", a, ours), _shape("teacher", b, theirs))
+        for a, b in pairs.items()
+    )
+
+
+def _shape(whose: str, path: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    maps = [name for name, shape in shapes.items() if len(shape) == 3]
+    if path not in maps:
+        near = get_close_matches(path, maps, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise LeanspikeError(
+            f"the {whose} has no feature map {path!r}; {hint}it has {', '.join(maps) or 'none'}"
+        )
+    return shapes[path]
+
+
+def _adapter(pair: Pair) -> nn.Module:
+    channels, wanted = pair.student_shape[0], pair.teacher_shape[0]
+    return nn.Identity() if channels == wanted else nn.Conv2d(channels, wanted, 1, bias=False)
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return maps if tuple(maps.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(maps, list(size))

@@ -1,0 +1,34 @@
+"""The figures in the documents are those of the runs that are kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from leanspike.config import load_recipe
+from leanspike.evaluate import load_result
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+RUNS = sorted(path.parent for path in (ROOT / "results").rglob("result.json"))
+
+
+def test_the_tables_are_those_of_the_runs() -> None:
+    from make_results import PAGE, page
+
+    text = PAGE.read_text(encoding="utf-8")
+    assert text.count("<!-- table: ") >= 3
+    assert page(text) == text, "run: python docs/make_results.py"
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_run_that_is_kept_can_be_read_and_run_again(run: Path) -> None:
+    result = load_result(run / "result.json")
+    recipe = load_recipe(run / "recipe.yaml")
+    assert recipe.name == result.name
+    assert recipe.seed == result.provenance.seed
+    assert result.n == 10_000
+    assert result.example is None  # the images are not ours to hand on
+    assert "/" not in str(recipe.model.weights or "").removeprefix("runs/").removesuffix("/ann")

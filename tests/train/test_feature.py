@@ -1,0 +1,153 @@
+"""Distillation by features: which maps are paired, their distance, and what learns."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+import leanspike as ls
+from leanspike.config import load_recipe
+from leanspike.models import create_model
+from leanspike.run import Run
+from leanspike.train import Feature, Monitor, find_pairs
+
+X = torch.zeros(2, 3, 16, 16)
+LABELS = torch.zeros(2).long()
+
+
+def student(spiking: bool = True, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    drop = {"dropout_conv": 0.0, "dropout_linear": 0.0}
+    ann = create_model("vgg6", 10, image_size=16, width=0.125, **drop, **options)
+    if not spiking:
+        return ann
+    return ls.spike(ann, example_input=X[:1], timesteps=3, neuron=ls.LIF(threshold=0.2))
+
+
+def teacher(name: str = "cifar_resnet20") -> nn.Module:
+    torch.manual_seed(1)
+    return create_model(name, 10)
+
+
+def paths(pairs: Any) -> list[tuple[str, str]]:
+    return [(pair.student, pair.teacher) for pair in pairs]
+
+
+def test_maps_of_the_same_resolution_are_paired_the_last_of_each() -> None:
+    found = find_pairs(student(), teacher(), X)
+    assert paths(found) == [("features.relu1", "layer1"), ("features.relu3", "layer2")]
+    assert found[0].student_shape == (8, 16, 16)
+    assert found[0].teacher_shape == (16, 16, 16)
+
+
+def test_an_ann_learns_from_features_too() -> None:
+    assert paths(find_pairs(student(spiking=False), teacher(), X)) == [
+        ("features.relu1", "layer1"),
+        ("features.relu3", "layer2"),
+        ("features", "layer3"),  # the pool's output, of which the whole is the last
+    ]
+
+
+def test_without_a_resolution_in_common_depth_decides() -> None:
+    odd = nn.Sequential(
+        *(nn.Conv2d(3, 4, 2), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU()),
+        *(nn.Conv2d(5, 6, 2), nn.ReLU(), nn.Flatten(), nn.Linear(216, 10)),
+    )  # 15, 7 and 6 pixels
+    found = find_pairs(student(), odd, X)
+    assert paths(found) == [("features.relu1", "1"), ("features.relu3", "5")]
+    feature = Feature(odd, student(), X)
+    snn = student()
+    with feature.watch(snn):
+        y_TNK = snn(torch.rand_like(X))
+    assert torch.isfinite(feature(y_TNK, LABELS, torch.rand_like(X)))
+
+
+def test_feature_is_the_distance_of_time_averaged_maps() -> None:
+    snn, other = student(), teacher()
+    x = torch.randn_like(X)
+    feature = Feature(other, snn, x)
+    spikes: dict[str, np.ndarray] = {}
+
+    def observe(node: Any, _values: Any, value: Any) -> None:
+        if node.meta.get("neuron"):
+            spikes[str(node.target)] = value.detach().numpy().mean(0)
+
+    snn.run(x, observer=observe)
+    expected = []
+    other.eval()
+    maps: dict[str, np.ndarray] = {}
+    for name in ("layer1", "layer2"):
+        other.get_submodule(name).register_forward_hook(
+            lambda _m, _a, out, name=name: maps.__setitem__(name, out.detach().numpy())
+        )
+    with torch.no_grad():
+        other(x)
+    for pair, adapter in zip(feature.pairs, feature.adapters, strict=True):
+        weight = adapter.weight.detach().numpy()[:, :, 0, 0]
+        ours = np.einsum("oc,nchw->nohw", weight, spikes[pair.student])
+        expected.append(((ours - maps[pair.teacher]) ** 2).mean())
+    with feature.watch(snn):
+        y_TNK = snn(x)
+    assert feature(y_TNK, LABELS, x).item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_student_and_adapters_learn_and_the_teacher_does_not() -> None:
+    snn, other = student(), teacher()
+    feature = Feature(other, snn, X)
+    x = torch.randn_like(X)
+    with feature.watch(snn):
+        y_TNK = snn(x)
+    feature(y_TNK, LABELS, x).backward()
+    assert all(adapter.weight.grad.abs().sum() > 0 for adapter in feature.adapters)
+    assert snn.get_submodule("features.conv1").weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in other.parameters())
+    assert not any("teacher" in name for name in feature.state_dict())
+    assert not snn.get_submodule("features.relu1")._forward_hooks  # nothing stays behind
+
+
+def test_pairs_may_be_named_and_wrong_names_get_the_valid_ones() -> None:
+    snn, other = student(), teacher()
+    feature = Feature(other, snn, X, {"features.relu2": "layer2.0"})
+    assert paths(feature.pairs) == [("features.relu2", "layer2.0")]
+    with pytest.raises(ls.LeanspikeError, match=r"student .*'features\.relu9'; did you mean 'feat"):
+        Feature(other, snn, X, {"features.relu9": "layer2"})
+    with pytest.raises(ls.LeanspikeError, match=r"teacher has no feature map 'layer9'; did you"):
+        Feature(other, snn, X, {"features.relu2": "layer9"})
+    with pytest.raises(ls.LeanspikeError, match="the teacher has no feature maps"):
+        Feature(nn.Sequential(nn.Flatten(), nn.Linear(768, 10)), snn, X)
+
+
+def test_a_teacher_of_another_kind_needs_no_code() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    resnet = torchvision.models.resnet18(num_classes=10)
+    found = find_pairs(student(), resnet, torch.zeros(1, 3, 64, 64)[:, :, :16, :16])
+    assert len(found) >= 1
+
+
+TERMS = "[cross_entropy, {response: {weight: 0.5}}, {feature: {weight: 0.1}}, spike_rate]"
+
+
+def test_a_recipe_names_terms_and_a_teacher_and_resumes_with_its_adapters(tmp_path: Path) -> None:
+    torch.save(create_model("cifar_resnet20", 10, in_channels=1).state_dict(), tmp_path / "t.pt")
+    recipe = load_recipe(
+        "digits",
+        [
+            *("ann=null", "spike.calibrate=null", "model.options.width=0.25"),
+            *("snn.0.epochs=1", f"snn.0.objective={TERMS}", "precision=float32"),
+            f"teacher={{model: {{name: cifar_resnet20, weights: {tmp_path / 't.pt'}}}, mean: [0.5]}}",
+        ],
+    )
+    screen = io.StringIO()
+    result = Run(recipe, tmp_path / "run", Monitor(Console(file=screen, width=120))).train()
+    assert "features.relu" in screen.getvalue()
+    assert "layer1" in screen.getvalue()
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert result.timesteps == recipe.spike.timesteps
+    assert not any("adapters" in name for name in saved["network"])
