@@ -13,10 +13,24 @@ Images in files become a split that decodes them when a batch asks for them:
 ...     images, labels = split.batch(torch.tensor([0]))
 >>> images.shape, images[0, :, 0, 0].tolist(), labels.tolist()
 (torch.Size([1, 3, 2, 2]), [255, 0, 0], [0])
+
+A recording of an event camera becomes frames, one for each timestep:
+
+>>> with TemporaryDirectory() as folder:
+...     path = Path(folder, "0.bin")
+...     _ = path.write_bytes(bytes([3, 5, 0x80, 0, 7, 3, 5, 0, 0, 9]))  # ON at 7 µs, OFF at 9 µs
+...     events = read_events(path)
+>>> events.t.tolist(), events.polarity.tolist()
+([7, 9], [True, False])
+>>> to_frames(events, FrameOptions(timesteps=2)).shape
+(2, 2, 34, 34)
 """
 
 from leanspike.data.augment import Augment
+from leanspike.data.event_augment import EventAugment
+from leanspike.data.events import Events, read_events
 from leanspike.data.folder import FolderSplit
+from leanspike.data.frames import FrameOptions, to_frames
 from leanspike.data.images import DATASETS, Dataset, Source, load_dataset
 from leanspike.data.loader import Loader, generator_for, normalise
 from leanspike.data.small import synthetic
@@ -26,7 +40,10 @@ __all__ = [
     "DATASETS",
     "Augment",
     "Dataset",
+    "EventAugment",
+    "Events",
     "FolderSplit",
+    "FrameOptions",
     "Loader",
     "Parts",
     "Source",
@@ -35,6 +52,8 @@ __all__ = [
     "generator_for",
     "load_dataset",
     "normalise",
+    "read_events",
     "stratified",
     "synthetic",
+    "to_frames",
 ]

@@ -1,8 +1,9 @@
-"""Decoded images in a file, so that each is decoded once and not once per epoch."""
+"""Decoded samples in a file, so that each is decoded once and not once per epoch."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -19,9 +20,9 @@ CHECKSUM_BYTES = 4
 
 @final
 class DecodedCache:
-    """uint8 images of one ``shape`` at places 0, 1, 2, ... of the file at ``path``.
+    """uint8 arrays of one ``shape`` at places 0, 1, 2, ... of the file at ``path``.
 
-    A record is the CRC-32 of the pixels (little-endian) and the pixels. What was never written, or
+    A record is the CRC-32 of the bytes (little-endian) and the bytes. What was never written, or
     only in part (a killed run, another run at the same time), fails the check and is not there, so
     that nothing needs to be locked.
 
@@ -35,28 +36,28 @@ class DecodedCache:
     ([[[1, 1], [1, 1]]], None)
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path = path
         self.shape = shape
-        self.record_bytes = CHECKSUM_BYTES + shape[0] * shape[1] * shape[2]
+        self.record_bytes = CHECKSUM_BYTES + math.prod(shape)
 
     def read(self, place: int) -> NDArray[np.uint8] | None:
-        """The image at ``place`` (≥ 0), None if it is not there whole."""
+        """The array at ``place`` (≥ 0), None if it is not there whole."""
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(place * self.record_bytes)
                 record = file.read(self.record_bytes)
         except OSError:
             return None
-        checksum, pixels = record[:CHECKSUM_BYTES], record[CHECKSUM_BYTES:]
-        if len(record) < self.record_bytes or checksum != _checksum(pixels):
+        checksum, content = record[:CHECKSUM_BYTES], record[CHECKSUM_BYTES:]
+        if len(record) < self.record_bytes or checksum != _checksum(content):
             return None
-        return np.frombuffer(pixels, dtype=np.uint8).reshape(self.shape)
+        return np.frombuffer(content, dtype=np.uint8).reshape(self.shape)
 
-    def write(self, place: int, image: NDArray[np.uint8]) -> None:
-        """Put ``image`` at ``place`` (≥ 0). The file has holes where nothing was put."""
-        pixels = image.tobytes()
-        record = _checksum(pixels) + pixels
+    def write(self, place: int, array: NDArray[np.uint8]) -> None:
+        """Put ``array`` at ``place`` (≥ 0). The file has holes where nothing was put."""
+        content = array.tobytes()
+        record = _checksum(content) + content
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
@@ -71,34 +72,48 @@ class DecodedCache:
 
     def _cannot(self, why: str) -> DataError:
         return DataError(
-            f"cannot keep decoded images in {self.path} ({why}); set LEANSPIKE_CACHE to another "
+            f"cannot keep decoded samples in {self.path} ({why}); set LEANSPIKE_CACHE to another "
             "folder, or to nothing"
         )
 
 
 def open_cache(paths: Sequence[str], size: int) -> DecodedCache | None:
-    """The cache of these images at ``size`` pixels, in the folder that LEANSPIKE_CACHE names.
-
-    None if it names none. The file's name depends on the paths, on each image's size and time of
-    change, and on ``size``: other images, or the same ones changed, get a file of their own.
+    """The cache of these images at ``size`` pixels: see :func:`cache_of`.
 
     >>> open_cache(["a.png"], 8) is None or "LEANSPIKE_CACHE" in os.environ
+    True
+    """
+    return cache_of("image", paths, (3, size, size), key=str(size))
+
+
+def cache_of(
+    what: str, paths: Sequence[str], shape: tuple[int, ...], *, key: str
+) -> DecodedCache | None:
+    """The cache of what is decoded from these files, in the folder that LEANSPIKE_CACHE names.
+
+    None if it names none. The file's name depends on the paths, on each file's size and time of
+    change, and on ``key``, which stands for all else that the arrays depend on: other files, the
+    same ones changed, or other parameters get a file of their own. ``what`` each file holds
+    ("image") is for the ending of its name, and for messages.
+
+    >>> cache_of("recording", ["a.bin"], (2, 8, 8), key="binary") is None or (
+    ...     "LEANSPIKE_CACHE" in os.environ)
     True
     """
     folder = os.environ.get("LEANSPIKE_CACHE")
     if not folder:
         return None
-    digest = hashlib.sha256(str(size).encode())
+    digest = hashlib.sha256(key.encode())
     for path in paths:
         try:
             found = os.stat(path)
         except OSError as error:
-            raise DataError(f"no image in {path} ({error.strerror}); remove it") from error
+            raise DataError(f"no {what} in {path} ({error.strerror}); remove it") from error
         digest.update(os.fsencode(os.path.abspath(path)))
         digest.update(f"\0{found.st_size} {found.st_mtime_ns}\0".encode())
-    name = f"{digest.hexdigest()[:16]}-{size}.images"
-    return DecodedCache(Path(folder).expanduser() / name, (3, size, size))
+    name = f"{digest.hexdigest()[:16]}-{shape[-1]}.{what}s"
+    return DecodedCache(Path(folder).expanduser() / name, shape)
 
 
-def _checksum(pixels: bytes) -> bytes:
-    return zlib.crc32(pixels).to_bytes(CHECKSUM_BYTES, "little")
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(CHECKSUM_BYTES, "little")

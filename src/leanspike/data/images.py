@@ -1,4 +1,4 @@
-"""Image data sets by name, each with its fixed split and its normalisation constants."""
+"""Data sets by name, each with its fixed split and its normalisation constants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from pathlib import Path
 import torch
 
 from leanspike.data.cifar import CIFAR10, CIFAR100, read_cifar
+from leanspike.data.event_sets import (
+    read_cifar10_dvs,
+    read_dvs128_gesture,
+    read_nmnist,
+    read_sequential_mnist,
+)
 from leanspike.data.folder import read_image_folder
+from leanspike.data.frames import FrameOptions
 from leanspike.data.mnist import FASHION_MNIST, MNIST, read_mnist
 from leanspike.data.small import read_digits, synthetic
 from leanspike.data.split import Parts, Split, stratified
@@ -24,6 +31,7 @@ class Dataset:
 
     ``shape`` is (C, H, W); ``mean`` and ``std`` are per channel, in units of the full range [0, 1].
     ``val`` (it may be empty) was held out from the training images and is disjoint from ``train``.
+    ``frames`` is T where each sample is a sequence of so many images of that shape, else None.
 
     >>> data = load_dataset("synthetic_grey", validation=40)
     >>> data.shape, len(data.train), len(data.val), len(data.test)
@@ -38,6 +46,7 @@ class Dataset:
     train: Split
     val: Split
     test: Split
+    frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Source:
     ``read(root, image_size)`` gives all its images. ``validation`` is how many training images
     are held out unless the caller says otherwise (None: a tenth, at most 10,000).
     ``mean`` and ``std`` of the training images are computed from them where None.
+    ``read_frames(root, image_size, options)`` is there for recordings of events only.
 
     >>> stripes = Source(lambda root, image_size: synthetic((1, 8, 8), classes=2), validation=64)
     >>> len(stripes.read(Path("data"), None).train)
@@ -57,6 +67,7 @@ class Source:
     validation: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    read_frames: Callable[[Path, int | None, FrameOptions], Parts] | None = None
 
 
 def _synthetic(channels: int, size: int, classes: int) -> Source:
@@ -65,6 +76,19 @@ def _synthetic(channels: int, size: int, classes: int) -> Source:
         return synthetic((channels, side, side), classes)
 
     return Source(read)
+
+
+def _events(read: Callable[[Path, int | None, FrameOptions], Parts]) -> Source:
+    return Source(
+        lambda root, image_size: read(root, image_size, FrameOptions()),
+        mean=(0.0, 0.0),
+        std=(1 / 255, 1 / 255),  # the network sees the counts themselves
+        read_frames=read,
+    )
+
+
+def _sequential_mnist(steps: int) -> Source:
+    return Source(lambda root, _: read_sequential_mnist(root, steps), 5000, (0.1307,), (0.3081,))
 
 
 DATASETS: dict[str, Source] = {
@@ -90,6 +114,11 @@ DATASETS: dict[str, Source] = {
         mean=(0.485, 0.456, 0.406),  # of ImageNet, whatever the folder holds: what published
         std=(0.229, 0.224, 0.225),  # weights expect, and known without decoding everything
     ),
+    "nmnist": _events(read_nmnist),
+    "cifar10_dvs": _events(read_cifar10_dvs),
+    "dvs128_gesture": _events(read_dvs128_gesture),
+    "sequential_mnist": _sequential_mnist(steps=28),
+    "sequential_mnist_pixels": _sequential_mnist(steps=784),
     "synthetic": _synthetic(channels=3, size=32, classes=10),
     "synthetic_100": _synthetic(channels=3, size=32, classes=100),
     "synthetic_grey": _synthetic(channels=1, size=28, classes=10),
@@ -102,6 +131,7 @@ def load_dataset(
     *,
     validation: int | None = None,
     image_size: int | None = None,
+    frames: FrameOptions | None = None,
 ) -> Dataset:
     """The data set ``name``, a key of ``DATASETS``, with its fixed split.
 
@@ -109,7 +139,8 @@ def load_dataset(
     ``train``); None means the environment variable LEANSPIKE_DATA, else ``data``. Nothing is
     downloaded. ``validation`` training images (None: the data set's default) are held out,
     stratified by class, the same ones whatever the seed of a run. ``image_size`` (pixels) is for
-    ``image_folder`` and ``synthetic*``; the others have their own.
+    ``image_folder``, ``synthetic*`` and recordings of events; the others have their own.
+    ``frames`` says how recordings become frames (None: 10 of equal time).
 
     Raises DataError, in one line with the way out, for an unknown name, files that are missing
     or damaged, or a number that does not fit.
@@ -122,7 +153,7 @@ def load_dataset(
     leanspike.errors.DataError: unknown data set 'cifar'; did you mean 'cifar10'? known: digits, ...
     """
     source = _source(name)
-    parts = source.read(root or _default_root(), image_size)
+    parts = _read(source, name, root or data_root(), image_size, frames)
     shape = parts.train.shape
     if image_size not in (None, shape[1]):
         raise DataError(
@@ -134,7 +165,9 @@ def load_dataset(
     if mean is None or std is None:
         mean, std = channel_statistics(parts.train)
     train, val = parts.train.select(kept), parts.train.select(held)
-    return Dataset(name, parts.classes, shape, mean, std, train, val, parts.test)
+    return Dataset(
+        name, parts.classes, shape, mean, std, train, val, parts.test, parts.train.frames
+    )
 
 
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -146,7 +179,7 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     images, _ = split.batch(torch.arange(len(split)))
     levels = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack(
-        [channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]
+        [channel.flatten().bincount(minlength=256) for channel in images.unbind(-3)]
     )
     shares = counts / counts.sum(1, keepdim=True, dtype=torch.float64)  # [C, 256]
     mean = shares @ levels
@@ -162,7 +195,18 @@ def _source(name: str) -> Source:
     return DATASETS[name]
 
 
-def _default_root() -> Path:
+def _read(
+    source: Source, name: str, root: Path, image_size: int | None, frames: FrameOptions | None
+) -> Parts:
+    if frames is None:
+        return source.read(root, image_size)
+    if source.read_frames is None:
+        raise DataError(f"frames are made of recordings of events, {name} has none; leave them out")
+    return source.read_frames(root, image_size, frames)
+
+
+def data_root() -> Path:
+    """Where data sets lie unless the caller says otherwise: LEANSPIKE_DATA, else ``data``."""
     return Path(os.environ.get("LEANSPIKE_DATA") or "data")
 
 

@@ -1,6 +1,6 @@
 """Batches of a split as network input, reproducible from any step of any epoch.
 
-Shapes: B images of a batch, C channels, H rows, W columns.
+Shapes: B images of a batch, T frames of a sequence, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from leanspike.data.augment import Augment
+from leanspike.data.event_augment import EventAugment
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
 
@@ -24,18 +25,21 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
     The one place where that is done. ``images`` is uint8 [B, C, H, W] in any memory format, which
     the result keeps; ``mean`` and ``std`` (positive) are per channel, in units of the full range,
-    [0, 1].
+    [0, 1]. Sequences of images, uint8 [B, T, C, H, W], become [T, B, C, H, W].
 
     Raises LeanspikeError if the images are not bytes or the constants do not fit them.
 
     >>> normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=(0.5,), std=(0.25,))
     tensor([[[[2.]]]])
     """
-    if images.dtype != torch.uint8 or images.dim() != 4:
+    if images.dtype != torch.uint8 or images.dim() not in (4, 5):
         raise LeanspikeError(
-            f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [B, C, H, W]"
+            f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [B, C, H, W], "
+            "or sequences [B, T, C, H, W]"
         )
-    channels = images.shape[1]
+    if images.dim() == 5:
+        images = images.transpose(0, 1).contiguous()  # as bytes: a quarter of what follows
+    channels = images.shape[-3]
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise LeanspikeError(
             f"mean {tuple(mean)} and std {tuple(std)} do not fit images of {channels} channels; "
@@ -94,7 +98,7 @@ class Loader:
     std: tuple[float, ...]
     seed: int
     train: bool
-    augment: Augment | None = None
+    augment: Augment | EventAugment | None = None
     memory_format: torch.memory_format = torch.contiguous_format
     device: torch.device | str = "cpu"
 
@@ -112,7 +116,7 @@ class Loader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of ``epoch`` (≥ 0) from ``start_step`` (0..len) on.
 
-        Each is images, float32 [B, C, H, W], and labels, int64 [B].
+        Each is images, float32 [B, C, H, W] (sequences: [T, B, C, H, W]), and labels, int64 [B].
         """
         if epoch < 0:
             raise LeanspikeError(f"epoch is {epoch}; give 0 or more")
@@ -131,7 +135,14 @@ class Loader:
             if self.train and self.augment is not None:
                 images = self.augment(images, generator_for(self.seed, epoch, step))
             inputs = normalise(_send(images, self.device), self.mean, self.std)
-            yield inputs.contiguous(memory_format=self.memory_format), _send(labels, self.device)
+            yield self._in_format(inputs), _send(labels, self.device)
+
+    def _in_format(self, inputs: Tensor) -> Tensor:
+        """In ``memory_format``; a sequence so that its steps, folded into the batch, are in it."""
+        if inputs.dim() == 4:
+            return inputs.contiguous(memory_format=self.memory_format)
+        folded = inputs.flatten(0, 1).contiguous(memory_format=self.memory_format)
+        return folded.view(inputs.shape)
 
     def _read(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         if not self.split.lazy:

@@ -1,6 +1,6 @@
-"""Labelled images by index, and how a part of them is held out.
+"""Labelled samples by index, and how a part of them is held out.
 
-Shapes: N images of a split, B of a batch, C channels, H rows, W columns.
+Shapes: N samples of a split, B of a batch, T frames, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ class Split(ABC):
     """N labelled images: ``labels`` (int64 [N]) at hand, the pixels on request.
 
     ``lazy`` says that ``batch`` does slow work (reading, decoding) that is worth doing ahead.
+    ``frames`` is T where each sample is a sequence of so many images, None where it is one.
     """
 
     labels: Tensor
     lazy: bool
+    frames: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,7 +38,10 @@ class Split(ABC):
 
     @abstractmethod
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images (uint8 [B, C, H, W]) and labels (int64 [B]) at ``indices`` (int64 [B])."""
+        """The images and labels (int64 [B]) at ``indices`` (int64 [B]).
+
+        Images are uint8 [B, C, H, W], sequences of them [B, T, C, H, W].
+        """
 
     @abstractmethod
     def select(self, indices: Tensor) -> Split:
@@ -61,6 +66,8 @@ class Parts(NamedTuple):
 class TensorSplit(Split):
     """Images held in memory: ``images`` uint8 [N, C, H, W], ``labels`` int64 [N].
 
+    Sequences of images are [N, T, C, H, W].
+
     >>> split = TensorSplit(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
     >>> images, labels = split.batch(torch.tensor([3, 0]))
     >>> images.shape, labels.tolist()
@@ -70,9 +77,10 @@ class TensorSplit(Split):
     lazy = False
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        if images.dtype != torch.uint8 or images.dim() != 4:
+        if images.dtype != torch.uint8 or images.dim() not in (4, 5):
             raise DataError(
-                f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [N, C, H, W]"
+                f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [N, C, H, W], "
+                "or sequences [N, T, C, H, W]"
             )
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
             raise DataError(
@@ -80,10 +88,11 @@ class TensorSplit(Split):
             )
         self.images = images
         self.labels = labels
+        self.frames = images.shape[1] if images.dim() == 5 else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        _, channels, height, width = self.images.shape
+        channels, height, width = self.images.shape[-3:]
         return channels, height, width
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,72 @@
+"""Random flip, shift and loss of events, the same for all frames of a recording.
+
+Shapes: B recordings of a batch, T timesteps, C polarities, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from leanspike.data.augment import random_crop, random_flip
+from leanspike.errors import LeanspikeError
+
+
+@dataclass(frozen=True)
+class EventAugment:
+    """Augmentation of training recordings, drawn anew for each of a batch.
+
+    ``flip``: mirror left to right with probability 1/2 (not where classes tell left from right,
+    as DVS128 Gesture's). ``shift``: move by so many whole pixels at most, in each direction, with
+    nothing moving in (0: off). ``drop``: lose each event with this probability. In that order.
+
+    ``augment(frames, generator)`` takes and returns uint8 [B, T, C, H, W]; flip and shift are the
+    same for all frames of a recording. The frames given stay as they are, and the result is a
+    function of them and the (CPU) generator's state alone.
+
+    Raises LeanspikeError for a negative ``shift``, or a ``drop`` that is not in [0, 1).
+
+    >>> frames = torch.arange(4, dtype=torch.uint8).view(1, 2, 1, 1, 2)
+    >>> EventAugment(flip=True)(frames, Generator().manual_seed(1)).flatten().tolist()
+    [1, 0, 3, 2]
+    """
+
+    flip: bool = False
+    shift: int = 0
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise LeanspikeError(f"shift is {self.shift}; give a number of pixels, or 0 for none")
+        if not 0 <= self.drop < 1:
+            raise LeanspikeError(f"drop is {self.drop}; give a probability, 0 or more and below 1")
+
+    def __call__(self, frames: Tensor, generator: Generator) -> Tensor:
+        if frames.dtype != torch.uint8 or frames.dim() != 5:
+            raise LeanspikeError(
+                f"frames are {frames.dtype} {list(frames.shape)}; give torch.uint8 [B, T, C, H, W]"
+            )
+        images = frames.flatten(1, 2)  # [B, T*C, H, W]: what moves an image moves all its channels
+        if self.flip:
+            images = random_flip(images, generator)
+        if self.shift:
+            images = random_crop(images, self.shift, generator)
+        if self.drop:
+            images = random_drop(images, self.drop, generator)
+        return images.view(frames.shape)
+
+
+def random_drop(counts: Tensor, probability: float, generator: Generator) -> Tensor:
+    """Counts of events (uint8) of which each was lost with ``probability``: binomial thinning.
+
+    >>> random_drop(torch.full((1000,), 200, dtype=torch.uint8), 0.25, Generator()).float().mean()
+    tensor(1...)
+    """
+    kept = counts.clone()
+    some = counts > 0
+    events = counts[some].float()
+    chance = torch.full_like(events, 1 - probability)
+    kept[some] = torch.binomial(events, chance, generator=generator).to(torch.uint8)
+    return kept

@@ -1,0 +1,214 @@
+"""The files of event cameras, format by format: from bytes to places, times and polarities.
+
+Each reader checks the form of its file and raises ValueError with the reason; whether the events
+lie on the sensor, and in which order, is up to ``leanspike.data.events.read_events``.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanspike.data.optional import import_optional
+
+Values = NDArray[Any]
+
+
+class Raw(NamedTuple):
+    """Events as a file has them: integers ``x``, ``y``, ``t`` (µs) and bools ``on``, [N] each.
+
+    ``sensor`` is (width, height) where the format or the file tells it.
+    """
+
+    x: Values
+    y: Values
+    t: Values
+    on: Values
+    sensor: tuple[int, int] | None
+
+
+def read_nmnist(path: Path) -> Raw:
+    """N-MNIST's own format: x, y, then polarity (1 bit) and t (23 bits), 40 bits big-endian.
+
+    An event with y = 240 says that the clock overflowed: what follows is 2¹³ µs later (so in the
+    data set's own Matlab functions, https://www.garrickorchard.com/datasets/n-mnist).
+    """
+    data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    if len(data) % 5:
+        raise ValueError(f"{len(data)} bytes are not a whole number of events of 5 bytes")
+    x, y, high, middle, low = data.reshape(-1, 5).T
+    overflow = y == 240
+    t = ((high.astype(np.int64) & 0x7F) << 16) | (middle.astype(np.int64) << 8) | low
+    t += np.cumsum(overflow) << 13
+    pixel = ~overflow
+    return Raw(x[pixel], y[pixel], t[pixel], high[pixel] >= 0x80, (34, 34))
+
+
+def read_dat(path: Path) -> Raw:
+    """Prophesee's DAT, version 2 (https://docs.prophesee.ai/stable/data/file_formats/dat.html)."""
+    data = path.read_bytes()
+    start = _header_end(data, b"%")
+    header = dict(re.findall(rb"(?m)^% *(Version|Width|Height) +(\d+)", data[:start]))
+    if header.get(b"Version") != b"2":
+        raise ValueError("not version 2 of the DAT format")
+    if len(data) < start + 2 or data[start] not in (0, 12) or data[start + 1] != 8:
+        raise ValueError("its events are not of type Event2d or EventCD")
+    body = data[start + 2 :]
+    if len(body) % 8:
+        raise ValueError(f"{len(body)} bytes are not a whole number of events of 8 bytes")
+    t, place = np.frombuffer(body, dtype="<u4").reshape(-1, 2).T
+    sensor = None
+    if b"Width" in header and b"Height" in header:
+        sensor = int(header[b"Width"]), int(header[b"Height"])
+    x, y = _uint16(place & 0x3FFF), _uint16(place >> 14 & 0x3FFF)
+    return Raw(x, y, t.astype(np.int64), (place >> 28 & 1) == 1, sensor)
+
+
+def read_aedat(path: Path) -> Raw:
+    """AEDAT of whatever version the first line tells (https://docs.inivation.com, file formats)."""
+    data = path.read_bytes()
+    version = re.match(rb"#!AER-DAT([234])\.\d", data)
+    if version is None:
+        raise ValueError("its first line is not that of AEDAT 2, 3 or 4")
+    if version[1] == b"4":
+        return read_aedat4(path)
+    body = data[_header_end(data, b"#") :]
+    return _aedat2(body) if version[1] == b"2" else _aedat3(body)
+
+
+def _aedat2(data: bytes) -> Raw:
+    """As in CIFAR10-DVS and MNIST-DVS: address and time, 32 bits each, big-endian.
+
+    Their sensor, of 128x128 pixels, was mounted on its side, and its lowest bit is 1 for OFF:
+    axes and polarity are turned as by the readers in use, so that the pictures stand upright.
+    """
+    if len(data) % 8:
+        raise ValueError(f"{len(data)} bytes are not a whole number of events of 8 bytes")
+    address, t = np.frombuffer(data, dtype=">u4").reshape(-1, 2).T
+    x, y = 127 - (address >> 8 & 0x7F), 127 - (address >> 1 & 0x7F)
+    return Raw(_uint16(x), _uint16(y), t.astype(np.int64), (address & 1) == 0, (128, 128))
+
+
+def _aedat3(data: bytes) -> Raw:
+    """Packets of events, each behind a header of 28 bytes; those of changed brightness count."""
+    start = 0
+    packets = [(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.int64))]
+    while start < len(data):
+        if start + 28 > len(data):
+            raise ValueError("it ends within a packet")
+        kind, _, size, _, overflow, capacity, number, _ = struct.unpack_from("<2h6i", data, start)
+        start += 28
+        if size < 1 or not 0 <= number <= capacity or start + size * capacity > len(data):
+            raise ValueError("it ends within a packet")
+        if kind == 1 and number:
+            if size != 8:
+                raise ValueError(f"its events have {size} bytes instead of 8")
+            address, t = np.frombuffer(data, "<u4", 2 * number, start).reshape(-1, 2).T
+            packets.append((address, t.astype(np.int64) + (overflow << 31)))
+        start += size * capacity
+    address, t = (np.concatenate(parts) for parts in zip(*packets, strict=True))
+    valid = (address & 1) == 1
+    address, t = address[valid], t[valid]
+    x, y = _uint16(address >> 17), _uint16(address >> 2 & 0x7FFF)
+    return Raw(x, y, t, (address >> 1 & 1) == 1, None)
+
+
+def read_aedat4(path: Path) -> Raw:
+    """AEDAT 4 through the package ``aedat``: the first of its streams of events."""
+    aedat = import_optional("aedat", "events")
+    try:
+        _check_lengths(path.read_bytes())
+        decoder = aedat.Decoder(str(path))
+        streams = {k: s for k, s in decoder.id_to_stream().items() if s["type"] == "events"}
+        first = min(streams)  # ValueError where there is none
+        packets = [packet["events"] for packet in decoder if packet["stream_id"] == first]
+        found = np.concatenate(packets)
+    except BaseException as error:  # the decoder panics at some damage, which is no Exception
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise ValueError(f"no whole AEDAT 4 with events: {error}") from error
+        raise
+    sensor = int(streams[first]["width"]), int(streams[first]["height"])
+    return Raw(found["x"], found["y"], found["t"].astype(np.int64), found["on"], sensor)
+
+
+def _check_lengths(data: bytes) -> None:
+    """Those of the header and the packets: for wrong ones the decoder would ask for any memory.
+
+    The header is a FlatBuffer behind its length; its field 1 says where the packets end.
+    """
+    length, offset = struct.unpack_from("<2I", data, 14)
+    table = 18 + offset
+    fields = table - struct.unpack_from("<i", data, table)[0]
+    (at,) = struct.unpack_from("<H", data, fields + 6)
+    (stop,) = struct.unpack_from("<q", data, table + at) if at else (-1,)
+    start, stop = 18 + length, len(data) if stop < 0 else stop
+    while start < stop and length >= 0:
+        _, length = struct.unpack_from("<2i", data, start)
+        start += 8 + length
+    if start != stop or stop > len(data):
+        raise ValueError("it ends within a packet")
+
+
+def read_mat(path: Path) -> Raw:
+    """ST-MNIST's MAT: a matrix ``spiketrain`` with a column for each moment.
+
+    100 rows for the 10x10 pixels (1 ON, −1 OFF, 0 nothing), row by row, and the time in seconds.
+    """
+    found = import_optional("scipy.io", "events").loadmat(str(path))
+    train = np.asarray(found.get("spiketrain", ()), dtype=np.float64)
+    if train.ndim != 2 or len(train) != 101 or not np.isfinite(train).all():
+        raise ValueError("it has no matrix 'spiketrain' of 101 rows, as those of ST-MNIST")
+    place, moment = train[:-1].nonzero()
+    t = np.round(train[-1, moment] * 1e6).astype(np.int64)
+    return Raw(place % 10, place // 10, t, train[place, moment] > 0, (10, 10))
+
+
+def read_npy(path: Path) -> Raw:
+    """An array of NumPy: with fields x, y, t (µs) and p, or plain, [N, 4].
+
+    A plain one is read as in the prepared DVS128 Gesture: x, y, polarity, t in milliseconds.
+    """
+    array = np.load(path, allow_pickle=False)
+    if array.dtype.names is not None:
+        if array.ndim != 1 or not {"x", "y", "t", "p"} <= set(array.dtype.names):
+            raise ValueError("its fields are not x, y, t and p")
+        columns = [array[name] for name in "xytp"]
+    elif array.ndim == 2 and array.shape[1] == 4:
+        x, y, p, milliseconds = array.T
+        columns = [x, y, np.round(milliseconds * 1000.0), p]
+    else:
+        raise ValueError(f"it is {array.dtype} {list(array.shape)}, not [N, 4]")
+    if not all(np.isfinite(column).all() for column in columns):
+        raise ValueError("some of its numbers are not finite")
+    x, y, t, p = (column.astype(np.int64) for column in columns)
+    return Raw(x, y, t, p > 0, None)
+
+
+READERS: dict[str, Callable[[Path], Raw]] = {
+    ".aedat": read_aedat,
+    ".aedat4": read_aedat4,
+    ".bin": read_nmnist,
+    ".dat": read_dat,
+    ".mat": read_mat,
+    ".npy": read_npy,
+}
+
+
+def _header_end(data: bytes, mark: bytes) -> int:
+    """Where the lines that begin with ``mark`` end."""
+    start = 0
+    while data.startswith(mark, start):
+        start = data.find(b"\n", start) + 1
+        if not start:
+            raise ValueError("it ends within its header")
+    return start
+
+
+def _uint16(values: Values) -> Values:
+    return values.astype(np.uint16)

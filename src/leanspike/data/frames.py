@@ -1,0 +1,94 @@
+"""Events as frames: how many of each polarity fell on each pixel in each timestep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanspike.data.events import Events
+from leanspike.errors import LeanspikeError
+
+By = Literal["time", "count", "window"]
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """How a recording becomes ``timesteps`` frames.
+
+    ``by`` "time": equal parts of the time from its first to its last event. "count": equal
+    numbers of events (to within one). "window": ``window_us`` microseconds each, from the first
+    event on; what comes after the last window is left out, what is missing stays empty.
+    ``binary``: whether there was an event, not how many.
+
+    Raises LeanspikeError for a value out of range, and for ``window_us`` without "window" or
+    the other way round.
+
+    >>> FrameOptions(timesteps=8, by="window", window_us=10_000)
+    FrameOptions(timesteps=8, by='window', binary=False, window_us=10000)
+    """
+
+    timesteps: int = 10
+    by: By = "time"
+    binary: bool = False
+    window_us: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.timesteps < 1:
+            raise LeanspikeError(f"timesteps is {self.timesteps}; give 1 or more")
+        if self.by not in get_args(By):
+            raise LeanspikeError(f"by is {self.by!r}; choose one of {', '.join(get_args(By))}")
+        if (self.by == "window") != (self.window_us is not None):
+            raise LeanspikeError(
+                f"window_us is {self.window_us} for frames by {self.by}; "
+                "give a number of microseconds for frames by window, and only for them"
+            )
+        if self.window_us is not None and self.window_us < 1:
+            raise LeanspikeError(f"window_us is {self.window_us}; give 1 or more")
+
+
+def to_frames(
+    events: Events, options: FrameOptions, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Counts of events, uint8 [T, 2, H, W], where channel 0 is OFF and 1 is ON.
+
+    ``size`` is (H, W), at most the sensor's (None: the sensor's own): pixel x goes to column
+    ⌊x·W / width⌋, y to row ⌊y·H / height⌋, so that every event is counted once. More than 255
+    events count as 255.
+
+    Raises LeanspikeError for a size that does not fit.
+
+    >>> seen = Events(x=np.array([0, 3, 3]), y=np.array([1, 1, 1]), t=np.array([10, 20, 25]),
+    ...               polarity=np.array([True, False, False]), width=4, height=2)
+    >>> to_frames(seen, FrameOptions(timesteps=2), size=(1, 2)).tolist()
+    [[[[0, 0]], [[1, 0]]], [[[0, 2]], [[0, 0]]]]
+    """
+    height, width = (events.height, events.width) if size is None else size
+    if not (1 <= height <= events.height and 1 <= width <= events.width):
+        raise LeanspikeError(
+            f"frames of {width}x{height} pixels do not fit a sensor of "
+            f"{events.width}x{events.height}; give 1 or more, and at most that"
+        )
+    step = _steps(events, options)
+    row = events.y.astype(np.int64) * height // events.height
+    column = events.x.astype(np.int64) * width // events.width
+    cell = ((2 * step + events.polarity) * height + row) * width + column
+    in_time = step < options.timesteps
+    shape = (options.timesteps, 2, height, width)
+    counts = np.bincount(cell[in_time], minlength=int(np.prod(shape)))
+    most = 1 if options.binary else 255
+    return np.minimum(counts, most).astype(np.uint8).reshape(shape)
+
+
+def _steps(events: Events, options: FrameOptions) -> NDArray[np.int64]:
+    """The frame that each event belongs to, 0 .. T-1, or more for those that come too late."""
+    count = len(events)
+    if options.by == "count" or not count:
+        return np.arange(count) * options.timesteps // max(count, 1)
+    since = events.t.astype(np.int64) - int(events.t[0])
+    if options.window_us is not None:
+        return since // options.window_us
+    whole = int(since[-1]) + 1
+    return since * options.timesteps // whole

@@ -1,0 +1,232 @@
+"""Each format, written event by event, is read back; what is damaged is refused by its name."""
+
+import contextlib
+import struct
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from event_files import (
+    EXAMPLE,
+    aedat2_bytes,
+    aedat3_bytes,
+    aedat3_packet,
+    bin_bytes,
+    dat_bytes,
+    event_lists,
+    in_order,
+    read_bytes,
+    tuples,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leanspike.data.events import read_events
+from leanspike.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("recordings")
+
+
+@settings(deadline=None)
+@given(event_lists())
+def test_n_mnists_40_bits(folder, events):
+    found = read_bytes(folder, "a.bin", bin_bytes(events))
+    assert tuples(found) == in_order(events)
+    assert (found.width, found.height) == (34, 34)
+
+
+def test_an_overflow_of_n_mnists_clock_moves_what_follows(folder):
+    late = [(1, 1, 5, 1), (0, 240, 0, 0), (2, 2, 3, 0), (0, 240, 0, 0), (3, 3, 4, 1)]
+    found = read_bytes(folder, "late.bin", bin_bytes(late))
+    assert tuples(found) == [(1, 1, 5, 1), (2, 2, 3 + 2**13, 0), (3, 3, 4 + 2 * 2**13, 1)]
+
+
+@settings(deadline=None)
+@given(event_lists(width=640, height=480, last=2**32 - 1), st.sampled_from([0, 12]))
+def test_prophesees_dat(folder, events, kind):
+    found = read_bytes(folder, "a.dat", dat_bytes(events, kind=kind))
+    assert tuples(found) == in_order(events)
+    assert (found.width, found.height) == (640, 480)
+
+
+@settings(deadline=None)
+@given(event_lists(width=128, height=128, last=2**32 - 1))
+def test_aedat_2_as_in_cifar10_dvs(folder, events):
+    found = read_bytes(folder, "a.aedat", aedat2_bytes(events))
+    assert tuples(found) == in_order(events)
+    assert (found.width, found.height) == (128, 128)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(event_lists(width=128, height=128, last=2**31 - 1, least=0), min_size=1, max_size=3)
+)
+def test_aedat_3_as_in_dvs128_gesture(folder, lists):
+    packets = []
+    for overflow, events in enumerate(lists):
+        packets.append(aedat3_packet(events, overflow))
+        packets.append(aedat3_packet(events, overflow, kind=2))  # of frames, say
+        packets.append(aedat3_packet(events, overflow, valid=False))
+    expected = [
+        (x, y, t + n * 2**31, on) for n, part in enumerate(lists) for x, y, t, on in in_order(part)
+    ]
+    (folder / "a.aedat").write_bytes(aedat3_bytes(*packets))
+    if expected:
+        assert tuples(read_events(folder / "a.aedat", sensor=(128, 128))) == expected
+    else:
+        with pytest.raises(DataError, match=r"no events in \S+a.aedat; replace or remove it"):
+            read_events(folder / "a.aedat")
+
+
+def test_aedat_3_cut_anywhere_is_refused_or_ends_with_a_packet(folder):
+    whole = aedat3_bytes(aedat3_packet(EXAMPLE), aedat3_packet([(1, 1, 30, 0)]))
+    ends = {}
+    for length in range(len(whole)):
+        with contextlib.suppress(DataError):
+            ends[length] = tuples(read_bytes(folder, "cut.aedat", whole[:length]))
+    assert ends == {len(whole) - 28 - 8: EXAMPLE}
+
+
+@pytest.mark.parametrize("capacity", [-1, 2, 2**31 - 1])
+def test_an_impossible_packet_is_refused(folder, capacity):
+    packet = bytearray(aedat3_packet(EXAMPLE))
+    packet[16:20] = capacity.to_bytes(4, "little", signed=True)
+    with pytest.raises(DataError, match="it ends within a packet"):
+        read_bytes(folder, "capacity.aedat", aedat3_bytes(bytes(packet)))
+
+
+def test_arrays_with_fields_and_plain_ones(folder):
+    fields = np.array(
+        [(3, 5, 10, True), (0, 33, 20, False)],
+        dtype=[("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")],
+    )
+    np.save(folder / "fields.npy", fields)
+    assert tuples(read_events(folder / "fields.npy")) == [(3, 5, 10, 1), (0, 33, 20, 0)]
+    for dtype in (np.int32, np.float64):
+        np.save(folder / "plain.npy", np.array([[3, 5, 1, 10], [0, 33, 0, 20]], dtype))
+        expected = [(3, 5, 10_000, 1), (0, 33, 20_000, 0)]  # the times are in milliseconds
+        assert tuples(read_events(folder / "plain.npy", sensor=(128, 128))) == expected
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.zeros((3, 5)), r"it is float64 \[3, 5], not \[N, 4]"),
+        (np.full((2, 4), np.nan), "some of its numbers are not finite"),
+        (np.zeros(2, dtype=[("x", "i4"), ("t", "i4")]), "its fields are not x, y, t and p"),
+        (np.array([{}]), "Object arrays cannot be loaded"),  # a pickle can run any code
+    ],
+)
+def test_other_arrays_are_refused(folder, array, why):
+    np.save(folder / "other.npy", array, allow_pickle=True)
+    with pytest.raises(DataError, match=rf"no events in \S+other.npy \({why}"):
+        read_events(folder / "other.npy")
+
+
+def test_st_mnists_matrix(folder):
+    scipy_io = pytest.importorskip("scipy.io")
+    train = np.zeros((101, 3))
+    train[100] = 0.5, 0.25, 0.75
+    train[37, 0], train[12, 1], train[99, 1] = 1, -1, 1
+    scipy_io.savemat(folder / "a.mat", {"spiketrain": train})
+    found = read_events(folder / "a.mat")
+    assert tuples(found) == [(2, 1, 250_000, 0), (9, 9, 250_000, 1), (7, 3, 500_000, 1)]
+    assert (found.width, found.height) == (10, 10)
+    scipy_io.savemat(folder / "b.mat", {"spikes": train})
+    with pytest.raises(DataError, match=r"b.mat \(it has no matrix 'spiketrain' of 101 rows"):
+        read_events(folder / "b.mat")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("cut.bin", bin_bytes(EXAMPLE)[:-1], "14 bytes are not a whole number of events"),
+        ("cut.dat", dat_bytes(EXAMPLE)[:-1], "23 bytes are not a whole number of events"),
+        ("cut.aedat", aedat2_bytes(EXAMPLE)[:-1], "23 bytes are not a whole number of events"),
+        ("old.dat", dat_bytes(EXAMPLE, header="% Version 1\n"), "not version 2 of the DAT format"),
+        ("kind.dat", dat_bytes(EXAMPLE, kind=14), "not of type Event2d or EventCD"),
+        ("header.dat", b"% Version 2\n", "not of type Event2d or EventCD"),
+        ("line.dat", b"% Version 2", "it ends within its header"),
+        ("line.aedat", b"#!AER-DAT3.1", "it ends within its header"),
+        ("new.aedat", b"#!AER-DAT5.0\r\n", "its first line is not that of AEDAT 2, 3 or 4"),
+    ],
+)
+def test_what_is_damaged_or_of_another_form_is_named(folder, name, content, why):
+    with pytest.raises(DataError, match=rf"no events in \S+{name} \(.*{why}.*\); replace or remov"):
+        read_bytes(folder, name, content)
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.aedat4", "aedat"), ("a.mat", "scipy.io")])
+def test_a_package_that_is_missing_is_named_with_its_extra(folder, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    (folder / name).write_bytes(b"#!AER-DAT4.0\r\n")
+    with pytest.raises(DataError, match=rf"{package} is not installed; .*leanspike\[events]'"):
+        read_events(folder / name)
+
+
+class PanicException(BaseException):
+    """What the decoder of AEDAT 4 raises at some damage."""
+
+
+class Decoder:
+    """A stand-in for ``aedat.Decoder``: two streams of events, one of other things."""
+
+    def __init__(self, path):
+        self.damaged = b"damaged" in Path(path).read_bytes()
+
+    def id_to_stream(self):
+        sensors = {1: (640, 480), 0: (346, 260)}
+        events = {k: {"type": "events", "width": w, "height": h} for k, (w, h) in sensors.items()}
+        return {2: {"type": "imus"}, **events}
+
+    def __iter__(self):
+        dtype = [("t", "<u8"), ("x", "<u2"), ("y", "<u2"), (("p", "on"), "?")]
+        for stream, t in ((1, 10), (0, 20), (0, 30)):
+            if self.damaged and t == 30:
+                raise PanicException("range end index 2317 out of range")
+            yield {"stream_id": stream, "events": np.array([(t, 345, 259, t == 30)], dtype)}
+        yield {"stream_id": 2, "imus": np.zeros(1)}
+
+
+HEADER = struct.pack("<I4Hi", 12, 8, 4, 0, 0, 8)  # a FlatBuffer without a place of packets' end
+AEDAT4 = b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(HEADER)) + HEADER
+
+
+def aedat4_packet(content=b"content"):
+    return struct.pack("<2i", 0, len(content)) + content
+
+
+@pytest.fixture
+def decoder(monkeypatch):
+    monkeypatch.setitem(sys.modules, "aedat", SimpleNamespace(Decoder=Decoder))
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("suffix", [".aedat4", ".aedat"])
+def test_aedat_4_gives_its_first_stream_of_events(folder, suffix):
+    found = read_bytes(folder, f"a{suffix}", AEDAT4 + aedat4_packet())
+    assert tuples(found) == [(345, 259, 20, 0), (345, 259, 30, 1)]
+    assert (found.width, found.height) == (346, 260)
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "unpack_from requires a buffer"),
+        (AEDAT4[:-1], "unpack_from requires a buffer"),
+        (AEDAT4 + aedat4_packet()[:-1], "it ends within a packet"),
+        (AEDAT4 + aedat4_packet()[:7], "unpack_from requires a buffer"),
+        (AEDAT4 + struct.pack("<2i", 0, -8), "it ends within a packet"),
+        (AEDAT4[:14] + b"\xff\xff\xff\x7f" + AEDAT4[18:], "it ends within a packet"),
+        (AEDAT4 + aedat4_packet(b"damaged"), "range end index 2317 out of range"),
+    ],
+)
+def test_a_damaged_aedat_4_is_refused_before_it_harms(folder, content, why):
+    with pytest.raises(DataError, match=rf"no events in \S+bad.aedat4 \(no whole AEDAT 4.*{why}"):
+        read_bytes(folder, "bad.aedat4", content)
