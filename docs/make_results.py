@@ -36,7 +36,9 @@ TABLE = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def page(text: str) -> str:
     """The page with all its tables written anew."""
-    return TABLE.sub(lambda found: found[1] + "\n" + table(found[2].split()) + "\n" + found[3], text)
+    return TABLE.sub(
+        lambda found: found[1] + "\n" + table(found[2].split()) + "\n" + found[3], text
+    )
 
 
 def table(patterns: Sequence[str]) -> str:

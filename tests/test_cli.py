@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,10 +16,12 @@ import torch
 
 from leanspike.cli import main
 from leanspike.config import load_recipe, recipes
+from leanspike.evaluate import load_result
 from leanspike.models import create_model
 
 SHORT = [
     *("data.name=synthetic", "data.root=null", "data.mean=null", "data.std=null"),
+    *("data.validation=null", "data.train_images=null"),
     *("ann.epochs=1", "ann.batch_size=32"),
     *("spike.timesteps=2", "spike.calibrate.images=16"),
 ]
@@ -59,8 +62,11 @@ def shortened(name: str, folder: Path) -> list[str]:
     return changes
 
 
-# The papers' large networks have tests/test_recipes.py.
-@pytest.mark.parametrize("name", [name for name in recipes() if not name.startswith("diet_")])
+OTHERS = ("diet_", "bntt_", "kdsnn_")
+"""The papers' recipes have tests/test_recipes.py."""
+
+
+@pytest.mark.parametrize("name", [name for name in recipes() if not name.startswith(OTHERS)])
 def test_every_recipe_runs_shortened(name: str, tmp_path: Path) -> None:
     done = command("train", name, *shortened(name, tmp_path), "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
@@ -134,6 +140,39 @@ def test_train_begins_with_an_ann_that_is_there(run: Path, tmp_path: Path) -> No
     assert ours["ann_accuracy"] == json.loads((run / "result.json").read_text())["ann_accuracy"]
 
 
+def test_evaluate_measures_leaving_early(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    rules = ["--early-exit", "margin", "--early-exit", "entropy", "--max-drop", "1"]
+    done = command("evaluate", str(tmp_path / "run"), *rules)
+    assert done.returncode == 0, done.stderr
+    exits = json.loads(done.stdout.splitlines()[-1])["early_exit"]
+    assert list(exits) == ["margin", "entropy"]
+    assert all(1 <= found["mean_steps"] <= 5 for found in exits.values())
+    assert "Early exit, measured on" in done.stderr
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Leaving early" in page
+    assert "Who leaves when, by margin" in page
+    result = load_result(tmp_path / "run" / "result.json")
+    assert [early.max_drop for early in result.early_exit] == [0.01, 0.01]
+    assert result.early_exit[0].validation_n == 144
+
+
+def test_evaluate_measures_robustness_beside_other_runs(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "taught")
+    done = command(
+        *("evaluate", str(tmp_path / "taught"), "--robustness", "--limit", "20"),
+        *("--beside", str(run)),
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert list(answer["clean"]) == ["ANN", "taught", "run"]
+    assert answer["mean_corruption_error"]["taught"] == answer["mean_corruption_error"]["run"]
+    assert len(answer["attacks"]["fgsm"]["ANN"]) == 4
+    page = Path(answer["page"]).read_text()
+    assert "Mean corruption error" in page
+    assert page.count("<svg") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -142,6 +181,9 @@ def test_train_begins_with_an_ann_that_is_there(run: Path, tmp_path: Path) -> No
         (["train", "digits", "model.name=vgg99"], "no model 'vgg99'; did you mean 'vgg9'?"),
         (["train", "digits", "device=tpu"], "device 'tpu' is not available"),
         (["train", "cifar10", "data.root=nowhere"], "nowhere"),
+        (["train", "digits", "spike.encode=frames"], "digits has images; set spike.encode to"),
+        (["train", "digits", "data.augment.drop=0.1"], "digits has images; shift and drop are"),
+        (["train", "digits", "snn.0.objective=[]"], "name at least one of cross_entropy, tet"),
         (["evaluate", "nowhere"], "nowhere is not a run of leanspike (no recipe.yaml in it)"),
         (["report", "nowhere"], "no result at nowhere/result.json"),
         (["convert", "digits", "--ann", "nowhere"], "no file at nowhere"),

@@ -12,15 +12,17 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from leanspike.config import load_recipe, recipes
-from leanspike.data import DATASETS, synthetic
+from leanspike.config import Recipe, load_recipe, recipes
+from leanspike.data import DATASETS, Parts, TensorSplit, synthetic
 from leanspike.errors import LeanspikeError
 from leanspike.run import Run
 from leanspike.run.build import open_data
+from leanspike.saved import load
 from leanspike.train import Monitor
 
 DIET = [name for name in recipes() if name.startswith("diet_")]
 BNTT = [name for name in recipes() if name.startswith("bntt_")]
+KDSNN = [name for name in recipes() if name.startswith("kdsnn_")]
 STEPS, BATCH, HELD_OUT = 2, 4, 4
 IMAGES = STEPS * BATCH + HELD_OUT
 
@@ -36,6 +38,23 @@ def write_images(root: Path) -> None:
                 Image.fromarray(pixels).save(root / part / wnid / f"{wnid}_{number}.JPEG")
 
 
+def sequences(recipe: Recipe) -> Parts:
+    """Noise of the form of the recipe's recordings, or of its rows of pixels."""
+    events = recipe.data.frames is not None
+    size = (2, *[recipe.data.image_size or 34] * 2) if events else (1, 1, 28)
+    generator = torch.Generator().manual_seed(0)
+    splits = [
+        TensorSplit(
+            torch.randint(
+                4, (n, recipe.spike.timesteps, *size), dtype=torch.uint8, generator=generator
+            ),
+            torch.arange(n) % 10,
+        )
+        for n in (IMAGES, 4)
+    ]
+    return Parts(tuple("0123456789"), *splits)
+
+
 def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     """An eighth of the width, a dozen images: two steps of training in each stage."""
     recipe = load_recipe(name)
@@ -43,9 +62,19 @@ def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
         write_images(folder)
         patch.setenv("LEANSPIKE_CACHE", str(folder / "cache"))
         changes = [f"data.root={folder}", "data.image_size=32"]
+    elif recipe.spike.encode == "frames":
+        small = sequences(recipe)
+        source = replace(DATASETS[recipe.data.name], read=lambda *_: small)
+        if recipe.data.frames is not None:
+            source = replace(source, read_frames=lambda *_: small)
+        patch.setitem(DATASETS, recipe.data.name, source)
+        changes = []
     else:
-        source, classes = DATASETS[recipe.data.name], int(recipe.data.name.removeprefix("cifar"))
-        small = synthetic(classes=classes, train=IMAGES, test=4)
+        source = DATASETS[recipe.data.name]
+        grey = recipe.data.name == "mnist"
+        classes = 10 if grey else int(recipe.data.name.removeprefix("cifar"))
+        shape = (1, 28, 28) if grey else (3, 32, 32)
+        small = synthetic(shape, classes=classes, train=IMAGES, test=4)
         patch.setitem(DATASETS, recipe.data.name, replace(source, read=lambda *_: small))
         changes = []
     stages = [f"snn.{number}" for number in range(len(recipe.snn))]
@@ -55,11 +84,13 @@ def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
         changes += [f"{stage}.epochs=1", f"{stage}.batch_size={BATCH}"]
     if recipe.spike.calibrate is not None:
         changes += ["spike.calibrate.images=8", "spike.calibrate.timesteps=2"]
+    if recipe.teacher is not None:
+        changes += ["teacher.model.weights=null", "teacher.model.options.width=0.125"]
     changes += ["model.options.width=0.125", f"data.validation={HELD_OUT}"]
     return [*changes, "data.train_images=null"]
 
 
-@pytest.mark.parametrize("name", [*DIET, *BNTT])
+@pytest.mark.parametrize("name", [*DIET, *BNTT, *KDSNN])
 def test_a_recipe_runs_from_ann_to_evaluation(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,3 +164,25 @@ def test_part_of_the_training_images_is_the_same_part_for_ever() -> None:
     assert len(data.val) == len(open_data(load_recipe("digits")).val)
     with pytest.raises(LeanspikeError, match="train_images is 2000; digits has 1294 besides"):
         open_data(load_recipe("digits", ["data.train_images=2000"]))
+
+
+def test_kdsnns_students_begin_from_scratch_at_four_steps() -> None:
+    for name in KDSNN:
+        recipe = load_recipe(name)
+        assert recipe.spike.timesteps == 4
+        if recipe.snn:
+            assert recipe.spike.start == "scratch" or recipe.ann is None
+            objective = recipe.snn[0].objective
+            assert objective.response is not None or objective.feature is not None
+
+
+def test_from_scratch_the_ann_only_teaches(tmp_path: Path) -> None:
+    changes = ["ann.epochs=1", "snn.0.epochs=0", "model.options.width=0.25", "spike.calibrate=null"]
+    for start in ("ann", "scratch"):
+        recipe = load_recipe("digits", [*changes, f"spike.start={start}"])
+        run = Run(recipe, tmp_path / start, Monitor(Console(quiet=True)))
+        run.train_ann()
+        run.convert()
+        ann, snn = load(run.folder / "ann").state_dict(), load(run.folder / "start").state_dict()
+        same = all(torch.equal(value, snn[name]) for name, value in ann.items())
+        assert same == (start == "ann")

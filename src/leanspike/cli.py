@@ -154,6 +154,19 @@ def evaluate(
             show_default="the recipe's, 0.2",
         ),
     ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option("--robustness", help="Measure on corrupted and attacked images instead."),
+    ] = False,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN", help="Another run for --robustness; may be given several times."
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Test images for --robustness, drawn alike from all classes.")
+    ] = 1000,
 ) -> None:
     """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy.
 
@@ -164,16 +177,24 @@ def evaluate(
     network's BNTT scales stay small. Thresholds are chosen on held-out training images; accuracy,
     mean timesteps, energy and time are measured on the test set.
 
+    With **--robustness** it writes robustness.json and robustness.html: ten corruptions at five
+    severities, FGSM and PGD, for the teacher or ANN, the SNN, and the SNNs of other runs.
+
     Examples:
 
         leanspike evaluate runs/digits
 
         leanspike evaluate runs/digits --early-exit margin --max-drop 0.2
+
+        leanspike evaluate runs/taught --robustness --beside runs/plain
     """
     from leanspike.run import open_run
     from leanspike.train import Monitor
 
     monitor = Monitor(people)
+    if robustness:
+        _evaluate_robustness(run, beside or [], limit)
+        return
     rules = [rule.value for rule in early_exit or []]
     result = open_run(run, monitor).evaluate("leanspike evaluate", rules, max_drop)
     _answer(result, run)
@@ -302,6 +323,27 @@ def bench(
     people.print(render_race(race))
     people.print(f"page: {out / 'race.md'}", highlight=False, soft_wrap=True)
     print(json.dumps({"page": str(out / "race.md"), "figure": str(out / "race.svg")}))
+
+
+def _evaluate_robustness(run: Path, beside: Sequence[Path], limit: int) -> None:
+    from leanspike.report.robustness import render_robustness
+    from leanspike.run import ROBUSTNESS_PAGE, compare_robustness, open_run
+    from leanspike.train import Monitor
+
+    monitor = Monitor(people)
+    first, *others = (open_run(folder, monitor) for folder in (run, *beside))
+    with _progress() as progress:
+        task = progress.add_task("robustness", total=None)
+        found = compare_robustness(
+            first,
+            others,
+            limit,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    people.print(render_robustness(found))
+    page = run / ROBUSTNESS_PAGE
+    people.print(f"\npage: {page}", highlight=False, soft_wrap=True)
+    print(json.dumps({**found.summary, "page": str(page)}))
 
 
 def _start_from(ann: Path | None) -> list[str]:

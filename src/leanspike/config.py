@@ -32,11 +32,25 @@ class Section(BaseModel):
 
 
 class AugmentSection(Section):
-    """Augmentation of training images: zero-padded random crop, mirror, cutout (in pixels)."""
+    """Augmentation in training. Of images: zero-padded random crop, mirror, cutout (in pixels).
+
+    Of events: mirror, ``shift`` by so many pixels, ``drop`` each event with this probability.
+    """
 
     crop: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
     cutout: Annotated[int, Field(ge=0)] = 0
+    shift: Annotated[int, Field(ge=0)] = 0
+    drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class FramesSection(Section):
+    """How a recording of events becomes frames; see ``leanspike.data.FrameOptions``."""
+
+    timesteps: Count = 10
+    by: Literal["time", "count", "window"] = "time"
+    binary: bool = False
+    window_us: Count | None = None
 
 
 class DataSection(Section):
@@ -44,6 +58,8 @@ class DataSection(Section):
 
     ``validation`` training images are held out; None: the data set's own number. Of the others
     ``train_images`` are used, each class in its proportion, always the same; None: all.
+    ``frames`` is for recordings of events. ``fold`` [k, n] cross-validates: the k-th of n equal
+    parts of all images, training and test, is the test set.
     """
 
     name: str
@@ -51,6 +67,8 @@ class DataSection(Section):
     validation: Annotated[int, Field(ge=0)] | None = None
     train_images: Count | None = None
     image_size: Count | None = None
+    frames: FramesSection | None = None
+    fold: tuple[Count, Count] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     augment: AugmentSection = AugmentSection()
@@ -101,13 +119,15 @@ class CalibrateSection(Section):
 class SpikeSection(Section):
     """The surgery; see ``leanspike.spike``. ``timesteps`` is what the SNN ends with.
 
+    ``start`` "ann" takes the ANN's weights, if the run has one; "scratch" leaves it to teach only.
     ``encode_options`` are those of the encoder's class in ``leanspike.temporal``, ``norm_options``
     those of the temporal norm's.
     """
 
-    encode: Literal["direct", "poisson"] = "direct"
+    encode: Literal["direct", "poisson", "frames"] = "direct"
     encode_options: dict[str, float | int] = {}
     timesteps: Count = 5
+    start: Literal["ann", "scratch"] = "ann"
     norm: Literal["keep", "fold", "bntt", "tdbn", "tebn"] = "keep"
     norm_options: dict[str, bool | float] = {}
     neuron: NeuronSection = NeuronSection()
@@ -137,7 +157,7 @@ class ResponseSection(Section):
 
 
 class FeatureSection(Section):
-    """The teacher's feature maps; see ``leanspike.train.Feature``. ``pairs``: student to teacher."""
+    """The teacher's feature maps, as ``leanspike.train.Feature``; ``pairs``: student to teacher."""
 
     weight: NonNegative = 1.0
     pairs: dict[str, str] | None = None

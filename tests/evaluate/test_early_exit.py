@@ -179,9 +179,9 @@ def test_the_choice_may_be_that_nobody_leaves():
 
 @pytest.mark.parametrize("drop", [-0.1, 1.0])
 def test_a_drop_out_of_range_is_refused(drop):
-    with pytest.raises(ls.LeanspikeError, match="give a fraction, as 0.002"):
+    with pytest.raises(ls.LeanspikeError, match=r"give a fraction, as 0\.002"):
         choose_confidence(torch.zeros(2, 1, 2), torch.zeros(1).long(), max_drop=drop)
-    with pytest.raises(ls.LeanspikeError, match="give a fraction, as 0.002"):
+    with pytest.raises(ls.LeanspikeError, match=r"give a fraction, as 0\.002"):
         choose_gamma({"a": (1.0, 1.0)}, torch.zeros(2, 1, 2), torch.zeros(1).long(), drop)
 
 

@@ -141,7 +141,8 @@ def test_a_recipe_names_terms_and_a_teacher_and_resumes_with_its_adapters(tmp_pa
         [
             *("ann=null", "spike.calibrate=null", "model.options.width=0.25"),
             *("snn.0.epochs=1", f"snn.0.objective={TERMS}", "precision=float32"),
-            f"teacher={{model: {{name: cifar_resnet20, weights: {tmp_path / 't.pt'}}}, mean: [0.5]}}",
+            "teacher={model: {name: cifar_resnet20}, mean: [0.5]}",
+            f"teacher.model.weights={tmp_path / 't.pt'}",
         ],
     )
     screen = io.StringIO()

@@ -18,10 +18,15 @@ from leanspike.config import load_recipe
 from leanspike.errors import LeanspikeError
 from leanspike.run import claim
 
+# With everything in it that draws random numbers or learns besides the network.
+TERMS = "objective: {cross_entropy: {}, response: {}, feature: {weight: 0.1}, spike_rate: {}}"
 COMMAND = [
     *(sys.executable, "-m", "leanspike.cli", "train", "digits"),
     *("model.options.layers=[8, A, 16, A]", "model.options.head=[32]"),
-    *("ann.epochs=2", "snn=[{epochs: 1, timesteps: 2}, {epochs: 1, timesteps: 3}]"),
+    *("model.options.batch_norm=true", "spike.norm=bntt", "spike.norm_options.bias=true"),
+    *("spike.encode=poisson", "spike.timesteps=3"),
+    "teacher={model: {name: cifar_resnet20, options: {width: 0.25}}}",
+    *("ann.epochs=2", f"snn=[{{epochs: 1, timesteps: 2}}, {{epochs: 1, timesteps: 3, {TERMS}}}]"),
     "checkpoint_minutes=0.0001",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -77,8 +78,8 @@ def record_example(snn: SpikingNetwork, x: Tensor, pixels: Tensor, label: int) -
 
     Args:
         snn: in eval mode.
-        x: the image as network input ``[1, C, H, W]``.
-        pixels: the image itself, uint8 ``[C, H, W]``.
+        x: the image as network input ``[1, C, H, W]``; frames as ``[T, 1, C, H, W]``.
+        pixels: the image itself, uint8 ``[C, H, W]``, or the frames ``[T, C, H, W]``.
         label: its class.
 
     >>> from torch import nn
@@ -98,12 +99,27 @@ def record_example(snn: SpikingNetwork, x: Tensor, pixels: Tensor, label: int) -
 
     y_TNK = snn.run(x, observer=record)
     probabilities_TK = readout(y_TNK, "sum")[:, 0].softmax(-1)
+    framed = pixels.dim() == 4
     return Example(
-        pixels=pixels.permute(1, 2, 0).tolist(),
+        pixels=(_portrait(pixels) if framed else pixels).permute(1, 2, 0).tolist(),
+        frames=pixels.tolist() if framed and pixels.shape[1] == 2 else None,
         label=label,
         probabilities=probabilities_TK.tolist(),
         rasters=tuple(rasters),
     )
+
+
+def _portrait(frames: Tensor) -> Tensor:
+    """A sequence ``[T, C, H, W]`` in one picture ``[C, H, W]``.
+
+    Rows one under another where each frame is a row; else all events, dark on white.
+    """
+    if frames.shape[2] == 1 and frames.shape[1] == 1:
+        pixels = frames.flatten()
+        side = math.isqrt(len(pixels))
+        return pixels.view(1, -1, side if side**2 == len(pixels) else frames.shape[3])
+    counts = frames.sum((0, 1), dtype=torch.int64).unsqueeze(0)
+    return 255 - (255 * counts / counts.max().clamp(min=1)).round().to(torch.uint8)
 
 
 def _raster(path: str, spikes: Tensor) -> Raster:

@@ -86,9 +86,7 @@ class OperationCounter:
     def _scales(self, path: str) -> bool:
         """Whether the module scales and shifts the currents, differently at each step."""
         module = self.snn.get_submodule(path)
-        return isinstance(module, Affine) or (
-            isinstance(module, TemporalNorm) and not module.folds
-        )
+        return isinstance(module, Affine) or (isinstance(module, TemporalNorm) and not module.folds)
 
     def begin_batch(self, samples: int) -> None:
         """The next run is over that many samples."""

@@ -77,7 +77,9 @@ def choose_confidence(
     right_TN = anytime_TNK.argmax(-1) == labels
     # Between two neighbouring quantiles lie too few samples to matter.
     levels = torch.linspace(0, 1, 201, dtype=torch.float64)
-    thresholds = torch.quantile(_thinned(sure_TN[:-1].flatten().double()), levels).unique().tolist()
+    thresholds = sorted(
+        set(torch.quantile(_thinned(sure_TN[:-1].flatten().double()), levels).tolist())
+    )
     curve = []
     for threshold in (*thresholds, math.inf):
         steps_N = exit_steps(sure_TN >= threshold)
@@ -256,7 +258,7 @@ def _by_class(
 ) -> tuple[ClassExit, ...]:
     """Each class that occurs, for itself."""
     rows = []
-    for label in labels_N.unique().tolist():
+    for label in sorted(set(labels_N.tolist())):
         its = labels_N == label
         rows.append(
             ClassExit(

@@ -69,8 +69,8 @@ class LayerOperations(Record):
 class Energy(Record):
     """Energy of the arithmetic: counted where it happens, and by the papers' formula.
 
-    ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, the scales and shifts of norms
-    that differ from step to step ``norm_pj``; ``snn_pj`` contains both.
+    ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, the scales and shifts of
+    norms that differ from step to step ``norm_pj``; ``snn_pj`` contains both.
     Both ratios are E_ANN / E_SNN: larger is better.
     """
 
@@ -103,12 +103,14 @@ class Example(Record):
     """One test image with everything the SNN did on it.
 
     ``pixels`` is ``[H][W][C]`` in 0..255; ``probabilities[t][k]`` the answer after each step.
+    ``frames`` is ``[T][2][H][W]``, the counts of events, of a recording (else None).
     """
 
     pixels: tuple[tuple[tuple[int, ...], ...], ...]
     label: int
     probabilities: tuple[tuple[float, ...], ...]
     rasters: tuple[Raster, ...]
+    frames: tuple[tuple[tuple[tuple[int, ...], ...], ...], ...] | None = None
 
 
 class Provenance(Record):

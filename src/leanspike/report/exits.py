@@ -80,7 +80,7 @@ def leaving_figure(early: EarlyExit) -> str:
     >>> from leanspike.evaluate.result import ClassExit
     >>> cat = ClassExit(name="cat", n=10, accuracy=0.9, mean_steps=1.4, leaving=(0.6, 0.4))
     >>> leaving_figure(EarlyExit.model_construct(by="margin", leaving=(0.6, 0.4), classes=(cat,)))
-    '<svg...0.60</text>...1.40</text>...cat</text>...</svg>'
+    '<svg...cat</text>...0.60</text>...1.40</text>...</svg>'
     """
     classes = [early.classes[i] for i in style.thin(len(early.classes), 100)]
     shares = np.array([row.leaving for row in classes])
@@ -98,7 +98,7 @@ def leaving_figure(early: EarlyExit) -> str:
         _mean_steps(bars, [row.mean_steps for row in classes], steps)
         style.label_rows(heat, [row.name for row in classes])
 
-    label = f"When {plural(rows, 'class')} leave by {early.by}".replace("classs", "classes")
+    label = f"When the {rows} classes leave by {early.by}"
     return style.draw("leaving", label, rows * style.row_height(rows) + 90, content)
 
 

@@ -10,8 +10,9 @@ import yaml
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Result
+from leanspike.evaluate.robustness_result import Robustness
 from leanspike.files import write_text
-from leanspike.report import exits, figures, story, text
+from leanspike.report import exits, figures, frames, robustness, story, text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,6 +67,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         "neurons": figures.neurons_figure(result.neurons),
         "energy": figures.energy_figure(result.operations, result.energy),
         "training": story.training_figure(stages) if stages else "",
+        "frames": frames.frames_figure(example.frames) if example and example.frames else "",
         "gamma": exits.gamma_figure(result.gammas) if result.gammas else "",
         "exit": exits.exit_figure(result) if result.early_exit else "",
         "leaving": [
@@ -80,6 +82,21 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         plots=plots,
         recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
     )
+
+
+def write_robustness(found: Robustness, out: Path) -> Path:
+    """Write the page of a measurement of robustness to ``out`` and return its path."""
+    page = (
+        templates()
+        .get_template("robustness.html")
+        .render(
+            found=found,
+            text=text,
+            curves=robustness.robustness_figure(found),
+            sheet=robustness.contact_sheet(found) if found.corruptions else "",
+        )
+    )
+    return write_page(page, out)
 
 
 def templates() -> Environment:

@@ -7,17 +7,20 @@
 >>> from rich.console import Console
 >>> from leanspike.config import load_recipe
 >>> from leanspike.train import Monitor
->>> changes = ["model.options.layers=[8, A]", "model.options.head=[]", "ann.epochs=1"]
+>>> changes = ["model.options.layers=[8, A]", "model.options.head=[]", "ann.epochs=1", "snn=[]"]
 >>> recipe, monitor = load_recipe("digits", changes), Monitor(Console(quiet=True))
 >>> with TemporaryDirectory() as parent:
 ...     folder = Path(parent, "digits")
 ...     claim(folder, recipe)
 ...     Run(recipe, folder, monitor).train_ann()
-...     table = open_run(folder, monitor).convert()  # where the other one left it
+...     run = open_run(folder, monitor)  # where the other one left it
+...     table = run.convert()
+...     run.train_snn()
+...     found = compare_robustness(run, limit=10)
 ...     same = read_recipe(folder) == recipe
 ...     clear(folder)
-...     print(same, len(table.layers), folder.exists())
-True 1 False
+...     print(same, len(table.layers), folder.exists(), found.networks)
+True 1 False ('ANN', 'digits')
 """
 
 from leanspike.run.folder import (
@@ -27,10 +30,12 @@ from leanspike.run.folder import (
     RECIPE,
     REPORT,
     RESULT,
+    ROBUSTNESS_PAGE,
     claim,
     clear,
     read_recipe,
 )
+from leanspike.run.robust import compare_robustness
 from leanspike.run.run import Run, open_run
 
 __all__ = [
@@ -40,9 +45,11 @@ __all__ = [
     "RECIPE",
     "REPORT",
     "RESULT",
+    "ROBUSTNESS_PAGE",
     "Run",
     "claim",
     "clear",
+    "compare_robustness",
     "open_run",
     "read_recipe",
 ]

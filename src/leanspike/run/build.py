@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leanspike.config import NeuronSection, Recipe, SpikeSection, TrainSection
-from leanspike.data import Dataset, load_dataset
+from leanspike.config import AugmentSection, NeuronSection, Recipe, SpikeSection, TrainSection
+from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_dataset
+from leanspike.data.folds import fold
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
@@ -71,8 +72,15 @@ def open_data(recipe: Recipe) -> Dataset:
     section = recipe.data
     root = Path(section.root).expanduser() if section.root else None
     data = load_dataset(
-        section.name, root, validation=section.validation, image_size=section.image_size
+        section.name,
+        root,
+        validation=section.validation,
+        image_size=section.image_size,
+        frames=FrameOptions(**section.frames.model_dump()) if section.frames else None,
     )
+    _check_time(recipe, data)
+    if section.fold is not None:
+        data = fold(data, *section.fold)
     changes: dict[str, Any] = {}
     if section.train_images is not None:
         if section.train_images > len(data.train):
@@ -87,6 +95,41 @@ def open_data(recipe: Recipe) -> Dataset:
     if section.std is not None:
         changes["std"] = section.std
     return replace(data, **changes)
+
+
+def _check_time(recipe: Recipe, data: Dataset) -> None:
+    """Sequences bring their own time, images have none: encoder and timesteps must fit."""
+    spike = recipe.spike
+    if data.frames is None:
+        if spike.encode == "frames":
+            raise LeanspikeError(f"{data.name} has images; set spike.encode to direct or poisson")
+        return
+    if spike.encode != "frames":
+        raise LeanspikeError(f"{data.name} has sequences; set spike.encode=frames")
+    if recipe.ann is not None:
+        raise LeanspikeError(f"{data.name} has sequences, which train no ANN; set ann=null")
+    steps = {spike.timesteps, *(stage.timesteps or spike.timesteps for stage in recipe.snn)}
+    if steps != {data.frames}:
+        raise LeanspikeError(
+            f"spike.timesteps is {spike.timesteps}, and {data.name} has {data.frames} frames; set "
+            f"spike.timesteps={data.frames}, and no others for its training"
+        )
+
+
+def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugment:
+    """The augmentation of a data set's training part.
+
+    >>> from leanspike.config import load_recipe
+    >>> build_augment(AugmentSection(crop=2), open_data(load_recipe("digits")))
+    Augment(crop=2, flip=False, cutout=0)
+    """
+    if data.frames is None:
+        if section.shift or section.drop:
+            raise LeanspikeError(f"{data.name} has images; shift and drop are for events, use crop")
+        return Augment(section.crop, section.flip, section.cutout)
+    if section.crop or section.cutout:
+        raise LeanspikeError(f"{data.name} has sequences; use shift, flip and drop")
+    return EventAugment(section.flip, section.shift, section.drop)
 
 
 def build_neuron(section: NeuronSection) -> LIF:

@@ -22,6 +22,7 @@ RECIPE, LOG, CHECKPOINT, CALIBRATION = (
     "calibration.json",
 )
 RESULT, REPORT, SECONDS = "result.json", "report.html", "seconds.json"
+ROBUSTNESS, ROBUSTNESS_PAGE = "robustness.json", "robustness.html"
 
 
 def claim(folder: Path, recipe: Recipe) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from leanspike.config import CalibrateSection, ModelSection, Recipe, TrainSection
-from leanspike.data import Augment, Loader, Split, normalise
+from leanspike.data import Loader, Split, normalise
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import (
     EarlyExit,
@@ -40,6 +40,7 @@ from leanspike.models.published import load_published
 from leanspike.neuron import LIF
 from leanspike.report import write_report
 from leanspike.run.build import (
+    build_augment,
     build_neuron,
     build_norm,
     build_objective,
@@ -124,12 +125,15 @@ class Run:
             return None
         section = self.recipe.spike
         torch.manual_seed(self.recipe.seed)
-        trained = (self.folder / "ann").exists()
-        ann = load(self.folder / "ann") if trained else self._build_ann()
+        if section.start == "scratch":
+            ann = self._build_network(self.recipe.model.model_copy(update={"weights": None}))
+        else:
+            trained = (self.folder / "ann").exists()
+            ann = load(self.folder / "ann") if trained else self._build_ann()
         template = build_neuron(section.neuron)
         snn = spike(
             ann.eval(),
-            example_input=torch.zeros(1, *self.data.shape),
+            example_input=self._blank().cpu(),
             encode=create_encoder(section.encode, section.encode_options),
             timesteps=section.timesteps,
             neuron=template,
@@ -147,7 +151,7 @@ class Run:
         """``snn/``: trained through each stage of the recipe in turn."""
         if (self.folder / "snn").exists():
             return
-        snn = self._load("start")
+        snn = self.load("start")
         saved = self.checkpoints.load()
         done = int(saved["stage"]) if saved is not None else 0
         if saved is not None and done > 0 and "position" not in saved:  # between two stages
@@ -173,10 +177,10 @@ class Run:
         """
         release_freed_memory()
         recipe, data = self.recipe, self.data
-        snn = self._load("snn")
+        snn = self.load("snn")
         assert isinstance(snn, SpikingNetwork)
-        ann = self._load("ann") if (self.folder / "ann").exists() else None
-        start = self._load("start")
+        ann = self.load("ann") if (self.folder / "ann").exists() else None
+        start = self.load("start")
         assert isinstance(start, SpikingNetwork)
         loader = self._loader(data.test, recipe.evaluate.batch_size)
         self.monitor.console.print(f"evaluating on {len(data.test)} test images ...")
@@ -308,14 +312,14 @@ class Run:
 
     def _objective(self, network: nn.Module, section: TrainSection) -> Objective:
         torch.manual_seed(self.recipe.seed)  # adapters of features begin at random
-        x = torch.zeros(1, *self.data.shape, device=self.device)
-        objective = build_objective(section, network, self._teacher, x)
+        x = self._blank()
+        objective = build_objective(section, network, self.teacher, x)
         for part in objective.modules():
             if isinstance(part, Feature):
                 self.monitor.console.print(_pairs_table(part.pairs))
         return objective
 
-    def _teacher(self) -> Teacher:
+    def teacher(self) -> Teacher:
         """The network that teaches, by the recipe or the run's own ANN."""
         section = self.recipe.teacher
         if section is not None:
@@ -331,10 +335,9 @@ class Run:
                 "response and feature need a teacher; train an ANN, give model.weights, or name "
                 "one in the recipe's teacher"
             )
-        return Teacher(self._load("ann"), self.dtype)
+        return Teacher(self.load("ann"), self.dtype)
 
     def _loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
-        augment = self.recipe.data.augment
         return Loader(
             split,
             batch_size=batch_size,
@@ -342,10 +345,15 @@ class Run:
             std=self.data.std,
             seed=self.recipe.seed,
             train=train,
-            augment=Augment(**augment.model_dump()) if train else None,
+            augment=build_augment(self.recipe.data.augment, self.data) if train else None,
             memory_format=torch.channels_last,
             device=self.device,
         )
+
+    def _blank(self) -> Tensor:
+        """An input of one sample, all zeros."""
+        frames = () if self.data.frames is None else (self.data.frames,)
+        return torch.zeros(*frames, 1, *self.data.shape, device=self.device)
 
     def _save(self, network: nn.Module, name: str) -> None:
         """Appears whole: written beside, then renamed."""
@@ -354,7 +362,8 @@ class Run:
         save(network, part, self._model_spec(self.recipe.model))
         part.rename(self.folder / name)
 
-    def _load(self, name: str) -> nn.Module:
+    def load(self, name: str) -> nn.Module:
+        """One of the run's networks, "ann", "start" or "snn", on its device, in eval mode."""
         network = load(self.folder / name).to(self.device)
         return network.to(memory_format=torch.channels_last)
 

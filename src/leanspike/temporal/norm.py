@@ -311,8 +311,8 @@ class TEBN(TemporalNorm):
 
     def _normalise(self, x_TN: Tensor, first: int) -> Tensor:
         y_TN = self._batch_norm(x_TN.flatten(0, 1).unsqueeze(0), slice(1)).view_as(x_TN)
-        p_T = self.step_weight[first : first + len(x_TN)].to(y_TN.dtype)
-        return y_TN * p_T.view(-1, *[1] * (x_TN.dim() - 1))
+        p_T = self.step_weight[first : first + len(x_TN)]
+        return (y_TN * p_T.view(-1, *[1] * (x_TN.dim() - 1))).to(y_TN.dtype)
 
     def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
         """See :meth:`TemporalNorm.affine`."""

@@ -6,7 +6,7 @@ Shapes: T timesteps, N samples, C channels, H rows, W columns.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -110,7 +110,8 @@ class Feature(Objective):
         if not self._seen:
             raise LeanspikeError("no features were seen; run the student inside watch(student)")
         losses = []
-        for pair, adapter in zip(self.pairs, self.adapters, strict=True):
+        adapters: Iterable[Any] = self.adapters
+        for pair, adapter in zip(self.pairs, adapters, strict=True):
             student = adapter(self._seen[pair.student])
             teacher = self.teacher.feature(pair.teacher, x).float()
             size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
@@ -125,6 +126,11 @@ def find_pairs(student: nn.Module, teacher: nn.Module, x: Tensor) -> tuple[Pair,
 
     Raises:
         LeanspikeError: if one of them has no maps.
+
+    >>> student = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten())
+    >>> teacher = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    >>> [(p.student, p.teacher) for p in find_pairs(student, teacher, torch.zeros(1, 3, 8, 8))]
+    [('1', '1')]
     """
     ours, theirs = stages(student, x), stages(teacher, x)
     for whose, found in (("student", ours), ("teacher", theirs)):
@@ -227,5 +233,5 @@ def _adapter(pair: Pair) -> nn.Module:
     return nn.Identity() if channels == wanted else nn.Conv2d(channels, wanted, 1, bias=False)
 
 
-def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    return maps if tuple(maps.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(maps, list(size))
+def _resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    return maps if maps.shape[2:] == size else F.adaptive_avg_pool2d(maps, (size[0], size[1]))

@@ -119,7 +119,7 @@ def _train_step(
         y_TNK = outputs(network, x, stage.timesteps)
     loss = stage.objective(y_TNK, labels, x)
     stage.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     bound = stage.max_gradient_norm or float("inf")
     norm = nn.utils.clip_grad_norm_(network.parameters(), bound)
     value = loss.item()
