@@ -7,9 +7,11 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
 from leanspike.models import MODELS, VGG, create_model
+from leanspike.surgery import spike
 
 OWN = {"vgg": {"layers": [16, "A", 32], "head": [24]}}  # options that a model cannot do without
 SIZE = 16
@@ -41,6 +43,24 @@ def test_every_model_can_be_traced_for_any_batch_size(name: str) -> None:
         whole = traced(x)
         torch.testing.assert_close(whole, net(x), rtol=0, atol=0)
         torch.testing.assert_close(whole, torch.cat([traced(row) for row in x.split([1, 2, 3])]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_spikes_with_a_neuron_for_each_call_of_a_relu(name: str) -> None:
+    net = small(name).eval()
+    nodes = torch.fx.symbolic_trace(net).graph.nodes
+    relus = [n for n in nodes if n.target is F.relu or _is_relu(net, n)]
+    x = torch.randn(3, 2, SIZE, SIZE)
+    snn = spike(net, example_input=x[:1], timesteps=2)
+    assert len(list(snn.neurons())) == len(relus) > 1
+    snn.load_ann(small(name).state_dict())
+    assert snn(x).shape == (2, 3, 5)
+
+
+def _is_relu(net: nn.Module, node: torch.fx.Node) -> bool:
+    if node.op != "call_module":
+        return False
+    return isinstance(net.get_submodule(str(node.target)), nn.ReLU)
 
 
 @pytest.mark.parametrize("name", MODELS)

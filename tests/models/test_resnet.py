@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from leanspike.errors import LeanspikeError
-from leanspike.models.resnet import BasicBlock, ResNet, resnet12, resnet20
+from leanspike.models.resnet import BasicBlock, ResNet, ResNet18, resnet12, resnet20
 
 
 def parameters_by_hand(blocks: int) -> int:
@@ -102,3 +102,41 @@ def test_errors(options: dict[str, object], message: str) -> None:
     with pytest.raises(LeanspikeError) as error:
         ResNet(**{"blocks": (1, 1, 1, 1)} | options)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+class TestResNet18:
+    """He et al.'s ResNet-18 in the form for small images."""
+
+    def test_parameter_count(self) -> None:
+        with torch.device("meta"):
+            net = ResNet18(10)
+        stages = 9 * (4 * 64**2 + 64 * 128 + 128 * 256 + 256 * 512)
+        stages += 27 * (128**2 + 256**2 + 512**2) + 64 * 128 + 128 * 256 + 256 * 512
+        norms = 2 * (64 + 4 * 64 + 5 * (128 + 256 + 512))
+        found = sum(parameter.numel() for parameter in net.parameters())
+        assert found == 9 * 3 * 64 + stages + norms + 512 * 10 + 10
+        assert found == 11_173_962  # 11.17 M
+
+    def test_its_blocks_are_torchvisions(self) -> None:
+        models = pytest.importorskip("torchvision.models")
+        with torch.device("meta"):
+            ours, theirs = ResNet18(1000), models.resnet18(weights=None)
+        stem = {"ours": 9 * 3 * 64, "theirs": 49 * 3 * 64}
+        counts = [sum(p.numel() for p in net.parameters()) for net in (ours, theirs)]
+        assert counts[0] - stem["ours"] == counts[1] - stem["theirs"]
+
+    @pytest.mark.parametrize("image_size", [1, 15, 32])
+    def test_any_image_size(self, image_size: int) -> None:
+        net = ResNet18(7, in_channels=2, width=1 / 32).eval()
+        assert net(torch.zeros(3, 2, image_size, image_size)).shape == (3, 7)
+
+    def test_nothing_is_pooled_before_the_stages(self) -> None:
+        net = ResNet18(width=1 / 32).eval()
+        assert list(dict(net.stem.named_children())) == ["conv1", "norm1", "relu1"]
+        assert net.layer1(net.stem(torch.zeros(1, 3, 32, 32))).shape[2:] == (32, 32)
+
+    def test_errors(self) -> None:
+        with pytest.raises(LeanspikeError, match=r"^num_classes is 0; give a whole number"):
+            ResNet18(0)
+        with pytest.raises(LeanspikeError, match=r"^width is 0; give a number above 0"):
+            ResNet18(width=0)

@@ -5,7 +5,17 @@ import torch
 from torch import nn
 
 from leanspike.errors import LeanspikeError
-from leanspike.models.vgg import VGG, vgg, vgg6, vgg9, vgg9_bntt, vgg11, vgg11_bntt, vgg16
+from leanspike.models.vgg import (
+    VGG,
+    mnist_net,
+    vgg,
+    vgg6,
+    vgg9,
+    vgg9_bntt,
+    vgg11,
+    vgg11_bntt,
+    vgg16,
+)
 
 # Written down from the papers' tables: c = convolution, A = pool, then the head's hidden sizes.
 PUBLISHED = {
@@ -180,3 +190,14 @@ def test_the_class_itself_checks_channels_and_head() -> None:
         VGG((4, 0), (), 10)
     with pytest.raises(LeanspikeError, match=r"head\[1\] is 0; give a whole number"):
         VGG((4,), (8, 0), 10)
+
+
+def test_the_small_network_for_mnist() -> None:
+    net = mnist_net(10).eval()
+    assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    weights = 9 * 32 + 9 * 32 * 64 + 64 * 7 * 7 * 128 + 128 * 10
+    assert count(net) == weights + 2 * (32 + 64 + 128)
+    assert [name for name, _ in net.features.named_children() if "pool" in name] == [
+        *("pool1", "pool2"),
+    ]
+    assert isinstance(net.features.pool1, nn.MaxPool2d)

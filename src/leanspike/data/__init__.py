@@ -27,6 +27,9 @@ A recording of an event camera becomes frames, one for each timestep:
 """
 
 from leanspike.data.augment import Augment
+from leanspike.data.cifar_c import cifar_c_names, read_cifar_c
+from leanspike.data.common_corruptions import COMMON_CORRUPTIONS, CommonCorruptedSplit
+from leanspike.data.corrupt import CORRUPTIONS, SEVERITIES, CorruptedSplit, Corruption, corrupt
 from leanspike.data.event_augment import EventAugment
 from leanspike.data.events import Events, read_events
 from leanspike.data.folder import FolderSplit
@@ -37,8 +40,14 @@ from leanspike.data.small import synthetic
 from leanspike.data.split import Parts, Split, TensorSplit, stratified
 
 __all__ = [
+    "COMMON_CORRUPTIONS",
+    "CORRUPTIONS",
     "DATASETS",
+    "SEVERITIES",
     "Augment",
+    "CommonCorruptedSplit",
+    "CorruptedSplit",
+    "Corruption",
     "Dataset",
     "EventAugment",
     "Events",
@@ -49,9 +58,12 @@ __all__ = [
     "Source",
     "Split",
     "TensorSplit",
+    "cifar_c_names",
+    "corrupt",
     "generator_for",
     "load_dataset",
     "normalise",
+    "read_cifar_c",
     "read_events",
     "stratified",
     "synthetic",

@@ -2,6 +2,7 @@
 
 from leanspike.evaluate.accuracy import accuracy, count_correct
 from leanspike.evaluate.activity import SpikeCounter, record_example
+from leanspike.evaluate.attack import fgsm, pgd
 from leanspike.evaluate.early_exit import (
     After,
     Confident,
@@ -23,17 +24,21 @@ from leanspike.evaluate.exit_choice import (
 )
 from leanspike.evaluate.provenance import provenance
 from leanspike.evaluate.result import EarlyExit, Result, load_result
+from leanspike.evaluate.robustness import measure_robustness
+from leanspike.evaluate.robustness_result import Curve, Robustness, load_robustness
 
 __all__ = [
     "After",
     "Choice",
     "Confident",
+    "Curve",
     "EarlyExit",
     "ExitRule",
     "Exits",
     "OperationCounter",
     "Prices",
     "Result",
+    "Robustness",
     "SpikeCounter",
     "accuracy",
     "anytime",
@@ -43,10 +48,14 @@ __all__ = [
     "count_correct",
     "evaluate",
     "exit_early",
+    "fgsm",
     "gamma_by_step",
     "gamma_steps",
     "load_result",
+    "load_robustness",
     "measure_exit",
+    "measure_robustness",
+    "pgd",
     "provenance",
     "record_example",
 ]

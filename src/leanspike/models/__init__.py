@@ -23,20 +23,37 @@ from leanspike.models.cifar_resnet import (
     cifar_resnet56,
 )
 from leanspike.models.published import load_published
-from leanspike.models.resnet import ResNet, resnet12, resnet20
-from leanspike.models.vgg import VGG, vgg, vgg6, vgg9, vgg9_bntt, vgg11, vgg11_bntt, vgg16
+from leanspike.models.pyramidnet import PyramidNet, pyramidnet18
+from leanspike.models.resnet import ResNet, ResNet18, resnet12, resnet20
+from leanspike.models.vgg import (
+    VGG,
+    mnist_net,
+    vgg,
+    vgg6,
+    vgg9,
+    vgg9_bntt,
+    vgg11,
+    vgg11_bntt,
+    vgg16,
+)
+from leanspike.models.wide_resnet import WideResNet, wrn16_2, wrn28_4
 
 __all__ = [
     "MODELS",
     "VGG",
     "CifarResNet",
+    "PyramidNet",
     "ResNet",
+    "ResNet18",
+    "WideResNet",
     "cifar_resnet20",
     "cifar_resnet32",
     "cifar_resnet44",
     "cifar_resnet56",
     "create_model",
     "load_published",
+    "mnist_net",
+    "pyramidnet18",
     "resnet12",
     "resnet20",
     "vgg",
@@ -46,6 +63,8 @@ __all__ = [
     "vgg11",
     "vgg11_bntt",
     "vgg16",
+    "wrn16_2",
+    "wrn28_4",
 ]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -53,7 +72,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet32": cifar_resnet32,
     "cifar_resnet44": cifar_resnet44,
     "cifar_resnet56": cifar_resnet56,
+    "mnist_net": mnist_net,
+    "pyramidnet18": pyramidnet18,
     "resnet12": resnet12,
+    "resnet18": ResNet18,
     "resnet20": resnet20,
     "vgg": vgg,
     "vgg6": vgg6,
@@ -62,6 +84,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg11": vgg11,
     "vgg11_bntt": vgg11_bntt,
     "vgg16": vgg16,
+    "wrn16_2": wrn16_2,
+    "wrn28_4": wrn28_4,
 }
 
 TORCHVISION = "torchvision/"

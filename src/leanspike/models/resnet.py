@@ -11,12 +11,15 @@ The sum comes before ``relu2``: once that is a neuron, the shortcut feeds its me
 authors' spiking network. No layer has a bias. Paths: ``stem.conv1``, ``stem.relu1``, ...,
 ``layer1.0.residual.conv1``, ``layer1.0.residual.relu1``, ``layer1.0.relu2``,
 ``layer2.0.shortcut.conv``, ``classifier``.
+
+:class:`ResNet18` is He et al.'s own, of the same blocks with norms, in the form for small images.
 Shapes: N images, C channels, H = W = ``image_size`` pixels, K classes.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -113,11 +116,7 @@ class ResNet(nn.Module):
             raise LeanspikeError(f"image_size is {image_size}; the stem's pool needs 2 or more")
         channels = [scaled(stage, width) for stage in STAGES]
         self.stem = _stem(in_channels, channels[0], batch_norm, dropout_conv)
-        inputs = [channels[0], *channels]
-        stages = [
-            _stage(inputs[i], channels[i], blocks[i], 1 if i == 0 else 2, batch_norm, dropout_conv)
-            for i in range(4)
-        ]
+        stages = _stages(channels, blocks, batch_norm, dropout_conv)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         side = -(-(image_size // 2) // 8)
         self.classifier = nn.Linear(channels[-1] * side**2, num_classes, bias=False)
@@ -127,6 +126,44 @@ class ResNet(nn.Module):
         """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         logits: torch.Tensor = self.classifier(x.flatten(1))
+        return logits
+
+
+class ResNet18(nn.Module):
+    """He et al.'s ResNet-18 as it is used on small images: ``[N, C, H, W]`` → logits ``[N, K]``.
+
+    The stem is one 3×3 convolution with norm, and nothing is pooled after it; four stages of two
+    blocks with norms; the mean over the map; a linear layer with bias. (ImageNet's has a 7×7
+    convolution of stride 2 and a max pool first: ``torchvision/resnet18``.)
+
+    Args:
+        num_classes: K, at least 1.
+        in_channels: C, at least 1.
+        width: factor on every number of channels, above 0.
+
+    Raises:
+        LeanspikeError: for a value outside these ranges.
+
+    >>> net = ResNet18(10, width=0.125)
+    >>> tuple(net(torch.zeros(2, 3, 32, 32)).shape)
+    (2, 10)
+    """
+
+    def __init__(self, num_classes: int = 10, *, in_channels: int = 3, width: float = 1.0) -> None:
+        super().__init__()
+        check_counts(num_classes=num_classes, in_channels=in_channels)
+        channels = [scaled(stage, width) for stage in STAGES]
+        stem = activated_convolution(1, in_channels, channels[0], batch_norm=True)
+        self.stem = nn.Sequential(OrderedDict(stem))
+        stages = _stages(channels, (2, 2, 2, 2), batch_norm=True, dropout=0.0)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.classifier = nn.Linear(channels[-1], num_classes)
+        initialise_weights(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
+        logits: torch.Tensor = self.classifier(x.mean((2, 3)))
         return logits
 
 
@@ -142,6 +179,17 @@ def _stem(in_channels: int, channels: int, batch_norm: bool, dropout: float) -> 
         )
     modules["pool"] = nn.AvgPool2d(2)
     return nn.Sequential(modules)
+
+
+def _stages(
+    channels: Sequence[int], blocks: Sequence[int], batch_norm: bool, dropout: float
+) -> list[nn.Sequential]:
+    """The four stages, of which all but the first halve the map."""
+    inputs = [channels[0], *channels]
+    return [
+        _stage(inputs[i], channels[i], blocks[i], 1 if i == 0 else 2, batch_norm, dropout)
+        for i in range(4)
+    ]
 
 
 def _stage(

@@ -261,3 +261,19 @@ vgg11_bntt.__doc__ = (
     "VGG11 of BNTT: 8 convolutions with norm, 4 pools and a global one, head 4096, no dropout. "
     "Options: :func:`vgg`."
 )
+
+mnist_net = partial(
+    vgg,
+    layers=(32, "A", 64, "A"),
+    head=(128,),
+    in_channels=1,
+    image_size=28,
+    batch_norm=True,
+    pool="max",
+    dropout_conv=0.0,
+    dropout_linear=0.0,
+)
+mnist_net.__doc__ = (
+    "A small network for MNIST: 2 convolutions with norm, 2 max pools, head 128. "
+    "Options: :func:`vgg`."
+)

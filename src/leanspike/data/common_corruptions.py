@@ -1,0 +1,118 @@
+"""The nineteen corruptions of ImageNet-C, by the package ``imagecorruptions-imaug``, as an extra.
+
+Functions and strengths are those of Hendrycks & Dietterich 2019 (arXiv 1903.12261) for photographs
+of 224 pixels a side. On 32 pixels they are harsher than CIFAR-10-C, which has strengths of its own:
+for figures to compare with others' read CIFAR-10-C itself (:mod:`leanspike.data.cifar_c`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leanspike.data.corrupt import SEVERITIES
+from leanspike.data.optional import import_optional
+from leanspike.data.split import Split
+from leanspike.errors import LeanspikeError
+
+COMMON_CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"),
+    *("snow", "frost", "fog", "spatter", "brightness", "contrast", "saturate"),
+    *("elastic_transform", "pixelate", "jpeg_compression"),
+)
+_SEEDED = ("glass_blur", "impulse_noise")  # not by NumPy's global generator as the others
+SMALLEST = 32
+
+
+@final
+class CommonCorruptedSplit(Split):
+    """A split whose images the package corrupts when a batch asks for them.
+
+    What is random is drawn for each image from (seed, its position in the split) alone.
+
+    Args:
+        split: of images of 3 channels and at least 32 pixels a side.
+        name: one of :data:`COMMON_CORRUPTIONS`.
+        severity: 1 (mild) to 5 (hard).
+        seed: 0 or more.
+        positions: of the images, int64 [N], default 0..N−1; a part that is selected keeps them.
+
+    Raises:
+        LeanspikeError: for images, a name or a number that does not fit.
+        DataError: when a batch is asked for, if the package is not installed.
+
+    >>> from leanspike.data import synthetic
+    >>> CommonCorruptedSplit(synthetic((3, 32, 32)).test, "foggy", 1)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no common corruption 'foggy'; did you mean 'fog'?
+    """
+
+    lazy = True
+
+    def __init__(
+        self,
+        split: Split,
+        name: str,
+        severity: int,
+        seed: int = 0,
+        positions: Tensor | None = None,
+    ) -> None:
+        _check(split, name, severity, seed)
+        self.split = split
+        self.labels = split.labels
+        self.how = (name, severity, seed)
+        self.positions = torch.arange(len(split)) if positions is None else positions
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.split.shape
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        corrupt = import_optional("imagecorruptions", "corruptions").corrupt
+        images, labels = self.split.batch(indices)
+        name, severity, seed = self.how
+        corrupted = []
+        for image, position in zip(images, self.positions[indices].tolist(), strict=True):
+            own = int(np.random.SeedSequence([seed, position]).generate_state(1)[0])
+            given = {"seed": own} if name in _SEEDED else {}
+            with _numpy_seed(own):
+                pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+                corrupted.append(corrupt(pixels, severity, name, **given))
+        return torch.from_numpy(np.stack(corrupted)).permute(0, 3, 1, 2).contiguous(), labels
+
+    def select(self, indices: Tensor) -> CommonCorruptedSplit:
+        return CommonCorruptedSplit(self.split.select(indices), *self.how, self.positions[indices])
+
+
+@contextmanager
+def _numpy_seed(seed: int) -> Iterator[None]:
+    """NumPy's global generator begins at ``seed`` for a while, and goes on as it was."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _check(split: Split, name: str, severity: int, seed: int) -> None:
+    if name not in COMMON_CORRUPTIONS:
+        near = get_close_matches(name, COMMON_CORRUPTIONS, n=1, cutoff=0.0)[0]
+        raise LeanspikeError(f"no common corruption {name!r}; did you mean {near!r}?")
+    if severity not in SEVERITIES:
+        raise LeanspikeError(f"severity is {severity!r}; give 1, 2, 3, 4 or 5")
+    if seed < 0:
+        raise LeanspikeError(f"seed is {seed}; give 0 or more")
+    channels, height, width = split.shape
+    if channels != 3 or min(height, width) < SMALLEST:
+        raise LeanspikeError(
+            f"images are {list(split.shape)}; the common corruptions take [3, H, W] of at least "
+            f"{SMALLEST} pixels a side"
+        )

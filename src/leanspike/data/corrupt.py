@@ -1,0 +1,288 @@
+"""Corrupted test images: ten corruptions at five severities each, all defined here.
+
+They work on pixels in [0, 1], before normalisation, and give bytes again, as a camera or a file
+would. What is random in one is drawn for each image by itself, from (seed, position of the image in
+its split): so nothing depends on the batch size, and it is the same at every severity, so that the
+severities of an image differ in their strength alone. These are our own definitions; CIFAR-10-C
+itself is read by :mod:`leanspike.data.cifar_c`.
+
+A new corruption is one function and one row in :data:`CORRUPTIONS`.
+Shapes: B images of a batch, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from leanspike.data.loader import generator_for
+from leanspike.data.optional import import_optional
+from leanspike.data.split import Split
+from leanspike.errors import LeanspikeError
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+@final
+class Draws:
+    """Random numbers for a batch, those of each image a function of (seed, its position) alone.
+
+    Every call gives the same numbers; another ``stream`` (≥ 0) gives unrelated ones.
+
+    >>> both, second = Draws(0, [7, 8]), Draws(0, [8])
+    >>> torch.equal(both.uniform(3)[1:], second.uniform(3))
+    True
+    """
+
+    def __init__(self, seed: int, positions: Iterable[int], stream: int = 0) -> None:
+        if seed < 0:
+            raise LeanspikeError(f"seed is {seed}; give 0 or more")
+        self.keys = [(seed, stream, int(position)) for position in positions]
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1): float32 [B, *shape]."""
+        return torch.stack([torch.rand(shape, generator=generator_for(*key)) for key in self.keys])
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers: float32 [B, *shape]."""
+        return torch.stack([torch.randn(shape, generator=generator_for(*key)) for key in self.keys])
+
+
+# Each takes pixels, float32 [B, C, H, W] in [0, 1], the strength of a severity, and draws. What it
+# gives may leave [0, 1]: it is cut off there, and rounded to bytes, in one place for all.
+
+
+def _gaussian(x: Tensor, deviation: float, draws: Draws) -> Tensor:
+    """Normal noise of this standard deviation on every value."""
+    return x + deviation * draws.normal(*x.shape[1:])
+
+
+def _salt_and_pepper(x: Tensor, share: float, draws: Draws) -> Tensor:
+    """This share of the pixels, all channels of each, black or white with equal odds."""
+    chance = draws.uniform(1, *x.shape[2:])
+    return x.masked_fill(chance < share / 2, 0.0).masked_fill(chance >= 1 - share / 2, 1.0)
+
+
+def _background(x: Tensor, strength: float, draws: Draws) -> Tensor:
+    """Uniform noise up to this strength shines through wherever the image is darker than it.
+
+    (The random background of Larochelle et al. 2007's MNIST variations has the strength 1.)
+    """
+    return torch.maximum(x, strength * draws.uniform(*x.shape[1:]))
+
+
+def _rotation(x: Tensor, degrees: float, draws: Draws) -> Tensor:
+    """By this angle around the centre, clockwise or not; bilinear, black from outside."""
+    height, width = x.shape[2:]
+    rows = (torch.arange(height) - (height - 1) / 2)[:, None]
+    columns = torch.arange(width) - (width - 1) / 2
+    angle = math.radians(degrees)
+    sine = torch.where(draws.uniform(1, 1) < 0.5, -math.sin(angle), math.sin(angle))
+    # Where each pixel comes from; written out, as a product of matrices rounds by the batch size.
+    from_columns = math.cos(angle) * columns + sine * rows
+    from_rows = math.cos(angle) * rows - sine * columns
+    grid = torch.stack([from_columns * (2 / width), from_rows * (2 / height)], dim=3)
+    return F.grid_sample(x, grid, padding_mode="zeros", align_corners=False)
+
+
+def _translation(x: Tensor, share: float, draws: Draws) -> Tensor:
+    """By this share of the side (at least a pixel) along both axes, black moving in."""
+    height, width = x.shape[2:]
+    down, right = max(1, round(share * height)), max(1, round(share * width))
+    windows = F.pad(x, (right, right, down, down)).unfold(2, height, 1).unfold(3, width, 1)
+    back = draws.uniform(2) < 0.5
+    return windows[torch.arange(len(x)), :, 2 * down * back[:, 0], 2 * right * back[:, 1]]
+
+
+def _occlusion(x: Tensor, share: float, draws: Draws) -> Tensor:
+    """A black square, its side this share of the image's shorter one, somewhere inside."""
+    side = max(1, round(share * min(x.shape[2:])))
+    place = draws.uniform(2)
+    inside = []
+    for axis, length in enumerate(x.shape[2:]):
+        first = (place[:, axis, None] * (length - side + 1)).long()
+        positions = torch.arange(length)
+        inside.append((positions >= first) & (positions < first + side))
+    return x.masked_fill(inside[0][:, None, :, None] & inside[1][:, None, None, :], 0.0)
+
+
+def _blur(x: Tensor, deviation: float, _: Draws) -> Tensor:
+    """By a Gaussian of this standard deviation in pixels, as far as 3 of them; edges repeated."""
+    radius = math.ceil(3 * deviation)
+    weights = [math.exp(-((k / deviation) ** 2) / 2) for k in range(-radius, radius + 1)]
+    x = F.pad(x, (radius,) * 4, mode="replicate")
+    for axis in (2, 3):
+        size = x.shape[axis] - 2 * radius
+        blurred = torch.zeros_like(x.narrow(axis, 0, size))
+        for first, weight in enumerate(weights):
+            blurred += weight / sum(weights) * x.narrow(axis, first, size)
+        x = blurred
+    return x
+
+
+def _contrast(x: Tensor, factor: float, _: Draws) -> Tensor:
+    """Distances from the mean of each image and channel times this factor."""
+    levels = (x * 255).round().sum((2, 3), keepdim=True, dtype=torch.float64)  # whole, so exact
+    mean = (levels / (255 * x[0, 0].numel())).float()
+    return mean + factor * (x - mean)
+
+
+def _brightness(x: Tensor, amount: float, _: Draws) -> Tensor:
+    """This amount added to every value."""
+    return x + amount
+
+
+def _jpeg(x: Tensor, quality: float, _: Draws) -> Tensor:
+    """Through a JPEG file of this quality, colours at half resolution; by Pillow's libjpeg."""
+    image_module = import_optional("PIL.Image", "vision")
+    channels = x.shape[1]
+    if channels not in (1, 3):
+        raise LeanspikeError(
+            f"jpeg takes images of 1 or 3 channels, not {channels}; leave it out for these"
+        )
+    decoded = []
+    for image in to_bytes(x).permute(0, 2, 3, 1).numpy():
+        file = io.BytesIO()
+        picture = image_module.fromarray(image[:, :, 0] if channels == 1 else image)
+        picture.save(file, "JPEG", quality=round(quality), subsampling=2)
+        with image_module.open(file) as opened:
+            decoded.append(np.array(opened).reshape(image.shape))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2) / 255
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One row of :data:`CORRUPTIONS`: what to do, and how much of it at severity 1, 2, 3, 4 and 5.
+
+    ``strength`` says what the five numbers are.
+
+    >>> dim = Corruption(lambda x, factor, draws: factor * x, "factor", (0.9, 0.8, 0.7, 0.6, 0.5))
+    >>> dim.apply(torch.ones(1, 1, 1, 1), dim.strengths[4], Draws(0, [0])).item()
+    0.5
+    """
+
+    apply: Callable[[Tensor, float, Draws], Tensor]
+    strength: str
+    strengths: tuple[float, float, float, float, float]
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    "gaussian": Corruption(_gaussian, "standard deviation", (0.02, 0.04, 0.08, 0.12, 0.18)),
+    "salt_and_pepper": Corruption(
+        _salt_and_pepper, "share of the pixels", (0.01, 0.03, 0.06, 0.12, 0.2)
+    ),
+    "background": Corruption(_background, "strength of the noise", (0.1, 0.2, 0.35, 0.5, 0.7)),
+    "rotation": Corruption(_rotation, "degrees", (5, 10, 20, 30, 45)),
+    "translation": Corruption(_translation, "share of the side", (0.05, 0.1, 0.15, 0.2, 0.3)),
+    "occlusion": Corruption(_occlusion, "share of the side", (0.15, 0.25, 0.35, 0.5, 0.65)),
+    "blur": Corruption(_blur, "standard deviation in pixels", (0.5, 0.75, 1.0, 1.5, 2.0)),
+    "contrast": Corruption(_contrast, "factor", (0.7, 0.5, 0.35, 0.2, 0.1)),
+    "brightness": Corruption(_brightness, "amount added", (0.08, 0.16, 0.24, 0.32, 0.45)),
+    "jpeg": Corruption(_jpeg, "quality", (60, 35, 20, 10, 5)),
+}
+
+
+def corrupt(
+    images: Tensor, name: str, severity: int, seed: int = 0, positions: Tensor | None = None
+) -> Tensor:
+    """The images after one corruption: uint8 [B, C, H, W] in and out, those given left as they are.
+
+    Args:
+        images: uint8 [B, C, H, W], B at least 1.
+        name: a key of :data:`CORRUPTIONS`.
+        severity: 1 (mild) to 5 (hard).
+        seed: of all that is random, 0 or more.
+        positions: of the images in their split, int64 [B], default 0..B−1: the same seed and
+            position give the same corruption, in whatever batch.
+
+    Raises:
+        LeanspikeError: for images, a name or a number that does not fit.
+
+    >>> grey = torch.full((1, 1, 2, 2), 100, dtype=torch.uint8)
+    >>> corrupt(grey, "brightness", 5).flatten().tolist()  # 100 + 0.45 · 255
+    [215, 215, 215, 215]
+    >>> corrupt(grey, "blurr", 1)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no corruption 'blurr'; did you mean 'blur'?
+    """
+    row = _row(name, severity)
+    if images.dtype != torch.uint8 or images.dim() != 4 or len(images) == 0:
+        raise LeanspikeError(
+            f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [B, C, H, W]"
+        )
+    if positions is not None and positions.shape != images.shape[:1]:
+        raise LeanspikeError(
+            f"positions are {list(positions.shape)}; give one for each of {len(images)} images"
+        )
+    draws = Draws(seed, range(len(images)) if positions is None else positions.tolist())
+    return to_bytes(row.apply(images / 255, row.strengths[severity - 1], draws))
+
+
+def to_bytes(x: Tensor) -> Tensor:
+    """Pixels in [0, 1] (what lies outside is cut off) as uint8.
+
+    >>> to_bytes(torch.tensor([-0.5, 0.5, 1.5])).tolist()
+    [0, 128, 255]
+    """
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+@final
+class CorruptedSplit(Split):
+    """A split whose images are corrupted when a batch asks for them, each as it always is.
+
+    The arguments are those of :func:`corrupt`; ``positions`` are those of the split's images
+    (default 0..N−1), and a part that is selected keeps them.
+
+    >>> from leanspike.data import synthetic
+    >>> split = CorruptedSplit(synthetic((1, 8, 8)).test, "gaussian", severity=3)
+    >>> part = split.select(torch.tensor([5, 9]))
+    >>> torch.equal(part.batch(torch.tensor([1]))[0], split.batch(torch.tensor([9]))[0])
+    True
+    """
+
+    lazy = True
+
+    def __init__(
+        self,
+        split: Split,
+        name: str,
+        severity: int,
+        seed: int = 0,
+        positions: Tensor | None = None,
+    ) -> None:
+        _row(name, severity)
+        self.split = split
+        self.labels = split.labels
+        self.how = (name, severity, seed)
+        self.positions = torch.arange(len(split)) if positions is None else positions
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.split.shape
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self.split.batch(indices)
+        return corrupt(images, *self.how, self.positions[indices]), labels
+
+    def select(self, indices: Tensor) -> CorruptedSplit:
+        return CorruptedSplit(self.split.select(indices), *self.how, self.positions[indices])
+
+
+def _row(name: str, severity: int) -> Corruption:
+    """The definition of that name; an error for what there is not."""
+    if name not in CORRUPTIONS:
+        near = get_close_matches(name, CORRUPTIONS, n=1, cutoff=0.0)[0]
+        raise LeanspikeError(f"no corruption {name!r}; did you mean {near!r}?")
+    if severity not in SEVERITIES:
+        raise LeanspikeError(f"severity is {severity!r}; give 1, 2, 3, 4 or 5")
+    return CORRUPTIONS[name]

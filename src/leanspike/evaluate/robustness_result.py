@@ -1,0 +1,127 @@
+"""What a measurement of robustness found: a frozen object, written to and read from JSON."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluate.result import Provenance, Record
+
+
+class Curve(Record):
+    """Accuracy under one corruption or attack, at each of its strengths.
+
+    ``strengths`` are severities of a corruption, or an attack's ε; ``accuracy[network][i]`` belongs
+    to ``strengths[i]``.
+
+    >>> Curve(name="blur", strengths=(1, 3), accuracy={"ann": (0.5, 0.25)}).error("ann")
+    0.625
+    """
+
+    name: str
+    strengths: tuple[float, ...]
+    accuracy: dict[str, tuple[float, ...]]
+
+    def error(self, network: str) -> float:
+        """1 − accuracy, averaged over the strengths."""
+        return 1 - math.fsum(self.accuracy[network]) / len(self.strengths)
+
+
+class CleanSample(Record):
+    """One image as it is, and its position in the split, from which its corruptions follow.
+
+    ``pixels`` is ``[H][W][C]`` in 0..255.
+
+    >>> CleanSample(position=7, pixels=(((0,), (255,)),)).position
+    7
+    """
+
+    position: int
+    pixels: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+class Robustness(Record):
+    """What ``measure_robustness`` found on ``n`` images; ``networks`` in the order given.
+
+    ``clean`` is the accuracy on the images as they are. ``silent[network]`` is the share of them
+    at whose pixels the network's gradient is 0 everywhere (measured if there are ``attacks``): an
+    attack cannot move these, so a large share means a masked gradient, not a robust network.
+
+    >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.5, 0.3), "snn": (0.6, 0.4)})
+    >>> found = Robustness.model_construct(networks=("ann", "snn"), corruptions=(blur,))
+    >>> {name: round(error, 2) for name, error in found.mean_corruption_error.items()}
+    {'ann': 0.6, 'snn': 0.5}
+    >>> round(found.relative_corruption_error["snn"], 4)
+    0.8333
+    """
+
+    schema_version: int = 1
+    data: str
+    n: int
+    seed: int
+    networks: tuple[str, ...]
+    clean: dict[str, float]
+    corruptions: tuple[Curve, ...]
+    attacks: tuple[Curve, ...]
+    silent: dict[str, float]
+    sample: CleanSample
+    provenance: Provenance
+
+    @property
+    def mean_corruption_error(self) -> dict[str, float]:
+        """1 − accuracy, averaged over corruptions and severities; {} without corruptions."""
+        curves = self.corruptions
+        return {
+            network: math.fsum(curve.error(network) for curve in curves) / len(curves)
+            for network in (self.networks if curves else ())
+        }
+
+    @property
+    def relative_corruption_error(self) -> dict[str, float]:
+        """The mean corruption errors as multiples of the first network's; {} if it makes none."""
+        errors = self.mean_corruption_error
+        first = errors[self.networks[0]] if errors else 0.0
+        return {network: error / first for network, error in errors.items() if first > 0}
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """The figures that it is known by, for programs.
+
+        >>> fgsm = Curve(name="fgsm", strengths=(0.1,), accuracy={"ann": (0.2,)})
+        >>> Robustness.model_construct(networks=("ann",), clean={"ann": 0.9}, corruptions=(),
+        ...                            attacks=(fgsm,)).summary
+        {'clean': {'ann': 0.9}, 'mean_corruption_error': {}, 'attacks': {'fgsm': {'ann': [0.2]}}}
+        """
+        errors = self.mean_corruption_error
+        return {
+            "clean": dict(self.clean),
+            "mean_corruption_error": {name: round(error, 4) for name, error in errors.items()},
+            "attacks": {
+                curve.name: {name: list(right) for name, right in curve.accuracy.items()}
+                for curve in self.attacks
+            },
+        }
+
+
+def load_robustness(path: Path) -> Robustness:
+    """Read a ``robustness.json`` back; a damaged or foreign file is an error of one line.
+
+    >>> load_robustness(Path("nowhere.json"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no robustness at nowhere.json; measure it with ...
+    """
+    if not path.is_file():
+        raise LeanspikeError(
+            f"no robustness at {path}; measure it with `leanspike evaluate RUN --robustness`"
+        )
+    try:
+        return Robustness.model_validate_json(path.read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = "; ".join(str(error).splitlines()[1:3]).strip()
+        raise LeanspikeError(
+            f"{path} holds no robustness ({first}); "
+            "measure it again with `leanspike evaluate RUN --robustness`"
+        ) from None
