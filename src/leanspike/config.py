@@ -125,7 +125,7 @@ class SpikeSection(Section):
     """
 
     encode: Literal["direct", "poisson", "frames"] = "direct"
-    encode_options: dict[str, float | int] = {}
+    encode_options: dict[str, bool | float | int] = {}
     timesteps: Count = 5
     start: Literal["ann", "scratch"] = "ann"
     norm: Literal["keep", "fold", "bntt", "tdbn", "tebn"] = "keep"
@@ -213,7 +213,8 @@ class TrainSection(Section):
     """One stage of training, of the ANN or of the SNN.
 
     ``timesteps`` of an SNN stage default to the surgery's. ``neuron_learning_rate`` is for leaks
-    and thresholds (default: ``learning_rate``). ``label_smoothing`` and ``readout`` hold for all
+    and thresholds (default: ``learning_rate``). ``weight_decay`` is of weights, with
+    ``decay_norms`` of the norms' scales too. ``label_smoothing`` and ``readout`` hold for all
     terms of the objective that take them. ``select`` "best" keeps the weights of the epoch with the
     best validation accuracy, "last" those of the last epoch.
     """
@@ -226,6 +227,7 @@ class TrainSection(Section):
     neuron_learning_rate: Positive | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 5e-4
+    decay_norms: bool = False
     schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import leanspike as ls
 from leanspike.evaluate.energy import OperationCounter, Prices, dense_macs, fan_out, price
 from leanspike.evaluate.result import LayerOperations, NeuronActivity
+from leanspike.temporal import Frames
 
 
 def count(ann: nn.Module, x: Tensor, timesteps: int = 3, **neuron: Any) -> dict[str, Any]:
@@ -262,3 +263,19 @@ def test_a_norm_that_differs_from_step_to_step_costs_a_mac_per_neuron(norm, entr
     assert energy.norm_pj == pytest.approx(5 * entries * 4.6)
     layers = sum(row.snn_pj for row in result.operations)
     assert energy.snn_pj == pytest.approx(layers + energy.membrane_pj + energy.norm_pj)
+
+
+def test_events_cost_an_accumulate_for_each_weight_that_they_meet():
+    ann = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))
+    x = torch.randint(3, (5, 6, 2, 4, 4), generator=torch.Generator().manual_seed(0)).float()
+    labels = torch.zeros(6).long()
+    encoder = Frames(counts=True)
+    snn = ls.spike(ann, example_input=x[:, :1], encode=encoder, timesteps=5)
+    row = ls.evaluate(snn, [(x, labels)]).operations[0]
+    meets = fan_out(nn.Conv2d(2, 3, 3, padding=1), (2, 4, 4)).float()
+    assert (row.edge, row.snn_macs) == ("graded", 0)
+    assert row.snn_acs == pytest.approx((x * meets).sum().item() / 6)
+    analog = ls.spike(ann, example_input=x[:, :1], encode="frames", timesteps=5)
+    row = ls.evaluate(analog, [(x, labels)]).operations[0]
+    assert (row.edge, row.snn_acs) == ("analog", 0)
+    assert row.snn_macs == 5 * row.ann_macs

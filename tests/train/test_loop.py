@@ -133,6 +133,18 @@ def test_weight_decay_spares_neurons_norms_and_biases() -> None:
     assert len(decay) == len(list(snn.parameters()))
 
 
+def test_norms_decay_if_asked_for() -> None:
+    hidden = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten()
+    ann = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), *hidden)
+    snn = ls.spike(ann, example_input=torch.zeros(1, 1, 4, 4), norm="bntt")
+    groups = create_optimizer(
+        snn, learning_rate=0.1, weight_decay=1e-2, decay_norms=True
+    ).param_groups
+    decay = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+    decayed = {name for name, p in snn.named_parameters() if decay.get(id(p), 0) > 0}
+    assert decayed == {"0.weight", "1.weight", "3.weight", "4.weight"}
+
+
 @pytest.mark.parametrize(
     ("kind", "values"),
     [

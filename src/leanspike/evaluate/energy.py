@@ -74,6 +74,9 @@ class OperationCounter:
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         """After an operation: count it if it has weights, follow the spikes if it is graded."""
+        for source in node.all_input_nodes:
+            if source.op == "placeholder" and _is(source, "graded"):  # counts of events
+                self._counts[source] = values[source].abs()
         if node in self.macs:
             self._count(node, values[node.all_input_nodes[0]], value)
         elif node.op == "call_module" and self._scales(str(node.target)):

@@ -301,6 +301,7 @@ class Run:
                 neuron_learning_rate=section.neuron_learning_rate,
                 momentum=section.momentum,
                 weight_decay=section.weight_decay,
+                decay_norms=section.decay_norms,
             ),
             schedule=create_schedule(section.schedule, section.epochs * len(train), section.warmup),
             seed=self.recipe.seed,

@@ -59,13 +59,24 @@ class Direct(Encoder):
 class Frames(Encoder):
     """A sequence ``[T, N, ...]``, one frame per step; its length is the number of steps.
 
+    Args:
+        counts: the frames hold counts of events, each of which then costs one accumulate for each
+            weight that it meets; else their values are analog and cost multiply-accumulates.
+
     >>> x, timesteps = Frames().sequence(torch.zeros(4, 2, 2, 8, 8), timesteps=5, training=False)
     >>> x.shape, timesteps
     (torch.Size([8, 2, 8, 8]), 4)
     """
 
+    counts: bool = False
+
     timed = True
     batch_axis = 1
+
+    @property
+    def emits(self) -> Literal["analog", "graded"]:  # type: ignore[override]
+        """The kind of signal: "graded" (sums of spikes) for counts."""
+        return "graded" if self.counts else "analog"
 
     def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:  # noqa: ARG002
         return x.flatten(0, 1), x.shape[0]

@@ -183,8 +183,8 @@ def output_shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
     {'0': (4,), '1': (2,)}
     """
     spiking = isinstance(network, SpikingNetwork)
-    modules = dict(network.neurons() if spiking else network.named_modules())
-    modules.pop("", None)
+    inside = network.neurons() if isinstance(network, SpikingNetwork) else network.named_modules()
+    modules = {path: module for path, module in inside if path}
     shapes: dict[str, tuple[int, ...]] = {}
     calls: Counter[str] = Counter()
 

@@ -29,8 +29,12 @@ def create_optimizer(
     neuron_learning_rate: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
+    decay_norms: bool = False,
 ) -> torch.optim.Optimizer:
     """An optimiser whose weight decay spares leaks, thresholds, norms and biases.
+
+    With ``decay_norms`` the norms' scales decay with the weights: that is what makes BNTT's γ fall
+    where a timestep counts for little, as in its code.
 
     "sgd" is with Nesterov momentum, "adam" is AMSGrad (DIET-SNN's), "adamw" decouples the decay.
     Leaks and thresholds may have a learning rate of their own. Each group remembers its rate as
@@ -41,7 +45,7 @@ def create_optimizer(
     >>> [(len(g["params"]), g["weight_decay"]) for g in optimizer.param_groups]
     [(1, 0.0005), (3, 0.0)]
     """
-    decayed, plain, neurons = _split(network)
+    decayed, plain, neurons = _split(network, decay_norms)
     rate = learning_rate if neuron_learning_rate is None else neuron_learning_rate
     groups: list[dict[str, Any]] = [
         {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
@@ -57,7 +61,7 @@ def create_optimizer(
 
 
 def _split(
-    network: nn.Module,
+    network: nn.Module, decay_norms: bool
 ) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
     """Parameters to decay, others, and those of neurons; each once, frozen ones left out."""
     decayed: dict[nn.Parameter, None] = {}
@@ -69,7 +73,7 @@ def _split(
                 continue
             if isinstance(module, Neuron):
                 neurons[parameter] = None
-            elif isinstance(module, NORMS) or name.endswith("bias"):
+            elif name.endswith("bias") or (isinstance(module, NORMS) and not decay_norms):
                 plain[parameter] = None
             else:
                 decayed[parameter] = None
