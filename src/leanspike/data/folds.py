@@ -74,7 +74,7 @@ def fold(data: Dataset, number: int, folds: int) -> Dataset:
     >>> from leanspike.data.images import load_dataset
     >>> data = fold(load_dataset("digits"), 1, 5)
     >>> len(data.train), len(data.val), len(data.test)
-    (1292, 144, 361)
+    (1289, 144, 364)
     """
     joined = JoinedSplit([data.train, data.val, data.test])
     if not 2 <= folds <= len(joined) or not 1 <= number <= folds:

@@ -22,6 +22,7 @@ from leanspike.models.cifar_resnet import (
     cifar_resnet44,
     cifar_resnet56,
 )
+from leanspike.models.mlp import MLP, mlp
 from leanspike.models.published import load_published
 from leanspike.models.pyramidnet import PyramidNet, pyramidnet18
 from leanspike.models.resnet import ResNet, ResNet18, resnet12, resnet20
@@ -39,6 +40,7 @@ from leanspike.models.vgg import (
 from leanspike.models.wide_resnet import WideResNet, wrn16_2, wrn28_4
 
 __all__ = [
+    "MLP",
     "MODELS",
     "VGG",
     "CifarResNet",
@@ -52,6 +54,7 @@ __all__ = [
     "cifar_resnet56",
     "create_model",
     "load_published",
+    "mlp",
     "mnist_net",
     "pyramidnet18",
     "resnet12",
@@ -72,6 +75,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet32": cifar_resnet32,
     "cifar_resnet44": cifar_resnet44,
     "cifar_resnet56": cifar_resnet56,
+    "mlp": mlp,
     "mnist_net": mnist_net,
     "pyramidnet18": pyramidnet18,
     "resnet12": resnet12,
