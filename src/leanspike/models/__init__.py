@@ -22,7 +22,7 @@ from leanspike.models.cifar_resnet import (
     cifar_resnet44,
     cifar_resnet56,
 )
-from leanspike.models.mlp import MLP, mlp
+from leanspike.models.mlp import MLP
 from leanspike.models.published import load_published
 from leanspike.models.pyramidnet import PyramidNet, pyramidnet18
 from leanspike.models.resnet import ResNet, ResNet18, resnet12, resnet20
@@ -54,7 +54,6 @@ __all__ = [
     "cifar_resnet56",
     "create_model",
     "load_published",
-    "mlp",
     "mnist_net",
     "pyramidnet18",
     "resnet12",
@@ -75,7 +74,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet32": cifar_resnet32,
     "cifar_resnet44": cifar_resnet44,
     "cifar_resnet56": cifar_resnet56,
-    "mlp": mlp,
+    "mlp": MLP,
     "mnist_net": mnist_net,
     "pyramidnet18": pyramidnet18,
     "resnet12": resnet12,

@@ -19,8 +19,8 @@ class MLP(nn.Module):
     """Hidden linear layers, each linear → [norm] → relu → [dropout], and one for the logits.
 
     Args:
-        hidden: their sizes, at least one.
         num_classes: K.
+        hidden: their sizes, at least one.
         in_channels, image_size: of the input, ``[N, C, H, W]`` with H = W = ``image_size``.
         inputs: C·H·W instead, where the input is no square.
         width: all hidden sizes are multiplied by it.
@@ -29,15 +29,15 @@ class MLP(nn.Module):
         bias: whether the layers have one.
         xavier_gain: of the first weights; see ``parts.initialise_weights``.
 
-    >>> MLP((32, 16), 10, inputs=28)(torch.zeros(2, 1, 1, 28)).shape
+    >>> MLP(10, hidden=(32, 16), inputs=28)(torch.zeros(2, 1, 1, 28)).shape
     torch.Size([2, 10])
     """
 
     def __init__(
         self,
-        hidden: Sequence[int],
-        num_classes: int,
+        num_classes: int = 10,
         *,
+        hidden: Sequence[int] = (256, 256),
         in_channels: int = 1,
         image_size: int = 28,
         inputs: int | None = None,
@@ -69,35 +69,3 @@ class MLP(nn.Module):
         """``[N, C, H, W]`` → logits ``[N, K]``."""
         logits: torch.Tensor = self.layers(x.flatten(1))
         return logits
-
-
-def mlp(
-    num_classes: int = 10,
-    *,
-    hidden: Sequence[int] = (256, 256),
-    in_channels: int = 1,
-    image_size: int = 28,
-    inputs: int | None = None,
-    width: float = 1.0,
-    batch_norm: bool = False,
-    dropout: float = 0.0,
-    bias: bool = True,
-    xavier_gain: float | None = None,
-) -> MLP:
-    """An :class:`MLP`; its arguments, and so its errors.
-
-    >>> mlp(10, hidden=(64,), image_size=8).layers.linear1
-    Linear(in_features=64, out_features=64, bias=True)
-    """
-    return MLP(
-        hidden,
-        num_classes,
-        in_channels=in_channels,
-        image_size=image_size,
-        inputs=inputs,
-        width=width,
-        batch_norm=batch_norm,
-        dropout=dropout,
-        bias=bias,
-        xavier_gain=xavier_gain,
-    )
