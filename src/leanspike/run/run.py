@@ -195,11 +195,11 @@ class Run:
                 start=_parameters(start) if recipe.snn else None,
                 readout=recipe.evaluate.readout,
             )
-        for by in early_exit or recipe.evaluate.early_exit:
+        if rules := tuple(early_exit) or recipe.evaluate.early_exit:
             drop = recipe.evaluate.max_drop_points if max_drop_points is None else max_drop_points
-            with Clock(self.folder, f"early exit by {by}"):
-                early = self._measure_exit(snn, by, drop / 100, result)
-            result = result.model_copy(update={"early_exit": (*result.early_exit, early)})
+            with Clock(self.folder, "early exit"):
+                exits = self._measure_exits(snn, rules, drop / 100, result)
+            result = result.model_copy(update={"early_exit": exits})
         pixels, label = data.test.batch(torch.tensor([0]))
         x = normalise(pixels, data.mean, data.std).to(self.device)
         example = record_example(snn, x, pixels[0], int(label))
@@ -215,20 +215,25 @@ class Run:
         write_report(result, self.history, self.folder / REPORT)
         return result
 
-    def _measure_exit(
-        self, snn: SpikingNetwork, by: str, max_drop: float, result: Result
-    ) -> EarlyExit:
+    def _measure_exits(
+        self, snn: SpikingNetwork, rules: Sequence[str], max_drop: float, result: Result
+    ) -> tuple[EarlyExit, ...]:
+        """Each rule, chosen on the same answers to the held-out images."""
         if len(self.data.val) == 0:
             raise LeanspikeError("an early exit is chosen on held-out images; set data.validation")
         batch_size = self.recipe.evaluate.batch_size
-        self.monitor.console.print(f"choosing when to leave by {by} ...")
+        self.monitor.console.print(f"choosing when to leave by {', '.join(rules)} ...")
         answers_TNK, labels = anytime(snn, _Epoch(self._loader(self.data.val, batch_size)))
-        if by == "gamma":
-            choice = choose_gamma(gamma_by_step(snn), answers_TNK, labels, max_drop)
-        else:
-            measure: Any = by
-            choice = choose_confidence(answers_TNK, labels, measure, max_drop)
-        return measure_exit(snn, choice, _Epoch(self._loader(self.data.test, batch_size)), result)
+        test = _Epoch(self._loader(self.data.test, batch_size))
+        exits = []
+        for by in rules:
+            if by == "gamma":
+                choice = choose_gamma(gamma_by_step(snn), answers_TNK, labels, max_drop)
+            else:
+                measure: Any = by
+                choice = choose_confidence(answers_TNK, labels, measure, max_drop)
+            exits.append(measure_exit(snn, choice, test, result))
+        return tuple(exits)
 
     # -- parts ---------------------------------------------------------------------------------
 

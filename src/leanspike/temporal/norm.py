@@ -87,9 +87,14 @@ class TemporalNorm(nn.Module, ABC):
     def _normalise(self, x_TN: Tensor, first: int) -> Tensor:
         """The norm of a sequence that begins at step ``first``."""
 
+    @property
+    def gain(self) -> float:
+        """A constant factor of the scale γ."""
+        return 1.0
+
     def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
         """What the norm does in eval mode, y = scale·x + shift: both ``[T, C]``."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        scale = self.gain * self.weight * (self.running_var + self.eps).rsqrt()
         shift = -self.running_mean * scale
         if self.bias is not None:
             shift = shift + self.bias
@@ -155,13 +160,20 @@ class TemporalNorm(nn.Module, ABC):
                 f"timesteps={steps} and train it"
             )
 
-    def _batch_norm(self, x_GN: Tensor, rows: slice, gain: float = 1.0) -> Tensor:
+    def _batch_norm(self, x_TN: Tensor, first: int) -> Tensor:
+        """Batch norm of each step by itself, or of all steps together."""
+        if self.per_step:
+            return self._of_groups(x_TN, slice(first, first + len(x_TN)))
+        return self._of_groups(x_TN.flatten(0, 1).unsqueeze(0), slice(1)).view_as(x_TN)
+
+    def _of_groups(self, x_GN: Tensor, rows: slice) -> Tensor:
         """Batch norm of each group by itself, with the parameters and statistics of those rows."""
 
         def of_groups(values: Tensor) -> Tensor:
             return values[rows] if self.per_step else values.unsqueeze(0)
 
-        weight = of_groups(self.weight) if gain == 1 else of_groups(self.weight) * gain
+        weight = of_groups(self.weight)
+        weight = weight if self.gain == 1 else weight * self.gain
         bias = None if self.bias is None else of_groups(self.bias)
         mean, var = of_groups(self.running_mean), of_groups(self.running_var)
         if self.training and self.synchronise and _several_processes():
@@ -215,7 +227,7 @@ class BNTT(TemporalNorm):
         )
 
     def _normalise(self, x_TN: Tensor, first: int) -> Tensor:
-        return self._batch_norm(x_TN, slice(first, first + len(x_TN)))
+        return self._batch_norm(x_TN, first)
 
 
 @final
@@ -258,17 +270,13 @@ class TDBN(TemporalNorm):
             raise LeanspikeError(f"threshold is {threshold}, alpha {alpha}; give numbers above 0")
         self.threshold, self.alpha = threshold, alpha
 
-    def _normalise(self, x_TN: Tensor, first: int) -> Tensor:  # noqa: ARG002
-        gain = self.alpha * self.threshold
-        return self._batch_norm(x_TN.flatten(0, 1).unsqueeze(0), slice(1), gain).view_as(x_TN)
+    def _normalise(self, x_TN: Tensor, first: int) -> Tensor:
+        return self._batch_norm(x_TN, first)
 
-    def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
-        """See :meth:`TemporalNorm.affine`."""
-        gain = self.alpha * self.threshold
-        scale = gain * self.weight * (self.running_var + self.eps).rsqrt()
-        shift = -self.running_mean * scale
-        shift = shift if self.bias is None else shift + self.bias
-        return scale.expand(timesteps, -1), shift.expand(timesteps, -1)
+    @property
+    def gain(self) -> float:
+        """α·v."""
+        return self.alpha * self.threshold
 
     @property
     def options(self) -> dict[str, Any]:
@@ -310,7 +318,7 @@ class TEBN(TemporalNorm):
         self.step_weight = nn.Parameter(torch.ones(timesteps))
 
     def _normalise(self, x_TN: Tensor, first: int) -> Tensor:
-        y_TN = self._batch_norm(x_TN.flatten(0, 1).unsqueeze(0), slice(1)).view_as(x_TN)
+        y_TN = self._batch_norm(x_TN, first)
         p_T = self.step_weight[first : first + len(x_TN)]
         return (y_TN * p_T.view(-1, *[1] * (x_TN.dim() - 1))).to(y_TN.dtype)
 
