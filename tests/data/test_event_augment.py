@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator
 
@@ -64,7 +64,6 @@ def test_a_drop_loses_each_event_with_its_probability(events, probability):
     assert abs(kept.var() - variance) < 4 * (fourth / count) ** 0.5
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.99))
 def test_a_drop_only_takes_events_away(seed, probability):
     frames = random_frames(seed=1)
@@ -73,7 +72,6 @@ def test_a_drop_only_takes_events_away(seed, probability):
     assert (kept <= frames).all()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.booleans(), st.integers(0, 9), st.sampled_from([0.0, 0.25]))
 def test_it_is_a_function_of_frames_and_generator(seed, flip, shift, drop):
     frames = random_frames()

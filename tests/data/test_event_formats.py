@@ -20,11 +20,11 @@ from event_files import (
     read_bytes,
     tuples,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanspike.data.events import read_events
-from leanspike.errors import DataError
+from leanspike.errors import DataError, LeanspikeError
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,6 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("recordings")
 
 
-@settings(deadline=None)
 @given(event_lists())
 def test_n_mnists_40_bits(folder, events):
     found = read_bytes(folder, "a.bin", bin_bytes(events))
@@ -46,7 +45,6 @@ def test_an_overflow_of_n_mnists_clock_moves_what_follows(folder):
     assert tuples(found) == [(1, 1, 5, 1), (2, 2, 3 + 2**13, 0), (3, 3, 4 + 2 * 2**13, 1)]
 
 
-@settings(deadline=None)
 @given(event_lists(width=640, height=480, last=2**32 - 1), st.sampled_from([0, 12]))
 def test_prophesees_dat(folder, events, kind):
     found = read_bytes(folder, "a.dat", dat_bytes(events, kind=kind))
@@ -54,7 +52,6 @@ def test_prophesees_dat(folder, events, kind):
     assert (found.width, found.height) == (640, 480)
 
 
-@settings(deadline=None)
 @given(event_lists(width=128, height=128, last=2**32 - 1))
 def test_aedat_2_as_in_cifar10_dvs(folder, events):
     found = read_bytes(folder, "a.aedat", aedat2_bytes(events))
@@ -62,7 +59,6 @@ def test_aedat_2_as_in_cifar10_dvs(folder, events):
     assert (found.width, found.height) == (128, 128)
 
 
-@settings(deadline=None)
 @given(
     st.lists(event_lists(width=128, height=128, last=2**31 - 1, least=0), min_size=1, max_size=3)
 )
@@ -165,7 +161,7 @@ def test_what_is_damaged_or_of_another_form_is_named(folder, name, content, why)
 def test_a_package_that_is_missing_is_named_with_its_extra(folder, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
     (folder / name).write_bytes(b"#!AER-DAT4.0\r\n")
-    with pytest.raises(DataError, match=rf"{package} is not installed; .*leanspike\[events]'"):
+    with pytest.raises(LeanspikeError, match=rf"{package} is not installed; .*\[events]'"):
         read_events(folder / name)
 
 

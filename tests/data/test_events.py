@@ -14,7 +14,7 @@ from event_files import (
     read_bytes,
     tuples,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanspike.data.event_formats import READERS
@@ -67,7 +67,6 @@ STARTS = {
 }
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_random_bytes_are_events_or_refused(folder, data):
     suffix = data.draw(st.sampled_from(sorted(STARTS)))
@@ -96,7 +95,6 @@ def test_a_record_is_checked(changes, message):
         record(**changes)
 
 
-@settings(deadline=None)
 @given(event_lists(last=50), st.integers(-1, 52), st.integers(-1, 52))
 def test_between_takes_a_part_of_the_time(folder, events, start, stop):
     found = read_bytes(folder, "part.bin", bin_bytes(events)).between(start, stop)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from leanspike.data import folder
 from leanspike.data.folder import SUFFIXES, FolderSplit, decode, read_image_folder
-from leanspike.errors import DataError
+from leanspike.errors import DataError, LeanspikeError
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -177,7 +177,7 @@ def shape_or_message(path):
         return str(error)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(["PNG", "JPEG", "BMP", "TIFF"]), st.data())
 def test_damaged_bytes_are_an_image_or_an_error_of_one_line(tmp_path_factory, kind, data):
     stream = io.BytesIO()
@@ -193,7 +193,7 @@ def test_damaged_bytes_are_an_image_or_an_error_of_one_line(tmp_path_factory, ki
 
 def test_a_missing_pillow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(DataError, match=r"pip install 'leanspike\[vision\]'$"):
+    with pytest.raises(LeanspikeError, match=r"pip install 'leanspike\[vision\]'$"):
         decode(str(tmp_path / "x.png"), 8)
 
 

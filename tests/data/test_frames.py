@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leanspike.data.events import Events
@@ -52,7 +52,6 @@ def by_loop(events, timesteps, step_of, size, binary=False):
     return np.minimum(frames, 1 if binary else 255)
 
 
-@settings(deadline=None)
 @given(records(least=1), st.integers(1, 6), sizes, st.booleans())
 def test_equal_times(events, timesteps, size, binary):
     first, last = int(events.t[0]), int(events.t[-1])
@@ -67,7 +66,6 @@ def test_equal_times(events, timesteps, size, binary):
     assert np.array_equal(frames, by_loop(events, timesteps, step_of, size, binary))
 
 
-@settings(deadline=None)
 @given(records(), st.integers(1, 6), sizes)
 def test_equal_counts(events, timesteps, size):
     frames = to_frames(events, FrameOptions(timesteps, "count"), size)
@@ -81,7 +79,6 @@ def test_equal_counts(events, timesteps, size):
     assert each.max() - each.min() <= 1
 
 
-@settings(deadline=None)
 @given(records(), st.integers(1, 6), st.integers(1, 10**12))
 def test_fixed_windows(events, timesteps, window):
     options = FrameOptions(timesteps, "window", window_us=window)
@@ -93,7 +90,6 @@ def test_fixed_windows(events, timesteps, window):
     assert np.array_equal(to_frames(events, options), expected)
 
 
-@settings(deadline=None)
 @given(records(), st.integers(1, 6), sizes, st.sampled_from(["time", "count"]))
 def test_every_event_is_counted_once(events, timesteps, size, by):
     frames = to_frames(events, FrameOptions(timesteps, by), size)

@@ -65,7 +65,7 @@ class Lazy(Split):
         return Lazy(self.split.select(indices))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 3), st.booleans(), st.booleans())
 def test_an_epoch_resumes_bit_for_bit(count, batch_size, epoch, train, lazy):
     split = numbered(count)

@@ -183,6 +183,6 @@ class TestTorchvision:
 
 
 def test_torchvision_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(LeanspikeError, match=r"needs torchvision; pip install 'leanspike\[vision"):
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(LeanspikeError, match=r"is not installed; pip install 'leanspike\[vision"):
         create_model("torchvision/resnet18", 10)

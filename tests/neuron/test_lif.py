@@ -181,7 +181,7 @@ def test_step_leaves_the_membrane_it_was_given_as_it_is():
     x=st.lists(st.integers(-32, 32), min_size=1, max_size=12),
     half=st.booleans(),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_without_leak_charge_is_conserved(x, half):
     """Σ x = v·Σ o + the change of the membrane: exactly, as all numbers are dyadic."""
     neuron = LIF(threshold=0.75, initial="half" if half else "zero")
@@ -200,7 +200,7 @@ def test_membrane_that_just_reaches_the_threshold_does_not_spike(leak):
 
 
 @given(threshold=st.floats(2**-13, 128, width=32), ulps=st.integers(-2, 2))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_distance_above_zero_is_membrane_above_threshold_for_every_float(threshold, ulps):
     x = np.float32(threshold)
     for _ in range(abs(ulps)):
@@ -255,7 +255,7 @@ def test_gradients_equal_backpropagation_by_hand(choice, leak, surrogate):
     leak=st.floats(0, 1),
     choice=st.sampled_from(CHOICES),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_spikes_and_gradients_equal_the_loops_everywhere(seed, threshold, leak, choice):
     neuron = float64(threshold, leak, **choice)
     v, λ = neuron.threshold.item(), neuron.leak.item()

@@ -105,7 +105,7 @@ def assert_close_sums(found, expected, terms, threshold):
 
 
 @given(shapes, layouts, dtypes, dynamics, leaks, thresholds, instructions, seeds)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_spikes_are_identical(shape, layout, dtype, d, leak, threshold, name, seed):
     x = laid_out(inputs(shape, threshold, seed, special=True).to(dtype), layout)
     pair = torch.tensor(leak), torch.tensor(threshold)
@@ -127,7 +127,7 @@ def test_spikes_are_identical_for_thresholds_out_of_range(threshold, d):
 
 
 @given(st.integers(-(2**31), 2**31 - 1), st.integers(-3, 3))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_the_comparison_agrees_with_the_division_at_every_threshold(bits, neighbour):
     threshold = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
     u = torch.tensor(max(min(bits + neighbour, 2**31 - 1), -(2**31)), dtype=torch.int32)
@@ -137,7 +137,7 @@ def test_the_comparison_agrees_with_the_division_at_every_threshold(bits, neighb
 
 
 @given(shapes, layouts, dtypes, dynamics, leaks, thresholds, instructions, seeds)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_gradients_are_the_references(shape, layout, dtype, d, leak, threshold, name, seed):
     x = laid_out(inputs(shape, threshold, seed).to(dtype), layout)
     grad = inputs(shape, 1.0, seed + 1).to(dtype)
@@ -159,7 +159,7 @@ def test_gradients_are_the_references(shape, layout, dtype, d, leak, threshold, 
     instructions,
     seeds,
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_float32_stays_near_float64_away_from_ties(d, leak, threshold, name, seed):
     leak = torch.tensor(leak).item()  # the float32 values, in both
     threshold = torch.tensor(threshold).item()

@@ -105,7 +105,7 @@ def test_spikes_have_the_dtype_of_their_input(dtype):
     z=st.lists(st.floats(-3, 3), min_size=1, max_size=5),
     upstream=st.floats(-10, 10),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_backward_is_upstream_times_the_formula(surrogate, formula, constants, z, upstream):
     z_torch = torch.tensor(z, dtype=torch.float64, requires_grad=True)
     (surrogate.spike(z_torch) * upstream).sum().backward()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from leanspike.evaluate.result import Energy, Result
 from leanspike.report import text
 
-seeded = settings(deadline=None, derandomize=True)
+seeded = settings(derandomize=True)
 UNITS = {"pJ": 1.0, "nJ": 1e3, "µJ": 1e6, "mJ": 1e9, "J": 1e12}
 
 

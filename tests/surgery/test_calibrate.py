@@ -155,7 +155,7 @@ def test_of_frames_the_maximum_over_the_frames_is_taken(method):
 
 
 @given(batch_size=st.integers(1, 50), seed=st.integers(0, 100), method=st.booleans())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_neither_the_batch_size_nor_the_order_of_the_images_matters(batch_size, seed, method):
     method = "layerwise" if method else "one_pass"
     ann, x = mlp(), images()

@@ -224,7 +224,7 @@ class Dyadic(nn.Module):
     reset=st.sampled_from(["soft", "hard"]),
     frames=st.booleans(),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @torch.no_grad()
 def test_whole_sequence_is_step_by_step_bit_for_bit_in_float32(seed, leak, reset, frames):
     generator = torch.Generator().manual_seed(seed)

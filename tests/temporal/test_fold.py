@@ -14,7 +14,7 @@ sizes = st.integers(1, 4)
 
 
 @given(T=sizes, N=sizes, rest=st.lists(sizes, max_size=3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_unfold_undoes_fold(T, N, rest):
     x_TN = torch.rand(T, N, *rest)
     assert fold(x_TN).shape == (T * N, *rest)
@@ -22,7 +22,7 @@ def test_unfold_undoes_fold(T, N, rest):
 
 
 @given(T=sizes, N=sizes)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_folded_batch_is_step_after_step(T, N):
     x_TN = torch.arange(T * N).view(T, N, 1)
     for t in range(T):

@@ -139,7 +139,7 @@ def test_other_channels_are_refused(kind):
 
 
 @given(st.sampled_from(KINDS), st.sampled_from(SHAPES), st.integers(0, 99), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_whole_is_step_by_step_is_affine(kind, shape, seed, bias):
     norm = randomised(kind(shape[2], shape[0], bias=bias).double(), seed)
     if shape != SHAPES[3]:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from leanspike.data.files import checked_labels, read_exactly
-from leanspike.data.optional import import_optional
 from leanspike.data.split import Parts, TensorSplit
 from leanspike.errors import DataError
+from leanspike.optional import import_optional
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from leanspike.data.corrupt import SEVERITIES
-from leanspike.data.optional import import_optional
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
+from leanspike.optional import import_optional
 
 COMMON_CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
@@ -46,7 +46,7 @@ class CommonCorruptedSplit(Split):
 
     Raises:
         LeanspikeError: for images, a name or a number that does not fit.
-        DataError: when a batch is asked for, if the package is not installed.
+        LeanspikeError: when a batch is asked for, if the package is not installed.
 
     >>> from leanspike.data import synthetic
     >>> CommonCorruptedSplit(synthetic((3, 32, 32)).test, "foggy", 1)

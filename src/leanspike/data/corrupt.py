@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from leanspike.data.loader import generator_for
-from leanspike.data.optional import import_optional
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
+from leanspike.optional import import_optional
 
 SEVERITIES = (1, 2, 3, 4, 5)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.data.optional import import_optional
+from leanspike.optional import import_optional
 
 Values = NDArray[Any]
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leanspike.data.decoded import DecodedCache, open_cache
-from leanspike.data.optional import import_optional
 from leanspike.data.split import Parts, Split
 from leanspike.errors import DataError
+from leanspike.optional import import_optional
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content; others start programs

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from leanspike.data.optional import import_optional
 from leanspike.data.split import Parts, TensorSplit, stratified
 from leanspike.errors import DataError
+from leanspike.optional import import_optional
 
 
 def read_digits() -> Parts:

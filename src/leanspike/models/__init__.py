@@ -38,6 +38,7 @@ from leanspike.models.vgg import (
     vgg16,
 )
 from leanspike.models.wide_resnet import WideResNet, wrn16_2, wrn28_4
+from leanspike.optional import import_optional
 
 __all__ = [
     "MLP",
@@ -155,12 +156,7 @@ def _nearest(wrong: str, valid: Iterable[str]) -> str:
 def _torchvision_model(
     name: str, num_classes: int, in_channels: int, options: dict[str, object]
 ) -> nn.Module:
-    try:
-        from torchvision import models
-    except ImportError:
-        raise LeanspikeError(
-            f"model {name} needs torchvision; pip install 'leanspike[vision]'"
-        ) from None
+    models = import_optional("torchvision.models", "vision")
     own = name.removeprefix(TORCHVISION)
     valid = models.list_models(module=models)
     if own not in valid:

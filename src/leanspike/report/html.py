@@ -12,6 +12,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Result
 from leanspike.evaluate.robustness_result import Robustness
 from leanspike.files import write_text
+from leanspike.optional import import_optional
 from leanspike.report import exits, figures, frames, robustness, story, text
 
 if TYPE_CHECKING:
@@ -105,14 +106,12 @@ def templates() -> Environment:
     >>> templates().from_string("{{ name }}").render(name="<b>")
     '&lt;b&gt;'
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise LeanspikeError("the report needs jinja2; pip install 'leanspike[report]'") from None
-    return Environment(
-        loader=PackageLoader("leanspike", "report"),
+    jinja2 = import_optional("jinja2", "report")
+    environment: Environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("leanspike", "report"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.errors import LeanspikeError
+from leanspike.optional import import_optional
 from leanspike.report.text import tail
 
 if TYPE_CHECKING:
@@ -86,20 +86,16 @@ def draw(
     >>> svg[:55], "one &lt;dot&gt;" in svg
     ('<svg class="plot" role="img" aria-label="one &lt;dot&gt', True)
     """
-    try:
-        import matplotlib.style
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError:
-        raise LeanspikeError(
-            "the report's figures need matplotlib; pip install 'leanspike[report]'"
-        ) from None
+    styles, figures, engines = (
+        import_optional(f"matplotlib.{name}", "report")
+        for name in ("style", "figure", "layout_engine")
+    )
     file = io.StringIO()
     style = _STYLE | {"svg.hashsalt": name}
-    with matplotlib.style.context(style, after_reset=True), warnings.catch_warnings():
+    with styles.context(style, after_reset=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the page has it
-        layout = ConstrainedLayoutEngine(h_pad=gap / 144, w_pad=9 / 72, hspace=0, wspace=0)
-        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout=layout)
+        layout = engines.ConstrainedLayoutEngine(h_pad=gap / 144, w_pad=9 / 72, hspace=0, wspace=0)
+        figure: Figure = figures.Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout=layout)
         content(figure)
         figure.align_ylabels()
         figure.savefig(file, format="svg", metadata=_NO_METADATA, dpi=72)

@@ -115,7 +115,7 @@ class Run:
         ann = self._build_ann()
         if recipe.ann is not None:
             with Clock(self.folder, "train ann"):
-                self._fit(ann, recipe.ann, number=0, timesteps=None)
+                self._fit(ann, recipe.ann, "ann", number=0, timesteps=None)
         if recipe.ann is not None or recipe.model.weights is not None:
             self._save(ann, "ann")
 
@@ -157,12 +157,14 @@ class Run:
         if saved is not None and done > 0 and "position" not in saved:  # between two stages
             snn.load_state_dict(saved["network"])
             self.history[:] = saved["history"]
-        for number, section in enumerate(self.recipe.snn, start=1):
+        steps = [section.timesteps or self.recipe.spike.timesteps for section in self.recipe.snn]
+        for number, (section, timesteps) in enumerate(zip(self.recipe.snn, steps, strict=True), 1):
             if number < done:
                 continue
-            timesteps = section.timesteps or self.recipe.spike.timesteps
-            with Clock(self.folder, f"train snn T={timesteps}"):
-                self._fit(snn, section, number, timesteps)
+            before = steps[: number - 1].count(timesteps)
+            name = f"snn T={timesteps}" + (f" ({before + 1})" if before else "")
+            with Clock(self.folder, f"train {name}"):
+                self._fit(snn, section, name, number, timesteps)
             self.checkpoints.save(
                 {"stage": number + 1, "network": snn.state_dict(), "history": self.history}
             )
@@ -284,7 +286,12 @@ class Run:
         )
 
     def _fit(
-        self, network: nn.Module, section: TrainSection, number: int, timesteps: int | None
+        self,
+        network: nn.Module,
+        section: TrainSection,
+        name: str,
+        number: int,
+        timesteps: int | None,
     ) -> None:
         release_freed_memory()
         network.to(device=self.device)
@@ -292,7 +299,7 @@ class Run:
         train = self._loader(self.data.train, section.batch_size, train=True)
         objective = self._objective(network, section)
         stage = Stage(
-            name="ann" if timesteps is None else f"snn T={timesteps}",
+            name=name,
             number=number,
             epochs=section.epochs,
             timesteps=timesteps,

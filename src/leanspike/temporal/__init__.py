@@ -1,5 +1,6 @@
 """What knows about time besides the neurons: folding, encoders, dropout, norms."""
 
+from leanspike.temporal.affine import Affine
 from leanspike.temporal.dropout import TemporalDropout
 from leanspike.temporal.encode import ENCODERS, Direct, Encoder, Frames, Poisson, create_encoder
 from leanspike.temporal.fold import broadcast, fold, repeat, unfold
@@ -8,7 +9,6 @@ from leanspike.temporal.norm import (
     TDBN,
     TEBN,
     TEMPORAL_NORMS,
-    Affine,
     NormFactory,
     TemporalNorm,
     temporal_norm,

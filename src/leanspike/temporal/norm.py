@@ -17,10 +17,11 @@ from inspect import signature
 from typing import Any, ClassVar, final
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
+from leanspike.temporal.synchronise import several_processes, synchronised_batch_norm
 
 
 class TemporalNorm(nn.Module, ABC):
@@ -176,8 +177,8 @@ class TemporalNorm(nn.Module, ABC):
         weight = weight if self.gain == 1 else weight * self.gain
         bias = None if self.bias is None else of_groups(self.bias)
         mean, var = of_groups(self.running_mean), of_groups(self.running_var)
-        if self.training and self.synchronise and _several_processes():
-            return _synchronised(x_GN, mean, var, weight, bias, self.momentum, self.eps)
+        if self.training and self.synchronise and several_processes():
+            return synchronised_batch_norm(x_GN, mean, var, weight, bias, self.momentum, self.eps)
         y = [
             F.batch_norm(
                 *(x_N, mean[g], var[g], weight[g], None if bias is None else bias[g]),
@@ -329,48 +330,6 @@ class TEBN(TemporalNorm):
         return p_T1 * scale_TC, p_T1 * shift_TC
 
 
-@final
-class Affine(nn.Module):
-    """A norm folded into the input of the neurons: y_t = scale_t·x_t + shift_t per channel.
-
-    Args:
-        scale_TC, shift_TC: ``[T, C]``; see :meth:`TemporalNorm.affine`.
-
-    >>> Affine(torch.tensor([[2.0], [3.0]]), torch.tensor([[0.0], [1.0]]))(
-    ...     torch.ones(2, 4, 1, 1, 1)).flatten(1)[:, 0].tolist()
-    [2.0, 4.0]
-    """
-
-    def __init__(self, scale_TC: Tensor, shift_TC: Tensor) -> None:
-        super().__init__()
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", scale_TC.detach().clone())
-        self.register_buffer("shift", shift_TC.detach().clone())
-
-    def forward(self, x_TN: Tensor) -> Tensor:
-        """``[T, N, C, ...]`` in and out; T is at most that of the scales."""
-        return self._apply_rows(x_TN, 0)
-
-    def step(self, x_N: Tensor, step: int) -> Tensor:
-        """One timestep ``[N, C, ...]``; the first is 0."""
-        return self._apply_rows(x_N.unsqueeze(0), step)[0]
-
-    def _apply_rows(self, x_TN: Tensor, first: int) -> Tensor:
-        if first + len(x_TN) > len(self.scale):
-            raise LeanspikeError(
-                f"this network was folded for {len(self.scale)} timesteps and is asked for "
-                f"{first + len(x_TN)}; ask for fewer, or fold it again"
-            )
-        rows, shape = slice(first, first + len(x_TN)), (len(x_TN), 1, -1, *[1] * (x_TN.dim() - 3))
-        scale, shift = self.scale[rows].view(shape), self.shift[rows].view(shape)
-        return torch.addcmul(shift, x_TN, scale).to(x_TN.dtype)
-
-    def extra_repr(self) -> str:
-        """The size, for ``print(network)``."""
-        return f"{self.scale.shape[1]}, timesteps={self.scale.shape[0]}"
-
-
 TEMPORAL_NORMS: dict[str, type[TemporalNorm]] = {"bntt": BNTT, "tdbn": TDBN, "tebn": TEBN}
 
 NormFactory = Callable[[int, int], TemporalNorm]
@@ -396,51 +355,3 @@ def temporal_norm(name: str, options: Mapping[str, Any] | None = None) -> NormFa
                 f"norm {name} has no option {option!r}; valid are {', '.join(valid)}"
             )
     return partial(kind, **(options or {}))
-
-
-def _several_processes() -> bool:
-    together = distributed.is_available() and distributed.is_initialized()
-    return together and distributed.get_world_size() > 1
-
-
-class _AllSum(torch.autograd.Function):
-    """The sum over all processes, in each of them; so every gradient counts in every one."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ARG004
-        total = value.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
-
-
-def _synchronised(
-    x_GN: Tensor,
-    mean_GC: Tensor,
-    var_GC: Tensor,
-    weight_GC: Tensor,
-    bias_GC: Tensor | None,
-    momentum: float,
-    eps: float,
-) -> Tensor:
-    """Batch norm in training over the batches of all processes; gradients cross them too."""
-    x = x_GN.to(torch.promote_types(x_GN.dtype, torch.float32))
-    rest = [d for d in range(x.dim()) if d not in (0, 2)]
-    shape = (x.shape[0], 1, x.shape[2], *[1] * (x.dim() - 3))
-    count = x.new_tensor([x_GN.numel() / mean_GC.numel()])
-    n: Tensor = _AllSum.apply(count)
-    mean: Tensor = _AllSum.apply(x.sum(rest)) / n
-    centred = x - mean.view(shape)
-    var: Tensor = _AllSum.apply(centred.square().sum(rest)) / n
-    with torch.no_grad():
-        mean_GC.lerp_(mean.to(mean_GC.dtype), momentum)
-        var_GC.lerp_((var * n / (n - 1)).to(var_GC.dtype), momentum)
-    y: Tensor = centred * (weight_GC * (var + eps).rsqrt()).view(shape)
-    if bias_GC is not None:
-        y = y + bias_GC.view(shape)
-    return y.to(x_GN.dtype)

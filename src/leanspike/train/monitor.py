@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from leanspike.errors import LeanspikeError
 from leanspike.files import write_text
 
 
@@ -115,10 +116,23 @@ def write_log(path: Path, history: list[dict[str, Any]]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; none if there is no log (a network that was only converted)."""
+    """The rows of a log; none if there is no log (a network that was only converted).
+
+    Raises:
+        LeanspikeError: if a line is no row: it says which.
+    """
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    rows = []
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise LeanspikeError(f"{path}, line {number} is damaged ({error})") from None
+        if not isinstance(row, dict):
+            raise LeanspikeError(f"{path}, line {number} is {line[:40]!r}; expected an object")
+        rows.append(row)
+    return rows
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -1,11 +1,11 @@
-"""Packages that only some data sets need, imported when one of those is asked for."""
+"""Packages that only a part of leanspike needs, imported when that part is asked for."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
 
-from leanspike.errors import DataError
+from leanspike.errors import LeanspikeError
 
 
 def import_optional(module: str, extra: str) -> ModuleType:
@@ -15,11 +15,11 @@ def import_optional(module: str, extra: str) -> ModuleType:
     2.0
     >>> import_optional("no_such_module", "vision")
     Traceback (most recent call last):
-    leanspike.errors.DataError: no_such_module is not installed; pip install 'leanspike[vision]'
+    leanspike.errors.LeanspikeError: no_such_module is not installed; pip install 'leanspike[...]'
     """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise DataError(
+        raise LeanspikeError(
             f"{error.name} is not installed; pip install 'leanspike[{extra}]'"
         ) from error

@@ -2,14 +2,14 @@ import sys
 
 import pytest
 
-from leanspike.data.optional import import_optional
 from leanspike.data.small import read_digits
-from leanspike.errors import DataError
+from leanspike.errors import LeanspikeError
+from leanspike.optional import import_optional
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'leanspike\[vision\]'$"):
+    with pytest.raises(LeanspikeError, match=r"pip install 'leanspike\[vision\]'$"):
         read_digits()
 
 

@@ -1,10 +1,11 @@
-"""Real data sets, where there are any."""
+"""What all tests share: real data sets, where there are any, and the settings of hypothesis."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,8 @@ def real_root() -> Callable[[str], Path]:
         return Path(root)
 
     return find
+
+
+# How long an example takes says how busy the machine is, not whether the law holds.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")

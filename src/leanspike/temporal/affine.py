@@ -1,0 +1,55 @@
+"""What remains of a temporal norm at inference: a scale and a shift for each step and channel.
+
+Shapes: T timesteps, N samples, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from leanspike.errors import LeanspikeError
+
+
+@final
+class Affine(nn.Module):
+    """A norm folded into the input of the neurons: y_t = scale_t·x_t + shift_t per channel.
+
+    Args:
+        scale_TC, shift_TC: ``[T, C]``; see :meth:`TemporalNorm.affine`.
+
+    >>> Affine(torch.tensor([[2.0], [3.0]]), torch.tensor([[0.0], [1.0]]))(
+    ...     torch.ones(2, 4, 1, 1, 1)).flatten(1)[:, 0].tolist()
+    [2.0, 4.0]
+    """
+
+    def __init__(self, scale_TC: Tensor, shift_TC: Tensor) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", scale_TC.detach().clone())
+        self.register_buffer("shift", shift_TC.detach().clone())
+
+    def forward(self, x_TN: Tensor) -> Tensor:
+        """``[T, N, C, ...]`` in and out; T is at most that of the scales."""
+        return self._apply_rows(x_TN, 0)
+
+    def step(self, x_N: Tensor, step: int) -> Tensor:
+        """One timestep ``[N, C, ...]``; the first is 0."""
+        return self._apply_rows(x_N.unsqueeze(0), step)[0]
+
+    def _apply_rows(self, x_TN: Tensor, first: int) -> Tensor:
+        if first + len(x_TN) > len(self.scale):
+            raise LeanspikeError(
+                f"this network was folded for {len(self.scale)} timesteps and is asked for "
+                f"{first + len(x_TN)}; ask for fewer, or fold it again"
+            )
+        rows, shape = slice(first, first + len(x_TN)), (len(x_TN), 1, -1, *[1] * (x_TN.dim() - 3))
+        scale, shift = self.scale[rows].view(shape), self.shift[rows].view(shape)
+        return torch.addcmul(shift, x_TN, scale).to(x_TN.dtype)
+
+    def extra_repr(self) -> str:
+        """The size, for ``print(network)``."""
+        return f"{self.scale.shape[1]}, timesteps={self.scale.shape[0]}"
