@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from leanspike.data.events import read_events
 
+HEADER = struct.pack("<I4Hi", 12, 8, 4, 0, 0, 8)  # a FlatBuffer without a place of packets' end
+AEDAT4 = b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(HEADER)) + HEADER
 EXAMPLE = [(3, 5, 10, 1), (0, 33, 20, 0), (33, 0, 20, 1)]  # x, y, t, on
 
 
@@ -41,6 +43,10 @@ def aedat3_packet(events, overflow=0, kind=1, valid=True):
 
 def aedat3_bytes(*packets):
     return b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n" + b"".join(packets)
+
+
+def aedat4_packet(content=b"content"):
+    return struct.pack("<2i", 0, len(content)) + content
 
 
 def event_lists(width=34, height=34, last=2**22, least=1):

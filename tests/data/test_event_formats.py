@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from event_files import (
+    AEDAT4,
     EXAMPLE,
     aedat2_bytes,
     aedat3_bytes,
     aedat3_packet,
+    aedat4_packet,
     bin_bytes,
     dat_bytes,
     event_lists,
@@ -96,6 +98,12 @@ def test_an_impossible_packet_is_refused(folder, capacity):
         read_bytes(folder, "capacity.aedat", aedat3_bytes(bytes(packet)))
 
 
+def test_an_aedat_3_whose_clock_jumped_by_years_is_refused(folder):
+    packets = aedat3_packet(EXAMPLE), aedat3_packet(EXAMPLE, overflow=2**31 - 1)
+    with pytest.raises(DataError, match=r"jump.aedat: t goes from 10 to 4\d+ µs, more than eight"):
+        read_bytes(folder, "jump.aedat", aedat3_bytes(*packets))
+
+
 def test_arrays_with_fields_and_plain_ones(folder):
     fields = np.array(
         [(3, 5, 10, True), (0, 33, 20, False)],
@@ -115,6 +123,10 @@ def test_arrays_with_fields_and_plain_ones(folder):
         (np.zeros((3, 5)), r"it is float64 \[3, 5], not \[N, 4]"),
         (np.full((2, 4), np.nan), "some of its numbers are not finite"),
         (np.zeros(2, dtype=[("x", "i4"), ("t", "i4")]), "its fields are not x, y, t and p"),
+        (
+            np.zeros(2, dtype=[(name, "i4", 3) for name in "xytp"]),
+            "its fields x, y, t and p are no",
+        ),
         (np.array([{}]), "Object arrays cannot be loaded"),  # a pickle can run any code
     ],
 )
@@ -187,14 +199,6 @@ class Decoder:
                 raise PanicException("range end index 2317 out of range")
             yield {"stream_id": stream, "events": np.array([(t, 345, 259, t == 30)], dtype)}
         yield {"stream_id": 2, "imus": np.zeros(1)}
-
-
-HEADER = struct.pack("<I4Hi", 12, 8, 4, 0, 0, 8)  # a FlatBuffer without a place of packets' end
-AEDAT4 = b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(HEADER)) + HEADER
-
-
-def aedat4_packet(content=b"content"):
-    return struct.pack("<2i", 0, len(content)) + content
 
 
 @pytest.fixture

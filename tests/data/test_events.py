@@ -1,12 +1,17 @@
 """The record of events is checked; every kind of recording becomes one, or is refused."""
 
-import contextlib
+import io
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from event_files import (
+    AEDAT4,
     EXAMPLE,
     aedat2_bytes,
+    aedat3_bytes,
+    aedat3_packet,
+    aedat4_packet,
     bin_bytes,
     dat_bytes,
     event_lists,
@@ -19,6 +24,7 @@ from hypothesis import strategies as st
 
 from leanspike.data.event_formats import READERS
 from leanspike.data.events import Events, read_events
+from leanspike.data.frames import FrameOptions, to_frames
 from leanspike.errors import DataError
 
 
@@ -59,22 +65,67 @@ def test_a_missing_file_and_an_unknown_kind_are_named(folder):
         read_events(folder / "a.raw")
 
 
-STARTS = {
-    ".aedat": [b"#!AER-DAT2.0\r\n", b"#!AER-DAT3.1\r\n"],
-    ".bin": [b""],
-    ".dat": [b"% Version 2\n\x0c\x08"],
-    ".npy": [b"\x93NUMPY\x01\x00"],
+@pytest.mark.parametrize("side", ["0", "16385", "4000000", "99999999999999"])
+def test_a_sensor_of_any_size_is_not_believed(folder, side):
+    header = f"% Version 2\n% Width {side}\n% Height {side}\n"
+    with pytest.raises(DataError, match=rf"wide.dat: a sensor of {side}x{side} pixels; give its"):
+        read_bytes(folder, "wide.dat", dat_bytes([(0, 0, 0, 1)], header=header))
+    np.save(folder / "wide.npy", np.array([[int(side) - 1, 0, 1, 10]]))
+    with pytest.raises(DataError, match=rf"wide.npy: a sensor of {side}x1 pixels; give its true"):
+        read_events(folder / "wide.npy")
+
+
+def matlab_bytes():
+    """As ST-MNIST's, and empty where SciPy is missing."""
+    if find_spec("scipy") is None:
+        return b""
+    from scipy import io as scipy_io
+
+    file, train = io.BytesIO(), np.zeros((101, 3))
+    train[7] = 1
+    scipy_io.savemat(file, {"spiketrain": train})
+    return file.getvalue()
+
+
+def npy_bytes(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+FIELDS = [("x", "<i8"), ("y", "<i8"), ("t", "<i8"), ("p", "?")]
+WHOLE = {
+    ".aedat": [aedat2_bytes(EXAMPLE), aedat3_bytes(*[aedat3_packet(EXAMPLE)] * 2)],
+    ".aedat4": [AEDAT4 + aedat4_packet()],
+    ".bin": [bin_bytes(EXAMPLE)],
+    ".dat": [dat_bytes(EXAMPLE)],
+    ".mat": [matlab_bytes()],
+    ".npy": [npy_bytes(np.array(EXAMPLE)[:, [0, 1, 3, 2]]), npy_bytes(np.array(EXAMPLE, FIELDS))],
+}
+MISSING = {
+    suffix
+    for suffix, package in ((".aedat4", "aedat"), (".mat", "scipy"))
+    if find_spec(package) is None
 }
 
 
 @given(st.data())
-def test_random_bytes_are_events_or_refused(folder, data):
-    suffix = data.draw(st.sampled_from(sorted(STARTS)))
-    start = data.draw(st.sampled_from(STARTS[suffix]))
-    path = folder / f"random{suffix}"
-    path.write_bytes(start + data.draw(st.binary(max_size=200)))
-    with contextlib.suppress(DataError):
-        assert len(read_events(path)) > 0
+def test_damaged_recordings_are_frames_or_refused(folder, data):
+    suffix = data.draw(st.sampled_from(sorted(WHOLE.keys() - MISSING)))
+    whole = data.draw(st.sampled_from(WHOLE[suffix]))
+    start = data.draw(st.integers(0, len(whole)))
+    damage = data.draw(st.binary(max_size=60))
+    rest = whole[start + len(damage) :] if data.draw(st.booleans()) else b""
+    path = folder / f"damaged{suffix}"
+    path.write_bytes(whole[:start] + damage + rest)
+    try:
+        events = read_events(path)
+    except DataError:
+        return
+    size = min(events.height, 8), min(events.width, 8)
+    for by in ("time", "count"):
+        frames = to_frames(events, FrameOptions(3, by), size)
+        assert 0 < frames.sum(dtype=np.int64) <= len(events)
 
 
 def record(x=(0, 3), y=(1, 1), t=(10, 25), on=(True, False), width=4, height=2):
@@ -88,6 +139,16 @@ def record(x=(0, 3), y=(1, 1), t=(10, 25), on=(True, False), width=4, height=2):
         ({"x": (0, 4)}, r"event 1 is at \(4, 1\), outside of the sensor's 4x2 pixels; give its"),
         ({"y": (-1, 0)}, r"event 0 is at \(0, -1\), outside"),
         ({"t": (25, 10)}, "t goes back at event 1; sort the events by time"),
+        (
+            {"t": (0, 2**48)},
+            "t goes from 0 to 281474976710656 µs, more than eight years;",
+        ),
+        ({"t": (-(2**63), 2**63 - 1)}, "more than eight years"),
+        ({"t": (0.1, 0.2)}, "t is float64; give integers"),
+        ({"x": (0.0, 3.0)}, "x is float64; give integers"),
+        ({"on": (-1, 1)}, "polarity is int64; give bool, True for ON"),
+        ({"width": 16_385}, "a sensor of 16385x2 pixels; give its true size, 1..16384 a side"),
+        ({"height": 0}, "a sensor of 4x0 pixels"),
     ],
 )
 def test_a_record_is_checked(changes, message):

@@ -129,6 +129,29 @@ def test_compact_integers_do_not_overflow():
     assert np.argwhere(frames).tolist() == [[0, 1, 0, 125], [99, 1, 127, 127]]
 
 
+def test_the_longest_recording_in_the_most_timesteps():
+    events = record([(0, 0, 0, 0), (1, 0, 2**47, 0), (2, 0, 2**48 - 1, 0)])
+    frames = to_frames(events, FrameOptions(2**15))
+    assert frames.nonzero()[0].tolist() == [0, 2**14, 2**15 - 1]
+
+
+def test_unsigned_times_beyond_int64_are_told_apart():
+    t = np.array([2**63, 2**63 + 1], np.uint64)
+    events = Events(np.zeros(2, int), np.zeros(2, int), t, np.zeros(2, bool), 1, 1)
+    assert to_frames(events, FrameOptions(2)).nonzero()[0].tolist() == [0, 1]
+
+
+def test_frames_of_more_values_than_memory_holds_are_refused():
+    events = record([(0, 0, 0, 0)], 16_384, 16_384)
+    message = (
+        "10 frames of 2x16384x16384 are 5,368,709,120 values, more than 268,435,456; give a "
+        "smaller size or fewer timesteps"
+    )
+    with pytest.raises(LeanspikeError, match=message):
+        to_frames(events, FrameOptions())
+    assert to_frames(events, FrameOptions(), size=(2, 2)).sum() == 1
+
+
 @pytest.mark.parametrize("size", [(6, 7), (5, 8), (0, 7), (5, 0)])
 def test_a_size_that_does_not_fit_is_refused(size):
     with pytest.raises(LeanspikeError, match=r"do not fit a sensor of 7x5; give 1 or more, and at"):
@@ -138,7 +161,8 @@ def test_a_size_that_does_not_fit_is_refused(size):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"timesteps": 0}, "timesteps is 0; give 1 or more"),
+        ({"timesteps": 0}, "timesteps is 0; give 1..32768"),
+        ({"timesteps": 2**15 + 1}, "timesteps is 32769; give 1..32768"),
         ({"by": "events"}, "by is 'events'; choose one of time, count, window"),
         ({"by": "window"}, "window_us is None for frames by window; give a number of micro"),
         ({"window_us": 5}, "window_us is 5 for frames by time"),

@@ -179,6 +179,8 @@ def read_npy(path: Path) -> Raw:
         if array.ndim != 1 or not {"x", "y", "t", "p"} <= set(array.dtype.names):
             raise ValueError("its fields are not x, y, t and p")
         columns = [array[name] for name in "xytp"]
+        if any(column.ndim != 1 for column in columns):
+            raise ValueError("its fields x, y, t and p are no single numbers")
     elif array.ndim == 2 and array.shape[1] == 4:
         x, y, p, milliseconds = array.T
         columns = [x, y, np.round(milliseconds * 1000.0), p]

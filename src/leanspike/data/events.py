@@ -14,6 +14,11 @@ from leanspike.errors import DataError
 
 Integers = NDArray[np.integer[Any]]
 
+MOST_PIXELS = 16_384
+"""Of a sensor's side: with those of a damaged file, frames would ask for any memory."""
+LONGEST_US = 2**48
+"""From the first event to the last: eight years and more are damage; times T must not overflow."""
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -22,9 +27,10 @@ class Events:
 
     ``x`` (0..width-1, from the left), ``y`` (0..height-1, from the top) and ``t`` (in µs, from
     any origin) are integers [N]; ``polarity`` is bool [N], True (ON) where it became brighter.
+    A side has 1..16,384 pixels; from the first event to the last pass less than 2⁴⁸ µs.
 
-    Raises DataError for arrays of different lengths, an event outside of the sensor, and times
-    that go back.
+    Raises DataError for arrays of different lengths or of other types, a sensor of another size,
+    an event outside of it, times that go back, and longer recordings.
 
     >>> seen = Events(x=np.array([0, 3]), y=np.array([1, 1]), t=np.array([10, 25]),
     ...               polarity=np.array([True, False]), width=4, height=2)
@@ -43,6 +49,20 @@ class Events:
         shapes = [values.shape for values in (self.x, self.y, self.t, self.polarity)]
         if len(set(shapes)) > 1 or len(shapes[0]) != 1:
             raise DataError(f"x, y, t, polarity have shapes {shapes}; give one value per event")
+        for name, values in (("x", self.x), ("y", self.y), ("t", self.t)):
+            if values.dtype.kind not in "iu":
+                raise DataError(f"{name} is {values.dtype}; give integers")
+        if self.polarity.dtype != np.bool_:
+            raise DataError(f"polarity is {self.polarity.dtype}; give bool, True for ON")
+        self._check_places()
+        self._check_times()
+
+    def _check_places(self) -> None:
+        if not (1 <= self.width <= MOST_PIXELS and 1 <= self.height <= MOST_PIXELS):
+            raise DataError(
+                f"a sensor of {self.width}x{self.height} pixels; give its true size, "
+                f"1..{MOST_PIXELS} a side, or remove what is damaged"
+            )
         outside = (self.x < 0) | (self.x >= self.width) | (self.y < 0) | (self.y >= self.height)
         if outside.any():
             event = int(outside.argmax())
@@ -50,9 +70,16 @@ class Events:
                 f"event {event} is at ({self.x[event]}, {self.y[event]}), outside of the sensor's "
                 f"{self.width}x{self.height} pixels; give its true size, or remove what is damaged"
             )
+
+    def _check_times(self) -> None:
         back = self.t[1:] < self.t[:-1]
         if back.any():
             raise DataError(f"t goes back at event {back.argmax() + 1}; sort the events by time")
+        if len(self.t) and int(self.t[-1]) - int(self.t[0]) >= LONGEST_US:
+            raise DataError(
+                f"t goes from {self.t[0]} to {self.t[-1]} µs, more than eight years; give times in "
+                "µs, or remove what is damaged"
+            )
 
     def __len__(self) -> int:
         return len(self.t)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,6 +14,11 @@ from leanspike.errors import LeanspikeError
 
 By = Literal["time", "count", "window"]
 
+MOST_TIMESTEPS = 2**15
+"""2⁴⁸ µs, the longest recording, times T is an int64."""
+MOST_VALUES = 2**28
+"""T·2·H·W of one recording: 256 MiB of frames, and eight times that on the way to them."""
+
 
 @dataclass(frozen=True)
 class FrameOptions:
@@ -23,8 +29,8 @@ class FrameOptions:
     event on; what comes after the last window is left out, what is missing stays empty.
     ``binary``: whether there was an event, not how many.
 
-    Raises LeanspikeError for a value out of range, and for ``window_us`` without "window" or
-    the other way round.
+    Raises LeanspikeError for a value out of range (``timesteps`` is 1..32,768), and for
+    ``window_us`` without "window" or the other way round.
 
     >>> FrameOptions(timesteps=8, by="window", window_us=10_000)
     FrameOptions(timesteps=8, by='window', binary=False, window_us=10000)
@@ -36,8 +42,8 @@ class FrameOptions:
     window_us: int | None = None
 
     def __post_init__(self) -> None:
-        if self.timesteps < 1:
-            raise LeanspikeError(f"timesteps is {self.timesteps}; give 1 or more")
+        if not 1 <= self.timesteps <= MOST_TIMESTEPS:
+            raise LeanspikeError(f"timesteps is {self.timesteps}; give 1..{MOST_TIMESTEPS}")
         if self.by not in get_args(By):
             raise LeanspikeError(f"by is {self.by!r}; choose one of {', '.join(get_args(By))}")
         if (self.by == "window") != (self.window_us is not None):
@@ -58,7 +64,7 @@ def to_frames(
     ⌊x·W / width⌋, y to row ⌊y·H / height⌋, so that every event is counted once. More than 255
     events count as 255.
 
-    Raises LeanspikeError for a size that does not fit.
+    Raises LeanspikeError for a size that does not fit, and for frames of more than 2²⁸ values.
 
     >>> seen = Events(x=np.array([0, 3, 3]), y=np.array([1, 1, 1]), t=np.array([10, 20, 25]),
     ...               polarity=np.array([True, False, False]), width=4, height=2)
@@ -71,15 +77,20 @@ def to_frames(
             f"frames of {width}x{height} pixels do not fit a sensor of "
             f"{events.width}x{events.height}; give 1 or more, and at most that"
         )
+    shape = (options.timesteps, 2, height, width)
+    if math.prod(shape) > MOST_VALUES:
+        raise LeanspikeError(
+            f"{options.timesteps} frames of 2x{height}x{width} are {math.prod(shape):,} values, "
+            f"more than {MOST_VALUES:,}; give a smaller size or fewer timesteps"
+        )
     step = _steps(events, options)
     row = events.y.astype(np.int64) * height // events.height
     column = events.x.astype(np.int64) * width // events.width
     cell = ((2 * step + events.polarity) * height + row) * width + column
     in_time = step < options.timesteps
-    shape = (options.timesteps, 2, height, width)
-    counts = np.bincount(cell[in_time], minlength=int(np.prod(shape)))
+    counts = np.bincount(cell[in_time], minlength=math.prod(shape))
     most = 1 if options.binary else 255
-    return np.minimum(counts, most).astype(np.uint8).reshape(shape)
+    return np.minimum(counts, most, out=counts).astype(np.uint8).reshape(shape)
 
 
 def _steps(events: Events, options: FrameOptions) -> NDArray[np.int64]:
@@ -87,7 +98,8 @@ def _steps(events: Events, options: FrameOptions) -> NDArray[np.int64]:
     count = len(events)
     if options.by == "count" or not count:
         return np.arange(count) * options.timesteps // max(count, 1)
-    since = events.t.astype(np.int64) - int(events.t[0])
+    t = events.t.astype(np.int64)
+    since = t - t[0]
     if options.window_us is not None:
         return since // options.window_us
     whole = int(since[-1]) + 1
