@@ -77,6 +77,72 @@ def test_a_spiking_network_of_the_users_making_is_loaded_into(tmp_path: Path) ->
     assert torch.equal(other.get_parameter("a.weight"), snn.get_parameter("a.weight"))
 
 
+def make_normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    body = nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
+    return nn.Sequential(*body, nn.Linear(8, 3))
+
+
+def make_temporal(encode: str = "direct") -> ls.SpikingNetwork:
+    blank = torch.zeros(1, 6)
+    return ls.spike(make_normed().eval(), example_input=blank, encode=encode, norm="bntt")
+
+
+def norm_of(timesteps: float, **options: object) -> dict[str, object]:
+    return {"temporal_norm": {"name": "bntt", "timesteps": timesteps, "options": options}}
+
+
+def test_what_a_users_norms_have_learnt_is_not_in_the_way(tmp_path: Path) -> None:
+    snn = make_temporal()
+    ann = make_normed()
+    for value in ann[3].state_dict().values():
+        value.fill_(7)  # the shift, too, which the saved norms have not
+    before = {key: value.clone() for key, value in ann.state_dict().items()}
+    same = ls.load(ls.save(snn, tmp_path), ann=ann)
+    x = torch.rand(5, 6)
+    assert torch.equal(same(x), snn(x))
+    assert all(torch.equal(value, before[key]) for key, value in ann.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"encode_options": {"gain": "x"}}, r"gain\.float: Input should be a valid number"),
+        ({"encode_options": {"seed": 1.5}}, r"seed is 1\.5; give a whole number"),
+        ({"timesteps": 0}, "timesteps: Input should be greater than or equal to 1"),
+        ({"sample_shape": [-3]}, r"sample_shape\.0: Input should be greater than or equal to 1"),
+        ({"sample_shape": [1e13]}, "sample_shape: Value error, more than 268,435,456 values"),
+        ({"sample_shape": [2**10] * 3}, "sample_shape: Value error, more than 268,435,456 values"),
+        ({"sample_shape": [5]}, r"does not accept the example input of shape \(1, 5\)"),
+        (norm_of(5, eps="x"), r"eps\.float: Input should be a valid number"),
+        (norm_of(5, eps=0), "eps is 0; give a small number above 0"),
+        (norm_of(0), r"norm\.timesteps: Input should be greater than or equal to 1"),
+        (norm_of(1e13), r"norm\.timesteps: Input should be less than or equal to 16384"),
+    ],
+)
+def test_a_damaged_spec_is_one_line(change: dict[str, object], why: str, tmp_path: Path) -> None:
+    ls.save(make_temporal("poisson"), tmp_path)
+    spec = json.loads((tmp_path / SPEC).read_text())
+    (tmp_path / SPEC).write_text(json.dumps({**spec, "spike": {**spec["spike"], **change}}))
+    with pytest.raises(LeanspikeError, match=rf"spec\.json[ :].*{why}") as error:
+        ls.load(tmp_path, ann=make_normed())
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_that_cannot_be_built_is_said_with_the_file(tmp_path: Path) -> None:
+    spec = ls.ModelSpec(name="vgg6", num_classes=10**13, image_size=8, options={"width": 0.1})
+    ls.save(ls.models.create_model("vgg6", 4, image_size=8, width=0.1), tmp_path, spec)
+    with pytest.raises(LeanspikeError, match=r"spec\.json describes no network that can be built"):
+        ls.load(tmp_path)
+
+
+def test_settings_that_could_not_be_loaded_are_not_saved(tmp_path: Path) -> None:
+    snn = make_snn()
+    snn.timesteps = 0
+    with pytest.raises(LeanspikeError, match=r"cannot be saved \(.*timesteps"):
+        ls.save(snn, tmp_path)
+
+
 def test_what_is_missing_or_damaged_is_said(tmp_path: Path) -> None:
     with pytest.raises(LeanspikeError, match=r"no model in .*nowhere: spec\.json"):
         ls.load(tmp_path / "nowhere")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -16,6 +18,7 @@ from leanspike.files import atomic, write_text
 from leanspike.models import create_model
 from leanspike.neuron import LIF, SURROGATES
 from leanspike.surgery import SpikingNetwork, spike
+from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import (
     TEMPORAL_NORMS,
     Affine,
@@ -26,6 +29,13 @@ from leanspike.temporal import (
 
 WEIGHTS = "model.safetensors"
 SPEC = "spec.json"
+MOST_TIMESTEPS = 2**14
+"""Of temporal norms: with those of a damaged file they would ask for any memory."""
+MOST_VALUES = 2**28
+"""Of one sample at one step, for the same reason."""
+
+Options = dict[str, float | int | bool]
+Positive = Annotated[int, Field(ge=1)]
 
 
 class _Part(BaseModel):
@@ -61,17 +71,23 @@ class TemporalNormSpec(_Part):
     """What stands in the place of each batch norm: see ``leanspike.temporal.temporal_norm``."""
 
     name: str
-    timesteps: int
-    options: dict[str, Any]
+    timesteps: Annotated[int, Field(ge=1, le=MOST_TIMESTEPS)]
+    options: Options
+
+
+def _check_values(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values")
+    return shape
 
 
 class SpikeSpec(_Part):
     """How to make the network spike again: the arguments of ``leanspike.spike``."""
 
     encode: str
-    encode_options: dict[str, Any] = {}
-    timesteps: int
-    sample_shape: tuple[int, ...]
+    encode_options: Options = {}
+    timesteps: Positive
+    sample_shape: Annotated[tuple[Positive, ...], AfterValidator(_check_values)]
     norm: Literal["keep", "fold"]
     temporal_norm: TemporalNormSpec | None = None
     neurons: dict[str, NeuronSpec]
@@ -94,7 +110,7 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
         model: for a network of the zoo, what :func:`load` needs to build it.
 
     Raises:
-        LeanspikeError: for a neuron of another class.
+        LeanspikeError: for a neuron of another class, or settings that :func:`load` would refuse.
 
     >>> import tempfile
     >>> from leanspike.models import create_model
@@ -107,7 +123,10 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     'VGG'
     """
     folder = Path(folder)
-    spec = Spec(model=model, spike=_spike_spec(network))
+    try:
+        spec = Spec(model=model, spike=_spike_spec(network))
+    except ValidationError as error:
+        raise LeanspikeError(f"the network cannot be saved ({_one_line(error)})") from None
     # safetensors refuses tensors that share memory, as tied weights do: each is written out.
     weights = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -142,12 +161,34 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
     """
     folder = Path(folder)
     spec, weights = _read_spec(folder), _read_weights(folder)
+    if ann is None and spec.model is None:
+        raise LeanspikeError(
+            f"{folder} holds a network of the user's own; build it and pass load(path, ann=...)"
+        )
+    try:
+        network = _build(spec, ann)
+    except LeanspikeError as error:
+        raise type(error)(f"{folder / SPEC}: {error}") from error
+    except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
+        raise LeanspikeError(
+            f"{folder / SPEC} describes no network that can be built ({_one_line(error)}); restore "
+            "it from a copy, or pass the architecture it was saved from"
+        ) from error
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise LeanspikeError(
+            f"{folder} does not fit the network ({_one_line(error)}); pass the architecture it was "
+            "saved from"
+        ) from None
+    return network.eval()
+
+
+def _build(spec: Spec, ann: nn.Module | None) -> nn.Module:
+    """The network that a spec describes, before its weights; ``ann`` as in :func:`load`."""
     if ann is None:
-        if spec.model is None:
-            raise LeanspikeError(
-                f"{folder} holds a network of the user's own; build it and pass load(path, ann=...)"
-            )
         m = spec.model
+        assert m is not None
         ann = create_model(
             m.name,
             m.num_classes,
@@ -155,18 +196,9 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
             image_size=m.image_size,
             **m.options,
         )
-    network = ann
-    if spec.spike is not None and not isinstance(ann, SpikingNetwork):
-        network = _respike(ann, spec.spike)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise LeanspikeError(
-            f"{folder} does not fit the network ({reason[:200]}); pass the architecture it was "
-            "saved from"
-        ) from None
-    return network.eval()
+    if spec.spike is None or isinstance(ann, SpikingNetwork):
+        return ann
+    return _respike(ann, spec.spike)
 
 
 def _respike(ann: nn.Module, spec: SpikeSpec) -> SpikingNetwork:
@@ -179,6 +211,11 @@ def _respike(ann: nn.Module, spec: SpikeSpec) -> SpikingNetwork:
 
     encoder = create_encoder(spec.encode, spec.encode_options)
     norm = spec.temporal_norm
+    if norm is not None:  # whose parameters are loaded: what the ANN's have learnt is in the way
+        ann = deepcopy(ann)
+        for module in ann.modules():
+            if isinstance(module, BATCH_NORMS):
+                module.reset_parameters()
     snn = spike(
         ann,
         example_input=torch.zeros(*[1] * (encoder.batch_axis + 1), *spec.sample_shape),
@@ -284,7 +321,7 @@ def _read_spec(folder: Path) -> Spec:
         return Spec.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
         raise LeanspikeError(
-            f"{path} is damaged or not of leanspike ({' '.join(str(error).split())[:160]})"
+            f"{path} is damaged or not of leanspike ({_one_line(error)})"
         ) from None
 
 
@@ -296,3 +333,12 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise LeanspikeError(f"{path} is damaged ({error}); restore it from a copy") from None
+
+
+def _one_line(error: Exception) -> str:
+    """The reason; of several the first."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}".removeprefix(": ")
+    return " ".join(str(error).split())[:200]

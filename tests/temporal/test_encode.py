@@ -81,8 +81,10 @@ def test_poisson_trains_on_new_spikes_from_torchs_generator():
 def test_poisson_refuses_what_is_out_of_range():
     with pytest.raises(LeanspikeError, match=r"gain is 0\.0; give a number above 0"):
         Poisson(gain=0.0)
-    with pytest.raises(LeanspikeError, match="seed is -1; give 0 or more"):
+    with pytest.raises(LeanspikeError, match="seed is -1; give a whole number, 0 or more"):
         Poisson(seed=-1)
+    with pytest.raises(LeanspikeError, match=r"seed is 1\.5; give a whole number, 0 or more"):
+        create_encoder("poisson", {"seed": 1.5})
 
 
 def test_every_encoder_is_made_by_its_name():

@@ -96,7 +96,7 @@ class Poisson(Encoder):
 
     Args:
         gain: above 0.
-        seed: 0 or more; another seed gives other spikes.
+        seed: a whole number, 0 or more; another seed gives other spikes.
 
     >>> x_N = torch.tensor([[0.0, 1.0, -1.0, 3.0]])
     >>> x, timesteps = Poisson().sequence(x_N, timesteps=1000, training=False)
@@ -113,8 +113,8 @@ class Poisson(Encoder):
     def __post_init__(self) -> None:
         if not self.gain > 0:
             raise LeanspikeError(f"gain is {self.gain}; give a number above 0")
-        if self.seed < 0:
-            raise LeanspikeError(f"seed is {self.seed}; give 0 or more")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise LeanspikeError(f"seed is {self.seed}; give a whole number, 0 or more")
 
     def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:
         if training:
