@@ -3,8 +3,9 @@
     python docs/make_results.py
 
 A table stands between ``<!-- table: NAMES -->`` and ``<!-- end -->``, where NAMES are folders of
-runs (or patterns) below results/. Runs that differ only in the folder's last ``-SEED`` are one row:
-mean ± standard deviation over the seeds. Equal runs give equal bytes.
+runs (or patterns) below results/, and ``!COLUMN`` leaves a column out. Runs that differ only in the
+folder's last ``-SEED`` are one row: mean ± standard deviation over the seeds. Equal runs give equal
+bytes.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ def page(text: str) -> str:
     )
 
 
-def table(patterns: Sequence[str]) -> str:
+def table(words: Sequence[str]) -> str:
     """A Markdown table, a row for each set of seeds."""
+    patterns = [word for word in words if word[0] != "!"]
+    columns = {name: value for name, value in COLUMNS.items() if f"!{name}" not in words}
     lines = [
-        "| run | n | " + " | ".join(COLUMNS) + " |",
-        "|---|" + "---|" * (len(COLUMNS) + 1),
+        "| run | n | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * (len(columns) + 1),
     ]
     for pattern in patterns:
         found = sorted(RUNS.glob(f"{pattern}/result.json"))
@@ -59,7 +62,7 @@ def table(patterns: Sequence[str]) -> str:
             links.setdefault(name, path.parent)
         for name, results in rows.items():
             link = f"[{name}](../{links[name].relative_to(ROOT)}/recipe.yaml)"
-            cells = [_cell(results, value, form) for value, form in COLUMNS.values()]
+            cells = [_cell(results, value, form) for value, form in columns.values()]
             lines.append(f"| {link} | {len(results)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -23,6 +23,7 @@ from leanspike.evaluate import (
     choose_gamma,
     confidence,
     evaluate,
+    exit_choice,
     exit_early,
     gamma_by_step,
     gamma_steps,
@@ -216,8 +217,24 @@ def test_what_is_measured_is_what_was_run(encode):
     by_class = sum(row.n * row.mean_steps for row in early.classes) / 48
     assert by_class == pytest.approx(early.mean_steps)
     assert 0 < early.snn_pj < early.full_snn_pj
-    assert early.seconds > 0
-    assert early.full_seconds > 0
+
+
+def test_the_time_of_each_way_is_its_own(monkeypatch):
+    snn, batches = network("direct"), [samples(8, seed) for seed in (1, 2)]
+    full = evaluate(snn, batches)
+    choice = choose_confidence(*anytime(snn, batches), "margin", 0.3)
+    clock = iter([0.0, 10.0, 13.0, 100.0, 120.0, 124.0])  # whole, then leaving, of two batches
+    monkeypatch.setattr(exit_choice, "_now", lambda _x: next(clock))
+    early = measure_exit(snn, choice, batches, full)
+    assert (early.seconds, early.full_seconds) == (7.0, 30.0)
+
+
+@pytest.mark.parametrize("measure", ["margin", "entropy"])
+def test_of_one_step_nobody_leaves_early(measure):
+    anytime_TNK = torch.randn(1, 6, 3, generator=torch.Generator().manual_seed(0))
+    choice = choose_confidence(anytime_TNK, torch.arange(6) % 3, measure)
+    assert choice.mean_steps == 1
+    assert choice.threshold == math.inf
 
 
 @pytest.mark.parametrize("encode", ["direct", "poisson"])

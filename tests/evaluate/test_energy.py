@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 import leanspike as ls
 from leanspike.evaluate.energy import OperationCounter, Prices, dense_macs, fan_out, price
-from leanspike.evaluate.result import LayerOperations, NeuronActivity
+from leanspike.evaluate.result import LayerOperations, NeuronActivity, load_result
 from leanspike.temporal import Frames
 
 
@@ -263,6 +264,16 @@ def test_a_norm_that_differs_from_step_to_step_costs_a_mac_per_neuron(norm, entr
     assert energy.norm_pj == pytest.approx(5 * entries * 4.6)
     layers = sum(row.snn_pj for row in result.operations)
     assert energy.snn_pj == pytest.approx(layers + energy.membrane_pj + energy.norm_pj)
+
+
+def test_a_silent_network_without_a_static_layer_costs_the_formula_nothing(tmp_path):
+    ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    neuron = ls.LIF(threshold=1e6)
+    snn = ls.spike(ann, example_input=torch.zeros(1, 2), encode="poisson", neuron=neuron)
+    result = ls.evaluate(snn, [(torch.randn(4, 2), torch.zeros(4).long())])
+    assert result.energy.formula_ratio == math.inf
+    (tmp_path / "result.json").write_text(result.model_dump_json())
+    assert load_result(tmp_path / "result.json") == result
 
 
 def test_events_cost_an_accumulate_for_each_weight_that_they_meet():

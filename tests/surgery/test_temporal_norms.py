@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import leanspike as ls
+from leanspike.errors import SurgeryError
 from leanspike.models import create_model
 from leanspike.saved import ModelSpec, load, save
 from leanspike.surgery import calibrate, fold_norms, readout
-from leanspike.temporal import BNTT, TDBN, TEMPORAL_NORMS, Poisson, TemporalNorm
+from leanspike.temporal import BNTT, TDBN, TEMPORAL_NORMS, Affine, Poisson, TemporalNorm
 from leanspike.train import create_optimizer
 
 OPTIONS = {"width": 0.125, "batch_norm": True}
@@ -102,6 +103,39 @@ def test_a_folded_network_gives_the_same_answers(norm, encode):
     y_NK, state = folded.step(x)
     y_NK, _ = folded.step(x, state)
     torch.testing.assert_close(y_NK, snn(x)[1])
+
+
+def test_norms_go_into_weights_where_there_are_any_and_else_stay_as_scales():
+    for norm, kind in (("keep", nn.Identity), ("tdbn", nn.Identity), ("bntt", Affine)):
+        folded = fold_norms(trained(norm))
+        assert isinstance(folded.get_submodule("features.norm1"), nn.Identity)  # of the stem
+        assert isinstance(folded.get_submodule("features.norm3"), kind)
+
+
+@pytest.mark.parametrize("norm", ["keep", *NORMS])
+@pytest.mark.parametrize("name", ["wrn16_2", "pyramidnet18"])
+def test_norms_in_front_of_layers_fold_too_and_cost_the_same_as_before(name, norm):
+    torch.manual_seed(0)
+    network = create_model(name, 10, image_size=8, width=0.25)
+    snn = ls.spike(network, example_input=IMAGES, norm=norm, timesteps=3)
+    snn(images(16)).sum().backward()  # statistics
+    snn.double().eval()
+    folded, x = fold_norms(snn), images(16, seed=1).double()
+    assert norms_of(folded) == {}
+    torch.testing.assert_close(folded(x), snn(x))
+    energies = [ls.evaluate(s, [(x, torch.zeros(16).long())]).energy for s in (snn, folded)]
+    assert energies[0].norm_pj == pytest.approx(energies[1].norm_pj)
+    assert energies[0].norm_pj > energies[0].ann_norm_pj > 0
+    assert energies[0].ann_norm_pj == pytest.approx(energies[1].ann_norm_pj)
+    assert energies[0].snn_pj == pytest.approx(energies[1].snn_pj, rel=0.01)  # a spike may flip
+
+
+def test_a_norm_of_the_batch_alone_does_not_fold():
+    norm = nn.BatchNorm1d(4, track_running_stats=False)
+    network = nn.Sequential(nn.Linear(4, 4), norm, nn.ReLU())
+    snn = ls.spike(network, example_input=torch.zeros(2, 4)).eval()
+    with pytest.raises(SurgeryError, match="module 1: this norm has no running statistics"):
+        fold_norms(snn)
 
 
 def test_one_module_called_twice_gets_two_norms():

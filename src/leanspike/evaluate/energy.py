@@ -7,8 +7,9 @@ Facts first (multiply-accumulates, accumulates, membrane updates), prices after,
 - A ``spike`` edge costs one accumulate per spike and weight that the spike meets.
 - A ``graded`` edge (average pools, sums of spikes) folds into the next weights: one accumulate
   per spike underneath and weight that it meets.
-- A norm that differs from step to step (BNTT, TEBN) costs a multiply-accumulate per neuron and
-  step, its scale and shift; one that does not folds into the weights and costs nothing.
+- A norm that is the same at each step and follows a layer of its own folds into its weights and
+  costs nothing. Any other (BNTT, TEBN; a norm in front of a layer, as in pre-activation networks)
+  costs a multiply-accumulate per current, its scale and shift; the ANN pays too where it must.
 
 Multiplications with zero padding are nobody's work and counted on neither side; the textbook
 number that includes them is kept beside it as ``dense_macs``.
@@ -16,6 +17,7 @@ number that includes them is kept beside it as ``dense_macs``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.evaluate.graded import spikes_under
 from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity
-from leanspike.surgery import SpikingNetwork
+from leanspike.surgery import SpikingNetwork, remaining_norms
 from leanspike.surgery.ops import Signal
 from leanspike.temporal import Affine, TemporalNorm
 
@@ -69,7 +71,9 @@ class OperationCounter:
         self.dense_macs: dict[fx.Node, float] = {}
         self.macs = dict.fromkeys(self.layers, 0.0)
         self.acs = dict.fromkeys(self.layers, 0.0)
-        self.scaled: dict[fx.Node, int] = {}
+        self.norms = remaining_norms(snn)
+        self.norm_macs = 0.0
+        self.ann_norm_macs: dict[fx.Node, float] = {}
         self._counts: dict[fx.Node, Tensor] = {}
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
@@ -79,22 +83,22 @@ class OperationCounter:
                 self._counts[source] = values[source].abs()
         if node in self.macs:
             self._count(node, values[node.all_input_nodes[0]], value)
-        elif node.op == "call_module" and self._scales(str(node.target)):
-            self.scaled[node] = value[0, 0].numel()
+        elif node in self.norms:
+            self._count_norm(node, value)
         elif _is(node, "graded"):
             self._follow(node, values)
         elif _is(node, "spike") and any(_is(user, "graded") for user in node.users):
             self._counts[node] = (value != 0).float()
 
-    def _scales(self, path: str) -> bool:
-        """Whether the module scales and shifts the currents, differently at each step."""
-        module = self.snn.get_submodule(path)
-        return isinstance(module, Affine) or (isinstance(module, TemporalNorm) and not module.folds)
-
     def begin_batch(self, samples: int) -> None:
         """The next run is over that many samples."""
         self.samples += samples
         self._counts.clear()
+
+    def norm_pj(self, prices: Prices) -> tuple[float, float]:
+        """What the norms that remain cost the ANN and the SNN, per sample."""
+        ann_macs = sum(self.ann_norm_macs.values())
+        return ann_macs * prices.mac_pj, self.norm_macs / max(1, self.samples) * prices.mac_pj
 
     def rows(self, prices: Prices) -> tuple[LayerOperations, ...]:
         """Per layer and sample, averaged over all samples counted."""
@@ -115,6 +119,12 @@ class OperationCounter:
             ann_pj=ann_macs * prices.mac_pj,
             snn_pj=macs * prices.mac_pj + acs * prices.ac_pj,
         )
+
+    def _count_norm(self, node: fx.Node, y: Tensor) -> None:
+        self.norm_macs += y.numel()
+        module = self.snn.get_submodule(str(node.target))
+        sample = y[0, 0] if isinstance(module, TemporalNorm | Affine) else y[0]
+        self.ann_norm_macs[node] = sample.numel() if self.norms[node] else 0.0
 
     def _count(self, node: fx.Node, x: Tensor, y: Tensor) -> None:
         if node not in self.fan_out:
@@ -181,25 +191,27 @@ def price(
     neurons: Sequence[NeuronActivity],
     timesteps: int,
     prices: Prices,
-    scaled: int = 0,
+    norm_pj: tuple[float, float] = (0.0, 0.0),
 ) -> Energy:
     """The energy of everything counted, and that of the papers' formula beside it.
 
     The formula (DIET-SNN): E_SNN/E_ANN = f₁ + (1 − f₁)·R·(AC/MAC), with f₁ the share of the MACs
-    in layers that are computed once, R the spikes per neuron summed over all steps. ``scaled`` is
-    the number of currents that a norm scales and shifts at each step.
+    in layers that are computed once, R the spikes per neuron summed over all steps. ``norm_pj``
+    is that of the norms, of the ANN and of the SNN. The formula's ratio is infinite for a network
+    that is silent and computes nothing once.
     """
     updates = float(sum(layer.neurons for layer in neurons) * timesteps)
     membranes = timesteps * sum(
         layer.neurons * (prices.ac_pj if layer.leak == 1 else prices.mac_pj) for layer in neurons
     )
-    norms = timesteps * scaled * prices.mac_pj
-    ann_pj = sum(row.ann_pj for row in operations)
-    snn_pj = sum(row.snn_pj for row in operations) + membranes + norms
+    ann_norm_pj, snn_norm_pj = norm_pj
+    ann_pj = sum(row.ann_pj for row in operations) + ann_norm_pj
+    snn_pj = sum(row.snn_pj for row in operations) + membranes + snn_norm_pj
     dense = sum(row.dense_macs for row in operations)
     first = sum(row.dense_macs for row in operations if row.static) / dense
     total = sum(layer.neurons for layer in neurons)
     rate = sum(layer.spikes_per_neuron * layer.neurons for layer in neurons) / total
+    formula = first + (1 - first) * rate * prices.ac_pj / prices.mac_pj
     return Energy(
         mac_pj=prices.mac_pj,
         ac_pj=prices.ac_pj,
@@ -207,9 +219,10 @@ def price(
         snn_pj=snn_pj,
         membrane_updates=updates,
         membrane_pj=membranes,
-        norm_pj=norms,
+        norm_pj=snn_norm_pj,
+        ann_norm_pj=ann_norm_pj,
         ratio=ann_pj / snn_pj,
-        formula_ratio=1 / (first + (1 - first) * rate * prices.ac_pj / prices.mac_pj),
+        formula_ratio=1 / formula if formula else math.inf,
         spikes_per_neuron=rate,
     )
 

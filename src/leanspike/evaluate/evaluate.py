@@ -94,7 +94,7 @@ def evaluate(
         accuracy=tuple((correct_T.double() / n).tolist()),
         neurons=neurons,
         operations=layers,
-        energy=price(layers, neurons, len(correct_T), prices, sum(operations.scaled.values())),
+        energy=price(layers, neurons, len(correct_T), prices, operations.norm_pj(prices)),
         gammas=gamma_by_step(snn),
         example=None,
         provenance=origin or provenance(command="", seed=0, recipe={}, seconds={}),

@@ -77,9 +77,8 @@ def choose_confidence(
     right_TN = anytime_TNK.argmax(-1) == labels
     # Between two neighbouring quantiles lie too few samples to matter.
     levels = torch.linspace(0, 1, 201, dtype=torch.float64)
-    thresholds = sorted(
-        set(torch.quantile(_thinned(sure_TN[:-1].flatten().double()), levels).tolist())
-    )
+    early = _thinned(sure_TN[:-1].flatten().double())  # none if there is but one step
+    thresholds = sorted(set(torch.quantile(early, levels).tolist())) if len(early) else []
     curve = []
     for threshold in (*thresholds, math.inf):
         steps_N = exit_steps(sure_TN >= threshold)
@@ -206,11 +205,11 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Re
         for number, (x, labels) in enumerate(batches):
             if number == 0:  # whatever the first call has to prepare
                 exit_early(snn, x, choice.rule)
-            begun = time.perf_counter()
+            begun = _now(x)
             snn(x)
-            between = time.perf_counter()
+            between = _now(x)
             exits = exit_early(snn, x, choice.rule)
-            seconds += time.perf_counter() - between
+            seconds += _now(x) - between
             full_seconds += between - begun
             counter.begin_batch(len(labels))
             exit_early(snn, x, choice.rule, observer=counter)
@@ -223,8 +222,8 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Re
     mean_steps = steps_N.double().mean().item()
     prices = Prices(full.energy.mac_pj, full.energy.ac_pj)
     layers = sum(row.snn_pj for row in counter.rows(prices))
-    each_step = (full.energy.membrane_pj + full.energy.norm_pj) / full.timesteps
-    snn_pj = layers + mean_steps * each_step
+    membranes = full.energy.membrane_pj * mean_steps / full.timesteps
+    snn_pj = layers + membranes + counter.norm_pj(prices)[1]
     return EarlyExit(
         by=choice.by,
         threshold=choice.threshold if math.isfinite(choice.threshold) else None,
@@ -245,6 +244,13 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Re
         seconds=seconds,
         full_seconds=full_seconds,
     )
+
+
+def _now(x: Tensor) -> float:
+    """Seconds, when all that was asked of the device of ``x`` is done."""
+    if x.device.type != "cpu":
+        torch.accelerator.synchronize(x.device)
+    return time.perf_counter()
 
 
 def _shares(steps_N: Tensor, timesteps: int) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from leanspike.errors import LeanspikeError
 class Record(BaseModel):
     """Base of everything in a result: immutable, and closed to unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class NeuronActivity(Record):
@@ -70,8 +70,9 @@ class Energy(Record):
     """Energy of the arithmetic: counted where it happens, and by the papers' formula.
 
     ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, the scales and shifts of
-    norms that differ from step to step ``norm_pj``; ``snn_pj`` contains both.
-    Both ratios are E_ANN / E_SNN: larger is better.
+    norms that no weights can take up ``norm_pj``; ``snn_pj`` contains both. ``ann_norm_pj``, in
+    ``ann_pj``, is that of the ANN's norms.
+    Both ratios are E_ANN / E_SNN: larger is better; the formula's may be infinite.
     """
 
     mac_pj: float
@@ -81,6 +82,7 @@ class Energy(Record):
     membrane_updates: float
     membrane_pj: float
     norm_pj: float = 0.0
+    ann_norm_pj: float = 0.0
     ratio: float
     formula_ratio: float
     spikes_per_neuron: float

@@ -131,7 +131,8 @@ def _operations(result: Result) -> Table:
     _add_layers(table, [_operation_row(layer) for layer in layers])
     table.add_row("membrane updates", *[""] * 5, energy(total.membrane_pj))
     if total.norm_pj:
-        table.add_row("norms of each step", *[""] * 5, energy(total.norm_pj))
+        ann_norms = energy(total.ann_norm_pj) if total.ann_norm_pj else ""
+        table.add_row("norms", *[""] * 4, ann_norms, energy(total.norm_pj))
     sums = [
         count(sum(layer.ann_macs for layer in layers)),
         count(sum(layer.snn_macs for layer in layers)),

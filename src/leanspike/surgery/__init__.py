@@ -1,7 +1,7 @@
 """The surgery that makes a network spike, and the network that comes out of it."""
 
 from leanspike.surgery.calibrate import CalibratedLayer, Calibration, calibrate
-from leanspike.surgery.fold_norms import fold_norms
+from leanspike.surgery.fold_norms import fold_norms, remaining_norms
 from leanspike.surgery.network import Observer, SpikingNetwork, State, readout
 from leanspike.surgery.spike import spike
 
@@ -14,5 +14,6 @@ __all__ = [
     "calibrate",
     "fold_norms",
     "readout",
+    "remaining_norms",
     "spike",
 ]

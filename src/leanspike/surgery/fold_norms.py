@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+import torch
+from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError
 from leanspike.surgery.network import SpikingNetwork
 from leanspike.surgery.trace import Shapes
-from leanspike.temporal import Affine, TemporalNorm
+from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, unfold
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
     """A copy for inference, with no norm left in it and the same answers (to rounding).
 
-    A batch norm goes into the weights of the layer before it. A temporal norm differs from step to
-    step and becomes the scale and shift, per step and channel, of the current that enters the
-    neurons (``leanspike.temporal.Affine``).
+    A norm that is the same at each step (batch norm, tdBN) goes into the weights of the
+    convolution or linear layer before it, if that layer feeds nothing else. Any other becomes a
+    scale and a shift of the current: per channel, or per step and channel where it differs from
+    step to step (``leanspike.temporal.Affine``).
 
     Raises:
-        SurgeryError: for a batch norm that does not follow a layer of its own.
+        SurgeryError: for a batch norm without running statistics.
 
-    >>> import torch
     >>> from leanspike.surgery import spike
     >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
     >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), *hidden)
@@ -36,10 +36,17 @@ def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
     ('Affine', True)
     """
     folded = deepcopy(snn).eval()
-    for path, module in list(folded.named_modules()):
-        if isinstance(module, TemporalNorm):
-            folded.set_submodule(path, Affine(*module.affine(module.timesteps)))
-    fold_into_layers(folded, folded.plan.graph)
+    graph = folded.plan.graph
+    for node in list(graph.nodes):
+        norm = _module(folded, node)
+        if not isinstance(norm, BatchNorm | TemporalNorm):
+            continue
+        if _folds(folded, graph, node):
+            _fold_into_layer(folded, graph, node)
+        elif isinstance(norm, TemporalNorm):
+            folded.set_submodule(str(node.target), Affine(*norm.affine(norm.timesteps)))
+        else:
+            folded.set_submodule(str(node.target), ChannelAffine(*_affine(norm, node)))
     return folded
 
 
@@ -53,38 +60,98 @@ def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
             running statistics.
     """
     for node in list(graph.nodes):
-        if node.op != "call_module" or not isinstance(root.get_submodule(node.target), NORMS):
+        if not isinstance(_module(root, node), BatchNorm):
             continue
-        source = node.all_input_nodes[0]
-        layer = _layer_before(root, graph, node)
-        norm = root.get_submodule(node.target).eval()
-        fuse = fuse_linear_bn_eval if isinstance(layer, nn.Linear) else fuse_conv_bn_eval
-        fused: nn.Module = fuse(layer.eval(), norm)  # type: ignore[type-var, arg-type]
-        fused.requires_grad_(any(p.requires_grad for p in layer.parameters()))  # a new bias too
-        root.set_submodule(source.target, fused)
-        root.set_submodule(node.target, nn.Identity())
-        node.replace_all_uses_with(source)
-        graph.erase_node(node)
+        if not _folds(root, graph, node):
+            raise SurgeryError(
+                f"module {node.target}: this norm does not follow a convolution or linear layer "
+                "of its own, so it cannot be folded; use norm='keep'"
+            )
+        _fold_into_layer(root, graph, node)
 
 
-def _layer_before(root: nn.Module, graph: fx.Graph, node: fx.Node) -> nn.Module:
+def remaining_norms(snn: SpikingNetwork) -> dict[fx.Node, bool]:
+    """The norms that cost something at inference, where :func:`fold_norms` leaves a scale.
+
+    The value says whether it is so in the ANN too: a norm that differs from step to step stays
+    where the ANN's would have gone into the layer before it.
+
+    >>> from leanspike.surgery import spike
+    >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
+    >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), *hidden)
+    >>> snn = spike(ann, example_input=torch.zeros(1, 2), norm="bntt")
+    >>> {node.target: in_ann for node, in_ann in remaining_norms(snn).items()}
+    {'3': False}
+    """
+    graph = snn.plan.graph
+    norms = (BatchNorm | TemporalNorm, Affine | ChannelAffine)
+    nodes = [n for n in graph.nodes if any(isinstance(_module(snn, n), kind) for kind in norms)]
+    return {
+        node: _layer_before(snn, graph, node) is None
+        for node in nodes
+        if not _folds(snn, graph, node)
+    }
+
+
+def _folds(root: nn.Module, graph: fx.Graph, node: fx.Node) -> bool:
+    """Whether the weights of the layer before the norm at ``node`` can take it up."""
+    norm = _module(root, node)
+    same = isinstance(norm, BatchNorm) or (isinstance(norm, TemporalNorm) and norm.folds)
+    return same and _layer_before(root, graph, node) is not None
+
+
+def _layer_before(root: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.Node | None:
     """The layer that only the norm at ``node`` reads, and whose output channels it scales."""
     source = node.all_input_nodes[0]
-    layer = root.get_submodule(str(source.target)) if source.op == "call_module" else None
-    alone = _once(graph, source) and _once(graph, node) and len(source.users) == 1
-    rank = len(Shapes.of(node).output or ())
+    alone = _once(graph, node) and len(source.users) == 1
+    if source.target is unfold:
+        source = source.all_input_nodes[0]
+        alone = alone and len(source.users) == 1
+    layer = _module(root, source)
+    rank = len(Shapes.of(source).output or ())
     fits = isinstance(layer, CONVOLUTIONS) or (isinstance(layer, nn.Linear) and rank == 2)
-    if layer is None or not (alone and fits):
-        raise SurgeryError(
-            f"module {node.target}: this norm does not follow a convolution or linear layer of its "
-            "own, so it cannot be folded; use norm='keep'"
-        )
-    if root.get_submodule(str(node.target)).running_mean is None:
+    return source if alone and fits and _once(graph, source) else None
+
+
+@torch.no_grad()
+def _fold_into_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
+    source = _layer_before(root, graph, node)
+    assert source is not None
+    layer = root.get_submodule(str(source.target))
+    scale_C, shift_C = _affine(root.get_submodule(str(node.target)), node)
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
+    fused = deepcopy(layer)
+    fused.weight = nn.Parameter(weight * scale_C.view(-1, *[1] * (weight.dim() - 1)))
+    fused.bias = nn.Parameter(shift_C + bias * scale_C if isinstance(bias, Tensor) else shift_C)
+    fused.requires_grad_(weight.requires_grad)
+    root.set_submodule(str(source.target), fused)
+    root.set_submodule(str(node.target), nn.Identity())
+    node.replace_all_uses_with(node.all_input_nodes[0])
+    graph.erase_node(node)
+
+
+@torch.no_grad()
+def _affine(norm: nn.Module, node: fx.Node) -> tuple[Tensor, Tensor]:
+    """What a norm that is the same at each step does in eval mode: scale and shift, ``[C]``."""
+    if isinstance(norm, TemporalNorm):
+        scale_1C, shift_1C = norm.affine(1)
+        return scale_1C[0], shift_1C[0]
+    assert isinstance(norm, BatchNorm)
+    if norm.running_mean is None or norm.running_var is None:
         raise SurgeryError(
             f"module {node.target}: this norm has no running statistics, so it cannot be folded; "
-            "use norm='keep'"
+            "make it with track_running_stats=True and train it"
         )
-    return layer
+    scale_C = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        scale_C = scale_C * norm.weight
+    shift_C = -norm.running_mean * scale_C
+    return scale_C, shift_C + norm.bias if norm.affine else shift_C
+
+
+def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
+    return root.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def _once(graph: fx.Graph, node: fx.Node) -> bool:

@@ -1,6 +1,6 @@
 """What knows about time besides the neurons: folding, encoders, dropout, norms."""
 
-from leanspike.temporal.affine import Affine
+from leanspike.temporal.affine import Affine, ChannelAffine
 from leanspike.temporal.dropout import TemporalDropout
 from leanspike.temporal.encode import ENCODERS, Direct, Encoder, Frames, Poisson, create_encoder
 from leanspike.temporal.fold import broadcast, fold, repeat, unfold
@@ -21,6 +21,7 @@ __all__ = [
     "TEBN",
     "TEMPORAL_NORMS",
     "Affine",
+    "ChannelAffine",
     "Direct",
     "Encoder",
     "Frames",

@@ -1,4 +1,4 @@
-"""What remains of a temporal norm at inference: a scale and a shift for each step and channel.
+"""What remains of a norm at inference where no weights can take it up: a scale and a shift.
 
 Shapes: T timesteps, N samples, C channels.
 """
@@ -53,3 +53,31 @@ class Affine(nn.Module):
     def extra_repr(self) -> str:
         """The size, for ``print(network)``."""
         return f"{self.scale.shape[1]}, timesteps={self.scale.shape[0]}"
+
+
+@final
+class ChannelAffine(nn.Module):
+    """A norm that is the same at each step: y = scale·x + shift per channel.
+
+    Args:
+        scale_C, shift_C: ``[C]``.
+
+    >>> ChannelAffine(torch.tensor([2.0]), torch.tensor([1.0]))(torch.ones(4, 1, 2)).unique()
+    tensor([3.])
+    """
+
+    def __init__(self, scale_C: Tensor, shift_C: Tensor) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", scale_C.detach().clone())
+        self.register_buffer("shift", shift_C.detach().clone())
+
+    def forward(self, x_N: Tensor) -> Tensor:
+        """``[N, C, ...]`` in and out."""
+        shape = (-1, *[1] * (x_N.dim() - 2))
+        return torch.addcmul(self.shift.view(shape), x_N, self.scale.view(shape)).to(x_N.dtype)
+
+    def extra_repr(self) -> str:
+        """The size, for ``print(network)``."""
+        return f"{len(self.scale)}"
