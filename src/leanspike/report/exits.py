@@ -1,4 +1,4 @@
-"""The report's figures of early exit: γ over time, accuracy against steps, who leaves when."""
+"""The report's figures of early exit: γ over time, accuracy against steps and energy, leaving."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import numpy as np
 
 from leanspike.evaluate.result import EarlyExit, Result
 from leanspike.report import style
-from leanspike.report.text import percent, plural, tail
+from leanspike.report.text import energy, percent, plural, sample_noun, tail, wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEGEND_AT_MOST = 12
-MARKERS = {"gamma": "s", "margin": "D", "entropy": "^"}
+LOOKS = {  # of the rules: told apart without colour, too
+    "gamma": (style.SNN_DARK, "s"),
+    "margin": (style.ACCENT, "D"),
+    "entropy": (style.SNN, "^"),
+}
 
 
 def gamma_figure(gammas: Mapping[str, Sequence[float]]) -> str:
@@ -48,30 +52,71 @@ def gamma_figure(gammas: Mapping[str, Sequence[float]]) -> str:
 
 
 def exit_figure(result: Result) -> str:
-    """Accuracy against (mean) timesteps: all images stopped alike, and by each rule.
+    """Accuracy against mean timesteps, and against energy: all stopped alike, and by each rule.
 
-    >>> early = EarlyExit.model_construct(by="margin", mean_steps=1.4, accuracy=0.9, n=360)
-    >>> exit_figure(Result.model_construct(accuracy=(0.8, 0.9), n=360, early_exit=(early,)))
-    '<svg...margin: 1.40 steps, 90.0 %</text>...</svg>'
+    On the left also each rule's curve over its thresholds, on the held-out samples that it was
+    chosen on (hollow: the chosen point); on the right 95 % intervals. Full: what was measured.
+
+    >>> from leanspike.evaluate.result import Energy
+    >>> early = EarlyExit.model_construct(
+    ...     by="margin", curve=((1.0, 0.8), (1.5, 0.9), (2.0, 0.9)), validation_n=500,
+    ...     validation_mean_steps=1.5, validation_accuracy=0.9,
+    ...     n=360, mean_steps=1.4, accuracy=0.9, snn_pj=7e6)
+    >>> exit_figure(Result.model_construct(
+    ...     accuracy=(0.8, 0.9), n=360, early_exit=(early,), encode="direct",
+    ...     energy=Energy.model_construct(snn_pj=9e6)))
+    '<svg...energy for one image</text>...margin: 1.40 steps, 7.00 µJ, 90.0 %</text>...</svg>'
     """
-    steps = range(1, len(result.accuracy) + 1)
 
     def content(figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.grid(visible=True, axis="both")
-        axes.plot(steps, result.accuracy, color=style.ANN, marker="o", label="all after as many")
-        for early in result.early_exit:
-            text = f"{early.by}: {early.mean_steps:.2f} steps, {percent(early.accuracy, early.n)}"
-            axes.plot(
-                [early.mean_steps], [early.accuracy], MARKERS[early.by], color=style.ACCENT,
-                markersize=10, zorder=3, linestyle="", label=text,
-            )  # fmt: skip
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
-        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
-        axes.set_xlabel("mean timesteps")
-        axes.legend(loc="lower right")
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        _against_steps(left, result)
+        _against_energy(right, result)
+        for axes in (left, right):
+            axes.grid(visible=True, axis="both")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+        figure.legend(loc="outside lower left", ncols=2)
 
-    return style.draw("exit", "Accuracy against mean timesteps with early exit", 300, content)
+    label = "Accuracy against mean timesteps and against energy with early exit"
+    return style.draw("exit", label, 340 + 20 * len(result.early_exit), content)
+
+
+def _against_steps(axes: Axes, result: Result) -> None:
+    """The curves on held-out samples with their chosen points (hollow), and what was measured."""
+    noun = sample_noun(result)
+    steps = range(1, len(result.accuracy) + 1)
+    text = f"all {noun}s stop after the same step"
+    axes.plot(steps, result.accuracy, color=style.ANN, marker="o", label=text)
+    for early in result.early_exit:
+        color, marker = LOOKS[early.by]
+        text = f"{early.by} on {plural(early.validation_n, f'held-out {noun}')}; hollow: chosen"
+        axes.plot(*zip(*sorted(early.curve), strict=True), color=color, dashes=(2, 1), label=text)
+        axes.plot(
+            [early.validation_mean_steps], [early.validation_accuracy], marker, color=color,
+            markerfacecolor="white", markeredgewidth=2, markersize=8, zorder=3,
+        )  # fmt: skip
+        axes.plot([early.mean_steps], [early.accuracy], marker, color=color, markersize=9, zorder=4)
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+    axes.set_xlabel("mean timesteps")
+
+
+def _against_energy(axes: Axes, result: Result) -> None:
+    """All steps and each rule with their intervals, from no energy on."""
+    full, last = result.energy.snn_pj, result.accuracy[-1]
+    bounds = wilson_interval(last, result.n)
+    axes.vlines([full], *bounds, color=style.ANN, alpha=0.25, linewidth=5, label="95 % interval")
+    axes.plot([full], [last], "o", color=style.ANN)
+    for early in result.early_exit:
+        color, marker = LOOKS[early.by]
+        bounds = wilson_interval(early.accuracy, early.n)
+        axes.vlines([early.snn_pj], *bounds, color=color, alpha=0.25, linewidth=5)
+        reached = percent(early.accuracy, early.n)
+        text = f"{early.by}: {early.mean_steps:.2f} steps, {energy(early.snn_pj)}, {reached}"
+        axes.plot([early.snn_pj], [early.accuracy], marker, color=color, markersize=9, label=text)
+    axes.set_xlim(0, 1.15 * max(full, *(early.snn_pj for early in result.early_exit)))
+    axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_formatter(lambda value, _: energy(value))
+    axes.set_xlabel(f"energy for one {sample_noun(result)}")
 
 
 def leaving_figure(early: EarlyExit) -> str:
