@@ -99,7 +99,7 @@ def _steps(events: Events, options: FrameOptions) -> NDArray[np.int64]:
     if options.by == "count" or not count:
         return np.arange(count) * options.timesteps // max(count, 1)
     t = events.t.astype(np.int64)
-    since = t - t[0]
+    since: NDArray[np.int64] = t - t[0]
     if options.window_us is not None:
         return since // options.window_us
     whole = int(since[-1]) + 1
