@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ import leanspike as ls
 from leanspike.data import Loader, TensorSplit
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import accuracy as measure
-from leanspike.train import Checkpoints, CrossEntropy, Monitor, Stage, create_optimizer, fit
+from leanspike.train import (
+    Checkpoints,
+    CrossEntropy,
+    Monitor,
+    Objective,
+    Stage,
+    create_optimizer,
+    fit,
+)
 from leanspike.train.optim import create_schedule
 
 
@@ -121,6 +130,41 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(tmp_path: Pa
     assert saved is not None
     assert (saved["position"]["epoch"], saved["position"]["step"]) == (1, 2)
     assert all(torch.isfinite(value).all() for value in saved["network"].values())
+
+
+class Learning(Objective):
+    """Cross-entropy and a term that learns a number of its own, p, from 0."""
+
+    def __init__(self, term: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.p, self.term = nn.Parameter(torch.zeros(())), term
+
+    def forward(self, y_TNK: torch.Tensor, labels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return CrossEntropy()(y_TNK, labels, x) + self.term(self.p)
+
+
+def test_a_gradient_of_the_objective_counts_as_one_of_the_network(tmp_path: Path) -> None:
+    network, steep = make_ann(), Learning(lambda p: 1e3 * p)
+    both = create_optimizer(nn.ModuleList([network, steep]), learning_rate=1.0, momentum=0.0)
+    changes: dict[str, Any] = {"epochs": 1, "optimizer": both, "max_gradient_norm": 0.01}
+    run(network, make_stage(network, objective=steep, **changes), tmp_path)
+    assert 0 < -steep.p.item() <= 4.001 * 0.01  # four steps
+
+    network, endless = make_ann(), Learning(torch.sqrt)
+    both = create_optimizer(nn.ModuleList([network, endless]), learning_rate=0.1)
+    with pytest.raises(LeanspikeError, match="the gradient's norm inf"):
+        run(network, make_stage(network, objective=endless, optimizer=both), tmp_path)
+
+
+def test_an_objective_that_is_broken_is_not_saved(tmp_path: Path) -> None:
+    network, objective = make_ann(), Learning(lambda p: p)
+    rates = (network, 0.1), (objective, math.inf)
+    groups = [{"params": m.parameters(), "lr": lr, "initial_lr": lr} for m, lr in rates]
+    stage = make_stage(network, objective=objective, optimizer=torch.optim.SGD(groups, lr=0.1))
+    checkpoints = Checkpoints(tmp_path / "checkpoint.pt", minutes=1e-9)
+    with pytest.raises(LeanspikeError, match="step 2: the loss is -inf"):
+        fit(network, stage, [], checkpoints, Monitor(Console(file=io.StringIO())))
+    assert checkpoints.load() is None
 
 
 def test_weight_decay_spares_neurons_norms_and_biases() -> None:

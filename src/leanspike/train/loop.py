@@ -28,7 +28,8 @@ from leanspike.train.optim import Schedule, set_learning_rate
 class Stage:
     """One stretch of training with one optimiser: what the loop needs besides the network.
 
-    ``number`` counts the stages of a run; ``timesteps`` is None for an ANN.
+    ``number`` counts the stages of a run; ``timesteps`` is None for an ANN. ``max_gradient_norm``
+    bounds the norm over all that the optimiser trains, the objective's adapters too.
     """
 
     name: str
@@ -121,7 +122,7 @@ def _train_step(
     stage.optimizer.zero_grad()
     loss.backward()
     bound = stage.max_gradient_norm or float("inf")
-    norm = nn.utils.clip_grad_norm_(network.parameters(), bound)
+    norm = nn.utils.clip_grad_norm_(_trained(stage), bound)
     value = loss.item()
     if not torch.isfinite(loss + norm):
         raise LeanspikeError(
@@ -160,6 +161,11 @@ def _finish_epoch(
     }
 
 
+def _trained(stage: Stage) -> list[nn.Parameter]:
+    """What the optimiser changes: of the network, and of an objective that learns."""
+    return [p for group in stage.optimizer.param_groups for p in group["params"]]
+
+
 def _epoch_key(stage: Stage, epoch: int) -> int:
     """Epochs of different stages see different orders and augmentations."""
     return 100_000 * stage.number + epoch
@@ -173,7 +179,7 @@ def _save(
     checkpoints: Checkpoints,
 ) -> None:
     """Save, unless the last step broke the weights: then the next one stops the run."""
-    if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
+    if not all(torch.isfinite(parameter).all() for parameter in _trained(stage)):
         return
     checkpoints.save(
         {
