@@ -186,7 +186,8 @@ def test_evaluate_measures_robustness_beside_other_runs(run: Path, tmp_path: Pat
         (["train", "digits", "snn.0.objective=[]"], "name at least one of cross_entropy, tet"),
         (["evaluate", "nowhere"], "nowhere is not a run of leanspike (no recipe.yaml in it)"),
         (["report", "nowhere"], "no result at nowhere/result.json"),
-        (["convert", "digits", "--ann", "nowhere"], "no file at nowhere"),
+        (["convert", "digits", "--ann", "nowhere"], "no weights at nowhere; train that network"),
+        (["train", "digits", "evaluate.early_exit=[gamma]"], "digits: early exit by gamma goes by"),
         (["train", "digits", "--ann", "."], "no model in ."),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from leanspike.config import dump, load_recipe, recipes
+from leanspike.config import ResponseSection, dump, load_recipe, recipes
 from leanspike.errors import LeanspikeError
 
 
@@ -39,6 +39,15 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
         ("seed", r"override 'seed'; write dotted\.key=value"),
         ("seed={", r"override 'seed=\{': '\{' is not a YAML value"),
         ("data=null", r"data is None"),
+        ("evaluate.max_drop_points=100", r"max_drop_points is 100: input should be less than 100"),
+        ("evaluate.early_exit=[gamma]", r"^recipe digits: early exit by gamma .* spike\.norm=bntt"),
+        (
+            "teacher={model: {name: vgg6}}",
+            r"teacher\.model is \{'name': 'vgg6'\}: weights are missing; train the teacher "
+            r"\(leanspike train RECIPE\) and give its folder, .* or give a file of published",
+        ),
+        ("snn.0.objective=[tet, {tet: {weight: 2}}]", r"objective is \['tet', .*\]: name tet once"),
+        ("snn.0.objective=[{response: , weight: 2}]", r"unknown key snn\.0\.objective\.weight"),
     ],
 )
 def test_a_wrong_override_is_answered_in_one_line(override: str, message: str) -> None:
@@ -51,6 +60,37 @@ def test_numbers_may_be_written_as_everybody_writes_them() -> None:
     recipe = load_recipe("digits", ["ann.weight_decay=1e-4", "ann.learning_rate=1E-2", "seed=3"])
     assert recipe.ann is not None
     assert (recipe.ann.weight_decay, recipe.ann.learning_rate, recipe.seed) == (1e-4, 1e-2, 3)
+
+
+def test_early_exits_need_held_out_images() -> None:
+    changes = ["evaluate.early_exit=[margin, entropy]", "data.validation=0"]
+    with pytest.raises(LeanspikeError, match=r"by margin, entropy is chosen on held-out .* is 0"):
+        load_recipe("digits", changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("[cross_entropy, response]", {"cross_entropy", "response"}),
+        ("[cross_entropy, {response: }]", {"cross_entropy", "response"}),
+        ("{cross_entropy: {}, response: {}}", {"cross_entropy", "response"}),
+        ("{cross_entropy: {}, response: }", {"cross_entropy"}),  # as in a run's recipe.yaml
+    ],
+)
+def test_a_term_without_settings(text: str, terms: set[str]) -> None:
+    objective = load_recipe("digits", [f"snn.0.objective={text}"]).snn[0].objective
+    assert {name for name, term in objective if term is not None} == terms
+    if "response" in terms:
+        assert objective.response == ResponseSection()
+
+
+def test_a_list_of_terms_may_be_changed_by_name() -> None:
+    terms = "snn.0.objective=[cross_entropy, {response: {weight: 0.3}}]"
+    recipe = load_recipe("digits", [terms, "snn.0.objective.response.temperature=4"])
+    assert recipe.snn[0].objective.cross_entropy is not None
+    assert recipe.snn[0].objective.response == ResponseSection(weight=0.3, temperature=4)
+    with pytest.raises(LeanspikeError, match="recipe digits: name tet once"):
+        load_recipe("digits", ["snn.0.objective=[tet, tet]", "snn.0.objective.tet.weight=4"])
 
 
 def test_sections_and_lists_can_be_replaced() -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from leanspike.config import Recipe, load_recipe, recipes
 from leanspike.data import DATASETS, Parts, TensorSplit, synthetic
 from leanspike.errors import LeanspikeError
+from leanspike.models import create_model
 from leanspike.run import Run
 from leanspike.run.build import open_data
 from leanspike.saved import load
@@ -85,7 +86,11 @@ def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     if recipe.spike.calibrate is not None:
         changes += ["spike.calibrate.images=8", "spike.calibrate.timesteps=2"]
     if recipe.teacher is not None:
-        changes += ["teacher.model.weights=null", "teacher.model.options.width=0.125"]
+        teacher = create_model(recipe.teacher.model.name, 10, width=0.125)
+        folder.mkdir(exist_ok=True)
+        torch.save(teacher.state_dict(), folder / "teacher.pt")
+        changes += [f"teacher.model.weights={folder / 'teacher.pt'}"]
+        changes += ["teacher.model.options.width=0.125"]
     changes += ["model.options.width=0.125", f"data.validation={HELD_OUT}"]
     return [*changes, "data.train_images=null"]
 

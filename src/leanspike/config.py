@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from leanspike.errors import LeanspikeError
@@ -157,7 +164,10 @@ class ResponseSection(Section):
 
 
 class FeatureSection(Section):
-    """The teacher's feature maps, as ``leanspike.train.Feature``; ``pairs``: student to teacher."""
+    """The teacher's feature maps, as ``leanspike.train.Feature``; ``pairs``: student to teacher.
+
+    Each stage begins with new adapters.
+    """
 
     weight: NonNegative = 1.0
     pairs: dict[str, str] | None = None
@@ -172,7 +182,9 @@ class SpikeRateSection(Section):
 class ObjectiveSection(Section):
     """What a stage minimises: the sum of the terms named, each times its weight.
 
-    A list will do as well: ``[cross_entropy, {response: {temperature: 2, weight: 0.5}}]``.
+    A list will do as well: ``[cross_entropy, {response: {temperature: 2, weight: 0.5}}]``, each
+    term once; one without settings, or with null, has its defaults. In a mapping those are ``{}``,
+    and null leaves the term out, as in the ``recipe.yaml`` of a run.
     """
 
     cross_entropy: CrossEntropySection | None = None
@@ -184,18 +196,24 @@ class ObjectiveSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        terms: dict[str, Any] = {}
-        for entry in value:
-            terms.update(entry if isinstance(entry, dict) else {str(entry): {}})
-        return terms
+        return _by_name(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _not_empty(self) -> ObjectiveSection:
         if not any(getattr(self, name) is not None for name in type(self).model_fields):
             raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
         return self
+
+
+def _by_name(terms: list[Any]) -> dict[str, Any]:
+    """A list of terms as the mapping that it stands for."""
+    named: dict[str, Any] = {}
+    for term in terms:
+        for name, settings in (term if isinstance(term, dict) else {str(term): None}).items():
+            if name in named:
+                raise ValueError(f"name {name} once, with all its settings")
+            named[name] = {} if settings is None else settings
+    return named
 
 
 class TeacherSection(Section):
@@ -207,6 +225,16 @@ class TeacherSection(Section):
     model: ModelSection
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _trained(cls, model: ModelSection) -> ModelSection:
+        if model.weights is None:
+            raise ValueError(
+                "weights are missing; train the teacher (leanspike train RECIPE) and give its "
+                "folder, as runs/RECIPE/ann, or give a file of published weights"
+            )
+        return model
 
 
 class TrainSection(Section):
@@ -241,13 +269,14 @@ class EvaluateSection(Section):
     """The evaluation on the whole test set.
 
     ``early_exit`` names rules by which to leave early, their thresholds chosen on the held-out
-    training images so that at most ``max_drop_points`` percentage points of accuracy are lost.
+    training images so that at most ``max_drop_points`` percentage points of accuracy, in
+    [0, 100), are lost. "gamma" is for networks with BNTT.
     """
 
     batch_size: Count = 250
     readout: Literal["sum", "mean"] = "sum"
     early_exit: tuple[Literal["gamma", "margin", "entropy"], ...] = ()
-    max_drop_points: NonNegative = 0.2
+    max_drop_points: Annotated[float, Field(ge=0, lt=100)] = 0.2
 
 
 class Recipe(Section):
@@ -269,6 +298,21 @@ class Recipe(Section):
     snn: tuple[TrainSection, ...] = ()
     evaluate: EvaluateSection = EvaluateSection()
     checkpoint_minutes: Positive = 2.0
+
+    @model_validator(mode="after")
+    def _exits_can_be_chosen(self) -> Recipe:
+        rules = self.evaluate.early_exit
+        if "gamma" in rules and self.spike.norm != "bntt":
+            raise ValueError(
+                f"early exit by gamma goes by the scales of BNTT, and spike.norm is "
+                f"{self.spike.norm}; set spike.norm=bntt, or leave by margin or entropy"
+            )
+        if rules and self.data.validation == 0:
+            raise ValueError(
+                f"early exit by {', '.join(rules)} is chosen on held-out images, and "
+                "data.validation is 0; set it to more"
+            )
+        return self
 
 
 def recipes() -> dict[str, str]:
@@ -301,8 +345,11 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     name, text = _read(source)
     data = _parse(text, name)
-    for override in overrides:
-        _apply(data, override)
+    try:
+        for override in overrides:
+            _apply(data, override)
+    except ValueError as error:
+        raise LeanspikeError(f"recipe {name}: {error}") from None
     return validate(data, name)
 
 
@@ -370,6 +417,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
         elif isinstance(place, dict):
             if place.get(part) is None:
                 place[part] = {}
+            elif part == "objective" and isinstance(place[part], list):
+                place[part] = _by_name(place[part])
             place = place[part]
         else:
             raise LeanspikeError(f"override {key}: {part!r} is inside a plain value")
@@ -399,7 +448,10 @@ def _explain(error: ErrorDetails) -> str:
         return f"unknown key {key}; {_nearest(path[-1], _siblings(path))}"
     if error["type"] == "missing":
         return f"key {key} is missing; give it a value"
-    return f"{key} is {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    message = error["msg"].removeprefix("Value error, ")
+    if not path:  # several keys do not go together: the message names them
+        return message
+    return f"{key} is {error['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
 def _siblings(path: list[str]) -> Iterable[str]:

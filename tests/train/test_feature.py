@@ -14,9 +14,21 @@ from torch import nn
 
 import leanspike as ls
 from leanspike.config import load_recipe
+from leanspike.data import Loader, TensorSplit
 from leanspike.models import create_model
 from leanspike.run import Run
-from leanspike.train import Feature, Monitor, find_pairs
+from leanspike.saved import save
+from leanspike.surgery import SpikingNetwork
+from leanspike.train import (
+    Checkpoints,
+    Feature,
+    Monitor,
+    Stage,
+    create_optimizer,
+    create_schedule,
+    find_pairs,
+    fit,
+)
 
 X = torch.zeros(2, 3, 16, 16)
 LABELS = torch.zeros(2).long()
@@ -131,24 +143,111 @@ def test_a_teacher_of_another_kind_needs_no_code() -> None:
     assert len(found) >= 1
 
 
+def test_neither_network_is_changed_by_being_watched() -> None:
+    ann, other = student(spiking=False, batch_norm=True), teacher()
+    frozen = next(m for m in ann.modules() if isinstance(m, nn.BatchNorm2d)).eval()
+    other.train()
+    for _ in range(3):
+        feature = Feature(other, ann, X)
+        with feature.watch(ann):
+            y_NK = ann(X)
+        feature(y_NK[None], LABELS, X)
+    assert not frozen.training
+    assert ann.training
+    modules = [*ann.modules(), *other.modules()]
+    assert not any(module._forward_hooks for module in modules)
+    torch.save([ann, other], io.BytesIO())
+
+
+def test_a_map_that_is_overwritten_is_the_one_that_was_named() -> None:
+    """Of a convolution before an in-place ReLU, in the student as in the teacher."""
+    torch.manual_seed(0)
+    x = torch.randn_like(X)
+    ann = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten())
+    feature = Feature(nn.Sequential(*ann), ann, X, {"0": "0"})
+    with feature.watch(ann):
+        y_NK = ann(x)
+    assert feature(y_NK[None], LABELS, x).item() == 0.0  # the teacher is the student
+    assert feature._seen["0"].min() < 0
+    assert feature.teacher.feature("0", x).min() < 0
+
+
+def test_a_training_that_was_killed_resumes_with_its_adapters(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (32, 3, 16, 16), dtype=torch.uint8)
+    split = TensorSplit(images, torch.arange(32) % 10)
+    train = Loader(split, batch_size=8, mean=(0.5,) * 3, std=(0.3,) * 3, seed=0, train=True)
+
+    def learn(name: str, begin: int, killed_at: int | None = None) -> dict[str, torch.Tensor]:
+        snn, other = student(), teacher()
+        torch.manual_seed(begin)  # adapters begin anew, unless they come from the checkpoint
+        feature = Feature(other, snn, X)
+        constant = create_schedule("constant", 8)
+
+        def schedule(step: int) -> float:
+            if step == killed_at:
+                raise RuntimeError("killed")
+            return constant(step)
+
+        both = nn.ModuleList([snn, feature])
+        optimizer = create_optimizer(both, learning_rate=0.1)
+        stage = Stage("snn", 1, 2, 3, train, None, feature, optimizer, schedule, seed=0)
+        checkpoints = Checkpoints(tmp_path / name, minutes=1e-9)
+        fit(snn, stage, [], checkpoints, Monitor(Console(quiet=True)))
+        return both.state_dict()
+
+    whole = learn("whole", begin=0)
+    with pytest.raises(RuntimeError, match="killed"):
+        learn("killed", begin=0, killed_at=6)
+    resumed = learn("killed", begin=1)
+    assert any("adapters" in name for name in whole)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
 TERMS = "[cross_entropy, {response: {weight: 0.5}}, {feature: {weight: 0.1}}, spike_rate]"
 
 
-def test_a_recipe_names_terms_and_a_teacher_and_resumes_with_its_adapters(tmp_path: Path) -> None:
+def test_a_recipe_names_terms_and_a_teacher(tmp_path: Path) -> None:
     torch.save(create_model("cifar_resnet20", 10, in_channels=1).state_dict(), tmp_path / "t.pt")
     recipe = load_recipe(
         "digits",
         [
             *("ann=null", "spike.calibrate=null", "model.options.width=0.25"),
             *("snn.0.epochs=1", f"snn.0.objective={TERMS}", "precision=float32"),
-            "teacher={model: {name: cifar_resnet20}, mean: [0.5]}",
-            f"teacher.model.weights={tmp_path / 't.pt'}",
+            f"teacher={{model: {{name: cifar_resnet20, weights: {tmp_path / 't.pt'}}}}}",
         ],
     )
     screen = io.StringIO()
     result = Run(recipe, tmp_path / "run", Monitor(Console(file=screen, width=120))).train()
     assert "features.relu" in screen.getvalue()
     assert "layer1" in screen.getvalue()
-    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert result.timesteps == recipe.spike.timesteps
-    assert not any("adapters" in name for name in saved["network"])
+
+
+@pytest.mark.parametrize("spiking", [False, True])
+def test_the_recipes_teacher_keeps_its_paths_and_its_kind(spiking: bool, tmp_path: Path) -> None:
+    """With a normalisation of its own, too; and an SNN may teach."""
+    network = create_model("cifar_resnet20", 10, in_channels=1, image_size=8).eval()
+    if spiking:
+        network = ls.spike(network, example_input=torch.zeros(1, 1, 8, 8), timesteps=2)
+    folder = save(network, tmp_path / "teacher")
+    weights = f"teacher={{model: {{name: cifar_resnet20, weights: {folder}}}, mean: [0.2]}}"
+    recipe = load_recipe("digits", [weights, "device=cpu", "precision=float32"])
+    run = Run(recipe, tmp_path / "run", Monitor(Console(quiet=True)))
+    found, x = run.teacher(), torch.zeros(1, 1, 8, 8)
+    assert isinstance(found.network, SpikingNetwork) == spiking
+    pairs = find_pairs(found.network, network, x)
+    assert all(pair.student == pair.teacher for pair in pairs)
+    own = (x * run.data.std[0] + run.data.mean[0] - 0.2) / run.data.std[0]
+    expected = network(own).detach()
+    torch.testing.assert_close(found.logits(x), expected.mean(0) if spiking else expected)
+
+
+def test_a_teacher_that_is_not_trained_yet_is_noticed_before_anything_is(tmp_path: Path) -> None:
+    nowhere = tmp_path / "runs" / "teacher" / "ann"
+    recipe = load_recipe(
+        "digits", [f"teacher={{model: {{name: cifar_resnet20, weights: {nowhere}}}}}"]
+    )
+    run = Run(recipe, tmp_path / "run", Monitor(Console(quiet=True)))
+    with pytest.raises(ls.LeanspikeError, match=r"no weights at .*ann; train that network first"):
+        run.train()
+    assert not run.folder.exists()

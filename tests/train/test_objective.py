@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, Literal
 
 import numpy as np
@@ -14,11 +15,11 @@ from leanspike.errors import LeanspikeError
 from leanspike.train import (
     TET,
     CrossEntropy,
-    Renormalised,
     Response,
     SpikeRate,
     Teacher,
     Weighted,
+    renormalise,
 )
 
 LABELS = torch.tensor([0, 1, 2, 3, 0])
@@ -134,6 +135,25 @@ def test_the_spike_rate_is_that_of_the_evaluation_and_has_a_gradient(height: Any
     assert before == 0
 
 
+def test_the_spike_rate_pushes_thresholds_alike_whatever_the_height() -> None:
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 4)).double()
+    x, pushes = torch.rand(5, 3, dtype=torch.float64), []
+    for height in ("unit", "threshold"):
+        neuron = ls.LIF(threshold=0.3, learn=("threshold",), height=height)  # type: ignore[arg-type]
+        snn = ls.spike(ann, example_input=x[:1], timesteps=6, neuron=neuron).double()
+        rate = SpikeRate()
+        with rate.watch(snn):
+            y_TNK = snn(x)
+        rate(y_TNK, LABELS, x).backward()  # type: ignore[no-untyped-call]
+        threshold = snn.get_submodule("1").threshold
+        assert isinstance(threshold, nn.Parameter)
+        assert threshold.grad is not None
+        pushes.append(threshold.grad.item())
+    assert pushes[0] < 0  # a higher threshold, fewer spikes
+    assert pushes[1] == pytest.approx(pushes[0], rel=1e-9)
+
+
 def test_the_spike_rate_says_what_it_needs() -> None:
     with pytest.raises(LeanspikeError, match=r"inside watch\(network\)"):
         SpikeRate()(outputs(), LABELS, NO_INPUT)
@@ -168,12 +188,57 @@ def test_a_spiking_network_may_teach() -> None:
     assert teacher.feature("1", x).shape == (5, 8)
 
 
-def test_a_teacher_keeps_the_normalisation_it_was_trained_with() -> None:
+def test_a_teacher_is_left_as_it_was_and_can_be_saved() -> None:
+    network = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
+    for _ in range(3):
+        teacher = Teacher(network)
+        teacher.watch("1")
+        teacher.feature("1", NO_INPUT.float())
+    assert not any(module._forward_hooks for module in network.modules())
+    torch.save(network, io.BytesIO())
+
+
+def test_a_map_is_what_the_module_put_out_even_if_the_next_one_writes_into_it() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True))
+    x = torch.randn(2, 1, 5, 5)
+    teacher = Teacher(network)
+    teacher.watch("0")
+    torch.testing.assert_close(teacher.feature("0", x), network[0](x).detach())
+
+
+def test_a_teacher_that_was_asked_may_be_watched_later() -> None:
+    teacher, x = Teacher(nn.Sequential(nn.Linear(3, 4))), torch.rand(5, 3)
+    teacher.logits(x)
+    teacher.watch("0")
+    assert teacher.feature("0", x).shape == (5, 4)
+
+
+HERE, THERE = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+
+
+@pytest.mark.parametrize("spiking", [False, True])
+def test_a_teacher_keeps_the_normalisation_it_was_trained_with(spiking: bool) -> None:
     pixels = torch.rand(4, 3, 5, 5)
 
     def normalised(mean: Any, std: Any) -> torch.Tensor:
         return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
-    here, there = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
-    seen = Renormalised(nn.Identity(), *here, own_mean=there[0], own_std=there[1])
-    torch.testing.assert_close(seen(normalised(*here)), normalised(*there))
+    torch.manual_seed(0)
+    conv, relu = nn.Conv2d(3, 4, 3), nn.ReLU()
+    network: nn.Module = nn.Sequential(conv, relu, nn.Flatten(), nn.Linear(36, 2)).eval()
+    if spiking:
+        network = ls.spike(network, example_input=pixels[:1], neuron=ls.LIF(0.3))
+    expected = network(normalised(*THERE)).detach()
+    renormalise(network, *HERE, own_mean=THERE[0], own_std=THERE[1])
+    teacher = Teacher(network)
+    teacher.watch("1")  # the path it has by itself
+    x = normalised(*HERE)
+    torch.testing.assert_close(teacher.logits(x), expected.mean(0) if spiking else expected)
+    assert teacher.feature("1", x).shape == (4, 4, 3, 3)
+    torch.save(network.state_dict(), io.BytesIO())
+
+
+def test_constants_that_do_not_fit_the_channels_are_refused() -> None:
+    for own_mean, own_std in (((0.1,), (0.5,)), (THERE[0], (0.5, 0.6, 0.0))):
+        with pytest.raises(LeanspikeError, match="give one number per channel, std positive"):
+            renormalise(nn.Identity(), *HERE, own_mean=own_mean, own_std=own_std)

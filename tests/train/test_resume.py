@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from leanspike.config import load_recipe
 from leanspike.errors import LeanspikeError
+from leanspike.models import create_model
 from leanspike.run import claim
 
 # With everything in it that draws random numbers or learns besides the network.
@@ -25,7 +27,7 @@ COMMAND = [
     *("model.options.layers=[8, A, 16, A]", "model.options.head=[32]"),
     *("model.options.batch_norm=true", "spike.norm=bntt", "spike.norm_options.bias=true"),
     *("spike.encode=poisson", "spike.timesteps=3"),
-    "teacher={model: {name: cifar_resnet20, options: {width: 0.25}}}",
+    "teacher={model: {name: cifar_resnet20, options: {width: 0.25}, weights: teacher.pt}}",
     "ann.epochs=2",
     f"snn=[{{epochs: 1, timesteps: 2}}, {{epochs: 1, {TERMS}}}, {{epochs: 1, {TERMS}}}]",
     "checkpoint_minutes=0.0001",
@@ -33,9 +35,9 @@ COMMAND = [
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*COMMAND, "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = [*COMMAND, "--out", str(folder)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, cwd=folder.parent)
 
 
 def finish(folder: Path) -> str:
@@ -45,6 +47,8 @@ def finish(folder: Path) -> str:
 
 
 def test_killed_at_random_moments_it_resumes_to_identical_weights(tmp_path: Path) -> None:
+    teacher = create_model("cifar_resnet20", 10, in_channels=1, image_size=8, width=0.25)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
     begun = time.monotonic()
     finish(tmp_path / "whole")
     duration = time.monotonic() - begun

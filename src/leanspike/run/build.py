@@ -10,13 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leanspike.config import AugmentSection, NeuronSection, Recipe, SpikeSection, TrainSection
+from leanspike.config import (
+    AugmentSection,
+    ModelSection,
+    NeuronSection,
+    Recipe,
+    SpikeSection,
+    TrainSection,
+)
 from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_dataset
 from leanspike.data.folds import fold
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
+from leanspike.models import create_model
+from leanspike.models.published import load_published
 from leanspike.neuron import LIF
-from leanspike.saved import NeuronSpec, create_neuron
+from leanspike.saved import ModelSpec, NeuronSpec, create_neuron, load
 from leanspike.temporal import TEMPORAL_NORMS, NormFactory, temporal_norm
 from leanspike.train import (
     TET,
@@ -130,6 +139,66 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
     if section.crop or section.cutout:
         raise LeanspikeError(f"{data.name} has sequences; use shift, flip and drop")
     return EventAugment(section.flip, section.shift, section.drop)
+
+
+def build_network(section: ModelSection, data: Dataset) -> nn.Module:
+    """A network of the zoo for that data, with the weights that the section names.
+
+    >>> from leanspike.config import load_recipe
+    >>> section = ModelSection(name="vgg6", options={"width": 0.25})
+    >>> type(build_network(section, open_data(load_recipe("digits")))).__name__
+    'VGG'
+    """
+    spec = model_spec(section, data)
+    network = create_model(
+        spec.name,
+        spec.num_classes,
+        in_channels=spec.in_channels,
+        image_size=spec.image_size,
+        **spec.options,
+    )
+    weights = find_weights(section)
+    if weights is None:
+        return network
+    if weights.is_dir():
+        return load(weights, network)
+    load_published(network, weights)
+    return network
+
+
+def find_weights(section: ModelSection) -> Path | None:
+    """The file or folder of a network's weights, None if the section names none.
+
+    >>> find_weights(ModelSection(name="vgg6", weights="runs/nowhere/ann"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no weights at runs/nowhere/ann; train that network first ...
+    """
+    if section.weights is None:
+        return None
+    path = Path(section.weights).expanduser()
+    if not path.exists():
+        raise LeanspikeError(
+            f"no weights at {path}; train that network first (leanspike train RECIPE) and give its "
+            "folder, as runs/RECIPE/ann, or give a file of published weights"
+        )
+    return path
+
+
+def model_spec(section: ModelSection, data: Dataset) -> ModelSpec:
+    """How to build that network again for that data.
+
+    >>> from leanspike.config import load_recipe
+    >>> model_spec(ModelSection(name="vgg6"), open_data(load_recipe("digits"))).image_size
+    8
+    """
+    channels, size, _ = data.shape
+    return ModelSpec(
+        name=section.name,
+        num_classes=len(data.classes),
+        in_channels=channels,
+        image_size=size,
+        options=section.options,
+    )
 
 
 def build_neuron(section: NeuronSection) -> LIF:

@@ -18,36 +18,27 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from leanspike.config import CalibrateSection, ModelSection, Recipe, TrainSection
+from leanspike.config import CalibrateSection, Recipe, TrainSection
 from leanspike.data import Loader, Split, normalise
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import (
-    EarlyExit,
-    Result,
-    anytime,
-    choose_confidence,
-    choose_gamma,
-    evaluate,
-    gamma_by_step,
-    measure_exit,
-    provenance,
-    record_example,
-)
+from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
-from leanspike.models import create_model
-from leanspike.models.published import load_published
 from leanspike.neuron import LIF
 from leanspike.report import write_report
 from leanspike.run.build import (
     build_augment,
+    build_network,
     build_neuron,
     build_norm,
     build_objective,
     choose_device,
     choose_dtype,
+    find_weights,
+    model_spec,
     open_data,
 )
+from leanspike.run.exits import check_exits, measure_exits, with_exits
 from leanspike.run.folder import (
     CALIBRATION,
     CHECKPOINT,
@@ -59,7 +50,7 @@ from leanspike.run.folder import (
     read_recipe,
     read_seconds,
 )
-from leanspike.saved import ModelSpec, load, save
+from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
 from leanspike.temporal import create_encoder
 from leanspike.train import (
@@ -68,13 +59,13 @@ from leanspike.train import (
     Monitor,
     Objective,
     Pair,
-    Renormalised,
     Stage,
     Teacher,
     create_optimizer,
     create_schedule,
     fit,
     read_log,
+    renormalise,
 )
 
 
@@ -100,6 +91,8 @@ class Run:
 
     def train(self) -> Result:
         """Everything the recipe asks for; takes up where an earlier attempt was stopped."""
+        if self.recipe.teacher is not None:
+            find_weights(self.recipe.teacher.model)  # rather now than when the SNN's turn comes
         claim(self.folder, self.recipe)
         self.train_ann()
         self.convert()
@@ -112,7 +105,7 @@ class Run:
         if (self.folder / "ann").exists():
             return
         torch.manual_seed(recipe.seed)
-        ann = self._build_ann()
+        ann = build_network(recipe.model, self.data)
         if recipe.ann is not None:
             with Clock(self.folder, "train ann"):
                 self._fit(ann, recipe.ann, "ann", number=0, timesteps=None)
@@ -126,10 +119,12 @@ class Run:
         section = self.recipe.spike
         torch.manual_seed(self.recipe.seed)
         if section.start == "scratch":
-            ann = self._build_network(self.recipe.model.model_copy(update={"weights": None}))
+            untrained = self.recipe.model.model_copy(update={"weights": None})
+            ann = build_network(untrained, self.data)
+        elif (self.folder / "ann").exists():
+            ann = load(self.folder / "ann")
         else:
-            trained = (self.folder / "ann").exists()
-            ann = load(self.folder / "ann") if trained else self._build_ann()
+            ann = build_network(self.recipe.model, self.data)
         template = build_neuron(section.neuron)
         snn = spike(
             ann.eval(),
@@ -152,6 +147,8 @@ class Run:
         if (self.folder / "snn").exists():
             return
         snn = self.load("start")
+        assert isinstance(snn, SpikingNetwork)
+        check_exits(snn, self.recipe.evaluate)
         saved = self.checkpoints.load()
         done = int(saved["stage"]) if saved is not None else 0
         if saved is not None and done > 0 and "position" not in saved:  # between two stages
@@ -175,32 +172,37 @@ class Run:
     ) -> Result:
         """``result.json`` and ``report.html``, on the whole test set, in float32.
 
-        ``early_exit`` and ``max_drop_points`` take the place of the recipe's.
+        ``early_exit`` and ``max_drop_points`` take the place of the recipe's; ["none"] is to stay
+        to the end.
         """
         release_freed_memory()
         recipe, data = self.recipe, self.data
+        section = with_exits(recipe, early_exit, max_drop_points)
         snn = self.load("snn")
         assert isinstance(snn, SpikingNetwork)
+        check_exits(snn, section)
         ann = self.load("ann") if (self.folder / "ann").exists() else None
         start = self.load("start")
         assert isinstance(start, SpikingNetwork)
-        loader = self._loader(data.test, recipe.evaluate.batch_size)
+        test = _Epoch(self._loader(data.test, section.batch_size))
         self.monitor.console.print(f"evaluating on {len(data.test)} test images ...")
         with Clock(self.folder, "evaluate"):
             result = evaluate(
                 snn,
-                _Epoch(loader),
+                test,
                 ann=ann,
                 name=recipe.name,
                 data=data.name,
                 classes=data.classes,
                 start=_parameters(start) if recipe.snn else None,
-                readout=recipe.evaluate.readout,
+                readout=section.readout,
             )
-        if rules := tuple(early_exit) or recipe.evaluate.early_exit:
-            drop = recipe.evaluate.max_drop_points if max_drop_points is None else max_drop_points
+        if section.early_exit:
+            rules = ", ".join(section.early_exit)
+            self.monitor.console.print(f"choosing when to leave by {rules} ...")
+            held_out = _Epoch(self._loader(data.val, section.batch_size))
             with Clock(self.folder, "early exit"):
-                exits = self._measure_exits(snn, rules, drop / 100, result)
+                exits = measure_exits(snn, section, held_out, test, result)
             result = result.model_copy(update={"early_exit": exits})
         pixels, label = data.test.batch(torch.tensor([0]))
         x = normalise(pixels, data.mean, data.std).to(self.device)
@@ -217,58 +219,7 @@ class Run:
         write_report(result, self.history, self.folder / REPORT)
         return result
 
-    def _measure_exits(
-        self, snn: SpikingNetwork, rules: Sequence[str], max_drop: float, result: Result
-    ) -> tuple[EarlyExit, ...]:
-        """Each rule, chosen on the same answers to the held-out images."""
-        if len(self.data.val) == 0:
-            raise LeanspikeError("an early exit is chosen on held-out images; set data.validation")
-        batch_size = self.recipe.evaluate.batch_size
-        self.monitor.console.print(f"choosing when to leave by {', '.join(rules)} ...")
-        answers_TNK, labels = anytime(snn, _Epoch(self._loader(self.data.val, batch_size)))
-        test = _Epoch(self._loader(self.data.test, batch_size))
-        exits = []
-        for by in rules:
-            if by == "gamma":
-                choice = choose_gamma(gamma_by_step(snn), answers_TNK, labels, max_drop)
-            else:
-                measure: Any = by
-                choice = choose_confidence(answers_TNK, labels, measure, max_drop)
-            exits.append(measure_exit(snn, choice, test, result))
-        return tuple(exits)
-
     # -- parts ---------------------------------------------------------------------------------
-
-    def _build_ann(self) -> nn.Module:
-        return self._build_network(self.recipe.model)
-
-    def _build_network(self, section: ModelSection) -> nn.Module:
-        """A network of the zoo, with the weights that the section names."""
-        spec = self._model_spec(section)
-        network = create_model(
-            spec.name,
-            spec.num_classes,
-            in_channels=spec.in_channels,
-            image_size=spec.image_size,
-            **spec.options,
-        )
-        if section.weights is None:
-            return network
-        weights = Path(section.weights).expanduser()
-        if weights.is_dir():
-            return load(weights, network)
-        load_published(network, weights)
-        return network
-
-    def _model_spec(self, section: ModelSection) -> ModelSpec:
-        channels, size, _ = self.data.shape
-        return ModelSpec(
-            name=section.name,
-            num_classes=len(self.data.classes),
-            in_channels=channels,
-            image_size=size,
-            options=section.options,
-        )
 
     def _calibrate(self, snn: SpikingNetwork, section: CalibrateSection) -> Calibration:
         images = min(section.images, len(self.data.train))
@@ -324,7 +275,7 @@ class Run:
         fit(network, stage, self.history, self.checkpoints, self.monitor)
 
     def _objective(self, network: nn.Module, section: TrainSection) -> Objective:
-        torch.manual_seed(self.recipe.seed)  # adapters of features begin at random
+        torch.manual_seed(self.recipe.seed)  # adapters of features begin at random, in each stage
         x = self._blank()
         objective = build_objective(section, network, self.teacher, x)
         for part in objective.modules():
@@ -336,12 +287,10 @@ class Run:
         """The network that teaches, by the recipe or the run's own ANN."""
         section = self.recipe.teacher
         if section is not None:
-            network = self._build_network(section.model).to(self.device)
+            network = build_network(section.model, self.data).to(self.device)
             if section.mean is not None or section.std is not None:
                 mean, std = section.mean or self.data.mean, section.std or self.data.std
-                network = Renormalised(
-                    network, self.data.mean, self.data.std, own_mean=mean, own_std=std
-                ).to(self.device)
+                renormalise(network, self.data.mean, self.data.std, own_mean=mean, own_std=std)
             return Teacher(network.to(memory_format=torch.channels_last), self.dtype)
         if not (self.folder / "ann").exists():
             raise LeanspikeError(
@@ -372,7 +321,7 @@ class Run:
         """Appears whole: written beside, then renamed."""
         part = self.folder / f".{name}.part"
         shutil.rmtree(part, ignore_errors=True)
-        save(network, part, self._model_spec(self.recipe.model))
+        save(network, part, model_spec(self.recipe.model, self.data))
         part.rename(self.folder / name)
 
     def load(self, name: str) -> nn.Module:

@@ -36,7 +36,7 @@ from leanspike.train.objective import (
     Weighted,
 )
 from leanspike.train.optim import create_optimizer, create_schedule
-from leanspike.train.teacher import Renormalised, Teacher
+from leanspike.train.teacher import Teacher, renormalise
 
 __all__ = [
     "TET",
@@ -46,7 +46,6 @@ __all__ = [
     "Monitor",
     "Objective",
     "Pair",
-    "Renormalised",
     "Response",
     "SpikeRate",
     "Stage",
@@ -57,5 +56,6 @@ __all__ = [
     "find_pairs",
     "fit",
     "read_log",
+    "renormalise",
     "write_log",
 ]

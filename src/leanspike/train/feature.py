@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
+from leanspike.evaluate.attack import eval_mode
 from leanspike.surgery import SpikingNetwork
-from leanspike.train.objective import Objective, hooks
+from leanspike.train.objective import Objective
 from leanspike.train.teacher import Teacher
+from leanspike.train.watch import hooks, maps
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Feature(Objective):
 
     (KDSNN, arXiv 2304.05627, section 3.3: the student's feature is its time average, A a 1×1
     convolution where channels differ, which is trained with the student; the constants are not
-    known to us.) Where sizes differ, the larger map is averaged down to the smaller.
+    known to us.) Where sizes differ, the larger map is averaged down to the smaller. The adapters A
+    begin at random in each new ``Feature``, and so in each stage of a recipe.
 
     Args:
         teacher: any network, or a :class:`Teacher` shared with other objectives.
@@ -93,16 +96,7 @@ class Feature(Objective):
     def watch(self, network: nn.Module) -> Iterator[None]:
         """See :meth:`Objective.watch`."""
         self._seen.clear()
-        spiking = isinstance(network, SpikingNetwork)
-
-        def keep(path: str) -> Any:
-            def hook(_module: nn.Module, _args: Any, output: Tensor) -> None:
-                self._seen[path] = output.float().mean(0) if spiking else output.float()
-
-            return hook
-
-        paths = [pair.student for pair in self.pairs]
-        with hooks([(network.get_submodule(path), keep(path)) for path in paths]):
+        with maps(network, [pair.student for pair in self.pairs], self._seen):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
@@ -113,7 +107,7 @@ class Feature(Objective):
         adapters: Iterable[Any] = self.adapters
         for pair, adapter in zip(self.pairs, adapters, strict=True):
             student = adapter(self._seen[pair.student])
-            teacher = self.teacher.feature(pair.teacher, x).float()
+            teacher = self.teacher.feature(pair.teacher, x)
             size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
             losses.append(F.mse_loss(_resized(student, size), _resized(teacher, size)))
         return torch.stack(losses).mean()
@@ -197,13 +191,8 @@ def output_shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
 
         return hook
 
-    was_training = network.training
-    network.eval()
-    try:
-        with hooks([(module, note(path)) for path, module in modules.items()]):
-            network(x[:1])
-    finally:
-        network.train(was_training)
+    with eval_mode(network), hooks([(module, note(path)) for path, module in modules.items()]):
+        network(x[:1])
     return {path: shape for path, shape in shapes.items() if calls[path] == 1}
 
 

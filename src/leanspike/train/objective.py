@@ -20,6 +20,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.surgery import SpikingNetwork, readout
 from leanspike.train.teacher import Teacher
+from leanspike.train.watch import hooks
 
 Readout = Literal["sum", "mean"]
 
@@ -153,6 +154,8 @@ class SpikeRate(Objective):
 
         R = Σ_l Σ_t spikes of layer l at t / Σ_l neurons of layer l          per sample
 
+    whatever the height of a spike, which neither R nor its gradient depends on.
+
     >>> from leanspike import spike
     >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> snn, x, rate = spike(ann, example_input=torch.zeros(1, 2)), torch.rand(4, 2), SpikeRate()
@@ -177,8 +180,10 @@ class SpikeRate(Objective):
         def count(module: nn.Module, _args: Any, o_TN: Any) -> None:
             assert isinstance(module, LIF)
             unit = module.dynamics.height == "unit"
-            height = 1.0 if unit else module.threshold.detach()
-            self._spikes.append(o_TN.sum(dtype=torch.float32) / height / o_TN.shape[1])
+            # Not detached: the threshold in the outputs v·o has to cancel in the gradient too.
+            height = 1.0 if unit else module.threshold
+            dtype = torch.promote_types(o_TN.dtype, torch.float32)
+            self._spikes.append(o_TN.sum(dtype=dtype) / height / o_TN.shape[1])
             self._neurons += o_TN[0, 0].numel()
 
         layers = [module for _, module in network.neurons() if isinstance(module, LIF)]
@@ -219,25 +224,6 @@ class Weighted(Objective):
         """See :class:`Objective`."""
         losses = [objective(y_TNK, labels, x) for objective in self.objectives]
         return torch.stack([w * loss for w, loss in zip(self.weights, losses, strict=True)]).sum()
-
-
-@contextmanager
-def hooks(watched: Sequence[tuple[nn.Module, Any]]) -> Iterator[None]:
-    """Forward hooks on these modules, for as long as the context lasts.
-
-    >>> seen = []
-    >>> layer = nn.Identity()
-    >>> with hooks([(layer, lambda module, args, output: seen.append(output))]):
-    ...     _ = layer(1)
-    >>> layer(2), seen
-    (2, [1])
-    """
-    handles = [module.register_forward_hook(hook) for module, hook in watched]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _widened(y_TNK: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -10,14 +11,15 @@ from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.surgery import SpikingNetwork, readout
+from leanspike.train.watch import maps
 
 
 @final
 class Teacher:
     """Any trained network that shows what it answers, and what it finds on the way.
 
-    It is put into eval mode at each question and gets no gradient. Objectives that share a teacher
-    ask it once per batch.
+    It is put into eval mode at each question and gets no gradient; nothing else of it changes.
+    Objectives that share a teacher ask it once per batch.
 
     Args:
         network: from the same input as the student's to logits ``[N, K]``; a
@@ -34,6 +36,7 @@ class Teacher:
     def __init__(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         self.network = network
         self.dtype = dtype
+        self._watched: list[str] = []
         self._asked: Tensor | None = None
         self._logits = torch.zeros(0)
         self._features: dict[str, Tensor] = {}
@@ -49,18 +52,13 @@ class Teacher:
         Raises:
             LeanspikeError: if there is no such module, with those that there are.
         """
-        if path in self._features:
-            return
         modules = dict(self.network.named_modules())
         if path not in modules or not path:
             names = ", ".join(name for name in modules if name)
             raise LeanspikeError(f"the teacher has no module {path!r}; it has {names}")
-        self._features[path] = torch.zeros(0)
-
-        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
-            self._features[path] = output
-
-        modules[path].register_forward_hook(keep)
+        if path not in self._watched:
+            self._watched.append(path)
+            self._asked = None  # whatever it was asked before did not show this
 
     def logits(self, x: Tensor) -> Tensor:
         """What it answers, ``[N, K]`` in float32."""
@@ -68,10 +66,9 @@ class Teacher:
         return self._logits
 
     def feature(self, path: str, x: Tensor) -> Tensor:
-        """What a watched module puts out, ``[N, ...]``; that of neurons is averaged over time."""
+        """What a watched module puts out, ``[N, ...]`` in float32; an SNN's averaged over time."""
         self._ask(x)
-        found = self._features[path]
-        return found.mean(0) if isinstance(self.network, SpikingNetwork) else found
+        return self._features[path]
 
     @torch.no_grad()
     def _ask(self, x: Tensor) -> None:
@@ -79,7 +76,10 @@ class Teacher:
             return
         self.network.eval()
         mixed = self.dtype != torch.float32
-        with torch.autocast(x.device.type, self.dtype, enabled=mixed):
+        with (
+            maps(self.network, self._watched, self._features),
+            torch.autocast(x.device.type, self.dtype, enabled=mixed),
+        ):
             answer = self.network(x)
         if isinstance(self.network, SpikingNetwork):
             answer = readout(answer, "mean")[-1]
@@ -87,38 +87,43 @@ class Teacher:
         self._asked = x
 
 
-@final
-class Renormalised(nn.Module):
-    """A network behind another normalisation of the pixels than the one it was trained with.
+def renormalise(
+    network: nn.Module,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    own_mean: Sequence[float],
+    own_std: Sequence[float],
+) -> None:
+    """Let ``network`` take pixels of another normalisation than that of its training.
+
+    In place, by a hook before its forward pass: its class and the paths of its modules stay.
 
     Args:
         network: trained on (pixel − own mean) / own std.
         mean, std: per channel, of the input that will come.
         own_mean, own_std: those of its training.
 
-    >>> network = Renormalised(nn.Identity(), (0.5,), (0.5,), own_mean=(0.0,), own_std=(1.0,))
+    Raises:
+        LeanspikeError: if the constants do not fit each other.
+
+    >>> network = nn.Identity()
+    >>> renormalise(network, (0.5,), (0.5,), own_mean=(0.0,), own_std=(1.0,))
     >>> network(torch.tensor([[[[1.0]]]])).item()  # a pixel of 1.0
     1.0
     """
+    if len({len(mean), len(std), len(own_mean), len(own_std)}) > 1 or min(own_std) <= 0:
+        raise LeanspikeError(
+            f"a teacher's mean {tuple(own_mean)} and std {tuple(own_std)} do not fit the data's "
+            f"{tuple(mean)} and {tuple(std)}; give one number per channel, std positive"
+        )
+    scale = [ours / own for ours, own in zip(std, own_std, strict=True)]
+    shift = [(ours - own) / d for ours, own, d in zip(mean, own_mean, own_std, strict=True)]
+    network.register_forward_pre_hook(partial(_rescale, scale, shift))
 
-    def __init__(
-        self,
-        network: nn.Module,
-        mean: Sequence[float],
-        std: Sequence[float],
-        *,
-        own_mean: Sequence[float],
-        own_std: Sequence[float],
-    ) -> None:
-        super().__init__()
-        self.network = network
-        a, b, c, d = (torch.tensor(v).view(-1, 1, 1) for v in (mean, std, own_mean, own_std))
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", b / d, persistent=False)
-        self.register_buffer("shift", (a - c) / d, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The network's answer to ``[N, C, H, W]``."""
-        answer: Tensor = self.network(x * self.scale + self.shift)
-        return answer
+def _rescale(
+    scale: list[float], shift: list[float], _module: nn.Module, args: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    x, *rest = args
+    return (x * x.new_tensor(scale).view(-1, 1, 1) + x.new_tensor(shift).view(-1, 1, 1), *rest)

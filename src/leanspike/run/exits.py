@@ -1,0 +1,69 @@
+"""The early exits of a run: which are asked for, and each of them chosen and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from leanspike.config import EvaluateSection, Recipe, validate
+from leanspike.evaluate import (
+    EarlyExit,
+    Result,
+    anytime,
+    choose_confidence,
+    choose_gamma,
+    gamma_by_step,
+    gamma_steps,
+    measure_exit,
+)
+from leanspike.surgery import SpikingNetwork
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def with_exits(
+    recipe: Recipe, early_exit: Sequence[str] = (), max_drop_points: float | None = None
+) -> EvaluateSection:
+    """The recipe's evaluation with other rules to leave by ("none": without any), or another drop.
+
+    What is not given stays the recipe's.
+
+    Raises:
+        LeanspikeError: for what the recipe itself could not say.
+
+    >>> from leanspike.config import load_recipe
+    >>> with_exits(load_recipe("digits"), ["margin"]).max_drop_points
+    0.2
+    >>> with_exits(load_recipe("digits"), ["gamma"])
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: recipe digits: early exit by gamma goes by the scales of ...
+    """
+    data = recipe.model_dump(mode="json")
+    if early_exit:
+        data["evaluate"]["early_exit"] = [rule for rule in early_exit if rule != "none"]
+    if max_drop_points is not None:
+        data["evaluate"]["max_drop_points"] = max_drop_points
+    return validate(data, recipe.name).evaluate
+
+
+def check_exits(snn: SpikingNetwork, section: EvaluateSection) -> None:
+    """Raise LeanspikeError for a rule that goes by layers which the network does not have."""
+    if "gamma" in section.early_exit:
+        gamma_steps(gamma_by_step(snn))
+
+
+def measure_exits(
+    snn: SpikingNetwork, section: EvaluateSection, held_out: Batches, test: Batches, full: Result
+) -> tuple[EarlyExit, ...]:
+    """Each rule, chosen on the same answers to the held-out images, measured on the test set."""
+    answers_TNK, labels = anytime(snn, held_out)
+    max_drop = section.max_drop_points / 100
+    exits = []
+    for by in section.early_exit:
+        if by == "gamma":
+            choice = choose_gamma(gamma_by_step(snn), answers_TNK, labels, max_drop)
+        else:
+            choice = choose_confidence(answers_TNK, labels, by, max_drop)
+        exits.append(measure_exit(snn, choice, test, full))
+    return tuple(exits)

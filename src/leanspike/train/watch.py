@@ -1,0 +1,57 @@
+"""Seeing what modules put out, for as long as a context lasts: no hook stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from leanspike.surgery import SpikingNetwork
+
+
+@contextmanager
+def hooks(watched: Iterable[tuple[nn.Module, Any]]) -> Iterator[None]:
+    """Forward hooks on these modules, for as long as the context lasts.
+
+    >>> seen = []
+    >>> layer = nn.Identity()
+    >>> with hooks([(layer, lambda module, args, output: seen.append(output))]):
+    ...     _ = layer(1)
+    >>> layer(2), seen
+    (2, [1])
+    """
+    handles = [module.register_forward_hook(hook) for module, hook in watched]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def maps(network: nn.Module, paths: Iterable[str], found: dict[str, Tensor]) -> Iterator[None]:
+    """While ``network`` runs, what its modules at ``paths`` put out goes into ``found``.
+
+    As float32 ``[N, ...]``; what a :class:`SpikingNetwork`'s put out is averaged over time.
+
+    >>> net, found = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)), {}
+    >>> with maps(net, ["0"], found):
+    ...     _ = net(torch.tensor([[-1.0, 1.0]]))
+    >>> found["0"].tolist()
+    [[-1.0, 1.0]]
+    """
+    spiking = isinstance(network, SpikingNetwork)
+
+    def keep(path: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, output: Tensor) -> None:
+            # A copy: the next module may write into it, as ReLU(inplace=True) does.
+            kept = output.float().mean(0) if spiking else output.to(torch.float32, copy=True)
+            found[path] = kept
+
+        return hook
+
+    with hooks([(network.get_submodule(path), keep(path)) for path in paths]):
+        yield
