@@ -1,10 +1,15 @@
 """Attacks: changes of the pixels, too small to matter to us, that hurt a network the most.
 
 They follow the network's own gradient at the pixels: for an SNN the surrogate gradient that it is
-trained with, through all steps and layers. The loss is the cross-entropy of the readout
-"sum" of all steps. Pixels are float32 in [0, 1], before normalisation, and ε is in the same units
-(8/255, say): no value moves by more (L∞), none leaves [0, 1]. The network is run in eval mode, and
-its parameters, their ``.grad`` and its modes are left as they are.
+trained with, through all steps and layers. Pixels are float32 in [0, 1], before normalisation, and
+ε is in the same units (8/255, say): no value moves by more (L∞), none leaves [0, 1]. The network is
+run in eval mode, and its parameters, their ``.grad`` and its modes are left as they are.
+
+The loss is ``log Σ_{j≠y} exp z_j − z_y``, by how much the other classes outweigh the label y, with
+z the readout "sum" of all steps. Cross-entropy is ``log(1 + exp loss)``: its gradient is the loss's
+times the probability of a wrong answer, so it has the same signs, and the two agree on which attack
+is worse. But where a network is sure this probability rounds to 0, and the sum makes an SNN T times
+as sure as its mean: it would seem robust for that alone. The loss's own gradient does not fade.
 
 Shapes: N samples, C channels, H rows, W columns.
 """
@@ -16,7 +21,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leanspike.data.corrupt import Draws
@@ -71,7 +75,7 @@ def pixel_gradient(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """The gradient of each sample's loss at its pixels, ``[N, C, H, W]``.
+    """The gradient of each sample's loss (see the module) at its pixels, ``[N, C, H, W]``.
 
     Args:
         network: ANN or SNN; of an SNN, with ``snn.timesteps`` steps.
@@ -85,8 +89,8 @@ def pixel_gradient(
     >>> one_pixel = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> _ = one_pixel[1].weight.data.copy_(torch.tensor([[0.0], [2.0]]))  # logits 0 and 2x
     >>> x, labels = torch.zeros(1, 1, 1, 1), torch.tensor([0])
-    >>> pixel_gradient(one_pixel, x, labels, mean=[0], std=[1]).item()  # 2 · P(class 1)
-    1.0
+    >>> pixel_gradient(one_pixel, x, labels, mean=[0], std=[1]).item()  # of 2x − 0
+    2.0
     """
     _check(network, x)
     x = x.detach().requires_grad_()
@@ -107,8 +111,9 @@ def fgsm(
 ) -> Tensor:
     """The fast gradient sign method, one step: ``x + ε·sign(∂loss/∂x)``, cut off to [0, 1].
 
-    Goodfellow et al. 2015 (arXiv 1412.6572, section 4). Returns pixels like ``x``. The arguments
-    are those of :func:`pixel_gradient`, and ε in [0, 1].
+    Goodfellow et al. 2015 (arXiv 1412.6572, section 4), who take the cross-entropy, whose gradient
+    has the same signs. Returns pixels like ``x``. The arguments are those of
+    :func:`pixel_gradient`, and ε in [0, 1].
 
     Raises:
         LeanspikeError: as there, and for an ε out of range.
@@ -170,7 +175,7 @@ def pgd(
         raise LeanspikeError(f"step_size is {step_size}; give a number above 0")
     low, high = (x - epsilon).clamp(min=0), (x + epsilon).clamp(max=1)
     worst = x
-    largest = torch.full(labels.shape, -math.inf, dtype=torch.float64, device=x.device)
+    largest = x.new_full(labels.shape, -math.inf)
     where = range(len(x)) if positions is None else positions.tolist()
     for restart in range(restarts):
         start = Draws(seed, where, stream=1 + restart).uniform(*x.shape[1:]).to(x)
@@ -188,12 +193,10 @@ def pgd(
 def _losses(
     network: nn.Module, x: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
-    """The cross-entropy of each sample, ``[N]``, in float64.
-
-    In float32 the probability of a sure answer rounds to 1, which would mask the gradient.
-    """
-    y_TNK = outputs(network, network_input(x, mean, std))
-    return F.cross_entropy(readout(y_TNK, "sum")[-1].double(), labels, reduction="none")
+    """By how much the other classes outweigh each sample's label, ``[N]``."""
+    logits_NK = readout(outputs(network, network_input(x, mean, std)), "sum")[-1]
+    others_NK = logits_NK.scatter(1, labels[:, None], -math.inf)
+    return others_NK.logsumexp(1) - logits_NK.gather(1, labels[:, None])[:, 0]
 
 
 def _check(network: nn.Module, x: Tensor) -> None:
