@@ -166,11 +166,15 @@ def test_evaluate_measures_robustness_beside_other_runs(run: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
     assert list(answer["clean"]) == ["ANN", "taught", "run"]
-    assert answer["mean_corruption_error"]["taught"] == answer["mean_corruption_error"]["run"]
+    errors = answer["mean_corruption_error"]["leanspike"]
+    assert errors["taught"] == errors["run"]
+    assert answer["corruptions"] == {"leanspike": 10}
     assert len(answer["attacks"]["fgsm"]["ANN"]) == 4
     page = Path(answer["page"]).read_text()
     assert "Mean corruption error" in page
     assert page.count("<svg") == 2
+    done = command("evaluate", str(run), "--robustness", "--common")
+    assert "images are [1, 8, 8]; the common corruptions take [3, H, W] of at least" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,12 @@ def evaluate(
     limit: Annotated[
         int, typer.Option(min=1, help="Test images for --robustness, drawn alike from all classes.")
     ] = 1000,
+    common: Annotated[
+        bool,
+        typer.Option(
+            "--common", help="For --robustness: the nineteen corruptions of ImageNet-C, too."
+        ),
+    ] = False,
 ) -> None:
     """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy.
 
@@ -179,6 +185,9 @@ def evaluate(
 
     With **--robustness** it writes robustness.json and robustness.html: ten corruptions at five
     severities, FGSM and PGD, for the teacher or ANN, the SNN, and the SNNs of other runs.
+    CIFAR-10-C takes part if it lies beside the data set; **--common** adds the corruptions of
+    ImageNet-C (pip install 'leanspike[corruptions]'; colour images of 32 pixels or more). Each of
+    the three has a mean corruption error of its own.
 
     Examples:
 
@@ -187,13 +196,15 @@ def evaluate(
         leanspike evaluate runs/digits --early-exit margin --max-drop 0.2
 
         leanspike evaluate runs/taught --robustness --beside runs/plain
+
+        leanspike evaluate runs/first --robustness --common
     """
     from leanspike.run import open_run
     from leanspike.train import Monitor
 
     monitor = Monitor(people)
     if robustness:
-        _evaluate_robustness(run, beside or [], limit)
+        _evaluate_robustness(run, beside or [], limit, common)
         return
     rules = [rule.value for rule in early_exit or []]
     result = open_run(run, monitor).evaluate("leanspike evaluate", rules, max_drop)
@@ -325,7 +336,7 @@ def bench(
     print(json.dumps({"page": str(out / "race.md"), "figure": str(out / "race.svg")}))
 
 
-def _evaluate_robustness(run: Path, beside: Sequence[Path], limit: int) -> None:
+def _evaluate_robustness(run: Path, beside: Sequence[Path], limit: int, common: bool) -> None:
     from leanspike.report.robustness import render_robustness
     from leanspike.run import ROBUSTNESS_PAGE, compare_robustness, open_run
     from leanspike.train import Monitor
@@ -339,6 +350,7 @@ def _evaluate_robustness(run: Path, beside: Sequence[Path], limit: int) -> None:
             others,
             limit,
             lambda done, total: progress.update(task, completed=done, total=total),
+            common,
         )
     people.print(render_robustness(found))
     page = run / ROBUSTNESS_PAGE

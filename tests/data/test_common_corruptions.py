@@ -84,9 +84,17 @@ def test_the_package_is_not_installed(monkeypatch):
         CommonCorruptedSplit(images(), "fog", 1).batch(torch.arange(1))
 
 
+def test_opencv_does_not_load(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "imagecorruptions", raising=False)
+    (tmp_path / "imagecorruptions.py").write_text("raise ImportError('libGL.so.1: not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LeanspikeError, match=r"does not load \(libGL\.so\.1: not found\); install"):
+        CommonCorruptedSplit(images(), "fog", 1).batch(torch.arange(1))
+
+
 @pytest.mark.parametrize("name", COMMON_CORRUPTIONS)
 def test_the_package_itself(name):
-    pytest.importorskip("imagecorruptions")
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
     grey = torch.linspace(0, 200, 32 * 32).view(1, 1, 32, 32)
     smooth = torch.cat([grey, grey + 20, 230 - grey], dim=1).byte().expand(2, -1, -1, -1)
     split = TensorSplit(smooth.contiguous(), torch.arange(2))
@@ -98,5 +106,5 @@ def test_the_package_itself(name):
 
 
 def test_the_names_are_the_packages():
-    package = pytest.importorskip("imagecorruptions")
+    package = pytest.importorskip("imagecorruptions", exc_type=ImportError)
     assert set(COMMON_CORRUPTIONS) == set(package.corruption_dict)

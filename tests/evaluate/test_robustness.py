@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import leanspike as ls
 from leanspike.data import CORRUPTIONS, CorruptedSplit, Loader, Split, TensorSplit, synthetic
@@ -23,6 +25,7 @@ from leanspike.evaluate import (
 )
 from leanspike.evaluate.provenance import provenance
 from leanspike.evaluate.robustness import Attack
+from leanspike.evaluate.robustness_result import OWN
 
 MEAN, STD = (0.5,), (0.25,)
 ORIGIN = provenance(command="test", seed=0, recipe={}, seconds={})
@@ -68,10 +71,10 @@ def test_it_is_the_accuracy_on_the_corrupted_split() -> None:
     networks, split = trained()
     found = measure(corruptions=["gaussian", "blur"], severities=[2, 5], seed=3)
     assert found.networks == ("ann", "snn")
-    assert [curve.name for curve in found.corruptions] == ["gaussian", "blur"]
+    assert [curve.name for curve in found.corruptions[OWN]] == ["gaussian", "blur"]
     for name, network in networks.items():
         assert found.clean[name] == pytest.approx(accuracy_on(network, split))
-        for curve in found.corruptions:
+        for curve in found.corruptions[OWN]:
             assert curve.strengths == (2, 5)
             for severity, right in zip((2, 5), curve.accuracy[name], strict=True):
                 corrupted = CorruptedSplit(split, curve.name, severity, seed=3)
@@ -80,13 +83,13 @@ def test_it_is_the_accuracy_on_the_corrupted_split() -> None:
 
 def test_all_corruptions_by_default_and_accuracy_falls() -> None:
     found = measure()
-    assert [curve.name for curve in found.corruptions] == list(CORRUPTIONS)
+    assert [curve.name for curve in found.corruptions[OWN]] == list(CORRUPTIONS)
     for name in found.networks:
         assert found.clean[name] > 0.95
-        falls = [found.clean[name] - curve.accuracy[name][-1] for curve in found.corruptions]
+        falls = [found.clean[name] - curve.accuracy[name][-1] for curve in found.corruptions[OWN]]
         assert max(falls) > 0.3
         assert min(falls) > -0.05
-    noise = found.corruptions[0].accuracy["snn"]
+    noise = found.corruptions[OWN][0].accuracy["snn"]
     assert noise[0] >= noise[-1]
     assert found.attacks == ()
     assert found.silent == {}
@@ -122,7 +125,7 @@ def test_a_limit_keeps_the_classes_and_the_positions() -> None:
     part = CorruptedSplit(split, "gaussian", 5).select(torch.tensor(chosen))
     assert part.labels.bincount().tolist() == [5] * 4
     assert found.n == 20
-    assert found.corruptions[0].accuracy["ann"] == (accuracy_on(networks["ann"], part),)
+    assert found.corruptions[OWN][0].accuracy["ann"] == (accuracy_on(networks["ann"], part),)
     assert found.sample.position == chosen[0]
     pixels = torch.tensor(found.sample.pixels, dtype=torch.uint8).permute(2, 0, 1)
     assert torch.equal(pixels, split.images[chosen[0]])
@@ -141,29 +144,74 @@ def test_images_that_others_have_corrupted() -> None:
     def inverted(severity: int) -> Split:
         return TensorSplit(255 - split.images if severity > 1 else split.images, split.labels)
 
-    found = measure(corruptions=["blur"], severities=[1, 2], more={"inverted": inverted})
-    assert [curve.name for curve in found.corruptions] == ["blur", "inverted"]
-    first, second = found.corruptions[1].accuracy["ann"]
+    more = {"theirs": {"blur": inverted}, "none": {}}
+    found = measure(corruptions=["blur"], severities=[1, 2], more=more)
+    assert list(found.corruptions) == [OWN, "theirs"]
+    first, second = found.corruptions["theirs"][0].accuracy["ann"]
     assert first == found.clean["ann"]
     assert second == pytest.approx(accuracy_on(networks["ann"], inverted(2)))
-    with pytest.raises(LeanspikeError, match=r"^the corrupted images \(50\) are not the 100 of"):
-        measure(corruptions=[], more={"part": lambda _: split.select(torch.arange(50))})
-    with pytest.raises(LeanspikeError, match=r"their labels differ; give those of the same test"):
-        measure(corruptions=[], more={"part": lambda _: split.select(torch.arange(100).flip(0))})
+    assert found.summary["corruptions"] == {OWN: 1, "theirs": 1}
+    errors = {family: errors["ann"] for family, errors in found.mean_corruption_error.items()}
+    assert errors["theirs"] == pytest.approx(1 - (first + second) / 2)
+    assert (
+        errors[OWN]
+        == measure(corruptions=["blur"], severities=[1, 2]).mean_corruption_error[OWN]["ann"]
+    )
+
+
+def _unreadable(severity: int) -> Split:
+    raise LeanspikeError(f"severity {severity} lies nowhere")
+
+
+def _part(indices: Tensor) -> Callable[[int], Split]:
+    return lambda _: trained()[1].select(indices)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (_unreadable, "severity 2 lies nowhere"),
+        (_part(torch.arange(50)), "the corrupted images (50) are not the 100 of the split in the"),
+        (_part(torch.arange(100).flip(0)), "the corrupted images (100) are not the 100 of the"),
+    ],
+)
+def test_a_source_is_opened_before_anything_is_measured(
+    source: Callable[[int], Split], message: str
+) -> None:
+    told: list[int] = []
+    with pytest.raises(LeanspikeError) as error:
+        measure(
+            severities=[2],
+            more={"theirs": {"first": lambda _: trained()[1], "second": source}},
+            progress=lambda done, _: told.append(done),
+        )
+    assert str(error.value).startswith(message)
+    assert told == []
+
+
+def test_a_corruption_is_tried_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    told: list[int] = []
+    with pytest.raises(LeanspikeError, match=r"pip install 'leanspike\[vision\]'$"):
+        measure(progress=lambda done, _: told.append(done))
+    assert told == []
 
 
 def test_the_corruption_error_by_hand() -> None:
     found = measure(corruptions=["rotation", "translation"], severities=[3, 5])
     errors = {
-        name: sum(1 - right for curve in found.corruptions for right in curve.accuracy[name]) / 4
+        name: sum(1 - right for curve in found.corruptions[OWN] for right in curve.accuracy[name])
+        / 4
         for name in found.networks
     }
-    assert found.mean_corruption_error == pytest.approx(errors)
+    assert found.mean_corruption_error[OWN] == pytest.approx(errors)
     relative = {name: error / errors["ann"] for name, error in errors.items()}
-    assert found.relative_corruption_error == pytest.approx(relative)
-    assert found.summary["mean_corruption_error"] == pytest.approx(errors, abs=1e-4)
+    assert found.relative_corruption_error[OWN] == pytest.approx(relative)
+    summary: Any = found.summary
+    assert summary["mean_corruption_error"][OWN] == pytest.approx(errors, abs=1e-4)
     perfect = Curve(name="x", strengths=(1,), accuracy={"ann": (1.0,), "snn": (0.5,)})
-    assert found.model_copy(update={"corruptions": (perfect,)}).relative_corruption_error == {}
+    changed = found.model_copy(update={"corruptions": {OWN: (perfect,)}})
+    assert changed.relative_corruption_error == {OWN: {}}
 
 
 def test_progress_runs_to_its_end() -> None:
@@ -200,7 +248,8 @@ def test_it_reads_back_equal_and_a_damaged_file_is_refused(tmp_path: Path) -> No
     path = tmp_path / "robustness.json"
     path.write_text(found.model_dump_json())
     assert load_robustness(path) == found
-    for text in ("{}", "no json", path.read_text()[:-9]):
+    older = path.read_text().replace('"schema_version":2', '"schema_version":1')
+    for text in ("{}", "no json", path.read_text()[:-9], older):
         path.write_text(text)
         with pytest.raises(LeanspikeError, match=r"robustness\.json holds no robustness") as error:
             load_robustness(path)
@@ -223,7 +272,7 @@ EMPTY = TensorSplit(torch.zeros(0, 1, 8, 8, dtype=torch.uint8), torch.zeros(0, d
         ({"severities": []}, "no severities to measure the robustness with; give 1 or more"),
         ({"severities": [1, 6]}, "severity is 6; give 1, 2, 3, 4 or 5"),
         ({"corruptions": ["fog"]}, "no corruption 'fog'; did you mean"),
-        ({"more": {"blur": lambda _: EMPTY}}, "two corruptions are named 'blur'; give one another"),
+        ({"more": {OWN: {"blur": lambda _: EMPTY}}}, "a family in more is named 'leanspike'; give"),
         ({"attacks": {"cw": (0.1,)}}, "no attack 'cw'; choose one of fgsm, pgd"),
         ({"attacks": {"fgsm": ()}}, "fgsm has no epsilon; give it one or more, such as 8/255"),
         ({"attacks": {"pgd": (8,)}}, "epsilon is 8; give a number in [0, 1], such as 8/255"),

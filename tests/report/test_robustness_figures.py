@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,8 @@ from leanspike.data import CORRUPTIONS
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Curve, Robustness
 from leanspike.evaluate.provenance import provenance
-from leanspike.evaluate.robustness_result import CleanSample
+from leanspike.evaluate.robustness_result import OWN, CleanSample
+from leanspike.report.html import write_robustness
 from leanspike.report.robustness import contact_sheet, render_robustness, robustness_figure
 
 
@@ -20,6 +22,7 @@ def build(
     networks: tuple[str, ...] = ("teacher", "without", "distilled"),
     corruptions: tuple[str, ...] = tuple(CORRUPTIONS),
     attacks: tuple[str, ...] = ("fgsm", "pgd"),
+    more: dict[str, tuple[str, ...]] | None = None,
     side: int = 8,
     channels: int = 3,
 ) -> Robustness:
@@ -36,7 +39,11 @@ def build(
         seed=0,
         networks=networks,
         clean=dict.fromkeys(networks, 0.9),
-        corruptions=tuple(curve(name, (1, 2, 3, 4, 5)) for name in corruptions),
+        corruptions={
+            family: tuple(curve(name, (1, 2, 3, 4, 5)) for name in names)
+            for family, names in {OWN: corruptions, **(more or {})}.items()
+            if names
+        },
         attacks=tuple(curve(name, (2 / 255, 8 / 255)) for name in attacks),
         silent=dict.fromkeys(networks, 0.0),
         sample=CleanSample(position=3, pixels=(row,) * side),
@@ -83,13 +90,13 @@ def test_the_contact_sheet_has_a_row_for_each_corruption_and_a_column_for_each_s
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_a_sheet_of_grey_or_other_images_leaves_out_what_others_corrupted(channels: int) -> None:
-    found = build(corruptions=("blur", "fog"), channels=channels)
+    found = build(corruptions=("blur",), more={"common": ("contrast",)}, channels=channels)
     assert words(contact_sheet(found))[-1] == "blur"
 
 
 def test_nothing_to_show() -> None:
     with pytest.raises(LeanspikeError, match=r"^no corruption of leanspike's own to show; measure"):
-        contact_sheet(build(corruptions=("fog",)))
+        contact_sheet(build(corruptions=(), more={"common": ("contrast",)}))
     with pytest.raises(LeanspikeError, match=r"^only clean images were measured; measure a corr"):
         robustness_figure(build(corruptions=(), attacks=()))
 
@@ -105,6 +112,29 @@ def test_the_table_fits_the_terminal_and_has_the_means() -> None:
     assert lines["fgsm, ε = 2/255"] == ["80.0"] * 3
     assert lines["pgd, ε = 8/255"] == ["70.0"] * 3
     assert lines["no gradient at the pixels"] == ["0.0"] * 3
+
+
+def test_each_family_has_a_mean_of_its_own() -> None:
+    found = build(more={"CIFAR-10-C": ("fog", "contrast"), "common": ("fog",)})
+    lines = [line.split() for line in printed(found).splitlines()]
+    headings = [line for line in lines if line[-1:] in (["corruptions"], ["corruption"])]
+    counts = [("leanspike:", "10"), ("CIFAR-10-C:", "2"), ("common:", "1")]
+    assert [tuple(line[:2]) for line in headings] == counts
+    assert [line[:3] for line in lines].count(["mean", "corruption", "error"]) == 3
+    shown = words(robustness_figure(found))
+    assert [shown.count(f"severity, {family}") for family in ("CIFAR-10-C", "common")] == [2, 1]
+
+
+def test_the_page_has_a_mean_for_each_family(tmp_path: Path) -> None:
+    found = build(more={"CIFAR-10-C": ("fog", "contrast")})
+    page = write_robustness(found, tmp_path / "robustness.html").read_text()
+    assert re.findall(r"Mean corruption error, ([^<]*)", page) == [
+        "leanspike (10)",
+        "CIFAR-10-C (2)",
+    ]
+    assert re.findall(r'rowgroup"[^>]*>([^<]*)', page) == [
+        *("Corruptions: leanspike", "Corruptions: CIFAR-10-C", "Attacks")
+    ]
 
 
 def test_the_table_without_attacks_or_corruptions() -> None:

@@ -1,5 +1,7 @@
-"""The nineteen corruptions of ImageNet-C, by the package ``imagecorruptions-imaug``, as an extra.
+"""The nineteen corruptions of ImageNet-C, by the package ``imagecorruptions-imaug``.
 
+It comes with ``pip install 'leanspike[corruptions]'``, and
+``leanspike evaluate RUN --robustness --common`` measures on them.
 Functions and strengths are those of Hendrycks & Dietterich 2019 (arXiv 1903.12261) for photographs
 of 224 pixels a side. On 32 pixels they are harsher than CIFAR-10-C, which has strengths of its own:
 for figures to compare with others' read CIFAR-10-C itself (:mod:`leanspike.data.cifar_c`).
@@ -10,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from types import ModuleType
 from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from leanspike.data.corrupt import SEVERITIES
+from leanspike.data.corrupt import check_severity
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional
@@ -46,7 +49,7 @@ class CommonCorruptedSplit(Split):
 
     Raises:
         LeanspikeError: for images, a name or a number that does not fit.
-        LeanspikeError: when a batch is asked for, if the package is not installed.
+        LeanspikeError: when a batch is asked for, if the package is not installed or does not load.
 
     >>> from leanspike.data import synthetic
     >>> CommonCorruptedSplit(synthetic((3, 32, 32)).test, "foggy", 1)
@@ -75,7 +78,7 @@ class CommonCorruptedSplit(Split):
         return self.split.shape
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        corrupt = import_optional("imagecorruptions", "corruptions").corrupt
+        corrupt = _package().corrupt
         images, labels = self.split.batch(indices)
         name, severity, seed = self.how
         corrupted = []
@@ -89,6 +92,16 @@ class CommonCorruptedSplit(Split):
 
     def select(self, indices: Tensor) -> CommonCorruptedSplit:
         return CommonCorruptedSplit(self.split.select(indices), *self.how, self.positions[indices])
+
+
+def _package() -> ModuleType:
+    try:
+        return import_optional("imagecorruptions", "corruptions")
+    except ImportError as error:  # OpenCV's window libraries, which servers often lack
+        raise LeanspikeError(
+            f"imagecorruptions does not load ({error}); install what is missing, or "
+            "opencv-python-headless in the place of opencv-python"
+        ) from error
 
 
 @contextmanager
@@ -106,8 +119,7 @@ def _check(split: Split, name: str, severity: int, seed: int) -> None:
     if name not in COMMON_CORRUPTIONS:
         near = get_close_matches(name, COMMON_CORRUPTIONS, n=1, cutoff=0.0)[0]
         raise LeanspikeError(f"no common corruption {name!r}; did you mean {near!r}?")
-    if severity not in SEVERITIES:
-        raise LeanspikeError(f"severity is {severity!r}; give 1, 2, 3, 4 or 5")
+    check_severity(severity)
     if seed < 0:
         raise LeanspikeError(f"seed is {seed}; give 0 or more")
     channels, height, width = split.shape

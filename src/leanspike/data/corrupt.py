@@ -6,6 +6,9 @@ its split): so nothing depends on the batch size, and it is the same at every se
 severities of an image differ in their strength alone. These are our own definitions; CIFAR-10-C
 itself is read by :mod:`leanspike.data.cifar_c`.
 
+A translation is by whole pixels, so on small images some severities are the same: on 8 pixels a
+side it is one pixel at severities 1 to 3 and two at 4 and 5. All differ from 18 pixels on.
+
 A new corruption is one function and one row in :data:`CORRUPTIONS`.
 Shapes: B images of a batch, C channels, H rows, W columns.
 """
@@ -95,7 +98,7 @@ def _rotation(x: Tensor, degrees: float, draws: Draws) -> Tensor:
 
 
 def _translation(x: Tensor, share: float, draws: Draws) -> Tensor:
-    """By this share of the side (at least a pixel) along both axes, black moving in."""
+    """By this share of the side in whole pixels, at least one, along both axes; black moves in."""
     height, width = x.shape[2:]
     down, right = max(1, round(share * height)), max(1, round(share * width))
     windows = F.pad(x, (right, right, down, down)).unfold(2, height, 1).unfold(3, width, 1)
@@ -283,6 +286,16 @@ def _row(name: str, severity: int) -> Corruption:
     if name not in CORRUPTIONS:
         near = get_close_matches(name, CORRUPTIONS, n=1, cutoff=0.0)[0]
         raise LeanspikeError(f"no corruption {name!r}; did you mean {near!r}?")
+    check_severity(severity)
+    return CORRUPTIONS[name]
+
+
+def check_severity(severity: int) -> None:
+    """Raise for a severity that there is not.
+
+    >>> check_severity(6)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: severity is 6; give 1, 2, 3, 4 or 5
+    """
     if severity not in SEVERITIES:
         raise LeanspikeError(f"severity is {severity!r}; give 1, 2, 3, 4 or 5")
-    return CORRUPTIONS[name]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.data import Loader, Split, stratified
-from leanspike.data.corrupt import CORRUPTIONS, SEVERITIES, CorruptedSplit
+from leanspike.data.corrupt import CORRUPTIONS, SEVERITIES, CorruptedSplit, check_severity
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.accuracy import count_correct, outputs
 from leanspike.evaluate.attack import (
@@ -30,10 +30,12 @@ from leanspike.evaluate.attack import (
 )
 from leanspike.evaluate.provenance import provenance
 from leanspike.evaluate.result import Provenance
-from leanspike.evaluate.robustness_result import CleanSample, Curve, Robustness
+from leanspike.evaluate.robustness_result import OWN, CleanSample, Curve, Robustness
 
 Attack = Literal["fgsm", "pgd"]
 Strength = TypeVar("Strength", bound=float)
+Family = Mapping[str, Callable[[int], Split]]
+"""Corruptions by name: from the severity to the images under it."""
 Change = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """From a network, its pixels, labels and positions to other pixels."""
 
@@ -46,7 +48,7 @@ def measure_robustness(
     std: tuple[float, ...],
     corruptions: Sequence[str] = tuple(CORRUPTIONS),
     severities: Sequence[int] = SEVERITIES,
-    more: Mapping[str, Callable[[int], Split]] | None = None,
+    more: Mapping[str, Family] | None = None,
     attacks: Mapping[Attack, Sequence[float]] | None = None,
     pgd_steps: int = 10,
     batch_size: int = 100,
@@ -65,8 +67,9 @@ def measure_robustness(
         mean, std: of the normalisation that the networks were trained with.
         corruptions: names in ``leanspike.data.CORRUPTIONS``, each measured at all ``severities``.
         severities: of 1..5.
-        more: further corruptions by name, each a function from the severity to the same images in
-            the same order, corrupted: ``{"fog": partial(read_cifar_c, folder, "fog")}``.
+        more: further families of corruptions, each by name a function from the severity to the
+            same images in the same order, corrupted:
+            ``{"CIFAR-10-C": {"fog": partial(read_cifar_c, folder, "fog")}}``.
         attacks: ε in [0, 1], such as 8/255, for "fgsm" and "pgd".
         pgd_steps: of each "pgd", 1 or more.
         batch_size: 1 or more.
@@ -77,7 +80,8 @@ def measure_robustness(
         progress: called after each batch with the images passed so far, and in all.
 
     Raises:
-        LeanspikeError: for arguments that do not fit.
+        LeanspikeError: for arguments that do not fit, before anything is measured: each corruption
+            is tried on one image, at the first of the severities.
 
     Example:
         >>> from leanspike.data import synthetic
@@ -85,14 +89,15 @@ def measure_robustness(
         >>> ann = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
         >>> found = measure_robustness({"ann": ann}, split, mean=(0.5,), std=(0.5,),
         ...                            corruptions=["blur"], attacks={"fgsm": (0.02, 0.1)})
-        >>> found.corruptions[0].strengths, len(found.attacks[0].accuracy["ann"])
+        >>> found.corruptions["leanspike"][0].strengths, len(found.attacks[0].accuracy["ann"])
         ((1.0, 2.0, 3.0, 4.0, 5.0), 2)
     """
-    more, attacks = more or {}, attacks or {}
-    _check(networks, split, corruptions, severities, more, attacks)
+    own = {name: partial(CorruptedSplit, split, name, seed=seed) for name in corruptions}
+    families, attacks = _families(own, more or {}), attacks or {}
     _check_counts(batch_size=batch_size, pgd_steps=pgd_steps, limit=1 if limit is None else limit)
+    _check(networks, split, families, severities, attacks)
     chosen = _chosen(split, limit)
-    passes = 1 + len(severities) * (len(corruptions) + len(more))
+    passes = 1 + len(severities) * sum(map(len, families.values()))
     passes += sum(map(len, attacks.values())) + bool(attacks)
     run = _Run(networks, split, chosen, mean, std, batch_size, seed, pgd_steps, progress, passes)
     with ExitStack() as modes:
@@ -104,10 +109,13 @@ def measure_robustness(
             seed=seed,
             networks=tuple(networks),
             clean=run.accuracy(split),
-            corruptions=(
-                *(_curve(name, severities, partial(run.corrupted, name)) for name in corruptions),
-                *(_curve(name, severities, partial(run.read, more[name])) for name in more),
-            ),
+            corruptions={
+                family: tuple(
+                    _curve(name, severities, partial(run.corrupted, source))
+                    for name, source in sources.items()
+                )
+                for family, sources in families.items()
+            },
             attacks=tuple(
                 _curve(name, epsilons, partial(run.attacked, name))
                 for name, epsilons in attacks.items()
@@ -145,19 +153,9 @@ class _Run:
                 right[name] += int(count_correct(y_TNK, labels)[-1])
         return {name: count / len(self.chosen) for name, count in right.items()}
 
-    def corrupted(self, name: str, severity: int) -> dict[str, float]:
-        """Accuracy under a corruption of ours."""
-        return self.accuracy(CorruptedSplit(self.split, name, severity, self.seed))
-
-    def read(self, source: Callable[[int], Split], severity: int) -> dict[str, float]:
-        """Accuracy on images that somebody else has corrupted."""
-        split = source(severity)
-        if not torch.equal(split.labels, self.split.labels):
-            raise LeanspikeError(
-                f"the corrupted images ({len(split)}) are not the {len(self.split)} of the split "
-                "in the same order: their labels differ; give those of the same test set"
-            )
-        return self.accuracy(split)
+    def corrupted(self, source: Callable[[int], Split], severity: int) -> dict[str, float]:
+        """Accuracy under a corruption."""
+        return self.accuracy(_open(source, severity, self.split))
 
     def attacked(self, attack: Attack, epsilon: float) -> dict[str, float]:
         """Accuracy under an attack on each network."""
@@ -209,6 +207,24 @@ class _Run:
                 self.progress(self.done, self.passes * len(self.chosen))
 
 
+def _families(own: Family, more: Mapping[str, Family]) -> dict[str, Family]:
+    """Those that have something to measure."""
+    if OWN in more:
+        raise LeanspikeError(f"a family in more is named {OWN!r}; give it another name")
+    return {name: family for name, family in {OWN: own, **more}.items() if family}
+
+
+def _open(source: Callable[[int], Split], severity: int, split: Split) -> Split:
+    """The images of a split, corrupted; an error for those of another one."""
+    corrupted = source(severity)
+    if not torch.equal(corrupted.labels, split.labels):
+        raise LeanspikeError(
+            f"the corrupted images ({len(corrupted)}) are not the {len(split)} of the split "
+            "in the same order: their labels differ; give those of the same test set"
+        )
+    return corrupted
+
+
 def _curve(
     name: str, strengths: Sequence[Strength], measure: Callable[[Strength], dict[str, float]]
 ) -> Curve:
@@ -233,12 +249,11 @@ def _sample(split: Split, position: int) -> CleanSample:
 def _check(
     networks: Mapping[str, nn.Module],
     split: Split,
-    corruptions: Sequence[str],
+    families: Mapping[str, Family],
     severities: Sequence[int],
-    more: Mapping[str, Callable[[int], Split]],
     attacks: Mapping[Attack, Sequence[float]],
 ) -> None:
-    """Before hours of measuring: is there something to measure, and does it exist?"""
+    """Before hours of measuring: is there something to measure, and can it be measured?"""
     sized: dict[str, Sized] = {"networks": networks, "images": split, "severities": severities}
     for what, things in sized.items():
         if len(things) == 0:
@@ -248,11 +263,11 @@ def _check(
         raise LeanspikeError(
             f"samples are {list(images.shape[1:])}; robustness is measured on images [C, H, W]"
         )
-    for name in corruptions:
-        if name in more:
-            raise LeanspikeError(f"two corruptions are named {name!r}; give one another name")
-        for severity in severities:
-            CorruptedSplit(split, name, severity)
+    for severity in severities:
+        check_severity(severity)
+    for family in families.values():
+        for source in family.values():
+            _open(source, severities[0], split).batch(torch.tensor([0]))
     if attacks:
         _check_attacks(networks, attacks)
 

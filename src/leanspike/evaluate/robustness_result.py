@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Provenance, Record
+
+OWN = "leanspike"
+"""The family of the corruptions that leanspike defines itself."""
 
 
 class Curve(Record):
@@ -46,59 +50,73 @@ class CleanSample(Record):
 class Robustness(Record):
     """What ``measure_robustness`` found on ``n`` images; ``networks`` in the order given.
 
-    ``clean`` is the accuracy on the images as they are. ``silent[network]`` is the share of them
-    at whose pixels the network's gradient is 0 everywhere (measured if there are ``attacks``): an
-    attack cannot move these, so a large share means a masked gradient, not a robust network.
+    ``clean`` is the accuracy on the images as they are. ``corruptions`` are by family, by who
+    defined them, as each has strengths of its own: :data:`OWN` for leanspike's.
+    ``silent[network]`` is the share of the images at whose pixels the network's gradient is 0
+    everywhere (measured if there are ``attacks``): an attack cannot move these, so a large share
+    means a masked gradient, not a robust network.
 
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.5, 0.3), "snn": (0.6, 0.4)})
-    >>> found = Robustness.model_construct(networks=("ann", "snn"), corruptions=(blur,))
-    >>> {name: round(error, 2) for name, error in found.mean_corruption_error.items()}
+    >>> found = Robustness.model_construct(networks=("ann", "snn"), corruptions={OWN: (blur,)})
+    >>> {name: round(error, 2) for name, error in found.mean_corruption_error[OWN].items()}
     {'ann': 0.6, 'snn': 0.5}
-    >>> round(found.relative_corruption_error["snn"], 4)
+    >>> round(found.relative_corruption_error[OWN]["snn"], 4)
     0.8333
     """
 
-    schema_version: int = 1
+    schema_version: Literal[2] = 2
     data: str
     n: int
     seed: int
     networks: tuple[str, ...]
     clean: dict[str, float]
-    corruptions: tuple[Curve, ...]
+    corruptions: dict[str, tuple[Curve, ...]]
     attacks: tuple[Curve, ...]
     silent: dict[str, float]
     sample: CleanSample
     provenance: Provenance
 
     @property
-    def mean_corruption_error(self) -> dict[str, float]:
-        """1 − accuracy, averaged over corruptions and severities; {} without corruptions."""
-        curves = self.corruptions
+    def mean_corruption_error(self) -> dict[str, dict[str, float]]:
+        """1 − accuracy, averaged over a family's corruptions and their severities, by network."""
         return {
-            network: math.fsum(curve.error(network) for curve in curves) / len(curves)
-            for network in (self.networks if curves else ())
+            family: {
+                network: math.fsum(curve.error(network) for curve in curves) / len(curves)
+                for network in self.networks
+            }
+            for family, curves in self.corruptions.items()
         }
 
     @property
-    def relative_corruption_error(self) -> dict[str, float]:
+    def relative_corruption_error(self) -> dict[str, dict[str, float]]:
         """The mean corruption errors as multiples of the first network's; {} if it makes none."""
-        errors = self.mean_corruption_error
-        first = errors[self.networks[0]] if errors else 0.0
-        return {network: error / first for network, error in errors.items() if first > 0}
+        return {
+            family: {
+                network: error / first
+                for first in (errors[self.networks[0]],)
+                for network, error in errors.items()
+                if first > 0
+            }
+            for family, errors in self.mean_corruption_error.items()
+        }
 
     @property
     def summary(self) -> dict[str, object]:
-        """The figures that it is known by, for programs.
+        """The figures that it is known by, for programs; how many corruptions each mean is of.
 
         >>> fgsm = Curve(name="fgsm", strengths=(0.1,), accuracy={"ann": (0.2,)})
-        >>> Robustness.model_construct(networks=("ann",), clean={"ann": 0.9}, corruptions=(),
+        >>> Robustness.model_construct(networks=("ann",), clean={"ann": 0.9}, corruptions={},
         ...                            attacks=(fgsm,)).summary
-        {'clean': {'ann': 0.9}, 'mean_corruption_error': {}, 'attacks': {'fgsm': {'ann': [0.2]}}}
+        {'clean': {'ann': 0.9}, 'corruptions': {}, 'mean_corruption_error': {},
+         'attacks': {'fgsm': {'ann': [0.2]}}}
         """
-        errors = self.mean_corruption_error
         return {
             "clean": dict(self.clean),
-            "mean_corruption_error": {name: round(error, 4) for name, error in errors.items()},
+            "corruptions": {family: len(curves) for family, curves in self.corruptions.items()},
+            "mean_corruption_error": {
+                family: {network: round(error, 4) for network, error in errors.items()}
+                for family, errors in self.mean_corruption_error.items()
+            },
             "attacks": {
                 curve.name: {name: list(right) for name, right in curve.accuracy.items()}
                 for curve in self.attacks

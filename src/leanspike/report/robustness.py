@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from leanspike.data.corrupt import CORRUPTIONS, SEVERITIES, corrupt
+from leanspike.data.corrupt import SEVERITIES, corrupt
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.robustness_result import Curve, Robustness
+from leanspike.evaluate.robustness_result import OWN, Curve, Robustness
 from leanspike.report import style
 from leanspike.report.text import head, percent, plural, times
 
@@ -39,19 +39,21 @@ def robustness_figure(robustness: Robustness) -> str:
 
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.8, 0.5)})
     >>> robustness_figure(Robustness.model_construct(
-    ...     networks=("ann",), clean={"ann": 0.9}, corruptions=(blur,), attacks=()))
+    ...     networks=("ann",), clean={"ann": 0.9}, corruptions={OWN: (blur,)}, attacks=()))
     '<svg...severity</text>...blur</text>...ann</text>...</svg>'
     """
-    panels = [(curve, False) for curve in robustness.corruptions]
-    panels += [(curve, True) for curve in robustness.attacks]
+    panels: list[tuple[Curve, str | None]] = [
+        (curve, family) for family, curves in robustness.corruptions.items() for curve in curves
+    ]
+    panels += [(curve, None) for curve in robustness.attacks]
     if not panels:
         raise LeanspikeError("only clean images were measured; measure a corruption or an attack")
     rows = -(-len(panels) // COLUMNS)
 
     def content(figure: Figure) -> None:
         grid = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False)
-        for axes, (curve, attack) in zip(grid.flat, panels, strict=False):
-            _panel(axes, robustness, curve, attack)
+        for axes, (curve, family) in zip(grid.flat, panels, strict=False):
+            _panel(axes, robustness, curve, family)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         for axes in grid[:, 0]:
@@ -63,8 +65,9 @@ def robustness_figure(robustness: Robustness) -> str:
     return style.draw("robustness", label, 185 * rows + 40, content)
 
 
-def _panel(axes: Axes, robustness: Robustness, curve: Curve, attack: bool) -> None:
-    """One corruption or attack: from the clean images on, a line for each network."""
+def _panel(axes: Axes, robustness: Robustness, curve: Curve, family: str | None) -> None:
+    """A corruption of that family, or an attack: from the clean images on, a line per network."""
+    attack = family is None
     axes.grid(visible=False, axis="x")
     axes.grid(visible=True, axis="y")
     at = [0.0, *(strength * 255 if attack else strength for strength in curve.strengths)]
@@ -74,7 +77,8 @@ def _panel(axes: Axes, robustness: Robustness, curve: Curve, attack: bool) -> No
         axes.plot(at, right, color=color, marker=marker, markersize=4, label=head(network, 30))
     title = curve.name.upper() if attack else curve.name.replace("_", " ")
     axes.set_title(head(title, 22))
-    axes.set_xlabel("ε · 255" if attack else "severity")
+    severity = "severity" if family == OWN else f"severity, {family}"
+    axes.set_xlabel("ε · 255" if attack else severity)
     axes.set_ylim(0, 1)
     axes.locator_params(axis="x", integer=True, nbins=6)
 
@@ -85,10 +89,11 @@ def contact_sheet(robustness: Robustness) -> str:
     >>> from leanspike.evaluate.robustness_result import CleanSample
     >>> blur = Curve(name="blur", strengths=(1, 5), accuracy={"ann": (0.8, 0.5)})
     >>> image = CleanSample(position=0, pixels=(((0,), (255,)), ((255,), (0,))))
-    >>> contact_sheet(Robustness.model_construct(corruptions=(blur,), sample=image, seed=0))
+    >>> contact_sheet(
+    ...     Robustness.model_construct(corruptions={OWN: (blur,)}, sample=image, seed=0))
     '<svg...clean</text>...5</text>...blur</text>...</svg>'
     """
-    names = [curve.name for curve in robustness.corruptions if curve.name in CORRUPTIONS]
+    names = [curve.name for curve in robustness.corruptions.get(OWN, ())]
     if not names:
         raise LeanspikeError("no corruption of leanspike's own to show; measure one, such as blur")
     sheet = _pictures(robustness, names)
@@ -130,13 +135,14 @@ def render_robustness(robustness: Robustness) -> RenderableType:
     >>> from rich.console import Console
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.75, 0.5)})
     >>> Console(width=80).print(render_robustness(Robustness.model_construct(
-    ...     data="digits", n=360, networks=("ann",), clean={"ann": 0.9}, corruptions=(blur,),
-    ...     attacks=(), silent={})))
+    ...     data="digits", n=360, networks=("ann",), clean={"ann": 0.9},
+    ...     corruptions={"CIFAR-10-C": (blur,)}, attacks=(), silent={})))
     Robustness: accuracy in % of 360 images of digits
     ...
-    clean                     90.0
-    blur                      62.5
-    mean corruption error     37.5
+    clean                       90.0
+    CIFAR-10-C: 1 corruption
+      blur                      62.5
+      mean corruption error     37.5
     ...
     """
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
@@ -157,14 +163,15 @@ def _rows(robustness: Robustness) -> Iterator[tuple[str, Mapping[str, str]]]:
         return {k: percent(v, robustness.n).removesuffix(" %") for k, v in fractions.items()}
 
     yield "clean", percents(robustness.clean)
-    for curve in robustness.corruptions:
-        means = {network: 1 - curve.error(network) for network in robustness.networks}
-        yield curve.name.replace("_", " "), percents(means)
-    if robustness.corruptions:
-        yield "mean corruption error", percents(robustness.mean_corruption_error)
-        factors = robustness.relative_corruption_error
+    for family, curves in robustness.corruptions.items():
+        yield f"{family}: {plural(len(curves), 'corruption')}", {}
+        for curve in curves:
+            means = {network: 1 - curve.error(network) for network in robustness.networks}
+            yield f"  {curve.name.replace('_', ' ')}", percents(means)
+        yield "  mean corruption error", percents(robustness.mean_corruption_error[family])
+        factors = robustness.relative_corruption_error[family]
         yield (
-            "relative to the first",
+            "  relative to the first",
             {network: times(factor) for network, factor in factors.items()},
         )
     for curve in robustness.attacks:

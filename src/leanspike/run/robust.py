@@ -8,12 +8,12 @@ from pathlib import Path
 
 from torch import nn
 
-from leanspike.data import Split
+from leanspike.data import COMMON_CORRUPTIONS, CommonCorruptedSplit
 from leanspike.data.cifar_c import cifar_c_names, read_cifar_c
 from leanspike.data.images import data_root
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Robustness, measure_robustness, provenance
-from leanspike.evaluate.robustness import Attack
+from leanspike.evaluate.robustness import Attack, Family
 from leanspike.files import write_text
 from leanspike.report.html import write_robustness
 from leanspike.run.folder import ROBUSTNESS, ROBUSTNESS_PAGE
@@ -29,15 +29,19 @@ def compare_robustness(
     others: Sequence[Run] = (),
     limit: int | None = 1000,
     progress: Callable[[int, int], None] | None = None,
+    common: bool = False,
 ) -> Robustness:
     """``robustness.json`` and ``robustness.html`` of a run, beside other runs on the same data.
 
     The networks are the teacher that the recipe names, or the run's ANN, then each run's SNN.
-    CIFAR-10-C takes part if it lies beside the data set. Where pixels are drawn as spikes, no
-    gradient reaches them and nothing is attacked.
+    CIFAR-10-C takes part if it lies beside the data set, unless ``data.fold`` has chosen other test
+    images, which is said. With ``common`` the corruptions of ImageNet-C take part, by the package
+    that the extra ``corruptions`` installs. Where pixels are drawn as spikes, no gradient reaches
+    them and nothing is attacked.
 
     Raises:
-        LeanspikeError: for runs on other data, or with another normalisation.
+        LeanspikeError: for runs on other test images, or with another normalisation; for images
+            that ``common`` does not fit.
     """
     networks: dict[str, nn.Module] = {}
     if run.recipe.teacher is not None:
@@ -53,7 +57,7 @@ def compare_robustness(
         run.data.test,
         mean=run.data.mean,
         std=run.data.std,
-        more=_published(run),
+        more=_published(run) | (_common(run) if common else {}),
         attacks={} if any(map(_draws_spikes, networks.values())) else attacks,
         limit=limit,
         seed=run.recipe.seed,
@@ -73,14 +77,28 @@ def compare_robustness(
 
 
 def _check_same_data(run: Run, other: Run) -> None:
-    ours, theirs = run.data, other.data
-    if (ours.name, ours.mean, ours.std) != (theirs.name, theirs.mean, theirs.std):
-        raise LeanspikeError(
-            f"{other.folder} is on {theirs.name} with mean {theirs.mean}, {run.folder} on "
-            f"{ours.name} with mean {ours.mean}; compare runs on the same data"
-        )
-    if ours.frames is not None:
-        raise LeanspikeError(f"{ours.name} has sequences; robustness is measured on images")
+    if run.data.frames is not None:
+        raise LeanspikeError(f"{run.data.name} has sequences; robustness is measured on images")
+    theirs = _sees(other)
+    for what, value in _sees(run).items():
+        if theirs[what] != value:
+            raise LeanspikeError(
+                f"{other.folder} has {what} {theirs[what]}, {run.folder} has {value}; compare runs "
+                "on the same data"
+            )
+
+
+def _sees(run: Run) -> dict[str, object]:
+    """What decides on the test images and on what a network sees of them."""
+    data = run.data
+    return {
+        "data": data.name,
+        "data.fold": run.recipe.data.fold,
+        "images of": data.shape,
+        "test images": len(data.test),
+        "mean": data.mean,
+        "std": data.std,
+    }
 
 
 def _free_name(name: str, taken: Mapping[str, object]) -> str:
@@ -95,11 +113,19 @@ def _draws_spikes(network: nn.Module) -> bool:
     return isinstance(network, SpikingNetwork) and network.plan.encoder.emits == "spike"
 
 
-def _published(run: Run) -> dict[str, Callable[[int], Split]]:
-    """The corruptions of CIFAR-10-C, where the user has it."""
-    root = run.recipe.data.root
-    folder = Path(root).expanduser() if root else data_root()
-    folder = folder / CIFAR_C.get(run.data.name, "nothing")
+def _published(run: Run) -> dict[str, Family]:
+    """The corruptions of CIFAR-10-C, where the user has it and it fits the test images."""
+    root, name = run.recipe.data.root, CIFAR_C.get(run.data.name, "nothing")
+    folder = (Path(root).expanduser() if root else data_root()) / name
     if not folder.is_dir():
         return {}
-    return {f"{name} (C)": partial(read_cifar_c, folder, name) for name in cifar_c_names(folder)}
+    if run.recipe.data.fold is not None:
+        run.monitor.console.print(f"{name} is left out: data.fold has chosen other test images")
+        return {}
+    return {name: {kind: partial(read_cifar_c, folder, kind) for kind in cifar_c_names(folder)}}
+
+
+def _common(run: Run) -> dict[str, Family]:
+    """The corruptions of ImageNet-C, of the run's own test images."""
+    corrupt = partial(CommonCorruptedSplit, run.data.test, seed=run.recipe.seed)
+    return {"common": {kind: partial(corrupt, kind) for kind in COMMON_CORRUPTIONS}}
