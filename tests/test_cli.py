@@ -157,6 +157,16 @@ def test_evaluate_measures_leaving_early(run: Path, tmp_path: Path) -> None:
     assert result.early_exit[0].validation_n == 144
 
 
+def test_evaluate_without_the_recipes_early_exit(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("early_exit: []", "early_exit: [margin]"))
+    assert "early_exit" in json.loads(command("evaluate", str(tmp_path / "run")).stdout)
+    done = command("evaluate", str(tmp_path / "run"), "--early-exit", "none")
+    assert done.returncode == 0, done.stderr
+    assert load_result(tmp_path / "run" / "result.json").early_exit == ()
+
+
 def test_evaluate_measures_robustness_beside_other_runs(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "taught")
     done = command(

@@ -31,11 +31,12 @@ people = Console(stderr=True)
 
 
 class ExitBy(StrEnum):
-    """The rules of early exit."""
+    """The rules of early exit, and none of them."""
 
     gamma = "gamma"
     margin = "margin"
     entropy = "entropy"
+    none = "none"
 
 
 AnnOption = Annotated[
@@ -143,7 +144,7 @@ def evaluate(
     early_exit: Annotated[
         list[ExitBy] | None,
         typer.Option(
-            help="Measure leaving early by this rule; may be given several times.",
+            help="Measure leaving early by this rule, or by none; may be given several times.",
             show_default="the recipe's",
         ),
     ] = None,
