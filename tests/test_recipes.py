@@ -17,7 +17,7 @@ from leanspike.data import DATASETS, Parts, TensorSplit, synthetic
 from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
 from leanspike.run import Run
-from leanspike.run.build import open_data
+from leanspike.run.build import build_norm, open_data
 from leanspike.saved import load
 from leanspike.train import Monitor
 
@@ -191,3 +191,12 @@ def test_from_scratch_the_ann_only_teaches(tmp_path: Path) -> None:
         ann, snn = load(run.folder / "ann").state_dict(), load(run.folder / "start").state_dict()
         same = all(torch.equal(value, snn[name]) for name, value in ann.items())
         assert same == (start == "ann")
+
+
+def test_tdbn_is_scaled_to_the_recipes_threshold() -> None:
+    changes = ["spike.norm=tdbn", "spike.neuron.threshold=0.5", "evaluate.early_exit=[]"]
+    for options, threshold in (("{}", 0.5), ("{threshold: 2.0}", 2.0)):
+        recipe = load_recipe("bntt_cifar10", [*changes, f"spike.norm_options={options}"])
+        norm = build_norm(recipe.spike)
+        assert callable(norm)
+        assert norm(8, 4).options["threshold"] == threshold

@@ -33,8 +33,10 @@ def images(n=6, seed=0):
 
 def trained(norm, encode="direct", timesteps=4):
     """Norms whose steps differ, after some updates."""
+    louder = partial(TDBN, threshold=1.0)  # than the neurons' threshold asks for, so that they fire
     snn = ls.spike(
-        ann(), example_input=IMAGES, encode=encode, timesteps=timesteps, norm=norm,
+        ann(), example_input=IMAGES, encode=encode, timesteps=timesteps,
+        norm=louder if norm == "tdbn" else norm,
         neuron=ls.LIF(threshold=0.5, leak=0.9),
     )  # fmt: skip
     optimizer = create_optimizer(snn, learning_rate=0.1)
@@ -103,6 +105,13 @@ def test_a_folded_network_gives_the_same_answers(norm, encode):
     y_NK, state = folded.step(x)
     y_NK, _ = folded.step(x, state)
     torch.testing.assert_close(y_NK, snn(x)[1])
+
+
+def test_tdbn_is_scaled_to_the_threshold_of_the_neurons():
+    neuron = ls.LIF(threshold=0.5)
+    for norm, threshold in (("tdbn", 0.5), (partial(TDBN, threshold=0.25), 0.25)):
+        found = norms_of(ls.spike(ann(), example_input=IMAGES, norm=norm, neuron=neuron))
+        assert {m.threshold for m in found.values() if isinstance(m, TDBN)} == {threshold}
 
 
 def test_norms_go_into_weights_where_there_are_any_and_else_stay_as_scales():

@@ -58,8 +58,8 @@ def spike(
             do: with ``nn.ReLU()`` the result answers as the ANN at each step.
         norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics);
             or what takes their place where time reaches them, beginning with their parameters:
-            "bntt", "tdbn", "tebn", or a function from channels and timesteps to a new
-            ``leanspike.temporal.TemporalNorm``.
+            "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a function from
+            channels and timesteps to a new ``leanspike.temporal.TemporalNorm``.
         activations: further activations to replace: module types, functions, method names.
         ops: further time-safe operations: module type, function or method name, to the kind of
             signal it emits ("analog", "graded", "spike", or "same" as its input). Modules named
@@ -101,7 +101,7 @@ def spike(
         )
     parts = Parts(
         neuron=_neuron_factory(neuron if neuron is not None else LIF(learn=("leak", "threshold"))),
-        norm=_norm_factory(norm, timesteps),
+        norm=_norm_factory(norm, timesteps, neuron),
         activations=frozenset(activations),
         declared=declared,
     )
@@ -124,13 +124,16 @@ def _neuron_factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
     return neuron
 
 
-def _norm_factory(norm: str | NormFactory, timesteps: int) -> Callable[[int], TemporalNorm] | None:
+def _norm_factory(
+    norm: str | NormFactory, timesteps: int, neuron: NeuronFactory | None
+) -> Callable[[int], TemporalNorm] | None:
     if isinstance(norm, str):
         if norm in ("keep", "fold"):
             return None
         if norm not in TEMPORAL_NORMS:
             choices = ", ".join(("keep", "fold", *TEMPORAL_NORMS))
             raise LeanspikeError(f"norm is {norm!r}; choose one of {choices}")
-        norm = temporal_norm(norm)
+        threshold = {"threshold": neuron.threshold.item()} if isinstance(neuron, LIF) else {}
+        norm = temporal_norm(norm, threshold if norm == "tdbn" else {})
     factory = norm
     return lambda channels: factory(channels, timesteps)

@@ -13,6 +13,16 @@ from torch import Tensor, nn
 from leanspike.errors import LeanspikeError
 
 
+def scale_and_shift(x_TN: Tensor, scale_TC: Tensor, shift_TC: Tensor) -> Tensor:
+    """y_t = scale_t·x_t + shift_t per channel: ``[T, N, C, ...]`` in and out, in the input's dtype.
+
+    >>> scale_and_shift(torch.ones(2, 1, 1), torch.tensor([[2.0], [3.0]]), torch.ones(2, 1)).ravel()
+    tensor([3., 4.])
+    """
+    shape = (len(x_TN), 1, -1, *[1] * (x_TN.dim() - 3))
+    return torch.addcmul(shift_TC.view(shape), x_TN, scale_TC.view(shape)).to(x_TN.dtype)
+
+
 @final
 class Affine(nn.Module):
     """A norm folded into the input of the neurons: y_t = scale_t·x_t + shift_t per channel.
@@ -46,9 +56,8 @@ class Affine(nn.Module):
                 f"this network was folded for {len(self.scale)} timesteps and is asked for "
                 f"{first + len(x_TN)}; ask for fewer, or fold it again"
             )
-        rows, shape = slice(first, first + len(x_TN)), (len(x_TN), 1, -1, *[1] * (x_TN.dim() - 3))
-        scale, shift = self.scale[rows].view(shape), self.shift[rows].view(shape)
-        return torch.addcmul(shift, x_TN, scale).to(x_TN.dtype)
+        rows = slice(first, first + len(x_TN))
+        return scale_and_shift(x_TN, self.scale[rows], self.shift[rows])
 
     def extra_repr(self) -> str:
         """The size, for ``print(network)``."""
