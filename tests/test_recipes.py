@@ -95,12 +95,18 @@ def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     return [*changes, "data.train_images=null"]
 
 
-@pytest.mark.parametrize("name", [*DIET, *BNTT, *KDSNN])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *((name, []) for name in [*DIET, *BNTT, *KDSNN]),
+        *((name, ["spike.timesteps=2"]) for name in KDSNN if "teacher" not in name),
+    ],
+)
 def test_a_recipe_runs_from_ann_to_evaluation(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, changes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("leanspike.run.run.write_report", lambda *_: None)  # its figures take long
-    recipe = load_recipe(name, shortened(name, tmp_path / "data", monkeypatch))
+    recipe = load_recipe(name, [*shortened(name, tmp_path / "data", monkeypatch), *changes])
     run = Run(recipe, tmp_path / "run", Monitor(Console(quiet=True)))
     result = run.train()
     timesteps = recipe.spike.timesteps
