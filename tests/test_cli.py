@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from leanspike.cli import main
-from leanspike.config import load_recipe, recipes
 from leanspike.evaluate import load_result
 from leanspike.models import create_model
+from leanspike.recipes import load_recipe, recipes
 
 SHORT = [
     *("data.name=synthetic", "data.root=null", "data.mean=null", "data.std=null"),

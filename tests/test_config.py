@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from leanspike.config import ResponseSection, dump, load_recipe, recipes
+from leanspike.config import ResponseSection
 from leanspike.errors import LeanspikeError
+from leanspike.recipes import dump, load_recipe, recipes
 
 
 @pytest.mark.parametrize("name", recipes())

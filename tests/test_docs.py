@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import leanspike
 from leanspike.cli import app
-from leanspike.config import load_recipe
+from leanspike.recipes import load_recipe
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = ("README.md", "docs/tutorial.md", "docs/convert.md")

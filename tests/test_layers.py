@@ -21,7 +21,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 # From the bottom up: each may import those before it, and none after it.
 LAYERS = (
     *("errors", "optional", "files", "memory", "neuron", "temporal", "models", "surgery", "saved"),
-    *("data", "evaluate", "train", "report", "config", "run", "bench", "cli"),
+    *("data", "evaluate", "train", "report", "config", "recipes", "run", "bench", "cli"),
 )
 PEERS = ("spikingjelly", "snntorch", "norse")
 # Not everybody has these, or needs them at once.

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from leanspike.config import Recipe, load_recipe, recipes
+from leanspike.config import Recipe
 from leanspike.data import DATASETS, Parts, TensorSplit, synthetic
 from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
+from leanspike.recipes import load_recipe, recipes
 from leanspike.run import Run
 from leanspike.run.build import build_norm, open_data
 from leanspike.saved import load

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from leanspike.config import load_recipe
 from leanspike.evaluate import load_result
+from leanspike.recipes import load_recipe
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))

@@ -76,7 +76,7 @@ def train(
 
         leanspike train digits --ann runs/digits/ann 'spike.neuron.learn=[]' --out runs/weights-only
     """
-    from leanspike.config import load_recipe
+    from leanspike.recipes import load_recipe
     from leanspike.run import RESULT, Run, clear
 
     settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann)])
@@ -117,7 +117,7 @@ def convert(
 
         leanspike convert published_resnet20 model.weights=resnet20.th data.root=~/data
     """
-    from leanspike.config import load_recipe
+    from leanspike.recipes import load_recipe
     from leanspike.run import Run, claim
     from leanspike.train import Monitor
 
@@ -265,8 +265,8 @@ def recipes(
     ] = None,
 ) -> None:
     """List the recipes that come with leanspike, or print one, every key written out."""
-    from leanspike.config import dump, load_recipe
-    from leanspike.config import recipes as all_recipes
+    from leanspike.recipes import dump, load_recipe
+    from leanspike.recipes import recipes as all_recipes
 
     if show is not None:
         sys.stdout.write(dump(load_recipe(show)))

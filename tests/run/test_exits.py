@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from leanspike.config import load_recipe
 from leanspike.errors import LeanspikeError
+from leanspike.recipes import load_recipe
 from leanspike.run import Run
 from leanspike.run.exits import with_exits
 from leanspike.train import Monitor

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from leanspike.config import load_recipe
 from leanspike.data import COMMON_CORRUPTIONS, cifar_c, load_dataset
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Robustness
+from leanspike.recipes import load_recipe
 from leanspike.run import Run, compare_robustness
 from leanspike.run import robust as module
 from leanspike.train import Monitor

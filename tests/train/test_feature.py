@@ -13,9 +13,9 @@ from rich.console import Console
 from torch import nn
 
 import leanspike as ls
-from leanspike.config import load_recipe
 from leanspike.data import Loader, TensorSplit
 from leanspike.models import create_model
+from leanspike.recipes import load_recipe
 from leanspike.run import Run
 from leanspike.saved import save
 from leanspike.surgery import SpikingNetwork

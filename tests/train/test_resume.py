@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from leanspike.config import load_recipe
 from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
+from leanspike.recipes import load_recipe
 from leanspike.run import claim
 
 # With everything in it that draws random numbers or learns besides the network.

@@ -1,1 +1,185 @@
-"""The recipes that come with leanspike, one YAML file each."""
+"""Recipes in YAML: those that come with leanspike, one file each, and how they are read.
+
+Dotted overrides change single keys. Every mistake is one line that names the key and the nearest
+valid one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from leanspike.config import Recipe, terms_by_name
+from leanspike.errors import LeanspikeError
+
+
+def recipes() -> dict[str, str]:
+    """The recipes that come with leanspike: name to description, sorted.
+
+    >>> "digits" in recipes()
+    True
+    """
+    files = [f for f in resources.files("leanspike.recipes").iterdir() if f.name.endswith(".yaml")]
+    found = {f.name.removesuffix(".yaml"): _parse(f.read_text(), f.name) for f in files}
+    return {name: str(data.get("description", "")) for name, data in sorted(found.items())}
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by the name of a built-in one, or from a YAML file, with overrides.
+
+    Args:
+        source: a name that ``leanspike recipes`` lists, or the path of a file.
+        overrides: each ``dotted.key=value`` with a YAML value; list items by their number.
+
+    Raises:
+        LeanspikeError: one line naming the key, the value, what was expected, the nearest name.
+
+    >>> recipe = load_recipe("digits", ["snn.0.epochs=1", "seed=7"])
+    >>> recipe.seed, recipe.snn[0].epochs
+    (7, 1)
+    >>> load_recipe("digits", ["snn.0.epoch=1"])
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: recipe digits: unknown key snn.0.epoch; did you mean 'epochs'?
+    """
+    name, text = _read(source)
+    data = _parse(text, name)
+    try:
+        for override in overrides:
+            _apply(data, override)
+    except ValueError as error:
+        raise LeanspikeError(f"recipe {name}: {error}") from None
+    return validate(data, name)
+
+
+def validate(data: dict[str, Any], name: str) -> Recipe:
+    """Plain data as a recipe, or one line on what is wrong with it."""
+    try:
+        return Recipe.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise LeanspikeError(f"recipe {name}: {_explain(error.errors()[0])}") from None
+    except (TypeError, ValueError) as error:
+        raise LeanspikeError(f"recipe {name}: {error}") from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every key written out; :func:`load_recipe` reads it back equal."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML (no objects) that reads 1e-4 as a number, as YAML 1.2 and everybody else do."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _read(source: str | Path) -> tuple[str, str]:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            return str(path), path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise LeanspikeError(f"cannot read the recipe {path}: {error}") from None
+    built_in = resources.files("leanspike.recipes") / f"{source}.yaml"
+    if not built_in.is_file():
+        raise LeanspikeError(
+            f"no recipe {str(source)!r}; {_nearest(str(source), recipes())} "
+            "(`leanspike recipes` lists them; a file of your own ends in .yaml)"
+        )
+    return str(source), built_in.read_text()
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise LeanspikeError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise LeanspikeError(f"recipe {name} is not a mapping of keys to values")
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise LeanspikeError(f"override {override!r}; write dotted.key=value, as in seed=1")
+    *parents, last = key.split(".")
+    place: Any = data
+    for part in parents:
+        if isinstance(place, list):
+            place = place[_position(place, part, key)]
+        elif isinstance(place, dict):
+            if place.get(part) is None:
+                place[part] = {}
+            elif part == "objective" and isinstance(place[part], list):
+                place[part] = terms_by_name(place[part])
+            place = place[part]
+        else:
+            raise LeanspikeError(f"override {key}: {part!r} is inside a plain value")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise LeanspikeError(f"override {override!r}: {text!r} is not a YAML value") from None
+    if isinstance(place, list):
+        place[_position(place, last, key)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise LeanspikeError(f"override {key}: {last!r} is inside a plain value")
+
+
+def _position(place: list[Any], part: str, key: str) -> int:
+    if not part.isdigit() or int(part) >= len(place):
+        raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")
+    return int(part)
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One line for the first thing that is wrong."""
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key}; {_nearest(path[-1], _siblings(path))}"
+    if error["type"] == "missing":
+        return f"key {key} is missing; give it a value"
+    message = error["msg"].removeprefix("Value error, ")
+    if not path:  # several keys do not go together: the message names them
+        return message
+    return f"{key} is {error['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _siblings(path: list[str]) -> Iterable[str]:
+    """The keys that are valid where an unknown one was found."""
+    section: type[BaseModel] = Recipe
+    for part in path[:-1]:
+        field = section.model_fields.get(part)
+        if field is not None:
+            section = _section(field.annotation) or section
+    return section.model_fields
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section inside an annotation such as ``TrainSection | None`` or ``tuple[...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = getattr(annotation, "__args__", ())
+    return next((found for arg in inner if (found := _section(arg)) is not None), None)
+
+
+def _nearest(wrong: str, valid: Iterable[str]) -> str:
+    options = list(valid)
+    close = get_close_matches(wrong, options, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(options)}"

@@ -5,7 +5,7 @@
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory
 >>> from rich.console import Console
->>> from leanspike.config import load_recipe
+>>> from leanspike.recipes import load_recipe
 >>> from leanspike.train import Monitor
 >>> changes = ["model.options.layers=[8, A]", "model.options.head=[]", "ann.epochs=1", "snn=[]"]
 >>> recipe, monitor = load_recipe("digits", changes), Monitor(Console(quiet=True))

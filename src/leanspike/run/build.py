@@ -74,7 +74,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 def open_data(recipe: Recipe) -> Dataset:
     """The recipe's data set, with its own mean and std unless the recipe gives others.
 
-    >>> from leanspike.config import load_recipe
+    >>> from leanspike.recipes import load_recipe
     >>> open_data(load_recipe("digits")).shape
     (1, 8, 8)
     """
@@ -128,7 +128,7 @@ def _check_time(recipe: Recipe, data: Dataset) -> None:
 def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugment:
     """The augmentation of a data set's training part.
 
-    >>> from leanspike.config import load_recipe
+    >>> from leanspike.recipes import load_recipe
     >>> build_augment(AugmentSection(crop=2), open_data(load_recipe("digits")))
     Augment(crop=2, flip=False, cutout=0)
     """
@@ -144,7 +144,7 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
 def build_network(section: ModelSection, data: Dataset) -> nn.Module:
     """A network of the zoo for that data, with the weights that the section names.
 
-    >>> from leanspike.config import load_recipe
+    >>> from leanspike.recipes import load_recipe
     >>> section = ModelSection(name="vgg6", options={"width": 0.25})
     >>> type(build_network(section, open_data(load_recipe("digits")))).__name__
     'VGG'
@@ -187,7 +187,7 @@ def find_weights(section: ModelSection) -> Path | None:
 def model_spec(section: ModelSection, data: Dataset) -> ModelSpec:
     """How to build that network again for that data.
 
-    >>> from leanspike.config import load_recipe
+    >>> from leanspike.recipes import load_recipe
     >>> model_spec(ModelSection(name="vgg6"), open_data(load_recipe("digits"))).image_size
     8
     """

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from leanspike.config import EvaluateSection, Recipe, validate
+from leanspike.config import EvaluateSection, Recipe
 from leanspike.evaluate import (
     EarlyExit,
     Result,
@@ -17,6 +17,7 @@ from leanspike.evaluate import (
     gamma_steps,
     measure_exit,
 )
+from leanspike.recipes import validate
 from leanspike.surgery import SpikingNetwork
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -32,7 +33,7 @@ def with_exits(
     Raises:
         LeanspikeError: for what the recipe itself could not say.
 
-    >>> from leanspike.config import load_recipe
+    >>> from leanspike.recipes import load_recipe
     >>> with_exits(load_recipe("digits"), ["margin"]).max_drop_points
     0.2
     >>> with_exits(load_recipe("digits"), ["gamma"])

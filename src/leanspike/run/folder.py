@@ -11,9 +11,10 @@ from typing import Any, final
 
 import yaml
 
-from leanspike.config import Recipe, dump, validate
+from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
 from leanspike.files import write_text
+from leanspike.recipes import dump, validate
 
 RECIPE, LOG, CHECKPOINT, CALIBRATION = (
     "recipe.yaml",
