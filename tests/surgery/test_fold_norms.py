@@ -112,7 +112,7 @@ def test_a_norm_without_a_layer_of_its_own_is_refused(net):
 
 def test_a_norm_without_running_statistics_is_refused():
     net = Net(lambda s, x: s.norm(s.conv(x)), nn.BatchNorm2d(4, track_running_stats=False))
-    message = "module norm: this norm has no running statistics, so it cannot be folded; use norm="
+    message = "module norm: this norm has no running statistics, so it cannot be folded; keep it,"
     with pytest.raises(SurgeryError, match=message):
         spike(net, example_input=torch.zeros(1, 4, 5, 5), norm="fold")
 

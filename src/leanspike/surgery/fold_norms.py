@@ -141,7 +141,7 @@ def _affine(norm: nn.Module, node: fx.Node) -> tuple[Tensor, Tensor]:
     if norm.running_mean is None or norm.running_var is None:
         raise SurgeryError(
             f"module {node.target}: this norm has no running statistics, so it cannot be folded; "
-            "make it with track_running_stats=True and train it"
+            "keep it, or make it with track_running_stats=True and train it"
         )
     scale_C = (norm.running_var + norm.eps).rsqrt()
     if norm.affine:
