@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leanspike.data.corrupt import check_severity
+from leanspike.data.corrupt import LazilyCorrupted, check_severity
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional
@@ -35,7 +35,7 @@ SMALLEST = 32
 
 
 @final
-class CommonCorruptedSplit(Split):
+class CommonCorruptedSplit(LazilyCorrupted):
     """A split whose images the package corrupts when a batch asks for them.
 
     What is random is drawn for each image from (seed, its position in the split) alone.
@@ -57,41 +57,20 @@ class CommonCorruptedSplit(Split):
     leanspike.errors.LeanspikeError: no common corruption 'foggy'; did you mean 'fog'?
     """
 
-    lazy = True
+    def check(self) -> None:
+        _check(self.split, *self.how)
 
-    def __init__(
-        self,
-        split: Split,
-        name: str,
-        severity: int,
-        seed: int = 0,
-        positions: Tensor | None = None,
-    ) -> None:
-        _check(split, name, severity, seed)
-        self.split = split
-        self.labels = split.labels
-        self.how = (name, severity, seed)
-        self.positions = torch.arange(len(split)) if positions is None else positions
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.split.shape
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def corrupt(self, images: Tensor, positions: Tensor) -> Tensor:
         corrupt = _package().corrupt
-        images, labels = self.split.batch(indices)
         name, severity, seed = self.how
         corrupted = []
-        for image, position in zip(images, self.positions[indices].tolist(), strict=True):
+        for image, position in zip(images, positions.tolist(), strict=True):
             own = int(np.random.SeedSequence([seed, position]).generate_state(1)[0])
             given = {"seed": own} if name in _SEEDED else {}
             with _numpy_seed(own):
                 pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
                 corrupted.append(corrupt(pixels, severity, name, **given))
-        return torch.from_numpy(np.stack(corrupted)).permute(0, 3, 1, 2).contiguous(), labels
-
-    def select(self, indices: Tensor) -> CommonCorruptedSplit:
-        return CommonCorruptedSplit(self.split.select(indices), *self.how, self.positions[indices])
+        return torch.from_numpy(np.stack(corrupted)).permute(0, 3, 1, 2).contiguous()
 
 
 def _package() -> ModuleType:

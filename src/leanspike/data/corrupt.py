@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import io
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import final
+from typing import Self, final
 
 import numpy as np
 import torch
@@ -239,18 +240,11 @@ def to_bytes(x: Tensor) -> Tensor:
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-@final
-class CorruptedSplit(Split):
-    """A split whose images are corrupted when a batch asks for them, each as it always is.
+class LazilyCorrupted(Split):
+    """What splits have in common whose images are corrupted when a batch asks for them.
 
-    The arguments are those of :func:`corrupt`; ``positions`` are those of the split's images
-    (default 0..N−1), and a part that is selected keeps them.
-
-    >>> from leanspike.data import synthetic
-    >>> split = CorruptedSplit(synthetic((1, 8, 8)).test, "gaussian", severity=3)
-    >>> part = split.select(torch.tensor([5, 9]))
-    >>> torch.equal(part.batch(torch.tensor([1]))[0], split.batch(torch.tensor([9]))[0])
-    True
+    ``positions`` are those of the split's images (default 0..N−1); a part that is selected keeps
+    them, so that an image is corrupted as it always is.
     """
 
     lazy = True
@@ -263,11 +257,19 @@ class CorruptedSplit(Split):
         seed: int = 0,
         positions: Tensor | None = None,
     ) -> None:
-        _row(name, severity)
         self.split = split
         self.labels = split.labels
         self.how = (name, severity, seed)
         self.positions = torch.arange(len(split)) if positions is None else positions
+        self.check()
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise LeanspikeError for images, a name or a number that does not fit."""
+
+    @abstractmethod
+    def corrupt(self, images: Tensor, positions: Tensor) -> Tensor:
+        """The images ``[N, C, H, W]``, uint8, that stand at these positions, corrupted."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -275,10 +277,31 @@ class CorruptedSplit(Split):
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = self.split.batch(indices)
-        return corrupt(images, *self.how, self.positions[indices]), labels
+        return self.corrupt(images, self.positions[indices]), labels
 
-    def select(self, indices: Tensor) -> CorruptedSplit:
-        return CorruptedSplit(self.split.select(indices), *self.how, self.positions[indices])
+    def select(self, indices: Tensor) -> Self:
+        return type(self)(self.split.select(indices), *self.how, self.positions[indices])
+
+
+@final
+class CorruptedSplit(LazilyCorrupted):
+    """A split whose images are corrupted when a batch asks for them, each as it always is.
+
+    The arguments are those of :func:`corrupt`; ``positions`` are those of the split's images
+    (default 0..N−1), and a part that is selected keeps them.
+
+    >>> from leanspike.data import synthetic
+    >>> split = CorruptedSplit(synthetic((1, 8, 8)).test, "gaussian", severity=3)
+    >>> part = split.select(torch.tensor([5, 9]))
+    >>> torch.equal(part.batch(torch.tensor([1]))[0], split.batch(torch.tensor([9]))[0])
+    True
+    """
+
+    def check(self) -> None:
+        _row(*self.how[:2])
+
+    def corrupt(self, images: Tensor, positions: Tensor) -> Tensor:
+        return corrupt(images, *self.how, positions)
 
 
 def _row(name: str, severity: int) -> Corruption:

@@ -227,8 +227,7 @@ def build_norm(section: SpikeSection) -> str | NormFactory:
     BNTT(8, timesteps=5, bias=True, eps=0.0001, momentum=0.1, synchronise=False)
     """
     if section.norm in TEMPORAL_NORMS:
-        own = {"threshold": section.neuron.threshold} if section.norm == "tdbn" else {}
-        return temporal_norm(section.norm, own | section.norm_options)
+        return temporal_norm(section.norm, section.norm_options, section.neuron.threshold)
     if section.norm_options:
         raise LeanspikeError(f"norm {section.norm} has no options; remove norm_options")
     return section.norm

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from leanspike.errors import SurgeryError
 from leanspike.surgery.network import SpikingNetwork
 from leanspike.surgery.trace import Shapes
-from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, unfold
+from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, affine_of_norm, unfold
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -84,12 +84,11 @@ def remaining_norms(snn: SpikingNetwork) -> dict[fx.Node, bool]:
     {'3': False}
     """
     graph = snn.plan.graph
-    norms = (BatchNorm | TemporalNorm, Affine | ChannelAffine)
-    nodes = [n for n in graph.nodes if any(isinstance(_module(snn, n), kind) for kind in norms)]
+    norms = BatchNorm | TemporalNorm | Affine | ChannelAffine
     return {
         node: _layer_before(snn, graph, node) is None
-        for node in nodes
-        if not _folds(snn, graph, node)
+        for node in graph.nodes
+        if isinstance(_module(snn, node), norms) and not _folds(snn, graph, node)
     }
 
 
@@ -143,11 +142,8 @@ def _affine(norm: nn.Module, node: fx.Node) -> tuple[Tensor, Tensor]:
             f"module {node.target}: this norm has no running statistics, so it cannot be folded; "
             "keep it, or make it with track_running_stats=True and train it"
         )
-    scale_C = (norm.running_var + norm.eps).rsqrt()
-    if norm.affine:
-        scale_C = scale_C * norm.weight
-    shift_C = -norm.running_mean * scale_C
-    return scale_C, shift_C + norm.bias if norm.affine else shift_C
+    weight, bias = (norm.weight, norm.bias) if norm.affine else (None, None)
+    return affine_of_norm(norm.running_mean, norm.running_var, norm.eps, weight, bias)
 
 
 def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:

@@ -133,7 +133,7 @@ def _norm_factory(
         if norm not in TEMPORAL_NORMS:
             choices = ", ".join(("keep", "fold", *TEMPORAL_NORMS))
             raise LeanspikeError(f"norm is {norm!r}; choose one of {choices}")
-        threshold = {"threshold": neuron.threshold.item()} if isinstance(neuron, LIF) else {}
-        norm = temporal_norm(norm, threshold if norm == "tdbn" else {})
+        threshold = neuron.threshold.item() if isinstance(neuron, LIF) else 1.0
+        norm = temporal_norm(norm, threshold=threshold)
     factory = norm
     return lambda channels: factory(channels, timesteps)

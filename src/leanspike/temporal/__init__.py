@@ -1,6 +1,6 @@
 """What knows about time besides the neurons: folding, encoders, dropout, norms."""
 
-from leanspike.temporal.affine import Affine, ChannelAffine
+from leanspike.temporal.affine import Affine, ChannelAffine, affine_of_norm
 from leanspike.temporal.dropout import TemporalDropout
 from leanspike.temporal.encode import ENCODERS, Direct, Encoder, Frames, Poisson, create_encoder
 from leanspike.temporal.fold import broadcast, fold, repeat, unfold
@@ -29,6 +29,7 @@ __all__ = [
     "Poisson",
     "TemporalDropout",
     "TemporalNorm",
+    "affine_of_norm",
     "broadcast",
     "create_encoder",
     "fold",

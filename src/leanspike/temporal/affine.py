@@ -13,6 +13,23 @@ from torch import Tensor, nn
 from leanspike.errors import LeanspikeError
 
 
+def affine_of_norm(
+    mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What a batch norm with these statistics does in eval mode, as a scale and a shift.
+
+    γ·(x − μ)/√(σ² + ε) + β = scale·x + shift, with scale = γ/√(σ² + ε) and shift = β − μ·scale.
+
+    >>> affine_of_norm(torch.tensor(2.0), torch.tensor(4.0), 0.0, None, torch.tensor(3.0))
+    (tensor(0.5000), tensor(2.))
+    """
+    scale = (var + eps).rsqrt()
+    if weight is not None:
+        scale = weight * scale
+    shift = -mean * scale
+    return scale, shift if bias is None else shift + bias
+
+
 def scale_and_shift(x_TN: Tensor, scale_TC: Tensor, shift_TC: Tensor) -> Tensor:
     """y_t = scale_t·x_t + shift_t per channel: ``[T, N, C, ...]`` in and out, in the input's dtype.
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
-from leanspike.temporal.affine import scale_and_shift
+from leanspike.temporal.affine import affine_of_norm, scale_and_shift
 from leanspike.temporal.synchronise import several_processes, synchronised_batch_norm
 
 
@@ -99,10 +99,10 @@ class TemporalNorm(nn.Module, ABC):
 
     def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
         """What the norm does in eval mode, y = scale·x + shift: both ``[T, C]``."""
-        scale = self.gain * self.weight * (self.running_var + self.eps).rsqrt()
-        shift = -self.running_mean * scale
-        if self.bias is not None:
-            shift = shift + self.bias
+        weight = self.gain * self.weight
+        scale, shift = affine_of_norm(
+            *(self.running_mean, self.running_var, self.eps, weight, self.bias)
+        )
         if self.per_step:
             return scale[:timesteps], shift[:timesteps]
         return scale.expand(timesteps, -1), shift.expand(timesteps, -1)
@@ -344,8 +344,12 @@ NormFactory = Callable[[int, int], TemporalNorm]
 """From the channels and the timesteps to a new norm: a class above, or a partial of it."""
 
 
-def temporal_norm(name: str, options: Mapping[str, Any] | None = None) -> NormFactory:
+def temporal_norm(
+    name: str, options: Mapping[str, Any] | None = None, threshold: float = 1.0
+) -> NormFactory:
     """What makes norms of that name with these options, for ``leanspike.spike``.
+
+    ``threshold`` is that of the neurons that follow: a tdBN's, unless its options say otherwise.
 
     >>> temporal_norm("bntt", {"bias": True})(2, 5)
     BNTT(2, timesteps=5, bias=True, eps=0.0001, momentum=0.1, synchronise=False)
@@ -362,4 +366,5 @@ def temporal_norm(name: str, options: Mapping[str, Any] | None = None) -> NormFa
             raise LeanspikeError(
                 f"norm {name} has no option {option!r}; valid are {', '.join(valid)}"
             )
-    return partial(kind, **(options or {}))
+    own = {"threshold": threshold} if kind is TDBN else {}
+    return partial(kind, **(own | dict(options or {})))
