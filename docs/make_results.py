@@ -2,19 +2,27 @@
 
     python docs/make_results.py
 
-A table stands between ``<!-- table: NAMES -->`` and ``<!-- end -->``, where NAMES are folders of
-runs (or patterns) below results/, and ``!COLUMN`` leaves a column out. Runs that differ only in the
-folder's last ``-SEED`` are one row: mean ± standard deviation over the seeds. Equal runs give equal
-bytes.
+A table stands between ``<!-- KIND: NAMES -->`` and ``<!-- end -->``, where NAMES are folders of
+runs (or patterns) below results/. Runs that differ only in the folder's last ``-SEED`` are one row.
+KIND is
+
+- ``table``: the runs, mean ± standard deviation over the seeds; ``!COLUMN`` leaves a column out;
+- ``pairs``: what each run has over the first one named, seed by seed: the mean difference with its
+  95 % interval by Student's t;
+- ``exits``: what leaving early comes to, a row for each rule.
+
+Equal runs give equal bytes.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
+
+from scipy import stats
 
 from leanspike.evaluate import Result, load_result
 
@@ -32,50 +40,103 @@ COLUMNS: dict[str, tuple[Value, str]] = {
     "energy, formula": (lambda r: r.energy.formula_ratio, ".1f"),
     "minutes": (lambda r: sum(r.provenance.seconds.values()) / 60, ".0f"),
 }
-TABLE = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+REGION = re.compile(r"(<!-- (\w+): (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def page(text: str) -> str:
     """The page with all its tables written anew."""
-    return TABLE.sub(
-        lambda found: found[1] + "\n" + table(found[2].split()) + "\n" + found[3], text
+    return REGION.sub(
+        lambda found: found[1] + "\n" + KINDS[found[2]](found[3].split()) + "\n" + found[4], text
     )
 
 
 def table(words: Sequence[str]) -> str:
-    """A Markdown table, a row for each set of seeds."""
-    patterns = [word for word in words if word[0] != "!"]
+    """The runs, a row for each set of seeds."""
     columns = {name: value for name, value in COLUMNS.items() if f"!{name}" not in words}
-    lines = [
-        "| run | n | " + " | ".join(columns) + " |",
-        "|---|" + "---|" * (len(columns) + 1),
+    rows = [
+        [_link(runs), str(len(runs))]
+        + [_mean_and_spread(runs.values(), value, form) for value, form in columns.values()]
+        for runs in _groups([word for word in words if word[0] != "!"])
     ]
+    return _markdown(["run", "n", *columns], rows)
+
+
+def pairs(words: Sequence[str]) -> str:
+    """What each set of seeds has over the first, in points of accuracy."""
+    base, *others = _groups(words)
+    rows = []
+    for runs in others:
+        seeds = base.keys() & runs.keys()
+        gains = [
+            100 * (load_result(runs[seed]).accuracy[-1] - load_result(base[seed]).accuracy[-1])
+            for seed in sorted(seeds)
+        ]
+        half = stats.t.ppf(0.975, len(gains) - 1) * stdev(gains) / len(gains) ** 0.5
+        rows.append([_link(runs), str(len(gains)), f"{mean(gains):+.2f} ± {half:.2f}"])
+    return _markdown(["run", "n", f"points over {_link(base)}, with 95 % interval"], rows)
+
+
+def exits(words: Sequence[str]) -> str:
+    """What leaving early comes to, a row for each rule."""
+    rows = []
+    for runs in _groups(words):
+        for path in runs.values():
+            for e in (result := load_result(path)).early_exit:
+                rows.append(
+                    [
+                        _link({0: path}),
+                        e.by,
+                        f"{100 * e.full_accuracy:.2f}",
+                        f"{100 * e.accuracy:.2f}",
+                        f"{result.timesteps}",
+                        f"{e.mean_steps:.2f}",
+                        f"{100 * (1 - e.mean_steps / result.timesteps):.0f} %",
+                        f"{100 * (1 - e.snn_pj / e.full_snn_pj):.0f} %",
+                        f"{100 * (1 - e.seconds / e.full_seconds):.0f} %",
+                    ]
+                )
+    head = ["run", "rule", "all steps", "early", "steps", "mean steps"]
+    return _markdown([*head, "steps saved", "energy saved", "time saved"], rows)
+
+
+KINDS = {"table": table, "pairs": pairs, "exits": exits}
+
+
+def _groups(patterns: Sequence[str]) -> list[dict[int, Path]]:
+    """The runs of each pattern by what they are called without their seed, then by seed."""
+    groups: dict[str, dict[int, Path]] = defaultdict(dict)
     for pattern in patterns:
         found = sorted(RUNS.glob(f"{pattern}/result.json"))
         if not found:
             raise FileNotFoundError(f"no run {pattern} in {RUNS}")
-        rows: dict[str, list[Result]] = defaultdict(list)
-        links: dict[str, Path] = {}
         for path in found:
-            name = re.sub(r"-\d+$", "", path.parent.name)
-            rows[name].append(load_result(path))
-            links.setdefault(name, path.parent)
-        for name, results in rows.items():
-            link = f"[{name}](../{links[name].relative_to(ROOT)}/recipe.yaml)"
-            cells = [_cell(results, value, form) for value, form in columns.values()]
-            lines.append(f"| {link} | {len(results)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            name, seed = re.fullmatch(r"(.*?)(?:-(\d+))?", path.parent.name).groups()
+            groups[name][int(seed or 0)] = path
+    return list(groups.values())
 
 
-def _cell(results: Sequence[Result], value: Value, form: str) -> str:
-    values = [found for result in results if (found := value(result)) is not None]
+def _link(runs: Mapping[int, Path]) -> str:
+    folder = next(iter(runs.values())).parent
+    name = re.sub(r"-\d+$", "", folder.name)
+    return f"[{name}](../{folder.relative_to(ROOT)}/recipe.yaml)"
+
+
+def _mean_and_spread(paths: Iterable[Path], value: Value, form: str) -> str:
+    values = [found for path in paths if (found := value(load_result(path))) is not None]
     if not values:
         return "–"
     text = f"{mean(values):{form}}"
     spread = f"{stdev(values):{form.lstrip('+')}}" if len(values) > 1 else ""
     if spread and float(spread):
         text += f" ± {spread}"
-    return text.replace("-", "−")
+    return text
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    # A minus sign before a figure; the hyphens of names stay.
+    lines += [re.sub(r"(?<=[ (])-(?=\d)", "−", "| " + " | ".join(row) + " |") for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
