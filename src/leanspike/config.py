@@ -187,6 +187,11 @@ class ObjectiveSection(Section):
             raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
         return self
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether a term of it asks a teacher."""
+        return self.response is not None or self.feature is not None
+
 
 def terms_by_name(terms: list[Any]) -> dict[str, Any]:
     """A list of terms as the mapping that it stands for."""

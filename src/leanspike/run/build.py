@@ -184,6 +184,24 @@ def find_weights(section: ModelSection) -> Path | None:
     return path
 
 
+def check_teacher(recipe: Recipe) -> None:
+    """That the weights of the recipe's teacher are there, and that no objective lacks a teacher.
+
+    Raises:
+        LeanspikeError: if not.
+    """
+    if recipe.teacher is not None:
+        find_weights(recipe.teacher.model)
+        return
+    has_ann = recipe.ann is not None or recipe.model.weights is not None
+    pupils = (recipe.ann, *(() if has_ann else recipe.snn))
+    if any(stage is not None and stage.objective.is_taught for stage in pupils):
+        raise LeanspikeError(
+            "response and feature need a teacher; train an ANN, give model.weights, or name one in "
+            "the recipe's teacher"
+        )
+
+
 def model_spec(section: ModelSection, data: Dataset) -> ModelSpec:
     """How to build that network again for that data.
 
@@ -243,7 +261,7 @@ def build_objective(
     ((1.0,), 'sum')
     """
     how = section.objective
-    who = teacher() if how.response is not None or how.feature is not None else None
+    who = teacher() if how.is_taught else None
     terms: list[tuple[float, Objective]] = []
     if how.cross_entropy is not None:
         labels = CrossEntropy(section.readout, section.label_smoothing)

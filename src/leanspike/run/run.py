@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from leanspike.config import CalibrateSection, Recipe, TrainSection
 from leanspike.data import Loader, Split, normalise
-from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
@@ -32,9 +31,9 @@ from leanspike.run.build import (
     build_neuron,
     build_norm,
     build_objective,
+    check_teacher,
     choose_device,
     choose_dtype,
-    find_weights,
     model_spec,
     open_data,
 )
@@ -91,8 +90,7 @@ class Run:
 
     def train(self) -> Result:
         """Everything the recipe asks for; takes up where an earlier attempt was stopped."""
-        if self.recipe.teacher is not None:
-            find_weights(self.recipe.teacher.model)  # rather now than when the SNN's turn comes
+        check_teacher(self.recipe)  # rather now than when the SNN's turn comes
         claim(self.folder, self.recipe)
         self.train_ann()
         self.convert()
@@ -292,11 +290,6 @@ class Run:
                 mean, std = section.mean or self.data.mean, section.std or self.data.std
                 renormalise(network, self.data.mean, self.data.std, own_mean=mean, own_std=std)
             return Teacher(network.to(memory_format=torch.channels_last), self.dtype)
-        if not (self.folder / "ann").exists():
-            raise LeanspikeError(
-                "response and feature need a teacher; train an ANN, give model.weights, or name "
-                "one in the recipe's teacher"
-            )
         return Teacher(self.load("ann"), self.dtype)
 
     def _loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
