@@ -1,0 +1,65 @@
+"""Draw docs/norms.svg: the accuracy after each step by norm, from the runs in results/.
+
+    python docs/make_norms_figure.py
+
+Equal runs give equal bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from leanspike.evaluate import load_result
+from leanspike.report import style
+
+ROOT = Path(__file__).parents[1]
+RUNS, OUT, HEIGHT = ROOT / "results", ROOT / "docs" / "norms.svg", 320
+NORMS = {
+    "bntt": ("BNTT", style.SNN, "-"),
+    "tebn": ("TEBN", style.ACCENT, "-"),
+    "keep": ("one batch norm for all steps", style.SNN_DARK, "--"),
+    "none": ("no norm", style.ANN, "-"),
+}
+PANELS = {
+    "norms": "Poisson input, trained to 8 steps",
+    "direct": "direct input, trained to 5 steps",
+}
+
+
+def figure() -> str:
+    """The figure as a file of SVG."""
+    label = "Accuracy after each step of networks with BNTT, TEBN, one batch norm, and none"
+    return style.standalone(style.draw("norms", label, HEIGHT, _content), HEIGHT)
+
+
+def _content(figure: Figure) -> None:
+    panels = figure.subplots(1, 2, sharey=True, width_ratios=(8, 5))
+    for axes, (prefix, title) in zip(panels, PANELS.items(), strict=True):
+        _curves(axes, prefix)
+        axes.set_title(title)
+        axes.set_xlabel("timesteps")
+        axes.locator_params(axis="x", integer=True)
+        axes.grid(axis="y")
+        axes.grid(visible=False, axis="x")
+    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
+    panels[0].legend(loc="lower right")
+
+
+def _curves(axes: Axes, prefix: str) -> None:
+    """The mean over the seeds, in a band from the worst to the best."""
+    for norm, (name, color, dashes) in NORMS.items():
+        paths = sorted(RUNS.glob(f"{prefix}-{norm}-*/result.json"))
+        if not paths:
+            continue
+        values = 100 * np.array([load_result(path).accuracy for path in paths])
+        steps = np.arange(1, values.shape[1] + 1)
+        axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
+        axes.plot(steps, values.mean(0), color=color, linestyle=dashes, label=name)
+
+
+if __name__ == "__main__":
+    OUT.write_text(figure(), encoding="utf-8")
