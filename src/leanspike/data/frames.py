@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.data.events import Events
+from leanspike.data.events import LONGEST_US, Events
 from leanspike.errors import LeanspikeError
 
 By = Literal["time", "count", "window"]
@@ -18,8 +18,6 @@ MOST_TIMESTEPS = 2**15
 """2⁴⁸ µs, the longest recording, times T is an int64."""
 MOST_VALUES = 2**28
 """T·2·H·W of one recording: 256 MiB of frames, and eight times that on the way to them."""
-HOUR_US = 3_600_000_000
-"""The longest window of a frame."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ class FrameOptions:
                 f"window_us is {self.window_us} for frames by {self.by}; "
                 "give a number of microseconds for frames by window, and only for them"
             )
-        if self.window_us is not None and not 1 <= self.window_us <= HOUR_US:
-            raise LeanspikeError(f"window_us is {self.window_us}; give 1..{HOUR_US}, an hour")
+        if self.window_us is not None and not 1 <= self.window_us <= LONGEST_US:
+            raise LeanspikeError(f"window_us is {self.window_us}; give 1..{LONGEST_US}")
 
 
 def to_frames(
