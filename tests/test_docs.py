@@ -22,7 +22,7 @@ from leanspike.cli import app
 from leanspike.recipes import load_recipe
 
 ROOT = Path(__file__).parents[1]
-RUNNABLE = ("README.md", "docs/tutorial.md", "docs/convert.md")
+RUNNABLE = ("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md")
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
     *("docs/index.md", "docs/methods.md", "docs/reference/index.md"),
