@@ -43,7 +43,7 @@ class SpikeCounter:
         if not node.meta.get("neuron"):
             return
         path = str(node.target)
-        fired_T = (value != 0).flatten(1).sum(1).double()
+        fired_T = torch.stack([torch.count_nonzero(o_N) for o_N in value]).double()
         self._spikes[path] = self._spikes.get(path, 0.0) + fired_T
         self._neurons[path] = value[0, 0].numel()
         self._samples[path] = self._samples.get(path, 0) + value.shape[1]

@@ -228,8 +228,19 @@ def price(
 
 
 def _weighted(counts_B: Tensor, weights: Tensor) -> float:
-    """Σ over the batch of Σ counts · weights, exactly (float64)."""
-    return float((counts_B.sum(0, dtype=torch.float64) * weights).sum())
+    """Σ over the batch of Σ counts · weights: exact while no entry counts more than 4096.
+
+    A product with ones takes a tenth of the time of ``counts_B.sum(0, dtype=torch.float64)``. Its
+    float32 is exact up to 2²⁴, hence 4096 rows at a time; what follows is float64. The entries of
+    a sample are taken in the order in which they lie in memory, so that nothing is copied.
+    """
+    order = sorted(range(1, counts_B.dim()), key=counts_B.stride, reverse=True)
+    rows_BM = counts_B.permute(0, *order).reshape(len(counts_B), -1)
+    total_M = sum(
+        (part.float().T @ part.new_ones(len(part), dtype=torch.float32)).double()
+        for part in rows_BM.split(4096)
+    )
+    return float((total_M * weights.permute(*(axis - 1 for axis in order)).reshape(-1)).sum())
 
 
 def _is(node: fx.Node, kind: str) -> bool:
