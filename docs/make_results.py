@@ -7,6 +7,7 @@ runs (or patterns) below results/. Runs that differ only in the folder's last ``
 KIND is
 
 - ``table``: the runs, mean ± standard deviation over the seeds; ``!COLUMN`` leaves a column out;
+- ``steps``: accuracy after each step, the mean over the seeds;
 - ``pairs``: what each run has over the first one named, seed by seed: the mean difference with its
   95 % interval by Student's t;
 - ``exits``: what leaving early comes to, a row for each rule;
@@ -61,6 +62,15 @@ def table(words: Sequence[str]) -> str:
         for runs in _groups([word for word in words if word[0] != "!"])
     ]
     return _markdown(["run", "n", *columns], rows)
+
+
+def steps(words: Sequence[str]) -> str:
+    """Accuracy after each step, a row for each set of seeds of the same number of steps."""
+    rows = []
+    for runs in _groups(words):
+        by_step = zip(*(load_result(path).accuracy for path in runs.values()), strict=True)
+        rows.append([_link(runs), *(f"{100 * mean(values):.1f}" for values in by_step)])
+    return _markdown(["run", *map(str, range(1, len(rows[0])))], rows)
 
 
 def pairs(words: Sequence[str]) -> str:
@@ -121,7 +131,7 @@ def noise(words: Sequence[str]) -> str:
     return _markdown(["images", *found.networks], rows)
 
 
-KINDS = {"table": table, "pairs": pairs, "exits": exits, "noise": noise}
+KINDS = {"table": table, "steps": steps, "pairs": pairs, "exits": exits, "noise": noise}
 
 
 def _groups(patterns: Sequence[str]) -> list[dict[int, Path]]:
