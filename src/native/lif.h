@@ -9,13 +9,15 @@
 
 #include <stdint.h>
 
-enum { LIF_VERSION = 2 }; /* raise it whenever something in this file changes */
+enum { LIF_VERSION = 3 }; /* raise it whenever something in this file changes */
 enum { INSTRUCTIONS_PLAIN, INSTRUCTIONS_AVX2, INSTRUCTIONS_AVX512 };
 enum { SURROGATE_TRIANGLE, SURROGATE_ARCTAN, SURROGATE_SIGMOID, SURROGATE_RECTANGLE };
 
 typedef struct {
     const void *x;       /* input, steps x_step apart */
     void *spikes;        /* forward: the output, steps `size` apart */
+    const float *before; /* forward: the membranes before the first step; NULL: as they start */
+    float *after;        /* forward: those after the last step; NULL: not wanted */
     const void *grad;    /* backward: dL/dspikes, steps grad_step apart */
     void *grad_x;        /* backward: dL/dx, steps `size` apart, or (static_x) one step: the sum
                             over the steps divided by T; NULL: not wanted */

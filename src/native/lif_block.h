@@ -65,7 +65,8 @@ static TARGET void NAME(fill)(float *to, float value, int n) {
 static TARGET void NAME(forward_block)(const lif_call *c, const neuron *k, int64_t start, int n,
                                        float *scratch) {
     float *u = scratch;
-    NAME(fill)(u, k->initial, n);
+    if (c->before) memcpy(u, c->before + start, (size_t)n * sizeof *u);
+    else NAME(fill)(u, k->initial, n);
     for (int64_t t = 0; t < c->steps; t++) {
         const void *x = element(c, c->x, t * c->x_step + start);
         void *spikes = element(c, c->spikes, t * c->size + start);
@@ -74,6 +75,7 @@ static TARGET void NAME(forward_block)(const lif_call *c, const neuron *k, int64
         else if (c->bf16) NAME(step)(*k, u, x, spikes, n, 0, 1);
         else NAME(step)(*k, u, x, spikes, n, 0, 0);
     }
+    if (c->after) memcpy(c->after + start, u, (size_t)n * sizeof *u);
 }
 
 /* do/dz */

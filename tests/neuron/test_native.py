@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanspike.errors import LeanspikeError
+from leanspike.neuron import kernels
 from leanspike.neuron.kernels import Dynamics, native, reference
 from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Triangle
 
@@ -113,6 +114,45 @@ def test_spikes_are_identical(shape, layout, dtype, d, leak, threshold, name, se
         spikes = native.lif(x, *pair, d)
     assert spikes.dtype == dtype
     assert torch.equal(spikes, reference.lif(x, *pair, d))
+
+
+@given(shapes, layouts, dtypes, dynamics, leaks, thresholds, instructions, seeds)
+@settings(max_examples=250)
+def test_a_step_is_the_references(shape, layout, dtype, d, leak, threshold, name, seed):
+    x_TN = laid_out(inputs(shape, threshold, seed, special=True).to(dtype), layout)
+    pair = torch.tensor(leak), torch.tensor(threshold, dtype=torch.float32)
+    u = expected_u = reference.initial_membrane(x_TN[0], pair[1], d)
+    for x in x_TN:
+        kept = u.clone()
+        with use(name):
+            o, after = native.lif_step(u, x, *pair, d)
+        assert torch.equal(u, kept) or kept.isnan().any()  # a state is a value
+        expected_o, expected_u = reference.lif_step(expected_u, x, *pair, d)
+        u = after
+        for found, expected in ((o, expected_o), (u, expected_u)):
+            assert found.dtype == expected.dtype
+            assert found.shape == expected.shape
+            torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_step_takes_a_membrane_of_another_layout_and_keeps_the_inputs():
+    x = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    u = torch.rand(2, 3, 4, 5)
+    pair = torch.tensor(0.9), torch.tensor(0.7)
+    found = native.lif_step(u, x, *pair, Dynamics())
+    for a, b in zip(found, reference.lif_step(u, x, *pair, Dynamics()), strict=True):
+        assert torch.equal(a, b)
+        assert a.stride() == x.stride()
+
+
+def test_a_step_with_gradients_is_the_references():
+    x = torch.rand(3, 4, requires_grad=True)
+    leak, threshold = torch.tensor(0.9), torch.tensor(0.7)
+    o, u = kernels.lif_step(torch.zeros(3, 4), x, leak, threshold, Dynamics())
+    (o + u).sum().backward()
+    assert x.grad is not None
+    with torch.no_grad(), patch.object(native, "lif_step", return_value="native"):
+        assert kernels.lif_step(torch.zeros(3, 4), x, leak, threshold, Dynamics()) == "native"
 
 
 @pytest.mark.parametrize("threshold", [-0.7, -0.0, 0.0, 1e-40, float("inf"), float("nan")])

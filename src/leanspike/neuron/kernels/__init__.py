@@ -1,8 +1,8 @@
 """The neuron's equation, and whatever computes it faster with the same results.
 
-`lif` chooses: the native code for float32 and bfloat16 on the CPU, else the reference. The
-environment variable ``LEANSPIKE_KERNEL`` says otherwise: "reference" uses nothing else, "native"
-makes it an error that the native code was not built; "auto" is the default.
+`lif` and `lif_step` choose: the native code for float32 and bfloat16 on the CPU, else the
+reference. The environment variable ``LEANSPIKE_KERNEL`` says otherwise: "reference" uses nothing
+else, "native" makes it an error that the native code was not built; "auto" is the default.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import logging
 import os
 from functools import cache
 
+import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
 from leanspike.neuron.kernels import native, reference
-from leanspike.neuron.kernels.reference import Dynamics, initial_membrane, lif_step
+from leanspike.neuron.kernels.reference import Dynamics, initial_membrane
 
 __all__ = ["Dynamics", "initial_membrane", "lif", "lif_step"]
 
@@ -31,6 +32,26 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
     if native.serves(x_TN, leak, threshold, dynamics) and _native_is_chosen():
         return native.lif(x_TN, leak, threshold, dynamics)
     return reference.lif(x_TN, leak, threshold, dynamics)
+
+
+def lif_step(
+    u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+) -> tuple[Tensor, Tensor]:
+    """One timestep: the membrane and the input in, the spikes and the new membrane out.
+
+    With gradients it is the reference's.
+
+    >>> import torch
+    >>> u, x, leak, threshold = torch.tensor([[1.0, 1.0, 0.5, 1.0]]).T
+    >>> lif_step(u, x, leak[0], threshold[0], Dynamics())  # u = 0.5 · 1 + 1 fires, loses 1
+    (tensor([1.]), tensor([0.5000]))
+    """
+    inputs = u_N, x_N, leak, threshold
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    native_serves = native.serves(x_N.unsqueeze(0), leak, threshold, dynamics)
+    if native_serves and u_N.dtype == torch.float32 and not learns and _native_is_chosen():
+        return native.lif_step(u_N, x_N, leak, threshold, dynamics)
+    return reference.lif_step(u_N, x_N, leak, threshold, dynamics)
 
 
 def _native_is_chosen() -> bool:

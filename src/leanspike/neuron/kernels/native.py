@@ -27,7 +27,7 @@ from leanspike.neuron.kernels.reference import Dynamics
 from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in lif.h
-VERSION = 2  # LIF_VERSION of lif.h
+VERSION = 3  # LIF_VERSION of lif.h
 _SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # likewise
 
 
@@ -51,15 +51,28 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
     each step's elements lie side by side (contiguous, channels_last), else the input is copied.
     """
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
-    choices = [
+    how = static, _choices(dynamics), _scale_and_width(dynamics.surrogate)
+    spikes: Tensor = torch.ops.leanspike.lif(x_TN, leak, threshold, *how)
+    return spikes
+
+
+def lif_step(
+    u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+) -> tuple[Tensor, Tensor]:
+    """One timestep as the reference's, without gradients: spikes and the new membrane."""
+    how = _choices(dynamics), _scale_and_width(dynamics.surrogate)
+    found: tuple[Tensor, Tensor] = torch.ops.leanspike.lif_step(u_N, x_N, leak, threshold, *how)
+    return found
+
+
+def _choices(dynamics: Dynamics) -> list[int]:
+    """What `lif_call` calls hard_reset, half_initial, threshold_height and surrogate."""
+    return [
         int(dynamics.reset == "hard"),
         int(dynamics.initial == "half"),
         int(dynamics.height == "threshold"),
         _SURROGATES.index(type(dynamics.surrogate)),
     ]
-    constants = _scale_and_width(dynamics.surrogate)
-    spikes: Tensor = torch.ops.leanspike.lif(x_TN, leak, threshold, static, choices, constants)
-    return spikes
 
 
 def _scale_and_width(surrogate: Surrogate) -> list[float]:
@@ -80,6 +93,11 @@ _ARGUMENTS = (
 )
 torch.library.define("leanspike::lif", f"({_ARGUMENTS}) -> Tensor")
 torch.library.define(
+    "leanspike::lif_step",
+    "(Tensor u, Tensor x, Tensor leak, Tensor threshold, int[] choices, float[] constants)"
+    " -> (Tensor, Tensor)",
+)
+torch.library.define(
     "leanspike::lif_backward",
     f"(Tensor grad, {_ARGUMENTS}, bool wants_x, bool wants_neuron) -> (Tensor, Tensor, Tensor)",
 )
@@ -93,6 +111,20 @@ def _lif(x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any) -> Tensor:
     call.spikes = spikes.data_ptr()
     _run(call)
     return spikes
+
+
+@torch.library.impl("leanspike::lif_step", "CPU")
+def _lif_step(
+    u: Tensor, x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    x = _side_by_side(x.unsqueeze(0))
+    spikes = _empty_steps(x)
+    after = torch.empty_like(spikes, dtype=torch.float32)
+    before = _laid_out_as(u.unsqueeze(0), after)
+    call = _call(x, leak, threshold, False, *rest)
+    call.spikes, call.before, call.after = (t.data_ptr() for t in (spikes, before, after))
+    _run(call)
+    return spikes[0], after[0]
 
 
 @torch.library.impl("leanspike::lif_backward", "CPU")
@@ -150,7 +182,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
+def _step_like(_u: Tensor, x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    spikes = _empty_steps(x.unsqueeze(0))[0]
+    return spikes, torch.empty_like(spikes, dtype=torch.float32)
+
+
 torch.library.register_fake("leanspike::lif", _spikes_like)
+torch.library.register_fake("leanspike::lif_step", _step_like)
 torch.library.register_fake("leanspike::lif_backward", _gradients_like)
 torch.library.register_autograd("leanspike::lif", _backward, setup_context=_save)
 
@@ -201,7 +239,8 @@ class _Call(ctypes.Structure):
     """``lif_call`` of lif.h."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "spikes", "grad", "grad_x", "grad_neuron")),
+        *((name, ctypes.c_void_p) for name in ("x", "spikes", "before", "after")),
+        *((name, ctypes.c_void_p) for name in ("grad", "grad_x", "grad_neuron")),
         ("parallel", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("size", "steps", "x_step", "grad_step")),
         *((name, ctypes.c_float) for name in ("leak", "threshold", "scale", "width")),
