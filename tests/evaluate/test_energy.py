@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import leanspike as ls
-from leanspike.evaluate.energy import OperationCounter, Prices, dense_macs, fan_out, price
+from leanspike.evaluate.energy import (
+    OperationCounter,
+    Prices,
+    _weighted,
+    dense_macs,
+    fan_out,
+    price,
+)
 from leanspike.evaluate.result import LayerOperations, NeuronActivity, load_result
 from leanspike.temporal import Frames
 
@@ -290,3 +297,16 @@ def test_events_cost_an_accumulate_for_each_weight_that_they_meet():
     row = ls.evaluate(analog, [(x, labels)]).operations[0]
     assert (row.edge, row.snn_acs) == ("analog", 0)
     assert row.snn_macs == 5 * row.ann_macs
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("batch", [1, 3, 4097])
+def test_weighted_counts_are_exact_in_any_layout(layout: torch.memory_format, batch: int) -> None:
+    generator = torch.Generator().manual_seed(batch)
+    counts = torch.randint(0, 4097, (batch, 3, 4, 5), generator=generator)
+    weights = torch.randint(1, 1000, (3, 4, 5), generator=generator).double()
+    expected = int((counts * weights.long()).sum())
+    assert _weighted(counts.float().to(memory_format=layout), weights) == expected
+    assert _weighted((counts > 2000).to(memory_format=layout), weights) == int(
+        ((counts > 2000) * weights.long()).sum()
+    )

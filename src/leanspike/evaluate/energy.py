@@ -236,10 +236,10 @@ def _weighted(counts_B: Tensor, weights: Tensor) -> float:
     """
     order = sorted(range(1, counts_B.dim()), key=counts_B.stride, reverse=True)
     rows_BM = counts_B.permute(0, *order).reshape(len(counts_B), -1)
-    total_M = sum(
-        (part.float().T @ part.new_ones(len(part), dtype=torch.float32)).double()
-        for part in rows_BM.split(4096)
-    )
+    total_M = torch.zeros(rows_BM.shape[1], dtype=torch.float64, device=rows_BM.device)
+    for begin in range(0, len(rows_BM), 4096):
+        part_BM = rows_BM[begin : begin + 4096].float()
+        total_M += part_BM.T @ part_BM.new_ones(len(part_BM))
     return float((total_M * weights.permute(*(axis - 1 for axis in order)).reshape(-1)).sum())
 
 
