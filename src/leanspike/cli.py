@@ -180,8 +180,9 @@ def evaluate(
     Writes result.json and report.html anew.
 
     With early exit every image leaves as soon as its answer is good enough: **margin** and
-    **entropy** ask how sure the answer is, **gamma** stops all images at the step from which the
-    network's BNTT scales stay small. Thresholds are chosen on held-out training images; accuracy,
+    **entropy** ask how sure the answer is, and stop the others when more steps help no more;
+    **gamma** stops all images at the step from which the network's BNTT scales stay small.
+    Thresholds are chosen on held-out training images; accuracy,
     mean timesteps, energy and time are measured on the test set.
 
     With **--robustness** it writes robustness.json and robustness.html: ten corruptions at five

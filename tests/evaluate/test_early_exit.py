@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -153,22 +154,34 @@ def test_the_choice_is_the_cheapest_that_is_accurate_enough(seed, measure, max_d
     right_TN = answers_TNK.argmax(-1) == labels
     full = right_TN[-1].double().mean().item()
 
-    def outcome(threshold):  # one sample after the other
+    def outcome(threshold, latest=8):  # one sample after the other
         steps, right = [], []
         for n in range(60):
             sure = [confidence(answers_TNK[t, n], measure).item() for t in range(8)]
-            t = next((t for t in range(7) if sure[t] >= threshold), 7)
+            t = next((t for t in range(latest) if sure[t] >= threshold), latest - 1)
             steps.append(t + 1)
             right.append(bool(right_TN[t, n]))
         return float(np.mean(steps)), float(np.mean(right))
 
-    assert outcome(choice.threshold) == pytest.approx((choice.mean_steps, choice.accuracy))
+    chosen = outcome(choice.threshold, choice.rule.latest or 8)
+    assert chosen == pytest.approx((choice.mean_steps, choice.accuracy))
+    assert (choice.mean_steps, choice.accuracy) in [point[1:] for point in choice.curve]
     assert choice.accuracy >= full - max_drop
     assert choice.full_accuracy == pytest.approx(full)
-    for threshold in (0.05, 0.2, 0.5, 0.8, 0.95):
-        steps, accuracy = outcome(threshold)
+    for threshold, latest in product((0.05, 0.2, 0.5, 0.8, 0.95, 2.0), (2, 5, 8)):
+        steps, accuracy = outcome(threshold, latest)
         if accuracy >= full - max_drop:  # as good as any, but for the grid of quantiles
             assert choice.mean_steps <= steps + 0.15
+
+
+def test_who_never_becomes_sure_does_not_stay_for_nothing():
+    right, unsure = [0.0, 9.0], [0.0, 0.1]
+    answers_TNK = torch.tensor([[right, unsure[::-1]], [right, unsure], [right, unsure]])
+    choice = choose_confidence(answers_TNK, torch.tensor([1, 1]), max_drop=0.0)
+    assert choice.rule.latest == 2
+    assert (choice.mean_steps, choice.accuracy) == (1.5, 1.0)
+    assert choice.rule(answers_TNK[0], 1).tolist() == [True, False]
+    assert choice.rule(answers_TNK[1], 2).tolist() == [True, True]
 
 
 def test_the_choice_may_be_that_nobody_leaves():

@@ -51,6 +51,7 @@ class Confident:
     Args:
         measure: see :func:`confidence`.
         threshold: in [0, 1]; 0 lets everybody leave after the first step, more than 1 nobody.
+        latest: the step after which those leave, too, who never become sure; None: the last.
 
     >>> rule = Confident("margin", 0.5)
     >>> rule(torch.tensor([[4.0, 0.0], [1.0, 0.9]]), steps=1).tolist()
@@ -59,9 +60,12 @@ class Confident:
 
     measure: Measure = "margin"
     threshold: float = 0.9
+    latest: int | None = None
 
-    def __call__(self, logits_NK: Tensor, steps: int) -> Tensor:  # noqa: ARG002
+    def __call__(self, logits_NK: Tensor, steps: int) -> Tensor:
         """``[N]``, bool."""
+        if self.latest is not None and steps >= self.latest:
+            return After(self.latest)(logits_NK, steps)
         return confidence(logits_NK, self.measure) >= self.threshold
 
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -35,8 +36,8 @@ class Choice:
 
     ``by`` is "gamma" or a measure of confidence; ``max_drop`` and the accuracies are fractions,
     ``full_accuracy`` that of all T steps; ``curve`` holds (threshold, mean steps, accuracy) of
-    what there was to choose from; ``n`` samples. Made by :func:`choose_confidence` and
-    :func:`choose_gamma`:
+    the thresholds there were, with the rule's latest step; ``n`` samples. Made by
+    :func:`choose_confidence` and :func:`choose_gamma`:
 
     >>> choose_confidence(torch.tensor([[[9.0, 0.0]]] * 4), torch.tensor([0])).rule
     Confident(measure='margin', threshold=0.9997532...)
@@ -59,7 +60,9 @@ def choose_confidence(
     measure: Measure = "margin",
     max_drop: float = 0.002,
 ) -> Choice:
-    """The threshold with the fewest steps whose accuracy is within ``max_drop`` of all T steps'.
+    """The threshold and the latest step with the fewest steps that cost at most ``max_drop``.
+
+    A sample leaves when it is sure, or when more steps help those no more who never become sure.
 
     Args:
         anytime_TNK: the answers after every step of validation samples (mean readout).
@@ -79,16 +82,23 @@ def choose_confidence(
     levels = torch.linspace(0, 1, 201, dtype=torch.float64)
     early = _thinned(sure_TN[:-1].flatten().double())  # none if there is but one step
     thresholds = sorted(set(torch.quantile(early, levels).tolist())) if len(early) else []
-    curve = []
+    curves: dict[int, list[tuple[float, float, float]]] = {}
     for threshold in (*thresholds, math.inf):
-        steps_N = exit_steps(sure_TN >= threshold)
-        accuracy = right_TN.gather(0, steps_N[None] - 1).double().mean().item()
-        curve.append((threshold, steps_N.double().mean().item(), accuracy))
+        first_N = exit_steps(sure_TN >= threshold)
+        for latest in range(1, len(sure_TN) + 1):
+            steps_N = first_N.clamp(max=latest)
+            accuracy = right_TN.gather(0, steps_N[None] - 1).double().mean().item()
+            point = threshold, steps_N.double().mean().item(), accuracy
+            curves.setdefault(latest, []).append(point)
     full = right_TN[-1].double().mean().item()
-    threshold, mean_steps, accuracy = _cheapest(curve, full - max_drop)
-    rule = Confident(measure, threshold)
+    threshold, mean_steps, accuracy = best = _cheapest(
+        list(chain(*curves.values())), full - max_drop
+    )
+    latest = max(latest for latest, curve in curves.items() if best in curve)
+    rule = Confident(measure, threshold, latest if latest < len(sure_TN) else None)
     return Choice(
-        *(rule, measure, threshold, max_drop, len(labels), accuracy, full, mean_steps, tuple(curve))
+        *(rule, measure, threshold, max_drop, len(labels), accuracy, full, mean_steps),
+        curve=tuple(curves[latest]),
     )
 
 
@@ -227,6 +237,7 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Re
     return EarlyExit(
         by=choice.by,
         threshold=choice.threshold if math.isfinite(choice.threshold) else None,
+        latest=choice.rule.latest if isinstance(choice.rule, Confident) else None,
         max_drop=choice.max_drop,
         validation_n=choice.n,
         validation_accuracy=choice.accuracy,

@@ -146,7 +146,8 @@ class ClassExit(Record):
 class EarlyExit(Record):
     """What leaving early comes to, beside all T steps (``full_``).
 
-    ``by`` is "gamma", "margin" or "entropy". ``threshold`` (None: nobody leaves) was chosen on
+    ``by`` is "gamma", "margin" or "entropy". ``threshold`` (None: nobody leaves by it) and
+    ``latest`` (the step after which everybody leaves; None: the last) were chosen on
     ``validation_n`` samples for a loss of at most ``max_drop``; ``curve`` holds (mean steps,
     accuracy) of the other thresholds there. Everything else is measured on the ``n`` test samples:
     ``leaving[t]`` is the share that leaves after step t+1, ``seconds`` the wall-clock time of all.
@@ -157,6 +158,7 @@ class EarlyExit(Record):
 
     by: str
     threshold: float | None
+    latest: int | None = None
     max_drop: float
     validation_n: int
     validation_accuracy: float

@@ -13,6 +13,7 @@ from leanspike.report.text import (
     answer,
     count,
     energy,
+    exit_threshold,
     percent,
     plural,
     ratio,
@@ -86,7 +87,7 @@ def _exits(result: Result) -> Table:
     for early in result.early_exit:
         table.add_row(
             early.by,
-            "none" if early.threshold is None else f"{early.threshold:.4g}",
+            exit_threshold(early),
             percent(early.accuracy, early.n),
             f"{early.mean_steps:.2f}",
             energy(early.snn_pj),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from leanspike.evaluate.result import Result
+from leanspike.evaluate.result import EarlyExit, Result
 
 
 def percent(fraction: float, n: int) -> str:
@@ -147,6 +147,18 @@ def saving(energy_ratio: float) -> tuple[str, str]:
     if times(factor) == times(1.0):
         return times(1.0), ""
     return times(factor), "less" if energy_ratio > 1 else "more"
+
+
+def exit_threshold(early: EarlyExit) -> str:
+    """When a rule lets leave: its threshold, and the latest step.
+
+    >>> exit_threshold(EarlyExit.model_construct(threshold=0.81234, latest=16))
+    '0.8123, or after 16'
+    >>> exit_threshold(EarlyExit.model_construct(threshold=None, latest=None))
+    'none'
+    """
+    threshold = "none" if early.threshold is None else f"{early.threshold:.4g}"
+    return threshold if early.latest is None else f"{threshold}, or after {early.latest}"
 
 
 def settling_step(accuracy: Sequence[float]) -> int:
