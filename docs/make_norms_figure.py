@@ -24,10 +24,6 @@ NORMS = {
     "keep": ("one batch norm for all steps", style.SNN_DARK, "--"),
     "none": ("no norm", style.ANN, "-"),
 }
-PANELS = {
-    "norms": "Poisson input, trained to 8 steps",
-    "direct": "direct input, trained to 5 steps",
-}
 
 
 def figure() -> str:
@@ -37,24 +33,21 @@ def figure() -> str:
 
 
 def _content(figure: Figure) -> None:
-    panels = figure.subplots(1, 2, sharey=True, width_ratios=(8, 5))
-    for axes, (prefix, title) in zip(panels, PANELS.items(), strict=True):
-        _curves(axes, prefix)
-        axes.set_title(title)
-        axes.set_xlabel("timesteps")
-        axes.locator_params(axis="x", integer=True)
-        axes.grid(axis="y")
-        axes.grid(visible=False, axis="x")
-    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
-    panels[0].legend(loc="lower right")
+    axes = figure.subplots()
+    _curves(axes)
+    axes.set_title("Poisson input, trained to 8 steps")
+    axes.set_xlabel("timesteps")
+    axes.locator_params(axis="x", integer=True)
+    axes.grid(axis="y")
+    axes.grid(visible=False, axis="x")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
+    axes.legend(loc="lower right")
 
 
-def _curves(axes: Axes, prefix: str) -> None:
+def _curves(axes: Axes) -> None:
     """The mean over the seeds, in a band from the worst to the best."""
     for norm, (name, color, dashes) in NORMS.items():
-        paths = sorted(RUNS.glob(f"{prefix}-{norm}-*/result.json"))
-        if not paths:
-            continue
+        paths = sorted(RUNS.glob(f"norms-{norm}-*/result.json"))
         values = 100 * np.array([load_result(path).accuracy for path in paths])
         steps = np.arange(1, values.shape[1] + 1)
         axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
