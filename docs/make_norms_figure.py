@@ -7,17 +7,15 @@ Equal runs give equal bytes.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+from make_results import ROOT, RUNS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from leanspike.evaluate import load_result
 from leanspike.report import style
 
-ROOT = Path(__file__).parents[1]
-RUNS, OUT, HEIGHT = ROOT / "results", ROOT / "docs" / "norms.svg", 320
+OUT, HEIGHT = ROOT / "docs" / "norms.svg", 320
 NORMS = {
     "bntt": ("BNTT", style.SNN, "-"),
     "tebn": ("TEBN", style.ACCENT, "-"),

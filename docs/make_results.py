@@ -10,9 +10,7 @@ KIND is
 - ``steps``: accuracy after each step, the mean over the seeds;
 - ``pairs``: what each run has over the first one named, seed by seed: the mean difference with its
   95 % interval by Student's t;
-- ``exits``: what leaving early comes to, a row for each rule;
-- ``noise``: accuracies on corrupted and attacked images, a row for each kind, of one run's
-  robustness.json.
+- ``exits``: what leaving early comes to, a row for each rule.
 
 Equal runs give equal bytes.
 """
@@ -27,7 +25,7 @@ from statistics import mean, stdev
 
 from scipy import stats
 
-from leanspike.evaluate import Result, load_result, load_robustness
+from leanspike.evaluate import Result, load_result
 
 ROOT = Path(__file__).parents[1]
 PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "results"
@@ -111,27 +109,7 @@ def exits(words: Sequence[str]) -> str:
     return _markdown([*head, "steps saved", "energy saved", "time saved"], rows)
 
 
-def noise(words: Sequence[str]) -> str:
-    """Accuracies by corruption, averaged over its severities, and by attack, at each strength."""
-    [name] = words
-    found = load_robustness(RUNS / name / "robustness.json")
-
-    def row(title: str, accuracy: Mapping[str, float]) -> list[str]:
-        return [title, *(f"{100 * accuracy[network]:.1f}" for network in found.networks)]
-
-    rows = [row("as they are", found.clean)]
-    for family, curves in found.corruptions.items():
-        rows += [row(c.name, {n: 1 - c.error(n) for n in found.networks}) for c in curves]
-        error = found.mean_corruption_error[family]
-        rows.append(row(f"mean of {len(curves)} ({family})", {n: 1 - e for n, e in error.items()}))
-    for attack in found.attacks:
-        for index, strength in enumerate(attack.strengths):
-            accuracy = {n: attack.accuracy[n][index] for n in found.networks}
-            rows.append(row(f"{attack.name}, ε = {strength:.3g}", accuracy))
-    return _markdown(["images", *found.networks], rows)
-
-
-KINDS = {"table": table, "steps": steps, "pairs": pairs, "exits": exits, "noise": noise}
+KINDS = {"table": table, "steps": steps, "pairs": pairs, "exits": exits}
 
 
 def _groups(patterns: Sequence[str]) -> list[dict[int, Path]]:
