@@ -129,10 +129,21 @@ def test_a_damaged_spec_is_one_line(change: dict[str, object], why: str, tmp_pat
     assert "\n" not in str(error.value)
 
 
-def test_a_network_that_cannot_be_built_is_said_with_the_file(tmp_path: Path) -> None:
-    spec = ls.ModelSpec(name="vgg6", num_classes=10**13, image_size=8, options={"width": 0.1})
-    ls.save(ls.models.create_model("vgg6", 4, image_size=8, width=0.1), tmp_path, spec)
-    with pytest.raises(LeanspikeError, match=r"spec\.json describes no network that can be built"):
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"num_classes": 10**13}, r"a vgg6 of [\d,]{18,} values is described, model\.safetensors"),
+        ({"options": {"width": 1e5}}, r"values is described, model\.safetensors holds 193,445"),
+        ({"num_classes": 2**62}, "describes no network that can be built"),
+    ],
+)
+def test_a_network_of_another_size_is_not_built(
+    change: dict[str, object], why: str, tmp_path: Path
+) -> None:
+    spec = ls.ModelSpec(name="vgg6", num_classes=4, image_size=8, options={"width": 0.1})
+    ann = ls.models.create_model("vgg6", 4, image_size=8, width=0.1)
+    ls.save(ann, tmp_path, spec.model_copy(update=change))
+    with pytest.raises(LeanspikeError, match=rf"spec\.json.*{why}"):
         ls.load(tmp_path)
 
 

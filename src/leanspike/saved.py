@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -166,7 +167,7 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
             f"{folder} holds a network of the user's own; build it and pass load(path, ann=...)"
         )
     try:
-        network = _build(spec, ann)
+        network = _build(spec, _zoo_network(spec.model, weights) if ann is None else ann)
     except LeanspikeError as error:
         raise type(error)(f"{folder / SPEC}: {error}") from error
     except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
@@ -184,18 +185,32 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
     return network.eval()
 
 
-def _build(spec: Spec, ann: nn.Module | None) -> nn.Module:
-    """The network that a spec describes, before its weights; ``ann`` as in :func:`load`."""
-    if ann is None:
-        m = spec.model
-        assert m is not None
-        ann = create_model(
-            m.name,
-            m.num_classes,
-            in_channels=m.in_channels,
-            image_size=m.image_size,
-            **m.options,
+def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The network of the zoo that a spec describes, if it is about as large as its weights."""
+    assert spec is not None
+
+    def build() -> nn.Module:
+        return create_model(
+            spec.name,
+            spec.num_classes,
+            in_channels=spec.in_channels,
+            image_size=spec.image_size,
+            **spec.options,
         )
+
+    with torch.device("meta"):  # where a network of any size takes no memory
+        described = sum(value.numel() for value in build().state_dict().values())
+    held = sum(value.numel() for value in weights.values())
+    if described > 2 * held:  # one of folded norms holds less than its network
+        raise LeanspikeError(
+            f"a {spec.name} of {described:,} values is described, {WEIGHTS} holds {held:,}; "
+            "restore them from a copy"
+        )
+    return build()
+
+
+def _build(spec: Spec, ann: nn.Module) -> nn.Module:
+    """The network that a spec describes, before its weights."""
     if spec.spike is None or isinstance(ann, SpikingNetwork):
         return ann
     return _respike(ann, spec.spike)
