@@ -204,12 +204,11 @@ def evaluate(
     from leanspike.run import open_run
     from leanspike.train import Monitor
 
-    monitor = Monitor(people)
     if robustness:
         _evaluate_robustness(run, beside or [], limit, common)
         return
     rules = [rule.value for rule in early_exit or []]
-    result = open_run(run, monitor).evaluate("leanspike evaluate", rules, max_drop)
+    result = open_run(run, Monitor(people)).evaluate("leanspike evaluate", rules, max_drop)
     _answer(result, run)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import leanspike as ls
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import accuracy, load_result, record_example
+from leanspike.evaluate import accuracy, anytime, load_result, record_example
 
 
 def make(timesteps: int = 4) -> tuple[nn.Module, ls.SpikingNetwork, list[tuple[torch.Tensor, ...]]]:
@@ -38,13 +38,17 @@ def test_accuracy_and_spikes_are_those_of_a_plain_loop() -> None:
     assert (result.n, result.timesteps, result.neurons[0].neurons) == (50, 4, 20)
 
 
-def test_evaluation_leaves_the_mode_and_the_weights_alone() -> None:
+def test_asking_leaves_every_module_in_its_mode_and_the_weights_alone() -> None:
     ann, snn, batches = make()
-    snn.train()
+    for network in (ann, snn):
+        network.train().get_submodule("2").eval()
     before = {key: value.clone() for key, value in snn.state_dict().items()}
     ls.evaluate(snn, batches, ann=ann)  # type: ignore[arg-type]
-    assert snn.training
+    anytime(snn, batches)  # type: ignore[arg-type]
     assert all(value.equal(before[key]) for key, value in snn.state_dict().items())
+    ls.calibrate(snn, batches[0][0], method="one_pass")
+    for network in (ann, snn):
+        assert [path for path, module in network.named_modules() if not module.training] == ["2"]
 
 
 def test_a_result_reads_back_equal_and_a_damaged_one_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
+from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
 
 
@@ -58,17 +59,13 @@ def accuracy(
     """
     correct: Tensor | None = None
     n = 0
-    was_training = network.training
-    network.eval()
-    try:
+    with eval_mode(network):
         for x, labels in batches:
             with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
                 y_TNK = outputs(network, x, timesteps)
             right = count_correct(y_TNK, labels)
             correct = right if correct is None else correct + right
             n += len(labels)
-    finally:
-        network.train(was_training)
     if correct is None or n == 0:
         raise LeanspikeError("no samples to measure the accuracy on; the split is empty")
     return [count / n for count in correct.tolist()]

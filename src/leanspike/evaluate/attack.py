@@ -17,8 +17,7 @@ Shapes: N samples, C channels, H rows, W columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,27 +25,8 @@ from torch import Tensor, nn
 from leanspike.data.corrupt import Draws
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.accuracy import outputs
+from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
-
-
-@contextmanager
-def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; afterwards each module is in the mode that it was in.
-
-    >>> network = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).eval())
-    >>> with eval_mode(network):
-    ...     print(network[0].training)
-    False
-    >>> network[0].training, network[1].training
-    (True, False)
-    """
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def network_input(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

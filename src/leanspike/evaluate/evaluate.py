@@ -15,6 +15,7 @@ from leanspike.evaluate.early_exit import gamma_by_step
 from leanspike.evaluate.energy import OperationCounter, Prices, price
 from leanspike.evaluate.provenance import provenance
 from leanspike.evaluate.result import Provenance, Result
+from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -66,9 +67,7 @@ def evaluate(
 
     correct_T: Tensor | None = None
     n = 0
-    was_training = snn.training
-    snn.eval()
-    try:
+    with eval_mode(snn):
         for x, labels in batches:
             operations.begin_batch(len(labels))
             right = count_correct(snn.run(x, observer=observe), labels, readout)
@@ -76,8 +75,6 @@ def evaluate(
             n += len(labels)
             if progress is not None:
                 progress(len(labels))
-    finally:
-        snn.train(was_training)
     if correct_T is None or n == 0:
         raise LeanspikeError("no samples to evaluate on; the split is empty")
     prices = Prices()

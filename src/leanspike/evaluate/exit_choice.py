@@ -25,6 +25,7 @@ from leanspike.evaluate.early_exit import (
 )
 from leanspike.evaluate.energy import OperationCounter, Prices
 from leanspike.evaluate.result import ClassExit, EarlyExit, Result
+from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -161,12 +162,8 @@ def anytime(snn: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> tu
     >>> anytime(snn, [(torch.randn(32, 8), torch.randint(3, (32,)))])[0].shape
     torch.Size([5, 32, 3])
     """
-    was_training = snn.training
-    snn.eval()
-    try:
+    with eval_mode(snn):
         pairs = [(readout(snn(x), "mean"), labels) for x, labels in batches]
-    finally:
-        snn.train(was_training)
     if not pairs:
         raise LeanspikeError("no samples to choose an exit on; the split is empty")
     return torch.cat([y for y, _ in pairs], 1), torch.cat([labels for _, labels in pairs])
@@ -206,12 +203,10 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Re
     >>> early.mean_steps < 5, early.snn_pj < early.full_snn_pj, sum(early.leaving)
     (True, True, 1.0)
     """
-    was_training = snn.training
-    snn.eval()
     counter = OperationCounter(snn)
     right, steps, labels_seen = [], [], []
     seconds = full_seconds = 0.0
-    try:
+    with eval_mode(snn):
         for number, (x, labels) in enumerate(batches):
             if number == 0:  # whatever the first call has to prepare
                 exit_early(snn, x, choice.rule)
@@ -226,8 +221,6 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Re
             right.append(exits.logits.argmax(-1) == labels)
             steps.append(exits.steps)
             labels_seen.append(labels)
-    finally:
-        snn.train(was_training)
     right_N, steps_N, labels_N = torch.cat(right), torch.cat(steps), torch.cat(labels_seen)
     mean_steps = steps_N.double().mean().item()
     prices = Prices(full.energy.mac_pj, full.energy.ac_pj)

@@ -22,7 +22,6 @@ from leanspike.evaluate.accuracy import count_correct, outputs
 from leanspike.evaluate.attack import (
     check_attackable,
     check_epsilon,
-    eval_mode,
     fgsm,
     network_input,
     pgd,
@@ -31,6 +30,7 @@ from leanspike.evaluate.attack import (
 from leanspike.evaluate.provenance import provenance
 from leanspike.evaluate.result import Provenance
 from leanspike.evaluate.robustness_result import OWN, CleanSample, Curve, Robustness
+from leanspike.modes import eval_mode
 
 Attack = Literal["fgsm", "pgd"]
 Strength = TypeVar("Strength", bound=float)

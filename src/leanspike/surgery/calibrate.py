@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
+from leanspike.modes import eval_mode
 from leanspike.neuron import LIF
 from leanspike.neuron.lif import SMALLEST_THRESHOLD
 from leanspike.surgery.network import Execution, SpikingNetwork, readout
@@ -124,18 +125,15 @@ def calibrate(
     snn.check_input(images, snn.plan.encoder.batch_axis)
     _check(images, percentile, scales, method, statistics, steps)
     sweep = Sweep(snn, images, steps, batch_size)
-    was_training = snn.training
-    snn.eval()
     before = {path: module.threshold.item() for path, module in _lif_layers(snn)}
-    try:
-        rows = _measure(sweep, percentile, method)
-        found = {row.path: row.percentile_value for row in rows}
-        best, norms, agreement = _choose(sweep, scales, found, statistics)
-    except LeanspikeError:
-        _set_thresholds(snn, before, 1.0)
-        raise
-    finally:
-        snn.train(was_training)
+    with eval_mode(snn):
+        try:
+            rows = _measure(sweep, percentile, method)
+            found = {row.path: row.percentile_value for row in rows}
+            best, norms, agreement = _choose(sweep, scales, found, statistics)
+        except LeanspikeError:
+            _set_thresholds(snn, before, 1.0)
+            raise
     layers = tuple(
         CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], threshold)
         for r, threshold in zip(rows, _set_thresholds(snn, found, best), strict=True)

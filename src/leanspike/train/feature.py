@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.attack import eval_mode
+from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork
 from leanspike.train.objective import Objective
 from leanspike.train.teacher import Teacher
