@@ -16,6 +16,10 @@ from leanspike.evaluate import load_result
 from leanspike.report import style
 
 OUT, HEIGHT = ROOT / "docs" / "norms.svg", 320
+PANELS = {
+    "norms": "Poisson input, trained to 8 steps",
+    "direct": "direct input, trained to 5 steps",
+}
 NORMS = {
     "bntt": ("BNTT", style.SNN, "-"),
     "tebn": ("TEBN", style.ACCENT, "-"),
@@ -31,21 +35,22 @@ def figure() -> str:
 
 
 def _content(figure: Figure) -> None:
-    axes = figure.subplots()
-    _curves(axes)
-    axes.set_title("Poisson input, trained to 8 steps")
-    axes.set_xlabel("timesteps")
-    axes.locator_params(axis="x", integer=True)
-    axes.grid(axis="y")
-    axes.grid(visible=False, axis="x")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
-    axes.legend(loc="lower right")
+    both = figure.subplots(1, len(PANELS), sharey=True)
+    for axes, (runs, title) in zip(both, PANELS.items(), strict=True):
+        _curves(axes, runs)
+        axes.set_title(title)
+        axes.set_xlabel("timesteps")
+        axes.locator_params(axis="x", integer=True)
+        axes.grid(axis="y")
+        axes.grid(visible=False, axis="x")
+    both[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
+    both[-1].legend(loc="lower right")
 
 
-def _curves(axes: Axes) -> None:
+def _curves(axes: Axes, runs: str) -> None:
     """The mean over the seeds, in a band from the worst to the best."""
     for norm, (name, color, dashes) in NORMS.items():
-        paths = sorted(RUNS.glob(f"norms-{norm}-*/result.json"))
+        paths = sorted(RUNS.glob(f"{runs}-{norm}-*/result.json"))
         values = 100 * np.array([load_result(path).accuracy for path in paths])
         steps = np.arange(1, values.shape[1] + 1)
         axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)

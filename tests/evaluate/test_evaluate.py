@@ -75,6 +75,21 @@ def test_the_example_shows_what_the_network_did() -> None:
     assert example.pixels[1][0] == (2, 6, 10)
 
 
+def test_what_is_no_measurement_is_refused() -> None:
+    ann, snn, batches = make()
+    (x, labels), _ = batches
+    for wrong in (labels[:1], labels[None], labels.float()):
+        with pytest.raises(LeanspikeError, match="expected a whole number for each of the 20"):
+            ls.evaluate(snn, [(x, wrong)])
+    with pytest.raises(LeanspikeError, match="a Sequential has no spikes to count"):
+        ls.evaluate(ann, batches)  # type: ignore[arg-type]
+    with pytest.raises(LeanspikeError, match="gone through only once; with ann=, give a list"):
+        ls.evaluate(snn, iter(batches), ann=ann)  # type: ignore[arg-type]
+    snn.get_submodule("1").weight.data[0] = float("nan")
+    with pytest.raises(LeanspikeError, match=r"1\.weight has values that are NaN or infinite"):
+        ls.evaluate(snn, batches)  # type: ignore[arg-type]
+
+
 def test_no_samples_is_an_error() -> None:
     _, snn, _ = make()
     for measure in (lambda: ls.evaluate(snn, []), lambda: accuracy(snn, [])):

@@ -95,10 +95,10 @@ def test_frames_without_their_axis_of_time_are_refused():
         snn.step(draw("vector", T, N))
 
 
-@pytest.mark.parametrize("timesteps", [0, -1])
+@pytest.mark.parametrize("timesteps", [0, -1, 2.5])
 def test_timesteps_below_one_are_refused(timesteps):
     snn = lif_network("vector")
-    with pytest.raises(LeanspikeError, match=f"timesteps is {timesteps}; give 1 or more"):
+    with pytest.raises(LeanspikeError, match=f"timesteps is {timesteps}; give a whole number"):
         snn(draw("vector", N), timesteps=timesteps)
 
 
@@ -123,9 +123,27 @@ def test_what_is_static_is_computed_at_the_first_step_only():
     calls = []
     snn.conv1.register_forward_hook(lambda *_: calls.append(1))
     _, state = snn.step(x)
-    later, _ = snn.step(torch.full_like(x, math.nan), state)  # only the first input counts
+    later, _ = snn.step(x + 1, state)  # only the first input counts
     assert len(calls) == 1
-    assert later.isfinite().all()
+    assert torch.equal(later, snn.step(x, state)[0])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_not_finite_are_refused(value):
+    snn, x = lif_network("vector"), draw("vector", N)
+    x[0, 0] = value
+    for call in (snn, snn.step):
+        with pytest.raises(LeanspikeError, match="values that are NaN or infinite"):
+            call(x)
+
+
+@pytest.mark.parametrize("other", ["padded_shortcut", "vector"])
+def test_the_state_of_another_network_is_refused(other):
+    snn = lif_network("padded_shortcut")
+    theirs, x = lif_network(other), draw(other, N)
+    _, state = theirs.step(x)
+    with pytest.raises(LeanspikeError, match="the state is that of another network"):
+        snn.step(draw("padded_shortcut", N), state)
 
 
 def test_a_step_needs_no_gradient_and_leaves_the_given_state_as_it_is():

@@ -178,6 +178,12 @@ def test_a_trained_ann_with_shifts_needs_norms_with_shifts():
     assert (snn.get_submodule("features.norm2").bias == 1).all()
 
 
+def test_a_network_without_norms_gets_none():
+    ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(ls.LeanspikeError, match="norm is 'bntt', and time reaches no batch norm"):
+        ls.spike(ann, example_input=torch.zeros(1, 4), norm="bntt")
+
+
 def test_an_unknown_norm_is_refused():
     with pytest.raises(ls.LeanspikeError, match="norm is 'bnt'; choose one of keep, fold, bntt"):
         ls.spike(ann(), example_input=IMAGES, norm="bnt")

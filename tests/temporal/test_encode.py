@@ -99,3 +99,9 @@ def test_an_unknown_encoder_or_option_is_refused_with_the_known_ones():
         create_encoder("poisson", {"rate": 1})
     with pytest.raises(LeanspikeError, match="encode direct has no option 'seed'; it has none"):
         create_encoder("direct", {"seed": 1})
+
+
+def test_no_samples_give_no_spikes():
+    x_N, poisson = torch.zeros(0, 3, 2, 2), Poisson()
+    assert poisson.step(x_N, 0).shape == x_N.shape
+    assert poisson.sequence(x_N, 4, training=False)[0].shape == x_N.shape

@@ -159,6 +159,23 @@ def test_neither_network_is_changed_by_being_watched() -> None:
     torch.save([ann, other], io.BytesIO())
 
 
+def test_maps_count_for_one_loss_and_of_one_network() -> None:
+    network = student()
+    feature = Feature(teacher(), network, X)
+    with feature.watch(network):
+        y_TNK = network(X)
+    feature(y_TNK, LABELS, X)
+    with pytest.raises(ls.LeanspikeError, match=r"run the student inside watch.* before each"):
+        feature(network(X), LABELS, X)
+    with (
+        pytest.raises(ls.LeanspikeError, match="watch the network that the paths were named for"),
+        feature.watch(nn.Identity()),
+    ):
+        pass
+    with pytest.raises(ls.LeanspikeError, match="pairs is empty"):
+        Feature(teacher(), network, X, {})
+
+
 def test_a_map_that_is_overwritten_is_the_one_that_was_named() -> None:
     """Of a convolution before an in-place ReLU, in the student as in the teacher."""
     torch.manual_seed(0)
@@ -167,8 +184,8 @@ def test_a_map_that_is_overwritten_is_the_one_that_was_named() -> None:
     feature = Feature(nn.Sequential(*ann), ann, X, {"0": "0"})
     with feature.watch(ann):
         y_NK = ann(x)
-    assert feature(y_NK[None], LABELS, x).item() == 0.0  # the teacher is the student
     assert feature._seen["0"].min() < 0
+    assert feature(y_NK[None], LABELS, x).item() == 0.0  # the teacher is the student
     assert feature.teacher.feature("0", x).min() < 0
 
 

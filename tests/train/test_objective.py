@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +85,35 @@ def test_a_teacher_of_other_classes_is_refused() -> None:
         Response(nn.Linear(3, 7).double())(outputs(), LABELS, NO_INPUT)
     with pytest.raises(LeanspikeError, match=r"temperature is 0\.0; give a number above 0"):
         Response(nn.Identity(), temperature=0.0)
+
+
+def test_a_batch_written_into_the_last_ones_memory_is_another_batch() -> None:
+    teacher, x = nn.Linear(3, 4).double(), torch.rand(5, 3, dtype=torch.float64)
+    response = Response(teacher)
+    response(outputs(), LABELS, x)
+    x.copy_(torch.rand(5, 3, dtype=torch.float64))
+    assert torch.equal(response(outputs(), LABELS, x), Response(teacher)(outputs(), LABELS, x))
+
+
+def test_a_teacher_of_other_inputs_is_refused() -> None:
+    with pytest.raises(LeanspikeError, match=r"cannot take the student's input of shape \(5, 3\)"):
+        Response(nn.Linear(2, 4).double())(outputs(), LABELS, torch.rand(5, 3).double())
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: CrossEntropy("max"), "readout is 'max'; choose one of sum, mean"),  # type: ignore[arg-type]
+        (lambda: Response(nn.Identity(), readout="max"), "readout is 'max'"),  # type: ignore[arg-type]
+        (lambda: Response(nn.Identity(), float("inf")), "temperature is inf"),
+        (lambda: Weighted(()), "no objectives; give at least one pair"),
+        (lambda: Weighted([CrossEntropy()]), r"a term is CrossEntropy\(\); give pairs"),  # type: ignore[list-item]
+        (lambda: Weighted([(float("nan"), CrossEntropy())]), "a weight is nan; give a finite"),
+    ],
+)
+def test_objectives_that_make_no_sense_are_refused(make: Callable[[], object], why: str) -> None:
+    with pytest.raises(LeanspikeError, match=why):
+        make()
 
 
 def test_every_step_may_have_to_answer() -> None:

@@ -32,6 +32,11 @@ def count_correct(y_TNK: Tensor, labels: Tensor, mode: Literal["sum", "mean"] = 
     >>> count_correct(y_TNK, torch.tensor([1])).tolist()
     [0, 1]
     """
+    if labels.shape != y_TNK.shape[1:2] or labels.is_floating_point():
+        raise LeanspikeError(
+            f"labels of shape {tuple(labels.shape)} and type {labels.dtype}; expected a whole "
+            f"number for each of the {y_TNK.shape[1]} samples"
+        )
     return (readout(y_TNK, mode).argmax(-1) == labels).sum(1)
 
 

@@ -49,7 +49,7 @@ def evaluate(
         progress: called with the number of samples after each batch.
 
     Raises:
-        LeanspikeError: if there are no samples.
+        LeanspikeError: if there are no samples, or values that are not finite.
 
     Example:
         >>> from leanspike import spike
@@ -59,6 +59,16 @@ def evaluate(
         >>> len(result.accuracy), [layer.path for layer in result.neurons]
         (5, ['1'])
     """
+    if not isinstance(snn, SpikingNetwork):
+        raise LeanspikeError(
+            f"a {type(snn).__name__} has no spikes to count; make it spike first, or measure its "
+            "accuracy()"
+        )
+    for path, value in snn.state_dict().items():
+        if not value.isfinite().all():
+            raise LeanspikeError(f"{path} has values that are NaN or infinite; train it again")
+    if ann is not None and iter(batches) is batches:
+        raise LeanspikeError("batches can be gone through only once; with ann=, give a list")
     spikes, operations = SpikeCounter(snn), OperationCounter(snn)
 
     def observe(node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:

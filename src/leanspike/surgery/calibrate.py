@@ -334,5 +334,3 @@ def _check(
         raise LeanspikeError(f"timesteps is {timesteps}; give 1 or more")
     if images.numel() == 0:
         raise LeanspikeError("no images to calibrate on; give some hundreds of training images")
-    if not torch.isfinite(images).all():
-        raise LeanspikeError("the calibration images hold NaN or infinity; check the data")

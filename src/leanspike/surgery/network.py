@@ -108,8 +108,8 @@ class SpikingNetwork(nn.Module):
         encoder = self.plan.encoder
         self.check_input(x, encoder.batch_axis)
         steps = self.timesteps if timesteps is None else timesteps
-        if steps < 1:
-            raise LeanspikeError(f"timesteps is {steps}; give 1 or more")
+        if not isinstance(steps, int) or steps < 1:
+            raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
         sequence, steps = encoder.sequence(x, steps, self.training)
         y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
         return y_TNK
@@ -145,6 +145,10 @@ class SpikingNetwork(nn.Module):
             raise LeanspikeError("step() in training mode; call .eval() first")
         self.check_input(x_N, batch_axis=0)
         state = state or State()
+        if any(node.graph is not self.plan.graph for node in state.static) or not (
+            state.membranes.keys() <= {path for path, _ in self.neurons()}
+        ):
+            raise LeanspikeError("the state is that of another network; begin with state=None")
         for u_N in state.membranes.values():
             if len(u_N) != len(x_N):
                 raise LeanspikeError(
@@ -227,7 +231,7 @@ class SpikingNetwork(nn.Module):
         self.load_state_dict(rest, strict=False)
 
     def check_input(self, x: Tensor, batch_axis: int) -> None:
-        """Raise unless ``x`` is like the example input of the surgery, of any batch size."""
+        """Raise unless ``x`` is finite and like the example input of the surgery, for any N."""
         expected = (
             ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
         )
@@ -237,6 +241,10 @@ class SpikingNetwork(nn.Module):
         if not x.is_floating_point():
             raise LeanspikeError(
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"
+            )
+        if not torch.compiler.is_compiling() and not x.isfinite().all():
+            raise LeanspikeError(
+                "the input has values that are NaN or infinite, which spikes would hide; mend it"
             )
 
 

@@ -139,7 +139,8 @@ class Poisson(Encoder):
             np.random.Generator(np.random.SFC64([self.seed, key, step])).random(shape, np.float32)
             for key in keys
         ]
-        return torch.from_numpy(np.stack(draws)).to(x_N.device)
+        uniform = np.stack(draws) if draws else np.empty((0, *shape), np.float32)
+        return torch.from_numpy(uniform).to(x_N.device)
 
 
 def _keys(x_N: Tensor) -> list[int]:

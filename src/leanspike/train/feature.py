@@ -81,6 +81,8 @@ class Feature(Objective):
         pairs: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        if pairs is not None and not pairs:
+            raise LeanspikeError("pairs is empty; name some, or give None to have them found")
         self.teacher = Teacher.of(teacher)
         self.pairs = (
             find_pairs(student, self.teacher.network, x)
@@ -102,11 +104,15 @@ class Feature(Objective):
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """See :class:`Objective`."""
         if not self._seen:
-            raise LeanspikeError("no features were seen; run the student inside watch(student)")
+            raise LeanspikeError(
+                "no features were seen; run the student inside watch(student) before each loss"
+            )
+        seen = dict(self._seen)
+        self._seen.clear()
         losses = []
         adapters: Iterable[Any] = self.adapters
         for pair, adapter in zip(self.pairs, adapters, strict=True):
-            student = adapter(self._seen[pair.student])
+            student = adapter(seen[pair.student])
             teacher = self.teacher.feature(pair.teacher, x)
             size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
             losses.append(F.mse_loss(_resized(student, size), _resized(teacher, size)))

@@ -7,10 +7,11 @@ Shapes: T timesteps (1 for an ANN), N samples, K classes.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ class CrossEntropy(Objective):
 
     def __init__(self, readout: Readout = "sum", label_smoothing: float = 0.0) -> None:
         super().__init__()
+        _check_readout(readout)
         self.readout, self.label_smoothing = readout, label_smoothing
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
@@ -128,8 +130,9 @@ class Response(Objective):
         each_step: bool = False,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise LeanspikeError(f"temperature is {temperature}; give a number above 0")
+        _check_readout(readout)
         self.teacher = Teacher.of(teacher)
         self.temperature, self.readout, self.each_step = temperature, readout, each_step
 
@@ -193,8 +196,12 @@ class SpikeRate(Objective):
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """See :class:`Objective`."""
         if not self._neurons:
-            raise LeanspikeError("no spikes were seen; run the network inside watch(network)")
-        return torch.stack(self._spikes).sum() / self._neurons
+            raise LeanspikeError(
+                "no spikes were seen; run the network inside watch(network) before each loss"
+            )
+        rate = torch.stack(self._spikes).sum() / self._neurons
+        self._spikes, self._neurons = [], 0
+        return rate
 
 
 @final
@@ -208,6 +215,13 @@ class Weighted(Objective):
 
     def __init__(self, terms: Sequence[tuple[float, Objective]]) -> None:
         super().__init__()
+        for term in terms:
+            if not (isinstance(term, tuple) and len(term) == 2 and isinstance(term[1], Objective)):
+                raise LeanspikeError(f"a term is {term!r}; give pairs (weight, objective)")
+            if not math.isfinite(term[0]):
+                raise LeanspikeError(f"a weight is {term[0]}; give a finite number")
+        if not terms:
+            raise LeanspikeError("no objectives; give at least one pair (weight, objective)")
         self.weights = tuple(weight for weight, _ in terms)
         self.objectives = nn.ModuleList(objective for _, objective in terms)
 
@@ -229,3 +243,9 @@ class Weighted(Objective):
 def _widened(y_TNK: Tensor) -> Tensor:
     """In float32 at least."""
     return y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
+
+
+def _check_readout(mode: str) -> None:
+    if mode not in get_args(Readout):
+        choices = ", ".join(get_args(Readout))
+        raise LeanspikeError(f"readout is {mode!r}; choose one of {choices}")

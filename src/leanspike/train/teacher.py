@@ -19,7 +19,7 @@ class Teacher:
     """Any trained network that shows what it answers, and what it finds on the way.
 
     It is put into eval mode at each question and gets no gradient; nothing else of it changes.
-    Objectives that share a teacher ask it once per batch.
+    Objectives that share a teacher ask it once per batch: give them the same ``Teacher``.
 
     Args:
         network: from the same input as the student's to logits ``[N, K]``; a
@@ -37,7 +37,7 @@ class Teacher:
         self.network = network
         self.dtype = dtype
         self._watched: list[str] = []
-        self._asked: Tensor | None = None
+        self._asked: tuple[Tensor, int] | None = None
         self._logits = torch.zeros(0)
         self._features: dict[str, Tensor] = {}
 
@@ -72,7 +72,8 @@ class Teacher:
 
     @torch.no_grad()
     def _ask(self, x: Tensor) -> None:
-        if self._asked is x:
+        version = 0 if x.is_inference() else x._version  # another one if it was written into
+        if self._asked is not None and self._asked[0] is x and self._asked[1] == version:
             return
         self.network.eval()
         mixed = self.dtype != torch.float32
@@ -80,11 +81,21 @@ class Teacher:
             maps(self.network, self._watched, self._features),
             torch.autocast(x.device.type, self.dtype, enabled=mixed),
         ):
-            answer = self.network(x)
+            answer = self._answer(x)
         if isinstance(self.network, SpikingNetwork):
             answer = readout(answer, "mean")[-1]
         self._logits = answer.to(torch.promote_types(answer.dtype, torch.float32))
-        self._asked = x
+        self._asked = x, version
+
+    def _answer(self, x: Tensor) -> Tensor:
+        try:
+            answer: Tensor = self.network(x)
+        except (RuntimeError, ValueError) as error:
+            raise LeanspikeError(
+                f"the teacher cannot take the student's input of shape {tuple(x.shape)} "
+                f"({str(error).splitlines()[0]}); give one that can"
+            ) from error
+        return answer
 
 
 def renormalise(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from leanspike.errors import LeanspikeError
 from leanspike.surgery import SpikingNetwork
 
 
@@ -53,5 +54,9 @@ def maps(network: nn.Module, paths: Iterable[str], found: dict[str, Tensor]) -> 
 
         return hook
 
-    with hooks([(network.get_submodule(path), keep(path)) for path in paths]):
+    try:
+        watched = [(network.get_submodule(path), keep(path)) for path in paths]
+    except AttributeError as error:
+        raise LeanspikeError(f"{error}; watch the network that the paths were named for") from None
+    with hooks(watched):
         yield
