@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 people = Console(stderr=True)
+INTERRUPTED = 130
 
 
 class ExitBy(StrEnum):
@@ -76,25 +77,21 @@ def train(
 
         leanspike train digits --ann runs/digits/ann 'spike.neuron.learn=[]' --out runs/weights-only
     """
+    from leanspike.evaluate import load_result
     from leanspike.recipes import load_recipe
-    from leanspike.run import RESULT, Run, clear
+    from leanspike.run import RESULT, Run, check_free, check_removable
+    from leanspike.train import Monitor
 
     settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann)])
     folder = out or Path("runs") / settings.name
-    if fresh:
-        clear(folder)
-    from leanspike.evaluate import load_result
-    from leanspike.run import claim
-    from leanspike.train import Monitor
-
-    claim(folder, settings)
-    if (folder / RESULT).is_file():
+    (check_removable if fresh else check_free)(folder, settings)
+    if not fresh and (folder / RESULT).is_file():
         people.print(f"{folder} is complete; --fresh starts it over")
         _answer(load_result(folder / RESULT), folder)
         return
     monitor = Monitor(people, folder)
     try:
-        result = Run(settings, folder, monitor).train()
+        result = Run(settings, folder, monitor).train(fresh)
     finally:
         monitor.close()
     _answer(result, folder)
@@ -118,15 +115,16 @@ def convert(
         leanspike convert published_resnet20 model.weights=resnet20.th data.root=~/data
     """
     from leanspike.recipes import load_recipe
-    from leanspike.run import Run, claim
+    from leanspike.run import Run, check_free
     from leanspike.train import Monitor
 
     settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann), "snn=[]"])
     folder = out or Path("runs") / f"{settings.name}-converted"
-    claim(folder, settings)
+    check_free(folder, settings)
     monitor = Monitor(people, folder)
     try:
         run = Run(settings, folder, monitor)
+        run.begin()
         run.train_ann()
         table = run.convert()
         if table is not None:
@@ -204,6 +202,10 @@ def evaluate(
     from leanspike.run import open_run
     from leanspike.train import Monitor
 
+    if robustness and (early_exit or max_drop is not None):
+        raise LeanspikeError("--robustness measures no early exit; ask for one of the two")
+    if not robustness and (beside or common):
+        raise LeanspikeError("--beside and --common are for --robustness; add it")
     if robustness:
         _evaluate_robustness(run, beside or [], limit, common)
         return
@@ -404,9 +406,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LeanspikeError as error:
         people.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        people.print("\nstopped; the same command goes on from the last checkpoint")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer's answer to Ctrl-C
+            people.print("\nstopped; the same command goes on where it was")
+        raise
 
 
 def _plain(text: str) -> str:

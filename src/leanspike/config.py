@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -59,12 +60,20 @@ class DataSection(Section):
     image_size: Count | None = None
     frames: FramesSection | None = None
     fold: tuple[Count, Count] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: tuple[Finite, ...] | None = None
+    std: tuple[Positive, ...] | None = None
     augment: AugmentSection = AugmentSection()
 
 
-class ModelSection(Section):
+class TrainedSection(Section):
+    """A network by its trained weights; ``name`` and ``options`` may be left to their folder."""
+
+    name: str | None = None
+    options: dict[str, Any] = {}
+    weights: str | None = None
+
+
+class ModelSection(TrainedSection):
     """The ANN: a name of the zoo (or torchvision/NAME), its options, its trained weights.
 
     ``weights`` is a file of the PyTorch kind, read with ``weights_only``, or a folder that
@@ -72,8 +81,6 @@ class ModelSection(Section):
     """
 
     name: str
-    options: dict[str, Any] = {}
-    weights: str | None = None
 
 
 class SurrogateSection(Section):
@@ -207,16 +214,17 @@ def terms_by_name(terms: list[Any]) -> dict[str, Any]:
 class TeacherSection(Section):
     """Who teaches in ``response`` and ``feature``: a network with its trained weights.
 
-    ``mean`` and ``std`` are of its own training, if they are not the data set's here.
+    Of a folder that leanspike saved, as ``runs/RECIPE/ann``, the weights are enough. ``mean`` and
+    ``std`` are of its own training, if they are not the data set's here.
     """
 
-    model: ModelSection
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    model: TrainedSection
+    mean: tuple[Finite, ...] | None = None
+    std: tuple[Positive, ...] | None = None
 
     @field_validator("model")
     @classmethod
-    def _trained(cls, model: ModelSection) -> ModelSection:
+    def _trained(cls, model: TrainedSection) -> TrainedSection:
         if model.weights is None:
             raise ValueError(
                 "weights are missing; train the teacher (leanspike train RECIPE) and give its "
@@ -287,9 +295,26 @@ class Recipe(Section):
     evaluate: EvaluateSection = EvaluateSection()
     checkpoint_minutes: Positive = 2.0
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not name or name.startswith(".") or "/" in name or "\\" in name:
+            raise ValueError("a run's folder is called so; give a name without slashes")
+        return name
+
+    @model_validator(mode="after")
+    def _ann_has_no_time(self) -> Recipe:
+        if self.ann is not None and self.ann.timesteps is not None:
+            raise ValueError(
+                f"ann.timesteps is {self.ann.timesteps}, and an ANN has none; leave it out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _exits_can_be_chosen(self) -> Recipe:
         rules = self.evaluate.early_exit
+        if len(set(rules)) < len(rules):
+            raise ValueError(f"early exit by {', '.join(rules)}; name each rule once")
         if "gamma" in rules and self.spike.norm != "bntt":
             raise ValueError(
                 f"early exit by gamma goes by the scales of BNTT, and spike.norm is "

@@ -1,5 +1,7 @@
 """The one exception that stands for a mistake in what was asked, not in the library."""
 
+from pydantic import ValidationError
+
 
 class LeanspikeError(Exception):
     """Something the user can mend: the message names the value, what was expected and the fix.
@@ -27,3 +29,16 @@ class DataError(LeanspikeError):
     >>> issubclass(DataError, LeanspikeError)
     True
     """
+
+
+def one_line(error: Exception) -> str:
+    """The reason for an error of another library, in one line; of several the first.
+
+    >>> one_line(ValueError("no\\n    good"))
+    'no good'
+    """
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}".removeprefix(": ")
+    return " ".join(str(error).split())[:200]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 from leanspike.files import atomic, write_text
 from leanspike.models import create_model
 from leanspike.neuron import LIF, SURROGATES
@@ -127,7 +127,7 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     try:
         spec = Spec(model=model, spike=_spike_spec(network))
     except ValidationError as error:
-        raise LeanspikeError(f"the network cannot be saved ({_one_line(error)})") from None
+        raise LeanspikeError(f"the network cannot be saved ({one_line(error)})") from None
     # safetensors refuses tensors that share memory, as tied weights do: each is written out.
     weights = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -172,14 +172,14 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
         raise type(error)(f"{folder / SPEC}: {error}") from error
     except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise LeanspikeError(
-            f"{folder / SPEC} describes no network that can be built ({_one_line(error)}); restore "
+            f"{folder / SPEC} describes no network that can be built ({one_line(error)}); restore "
             "it from a copy, or pass the architecture it was saved from"
         ) from error
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise LeanspikeError(
-            f"{folder} does not fit the network ({_one_line(error)}); pass the architecture it was "
+            f"{folder} does not fit the network ({one_line(error)}); pass the architecture it was "
             "saved from"
         ) from None
     return network.eval()
@@ -335,9 +335,7 @@ def _read_spec(folder: Path) -> Spec:
     try:
         return Spec.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
-        raise LeanspikeError(
-            f"{path} is damaged or not of leanspike ({_one_line(error)})"
-        ) from None
+        raise LeanspikeError(f"{path} is damaged or not of leanspike ({one_line(error)})") from None
 
 
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -348,12 +346,3 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise LeanspikeError(f"{path} is damaged ({error}); restore it from a copy") from None
-
-
-def _one_line(error: Exception) -> str:
-    """The reason; of several the first."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return f"{place}: {first['msg']}".removeprefix(": ")
-    return " ".join(str(error).split())[:200]

@@ -81,6 +81,9 @@ def test_what_is_no_measurement_is_refused() -> None:
     for wrong in (labels[:1], labels[None], labels.float()):
         with pytest.raises(LeanspikeError, match="expected a whole number for each of the 20"):
             ls.evaluate(snn, [(x, wrong)])
+    relus = ls.spike(ann, example_input=x[:1], neuron=nn.ReLU())
+    with pytest.raises(LeanspikeError, match="the network has no neurons that spike"):
+        ls.evaluate(relus, batches)  # type: ignore[arg-type]
     with pytest.raises(LeanspikeError, match="a Sequential has no spikes to count"):
         ls.evaluate(ann, batches)  # type: ignore[arg-type]
     with pytest.raises(LeanspikeError, match="gone through only once; with ann=, give a list"):

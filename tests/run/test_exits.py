@@ -29,11 +29,9 @@ def test_what_the_call_asks_for_is_checked_before_the_network_is_read(tmp_path: 
 
 def test_gamma_without_a_layer_to_go_by_is_refused_before_training(tmp_path: Path) -> None:
     bntt = "spike.norm=bntt", "model.options.batch_norm=false", "evaluate.early_exit=[gamma]"
-    run = open_quietly(tmp_path, *bntt)
-    run.convert()
-    with pytest.raises(LeanspikeError, match="the network has no BNTT layers"):
-        run.train_snn()
-    assert run.history == []
+    with pytest.raises(LeanspikeError, match="time reaches no batch norm of this network"):
+        open_quietly(tmp_path / "run", *bntt).train()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_recipes_rules_may_be_replaced_or_left_out() -> None:

@@ -180,7 +180,7 @@ def test_a_trained_ann_with_shifts_needs_norms_with_shifts():
 
 def test_a_network_without_norms_gets_none():
     ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    with pytest.raises(ls.LeanspikeError, match="norm is 'bntt', and time reaches no batch norm"):
+    with pytest.raises(ls.LeanspikeError, match="time reaches no batch norm of this network"):
         ls.spike(ann, example_input=torch.zeros(1, 4), norm="bntt")
 
 

@@ -89,6 +89,8 @@ def evaluate(
         raise LeanspikeError("no samples to evaluate on; the split is empty")
     prices = Prices()
     neurons, layers = spikes.rows(start), operations.rows(prices)
+    if not neurons or not layers:
+        raise LeanspikeError("the network has no neurons that spike, or no layers with weights")
     return Result(
         name=name,
         data=data,

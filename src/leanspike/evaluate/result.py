@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 
 
 class Record(BaseModel):
@@ -212,6 +212,14 @@ class Result(Record):
     example: Example | None
     provenance: Provenance
 
+    @model_validator(mode="after")
+    def _whole(self) -> Result:
+        if len(self.accuracy) != self.timesteps or not self.timesteps:
+            raise ValueError(f"{len(self.accuracy)} accuracies for {self.timesteps} timesteps")
+        if not self.neurons or not self.operations:
+            raise ValueError("no neurons, or no layers with weights")
+        return self
+
     @property
     def summary(self) -> dict[str, object]:
         """The figures that a run is known by, for programs.
@@ -249,8 +257,7 @@ def load_result(path: Path) -> Result:
     try:
         return Result.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()
         raise LeanspikeError(
-            f"{path} is not a leanspike result ({'; '.join(first[1:3]).strip()}); "
+            f"{path} is not a leanspike result ({one_line(error)}); "
             "write it again with `leanspike evaluate RUN`"
         ) from None

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluate.result import Provenance, Record
 
 OWN = "leanspike"
@@ -138,8 +138,7 @@ def load_robustness(path: Path) -> Robustness:
     try:
         return Robustness.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
-        first = "; ".join(str(error).splitlines()[1:3]).strip()
         raise LeanspikeError(
-            f"{path} holds no robustness ({first}); "
+            f"{path} holds no robustness ({one_line(error)}); "
             "measure it again with `leanspike evaluate RUN --robustness`"
         ) from None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def write_report(result: Result, history: Sequence[dict[str, object]], out: Path) -> Path:
+def write_report(result: Result, history: Sequence[dict[str, object]], out: str | Path) -> Path:
     """Write the report of a result to ``out`` and return its path.
 
     The page is complete in itself (styles and figures inline; its own security policy forbids
@@ -37,7 +37,7 @@ def write_report(result: Result, history: Sequence[dict[str, object]], out: Path
     leanspike.errors.LeanspikeError: entry 1 of the history: stage: field required; an epoch has
     stage, epoch, train_loss, train_accuracy and val_accuracy
     """
-    return write_page(_page(result, history), out)
+    return write_page(_page(result, history), Path(out))
 
 
 def write_page(page: str, out: Path) -> Path:

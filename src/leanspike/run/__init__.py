@@ -1,6 +1,6 @@
 """Runs: what a recipe asks for, in a folder, from wherever it was left.
 
-`claim` makes the folder a recipe's; `open_run` takes a run up again by what is in its folder.
+`Run.begin` makes the folder a recipe's; `open_run` takes a run up again by what is in its folder.
 
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory
@@ -11,16 +11,18 @@
 >>> recipe, monitor = load_recipe("digits", changes), Monitor(Console(quiet=True))
 >>> with TemporaryDirectory() as parent:
 ...     folder = Path(parent, "digits")
-...     claim(folder, recipe)
-...     Run(recipe, folder, monitor).train_ann()
+...     first = Run(recipe, folder, monitor)
+...     first.begin()
+...     first.train_ann()
+...     check_free(folder, recipe)  # for this recipe
 ...     run = open_run(folder, monitor)  # where the other one left it
 ...     table = run.convert()
 ...     run.train_snn()
 ...     found = compare_robustness(run, limit=10)
 ...     same = read_recipe(folder) == recipe
-...     clear(folder)
-...     print(same, len(table.layers), folder.exists(), found.networks)
-True 1 False ('ANN', 'digits')
+...     check_removable(folder, recipe)  # the recipe needs nothing that is in it
+...     print(same, len(table.layers), found.networks)
+True 1 ('ANN', 'digits')
 """
 
 from leanspike.run.folder import (
@@ -31,8 +33,8 @@ from leanspike.run.folder import (
     REPORT,
     RESULT,
     ROBUSTNESS_PAGE,
-    claim,
-    clear,
+    check_free,
+    check_removable,
     read_recipe,
 )
 from leanspike.run.robust import compare_robustness
@@ -47,8 +49,8 @@ __all__ = [
     "RESULT",
     "ROBUSTNESS_PAGE",
     "Run",
-    "claim",
-    "clear",
+    "check_free",
+    "check_removable",
     "compare_robustness",
     "open_run",
     "read_recipe",

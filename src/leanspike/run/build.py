@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from leanspike.config import (
     AugmentSection,
-    ModelSection,
     NeuronSection,
     Recipe,
     SpikeSection,
+    TrainedSection,
     TrainSection,
 )
 from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_dataset
@@ -25,7 +25,8 @@ from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
 from leanspike.models.published import load_published
 from leanspike.neuron import LIF
-from leanspike.saved import ModelSpec, NeuronSpec, create_neuron, load
+from leanspike.saved import SPEC, ModelSpec, NeuronSpec, create_neuron, load
+from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import TEMPORAL_NORMS, NormFactory, temporal_norm
 from leanspike.train import (
     TET,
@@ -141,14 +142,21 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
     return EventAugment(section.flip, section.shift, section.drop)
 
 
-def build_network(section: ModelSection, data: Dataset) -> nn.Module:
+def build_network(section: TrainedSection, data: Dataset) -> nn.Module:
     """A network of the zoo for that data, with the weights that the section names.
+
+    Without a name it is what leanspike saved in the folder of the weights.
 
     >>> from leanspike.recipes import load_recipe
     >>> section = ModelSection(name="vgg6", options={"width": 0.25})
     >>> type(build_network(section, open_data(load_recipe("digits")))).__name__
     'VGG'
     """
+    weights = find_weights(section)
+    if section.name is None:
+        if weights is None or not weights.is_dir():
+            raise LeanspikeError(f"{weights} does not say of which network it is; give model.name")
+        return load(weights)
     spec = model_spec(section, data)
     network = create_model(
         spec.name,
@@ -157,7 +165,6 @@ def build_network(section: ModelSection, data: Dataset) -> nn.Module:
         image_size=spec.image_size,
         **spec.options,
     )
-    weights = find_weights(section)
     if weights is None:
         return network
     if weights.is_dir():
@@ -166,7 +173,7 @@ def build_network(section: ModelSection, data: Dataset) -> nn.Module:
     return network
 
 
-def find_weights(section: ModelSection) -> Path | None:
+def find_weights(section: TrainedSection) -> Path | None:
     """The file or folder of a network's weights, None if the section names none.
 
     >>> find_weights(ModelSection(name="vgg6", weights="runs/nowhere/ann"))
@@ -181,6 +188,8 @@ def find_weights(section: ModelSection) -> Path | None:
             f"no weights at {path}; train that network first (leanspike train RECIPE) and give its "
             "folder, as runs/RECIPE/ann, or give a file of published weights"
         )
+    if not (path / SPEC).is_file() and (path / "ann" / SPEC).is_file():
+        raise LeanspikeError(f"{path} is a whole run; give its network, as {path / 'ann'}")
     return path
 
 
@@ -202,7 +211,21 @@ def check_teacher(recipe: Recipe) -> None:
         )
 
 
-def model_spec(section: ModelSection, data: Dataset) -> ModelSpec:
+def shift_norms(network: nn.Module) -> None:
+    """Give every batch norm a shift, as training does.
+
+    >>> norm = nn.BatchNorm1d(2)
+    >>> shift_norms(norm)
+    >>> norm.bias.detach().ne(0).all().item()
+    True
+    """
+    for module in network.modules():
+        if isinstance(module, BATCH_NORMS) and module.bias is not None:
+            with torch.no_grad():
+                module.bias.add_(0.1)
+
+
+def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
     """How to build that network again for that data.
 
     >>> from leanspike.recipes import load_recipe
@@ -210,6 +233,7 @@ def model_spec(section: ModelSection, data: Dataset) -> ModelSpec:
     8
     """
     channels, size, _ = data.shape
+    assert section.name is not None
     return ModelSpec(
         name=section.name,
         num_classes=len(data.classes),

@@ -14,7 +14,6 @@ from leanspike.evaluate import (
     choose_confidence,
     choose_gamma,
     gamma_by_step,
-    gamma_steps,
     measure_exit,
 )
 from leanspike.recipes import validate
@@ -46,12 +45,6 @@ def with_exits(
     if max_drop_points is not None:
         data["evaluate"]["max_drop_points"] = max_drop_points
     return validate(data, recipe.name).evaluate
-
-
-def check_exits(snn: SpikingNetwork, section: EvaluateSection) -> None:
-    """Raise LeanspikeError for a rule that goes by layers which the network does not have."""
-    if "gamma" in section.early_exit:
-        gamma_steps(gamma_by_step(snn))
 
 
 def measure_exits(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
@@ -26,32 +26,62 @@ RESULT, REPORT, SECONDS = "result.json", "report.html", "seconds.json"
 ROBUSTNESS, ROBUSTNESS_PAGE = "robustness.json", "robustness.html"
 
 
-def claim(folder: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's, or find that it is already.
+def check_free(folder: Path, recipe: Recipe) -> None:
+    """That the folder is this recipe's, or nobody's.
 
     Raises:
         LeanspikeError: if it holds another recipe, or files that are not a run's.
     """
     path = folder / RECIPE
     if path.is_file():
-        if path.read_text() != dump(recipe):
+        if path.read_text(errors="replace") != dump(recipe):
             raise LeanspikeError(
                 f"{folder} holds a run of another recipe ({_difference(path, recipe)}); choose "
                 "another --out, or --fresh to replace it"
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise LeanspikeError(f"{folder} is not empty and not a run; choose another --out")
-    write_text(path, dump(recipe))
 
 
-def clear(folder: Path) -> None:
-    """Remove a run, and nothing that is not one."""
-    if not folder.exists() or not any(folder.iterdir()):
+def claim(folder: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's, or find that it is already.
+
+    Raises:
+        LeanspikeError: as :func:`check_free`.
+    """
+    check_free(folder, recipe)
+    if not (folder / RECIPE).is_file():
+        write_text(folder / RECIPE, dump(recipe))
+
+
+def check_removable(folder: Path, recipe: Recipe) -> None:
+    """That the folder may be removed before this recipe runs in it.
+
+    Raises:
+        LeanspikeError: if it is no run, or holds weights or data that the recipe needs.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / RECIPE).is_file():
         raise LeanspikeError(f"{folder} is not a run of leanspike; --fresh does not remove it")
-    shutil.rmtree(folder)
+    teacher = recipe.teacher.model.weights if recipe.teacher is not None else None
+    for needed in (recipe.model.weights, teacher, recipe.data.root):
+        if needed and Path(needed).expanduser().resolve().is_relative_to(folder.resolve()):
+            raise LeanspikeError(
+                f"--fresh would remove {folder}, and with it {needed}, which this recipe needs; "
+                "choose another --out"
+            )
+
+
+def clear(folder: Path, recipe: Recipe) -> None:
+    """Remove a run to make place for another, and nothing that is not one.
+
+    Raises:
+        LeanspikeError: as :func:`check_removable`.
+    """
+    check_removable(folder, recipe)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -72,11 +102,14 @@ def read_recipe(folder: Path) -> Recipe:
 
 def _difference(path: Path, recipe: Recipe) -> str:
     """The first key in which the recipe in the folder and this one differ."""
-    with suppress(yaml.YAMLError):
-        old, new = _flat(yaml.safe_load(path.read_text())), _flat(recipe.model_dump(mode="json"))
-        for key in [*new, *old]:
-            if old.get(key) != new.get(key):
-                return f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
+    new = _flat(recipe.model_dump(mode="json"))
+    try:
+        old = _flat(read_recipe(path.parent).model_dump(mode="json"))
+    except LeanspikeError as error:
+        return str(error)
+    for key in [*new, *old]:
+        if old.get(key) != new.get(key):
+            return f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
     return "its recipe.yaml was changed"
 
 
@@ -111,5 +144,11 @@ class Clock:
 def read_seconds(folder: Path) -> dict[str, float]:
     """Wall-clock seconds by phase, as far as the run has come."""
     path = folder / SECONDS
-    seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
-    return seconds
+    if not path.is_file():
+        return {}
+    try:
+        return TypeAdapter(dict[str, float]).validate_json(path.read_text(errors="replace"))
+    except ValidationError:
+        raise LeanspikeError(
+            f"{path} is damaged; remove it (the time taken so far is forgotten)"
+        ) from None

@@ -51,19 +51,25 @@ def compare_robustness(
     for other in (run, *others):
         _check_same_data(run, other)
         networks[_free_name(other.folder.name, networks)] = other.load("snn")
+    command = ["leanspike", "evaluate", str(run.folder), "--robustness"]
+    command += [word for other in others for word in ("--beside", str(other.folder))]
+    command += [*(("--limit", str(limit)) if limit else ()), *(["--common"] if common else [])]
     attacks: dict[Attack, Sequence[float]] = {"fgsm": EPSILONS, "pgd": EPSILONS[-1:]}
+    drawn = any(map(_draws_spikes, networks.values()))
+    if drawn:
+        run.monitor.console.print("no attacks: pixels that are drawn as spikes have no gradient")
     found = measure_robustness(
         networks,
         run.data.test,
         mean=run.data.mean,
         std=run.data.std,
         more=_published(run) | (_common(run) if common else {}),
-        attacks={} if any(map(_draws_spikes, networks.values())) else attacks,
+        attacks={} if drawn else attacks,
         limit=limit,
         seed=run.recipe.seed,
         data=run.data.name,
         origin=provenance(
-            command="leanspike evaluate --robustness",
+            command=" ".join(command),
             seed=run.recipe.seed,
             recipe=run.recipe.model_dump(mode="json"),
             seconds={},

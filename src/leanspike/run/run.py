@@ -20,9 +20,12 @@ from torch import Tensor, nn
 
 from leanspike.config import CalibrateSection, Recipe, TrainSection
 from leanspike.data import Loader, Split, normalise
+from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Result, evaluate, provenance, record_example
+from leanspike.evaluate.accuracy import outputs
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
+from leanspike.modes import eval_mode
 from leanspike.neuron import LIF
 from leanspike.report import write_report
 from leanspike.run.build import (
@@ -36,8 +39,9 @@ from leanspike.run.build import (
     choose_dtype,
     model_spec,
     open_data,
+    shift_norms,
 )
-from leanspike.run.exits import check_exits, measure_exits, with_exits
+from leanspike.run.exits import measure_exits, with_exits
 from leanspike.run.folder import (
     CALIBRATION,
     CHECKPOINT,
@@ -45,7 +49,9 @@ from leanspike.run.folder import (
     REPORT,
     RESULT,
     Clock,
+    check_free,
     claim,
+    clear,
     read_recipe,
     read_seconds,
 )
@@ -86,16 +92,68 @@ class Run:
         self.dtype = choose_dtype(recipe.precision, self.device)
         self.data = open_data(recipe)
         self.checkpoints = Checkpoints(folder / CHECKPOINT, recipe.checkpoint_minutes)
-        self.history: list[dict[str, Any]] = read_log(folder / LOG)
+        self.history: list[dict[str, Any]] = []
 
-    def train(self) -> Result:
-        """Everything the recipe asks for; takes up where an earlier attempt was stopped."""
-        check_teacher(self.recipe)  # rather now than when the SNN's turn comes
-        claim(self.folder, self.recipe)
+    def train(self, fresh: bool = False) -> Result:
+        """Everything the recipe asks for; takes up where an earlier attempt was stopped.
+
+        With ``fresh`` the run that is there is removed first, once it is known that this one fits.
+        """
+        self.begin(fresh)
         self.train_ann()
         self.convert()
         self.train_snn()
         return self.evaluate("leanspike train")
+
+    def begin(self, fresh: bool = False) -> None:
+        """Make the folder this run's, or take up the run that it holds.
+
+        Raises:
+            LeanspikeError: for a folder of another recipe, or a recipe whose parts do not fit.
+        """
+        if not fresh:
+            check_free(self.folder, self.recipe)
+        self.rehearse()
+        if fresh:
+            clear(self.folder, self.recipe)
+        claim(self.folder, self.recipe)
+        self.history = read_log(self.folder / LOG)
+
+    def rehearse(self) -> None:
+        """Build all that the recipe asks for and run it once on a blank input, untrained.
+
+        So that what does not fit is found before anything is trained, and nothing is written.
+
+        Raises:
+            LeanspikeError: for parts that do not fit together, or weights that are not there.
+        """
+        recipe = self.recipe
+        check_teacher(recipe)
+        build_augment(recipe.data.augment, self.data)
+        ann = build_network(recipe.model, self.data)
+        teacher = Teacher(ann) if recipe.teacher is None else self.teacher()
+        if recipe.teacher is not None:
+            teacher.logits(self._blank())
+        if recipe.ann is not None:
+            self._try(ann, recipe.ann, teacher, None)
+            shift_norms(ann)  # as its training will
+        untrained = recipe.spike.start == "scratch"
+        snn = self._spike(build_network(recipe.model, self.data) if untrained else ann)
+        for section in recipe.snn:
+            self._try(snn, section, teacher, section.timesteps)
+
+    def _try(
+        self, network: nn.Module, section: TrainSection, teacher: Teacher, timesteps: int | None
+    ) -> None:
+        """One loss, of a blank input."""
+        network.to(self.device)
+        teacher.network.to(self.device)
+        x = self._blank()
+        objective = build_objective(section, network, lambda: teacher, x)
+        with torch.no_grad(), eval_mode(network):
+            with objective.watch(network):
+                y_TNK = outputs(network, x, timesteps)
+            objective(y_TNK, torch.zeros(1, dtype=torch.long, device=self.device), x)
 
     def train_ann(self) -> None:
         """``ann/``: trained, or with published weights; nothing where the SNN needs none."""
@@ -123,15 +181,7 @@ class Run:
             ann = load(self.folder / "ann")
         else:
             ann = build_network(self.recipe.model, self.data)
-        template = build_neuron(section.neuron)
-        snn = spike(
-            ann.eval(),
-            example_input=self._blank().cpu(),
-            encode=create_encoder(section.encode, section.encode_options),
-            timesteps=section.timesteps,
-            neuron=template,
-            norm=build_norm(section),
-        ).to(self.device)
+        snn = self._spike(ann)
         table = None
         if section.calibrate is not None:
             with Clock(self.folder, "calibrate"):
@@ -146,12 +196,12 @@ class Run:
             return
         snn = self.load("start")
         assert isinstance(snn, SpikingNetwork)
-        check_exits(snn, self.recipe.evaluate)
         saved = self.checkpoints.load()
         done = int(saved["stage"]) if saved is not None else 0
         if saved is not None and done > 0 and "position" not in saved:  # between two stages
-            snn.load_state_dict(saved["network"])
-            self.history[:] = saved["history"]
+            with self.checkpoints.fitting():
+                snn.load_state_dict(saved["network"])
+                self.history[:] = saved["history"]
         steps = [section.timesteps or self.recipe.spike.timesteps for section in self.recipe.snn]
         for number, (section, timesteps) in enumerate(zip(self.recipe.snn, steps, strict=True), 1):
             if number < done:
@@ -178,7 +228,6 @@ class Run:
         section = with_exits(recipe, early_exit, max_drop_points)
         snn = self.load("snn")
         assert isinstance(snn, SpikingNetwork)
-        check_exits(snn, section)
         ann = self.load("ann") if (self.folder / "ann").exists() else None
         start = self.load("start")
         assert isinstance(start, SpikingNetwork)
@@ -218,6 +267,23 @@ class Run:
         return result
 
     # -- parts ---------------------------------------------------------------------------------
+
+    def _spike(self, ann: nn.Module) -> SpikingNetwork:
+        """The network with its neurons, as the recipe has them."""
+        section = self.recipe.spike
+        if isinstance(ann, SpikingNetwork):
+            raise LeanspikeError(
+                f"the network in {self.recipe.model.weights} spikes already; give the ANN it was "
+                "made from, as runs/RECIPE/ann"
+            )
+        return spike(
+            ann.cpu().eval(),
+            example_input=self._blank().cpu(),
+            encode=create_encoder(section.encode, section.encode_options),
+            timesteps=section.timesteps,
+            neuron=build_neuron(section.neuron),
+            norm=build_norm(section),
+        ).to(self.device)
 
     def _calibrate(self, snn: SpikingNetwork, section: CalibrateSection) -> Calibration:
         images = min(section.images, len(self.data.train))
@@ -284,13 +350,16 @@ class Run:
     def teacher(self) -> Teacher:
         """The network that teaches, by the recipe or the run's own ANN."""
         section = self.recipe.teacher
-        if section is not None:
+        if section is None:
+            return Teacher(self.load("ann"), self.dtype)
+        try:
             network = build_network(section.model, self.data).to(self.device)
-            if section.mean is not None or section.std is not None:
-                mean, std = section.mean or self.data.mean, section.std or self.data.std
-                renormalise(network, self.data.mean, self.data.std, own_mean=mean, own_std=std)
-            return Teacher(network.to(memory_format=torch.channels_last), self.dtype)
-        return Teacher(self.load("ann"), self.dtype)
+        except LeanspikeError as error:
+            raise LeanspikeError(f"the recipe's teacher: {error}") from None
+        if section.mean is not None or section.std is not None:
+            mean, std = section.mean or self.data.mean, section.std or self.data.std
+            renormalise(network, self.data.mean, self.data.std, own_mean=mean, own_std=std)
+        return Teacher(network.to(memory_format=torch.channels_last), self.dtype)
 
     def _loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
         return Loader(
@@ -355,4 +424,6 @@ def _pairs_table(pairs: Sequence[Pair]) -> Table:
 
 def open_run(folder: Path, monitor: Monitor) -> Run:
     """The run in a folder, by the recipe it was made with."""
-    return Run(read_recipe(folder), folder, monitor)
+    run = Run(read_recipe(folder), folder, monitor)
+    run.history = read_log(folder / LOG)
+    return run

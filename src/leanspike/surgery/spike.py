@@ -111,8 +111,8 @@ def spike(
     Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
     if parts.norm is not None and not any(isinstance(m, TemporalNorm) for m in root.modules()):
         raise LeanspikeError(
-            f"norm is {norm!r}, and time reaches no batch norm of this network; give it some, or "
-            "norm='keep'"
+            "time reaches no batch norm of this network that another norm could take the place of; "
+            "give it some, or norm='keep'"
         )
     folded: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
     plan = Plan(graph, encoder, folded, sample_shape=tuple(sample.shape[1:]))

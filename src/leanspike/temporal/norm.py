@@ -135,7 +135,7 @@ class TemporalNorm(nn.Module, ABC):
             elif name == "bias" and value.any():
                 raise LeanspikeError(
                     f"the batch norm has a trained shift, and {type(self).__name__} has none; "
-                    "give it one with bias=True"
+                    "give it one with bias=True (in a recipe: spike.norm_options.bias=true)"
                 )
 
     @torch.no_grad()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
 import torch
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 from leanspike.files import atomic
 
 
@@ -36,6 +38,17 @@ class Checkpoints:
             torch.save(content, part)
         self._last = time.monotonic()
 
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Around the use of what :meth:`load` returned: an error if it is not of this training."""
+        try:
+            yield
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LeanspikeError(
+                f"{self.path} does not fit this training ({one_line(error)}); remove it, or start "
+                "over with --fresh"
+            ) from error
+
     def load(self) -> dict[str, Any] | None:
         """What was saved last, None if nothing; reading runs no code (``weights_only``).
 
@@ -54,6 +67,6 @@ class Checkpoints:
                 f"{self.path} is damaged or not a checkpoint of leanspike "
                 f"({type(error).__name__}); remove it, or start over with --fresh"
             ) from None
-        if not isinstance(content, dict) or "stage" not in content:
+        if not isinstance(content, dict) or not isinstance(content.get("stage"), int):
             raise LeanspikeError(f"{self.path} is not a checkpoint of leanspike; remove it")
         return content

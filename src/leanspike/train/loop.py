@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from leanspike.data.loader import Loader, generator_for
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluate.accuracy import accuracy, count_correct, outputs
 from leanspike.surgery import SpikingNetwork
 from leanspike.train.checkpoint import Checkpoints
@@ -117,7 +117,10 @@ def _train_step(
     set_learning_rate(stage.optimizer, stage.schedule(step))
     mixed = stage.dtype != torch.float32
     with stage.objective.watch(network), torch.autocast(x.device.type, stage.dtype, enabled=mixed):
-        y_TNK = outputs(network, x, stage.timesteps)
+        try:
+            y_TNK = outputs(network, x, stage.timesteps)
+        except ValueError as error:  # of a batch norm: a batch of one value per channel
+            raise LeanspikeError(f"stage {stage.name}: {one_line(error)}") from error
     loss = stage.objective(y_TNK, labels, x)
     stage.optimizer.zero_grad()
     loss.backward()
@@ -200,8 +203,9 @@ def _resume(
     saved = checkpoints.load()
     if saved is None or saved["stage"] != stage.number or "position" not in saved:
         return Position()
-    network.load_state_dict(saved["network"])
-    stage.objective.load_state_dict(saved.get("objective", {}))
-    stage.optimizer.load_state_dict(saved["optimizer"])
-    history[:] = saved["history"]
-    return Position(**saved["position"])
+    with checkpoints.fitting():
+        network.load_state_dict(saved["network"])
+        stage.objective.load_state_dict(saved.get("objective", {}))
+        stage.optimizer.load_state_dict(saved["optimizer"])
+        history[:] = saved["history"]
+        return Position(**saved["position"])

@@ -35,7 +35,7 @@ class Monitor:
     def __init__(self, console: Console, folder: Path | None = None) -> None:
         self.console = console
         self.folder = folder
-        self._board = _tensorboard(folder / "tensorboard") if folder else None
+        self._board: Any = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._stage = ""
@@ -44,6 +44,8 @@ class Monitor:
 
     def begin(self, stage: str, epochs: int, steps: int, epoch: int, step: int) -> None:
         """A stage begins, or goes on at (epoch, step)."""
+        if self._board is None and self.folder is not None:
+            self._board = _tensorboard(self.folder / "tensorboard")
         self._stage, self._steps, self._loss = stage, epoch * steps + step, None
         if self._steps:
             self.console.print(f"{stage}: resuming at epoch {epoch + 1}, step {step + 1}")
@@ -128,9 +130,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise LeanspikeError(f"{path}, line {number} is damaged ({error})") from None
+            raise LeanspikeError(
+                f"{path}, line {number} is damaged ({error}); remove that line"
+            ) from None
         if not isinstance(row, dict):
-            raise LeanspikeError(f"{path}, line {number} is {line[:40]!r}; expected an object")
+            raise LeanspikeError(
+                f"{path}, line {number} is {line[:40]!r}; expected an object; remove that line"
+            )
         rows.append(row)
     return rows
 

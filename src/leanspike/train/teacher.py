@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 from leanspike.surgery import SpikingNetwork, readout
 from leanspike.train.watch import maps
 
@@ -93,7 +93,7 @@ class Teacher:
         except (RuntimeError, ValueError) as error:
             raise LeanspikeError(
                 f"the teacher cannot take the student's input of shape {tuple(x.shape)} "
-                f"({str(error).splitlines()[0]}); give one that can"
+                f"({one_line(error)}); give one that can"
             ) from error
         return answer
 

@@ -1,0 +1,114 @@
+"""How a run begins: what does not fit is found before anything is trained, written or removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from leanspike.errors import LeanspikeError
+from leanspike.recipes import load_recipe
+from leanspike.run import Run, open_run
+from leanspike.train import Monitor
+
+SMALL = ("model.options.layers=[8, 8, A]", "model.options.head=[]", "ann.epochs=1", "snn=[]")
+BNTT = ("spike.norm=bntt", "spike.calibrate=null")
+QUIET = Monitor(Console(quiet=True))
+
+
+def make(folder: Path, *changes: str) -> Run:
+    recipe = load_recipe("digits", [*SMALL, *changes])
+    return Run(recipe, folder, Monitor(Console(quiet=True), folder))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    run = make(folder)
+    run.begin()
+    run.train_ann()
+    run.convert()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (BNTT, "the batch norm has a trained shift, .*spike.norm_options.bias=true"),
+        (
+            (*BNTT, "spike.start=scratch", "snn=[{epochs: 1, timesteps: 8}]"),
+            "BNTT has parameters for 5 timesteps and is asked for 8",
+        ),
+        (
+            (
+                "model={name: mlp, options: {hidden: [8]}}",
+                "snn=[{epochs: 1, objective: [feature]}]",
+            ),
+            "the student has no feature maps",
+        ),
+        (("teacher={model: {name: mlp, weights: FIRST/ann}}",), "the recipe's teacher: .*not fit"),
+        (("teacher={model: {weights: FIRST}}",), "FIRST is a whole run; give its network, as"),
+        (
+            ("ann=null", "model.weights=FIRST/start"),
+            "spikes already; give the ANN it was",
+        ),
+        (("data.augment.shift=1",), "shift and drop are for events"),
+    ],
+)
+def test_what_does_not_fit_is_found_before_anything_is_written(
+    changes: tuple[str, ...], why: str, trained: Path, tmp_path: Path
+) -> None:
+    changes = tuple(change.replace("FIRST", str(trained)) for change in changes)
+    with pytest.raises(LeanspikeError, match=why.replace("FIRST", str(trained))):
+        make(tmp_path / "run", *changes).begin()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fresh_run_removes_the_old_one_only_when_it_fits(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run = make(folder)
+    run.begin()
+    run.train_ann()
+    with pytest.raises(LeanspikeError, match="trained shift"):
+        make(folder, *BNTT).begin(fresh=True)
+    weights = f"model.weights={folder / 'ann'}"
+    with pytest.raises(LeanspikeError, match=r"--fresh would remove .*, which this recipe needs"):
+        make(folder, weights, "ann=null").begin(fresh=True)
+    assert open_run(folder, QUIET).load("ann")
+    assert open_run(folder, QUIET).history
+    make(folder, "seed=1").begin(fresh=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["recipe.yaml"]
+
+
+def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path: Path) -> None:
+    teacher = f"teacher={{model: {{weights: {trained / 'ann'}}}}}"
+    run = make(tmp_path / "run", teacher, "snn=[{epochs: 0, objective: [response]}]")
+    run.begin()
+    assert type(run.teacher().network).__name__ == "VGG"
+    weights = tmp_path / "file.pt"
+    weights.touch()
+    with pytest.raises(LeanspikeError, match=r"file\.pt does not say of which network it is"):
+        make(tmp_path / "other", f"teacher={{model: {{weights: {weights}}}}}").begin()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "use"),
+    [
+        ("seconds.json", "{", lambda run: run.train_ann()),
+        ("seconds.json", "[]", lambda run: run.train_ann()),
+        ("log.jsonl", "{}\nx\n", lambda run: run.begin()),
+        ("recipe.yaml", "", lambda run: run.begin()),
+        ("recipe.yaml", "7", lambda run: run.begin()),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(
+    name: str, content: str, use: Callable[[Run], object], tmp_path: Path
+) -> None:
+    run = make(tmp_path)
+    run.begin()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(LeanspikeError, match=name) as error:
+        use(run)
+    assert "\n" not in str(error.value)
