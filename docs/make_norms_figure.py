@@ -44,7 +44,7 @@ def _content(figure: Figure) -> None:
         axes.grid(axis="y")
         axes.grid(visible=False, axis="x")
     both[0].yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
-    both[-1].legend(loc="lower right")
+    figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def _curves(axes: Axes, runs: str) -> None:

@@ -6,7 +6,7 @@ A table stands between ``<!-- KIND: NAMES -->`` and ``<!-- end -->``, where NAME
 runs (or patterns) below results/. Runs that differ only in the folder's last ``-SEED`` are one row.
 KIND is
 
-- ``table``: the runs, mean ± standard deviation over the seeds; ``!COLUMN`` leaves a column out;
+- ``table``: the runs, mean ± standard deviation over the seeds; ``!COLUMN`` leaves out what begins so;
 - ``steps``: accuracy after each step, the mean over the seeds;
 - ``pairs``: what each run has over the first one named, seed by seed: the mean difference with its
   95 % interval by Student's t;
@@ -53,7 +53,8 @@ def page(text: str) -> str:
 
 def table(words: Sequence[str]) -> str:
     """The runs, a row for each set of seeds."""
-    columns = {name: value for name, value in COLUMNS.items() if f"!{name}" not in words}
+    without = tuple(word[1:] for word in words if word[0] == "!")
+    columns = {name: value for name, value in COLUMNS.items() if not name.startswith(without)}
     rows = [
         [_link(runs), str(len(runs))]
         + [_mean_and_spread(runs.values(), value, form) for value, form in columns.values()]
