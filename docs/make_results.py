@@ -6,7 +6,8 @@ A table stands between ``<!-- KIND: NAMES -->`` and ``<!-- end -->``, where NAME
 runs (or patterns) below results/. Runs that differ only in the folder's last ``-SEED`` are one row.
 KIND is
 
-- ``table``: the runs, mean ± standard deviation over the seeds; ``!COLUMN`` leaves out what begins so;
+- ``table``: the runs, mean ± standard deviation over the seeds; ``!COLUMN`` leaves out those whose
+  names begin so;
 - ``steps``: accuracy after each step, the mean over the seeds;
 - ``pairs``: what each run has over the first one named, seed by seed: the mean difference with its
   95 % interval by Student's t;

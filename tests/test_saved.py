@@ -155,6 +155,9 @@ def test_settings_that_could_not_be_loaded_are_not_saved(tmp_path: Path) -> None
 
 
 def test_what_is_missing_or_damaged_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LeanspikeError, match="file is a file; give the name of a folder"):
+        ls.save(make_snn(), tmp_path / "file")
     with pytest.raises(LeanspikeError, match=r"no model in .*nowhere: spec\.json"):
         ls.load(tmp_path / "nowhere")
     ls.save(make_snn(), tmp_path)

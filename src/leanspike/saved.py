@@ -111,7 +111,8 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
         model: for a network of the zoo, what :func:`load` needs to build it.
 
     Raises:
-        LeanspikeError: for a neuron of another class, or settings that :func:`load` would refuse.
+        LeanspikeError: for a neuron of another class, settings that :func:`load` would refuse, or a
+            file in the place of the folder.
 
     >>> import tempfile
     >>> from leanspike.models import create_model
@@ -124,6 +125,8 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     'VGG'
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise LeanspikeError(f"{folder} is a file; give the name of a folder")
     try:
         spec = Spec(model=model, spike=_spike_spec(network))
     except ValidationError as error:

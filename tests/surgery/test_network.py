@@ -128,6 +128,13 @@ def test_what_is_static_is_computed_at_the_first_step_only():
     assert torch.equal(later, snn.step(x, state)[0])
 
 
+def test_an_image_of_another_size_is_refused_where_it_does_not_go_through():
+    ann = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    snn = spike(ann, example_input=torch.zeros(1, 3, 8, 8))
+    with pytest.raises(LeanspikeError, match=r"was made for samples of shape \(3, 8, 8\)"):
+        snn(torch.zeros(2, 3, 9, 9))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_values_that_are_not_finite_are_refused(value):
     snn, x = lif_network("vector"), draw("vector", N)

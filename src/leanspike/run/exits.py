@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor
 
 from leanspike.config import EvaluateSection, Recipe
+from leanspike.errors import LeanspikeError
 from leanspike.evaluate import (
     EarlyExit,
     Result,
@@ -44,6 +45,8 @@ def with_exits(
         data["evaluate"]["early_exit"] = [rule for rule in early_exit if rule != "none"]
     if max_drop_points is not None:
         data["evaluate"]["max_drop_points"] = max_drop_points
+        if not data["evaluate"]["early_exit"]:
+            raise LeanspikeError("a drop is for leaving early; name a rule, as --early-exit margin")
     return validate(data, recipe.name).evaluate
 
 

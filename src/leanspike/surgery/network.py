@@ -12,7 +12,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 from leanspike.neuron import Neuron
 from leanspike.surgery.ops import SYNAPTIC, Signal
 from leanspike.temporal import Affine, Encoder, TemporalNorm
@@ -111,7 +111,16 @@ class SpikingNetwork(nn.Module):
         if not isinstance(steps, int) or steps < 1:
             raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
         sequence, steps = encoder.sequence(x, steps, self.training)
-        y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
+        try:
+            y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
+        except RuntimeError as error:
+            made_for = self.plan.sample_shape
+            if x.shape[1 + encoder.batch_axis :] == made_for:
+                raise
+            raise LeanspikeError(
+                f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
+                f"network was made for samples of shape {made_for}"
+            ) from error
         return y_TNK
 
     @torch.no_grad()

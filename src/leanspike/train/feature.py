@@ -123,7 +123,8 @@ def find_pairs(student: nn.Module, teacher: nn.Module, x: Tensor) -> tuple[Pair,
     """The last map of each resolution in the student, beside the teacher's of that resolution.
 
     Of a spiking network its neurons count, of others every module that is called once: a ReLU that
-    is a function, or one module at several places, is none; name such pairs. Where the two have no resolution in common, their stages are paired by relative depth.
+    is a function, or one module at several places, is none; name such pairs. Where the two have no
+    resolution in common, their stages are paired by relative depth.
 
     Raises:
         LeanspikeError: if one of them has no maps.
