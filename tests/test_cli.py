@@ -250,3 +250,30 @@ def test_recipes_lists_and_prints(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(command("recipes", "digits").stdout)
     assert load_recipe(path) == load_recipe("digits")
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("leanspike.run.Run.train", stopped)
+    done = command("train", "digits", "--out", str(tmp_path / "run"))
+    assert done.returncode == 130
+    assert "stopped; a run goes on with the same command, without --fresh" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--beside", "RUN"), "--beside, --limit and --common are for --robustness"),
+        (("--limit", "5"), "--beside, --limit and --common are for --robustness"),
+        (("--robustness", "--early-exit", "margin"), "--robustness measures no early exit"),
+        (("--max-drop", "1"), "a drop is for leaving early; name a rule"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    arguments: tuple[str, ...], why: str, run: Path
+) -> None:
+    done = command("evaluate", str(run), *(a.replace("RUN", str(run)) for a in arguments))
+    assert done.returncode == 1
+    assert why in done.stderr

@@ -164,8 +164,13 @@ def evaluate(
         ),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, help="Test images for --robustness, drawn alike from all classes.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Test images for --robustness, drawn alike from all classes.",
+            show_default="1000",
+        ),
+    ] = None,
     common: Annotated[
         bool,
         typer.Option(
@@ -204,10 +209,10 @@ def evaluate(
 
     if robustness and (early_exit or max_drop is not None):
         raise LeanspikeError("--robustness measures no early exit; ask for one of the two")
-    if not robustness and (beside or common):
-        raise LeanspikeError("--beside and --common are for --robustness; add it")
+    if not robustness and (beside or common or limit):
+        raise LeanspikeError("--beside, --limit and --common are for --robustness; add it")
     if robustness:
-        _evaluate_robustness(run, beside or [], limit, common)
+        _evaluate_robustness(run, beside or [], limit or 1000, common)
         return
     rules = [rule.value for rule in early_exit or []]
     result = open_run(run, Monitor(people)).evaluate("leanspike evaluate", rules, max_drop)
@@ -408,7 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            people.print("\nstopped; the same command goes on where it was")
+            people.print("\nstopped; a run goes on with the same command, without --fresh")
         raise
 
 

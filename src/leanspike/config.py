@@ -66,7 +66,7 @@ class DataSection(Section):
 
 
 class TrainedSection(Section):
-    """A network by its trained weights; ``name`` and ``options`` may be left to their folder."""
+    """A network by its trained weights; ``name`` is needed with a file of weights only."""
 
     name: str | None = None
     options: dict[str, Any] = {}
@@ -142,7 +142,7 @@ class TETSection(Section):
 
     weight: NonNegative = 1.0
     regularisation: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    target: float = 1.0
+    target: Finite = 1.0
 
 
 class ResponseSection(Section):
@@ -225,6 +225,8 @@ class TeacherSection(Section):
     @field_validator("model")
     @classmethod
     def _trained(cls, model: TrainedSection) -> TrainedSection:
+        if model.name is None and model.options:
+            raise ValueError("options without a name; give both, or neither")
         if model.weights is None:
             raise ValueError(
                 "weights are missing; train the teacher (leanspike train RECIPE) and give its "
@@ -299,7 +301,7 @@ class Recipe(Section):
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
         if not name or name.startswith(".") or "/" in name or "\\" in name:
-            raise ValueError("a run's folder is called so; give a name without slashes")
+            raise ValueError("it names a folder; give one with no slash and no dot in front")
         return name
 
     @model_validator(mode="after")

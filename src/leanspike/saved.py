@@ -201,8 +201,11 @@ def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) ->
             **spec.options,
         )
 
-    with torch.device("meta"):  # where a network of any size takes no memory
-        described = sum(value.numel() for value in build().state_dict().values())
+    try:
+        with torch.device("meta"):  # where a network of any size takes no memory
+            described = sum(value.numel() for value in build().state_dict().values())
+    except NotImplementedError:  # a constructor that reads its tensors, as torchvision's RegNet
+        return build()
     held = sum(value.numel() for value in weights.values())
     if described > 2 * held:  # one of folded norms holds less than its network
         raise LeanspikeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from leanspike.run import Run, open_run
 from leanspike.train import Monitor
 
 SMALL = ("model.options.layers=[8, 8, A]", "model.options.head=[]", "ann.epochs=1", "snn=[]")
+TAUGHT = "snn=[{epochs: 1, objective: [response]}]"
 BNTT = ("spike.norm=bntt", "spike.calibrate=null")
 QUIET = Monitor(Console(quiet=True))
 
@@ -54,6 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("ann=null", "model.weights=FIRST/start"),
             "spikes already; give the ANN it was",
         ),
+        (("teacher={model: {weights: FIRST/ann, options: {width: 2}}}",), "options without a name"),
         (("data.augment.shift=1",), "shift and drop are for events"),
     ],
 )
@@ -64,6 +67,38 @@ def test_what_does_not_fit_is_found_before_anything_is_written(
     with pytest.raises(LeanspikeError, match=why.replace("FIRST", str(trained))):
         make(tmp_path / "run", *changes).begin()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # the ANN's trained shift is not the scratch SNN's; it teaches alone
+        (*BNTT, "spike.start=scratch", "ann=null", "model.weights=FIRST/ann", TAUGHT),
+        # nobody is taught, so no teacher is missed
+        ("teacher={model: {weights: nowhere}}", "ann=null", "model.weights=FIRST/ann"),
+        # no training, no shift
+        (*BNTT, "ann.epochs=0"),
+        ("model={name: torchvision/regnet_x_400mf}", "data.name=synthetic", "ann.epochs=0"),
+    ],
+)
+def test_what_fits_is_let_through(changes: tuple[str, ...], trained: Path, tmp_path: Path) -> None:
+    run = make(tmp_path, *(change.replace("FIRST", str(trained)) for change in changes))
+    run.begin()
+    run.train_ann()
+    run.convert()
+    assert (tmp_path / "start").exists()
+
+
+def test_what_is_there_already_is_not_asked_for_again(trained: Path, tmp_path: Path) -> None:
+    weights = shutil.copytree(trained / "ann", tmp_path / "ann")
+    changes = "ann=null", f"model.weights={weights}"
+    run = make(tmp_path / "run", *changes)
+    run.begin()
+    run.train_ann()
+    shutil.rmtree(weights)
+    again = make(tmp_path / "run", *changes)
+    again.begin()
+    assert again.convert() is not None
 
 
 def test_a_fresh_run_removes_the_old_one_only_when_it_fits(tmp_path: Path) -> None:
@@ -98,7 +133,7 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
     [
         ("seconds.json", "{", lambda run: run.train_ann()),
         ("seconds.json", "[]", lambda run: run.train_ann()),
-        ("log.jsonl", "{}\nx\n", lambda run: run.begin()),
+        ("log.jsonl", "{}\nx\n", lambda run: run.train_ann()),
         ("recipe.yaml", "", lambda run: run.begin()),
         ("recipe.yaml", "7", lambda run: run.begin()),
     ],

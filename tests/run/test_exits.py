@@ -27,13 +27,6 @@ def test_what_the_call_asks_for_is_checked_before_the_network_is_read(tmp_path: 
         run.evaluate("test", ["margin"], 100.0)
 
 
-def test_gamma_without_a_layer_to_go_by_is_refused_before_training(tmp_path: Path) -> None:
-    bntt = "spike.norm=bntt", "model.options.batch_norm=false", "evaluate.early_exit=[gamma]"
-    with pytest.raises(LeanspikeError, match="time reaches no batch norm of this network"):
-        open_quietly(tmp_path / "run", *bntt).train()
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_recipes_rules_may_be_replaced_or_left_out() -> None:
     recipe = load_recipe("digits", ["evaluate.early_exit=[margin]"])
     assert with_exits(recipe) == recipe.evaluate

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe
+from leanspike.run import check_free
 from leanspike.run.folder import claim
 
 # With everything in it that draws random numbers or learns besides the network.
@@ -90,10 +91,10 @@ def test_killed_at_random_moments_it_resumes_to_identical_weights(tmp_path: Path
 def test_a_folder_with_another_recipe_is_not_touched(tmp_path: Path) -> None:
     claim(tmp_path / "run", load_recipe("digits"))
     with pytest.raises(LeanspikeError, match=r"seed is 0 there and 1 here.*--fresh"):
-        claim(tmp_path / "run", load_recipe("digits", ["seed=1"]))
+        check_free(tmp_path / "run", load_recipe("digits", ["seed=1"]))
 
 
 def test_a_folder_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(LeanspikeError, match="not empty and not a run"):
-        claim(tmp_path, load_recipe("digits"))
+        check_free(tmp_path, load_recipe("digits"))

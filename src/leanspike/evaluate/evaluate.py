@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -67,7 +67,7 @@ def evaluate(
     for path, value in snn.state_dict().items():
         if not value.isfinite().all():
             raise LeanspikeError(f"{path} has values that are NaN or infinite; train it again")
-    if ann is not None and iter(batches) is batches:
+    if ann is not None and isinstance(batches, Iterator):
         raise LeanspikeError("batches can be gone through only once; with ann=, give a list")
     spikes, operations = SpikeCounter(snn), OperationCounter(snn)
 

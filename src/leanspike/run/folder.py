@@ -44,12 +44,7 @@ def check_free(folder: Path, recipe: Recipe) -> None:
 
 
 def claim(folder: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's, or find that it is already.
-
-    Raises:
-        LeanspikeError: as :func:`check_free`.
-    """
-    check_free(folder, recipe)
+    """Make a free folder this recipe's."""
     if not (folder / RECIPE).is_file():
         write_text(folder / RECIPE, dump(recipe))
 
@@ -73,14 +68,9 @@ def check_removable(folder: Path, recipe: Recipe) -> None:
             )
 
 
-def clear(folder: Path, recipe: Recipe) -> None:
-    """Remove a run to make place for another, and nothing that is not one.
-
-    Raises:
-        LeanspikeError: as :func:`check_removable`.
-    """
-    check_removable(folder, recipe)
-    if folder.exists():
+def clear(folder: Path) -> None:
+    """Remove a run, and nothing that is not one."""
+    if (folder / RECIPE).is_file():
         shutil.rmtree(folder)
 
 

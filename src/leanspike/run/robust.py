@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -69,7 +70,7 @@ def compare_robustness(
         seed=run.recipe.seed,
         data=run.data.name,
         origin=provenance(
-            command=" ".join(command),
+            command=shlex.join(command),
             seed=run.recipe.seed,
             recipe=run.recipe.model_dump(mode="json"),
             seconds={},

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -50,6 +51,7 @@ from leanspike.run.folder import (
     RESULT,
     Clock,
     check_free,
+    check_removable,
     claim,
     clear,
     read_recipe,
@@ -80,7 +82,7 @@ class Run:
 
     Args:
         recipe: what to do.
-        folder: of the run; it is made. One that holds another recipe is refused.
+        folder: of the run; :meth:`begin` makes it, or finds that it holds this recipe.
         monitor: what shows the progress.
     """
 
@@ -92,7 +94,11 @@ class Run:
         self.dtype = choose_dtype(recipe.precision, self.device)
         self.data = open_data(recipe)
         self.checkpoints = Checkpoints(folder / CHECKPOINT, recipe.checkpoint_minutes)
-        self.history: list[dict[str, Any]] = []
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of the log so far."""
+        return read_log(self.folder / LOG)
 
     def train(self, fresh: bool = False) -> Result:
         """Everything the recipe asks for; takes up where an earlier attempt was stopped.
@@ -111,34 +117,42 @@ class Run:
         Raises:
             LeanspikeError: for a folder of another recipe, or a recipe whose parts do not fit.
         """
-        if not fresh:
-            check_free(self.folder, self.recipe)
-        self.rehearse()
+        (check_removable if fresh else check_free)(self.folder, self.recipe)
+        self.rehearse(fresh)
         if fresh:
-            clear(self.folder, self.recipe)
+            clear(self.folder)
         claim(self.folder, self.recipe)
-        self.history = read_log(self.folder / LOG)
 
-    def rehearse(self) -> None:
-        """Build all that the recipe asks for and run it once on a blank input, untrained.
+    def rehearse(self, fresh: bool = False) -> None:
+        """Build what the recipe asks for and run it once on a blank input, untrained.
 
-        So that what does not fit is found before anything is trained, and nothing is written.
+        So that what does not fit is found before anything is trained, and nothing is written. What
+        the folder holds already is taken as it is, unless the run is to be ``fresh``.
 
         Raises:
             LeanspikeError: for parts that do not fit together, or weights that are not there.
         """
         recipe = self.recipe
-        check_teacher(recipe)
+        done = {name for name in ("ann", "start", "snn") if (self.folder / name).exists()}
+        done = set() if fresh else done
+        if "snn" in done:
+            return
         build_augment(recipe.data.augment, self.data)
-        ann = build_network(recipe.model, self.data)
-        teacher = Teacher(ann) if recipe.teacher is None else self.teacher()
-        if recipe.teacher is not None:
+        ann = self.load("ann") if "ann" in done else build_network(recipe.model, self.data)
+        teacher = Teacher(ann)
+        if recipe.snn:  # else nobody is taught but an ANN
+            check_teacher(recipe)
+        if recipe.teacher is not None and (recipe.snn or recipe.ann is not None):
+            teacher = self.teacher()
             teacher.logits(self._blank())
-        if recipe.ann is not None:
+        if recipe.ann is not None and "ann" not in done:
             self._try(ann, recipe.ann, teacher, None)
-            shift_norms(ann)  # as its training will
-        untrained = recipe.spike.start == "scratch"
-        snn = self._spike(build_network(recipe.model, self.data) if untrained else ann)
+            if recipe.ann.epochs:
+                shift_norms(ann)  # as training does
+        if "start" in done:
+            snn = self.load("start")
+        else:
+            snn = self._spike(self._untrained() if recipe.spike.start == "scratch" else ann)
         for section in recipe.snn:
             self._try(snn, section, teacher, section.timesteps)
 
@@ -175,8 +189,7 @@ class Run:
         section = self.recipe.spike
         torch.manual_seed(self.recipe.seed)
         if section.start == "scratch":
-            untrained = self.recipe.model.model_copy(update={"weights": None})
-            ann = build_network(untrained, self.data)
+            ann = self._untrained()
         elif (self.folder / "ann").exists():
             ann = load(self.folder / "ann")
         else:
@@ -267,6 +280,10 @@ class Run:
         return result
 
     # -- parts ---------------------------------------------------------------------------------
+
+    def _untrained(self) -> nn.Module:
+        """The recipe's network, without the weights that it names."""
+        return build_network(self.recipe.model.model_copy(update={"weights": None}), self.data)
 
     def _spike(self, ann: nn.Module) -> SpikingNetwork:
         """The network with its neurons, as the recipe has them."""
@@ -424,6 +441,4 @@ def _pairs_table(pairs: Sequence[Pair]) -> Table:
 
 def open_run(folder: Path, monitor: Monitor) -> Run:
     """The run in a folder, by the recipe it was made with."""
-    run = Run(read_recipe(folder), folder, monitor)
-    run.history = read_log(folder / LOG)
-    return run
+    return Run(read_recipe(folder), folder, monitor)

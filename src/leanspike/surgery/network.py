@@ -6,8 +6,9 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, final
+from typing import Any, Literal, SupportsIndex, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -108,19 +109,11 @@ class SpikingNetwork(nn.Module):
         encoder = self.plan.encoder
         self.check_input(x, encoder.batch_axis)
         steps = self.timesteps if timesteps is None else timesteps
-        if not isinstance(steps, int) or steps < 1:
+        if not isinstance(steps, SupportsIndex) or steps < 1:
             raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
         sequence, steps = encoder.sequence(x, steps, self.training)
-        try:
+        with self._going_through(x, encoder.batch_axis):
             y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
-        except RuntimeError as error:
-            made_for = self.plan.sample_shape
-            if x.shape[1 + encoder.batch_axis :] == made_for:
-                raise
-            raise LeanspikeError(
-                f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
-                f"network was made for samples of shape {made_for}"
-            ) from error
         return y_TNK
 
     @torch.no_grad()
@@ -152,8 +145,9 @@ class SpikingNetwork(nn.Module):
         """
         if self.training:
             raise LeanspikeError("step() in training mode; call .eval() first")
-        self.check_input(x_N, batch_axis=0)
         state = state or State()
+        ignored = state.steps > 0 and not self.plan.encoder.timed
+        self.check_input(x_N, batch_axis=0, values=not ignored)
         if any(node.graph is not self.plan.graph for node in state.static) or not (
             state.membranes.keys() <= {path for path, _ in self.neurons()}
         ):
@@ -165,7 +159,8 @@ class SpikingNetwork(nn.Module):
                     "the input with state.keep(samples)"
                 )
         execution = Streaming(self, state, observer)
-        y_1NK: Tensor = execution.run(self.plan.encoder.step(x_N, state.steps), 1)
+        with self._going_through(x_N, batch_axis=0):
+            y_1NK: Tensor = execution.run(self.plan.encoder.step(x_N, state.steps), 1)
         return y_1NK[0], execution.next_state()
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
@@ -239,8 +234,11 @@ class SpikingNetwork(nn.Module):
             norm.load_batch_norm(of_norms[path])
         self.load_state_dict(rest, strict=False)
 
-    def check_input(self, x: Tensor, batch_axis: int) -> None:
-        """Raise unless ``x`` is finite and like the example input of the surgery, for any N."""
+    def check_input(self, x: Tensor, batch_axis: int, values: bool = True) -> None:
+        """Raise unless ``x`` is like the surgery's example input, for any N, and has finite values.
+
+        Without ``values`` these are not looked at.
+        """
         expected = (
             ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
         )
@@ -251,10 +249,25 @@ class SpikingNetwork(nn.Module):
             raise LeanspikeError(
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"
             )
-        if not torch.compiler.is_compiling() and not x.isfinite().all():
+        if values and not torch.compiler.is_compiling() and not _finite(x):
             raise LeanspikeError(
                 "the input has values that are NaN or infinite, which spikes would hide; mend it"
             )
+
+    @contextmanager
+    def _going_through(self, x: Tensor, batch_axis: int) -> Iterator[None]:
+        """Explain what happens to samples of another size than the example's."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if x.shape[1 + batch_axis :] == self.plan.sample_shape:
+                raise
+            raise LeanspikeError(
+                f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
+                f"network was made for samples of shape {self.plan.sample_shape}"
+            ) from error
 
 
 class Execution(fx.Interpreter):
@@ -337,6 +350,13 @@ def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
         return total_TNK
     t = torch.arange(1, len(y_TNK) + 1, device=y_TNK.device, dtype=total_TNK.dtype)
     return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
+
+
+def _finite(x: Tensor) -> bool:
+    if x.numel() == 0:
+        return True
+    low, high = x.detach().aminmax()  # which pass NaN on, and are faster than isfinite
+    return bool(low.isfinite() & high.isfinite())
 
 
 def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

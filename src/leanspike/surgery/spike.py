@@ -70,7 +70,7 @@ def spike(
 
     Raises:
         SurgeryError: for what cannot be traced or is not time-safe, by its path, with a way out.
-        LeanspikeError: for arguments out of range.
+        LeanspikeError: for arguments out of range, or a norm with nothing to take the place of.
 
     Example:
         >>> import torch
@@ -112,7 +112,7 @@ def spike(
     if parts.norm is not None and not any(isinstance(m, TemporalNorm) for m in root.modules()):
         raise LeanspikeError(
             "time reaches no batch norm of this network that another norm could take the place of; "
-            "give it some, or norm='keep'"
+            "give it batch norms behind its first neurons, or norm='keep'"
         )
     folded: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
     plan = Plan(graph, encoder, folded, sample_shape=tuple(sample.shape[1:]))

@@ -43,6 +43,8 @@ class Checkpoints:
         """Around the use of what :meth:`load` returned: an error if it is not of this training."""
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise LeanspikeError(
                 f"{self.path} does not fit this training ({one_line(error)}); remove it, or start "

@@ -119,7 +119,9 @@ def _train_step(
     with stage.objective.watch(network), torch.autocast(x.device.type, stage.dtype, enabled=mixed):
         try:
             y_TNK = outputs(network, x, stage.timesteps)
-        except ValueError as error:  # of a batch norm: a batch of one value per channel
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):  # what batch norms say
+                raise
             raise LeanspikeError(f"stage {stage.name}: {one_line(error)}") from error
     loss = stage.objective(y_TNK, labels, x)
     stage.optimizer.zero_grad()

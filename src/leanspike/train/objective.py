@@ -52,6 +52,7 @@ class CrossEntropy(Objective):
     def __init__(self, readout: Readout = "sum", label_smoothing: float = 0.0) -> None:
         super().__init__()
         _check_readout(readout)
+        _check_smoothing(label_smoothing)
         self.readout, self.label_smoothing = readout, label_smoothing
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
@@ -86,6 +87,9 @@ class TET(Objective):
         super().__init__()
         if not 0 <= regularisation < 1:
             raise LeanspikeError(f"regularisation is {regularisation}; give a number in [0, 1)")
+        if not math.isfinite(target):
+            raise LeanspikeError(f"target is {target}; give a finite number")
+        _check_smoothing(label_smoothing)
         self.regularisation, self.target = regularisation, target
         self.label_smoothing = label_smoothing
 
@@ -249,3 +253,8 @@ def _check_readout(mode: str) -> None:
     if mode not in get_args(Readout):
         choices = ", ".join(get_args(Readout))
         raise LeanspikeError(f"readout is {mode!r}; choose one of {choices}")
+
+
+def _check_smoothing(label_smoothing: float) -> None:
+    if not 0 <= label_smoothing < 1:
+        raise LeanspikeError(f"label_smoothing is {label_smoothing}; give a number in [0, 1)")

@@ -90,6 +90,8 @@ class Teacher:
     def _answer(self, x: Tensor) -> Tensor:
         try:
             answer: Tensor = self.network(x)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError) as error:
             raise LeanspikeError(
                 f"the teacher cannot take the student's input of shape {tuple(x.shape)} "
