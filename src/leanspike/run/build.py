@@ -148,7 +148,7 @@ def build_network(section: TrainedSection, data: Dataset) -> nn.Module:
     Without a name it is what leanspike saved in the folder of the weights.
 
     >>> from leanspike.recipes import load_recipe
-    >>> section = ModelSection(name="vgg6", options={"width": 0.25})
+    >>> section = TrainedSection(name="vgg6", options={"width": 0.25})
     >>> type(build_network(section, open_data(load_recipe("digits")))).__name__
     'VGG'
     """
@@ -176,7 +176,7 @@ def build_network(section: TrainedSection, data: Dataset) -> nn.Module:
 def find_weights(section: TrainedSection) -> Path | None:
     """The file or folder of a network's weights, None if the section names none.
 
-    >>> find_weights(ModelSection(name="vgg6", weights="runs/nowhere/ann"))
+    >>> find_weights(TrainedSection(name="vgg6", weights="runs/nowhere/ann"))
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no weights at runs/nowhere/ann; train that network first ...
     """
@@ -229,7 +229,7 @@ def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
     """How to build that network again for that data.
 
     >>> from leanspike.recipes import load_recipe
-    >>> model_spec(ModelSection(name="vgg6"), open_data(load_recipe("digits"))).image_size
+    >>> model_spec(TrainedSection(name="vgg6"), open_data(load_recipe("digits"))).image_size
     8
     """
     channels, size, _ = data.shape
