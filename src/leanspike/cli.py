@@ -79,16 +79,17 @@ def train(
     """
     from leanspike.evaluate import load_result
     from leanspike.recipes import load_recipe
-    from leanspike.run import RESULT, Run, check_free, check_removable
+    from leanspike.run import RESULT, Run, check_free
     from leanspike.train import Monitor
 
     settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann)])
     folder = out or Path("runs") / settings.name
-    (check_removable if fresh else check_free)(folder, settings)
-    if not fresh and (folder / RESULT).is_file():
-        people.print(f"{folder} is complete; --fresh starts it over")
-        _answer(load_result(folder / RESULT), folder)
-        return
+    if not fresh:
+        check_free(folder, settings)
+        if (folder / RESULT).is_file():
+            people.print(f"{folder} is complete; --fresh starts it over")
+            _answer(load_result(folder / RESULT), folder)
+            return
     monitor = Monitor(people, folder)
     try:
         result = Run(settings, folder, monitor).train(fresh)
@@ -115,12 +116,11 @@ def convert(
         leanspike convert published_resnet20 model.weights=resnet20.th data.root=~/data
     """
     from leanspike.recipes import load_recipe
-    from leanspike.run import Run, check_free
+    from leanspike.run import Run
     from leanspike.train import Monitor
 
     settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann), "snn=[]"])
     folder = out or Path("runs") / f"{settings.name}-converted"
-    check_free(folder, settings)
     monitor = Monitor(people, folder)
     try:
         run = Run(settings, folder, monitor)

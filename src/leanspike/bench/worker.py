@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from leanspike.bench.contenders import CONTENDERS, network
 from leanspike.bench.profile import kinds_of_work
 from leanspike.bench.result import Heat
+from leanspike.errors import one_line
 from leanspike.memory import keep_freed_memory, resident_bytes
 
 LEARNING_RATE = 1e-6  # keeps the weights as they are, and the spikes
@@ -84,7 +85,7 @@ def _serve(pipe: Connection, contender: str, heat: Heat, threads: int) -> None:
         try:
             answer = Answer(answers[question]())
         except Exception as error:
-            answer = Answer(failure=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            answer = Answer(failure=f"{type(error).__name__}: {one_line(error)}")
         pipe.send(answer)
 
 

@@ -20,7 +20,6 @@
 ...     run.train_snn()
 ...     found = compare_robustness(run, limit=10)
 ...     same = read_recipe(folder) == recipe
-...     check_removable(folder, recipe)  # the recipe needs nothing that is in it
 ...     print(same, len(table.layers), found.networks)
 True 1 ('ANN', 'digits')
 """
@@ -34,7 +33,6 @@ from leanspike.run.folder import (
     RESULT,
     ROBUSTNESS_PAGE,
     check_free,
-    check_removable,
     read_recipe,
 )
 from leanspike.run.robust import compare_robustness
@@ -50,7 +48,6 @@ __all__ = [
     "ROBUSTNESS_PAGE",
     "Run",
     "check_free",
-    "check_removable",
     "compare_robustness",
     "open_run",
     "read_recipe",

@@ -39,7 +39,7 @@ def check_free(folder: Path, recipe: Recipe) -> None:
                 f"{folder} holds a run of another recipe ({_difference(path, recipe)}); choose "
                 "another --out, or --fresh to replace it"
             )
-    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    elif not _is_empty(folder):
         raise LeanspikeError(f"{folder} is not empty and not a run; choose another --out")
 
 
@@ -55,7 +55,7 @@ def check_removable(folder: Path, recipe: Recipe) -> None:
     Raises:
         LeanspikeError: if it is no run, or holds weights or data that the recipe needs.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if _is_empty(folder):
         return
     if not (folder / RECIPE).is_file():
         raise LeanspikeError(f"{folder} is not a run of leanspike; --fresh does not remove it")
@@ -88,6 +88,11 @@ def read_recipe(folder: Path) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise LeanspikeError(f"{path} is damaged; it should be YAML") from None
     return validate(data, str(path))
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether there is nothing, or a folder with nothing in it."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _difference(path: Path, recipe: Recipe) -> str:

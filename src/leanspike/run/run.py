@@ -133,18 +133,18 @@ class Run:
             LeanspikeError: for parts that do not fit together, or weights that are not there.
         """
         recipe = self.recipe
-        done = {name for name in ("ann", "start", "snn") if (self.folder / name).exists()}
-        done = set() if fresh else done
+        names = () if fresh else ("ann", "start", "snn")
+        done = {name for name in names if (self.folder / name).exists()}
         if "snn" in done:
             return
         build_augment(recipe.data.augment, self.data)
         ann = self.load("ann") if "ann" in done else build_network(recipe.model, self.data)
         teacher = Teacher(ann)
-        if recipe.snn:  # else nobody is taught but an ANN
+        if recipe.snn or recipe.ann is not None:  # else nothing is trained
             check_teacher(recipe)
-        if recipe.teacher is not None and (recipe.snn or recipe.ann is not None):
-            teacher = self.teacher()
-            teacher.logits(self._blank())
+            if recipe.teacher is not None:
+                teacher = self.teacher()
+                teacher.logits(self._blank())
         if recipe.ann is not None and "ann" not in done:
             self._try(ann, recipe.ann, teacher, None)
             if recipe.ann.epochs:

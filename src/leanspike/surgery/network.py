@@ -149,7 +149,7 @@ class SpikingNetwork(nn.Module):
         ignored = state.steps > 0 and not self.plan.encoder.timed
         self.check_input(x_N, batch_axis=0, values=not ignored)
         if any(node.graph is not self.plan.graph for node in state.static) or not (
-            state.membranes.keys() <= {path for path, _ in self.neurons()}
+            state.membranes.keys() <= {str(node.target) for node in self.neuron_nodes()}
         ):
             raise LeanspikeError("the state is that of another network; begin with state=None")
         for u_N in state.membranes.values():
@@ -342,14 +342,19 @@ def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
     >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "sum").flatten().tolist()
     [1.0, 4.0]
     """
-    if mode not in ("sum", "mean"):
-        raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
+    check_readout(mode)
     y_TNK = y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
     total_TNK = y_TNK.cumsum(0)
     if mode == "sum":
         return total_TNK
     t = torch.arange(1, len(y_TNK) + 1, device=y_TNK.device, dtype=total_TNK.dtype)
     return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
+
+
+def check_readout(mode: str) -> None:
+    """Raise LeanspikeError unless it is one of the readouts."""
+    if mode not in ("sum", "mean"):
+        raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
 
 
 def _finite(x: Tensor) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from leanspike.errors import SurgeryError
+from leanspike.errors import SurgeryError, one_line
 
 FUNCTIONAL_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 
@@ -113,9 +113,9 @@ def _symbolic(ann: nn.Module, leaves: tuple[type[nn.Module], ...]) -> fx.Graph:
         return tracer.trace(ann)
     except Exception as error:
         place = f"module {tracer.path}" if tracer.path else "the network's own forward"
-        reason = " ".join(str(error).split())
+        reason = one_line(error)[:160]
         raise SurgeryError(
-            f"{place}: cannot be traced ({type(error).__name__}: {reason[:160]}); a network must "
+            f"{place}: cannot be traced ({type(error).__name__}: {reason}); a network must "
             "not branch or loop on values: move such code out, or put it into a module of its own "
             "and declare that time-safe with ops={ThatModule: 'analog'}"
         ) from error
@@ -192,10 +192,9 @@ def _propagate_shapes(ann: nn.Module, graph: fx.Graph, example_input: Tensor) ->
     except SurgeryError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise SurgeryError(
             f"the network does not accept the example input of shape {tuple(example_input.shape)} "
-            f"({reason[:160]}); pass an example_input that it accepts"
+            f"({one_line(error)[:160]}); pass an example_input that it accepts"
         ) from error
 
 

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, final, get_args
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.surgery import SpikingNetwork, readout
+from leanspike.surgery.network import check_readout
 from leanspike.train.teacher import Teacher
 from leanspike.train.watch import hooks
 
@@ -51,7 +52,7 @@ class CrossEntropy(Objective):
 
     def __init__(self, readout: Readout = "sum", label_smoothing: float = 0.0) -> None:
         super().__init__()
-        _check_readout(readout)
+        check_readout(readout)
         _check_smoothing(label_smoothing)
         self.readout, self.label_smoothing = readout, label_smoothing
 
@@ -136,7 +137,7 @@ class Response(Objective):
         super().__init__()
         if not 0 < temperature < math.inf:
             raise LeanspikeError(f"temperature is {temperature}; give a number above 0")
-        _check_readout(readout)
+        check_readout(readout)
         self.teacher = Teacher.of(teacher)
         self.temperature, self.readout, self.each_step = temperature, readout, each_step
 
@@ -247,12 +248,6 @@ class Weighted(Objective):
 def _widened(y_TNK: Tensor) -> Tensor:
     """In float32 at least."""
     return y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
-
-
-def _check_readout(mode: str) -> None:
-    if mode not in get_args(Readout):
-        choices = ", ".join(get_args(Readout))
-        raise LeanspikeError(f"readout is {mode!r}; choose one of {choices}")
 
 
 def _check_smoothing(label_smoothing: float) -> None:
