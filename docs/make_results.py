@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md from the runs in results/.
+"""Write the tables of docs/results.md and docs/choose.md from the runs in results/.
 
     python docs/make_results.py
 
@@ -11,7 +11,9 @@ KIND is
 - ``steps``: accuracy after each step, the mean over the seeds;
 - ``pairs``: what each run has over the first one named, seed by seed: the mean difference with its
   95 % interval by Student's t;
-- ``exits``: what leaving early comes to, a row for each rule.
+- ``exits``: what leaving early comes to, a row for each rule;
+- ``noise``: accuracies on corrupted and attacked images, a row for each kind, of one run's
+  robustness.json, followed by what the networks in it are called, if not by their names there.
 
 Equal runs give equal bytes.
 """
@@ -26,10 +28,11 @@ from statistics import mean, stdev
 
 from scipy import stats
 
-from leanspike.evaluate import Result, load_result
+from leanspike.evaluate import Result, load_result, load_robustness
 
 ROOT = Path(__file__).parents[1]
-PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "results"
+PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "choose.md")
+RUNS = ROOT / "results"
 
 Value = Callable[[Result], float | None]
 COLUMNS: dict[str, tuple[Value, str]] = {
@@ -111,7 +114,27 @@ def exits(words: Sequence[str]) -> str:
     return _markdown([*head, "steps saved", "energy saved", "time saved"], rows)
 
 
-KINDS = {"table": table, "steps": steps, "pairs": pairs, "exits": exits}
+def noise(words: Sequence[str]) -> str:
+    """Accuracy by corruption, averaged over its severities, and by attack, at each strength."""
+    found = load_robustness(RUNS / words[0] / "robustness.json")
+
+    def row(title: str, accuracy: Mapping[str, float]) -> list[str]:
+        return [title, *(f"{100 * accuracy[network]:.1f}" for network in found.networks)]
+
+    rows = [row("as they are", found.clean)]
+    for family, curves in found.corruptions.items():
+        rows += [row(c.name, {n: 1 - c.error(n) for n in found.networks}) for c in curves]
+        error = found.mean_corruption_error[family]
+        rows.append(row(f"mean of the {len(curves)}", {n: 1 - e for n, e in error.items()}))
+    for attack in found.attacks:
+        for index, strength in enumerate(attack.strengths):
+            accuracy = {n: attack.accuracy[n][index] for n in found.networks}
+            rows.append(row(f"{attack.name}, ε = {255 * strength:g}/255", accuracy))
+    rows.append(row("no gradient at any pixel", found.silent))
+    return _markdown(["images", *(words[1:] or found.networks)], rows)
+
+
+KINDS = {"table": table, "steps": steps, "pairs": pairs, "exits": exits, "noise": noise}
 
 
 def _groups(patterns: Sequence[str]) -> list[dict[int, Path]]:
@@ -152,4 +175,5 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[1]
 RUNNABLE = ("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md")
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
-    *("docs/index.md", "docs/methods.md", "docs/reference/index.md", "docs/results.md"),
-    "results/README.md",
+    *("docs/index.md", "docs/choose.md", "docs/methods.md", "docs/reference/index.md"),
+    *("docs/results.md", "results/README.md"),
 )
 NUMBER = r"-?\d+(?:\.\d+)?"
 

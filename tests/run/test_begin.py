@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ QUIET = Monitor(Console(quiet=True))
 def make(folder: Path, *changes: str) -> Run:
     recipe = load_recipe("digits", [*SMALL, *changes])
     return Run(recipe, folder, Monitor(Console(quiet=True), folder))
+
+
+def said(run: Run) -> str:
+    """What a run prints while it begins."""
+    run.monitor = Monitor(Console(file=(words := StringIO())))
+    run.begin()
+    return words.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +130,8 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
     run = make(tmp_path / "run", teacher, "snn=[{epochs: 0, objective: [response]}]")
     run.begin()
     assert type(run.teacher().network).__name__ == "VGG"
+    assert "nobody is taught" in said(make(tmp_path / "idle", teacher, "snn=[{epochs: 0}]"))
+    assert "nobody is taught" not in said(make(tmp_path / "busy", teacher, TAUGHT))
     weights = tmp_path / "file.pt"
     weights.touch()
     with pytest.raises(LeanspikeError, match=r"file\.pt does not say of which network it is"):

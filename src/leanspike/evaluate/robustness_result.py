@@ -54,7 +54,8 @@ class Robustness(Record):
     defined them, as each has strengths of its own: :data:`OWN` for leanspike's.
     ``silent[network]`` is the share of the images at whose pixels the network's gradient is 0
     everywhere (measured if there are ``attacks``): an attack cannot move these, so a large share
-    means a masked gradient, not a robust network.
+    means a masked gradient, not a robust network. ``sample`` is the image of the contact sheet,
+    None where it may not be handed on.
 
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.5, 0.3), "snn": (0.6, 0.4)})
     >>> found = Robustness.model_construct(networks=("ann", "snn"), corruptions={OWN: (blur,)})
@@ -73,7 +74,7 @@ class Robustness(Record):
     corruptions: dict[str, tuple[Curve, ...]]
     attacks: tuple[Curve, ...]
     silent: dict[str, float]
-    sample: CleanSample
+    sample: CleanSample | None
     provenance: Provenance
 
     @property

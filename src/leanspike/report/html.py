@@ -10,7 +10,7 @@ import yaml
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Result
-from leanspike.evaluate.robustness_result import OWN, Robustness
+from leanspike.evaluate.robustness_result import Robustness
 from leanspike.files import write_text
 from leanspike.optional import import_optional
 from leanspike.report import exits, figures, frames, robustness, story, text
@@ -94,7 +94,7 @@ def write_robustness(found: Robustness, out: Path) -> Path:
             found=found,
             text=text,
             curves=robustness.robustness_figure(found),
-            sheet=robustness.contact_sheet(found) if OWN in found.corruptions else "",
+            sheet=robustness.contact_sheet(found),
         )
     )
     return write_page(page, out)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from leanspike.data.corrupt import SEVERITIES, corrupt
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.robustness_result import OWN, Curve, Robustness
+from leanspike.evaluate.robustness_result import OWN, CleanSample, Curve, Robustness
 from leanspike.report import style
 from leanspike.report.text import head, percent, plural, times
 
@@ -86,7 +86,8 @@ def _panel(axes: Axes, robustness: Robustness, curve: Curve, family: str | None)
 def contact_sheet(robustness: Robustness) -> str:
     """One image as it is and at each severity of each corruption that leanspike defines itself.
 
-    >>> from leanspike.evaluate.robustness_result import CleanSample
+    Empty if there is no image, or no such corruption.
+
     >>> blur = Curve(name="blur", strengths=(1, 5), accuracy={"ann": (0.8, 0.5)})
     >>> image = CleanSample(position=0, pixels=(((0,), (255,)), ((255,), (0,))))
     >>> contact_sheet(
@@ -94,9 +95,9 @@ def contact_sheet(robustness: Robustness) -> str:
     '<svg...clean</text>...5</text>...blur</text>...</svg>'
     """
     names = [curve.name for curve in robustness.corruptions.get(OWN, ())]
-    if not names:
-        raise LeanspikeError("no corruption of leanspike's own to show; measure one, such as blur")
-    sheet = _pictures(robustness, names)
+    if robustness.sample is None or not names:
+        return ""
+    sheet = _pictures(robustness.sample, robustness.seed, names)
     columns = 1 + len(SEVERITIES)
 
     def content(figure: Figure) -> None:
@@ -116,13 +117,13 @@ def contact_sheet(robustness: Robustness) -> str:
     return style.draw("contact-sheet", label, CELL * len(names) + 50, content)
 
 
-def _pictures(robustness: Robustness, names: list[str]) -> NDArray[np.uint8]:
+def _pictures(sample: CleanSample, seed: int, names: list[str]) -> NDArray[np.uint8]:
     """All pictures in one, ``[rows, columns, C]``, with white lines between them."""
-    clean = torch.tensor(robustness.sample.pixels, dtype=torch.uint8).permute(2, 0, 1)[None]
-    where = torch.tensor([robustness.sample.position])
+    clean = torch.tensor(sample.pixels, dtype=torch.uint8).permute(2, 0, 1)[None]
+    where = torch.tensor([sample.position])
     rows = []
     for name in names:
-        images = [corrupt(clean, name, severity, robustness.seed, where) for severity in SEVERITIES]
+        images = [corrupt(clean, name, severity, seed, where) for severity in SEVERITIES]
         framed = torch.nn.functional.pad(torch.cat([clean, *images]), (1, 1, 1, 1), value=255)
         rows.append(torch.cat(framed.unbind(), dim=2))  # [C, H, columns]
     sheet: NDArray[np.uint8] = torch.cat(rows, dim=1).permute(1, 2, 0).numpy()

@@ -145,6 +145,8 @@ class Run:
             if recipe.teacher is not None:
                 teacher = self.teacher()
                 teacher.logits(self._blank())
+                if not any(s.objective.is_taught for s in (recipe.ann, *recipe.snn) if s):
+                    self.monitor.console.print("nobody is taught: no objective asks the teacher")
         if recipe.ann is not None and "ann" not in done:
             self._try(ann, recipe.ann, teacher, None)
             if recipe.ann.epochs:
