@@ -62,8 +62,8 @@ def shortened(name: str, folder: Path) -> list[str]:
     return changes
 
 
-OTHERS = ("diet_", "bntt_", "kdsnn_")
-"""The papers' recipes have tests/test_recipes.py."""
+OTHERS = ("diet_", "bntt_", "kdsnn_", "taught_")
+"""Theirs is tests/test_recipes.py: the papers', and those whose teacher is no run of ours."""
 
 
 @pytest.mark.parametrize("name", [name for name in recipes() if not name.startswith(OTHERS)])
