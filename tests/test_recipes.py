@@ -25,6 +25,7 @@ from leanspike.train import Monitor
 DIET = [name for name in recipes() if name.startswith("diet_")]
 BNTT = [name for name in recipes() if name.startswith("bntt_")]
 KDSNN = [name for name in recipes() if name.startswith("kdsnn_")]
+TAUGHT = [name for name in recipes() if name.startswith("taught_")]
 STEPS, BATCH, HELD_OUT = 2, 4, 4
 IMAGES = STEPS * BATCH + HELD_OUT
 
@@ -101,7 +102,7 @@ def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        *((name, []) for name in [*DIET, *BNTT, *KDSNN, "taught_cifar10"]),
+        *((name, []) for name in [*DIET, *BNTT, *KDSNN, *TAUGHT]),
         *((name, ["spike.timesteps=2"]) for name in KDSNN if "teacher" not in name),
     ],
 )

@@ -18,9 +18,9 @@ RUNS = sorted(path.parent for path in (ROOT / "results").rglob("result.json"))
 def test_the_tables_are_those_of_the_runs() -> None:
     from make_results import PAGES, page
 
-    for path in PAGES:
+    for path, least in zip(PAGES, (2, 1), strict=True):
         text = path.read_text(encoding="utf-8")
-        assert "<!-- table: " in text
+        assert text.count("<!-- table: ") >= least
         assert page(text) == text, "run: python docs/make_results.py"
 
 

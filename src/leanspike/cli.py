@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 people = Console(stderr=True)
 INTERRUPTED = 130
+LIMIT = 1000
+"""Test images for --robustness, unless told."""
 
 
 class ExitBy(StrEnum):
@@ -168,7 +170,7 @@ def evaluate(
         typer.Option(
             min=1,
             help="Test images for --robustness, drawn alike from all classes.",
-            show_default="1000",
+            show_default=str(LIMIT),
         ),
     ] = None,
     common: Annotated[
@@ -212,7 +214,7 @@ def evaluate(
     if not robustness and (beside or common or limit):
         raise LeanspikeError("--beside, --limit and --common are for --robustness; add it")
     if robustness:
-        _evaluate_robustness(run, beside or [], limit or 1000, common)
+        _evaluate_robustness(run, beside or [], limit or LIMIT, common)
         return
     rules = [rule.value for rule in early_exit or []]
     result = open_run(run, Monitor(people)).evaluate("leanspike evaluate", rules, max_drop)

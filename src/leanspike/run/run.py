@@ -38,6 +38,7 @@ from leanspike.run.build import (
     check_teacher,
     choose_device,
     choose_dtype,
+    is_taught,
     model_spec,
     open_data,
     shift_norms,
@@ -145,7 +146,7 @@ class Run:
             if recipe.teacher is not None:
                 teacher = self.teacher()
                 teacher.logits(self._blank())
-                if not any(s.objective.is_taught for s in (recipe.ann, *recipe.snn) if s):
+                if not is_taught(recipe.ann, *recipe.snn):
                     self.monitor.console.print("nobody is taught: no objective asks the teacher")
         if recipe.ann is not None and "ann" not in done:
             self._try(ann, recipe.ann, teacher, None)
