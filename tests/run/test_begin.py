@@ -48,6 +48,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (BNTT, "the batch norm has a trained shift, .*spike.norm_options.bias=true"),
         (
+            (*BNTT, "model.options.batch_norm=false", "evaluate.early_exit=[gamma]"),
+            "time reaches no batch norm of this network",
+        ),
+        (
             (*BNTT, "spike.start=scratch", "snn=[{epochs: 1, timesteps: 8}]"),
             "BNTT has parameters for 5 timesteps and is asked for 8",
         ),
