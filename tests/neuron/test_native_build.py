@@ -16,7 +16,7 @@ needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 
 
 def build_wheel(folder, **environment):
-    """The names of the files in a wheel that is built from a copy of the sources."""
+    """A wheel that is built in ``folder`` from a copy of the sources."""
     pytest.importorskip("setuptools", "77")
     leave_out = shutil.ignore_patterns("*.so", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT / "src", folder / "src", ignore=leave_out)
@@ -31,23 +31,52 @@ def build_wheel(folder, **environment):
         capture_output=True,
     )
     (wheel,) = (folder / "wheel").iterdir()
-    return zipfile.ZipFile(wheel).namelist()
+    return zipfile.ZipFile(wheel)
+
+
+def run_installed(wheel, folder, code, **environment):
+    """What ``code`` says, and is told, where the wheel is installed and no compiler is at hand."""
+    wheel.extractall(folder)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import leanspike, torch\n{code}"],
+        env={**os.environ, "PYTHONPATH": str(folder), "PATH": "", "CC": "false", **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.split(), done.stderr
+
+
+SPIKES = """
+print(leanspike.__file__)
+for _ in range(2):
+    print(int(leanspike.LIF(threshold=1.0)(torch.full((4, 3), 0.5)).sum()))
+"""
 
 
 @pytest.mark.slow
 def test_without_a_compiler_the_build_succeeds(tmp_path):
-    names = build_wheel(tmp_path, CC="false")
-    assert "leanspike/neuron/kernels/reference.py" in names
-    assert not [name for name in names if name.endswith(".so")]
+    wheel = build_wheel(tmp_path, CC="false")
+    assert not [name for name in wheel.namelist() if name.endswith(".so")]
+    (place, *spikes), told = run_installed(wheel, tmp_path / "site", SPIKES)
+    assert Path(place).is_relative_to(tmp_path)
+    assert spikes == ["6", "6"]
+    assert told.count("the native kernel is not built: install a C compiler") == 1
 
 
 @pytest.mark.slow
 @needs_compiler
-def test_the_wheel_holds_the_library_and_no_sources(tmp_path):
-    names = build_wheel(tmp_path)
-    (library,) = (name for name in names if name.endswith(".so"))
+def test_a_wheel_brings_its_library_and_no_sources_to_where_no_compiler_is(tmp_path):
+    wheel = build_wheel(tmp_path)
+    (library,) = (name for name in wheel.namelist() if name.endswith(".so"))
     assert library.startswith("leanspike/neuron/kernels/_native.")
-    assert not [name for name in names if name.endswith((".c", ".h"))]
+    assert not [name for name in wheel.namelist() if name.endswith((".c", ".h"))]
+    (place, *spikes), told = run_installed(
+        wheel, tmp_path / "site", SPIKES, LEANSPIKE_KERNEL="native"
+    )
+    assert Path(place).is_relative_to(tmp_path)
+    assert spikes == ["6", "6"]
+    assert told == ""
 
 
 @pytest.mark.slow
