@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -143,6 +143,7 @@ def test_the_gamma_rule_reads_what_was_trained_and_leaves_the_static_stem_out():
 
 
 @given(st.integers(0, 50), st.sampled_from(["margin", "entropy"]), st.floats(0, 0.2))
+@example(16, "margin", 0.0625)  # a threshold between two that are tried would be cheaper
 @settings(max_examples=40)
 def test_the_choice_is_the_cheapest_that_is_accurate_enough(seed, measure, max_drop):
     generator = torch.Generator().manual_seed(seed)
@@ -154,11 +155,12 @@ def test_the_choice_is_the_cheapest_that_is_accurate_enough(seed, measure, max_d
     right_TN = answers_TNK.argmax(-1) == labels
     full = right_TN[-1].double().mean().item()
 
+    sure = [confidence(step_NK, measure).tolist() for step_NK in answers_TNK]
+
     def outcome(threshold, latest=8):  # one sample after the other
         steps, right = [], []
         for n in range(60):
-            sure = [confidence(answers_TNK[t, n], measure).item() for t in range(8)]
-            t = next((t for t in range(latest) if sure[t] >= threshold), latest - 1)
+            t = next((t for t in range(latest) if sure[t][n] >= threshold), latest - 1)
             steps.append(t + 1)
             right.append(bool(right_TN[t, n]))
         return float(np.mean(steps)), float(np.mean(right))
@@ -168,10 +170,11 @@ def test_the_choice_is_the_cheapest_that_is_accurate_enough(seed, measure, max_d
     assert (choice.mean_steps, choice.accuracy) in [point[1:] for point in choice.curve]
     assert choice.accuracy >= full - max_drop
     assert choice.full_accuracy == pytest.approx(full)
-    for threshold, latest in product((0.05, 0.2, 0.5, 0.8, 0.95, 2.0), (2, 5, 8)):
+    thresholds = [threshold for threshold, *_ in choice.curve]
+    for threshold, latest in product(thresholds[::10], (2, 5, 8)):
         steps, accuracy = outcome(threshold, latest)
-        if accuracy >= full - max_drop:  # as good as any, but for the grid of quantiles
-            assert choice.mean_steps <= steps + 0.15
+        if accuracy >= full - max_drop:
+            assert choice.mean_steps <= steps + 1e-9
 
 
 def test_who_never_becomes_sure_does_not_stay_for_nothing():
