@@ -1,4 +1,4 @@
-"""The native kernel, an optional extension; everything else is in pyproject.toml.
+"""The native kernels, an optional extension; everything else is in pyproject.toml.
 
 Without a C compiler the installation succeeds all the same, and the reference kernel serves.
 """
@@ -8,9 +8,12 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "leanspike.neuron.kernels._native",
-            sources=["src/native/lif.c"],
-            depends=["src/native/lif.h", "src/native/lif_block.h"],
+            "leanspike._native",
+            sources=[f"src/native/{name}.c" for name in ("convolution", "lif", "native")],
+            depends=[
+                f"src/native/{name}.h"
+                for name in ("convolution", "convolution_block", "lif", "lif_block", "native")
+            ],
             extra_compile_args=[
                 "-std=c11",
                 "-O3",

@@ -24,6 +24,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from leanspike import native as library
 from leanspike.memory import keep_freed_memory
 from leanspike.neuron.kernels import Dynamics, native, reference
 from leanspike.temporal import broadcast
@@ -111,7 +112,7 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, ", end=""
     )
     print(
-        f"torch {torch.__version__}, instructions {native.available_instructions()[-1]}, ", end=""
+        f"torch {torch.__version__}, instructions {library.available_instructions()[-1]}, ", end=""
     )
     print(f"T, N, C, H, W = {arguments.shape}, {arguments.rounds} rounds")
     for memory in ("default", "kept"):

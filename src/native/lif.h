@@ -7,10 +7,8 @@
 #ifndef LEANSPIKE_LIF_H
 #define LEANSPIKE_LIF_H
 
-#include <stdint.h>
+#include "native.h"
 
-enum { LIF_VERSION = 3 }; /* raise it whenever something in this file changes */
-enum { INSTRUCTIONS_PLAIN, INSTRUCTIONS_AVX2, INSTRUCTIONS_AVX512 };
 enum { SURROGATE_TRIANGLE, SURROGATE_ARCTAN, SURROGATE_SIGMOID, SURROGATE_RECTANGLE };
 
 typedef struct {
@@ -22,8 +20,7 @@ typedef struct {
     void *grad_x;        /* backward: dL/dx, steps `size` apart, or (static_x) one step: the sum
                             over the steps divided by T; NULL: not wanted */
     double *grad_neuron; /* backward: dL/dleak and dL/dthreshold; NULL: not wanted */
-    /* GOMP_parallel of the pool that the caller computes with; NULL: threads of our own. */
-    void (*parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
+    native_means means;
     int64_t size, steps, x_step, grad_step; /* in elements */
     float leak, threshold;
     float surrogate_scale, surrogate_width; /* gamma or alpha; w */
@@ -33,17 +30,9 @@ typedef struct {
     int32_t half_initial;     /* u starts at threshold / 2, else at 0 */
     int32_t threshold_height; /* a spike is as high as the threshold, else 1 */
     int32_t surrogate;
-    int32_t instructions;
-    int32_t threads; /* at most so many; no result depends on it */
 } lif_call;
 
 /* Forward if `spikes` is given, else backward. Returns 0, or -1 where memory is short. */
 int leanspike_lif(const lif_call *call);
-
-/* The best instruction set that this processor and this build have. */
-int leanspike_best_instructions(void);
-
-/* LIF_VERSION of the build: callers that expect another must not call anything else. */
-int leanspike_lif_version(void);
 
 #endif

@@ -1,9 +1,8 @@
 /* One block of neighbouring neurons through all timesteps.
  *
- * Included once per instruction set, with TARGET (the attribute that selects it) and NAME(f) (f's
- * name for it) defined. The innermost loops run plainly over the elements of the block, so that
- * compilers vectorise them. Membranes must round as in the reference, hence no contraction
- * (-ffp-contract=off) and no -ffast-math.
+ * Included once per instruction set, SET. The innermost loops run plainly over the elements of the
+ * block, so that compilers vectorise them. Membranes must round as in the reference, hence no
+ * contraction (-ffp-contract=off) and no -ffast-math.
  */
 
 #define ROW static inline __attribute__((always_inline)) TARGET
@@ -12,14 +11,11 @@
 
 ROW float NAME(load)(const void *restrict from, int i, const int bf16) {
     if (!bf16) return ((const float *)from)[i];
-    uint32_t bits = (uint32_t)((const uint16_t *)from)[i] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return from_bfloat16(((const uint16_t *)from)[i]);
 }
 
 ROW void NAME(store)(void *restrict to, int i, float value, const int bf16) {
-    if (bf16) ((uint16_t *)to)[i] = bfloat16(value);
+    if (bf16) ((uint16_t *)to)[i] = to_bfloat16(value);
     else ((float *)to)[i] = value;
 }
 

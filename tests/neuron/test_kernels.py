@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+from leanspike import native as library
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF, Triangle, kernels
 from leanspike.neuron.kernels import Dynamics, native, reference
 from leanspike.temporal import broadcast
 
-built = pytest.mark.skipif(native.library() is None, reason="the native kernel is not built")
+built = pytest.mark.skipif(not library.is_built(), reason="the native kernel is not built")
 
 
 @pytest.fixture(autouse=True)
@@ -78,14 +79,14 @@ def test_an_unknown_choice_is_an_error(monkeypatch):
 
 def test_native_without_a_build_is_an_error(monkeypatch):
     monkeypatch.setenv("LEANSPIKE_KERNEL", "native")
-    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(library, "_load", lambda: None)
     with pytest.raises(LeanspikeError, match="native kernel is not built: install a C comp"):
         kernel_for(torch.zeros(2, 3))
 
 
 def test_without_a_build_the_reference_serves_and_says_so_once(monkeypatch, caplog):
-    monkeypatch.setattr(native, "library", lambda: None)
-    kernels._warn_once.cache_clear()
+    monkeypatch.setattr(library, "_load", lambda: None)
+    library._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, logger="leanspike"):
         assert [kernel_for(torch.zeros(2, 3)) for _ in range(2)] == ["reference"] * 2
     assert len(caplog.messages) == 1

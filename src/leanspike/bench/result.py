@@ -1,6 +1,7 @@
 """What a race found, as one frozen object that is written as JSON.
 
-Times are wall-clock seconds of single calls; the n-th of every contender are from the same round.
+Times are wall-clock seconds of a turn's median call (a turn takes 0.1 s or more); the n-th of every
+contender are from the same round.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Entry(Record):
 
     @property
     def median(self) -> float:
-        """Seconds of the median call.
+        """Seconds of the median turn.
 
         >>> Entry(contender="ann", version="2", seconds=(0.1, 0.4, 0.2)).median
         0.2

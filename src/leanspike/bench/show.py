@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 HEADER = ("contender", "ms", "× ANN", "leanspike ÷ it", "peak memory")
 ABOUT = (
-    "Median over the rounds, in which all take turns. A ratio is the median of the rounds' ratios, "
-    "in brackets its quartiles. Peak memory is what the process held beyond what it held before "
-    "its first call."
+    "Median over the rounds, in which all take turns; of a turn's calls (0.1 s of them or more) "
+    "the median counts. A ratio is the median of the rounds' ratios, in brackets its quartiles. "
+    "Peak memory is what the process held beyond what it held before its first call."
 )
 LINES = (style.ANN, style.SNN, style.ACCENT, "#e39b6b", "#7a9a4e", "#c9a227", style.INK)
 COLORS = (style.SNN, style.SNN_DARK, style.ACCENT, style.SNN_LIGHT, "#7a9a4e", "#c9a227", style.ANN)

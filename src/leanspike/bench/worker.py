@@ -1,4 +1,4 @@
-"""A contender in a process of its own, which does its heat's work once for each call of the parent.
+"""A contender in a process of its own, which does its heat's work when it is its turn.
 
 So its peak of memory is its own, no library's settings touch another's, and while one works the
 others wait without a sound. All are forked from one clean process that has imported torch.
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from statistics import median
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from leanspike.bench.result import Heat
 from leanspike.errors import one_line
 from leanspike.memory import keep_freed_memory, resident_bytes
 
+TURN = 0.1  # seconds that a turn takes at least: what wakes a process is not timed alone
 LEARNING_RATE = 1e-6  # keeps the weights as they are, and the spikes
 
 
@@ -104,9 +106,13 @@ def _refuse(error: Exception) -> None:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    """Of the median call of a turn."""
+    seconds: list[float] = []
+    while sum(seconds) < TURN:
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
 
 
 def work(contender: str, heat: Heat) -> Callable[[], torch.Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, SupportsIndex, final
 
 import torch
@@ -64,6 +65,19 @@ class Plan:
     norm: Literal["keep", "fold"]
     sample_shape: tuple[int, ...]
 
+    @cached_property
+    def function(self) -> Callable[[nn.Module, Tensor, int], Tensor]:
+        """The graph as Python code, of network, input and T: with less to do between operations."""
+        code = self.graph.python_code("self")
+        names = dict(code.globals)
+        exec(code.src, names)
+        function: Callable[[nn.Module, Tensor, int], Tensor] = names["forward"]
+        return function
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the function, which cannot be pickled and is soon made again."""
+        return {name: value for name, value in vars(self).items() if name != "function"}
+
 
 @final
 class SpikingNetwork(nn.Module):
@@ -113,6 +127,8 @@ class SpikingNetwork(nn.Module):
             raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
         sequence, steps = encoder.sequence(x, steps, self.training)
         with self._going_through(x, encoder.batch_axis):
+            if observer is None:
+                return self.plan.function(self, sequence, steps)
             y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
         return y_TNK
 
@@ -271,7 +287,7 @@ class SpikingNetwork(nn.Module):
 
 
 class Execution(fx.Interpreter):
-    """One run of a network's graph, operation by operation."""
+    """One run of a network's graph, operation by operation, for an observer or a single step."""
 
     def __init__(self, network: SpikingNetwork, observer: Observer | None = None) -> None:
         super().__init__(network, graph=network.plan.graph)

@@ -1,20 +1,15 @@
 """The neuron's equation, and whatever computes it faster with the same results.
 
 `lif` and `lif_step` choose: the native code for float32 and bfloat16 on the CPU, else the
-reference. The environment variable ``LEANSPIKE_KERNEL`` says otherwise: "reference" uses nothing
-else, "native" makes it an error that the native code was not built; "auto" is the default.
+reference. The environment variable ``LEANSPIKE_KERNEL`` says otherwise (`leanspike.native`).
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from functools import cache
-
 import torch
 from torch import Tensor
 
-from leanspike.errors import LeanspikeError
+from leanspike.native import is_chosen
 from leanspike.neuron.kernels import native, reference
 from leanspike.neuron.kernels.reference import Dynamics, initial_membrane
 
@@ -29,7 +24,7 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
     >>> lif(x_TN, torch.tensor(1.0), torch.tensor(1.0), Dynamics()).flatten().tolist()
     [0.0, 1.0, 1.0]
     """
-    if native.serves(x_TN, leak, threshold, dynamics) and _native_is_chosen():
+    if native.serves(x_TN, leak, threshold, dynamics) and is_chosen():
         return native.lif(x_TN, leak, threshold, dynamics)
     return reference.lif(x_TN, leak, threshold, dynamics)
 
@@ -49,38 +44,6 @@ def lif_step(
     inputs = u_N, x_N, leak, threshold
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     native_serves = native.serves(x_N.unsqueeze(0), leak, threshold, dynamics)
-    if native_serves and u_N.dtype == torch.float32 and not learns and _native_is_chosen():
+    if native_serves and u_N.dtype == torch.float32 and not learns and is_chosen():
         return native.lif_step(u_N, x_N, leak, threshold, dynamics)
     return reference.lif_step(u_N, x_N, leak, threshold, dynamics)
-
-
-def _native_is_chosen() -> bool:
-    choice = os.environ.get("LEANSPIKE_KERNEL", "auto")
-    if choice not in ("auto", "native", "reference"):
-        raise LeanspikeError(
-            f"LEANSPIKE_KERNEL is {choice!r}; choose auto, native or reference, or unset it"
-        )
-    if choice == "reference":
-        return False
-    built = native.library() is not None
-    if choice == "native" and not built:
-        raise LeanspikeError(f"LEANSPIKE_KERNEL is 'native', but {_NOT_BUILT}")
-    if not built:
-        _warn_once()
-    return built
-
-
-# What torch.compiler.assume_constant_result sets, without its import of the whole compiler,
-# which takes longer than that of torch.
-_native_is_chosen._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-_NOT_BUILT = (
-    "the native kernel is not built: install a C compiler (gcc or clang), "
-    "then leanspike again (pip install --force-reinstall --no-deps --no-cache-dir)"
-)
-
-
-@cache
-def _warn_once() -> None:
-    logging.getLogger("leanspike").warning("neurons run on the slow reference; %s", _NOT_BUILT)

@@ -4,31 +4,22 @@ One call walks blocks of neighbouring neurons through all timesteps in vector in
 backward pass recomputes the membranes, so that nothing but the input is kept for it. Spikes are
 the reference's bit for bit, gradients to rounding. The code is in ``src/native``.
 
-The environment variable ``LEANSPIKE_INSTRUCTIONS`` (plain, avx2 or avx512) holds it to that
-instruction set; without it the best that the processor has is used.
-
 Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
-from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from leanspike.errors import LeanspikeError
+from leanspike import native
 from leanspike.neuron.kernels.reference import Dynamics
 from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
 
-INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in lif.h
-VERSION = 3  # LIF_VERSION of lif.h
-_SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # likewise
+_SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # as in lif.h
 
 
 def serves(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> bool:
@@ -232,7 +223,7 @@ def _laid_out_as(grad: Tensor, x: Tensor) -> Tensor:
     return grad if _strides(grad) == _strides(x) else _empty_steps(x).copy_(grad)
 
 
-# The library.
+# The call.
 
 
 class _Call(ctypes.Structure):
@@ -241,57 +232,12 @@ class _Call(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "spikes", "before", "after")),
         *((name, ctypes.c_void_p) for name in ("grad", "grad_x", "grad_neuron")),
-        ("parallel", ctypes.c_void_p),
+        ("means", native.Means),
         *((name, ctypes.c_int64) for name in ("size", "steps", "x_step", "grad_step")),
         *((name, ctypes.c_float) for name in ("leak", "threshold", "scale", "width")),
         *((name, ctypes.c_int32) for name in ("bf16", "static", "hard", "half", "height")),
-        *((name, ctypes.c_int32) for name in ("surrogate", "instructions", "threads")),
+        ("surrogate", ctypes.c_int32),
     )
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """The native code, or None where it was not built, or not from this version's sources."""
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(f"_native{suffix}")
-        if path.is_file():
-            loaded = ctypes.CDLL(str(path))
-            return loaded if loaded.leanspike_lif_version() == VERSION else None
-    return None
-
-
-def available_instructions() -> tuple[str, ...]:
-    """The instruction sets that the native code and this processor have, worst to best."""
-    loaded = library()
-    return INSTRUCTIONS[: loaded.leanspike_best_instructions() + 1] if loaded else ()
-
-
-def _instructions() -> int:
-    available = available_instructions()
-    name = os.environ.get("LEANSPIKE_INSTRUCTIONS", available[-1])
-    if name not in available:
-        raise LeanspikeError(
-            f"LEANSPIKE_INSTRUCTIONS is {name!r}; choose one of {', '.join(available)} "
-            "(what this processor has) or unset it"
-        )
-    return INSTRUCTIONS.index(name)
-
-
-@cache
-def _parallel(process: int) -> int | None:
-    """The address of libgomp's GOMP_parallel, if torch brought it; None in a forked child.
-
-    A child inherits the library without its threads, and would wait for them for ever.
-    """
-    if process != _LOADED_IN:
-        return None
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
-    except (AttributeError, OSError):
-        return None
-
-
-_LOADED_IN = os.getpid()
 
 
 def _call(
@@ -302,20 +248,16 @@ def _call(
     choices: list[int],
     constants: list[float],
 ) -> _Call:
-    call = _Call(x=x.data_ptr(), size=x[0].numel(), steps=x.shape[0])
+    call = _Call(x=x.data_ptr(), size=x[0].numel(), steps=x.shape[0], means=native.means())
     call.static, call.x_step = static, 0 if static else x.stride(0)
     call.leak, call.threshold = leak.item(), threshold.item()
     call.scale, call.width = constants
     call.bf16 = x.dtype == torch.bfloat16
     call.hard, call.half, call.height, call.surrogate = choices
-    call.instructions, call.threads = _instructions(), torch.get_num_threads()
-    call.parallel = _parallel(os.getpid())
     return call
 
 
 def _run(call: _Call) -> None:
     """Forward if the call has room for spikes, else backward."""
-    loaded = library()
-    assert loaded is not None
-    if loaded.leanspike_lif(ctypes.byref(call)) != 0:
+    if native.library().leanspike_lif(ctypes.byref(call)) != 0:
         raise MemoryError("the native neuron kernel found no memory to work in")

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanspike.errors import LeanspikeError
+from leanspike import native as library
 from leanspike.neuron import kernels
 from leanspike.neuron.kernels import Dynamics, native, reference
 from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Triangle
 
-if native.library() is None:
+if not library.is_built():
     pytest.skip("the native kernel is not built", allow_module_level=True)
 
 SPECIAL = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e-40, -0.0, 3e38])
@@ -44,7 +44,7 @@ layouts = st.sampled_from(["plain", "channels_last", "static", "strided", "cut",
 dtypes = st.sampled_from([torch.float32, torch.bfloat16])
 leaks = st.sampled_from([0.0, 0.5, 0.9, 1.0])
 thresholds = st.one_of(st.sampled_from([0.3, 0.7, 1.0]), st.floats(2**-13, 1e3, width=32))
-instructions = st.sampled_from(native.available_instructions())
+instructions = st.sampled_from(library.available_instructions())
 seeds = st.integers(0, 999)
 
 
@@ -161,7 +161,7 @@ def test_spikes_are_identical_for_thresholds_out_of_range(threshold, d):
     x = torch.cat([inputs((4, 50), 1.0, 0, special=True), inputs((4, 50), 1e-40, 0)], 1)
     pair = torch.tensor(0.9), torch.tensor(threshold)
     expected = reference.lif(x, *pair, d)
-    for name in native.available_instructions():
+    for name in library.available_instructions():
         with use(name):
             assert torch.equal(native.lif(x, *pair, d).nan_to_num(-1), expected.nan_to_num(-1))
 
@@ -241,12 +241,12 @@ def test_infinities_and_nans_pass_through_the_gradients_alike(surrogate, reset):
         assert_close(a, b, 1e-4)
 
 
-@pytest.mark.parametrize("name", native.available_instructions())
+@pytest.mark.parametrize("name", library.available_instructions())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("pool", ["torch's threads", "threads of its own"])
 def test_threads_change_no_bit(name, dtype, pool, monkeypatch):
     if pool == "threads of its own":
-        monkeypatch.setattr(native, "_parallel", lambda _: None)
+        monkeypatch.setattr(library, "_parallel", lambda _: None)
     x, grad = inputs(LARGE, 1.0, 0).to(dtype), inputs(LARGE, 1.0, 1).to(dtype)
     found, before = [], torch.get_num_threads()
     try:
@@ -324,21 +324,7 @@ def test_empty_batches():
     assert [g.tolist() for g in gradients] == [[[], [], []], 0.0, 0.0]
 
 
-def test_an_unknown_instruction_set_is_an_error():
-    with use("sse"), pytest.raises(LeanspikeError, match="LEANSPIKE_INSTRUCTIONS is 'sse'; choose"):
-        native.lif(torch.zeros(2, 3), torch.tensor(1.0), torch.tensor(1.0), Dynamics())
-
-
 def test_too_little_memory_is_an_error():
     call = native._Call(size=1, steps=2**45)  # backward: the membranes of all steps
     with pytest.raises(MemoryError, match="native neuron kernel"):
         native._run(call)
-
-
-def test_a_library_of_other_sources_is_not_used():
-    native.library.cache_clear()
-    try:
-        with patch.object(native, "VERSION", -1):
-            assert native.library() is None
-    finally:
-        native.library.cache_clear()

@@ -1,0 +1,262 @@
+/* Event-driven convolutions: what is worked on in one piece, and how the weights lie. */
+#include "convolution.h"
+
+#include <stdlib.h>
+
+#ifdef HAVE_X86
+#include <immintrin.h>
+#endif
+
+enum {
+    LANES = 16,          /* of a vector of the compiler's, whatever the processor's are */
+    VECTORS = 4,         /* of the sums of a block of output channels */
+    OUTPUTS = 64,        /* output channels of a block */
+    MOST_TAPS = 3,       /* taps whose sums are kept in registers at once, where there are many */
+    CHANNELS = 128,      /* input channels of a block: its weights at one tap fit the L1 cache */
+    TILE = 64,           /* pixels whose sums are kept at hand */
+    MOST_LISTED = 65536, /* inputs whose events are listed at once: they fit the L2 cache */
+    LEARNERS = 64,       /* backward: input channels of a piece */
+    PIECES = 32,         /* backward: at least, if there are so many images */
+    PIXELS_AHEAD = 16,   /* backward: what is fetched before it is needed */
+    AHEAD = 1024         /* forward: likewise, in elements */
+};
+
+typedef float vector __attribute__((vector_size(LANES * sizeof(float)), may_alias));
+
+typedef struct {
+    const convolution_call *call;
+    float *packed, *bias;       /* forward: [blocks, taps, channels, OUTPUTS] and [blocks, OUTPUTS],
+                                   0 where none are */
+    int64_t blocks, taps;       /* blocks of output channels */
+    int64_t channel_blocks;
+    int64_t strip, strips;      /* output rows (backward: input rows) worked on at once */
+    int64_t group, groups;      /* forward: blocks of a piece */
+    int64_t chunk, chunks;      /* backward: images of a piece */
+    float *partial;             /* backward: dL/dweight of each chunk but the first */
+} task;
+
+/* Forward: the events of a strip, and the sums of a tile of output pixels. */
+typedef struct {
+    vector *sums;    /* [TILE, VECTORS] */
+    float *value;    /* of each event */
+    uint16_t *index; /* its channel within the block */
+    int32_t *first;  /* of each pixel and block, and one more: where its events begin */
+    size_t bytes;    /* of it all */
+} event_list;
+
+/* Backward: where each of LEARNERS channels is not 0 in a strip, dL/dy there, and the sums. */
+typedef struct {
+    vector *sums; /* [kernel rows, LEARNERS, kernel columns, VECTORS] */
+    float *grad;  /* [rows, columns, OUTPUTS], 0 beyond the borders of dL/dy */
+    float *x;     /* [LEARNERS, places], 0 beyond the borders */
+    float *value; /* [LEARNERS, places + LANES] */
+    uint16_t *index;
+    int64_t places, rows, columns;
+    size_t bytes;
+} places;
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
+
+static inline float load(const void *data, int64_t i, const int bf16) {
+    return bf16 ? from_bfloat16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+}
+
+/* Which of n neighbouring elements are not 0, and their values; returns how many. There must be room
+ * for LANES more than are found. What is `ahead` elements further on is fetched meanwhile. */
+static int list_plain(const void *x, int64_t start, int n, int64_t ahead, const int bf16,
+                      uint16_t *index, float *value) {
+    int found = 0;
+    (void)ahead;
+    for (int i = 0; i < n; i++) {
+        float v = load(x, start + i, bf16);
+        index[found] = (uint16_t)i;
+        value[found] = v;
+        found += v != 0.0f;
+    }
+    return found;
+}
+#define list_avx2 list_plain
+
+#ifdef HAVE_X86
+static TARGET_avx512 int list_avx512(const void *x, int64_t start, int n, int64_t ahead,
+                                     const int bf16, uint16_t *index, float *value) {
+    const __m512i ascending =
+        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    int found = 0;
+    for (int i = 0; i < n; i += LANES) {
+        __mmask16 there = (__mmask16)(n - i < LANES ? (1u << (n - i)) - 1u : 0xffffu);
+        __m512 v;
+        __builtin_prefetch((const char *)x + (start + i + ahead) * (bf16 ? 2 : 4));
+        if (bf16) {
+            const uint16_t *from = (const uint16_t *)x + start + i;
+            __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, from));
+            v = _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+        } else {
+            v = _mm512_maskz_loadu_ps(there, (const float *)x + start + i);
+        }
+        __mmask16 events = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        __m512i which = _mm512_add_epi32(ascending, _mm512_set1_epi32(i));
+        which = _mm512_maskz_compress_epi32(events, which);
+        _mm256_storeu_si256((__m256i *)(index + found), _mm512_cvtepi32_epi16(which));
+        _mm512_storeu_ps(value + found, _mm512_maskz_compress_ps(events, v));
+        found += __builtin_popcount(events);
+    }
+    return found;
+}
+#endif
+
+/* Room for so many elements of a size, in whole lines of the cache. */
+static void *take(uintptr_t *free_from, int64_t elements, size_t size) {
+    uintptr_t taken = *free_from;
+    *free_from += ((size_t)elements * size + LINE - 1) / LINE * LINE;
+    return (void *)taken;
+}
+
+static int64_t listed_rows(const task *t) {
+    const convolution_axis *rows = &t->call->rows;
+    return least((t->strip - 1) * rows->stride + rows->kernel, rows->input);
+}
+
+static event_list lay_out_events(const task *t, void *scratch) {
+    const convolution_call *c = t->call;
+    int64_t pixels = listed_rows(t) * c->columns.input, room = pixels * c->channels + LANES;
+    uintptr_t at = (uintptr_t)scratch;
+    event_list e;
+    e.sums = take(&at, TILE * OUTPUTS, sizeof(float));
+    e.value = take(&at, room, sizeof *e.value);
+    e.index = take(&at, room, sizeof *e.index);
+    e.first = take(&at, pixels * t->channel_blocks + 1, sizeof *e.first);
+    e.bytes = at - (uintptr_t)scratch;
+    return e;
+}
+
+static places lay_out_places(const task *t, void *scratch) {
+    const convolution_call *c = t->call;
+    places e = {.rows = t->strip + c->rows.kernel - 1};
+    e.columns = c->columns.input + c->columns.kernel - 1;
+    e.places = t->strip * e.columns;
+    uintptr_t at = (uintptr_t)scratch;
+    e.sums = take(&at, t->taps * LEARNERS * OUTPUTS, sizeof(float));
+    e.grad = take(&at, e.rows * e.columns * OUTPUTS, sizeof *e.grad);
+    e.x = take(&at, LEARNERS * e.places, sizeof *e.x);
+    e.value = take(&at, LEARNERS * (e.places + LANES), sizeof *e.value);
+    e.index = take(&at, LEARNERS * (e.places + LANES), sizeof *e.index);
+    e.bytes = at - (uintptr_t)scratch;
+    return e;
+}
+
+#define MANY_REGISTERS 0
+#define SET plain
+#include "convolution_block.h"
+#undef SET
+
+#ifdef HAVE_X86
+#define SET avx2
+#include "convolution_block.h"
+#undef SET
+#undef MANY_REGISTERS
+#define MANY_REGISTERS 1
+#define SET avx512
+#include "convolution_block.h"
+#undef SET
+#endif
+
+typedef void piece_fn(const void *, int64_t, void *);
+#ifdef HAVE_X86
+static piece_fn *const forward[] = {forward_plain, forward_avx2, forward_avx512};
+static piece_fn *const backward[] = {backward_plain, backward_avx2, backward_avx512};
+#else
+static piece_fn *const forward[] = {forward_plain};
+static piece_fn *const backward[] = {backward_plain};
+#endif
+
+/* One tap of one block: [channels, OUTPUTS], from wherever they lie. */
+static void pack(const void *data, int64_t piece, void *scratch) {
+    (void)scratch;
+    const task *t = data;
+    const convolution_call *c = t->call;
+    int64_t width = c->columns.kernel, tap = piece % t->taps, first = piece / t->taps * OUTPUTS;
+    const float *from = c->weight + tap / width * c->strides[2] + tap % width * c->strides[3];
+    float *to = t->packed + piece * c->channels * OUTPUTS;
+    for (int64_t o = 0; o < OUTPUTS; o++)
+        for (int64_t i = 0; i < c->channels; i++)
+            to[i * OUTPUTS + o] =
+                first + o < c->outputs ? from[(first + o) * c->strides[0] + i * c->strides[1]] : 0.0f;
+}
+
+/* Strips that fit the cache, and enough pieces for all threads to end at about one time: first by
+ * blocks of output channels, then by shorter strips. */
+static void divide(task *t) {
+    const convolution_call *c = t->call;
+    int64_t line = most(1, c->columns.input * c->channels);
+    int64_t fitting = most(0, MOST_LISTED / line - c->rows.kernel) / c->rows.stride + 1;
+    int64_t wanted = most(1, 4 * (int64_t)c->means.threads);
+    t->strip = least(c->rows.output, fitting);
+    t->strips = parts(c->rows.output, t->strip);
+    t->group = parts(t->blocks, least(t->blocks, parts(wanted, most(1, c->images * t->strips))));
+    t->groups = parts(t->blocks, t->group);
+    int64_t strips = least(t->strips * parts(wanted, most(1, c->images * t->strips * t->groups)),
+                           parts(c->rows.output, c->rows.kernel));
+    t->strip = parts(c->rows.output, most(strips, t->strips));
+    t->strips = parts(c->rows.output, t->strip);
+}
+
+static int run_forward(task *t) {
+    const convolution_call *c = t->call;
+    divide(t);
+    int64_t packed = t->blocks * t->taps * c->channels * OUTPUTS, outputs = t->blocks * OUTPUTS;
+    if (!(t->packed = aligned_alloc(LINE, (size_t)(packed + outputs) * sizeof(float)))) return -1;
+    t->bias = t->packed + packed;
+    for (int64_t o = 0; o < outputs; o++) t->bias[o] = c->bias && o < c->outputs ? c->bias[o] : 0.0f;
+    native_job job = {.work = pack, .task = t, .pieces = t->blocks * t->taps};
+    int failed = native_run(&job, &c->means);
+    job.work = forward[c->means.instructions];
+    job.pieces = c->images * t->strips * t->groups;
+    job.scratch = lay_out_events(t, NULL).bytes;
+    if (!failed) failed = native_run(&job, &c->means);
+    free(t->packed);
+    return failed;
+}
+
+/* How the images are divided depends on the sizes alone: so do the bits of the sums. */
+static int run_backward(task *t) {
+    const convolution_call *c = t->call;
+    t->strip = least(c->rows.input, most(1, TILE / c->columns.input));
+    t->channel_blocks = parts(c->channels, LEARNERS);
+    int64_t per_chunk = t->channel_blocks * t->blocks, size = c->outputs * c->channels * t->taps;
+    t->chunk = most(1, parts(c->images, parts(PIECES, per_chunk)));
+    t->chunks = most(1, parts(c->images, t->chunk)); /* one writes zeros where no image is */
+    if (!(t->partial = malloc((size_t)(t->chunks * size) * sizeof(float)))) return -1;
+    native_job job = {.work = backward[c->means.instructions], .task = t};
+    job.pieces = t->chunks * per_chunk;
+    job.scratch = lay_out_places(t, NULL).bytes;
+    int failed = native_run(&job, &c->means);
+    for (int64_t i = 0; !failed && i < (t->chunks - 1) * size; i++)
+        c->grad_weight[i % size] += t->partial[i];
+    free(t->partial);
+    return failed;
+}
+
+int leanspike_convolution(const convolution_call *call) {
+    task t = {.call = call, .taps = call->rows.kernel * call->columns.kernel};
+    t.blocks = parts(call->outputs, OUTPUTS);
+    t.channel_blocks = parts(call->channels, CHANNELS);
+    return call->weight ? run_forward(&t) : run_backward(&t);
+}
+
+double leanspike_density(const void *x, int64_t size, int32_t bf16) {
+    enum { RUN = 64, EVERY = 32 }; /* elements; runs */
+    int64_t seen = 0, found = 0;
+    for (int64_t start = 0; start < size; start += RUN * EVERY) {
+        int64_t end = least(start + RUN, size);
+        seen += end - start;
+        if (bf16)
+            for (int64_t i = start; i < end; i++)
+                found += (((const uint16_t *)x)[i] & 0x7fffu) != 0;
+        else
+            for (int64_t i = start; i < end; i++) found += ((const float *)x)[i] != 0.0f;
+    }
+    return seen ? (double)found / (double)seen : 0.0;
+}

@@ -1,0 +1,105 @@
+/* What all kernels share: the choice of instructions, and threads. */
+#include "native.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#ifdef HAVE_X86
+#include <cpuid.h>
+#endif
+
+int leanspike_native_version(void) { return NATIVE_VERSION; }
+
+int leanspike_best_instructions(void) {
+#ifdef HAVE_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return INSTRUCTIONS_AVX512;
+    if (__builtin_cpu_supports("avx2")) return INSTRUCTIONS_AVX2;
+#endif
+    return INSTRUCTIONS_PLAIN;
+}
+
+int leanspike_has_matrix_units(void) {
+#ifdef HAVE_X86
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1u); /* AMX-BF16 */
+#else
+    return 0;
+#endif
+}
+
+/* Threads take one run of pieces after another (runs, so that each reads memory in longer
+ * stretches). The calling thread works as well, and waits only for runs that others have begun: a
+ * helper that starts late finds nothing left to do but to let go of the team. Where the caller has
+ * a pool of OpenMP threads they are taken from it: new ones would have to share the processors with
+ * those, which wait for their next work by spinning. Else no thread outlives the call, so that
+ * nothing is left behind for a fork to break. */
+
+enum { LONGEST_RUN = 8, MOST_HELPERS = 63 };
+
+typedef struct {
+    native_job job;
+    int64_t run;                     /* pieces */
+    size_t room;                     /* whole lines of the cache for each thread */
+    atomic_int_least64_t next, done; /* pieces */
+    atomic_int workers, holders;     /* threads that began; that may still look at the team */
+    _Alignas(LINE) char scratch[];
+} team;
+
+static void work(void *data) {
+    team *t = data;
+    char *scratch = t->scratch + t->room * (size_t)atomic_fetch_add(&t->workers, 1);
+    int64_t first;
+    while ((first = atomic_fetch_add(&t->next, t->run)) < t->job.pieces)
+        for (int64_t p = first; p < first + t->run && p < t->job.pieces; p++) {
+            t->job.work(t->job.task, p, scratch);
+            atomic_fetch_add(&t->done, 1);
+        }
+}
+
+static void let_go(team *t) {
+    if (atomic_fetch_sub(&t->holders, 1) == 1) free(t);
+}
+
+static void *help(void *data) {
+    work(data);
+    let_go(data);
+    return NULL;
+}
+
+static void run_with(team *t, int helpers) {
+    for (int i = 0; i < helpers; i++) {
+        pthread_t thread;
+        atomic_fetch_add(&t->holders, 1);
+        if (pthread_create(&thread, NULL, help, t) == 0) pthread_detach(thread);
+        else atomic_fetch_sub(&t->holders, 1);
+    }
+    work(t);
+    int polls = 0;
+    while (atomic_load(&t->done) < t->job.pieces)
+        if (polls < 50000) polls++;
+        else sched_yield(); /* no run takes so long: its thread was suspended */
+}
+
+int native_run(const native_job *job, const native_means *means) {
+    int64_t threads = means->threads < job->pieces ? means->threads : job->pieces;
+    if (threads > MOST_HELPERS + 1) threads = MOST_HELPERS + 1;
+    int helpers = threads > 1 ? (int)threads - 1 : 0;
+    size_t room = (job->scratch + LINE - 1) / LINE * LINE;
+    team *t = aligned_alloc(LINE, sizeof *t + room * (size_t)(1 + helpers));
+    if (!t) return -1;
+    *t = (team){.job = *job, .room = room, .holders = 1};
+    t->run = job->pieces / (4 * (1 + helpers)); /* short enough for all to end at about one time */
+    if (t->run > LONGEST_RUN) t->run = LONGEST_RUN;
+    if (t->run < 1) t->run = 1;
+    if (helpers > 0 && means->parallel)
+        means->parallel(work, t, (unsigned)helpers + 1, 0); /* returns when all of the team do */
+    else
+        run_with(t, helpers);
+    let_go(t);
+    return 0;
+}

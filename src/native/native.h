@@ -1,0 +1,69 @@
+/* What all kernels share: the build's version, instruction sets, threads, bfloat16. */
+#ifndef LEANSPIKE_NATIVE_H
+#define LEANSPIKE_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { NATIVE_VERSION = 4 }; /* raise it whenever the interface of a kernel changes */
+enum { INSTRUCTIONS_PLAIN, INSTRUCTIONS_AVX2, INSTRUCTIONS_AVX512 };
+enum { LINE = 64 }; /* bytes of a line of the cache */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_X86 1
+#define TARGET_avx2 __attribute__((target("avx2")))
+#define TARGET_avx512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#endif
+#define TARGET_plain
+
+/* NAME(f): f for the instruction set SET; TARGET: the attribute that selects it. */
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(f) PASTE(f, SET)
+#define TARGET PASTE(TARGET, SET)
+
+/* NATIVE_VERSION of the build: callers that expect another must not call anything else. */
+int leanspike_native_version(void);
+
+/* The best instruction set that this processor and this build have. */
+int leanspike_best_instructions(void);
+
+/* Whether this processor multiplies matrices of bfloat16 in units of their own (AMX). */
+int leanspike_has_matrix_units(void);
+
+/* How a caller wants work done. */
+typedef struct {
+    /* GOMP_parallel of the pool that the caller computes with; NULL: threads of our own. */
+    void (*parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
+    int32_t threads; /* at most so many; no result depends on it */
+    int32_t instructions;
+} native_means;
+
+/* Work in pieces, each of which writes to places of its own. */
+typedef struct {
+    void (*work)(const void *task, int64_t piece, void *scratch);
+    const void *task;
+    int64_t pieces;
+    size_t scratch; /* bytes for each thread; they begin with a line of the cache */
+} native_job;
+
+/* Returns 0 when all pieces are done, or -1, with nothing done, where memory is short. */
+int native_run(const native_job *job, const native_means *means);
+
+/* Rounded to nearest even; every NaN to the same quiet one. */
+static inline uint16_t to_bfloat16(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+}
+
+static inline float from_bfloat16(uint16_t value) {
+    uint32_t bits = (uint32_t)value << 16;
+    float widened;
+    memcpy(&widened, &bits, sizeof widened);
+    return widened;
+}
+
+#endif

@@ -1,0 +1,51 @@
+"""The native library: which is used, and with which instructions."""
+
+import os
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from leanspike import native
+from leanspike.errors import LeanspikeError
+
+if not native.is_built():
+    pytest.skip("the native library is not built", allow_module_level=True)
+
+
+def test_instructions_are_the_best_or_those_that_the_environment_names():
+    available = native.available_instructions()
+    assert available == native.INSTRUCTIONS[: len(available)]
+    with patch.dict(os.environ):
+        os.environ.pop("LEANSPIKE_INSTRUCTIONS", None)
+        assert native.means().instructions == len(available) - 1
+    for i, name in enumerate(available):
+        with patch.dict(os.environ, LEANSPIKE_INSTRUCTIONS=name):
+            assert native.means().instructions == i
+
+
+def test_an_unknown_instruction_set_is_an_error():
+    with (
+        patch.dict(os.environ, LEANSPIKE_INSTRUCTIONS="sse"),
+        pytest.raises(LeanspikeError, match="LEANSPIKE_INSTRUCTIONS is 'sse'; choose"),
+    ):
+        native.means()
+
+
+def test_it_works_in_as_many_threads_as_torch():
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            assert native.means().threads == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_library_of_other_sources_is_not_used():
+    native._load.cache_clear()
+    try:
+        with patch.object(native, "VERSION", -1):
+            assert not native.is_built()
+    finally:
+        native._load.cache_clear()
