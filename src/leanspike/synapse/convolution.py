@@ -23,6 +23,9 @@ from leanspike import native
 DENSEST = {torch.float32: 0.35, torch.bfloat16: 0.15}
 """The share of inputs that are not 0 above which PyTorch's dense convolution is faster."""
 
+PACKING = {torch.float32: 75, torch.bfloat16: 250}
+"""Input pixels whose dense convolution takes as long as laying out the weights for events."""
+
 OUTPUTS = 64
 """Output channels that the native code computes together, needed or not."""
 
@@ -86,16 +89,17 @@ def is_worth_it(x: Tensor, weight: Tensor) -> bool:
     """
     if x.dtype not in DENSEST or x.dim() != 4 or not native.is_chosen():
         return False
-    dense = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    if not dense or x.numel() * weight[:, 0].numel() < LEAST_WORK:
+    pixels = x.numel() // max(1, x.shape[1])
+    if not x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous():
+        return False
+    if pixels <= PACKING[x.dtype] or pixels * weight.numel() < LEAST_WORK:
         return False
     if native.available_instructions() == ("plain",) or max(x.shape[2:]) > 2**15:
         return False
     if x.dtype == torch.bfloat16 and _has_matrix_units():
         return False
-    outputs = len(weight)
-    computed = -(-outputs // OUTPUTS) * OUTPUTS
-    return density(x) * computed <= DENSEST[x.dtype] * outputs
+    needed = len(weight) / (-(-len(weight) // OUTPUTS) * OUTPUTS)
+    return density(x) <= DENSEST[x.dtype] * needed * (1 - PACKING[x.dtype] / pixels)
 
 
 def density(x: Tensor) -> float:
