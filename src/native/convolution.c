@@ -32,7 +32,7 @@ typedef struct {
     int64_t strip, strips;      /* output rows (backward: input rows) worked on at once */
     int64_t group, groups;      /* forward: blocks of a piece */
     int64_t chunk, chunks;      /* backward: images of a piece */
-    float *partial;             /* backward: dL/dweight of each chunk but the first */
+    float *partial;             /* backward: the sums of each piece */
 } task;
 
 /* Forward: the events of a strip, and the sums of a tile of output pixels. */
@@ -44,9 +44,8 @@ typedef struct {
     size_t bytes;    /* of it all */
 } event_list;
 
-/* Backward: where each of LEARNERS channels is not 0 in a strip, dL/dy there, and the sums. */
+/* Backward: where each of LEARNERS channels is not 0 in a strip, and dL/dy there. */
 typedef struct {
-    vector *sums; /* [kernel rows, LEARNERS, kernel columns, VECTORS] */
     float *grad;  /* [rows, columns, OUTPUTS], 0 beyond the borders of dL/dy */
     float *x;     /* [LEARNERS, places], 0 beyond the borders */
     float *value; /* [LEARNERS, places + LANES] */
@@ -138,7 +137,6 @@ static places lay_out_places(const task *t, void *scratch) {
     e.columns = c->columns.input + c->columns.kernel - 1;
     e.places = t->strip * e.columns;
     uintptr_t at = (uintptr_t)scratch;
-    e.sums = take(&at, t->taps * LEARNERS * OUTPUTS, sizeof(float));
     e.grad = take(&at, e.rows * e.columns * OUTPUTS, sizeof *e.grad);
     e.x = take(&at, LEARNERS * e.places, sizeof *e.x);
     e.value = take(&at, LEARNERS * (e.places + LANES), sizeof *e.value);
@@ -220,21 +218,48 @@ static int run_forward(task *t) {
     return failed;
 }
 
+/* dL/dweight of some input channels and one block of output channels: the chunks' sums, in order. */
+static void collect(const void *data, int64_t piece, void *scratch) {
+    (void)scratch;
+    const task *t = data;
+    const convolution_call *c = t->call;
+    int64_t all = t->blocks * t->channel_blocks, size = t->taps * LEARNERS * OUTPUTS;
+    float *sums = t->partial + piece * size;
+    for (int64_t chunk = 1; chunk < t->chunks; chunk++) {
+        const float *others = t->partial + (chunk * all + piece) * size;
+        for (int64_t i = 0; i < size; i++) sums[i] += others[i];
+    }
+    int64_t first = piece % t->blocks * OUTPUTS, channel = piece / t->blocks * LEARNERS;
+    int64_t outputs = least(OUTPUTS, c->outputs - first), width = c->columns.kernel;
+    int64_t channels = least(LEARNERS, c->channels - channel);
+    for (int64_t o = 0; o < outputs; o++)
+        for (int64_t tap = 0; tap < t->taps; tap++) {
+            int64_t ky = tap / width, kx = tap % width, right = width - 1 - kx;
+            const float *from = sums + (ky * LEARNERS * width + right) * OUTPUTS + o;
+            float *to = c->grad_weight + (first + o) * c->strides[0] + channel * c->strides[1] +
+                        ky * c->strides[2] + kx * c->strides[3];
+            for (int64_t i = 0; i < channels; i++)
+                to[i * c->strides[1]] = from[i * width * OUTPUTS];
+        }
+}
+
 /* How the images are divided depends on the sizes alone: so do the bits of the sums. */
 static int run_backward(task *t) {
     const convolution_call *c = t->call;
     t->strip = least(c->rows.input, most(1, TILE / c->columns.input));
     t->channel_blocks = parts(c->channels, LEARNERS);
-    int64_t per_chunk = t->channel_blocks * t->blocks, size = c->outputs * c->channels * t->taps;
+    int64_t per_chunk = t->channel_blocks * t->blocks, size = t->taps * LEARNERS * OUTPUTS;
     t->chunk = most(1, parts(c->images, parts(PIECES, per_chunk)));
     t->chunks = most(1, parts(c->images, t->chunk)); /* one writes zeros where no image is */
-    if (!(t->partial = malloc((size_t)(t->chunks * size) * sizeof(float)))) return -1;
     native_job job = {.work = backward[c->means.instructions], .task = t};
     job.pieces = t->chunks * per_chunk;
     job.scratch = lay_out_places(t, NULL).bytes;
+    t->partial = aligned_alloc(LINE, (size_t)(job.pieces * size) * sizeof(float));
+    if (!t->partial) return -1;
     int failed = native_run(&job, &c->means);
-    for (int64_t i = 0; !failed && i < (t->chunks - 1) * size; i++)
-        c->grad_weight[i % size] += t->partial[i];
+    job.work = collect;
+    job.pieces = per_chunk;
+    if (!failed) failed = native_run(&job, &c->means);
     free(t->partial);
     return failed;
 }

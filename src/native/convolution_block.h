@@ -164,32 +164,23 @@ static TARGET void NAME(add_places)(const task *t, const places *e, vector *sums
         }
 }
 
-/* dL/dweight of some input channels and one block of output channels, over some of the images. */
+/* The sums of one piece: some input channels, one block of output channels, some of the images.
+ * They lie as [kernel rows, LEARNERS, kernel columns from right to left, OUTPUTS]. */
 static TARGET void NAME(backward)(const void *data, int64_t piece, void *scratch) {
     const task *t = data;
     const convolution_call *c = t->call;
-    int64_t block = piece % t->blocks, learner = piece / t->blocks % t->channel_blocks;
-    int64_t chunk = piece / t->blocks / t->channel_blocks, channel = learner * LEARNERS;
+    int64_t block = piece % t->blocks, channel = piece / t->blocks % t->channel_blocks * LEARNERS;
+    int64_t chunk = piece / t->blocks / t->channel_blocks, size = t->taps * LEARNERS * OUTPUTS;
+    float *sums = t->partial + piece * size;
     places e = lay_out_places(t, scratch);
     int counts[LEARNERS] = {0};
-    memset(e.sums, 0, (size_t)(t->taps * LEARNERS * OUTPUTS) * sizeof(float));
+    memset(sums, 0, (size_t)size * sizeof *sums);
     memset(e.x, 0, (size_t)(LEARNERS * e.places) * sizeof *e.x);
     for (int64_t image = chunk * t->chunk; image < least((chunk + 1) * t->chunk, c->images); image++)
         for (int64_t top = 0; top < c->rows.input; top += t->strip) {
             int64_t bottom = least(top + t->strip, c->rows.input);
             NAME(list_places)(c, &e, image, channel, top, bottom, counts);
             NAME(copy_grad)(c, &e, image, block, top);
-            NAME(add_places)(t, &e, e.sums, counts);
+            NAME(add_places)(t, &e, (vector *)sums, counts);
         }
-    const float *sums = (const float *)e.sums;
-    float *to = chunk ? t->partial + (chunk - 1) * c->outputs * c->channels * t->taps : c->grad_weight;
-    int64_t width = c->columns.kernel, first = block * OUTPUTS;
-    for (int64_t o = 0; o < least(OUTPUTS, c->outputs - first); o++)
-        for (int64_t i = 0; i < least(LEARNERS, c->channels - channel); i++)
-            for (int64_t tap = 0; tap < t->taps; tap++) {
-                int64_t ky = tap / width, kx = tap % width;
-                int64_t row = (ky * LEARNERS + i) * width + width - 1 - kx;
-                to[(first + o) * c->strides[0] + (channel + i) * c->strides[1] +
-                   ky * c->strides[2] + kx * c->strides[3]] = sums[row * OUTPUTS + o];
-            }
 }

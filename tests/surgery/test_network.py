@@ -1,6 +1,7 @@
 """The spiking network itself: its calls, its steps, its state, and what it says of itself."""
 
 import math
+import pickle
 import re
 from copy import deepcopy
 
@@ -69,6 +70,15 @@ def test_run_tells_an_observer_every_call_with_what_it_read():
     spikes = [value for node, value in seen if node.meta.get("neuron")]
     assert [tuple(value.shape) for value in spikes] == [(T, N, 12), (T, N, 16)]
     assert torch.equal(snn(x), y_TNK)
+
+
+@torch.no_grad()
+def test_copies_are_the_same_made_before_or_after_the_first_call():
+    snn, x = lif_network("vector").eval(), draw("vector", N)
+    before = deepcopy(snn)
+    expected = snn(x)
+    for other in (before, deepcopy(snn), pickle.loads(pickle.dumps(snn))):
+        assert torch.equal(other(x), expected)
 
 
 @pytest.mark.parametrize(

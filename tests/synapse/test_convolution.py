@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -279,6 +280,13 @@ def test_what_the_native_code_does_not_know_stays_torchs(conv):
     assert torch.equal(layer(x), conv(x))
 
 
+def test_few_pixels_must_be_sparser(layer):
+    """Since the weights must be laid out once, whatever the batch."""
+    few, many = mostly_zeros((2, 64, 8, 8), 0.2), mostly_zeros(SHAPE, 0.2)
+    assert [is_by_events(layer, x) for x in (few, many)] == [False, True]
+    assert is_by_events(layer, mostly_zeros((2, 64, 8, 8), 0.1))
+
+
 def test_other_layouts_little_work_and_single_images_stay_torchs(layer):
     x = mostly_zeros(SHAPE, SPARSE)
     assert not is_by_events(layer, x.contiguous())
@@ -294,6 +302,13 @@ def test_processors_without_vectors_or_with_matrix_units_stay_with_torch(layer):
     with patch.object(convolution, "_has_matrix_units", lambda: True):
         assert is_by_events(layer, x)
         assert not is_by_events(layer.bfloat16(), x.bfloat16())
+
+
+def test_tensors_without_values_stay_with_torch(layer):
+    x = mostly_zeros(SHAPE, SPARSE)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert layer(mode.from_tensor(x)).shape == x.shape
+    assert layer.to("meta")(x.to("meta")).shape == x.shape
 
 
 def test_the_environment_and_the_compiler_can_ask_for_torchs(layer, monkeypatch):

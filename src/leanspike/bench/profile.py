@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 CALLS = 3
 REST = "rest: Python, dispatch, waiting"
+OURS = "GeneratedBackwardFor_leanspike_"
 KINDS = {  # the first whose word is in an operator's name
     "convolution": ("conv",),
     "matrix product": ("mm", "linear"),
@@ -52,7 +53,9 @@ def kinds_of_work(call: Callable[[], object]) -> dict[str, float]:
 def _kind(operator: str) -> str | None:
     """The kind of an operator; None for what only holds others (autograd's nodes, Python)."""
     namespace, colons, name = operator.partition("::")
-    if not colons or namespace.startswith("autograd"):
+    if operator.startswith(OURS):  # the forward pass of an operator of ours, with gradients
+        name = operator.removeprefix(OURS)
+    elif not colons or namespace.startswith("autograd"):
         return None
     for kind, words in KINDS.items():
         if any(word in name for word in words):

@@ -58,7 +58,8 @@ class EventConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` as of ``nn.Conv2d``."""
-        if not self._is_known() or x.device.type != "cpu" or torch.compiler.is_compiling():
+        known = type(x) is Tensor and x.device.type == "cpu" and self._is_known()
+        if not known or torch.compiler.is_compiling():
             return super().forward(x)
         autocast = torch.is_autocast_enabled("cpu")  # then as torch's own convolution does
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
