@@ -8,8 +8,7 @@
 #endif
 
 enum {
-    LANES = 16,          /* of a vector of the compiler's, whatever the processor's are */
-    VECTORS = 4,         /* of the sums of a block of output channels */
+    LANES = 16,          /* floats of the widest vector */
     OUTPUTS = 64,        /* output channels of a block */
     MOST_TAPS = 3,       /* taps whose sums are kept in registers at once, where there are many */
     CHANNELS = 128,      /* input channels of a block: its weights at one tap fit the L1 cache */
@@ -20,8 +19,6 @@ enum {
     PIXELS_AHEAD = 16,   /* backward: what is fetched before it is needed */
     AHEAD = 1024         /* forward: likewise, in elements */
 };
-
-typedef float vector __attribute__((vector_size(LANES * sizeof(float)), may_alias));
 
 typedef struct {
     const convolution_call *call;
@@ -37,7 +34,7 @@ typedef struct {
 
 /* Forward: the events of a strip, and the sums of a tile of output pixels. */
 typedef struct {
-    vector *sums;    /* [TILE, VECTORS] */
+    float *sums;     /* [TILE, OUTPUTS] */
     float *value;    /* of each event */
     uint16_t *index; /* its channel within the block */
     int32_t *first;  /* of each pixel and block, and one more: where its events begin */
@@ -145,20 +142,23 @@ static places lay_out_places(const task *t, void *scratch) {
     return e;
 }
 
-#define MANY_REGISTERS 0
+#define BYTES 16 /* of a vector */
 #define SET plain
 #include "convolution_block.h"
 #undef SET
+#undef BYTES
 
 #ifdef HAVE_X86
+#define BYTES 32
 #define SET avx2
 #include "convolution_block.h"
 #undef SET
-#undef MANY_REGISTERS
-#define MANY_REGISTERS 1
+#undef BYTES
+#define BYTES 64
 #define SET avx512
 #include "convolution_block.h"
 #undef SET
+#undef BYTES
 #endif
 
 typedef void piece_fn(const void *, int64_t, void *);

@@ -5,18 +5,21 @@
  * places are listed where it is not 0, and for each tap the rows of dL/dy that lie there are added
  * up. Rows are OUTPUTS long. */
 
-/* sums[j] += value[i] * rows[index[i]][j], for each event i and j < vectors. */
+typedef float NAME(vector) __attribute__((vector_size(BYTES), may_alias));
+enum { NAME(vectors) = OUTPUTS * sizeof(float) / BYTES };
+
+/* sums[j] += value[i] * rows[index[i]][j], for each event i, for `taps` rows that follow one another. */
 static inline __attribute__((always_inline)) TARGET void NAME(add_events)(
-    vector *restrict sums, const float *restrict rows, const uint16_t *restrict index,
-    const float *restrict value, int n, const int vectors) {
-    vector sum[VECTORS * MOST_TAPS];
-    for (int j = 0; j < vectors; j++) sum[j] = sums[j];
+    float *restrict sums, const float *restrict rows, const uint16_t *restrict index,
+    const float *restrict value, int n, const int taps) {
+    NAME(vector) sum[NAME(vectors) * MOST_TAPS], *sums_ = (NAME(vector) *)sums;
+    for (int j = 0; j < taps * NAME(vectors); j++) sum[j] = sums_[j];
     for (int i = 0; i < n; i++) {
-        const vector *row = (const vector *)(rows + (size_t)index[i] * OUTPUTS);
+        const NAME(vector) *row = (const NAME(vector) *)(rows + (size_t)index[i] * OUTPUTS);
         float v = value[i];
-        for (int j = 0; j < vectors; j++) sum[j] += v * row[j];
+        for (int j = 0; j < taps * NAME(vectors); j++) sum[j] += v * row[j];
     }
-    for (int j = 0; j < vectors; j++) sums[j] = sum[j];
+    for (int j = 0; j < taps * NAME(vectors); j++) sums_[j] = sum[j];
 }
 
 /* The events of some input rows, pixel after pixel. */
@@ -42,8 +45,8 @@ static TARGET void NAME(add_tap)(const task *t, const event_list *e, int64_t top
     int64_t shift_y = tap / columns->kernel - rows->padding;
     int64_t shift_x = tap % columns->kernel - columns->padding;
     int64_t y = begin / columns->output, x = begin % columns->output;
-    vector *sum = e->sums;
-    for (int64_t p = begin; p < end; p++, sum += VECTORS) {
+    float *sum = e->sums;
+    for (int64_t p = begin; p < end; p++, sum += OUTPUTS) {
         int64_t input_y = y * rows->stride + shift_y, input_x = x * columns->stride + shift_x;
         if (++x == columns->output) x = 0, y++;
         if (input_y < 0 || input_y >= rows->input || input_x < 0 || input_x >= columns->input)
@@ -51,7 +54,7 @@ static TARGET void NAME(add_tap)(const task *t, const event_list *e, int64_t top
         const int32_t *first = e->first + ((input_y - top) * columns->input + input_x) *
                                               t->channel_blocks + b;
         NAME(add_events)(sum, weight, e->index + first[0], e->value + first[0],
-                         first[1] - first[0], VECTORS);
+                         first[1] - first[0], 1);
     }
 }
 
@@ -59,7 +62,7 @@ static TARGET void NAME(add_tap)(const task *t, const event_list *e, int64_t top
 static TARGET void NAME(emit)(const convolution_call *c, const event_list *e, int64_t image,
                               int64_t block, int64_t begin, int64_t end) {
     int64_t start = block * OUTPUTS, outputs = least(OUTPUTS, c->outputs - start);
-    const float *sum = (const float *)e->sums;
+    const float *sum = e->sums;
     for (int64_t p = begin; p < end; p++, sum += OUTPUTS) {
         int64_t to = (image * c->rows.output * c->columns.output + p) * c->outputs + start;
         if (c->bf16)
@@ -89,7 +92,7 @@ static TARGET void NAME(forward)(const void *data, int64_t piece, void *scratch)
             int64_t stop = least(p + TILE, end);
             const float *bias = t->bias + b * OUTPUTS;
             for (int64_t i = 0; i < stop - p; i++)
-                memcpy(e.sums + i * VECTORS, bias, OUTPUTS * sizeof *bias);
+                memcpy(e.sums + i * OUTPUTS, bias, OUTPUTS * sizeof *bias);
             for (int64_t tap = 0; tap < t->taps; tap++)
                 for (int64_t i = 0; i < t->channel_blocks; i++) {
                     const float *weight = t->packed + (b * t->taps + tap) * c->channels * OUTPUTS;
@@ -146,21 +149,21 @@ static TARGET void NAME(copy_grad)(const convolution_call *c, const places *e, i
 }
 
 /* To the sums of each row of taps, channel and tap (from right to left). */
-static TARGET void NAME(add_places)(const task *t, const places *e, vector *sums,
+static TARGET void NAME(add_places)(const task *t, const places *e, float *sums,
                                     const int *counts) {
     int width = (int)t->call->columns.kernel;
     for (int64_t down = t->call->rows.kernel - 1; down >= 0; down--)
-        for (int64_t i = 0; i < LEARNERS; i++, sums += width * VECTORS) {
+        for (int64_t i = 0; i < LEARNERS; i++, sums += width * OUTPUTS) {
             const float *grad = e->grad + down * e->columns * OUTPUTS;
             const float *value = e->value + i * (e->places + LANES);
             const uint16_t *index = e->index + i * (e->places + LANES);
             if (!counts[i]) continue;
-            if (width == MOST_TAPS && MANY_REGISTERS)
-                NAME(add_events)(sums, grad, index, value, counts[i], MOST_TAPS * VECTORS);
+            if (width == MOST_TAPS && BYTES == 64) /* there are registers for all sums */
+                NAME(add_events)(sums, grad, index, value, counts[i], MOST_TAPS);
             else
                 for (int k = 0; k < width; k++)
-                    NAME(add_events)(sums + k * VECTORS, grad + k * OUTPUTS, index, value,
-                                     counts[i], VECTORS);
+                    NAME(add_events)(sums + k * OUTPUTS, grad + k * OUTPUTS, index, value,
+                                     counts[i], 1);
         }
 }
 
@@ -181,6 +184,6 @@ static TARGET void NAME(backward)(const void *data, int64_t piece, void *scratch
             int64_t bottom = least(top + t->strip, c->rows.input);
             NAME(list_places)(c, &e, image, channel, top, bottom, counts);
             NAME(copy_grad)(c, &e, image, block, top);
-            NAME(add_places)(t, &e, (vector *)sums, counts);
+            NAME(add_places)(t, &e, sums, counts);
         }
 }

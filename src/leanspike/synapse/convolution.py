@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from leanspike import native
 
-DENSEST = {torch.float32: 0.35, torch.bfloat16: 0.15}
+DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
 """The share of inputs that are not 0 above which PyTorch's dense convolution is faster."""
 
 PACKING = {torch.float32: 75, torch.bfloat16: 250}
