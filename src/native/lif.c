@@ -81,7 +81,8 @@ enum {
     BLOCK = 2048,           /* elements; rows of scratch are whole cache lines */
     MOST_MEMBRANES = 32768, /* of one block, all steps: they should stay in the cache */
     ROOMS = 4,              /* rows of scratch besides those membranes */
-    WORTH_A_THREAD = 1 << 18 /* elements times steps */
+    WORTH_A_THREAD = 1 << 18, /* elements times steps, of a new one */
+    WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
 };
 
 typedef struct {
@@ -118,7 +119,7 @@ int leanspike_lif(const lif_call *call) {
     native_job job = {.work = work_on, .task = &t, .pieces = blocks};
     job.scratch = (size_t)(t.block * (ROOMS + (call->spikes ? 0 : call->steps))) * sizeof(float);
     native_means means = call->means;
-    int64_t worth = call->size * call->steps / WORTH_A_THREAD;
+    int64_t worth = call->size * call->steps / (means.parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
     if (means.threads > worth) means.threads = (int32_t)worth;
     int failed = native_run(&job, &means);
     if (!failed && call->grad_neuron) add_up(call, t.sums, blocks);
