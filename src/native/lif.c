@@ -78,9 +78,9 @@ static neuron prepare(const lif_call *c) {
 }
 
 enum {
-    BLOCK = 2048,           /* elements; rows of scratch are whole cache lines */
-    MOST_MEMBRANES = 32768, /* of one block, all steps: they should stay in the cache */
-    ROOMS = 4,              /* rows of scratch besides those membranes */
+    BLOCK = 8192,             /* elements: long stretches of memory; rows are whole cache lines */
+    MOST_MEMBRANES = 131072,  /* of one block, all steps: they should stay in the L2 cache */
+    ROOMS = 4,                /* rows of scratch besides those membranes */
     WORTH_A_THREAD = 1 << 18, /* elements times steps, of a new one */
     WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
 };

@@ -153,6 +153,24 @@ def test_nan_reaches_what_it_reaches_elsewhere():
     assert torch.equal(y.isnan(), F.conv2d(x, weight, padding=1).isnan())
 
 
+@pytest.mark.parametrize("shape", [(2, 7, 6, 6), (2, 8, 6, 2), (2, 8, 1, 6)])
+def test_what_does_not_fit_the_weights_is_an_error(shape):
+    x, weight = mostly_zeros(shape, SPARSE), normal(4, 8, 3, 3)
+    with pytest.raises(RuntimeError, match=r"does not fit weights of shape \(4, 8, 3, 3\)"):
+        by_events(x, weight, None, [1, 1], [0, 0])
+
+
+def test_other_layouts_of_input_and_gradient_are_taken_too():
+    x, weight, grad = mostly_zeros((2, 8, 6, 6), SPARSE), normal(4, 8, 3, 3), normal(2, 4, 6, 6)
+    expected = results(lambda *t: by_events(*t, [1, 1], [1, 1]), x, weight, None, grad)
+    strange = torch.cat([x, x], 2).contiguous()[:, :, :6]
+    turned = grad.transpose(2, 3).contiguous().transpose(2, 3)
+    found = results(lambda *t: by_events(*t, [1, 1], [1, 1]), strange, weight, None, turned)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[2], expected[2])
+    torch.testing.assert_close(found[1], expected[1])  # torch's, whose order may differ
+
+
 def test_an_empty_batch_has_gradients_of_zero():
     x, weight = torch.zeros(0, 16, 8, 8), normal(8, 16, 3, 3)
     y, _, gradient = results(
@@ -334,6 +352,17 @@ def test_autocast_is_torchs(layer):
     for a, b in zip(*found, strict=True):
         assert a.dtype == b.dtype
         torch.testing.assert_close(a, b, rtol=2**-6, atol=2**-6 * float(b.abs().max()))
+
+
+def test_other_channels_are_torchs_error(layer):
+    with pytest.raises(RuntimeError, match="to have 64 channels, but got 32 channels"):
+        layer(mostly_zeros((8, 32, 32, 32), SPARSE))
+
+
+def test_autocast_leaves_float64_alone(layer):
+    x = mostly_zeros(SHAPE, SPARSE).double()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.double()(x).dtype == torch.float64
 
 
 def test_a_layer_of_another_dtype_than_its_input_is_torchs_error(layer):

@@ -58,8 +58,7 @@ class EventConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` as of ``nn.Conv2d``."""
-        known = type(x) is Tensor and x.device.type == "cpu" and self._is_known()
-        if not known or torch.compiler.is_compiling():
+        if not self._is_known(x) or torch.compiler.is_compiling():
             return super().forward(x)
         autocast = torch.is_autocast_enabled("cpu")  # then as torch's own convolution does
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
@@ -72,10 +71,13 @@ class EventConv2d(nn.Conv2d):
         )
         return y
 
-    def _is_known(self) -> bool:
-        """Whether the native code has this kind of convolution."""
+    def _is_known(self, x: Tensor) -> bool:
+        """Whether the native code has this kind of convolution, and takes this kind of tensor."""
         return (
-            self.groups == 1
+            type(x) is Tensor
+            and x.device.type == self.weight.device.type == "cpu"
+            and x.dtype in DENSEST
+            and self.groups == 1
             and self.dilation == (1, 1)
             and self.padding_mode == "zeros"
             and not isinstance(self.padding, str)
@@ -90,6 +92,8 @@ def is_worth_it(x: Tensor, weight: Tensor) -> bool:
     """
     if x.dtype not in DENSEST or x.dim() != 4 or not native.is_chosen():
         return False
+    if x.shape[1] != weight.shape[1]:
+        return False  # and torch says so
     pixels = x.numel() // max(1, x.shape[1])
     if not x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous():
         return False
@@ -120,7 +124,7 @@ def _has_matrix_units() -> bool:
     return bool(native.library().leanspike_has_matrix_units())
 
 
-# The operators that torch sees, for whatever density; `x` and `grad` lie in channels_last.
+# The operators that torch sees, for whatever density and layout.
 
 torch.library.define(
     "leanspike::convolution",
@@ -137,7 +141,7 @@ def _convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int]
 ) -> Tensor:
     y = _output_like(x, weight, bias, stride, padding)
-    weight = weight.float()
+    x, weight = x.contiguous(memory_format=torch.channels_last), weight.float()
     bias = None if bias is None else bias.float().contiguous()
     call = _call(x, weight, stride, padding, y)
     call.weight, call.y = weight.data_ptr(), y.data_ptr()
@@ -148,6 +152,7 @@ def _convolution(
 
 @torch.library.impl("leanspike::convolution_weight_gradient", "CPU")
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
+    grad, x = (t.contiguous(memory_format=torch.channels_last) for t in (grad, x))
     found = torch.empty_like(weight, dtype=torch.float32)
     call = _call(x, found, [1, 1], padding, grad)
     call.grad, call.grad_weight = grad.data_ptr(), found.data_ptr()
@@ -161,6 +166,11 @@ def _output_like(
     height, width = (
         (x.shape[2 + i] + 2 * padding[i] - weight.shape[2 + i]) // stride[i] + 1 for i in (0, 1)
     )
+    if x.shape[1] != weight.shape[1] or min(height, width) < 1:
+        raise RuntimeError(
+            f"input of shape {tuple(x.shape)}, padded by {tuple(padding)}, does not fit weights of "
+            f"shape {tuple(weight.shape)}"
+        )
     shape = (x.shape[0], weight.shape[0], height, width)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
@@ -174,7 +184,6 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-    grad = grad.contiguous(memory_format=torch.channels_last)
     by_events = wants_weight and ctx.stride == [1, 1]
     dense = wants_x, wants_weight and not by_events, wants_bias
     grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
