@@ -1,6 +1,8 @@
 """The native library: which is used, and with which instructions."""
 
 import os
+import subprocess
+import sys
 from unittest.mock import patch
 
 import pytest
@@ -40,6 +42,25 @@ def test_it_works_in_as_many_threads_as_torch():
             assert native.means().threads == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(native.means().parallel is None, reason="torch brought no libgomp")
+@pytest.mark.parametrize("before", [True, False])
+def test_a_fork_works_in_torchs_threads_unless_its_parent_did(before):
+    """As a worker of multiprocessing's fork server does, which has imported and no more."""
+    code = f"""
+import os, warnings
+from leanspike import native
+if {before}:
+    native.means()
+warnings.simplefilter("ignore")  # of threads of numpy's
+child = os.fork()
+if child == 0:
+    os._exit(native.means().parallel is None)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(int(before))]
 
 
 def test_a_library_of_other_sources_is_not_used():

@@ -118,17 +118,21 @@ def _instructions() -> int:
 
 
 @cache
-def _parallel(process: int) -> int | None:
-    """The address of libgomp's GOMP_parallel, if torch brought it; None in a forked child.
+def _first_process() -> int:
+    """The one that computed first: this one, or one that it was forked from."""
+    return os.getpid()
 
-    A child inherits the library without its threads, and would wait for them for ever.
+
+@cache
+def _parallel(process: int) -> int | None:
+    """The address of libgomp's GOMP_parallel, if torch brought it; else None.
+
+    None too where a process that had computed was forked: its child inherits the library without
+    its threads, and would wait for them for ever.
     """
-    if process != _LOADED_IN:
+    if process != _first_process():
         return None
     try:
         return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
     except (AttributeError, OSError):
         return None
-
-
-_LOADED_IN = os.getpid()
