@@ -8,9 +8,7 @@ Milliseconds are medians of the rounds, ratios medians of the rounds' ratios.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -23,13 +21,13 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from leanspike import keep_freed_memory
+from leanspike.bench.worker import seconds_of
 from leanspike.data import Loader
 from leanspike.run import open_run
 from leanspike.synapse import EventConv2d, convolution
 from leanspike.train import Monitor
 
 BATCHES = (1, 64, 256)
-TURN = 0.1  # seconds at least
 
 
 def main(run: Path, rounds: Annotated[int, typer.Option(help="That are timed, after one.")] = 7):
@@ -43,7 +41,7 @@ def main(run: Path, rounds: Annotated[int, typer.Option(help="That are timed, af
     test = Loader(
         data.test, batch_size=max(BATCHES), mean=data.mean, std=data.std, seed=0, train=False
     )
-    images = next(iter(islice(test.epoch(0), 1)))[0].to(memory_format=torch.channels_last)
+    images = next(iter(test.epoch(0)))[0].to(memory_format=torch.channels_last)
     table = Table("dtype", "batch", "ANN, ms", "dense, ms", "events, ms", "÷ dense", "÷ ANN")
     for dtype in (torch.float32, torch.bfloat16):
         for batch in BATCHES:
@@ -53,7 +51,7 @@ def main(run: Path, rounds: Annotated[int, typer.Option(help="That are timed, af
                 lambda x=x, dtype=dtype: densely(lambda: infer(snn, x, dtype)),
                 lambda x=x, dtype=dtype: infer(snn, x, dtype),
             )
-            times = [tuple(map(seconds, cases)) for _ in range(rounds + 1)][1:]
+            times = [tuple(map(seconds_of, cases)) for _ in range(rounds + 1)][1:]
             columns = [median(column) * 1e3 for column in zip(*times, strict=True)]
             to_dense, to_ann = (median(row[2] / row[i] for row in times) for i in (1, 0))
             table.add_row(
@@ -77,16 +75,6 @@ def infer(network: nn.Module, x: Tensor, dtype: torch.dtype) -> None:
 def densely(call: Callable[[], None]) -> None:
     with patch.dict(convolution.DENSEST, clear=True):
         call()
-
-
-def seconds(call: Callable[[], None]) -> float:
-    """Of the median call of a turn."""
-    found: list[float] = []
-    while sum(found) < TURN:
-        begun = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - begun)
-    return median(found)
 
 
 @torch.no_grad()

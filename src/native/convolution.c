@@ -55,10 +55,6 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
 
-static inline float load(const void *data, int64_t i, const int bf16) {
-    return bf16 ? from_bfloat16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
-}
-
 /* Which of n neighbouring elements are not 0, and their values; returns how many. There must be room
  * for LANES more than are found. What is `ahead` elements further on is fetched meanwhile. */
 static int list_plain(const void *x, int64_t start, int n, int64_t ahead, const int bf16,

@@ -141,10 +141,10 @@ static TARGET void NAME(copy_grad)(const convolution_call *c, const places *e, i
             if (!inside) continue;
             if (c->bf16)
                 for (int64_t o = 0; o < outputs; o++)
-                    to[o] = from_bfloat16(((const uint16_t *)c->grad)[from + start + o]);
+                    to[o] = load(c->grad, from + start + o, 1);
             else
                 for (int64_t o = 0; o < outputs; o++)
-                    to[o] = ((const float *)c->grad)[from + start + o];
+                    to[o] = load(c->grad, from + start + o, 0);
         }
 }
 

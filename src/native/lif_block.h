@@ -7,12 +7,7 @@
 
 #define ROW static inline __attribute__((always_inline)) TARGET
 
-/* Element i of a tensor, whose bfloat16 are widened exactly, and rounded to nearest even. */
-
-ROW float NAME(load)(const void *restrict from, int i, const int bf16) {
-    if (!bf16) return ((const float *)from)[i];
-    return from_bfloat16(((const uint16_t *)from)[i]);
-}
+/* Rounded to nearest even. */
 
 ROW void NAME(store)(void *restrict to, int i, float value, const int bf16) {
     if (bf16) ((uint16_t *)to)[i] = to_bfloat16(value);
@@ -36,7 +31,7 @@ ROW void NAME(step)(const neuron k, float *restrict u, const void *restrict x,
                     void *restrict spikes, int n, const int hard, const int bf16) {
     SIMD()
     for (int i = 0; i < n; i++) {
-        float m = k.leak * u[i] + NAME(load)(x, i, bf16);
+        float m = k.leak * u[i] + load(x, i, bf16);
         int fired = NAME(fires)(k, m);
         u[i] = NAME(reset)(k, m, fired, hard);
         if (bf16) ((uint16_t *)spikes)[i] = fired ? k.high_bf16 : k.low_bf16;
@@ -50,7 +45,7 @@ ROW void NAME(restep)(const neuron k, const float *restrict previous, const void
     SIMD()
     for (int i = 0; i < n; i++) {
         float u = NAME(reset)(k, previous[i], NAME(fires)(k, previous[i]), hard);
-        before[i] = k.leak * u + NAME(load)(x, i, bf16);
+        before[i] = k.leak * u + load(x, i, bf16);
     }
 }
 
@@ -128,7 +123,7 @@ ROW void NAME(unstep)(const neuron k, const float *restrict before, const void *
         float leak_sum = 0.0f, threshold_sum = 0.0f;
         SIMD(reduction(+ : leak_sum, threshold_sum))
         for (int i = start; i < end; i++) {
-            float m = before[i], g = NAME(load)(grad, i, bf16);
+            float m = before[i], g = load(grad, i, bf16);
             int fired = NAME(fires)(k, m);
             float q = surrogate == SURROGATE_RECTANGLE ? m / k.threshold : m * k.inverse_threshold;
             float slope = k.height_slope * g * NAME(derivative)(k, q - 1.0f, surrogate);

@@ -66,4 +66,9 @@ static inline float from_bfloat16(uint16_t value) {
     return widened;
 }
 
+/* Element i of a tensor, bfloat16 or float32. */
+static inline float load(const void *data, int64_t i, const int bf16) {
+    return bf16 ? from_bfloat16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+}
+
 #endif
