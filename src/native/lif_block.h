@@ -1,234 +1,259 @@
-/* One block of neighbouring neurons through all timesteps.
+/* Neighbouring neurons through all timesteps.
  *
- * Included once per instruction set, SET. The innermost loops run plainly over the elements of the
- * block, so that compilers vectorise them. Membranes must round as in the reference, hence no
- * contraction (-ffp-contract=off) and no -ffast-math.
- */
+ * Included once per instruction set, SET, with vectors of BYTES. A group of VECTORS goes through all
+ * steps at once, so that its state stays in registers. Membranes must round as in the reference, hence
+ * no contraction (-ffp-contract=off) and no -ffast-math. */
 
 #define ROW static inline __attribute__((always_inline)) TARGET
+#define vector NAME(vector)
+#define mask NAME(mask)
+#define bits NAME(bits)
 
-/* Rounded to nearest even. */
+typedef float vector __attribute__((vector_size(BYTES), aligned(4), may_alias));
+typedef int32_t mask __attribute__((vector_size(BYTES)));
+typedef uint32_t bits __attribute__((vector_size(BYTES)));
+enum { NAME(lanes) = BYTES / sizeof(float), NAME(group) = VECTORS * NAME(lanes) };
 
-ROW void NAME(store)(void *restrict to, int i, float value, const int bf16) {
-    if (bf16) ((uint16_t *)to)[i] = to_bfloat16(value);
-    else ((float *)to)[i] = value;
+ROW vector NAME(all)(float value) { return value - (vector){0}; }
+
+ROW vector NAME(select)(mask where, vector a, vector b) {
+    return (vector)((where & (mask)a) | (~where & (mask)b));
+}
+
+ROW vector NAME(only)(mask where, vector a) { return (vector)(where & (mask)a); }
+
+ROW vector NAME(size)(vector a) { return (vector)((bits)a & 0x7fffffffu); }
+
+/* Vector j of the group at `from`. In bfloat16 each two hold the even and the odd elements of what one
+ * reads: all that is done is done to each element by itself, so neither widening nor narrowing moves
+ * any. */
+ROW vector NAME(read)(const void *from, int j, const int bf16) {
+    bits read;
+    memcpy(&read, (const char *)from + (bf16 ? j / 2 : j) * BYTES, sizeof read);
+    if (!bf16) return (vector)read;
+    return (vector)(j % 2 == 0 ? read << 16 : read & 0xffff0000u);
+}
+
+ROW void NAME(store)(void *to, vector value, int passing) {
+    if (passing) STREAM((float *)to, value);
+    else memcpy(to, &value, sizeof value);
+}
+
+ROW bits NAME(rounded)(vector value) { return (bits)value + (((bits)value >> 16 & 1u) + 0x7fffu); }
+
+/* `exact`: bfloat16 holds the values. Else they are rounded to nearest even, for which every NaN that
+ * can occur must have zeros in its lower half: those of bfloat16, the processor's own, and prepare()'s. */
+ROW void NAME(write)(void *to, const vector *group, int passing, const int exact, const int bf16) {
+    if (!bf16)
+        for (int j = 0; j < VECTORS; j++) NAME(store)((char *)to + j * BYTES, group[j], passing);
+    else
+        for (int j = 0; j < VECTORS; j += 2) {
+            bits even = exact ? (bits)group[j] : NAME(rounded)(group[j]);
+            bits odd = exact ? (bits)group[j + 1] : NAME(rounded)(group[j + 1]);
+            bits both = even >> 16 | (odd & 0xffff0000u);
+            NAME(store)((char *)to + j / 2 * BYTES, (vector)both, passing);
+        }
+}
+
+/* Vector j of the group's membranes, which are float32 beside bfloat16 as well. */
+
+ROW vector NAME(read_membranes)(const float *from, int j, const int bf16) {
+    if (!bf16) return NAME(read)(from, j, 0);
+    float read[NAME(lanes)];
+    from += j / 2 * 2 * NAME(lanes) + j % 2;
+    for (int i = 0; i < NAME(lanes); i++) read[i] = from[2 * i];
+    return NAME(read)(read, 0, 0);
+}
+
+ROW void NAME(write_membranes)(float *to, int j, vector u, const int bf16) {
+    if (!bf16) {
+        NAME(store)(to + j * NAME(lanes), u, 0);
+        return;
+    }
+    float written[NAME(lanes)];
+    NAME(store)(written, u, 0);
+    to += j / 2 * 2 * NAME(lanes) + j % 2;
+    for (int i = 0; i < NAME(lanes); i++) to[2 * i] = written[i];
 }
 
 /* u <- leak * u + x;  fired = u / threshold - 1 > 0;  reset.
  *
- * In float32 u / v - 1 > 0 exactly where u > v, for v > 0: a larger u is larger by one unit in the
- * last place of v or more, so that u / v rounds to more than 1, and 1 is then subtracted exactly.
- * For v < 0 both sides change their sign; infinities and NaN agree as well. */
+ * A negative threshold v is computed as -v with inputs and membranes of the other sign. In float32
+ * u / v - 1 > 0 exactly where u > v: a larger u is larger by one unit in the last place of v or more,
+ * so that u / v rounds to more than 1, and 1 is then subtracted exactly. Infinities and NaN agree as
+ * well. */
 
-ROW int NAME(fires)(const neuron k, float m) { return m * k.sign > k.magnitude; }
-
-ROW float NAME(reset)(const neuron k, float m, int fired, const int hard) {
-    if (hard) return fired ? 0.0f : m;
-    return m - (fired ? k.threshold : k.quiet);
+ROW vector NAME(membrane)(const neuron k, vector u, const void *x, int j, const int bf16) {
+    return k.leak * u + k.sign * NAME(read)(x, j, bf16);
 }
 
-ROW void NAME(step)(const neuron k, float *restrict u, const void *restrict x,
-                    void *restrict spikes, int n, const int hard, const int bf16) {
-    SIMD()
-    for (int i = 0; i < n; i++) {
-        float m = k.leak * u[i] + load(x, i, bf16);
-        int fired = NAME(fires)(k, m);
-        u[i] = NAME(reset)(k, m, fired, hard);
-        if (bf16) ((uint16_t *)spikes)[i] = fired ? k.high_bf16 : k.low_bf16;
-        else ((float *)spikes)[i] = fired ? k.high : k.low;
+ROW vector NAME(reset)(const neuron k, vector m, mask fired, const int hard) {
+    if (hard) return NAME(only)(~fired, m);
+    return NAME(select)(fired, m - k.threshold, m - k.quiet);
+}
+
+ROW void NAME(forward_as)(const task *t, prefetch *ahead, int64_t start, int64_t end, const int hard,
+                          const int bf16) {
+    const lif_call *c = t->call;
+    const neuron k = t->neuron;
+    const int64_t x_step = c->x_step * t->width, step = c->size * t->width, steps = c->steps;
+    const int passing = t->passing;
+    for (int64_t i = start; i < end; i += NAME(group)) {
+        const char *x = (const char *)c->x + i * t->width;
+        char *spikes = (char *)c->spikes + i * t->width;
+        vector u[VECTORS], o[VECTORS];
+        for (int j = 0; j < VECTORS; j++)
+            if (c->before) u[j] = k.sign * NAME(read_membranes)(c->before + i, j, bf16);
+            else u[j] = NAME(all)(k.initial);
+        fetch(ahead, steps * NAME(group));
+        for (int64_t s = 0; s < steps; s++, x += x_step, spikes += step) {
+            for (int j = 0; j < VECTORS; j++) {
+                vector m = NAME(membrane)(k, u[j], x, j, bf16);
+                mask fired = m > k.threshold;
+                u[j] = NAME(reset)(k, m, fired, hard);
+                o[j] = NAME(select)(fired, NAME(all)(k.high), NAME(all)(k.low));
+            }
+            NAME(write)(spikes, o, passing, 1, bf16);
+        }
+        if (c->after)
+            for (int j = 0; j < VECTORS; j++)
+                NAME(write_membranes)(c->after + i, j, k.sign * u[j], bf16);
     }
 }
 
-/* The membrane before the reset, from that of the step before. */
-ROW void NAME(restep)(const neuron k, const float *restrict previous, const void *restrict x,
-                      float *restrict before, int n, const int hard, const int bf16) {
-    SIMD()
-    for (int i = 0; i < n; i++) {
-        float u = NAME(reset)(k, previous[i], NAME(fires)(k, previous[i]), hard);
-        before[i] = k.leak * u + load(x, i, bf16);
-    }
+static TARGET void NAME(forward)(const task *t, prefetch *ahead, int64_t start, int64_t end,
+                                 void *scratch, double *sums) {
+    (void)scratch, (void)sums;
+    const int hard = t->call->hard_reset, bf16 = t->call->bf16;
+    if (hard && bf16) NAME(forward_as)(t, ahead, start, end, 1, 1);
+    else if (hard) NAME(forward_as)(t, ahead, start, end, 1, 0);
+    else if (bf16) NAME(forward_as)(t, ahead, start, end, 0, 1);
+    else NAME(forward_as)(t, ahead, start, end, 0, 0);
 }
-
-static TARGET void NAME(fill)(float *to, float value, int n) {
-    for (int i = 0; i < n; i++) to[i] = value;
-}
-
-static TARGET void NAME(forward_block)(const lif_call *c, const neuron *k, int64_t start, int n,
-                                       float *scratch) {
-    float *u = scratch;
-    if (c->before) memcpy(u, c->before + start, (size_t)n * sizeof *u);
-    else NAME(fill)(u, k->initial, n);
-    for (int64_t t = 0; t < c->steps; t++) {
-        const void *x = element(c, c->x, t * c->x_step + start);
-        void *spikes = element(c, c->spikes, t * c->size + start);
-        if (c->hard_reset && c->bf16) NAME(step)(*k, u, x, spikes, n, 1, 1);
-        else if (c->hard_reset) NAME(step)(*k, u, x, spikes, n, 1, 0);
-        else if (c->bf16) NAME(step)(*k, u, x, spikes, n, 0, 1);
-        else NAME(step)(*k, u, x, spikes, n, 0, 0);
-    }
-    if (c->after) memcpy(c->after + start, u, (size_t)n * sizeof *u);
-}
-
-/* do/dz */
 
 /* e^-a for a >= 0, as 2^n * e^r with |r| <= ln 2 / 2 and seven terms of the series of e^r (the rest
  * is below 1e-8). ln 2 is subtracted in two parts, of which n times the first is exact. */
-ROW float NAME(exp_minus)(float a) {
+ROW vector NAME(exp_minus)(vector a) {
     const float round = 12582912.0f; /* 1.5 * 2^23: a sum with it holds an integer in its low bits */
-    a = a > 87.0f ? 87.0f : a;
-    float shifted = a * -1.44269504f + round;
-    float n = shifted - round;
-    float r = (-a - n * 0.693359375f) + n * 2.12194440e-4f;
-    float e = 1.0f / 5040.0f;
-    e = e * r + 1.0f / 720.0f;
+    a = NAME(select)(a > 87.0f, NAME(all)(87.0f), a);
+    vector shifted = a * -1.44269504f + round;
+    vector n = shifted - round;
+    vector r = (-a - n * 0.693359375f) + n * 2.12194440e-4f;
+    vector e = r * (1.0f / 5040.0f) + 1.0f / 720.0f;
     e = e * r + 1.0f / 120.0f;
     e = e * r + 1.0f / 24.0f;
     e = e * r + 1.0f / 6.0f;
     e = e * r + 0.5f;
     e = e * (r * r) + r + 1.0f;
-    uint32_t bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + 127u) << 23; /* 2^n */
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return e * power;
+    return e * (vector)(((bits)shifted + 127u) << 23); /* times 2^n */
 }
 
-ROW float NAME(derivative)(const neuron k, float z, const int surrogate) {
-    float size = fabsf(z);
-    if (surrogate == SURROGATE_TRIANGLE) {
-        float d = 1.0f - size * k.inverse_width;
-        return k.scale * (d < 0.0f ? 0.0f : d);
-    }
-    if (surrogate == SURROGATE_ARCTAN) {
-        float s = k.arctan_slope * z;
-        return k.scale * 0.5f / (1.0f + s * s);
-    }
-    if (surrogate == SURROGATE_SIGMOID) {
-        float e = NAME(exp_minus)(k.scale * size);
-        return k.scale * e / ((1.0f + e) * (1.0f + e));
-    }
-    return (float)(size < k.half_width) * k.inverse_width;
+/* |do/dm|: the surrogate's derivative at z = m / threshold - 1, times dz/dm and a spike's height. */
+ROW vector NAME(derivative)(const neuron k, vector m, const int surrogate) {
+    if (surrogate == SURROGATE_RECTANGLE) /* jumps, so z must round as in the reference */
+        return NAME(only)(NAME(size)(m / k.threshold - 1.0f) < k.half_width, NAME(all)(k.peak));
+    vector s = NAME(size)(m * k.along - k.shift);
+    if (surrogate == SURROGATE_TRIANGLE) return NAME(only)(~(s > k.peak), k.peak - s);
+    if (surrogate == SURROGATE_ARCTAN) return k.peak / (1.0f + s * s);
+    vector e = NAME(exp_minus)(s);
+    return k.peak * e / ((1.0f + e) * (1.0f + e));
 }
 
-/* One step backwards: from `later`, dL/d(membrane before the reset) of the step after (0 where there
- * is none), to `carry`, that of this one, which is dL/dx as well. Adds to the sums of dL/dleak and
+/* The membranes before the reset are computed again, into `befores`; then dL/dm, from the last step to
+ * the first: `later` is that of the step after, 0 where there is none. Adds to the sums of dL/dleak and
  * dL/dthreshold. */
-ROW void NAME(unstep)(const neuron k, const float *restrict before, const void *restrict grad,
-                      const float *restrict later, float *restrict carry, void *restrict grad_x,
-                      double *restrict sums, int n, const int surrogate, const int hard,
-                      const int learn, const int bf16) {
-    for (int start = 0; start < n; start += PARTIAL) {
-        int end = start + PARTIAL < n ? start + PARTIAL : n;
-        float leak_sum = 0.0f, threshold_sum = 0.0f;
-        SIMD(reduction(+ : leak_sum, threshold_sum))
-        for (int i = start; i < end; i++) {
-            float m = before[i], g = load(grad, i, bf16);
-            int fired = NAME(fires)(k, m);
-            float q = surrogate == SURROGATE_RECTANGLE ? m / k.threshold : m * k.inverse_threshold;
-            float slope = k.height_slope * g * NAME(derivative)(k, q - 1.0f, surrogate);
-            float from_later = k.leak * later[i]; /* dL/d(membrane after the reset) */
-            float from_reset = hard && fired ? 0.0f : from_later;
-            if (learn) {
-                float direct = k.height_learns * g - (hard ? 0.0f : from_later);
-                leak_sum += later[i] * NAME(reset)(k, m, fired, hard);
-                threshold_sum += (fired ? direct : 0.0f) - slope * q;
-            }
-            carry[i] = from_reset + slope;
-            if (bf16) NAME(store)(grad_x, i, from_reset + slope, 1);
+ROW void NAME(backward_as)(const task *t, prefetch *ahead, int64_t start, int64_t end,
+                           vector *befores, double *sums, const int surrogate, const int hard,
+                           const int learn, const int bf16) {
+    const lif_call *c = t->call;
+    const neuron k = t->neuron;
+    const int64_t x_step = c->x_step * t->width, grad_step = c->grad_step * t->width;
+    const int64_t step = c->size * t->width, steps = c->steps;
+    const int passing = t->passing, static_x = c->static_x, each_x = c->grad_x && !static_x;
+    vector kept = {0}, fallen = {0}, given = {0}, moved = {0}, first = {0};
+    for (int64_t i = start; i < end; i += NAME(group)) {
+        const char *x = (const char *)c->x + i * t->width;
+        const char *grad = (const char *)c->grad + i * t->width + steps * grad_step;
+        char *grad_x = each_x ? (char *)c->grad_x + i * t->width + steps * step : NULL;
+        vector u[VECTORS], later[VECTORS], to_x[VECTORS], sum[VECTORS], *m = befores;
+        for (int j = 0; j < VECTORS; j++) {
+            u[j] = NAME(all)(k.initial);
+            later[j] = sum[j] = NAME(all)(0.0f);
         }
-        sums[0] += leak_sum;
-        sums[1] += threshold_sum;
+        fetch(ahead, 2 * steps * NAME(group));
+        for (int64_t s = 0; s < steps; s++, x += x_step, m += VECTORS)
+            for (int j = 0; j < VECTORS; j++) {
+                vector before = NAME(membrane)(k, u[j], x, j, bf16);
+                u[j] = NAME(reset)(k, before, before > k.threshold, hard);
+                m[j] = before;
+            }
+        for (int64_t s = steps - 1; s >= 0; s--) {
+            m -= VECTORS, grad -= grad_step;
+            for (int j = 0; j < VECTORS; j++) {
+                vector before = m[j], g = NAME(read)(grad, j, bf16);
+                mask fired = before > k.threshold;
+                vector slope = g * NAME(derivative)(k, before, surrogate);
+                vector back = k.leak * later[j];
+                if (learn) {
+                    if (s < steps - 1) /* nothing follows the last: 0 * infinity is no part of it */
+                        kept += later[j] * (hard ? NAME(only)(~fired, before) : before);
+                    if (!hard) fallen += NAME(only)(fired, later[j]);
+                    given += NAME(only)(fired, g);
+                    moved += slope * before;
+                }
+                later[j] = slope + (hard ? NAME(only)(~fired, back) : back);
+                to_x[j] = k.sign_x * later[j];
+                if (static_x) sum[j] += to_x[j];
+            }
+            if (each_x) NAME(write)(grad_x -= step, to_x, passing, 0, bf16);
+        }
+        for (int j = 0; j < VECTORS; j++) {
+            first += later[j];
+            sum[j] /= (float)steps;
+        }
+        if (c->grad_x && static_x)
+            NAME(write)((char *)c->grad_x + i * t->width, sum, 0, 0, bf16);
     }
-}
-
-typedef void NAME(unstep_fn)(const neuron *, const float *, const void *, const float *, float *,
-                             void *, double *, int);
-
-#define UNSTEP(surrogate, hard, learn, bf16)                                                      \
-    static TARGET void NAME(unstep_##surrogate##hard##learn##bf16)(                               \
-        const neuron *k, const float *before, const void *grad, const float *later, float *carry, \
-        void *grad_x, double *sums, int n) {                                                      \
-        NAME(unstep)(*k, before, grad, later, carry, grad_x, sums, n, surrogate, hard, learn,     \
-                     bf16);                                                                       \
+    if (!learn) return;
+    double all[5] = {0};
+    for (int i = 0; i < NAME(lanes); i++) {
+        all[0] += kept[i], all[1] += fallen[i], all[2] += given[i], all[3] += moved[i];
+        all[4] += first[i];
     }
-#define UNSTEPS(surrogate, hard)                                                                  \
-    UNSTEP(surrogate, hard, 0, 0) UNSTEP(surrogate, hard, 0, 1)                                   \
-    UNSTEP(surrogate, hard, 1, 0) UNSTEP(surrogate, hard, 1, 1)
-UNSTEPS(0, 0) UNSTEPS(0, 1) UNSTEPS(1, 0) UNSTEPS(1, 1)
-UNSTEPS(2, 0) UNSTEPS(2, 1) UNSTEPS(3, 0) UNSTEPS(3, 1)
-
-#define ROWS(surrogate, hard)                                                                     \
-    {{NAME(unstep_##surrogate##hard##00), NAME(unstep_##surrogate##hard##01)},                    \
-     {NAME(unstep_##surrogate##hard##10), NAME(unstep_##surrogate##hard##11)}}
-static NAME(unstep_fn) *const NAME(unsteps)[4][2][2][2] = {
-    {ROWS(0, 0), ROWS(0, 1)}, {ROWS(1, 0), ROWS(1, 1)},
-    {ROWS(2, 0), ROWS(2, 1)}, {ROWS(3, 0), ROWS(3, 1)}};
-
-static TARGET double NAME(total)(const float *terms, int n) {
-    double sum = 0.0;
-    SIMD(reduction(+ : sum))
-    for (int i = 0; i < n; i++) sum += terms[i];
-    return sum;
+    double by_leak = all[0] - k.threshold * all[1] + k.initial * all[4];
+    double by_threshold = k.initial_learns * all[4] - k.leak * all[1] - k.inverse_threshold * all[3];
+    sums[0] += k.sign * k.sign_x * by_leak;
+    sums[1] += k.sign_x * by_threshold + k.height_learns * all[2];
 }
 
-static TARGET void NAME(add)(float *restrict to, const float *restrict from, int n) {
-    for (int i = 0; i < n; i++) to[i] += from[i];
-}
-
-static TARGET void NAME(mean)(void *restrict to, const float *restrict sum, int n, float steps,
-                              int bf16) {
-    if (bf16)
-        for (int i = 0; i < n; i++) NAME(store)(to, i, sum[i] / steps, 1);
-    else
-        for (int i = 0; i < n; i++) NAME(store)(to, i, sum[i] / steps, 0);
-}
-
-/* The membranes before the reset of all steps. */
-static TARGET void NAME(recompute)(const lif_call *c, const neuron *k, int64_t start, int n,
-                                   const float *initial, float *befores) {
-    const float *previous = initial; /* as if before a reset: it does not fire */
-    for (int64_t t = 0; t < c->steps; t++) {
-        const void *x = element(c, c->x, t * c->x_step + start);
-        float *before = befores + t * n;
-        if (c->hard_reset && c->bf16) NAME(restep)(*k, previous, x, before, n, 1, 1);
-        else if (c->hard_reset) NAME(restep)(*k, previous, x, before, n, 1, 0);
-        else if (c->bf16) NAME(restep)(*k, previous, x, before, n, 0, 1);
-        else NAME(restep)(*k, previous, x, before, n, 0, 0);
-        previous = before;
+#define BACKWARD(surrogate, hard, learn, bf16)                                                      \
+    static TARGET void NAME(backward_##surrogate##hard##learn##bf16)(                               \
+        const task *t, prefetch *ahead, int64_t start, int64_t end, void *scratch, double *sums) {  \
+        NAME(backward_as)(t, ahead, start, end, scratch, sums, surrogate, hard, learn, bf16);       \
     }
-}
+#define BACKWARDS(surrogate, hard)                                                                  \
+    BACKWARD(surrogate, hard, 0, 0) BACKWARD(surrogate, hard, 0, 1)                                 \
+    BACKWARD(surrogate, hard, 1, 0) BACKWARD(surrogate, hard, 1, 1)
+BACKWARDS(0, 0) BACKWARDS(0, 1) BACKWARDS(1, 0) BACKWARDS(1, 1)
+BACKWARDS(2, 0) BACKWARDS(2, 1) BACKWARDS(3, 0) BACKWARDS(3, 1)
 
-static TARGET void NAME(backward_block)(const lif_call *c, const neuron *k, int64_t start, int n,
-                                        float *scratch, double *sums) {
-    float *carries[] = {scratch, scratch + n}, *x_sum = scratch + 2 * n, *unwanted = x_sum + n;
-    float *befores = unwanted + n;
-    NAME(fill)(carries[0], k->initial, n);
-    NAME(recompute)(c, k, start, n, carries[0], befores);
-    NAME(unstep_fn) *unstep =
-        NAME(unsteps)[c->surrogate][c->hard_reset != 0][c->grad_neuron != NULL][c->bf16 != 0];
-    const int per_step = c->grad_x && !c->static_x;
-    const float *later = carries[1];
-    NAME(fill)(carries[1], 0.0f, n);
-    NAME(fill)(x_sum, 0.0f, n);
-    sums[0] = sums[1] = 0.0;
-    for (int64_t t = c->steps - 1; t >= 0; t--) {
-        const void *grad = element(c, c->grad, t * c->grad_step + start);
-        void *grad_x = per_step ? element(c, c->grad_x, t * c->size + start) : unwanted;
-        float *carry = per_step && !c->bf16 ? grad_x : carries[(c->steps - 1 - t) & 1];
-        unstep(k, befores + t * n, grad, later, carry, grad_x, sums, n);
-        if (t == c->steps - 1) sums[0] = 0.0; /* nothing follows: 0 * infinity is no part of it */
-        if (c->static_x) NAME(add)(x_sum, carry, n);
-        later = carry;
-    }
-    if (c->grad_x && c->static_x)
-        NAME(mean)(element(c, c->grad_x, start), x_sum, n, (float)c->steps, c->bf16);
-    double first = NAME(total)(later, n); /* dL/d(membrane of the first step) */
-    sums[0] += first * k->initial;
-    sums[1] += first * k->initial_learns;
+#define LISTED(surrogate, hard)                                                                     \
+    {{NAME(backward_##surrogate##hard##00), NAME(backward_##surrogate##hard##01)},                  \
+     {NAME(backward_##surrogate##hard##10), NAME(backward_##surrogate##hard##11)}}
+static TARGET void NAME(backward)(const task *t, prefetch *ahead, int64_t start, int64_t end,
+                                  void *scratch, double *sums) {
+    static range_fn *const listed[4][2][2][2] = {
+        {LISTED(0, 0), LISTED(0, 1)}, {LISTED(1, 0), LISTED(1, 1)},
+        {LISTED(2, 0), LISTED(2, 1)}, {LISTED(3, 0), LISTED(3, 1)}};
+    const lif_call *c = t->call;
+    listed[c->surrogate][c->hard_reset != 0][c->grad_neuron != NULL][c->bf16 != 0](
+        t, ahead, start, end, scratch, sums);
 }
 
 #undef ROW
-#undef ROWS
-#undef UNSTEP
-#undef UNSTEPS
+#undef vector
+#undef mask
+#undef bits
+#undef BACKWARD
+#undef BACKWARDS
+#undef LISTED

@@ -43,7 +43,11 @@ shapes = st.builds(
 layouts = st.sampled_from(["plain", "channels_last", "static", "strided", "cut", "swapped"])
 dtypes = st.sampled_from([torch.float32, torch.bfloat16])
 leaks = st.sampled_from([0.0, 0.5, 0.9, 1.0])
-thresholds = st.one_of(st.sampled_from([0.3, 0.7, 1.0]), st.floats(2**-13, 1e3, width=32))
+thresholds = st.one_of(
+    st.sampled_from([0.3, 0.7, 1.0, -0.7]),
+    st.floats(2**-13, 1e3, width=32),
+    st.floats(-1e3, -(2**-13), width=32),
+)
 instructions = st.sampled_from(library.available_instructions())
 seeds = st.integers(0, 999)
 
@@ -101,7 +105,7 @@ def assert_close(found, expected, rounding, scale=0.0):
 def assert_close_sums(found, expected, terms, threshold):
     """Gradients of leak and threshold, whose many terms may cancel."""
     for a, b in zip(found, expected, strict=True):
-        atol = 1e-5 * terms**0.5 * max(1.0, 1 / threshold)
+        atol = 1e-5 * terms**0.5 * max(1.0, 1 / abs(threshold))
         torch.testing.assert_close(a.double(), b.double(), rtol=1e-4, atol=atol)
 
 
@@ -187,7 +191,7 @@ def test_gradients_are_the_references(shape, layout, dtype, d, leak, threshold, 
     rounding = 1e-4 if dtype == torch.float32 else 2**-7
     if layout == "static":  # what the broadcast's backward will add up
         found[1], expected[1] = found[1].float().sum(0), expected[1].float().sum(0)
-    steepest = float(d.surrogate.derivative(torch.zeros(1))) * max(1.0, 1 / threshold)
+    steepest = float(d.surrogate.derivative(torch.zeros(1))) * max(1.0, 1 / abs(threshold))
     assert_close(found[1], expected[1], rounding, shape[0] * float(grad.abs().max()) * steepest)
     assert_close_sums(found[2:], expected[2:], x.numel(), threshold)
 
