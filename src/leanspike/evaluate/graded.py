@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from leanspike.surgery import SpikingNetwork, ops
+from leanspike.synapse import TiledAvgPool2d
 from leanspike.temporal import TemporalDropout, broadcast, fold, repeat, unfold
 
 
@@ -67,7 +68,7 @@ def _mean(_call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor
 
 
 SUMS: dict[Any, Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Tensor]] = {
-    **dict.fromkeys((nn.AvgPool2d, F.avg_pool2d), _average_pool),
+    **dict.fromkeys((nn.AvgPool2d, TiledAvgPool2d, F.avg_pool2d), _average_pool),
     **dict.fromkeys((nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d), _adaptive_pool),
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((torch.sum, "sum"), _mean),

@@ -16,7 +16,7 @@ from leanspike.surgery.network import Plan, SpikingNetwork
 from leanspike.surgery.ops import Kind, Signal
 from leanspike.surgery.rewrite import Parts, Rewriting
 from leanspike.surgery.trace import trace
-from leanspike.synapse import EventConv2d
+from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
     TEMPORAL_NORMS,
     Encoder,
@@ -116,20 +116,25 @@ def spike(
             "time reaches no batch norm of this network that another norm could take the place of; "
             "give it batch norms behind its first neurons, or norm='keep'"
         )
-    _work_on_events(root, graph)
+    _spare_work(root, graph)
     folded: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
     plan = Plan(graph, encoder, folded, sample_shape=tuple(sample.shape[1:]))
     return SpikingNetwork(root, plan, timesteps).train(ann.training)
 
 
-def _work_on_events(root: nn.Module, graph: fx.Graph) -> None:
-    """Make convolutions event-driven that spikes enter, or their sums, and nothing else."""
+def _spare_work(root: nn.Module, graph: fx.Graph) -> None:
+    """Put in the layers that give the same for less.
+
+    Convolutions become event-driven that spikes enter, or their sums, and nothing else.
+    """
     entering = defaultdict(list)
     for node in graph.nodes:
         if node.op == "call_module":
             entering[str(node.target)].append(node.all_input_nodes[0].meta["signal"])
     for path, signals in entering.items():
         module = root.get_submodule(path)
+        if type(module) is nn.AvgPool2d:
+            root.set_submodule(path, TiledAvgPool2d.of(module))
         if type(module) is nn.Conv2d and all(
             signal.timed and signal.kind in ("spike", "graded") for signal in signals
         ):

@@ -1,5 +1,6 @@
-"""Layers with weights, where spikes enter them: work only where there are any."""
+"""Layers between neurons: PyTorch's, where they can do with less work."""
 
 from leanspike.synapse.convolution import EventConv2d
+from leanspike.synapse.pooling import TiledAvgPool2d
 
-__all__ = ["EventConv2d"]
+__all__ = ["EventConv2d", "TiledAvgPool2d"]
