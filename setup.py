@@ -20,7 +20,6 @@ setup(
                 "-ffp-contract=off",  # a fused multiply-add would flip spikes
                 "-fno-math-errno",
                 "-fno-trapping-math",  # lets comparisons be vectorised
-                "-fopenmp-simd",  # vectorised sums; no OpenMP at run time
                 "-Wall",
                 "-Wextra",
             ],

@@ -17,7 +17,8 @@ enum {
     LEARNERS = 64,       /* backward: input channels of a piece */
     PIECES = 32,         /* backward: at least, if there are so many images */
     PIXELS_AHEAD = 16,   /* backward: what is fetched before it is needed */
-    AHEAD = 1024         /* forward: likewise, in elements */
+    AHEAD = 1024,        /* forward: likewise, in elements */
+    WEIGHTS_AHEAD = 64   /* and in weights of a row */
 };
 
 typedef struct {
@@ -51,7 +52,6 @@ typedef struct {
     size_t bytes;
 } places;
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
 
@@ -166,18 +166,31 @@ static piece_fn *const forward[] = {forward_plain};
 static piece_fn *const backward[] = {backward_plain};
 #endif
 
-/* One tap of one block: [channels, OUTPUTS], from wherever they lie. */
+/* LANES output channels, from wherever their weights lie: in squares, so that what is read and what is
+ * written are whole lines of the cache. */
 static void pack(const void *data, int64_t piece, void *scratch) {
     (void)scratch;
     const task *t = data;
     const convolution_call *c = t->call;
-    int64_t width = c->columns.kernel, tap = piece % t->taps, first = piece / t->taps * OUTPUTS;
-    const float *from = c->weight + tap / width * c->strides[2] + tap % width * c->strides[3];
-    float *to = t->packed + piece * c->channels * OUTPUTS;
-    for (int64_t o = 0; o < OUTPUTS; o++)
-        for (int64_t i = 0; i < c->channels; i++)
-            to[i * OUTPUTS + o] =
-                first + o < c->outputs ? from[(first + o) * c->strides[0] + i * c->strides[1]] : 0.0f;
+    const int64_t *strides = c->strides, width = c->columns.kernel, first = piece * LANES;
+    const int64_t outputs = most(0, least(LANES, c->outputs - first));
+    float square[LANES][LANES] = {{0}};
+    for (int64_t tap = 0; tap < t->taps; tap++) {
+        const float *from = c->weight + first * strides[0] + tap / width * strides[2] +
+                            tap % width * strides[3];
+        float *to = t->packed + (first / OUTPUTS * t->taps + tap) * c->channels * OUTPUTS;
+        for (int64_t begin = 0; begin < c->channels; begin += LANES) {
+            int64_t channels = least(LANES, c->channels - begin);
+            for (int64_t o = 0; o < outputs; o++) {
+                const float *row = from + o * strides[0] + begin * strides[1];
+                __builtin_prefetch(row + WEIGHTS_AHEAD * strides[1]);
+                for (int64_t i = 0; i < channels; i++) square[o][i] = row[i * strides[1]];
+            }
+            for (int64_t i = 0; i < channels; i++)
+                for (int64_t o = 0; o < LANES; o++)
+                    to[(begin + i) * OUTPUTS + first % OUTPUTS + o] = square[o][i];
+        }
+    }
 }
 
 /* Strips that fit the cache, and enough pieces for all threads to end at about one time: first by
@@ -204,7 +217,7 @@ static int run_forward(task *t) {
     if (!(t->packed = aligned_alloc(LINE, (size_t)(packed + outputs) * sizeof(float)))) return -1;
     t->bias = t->packed + packed;
     for (int64_t o = 0; o < outputs; o++) t->bias[o] = c->bias && o < c->outputs ? c->bias[o] : 0.0f;
-    native_job job = {.work = pack, .task = t, .pieces = t->blocks * t->taps};
+    native_job job = {.work = pack, .task = t, .pieces = outputs / LANES};
     int failed = native_run(&job, &c->means);
     job.work = forward[c->means.instructions];
     job.pieces = c->images * t->strips * t->groups;

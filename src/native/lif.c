@@ -45,8 +45,6 @@ typedef struct {
     double *sums;         /* backward: two per block */
 } task;
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* What the next block will read, row by row: fetched into the L2 cache, little by little, while this
  * one is computed. Rows lie far apart, and no processor guesses where the next goes on. */
 typedef struct {
@@ -80,7 +78,7 @@ static inline void fetch(prefetch *p, int64_t elements) {
     }
 }
 
-/* Computes elements from `start` to `end`, a whole number of pairs. */
+/* Computes elements from `start` to `end`, a whole number of groups. */
 typedef void range_fn(const task *, prefetch *, int64_t start, int64_t end, void *scratch,
                       double *sums);
 
@@ -170,7 +168,7 @@ static void copy_rows(void *to, int64_t to_step, const void *from, int64_t from_
         memcpy((char *)to + r * to_step, (const char *)from + r * from_step, (size_t)bytes);
 }
 
-/* The last elements, fewer than a pair: in rows of their own, filled up with zeros. */
+/* The last elements, fewer than a group: in rows of their own, filled up with zeros. */
 static void compute_rest(const task *t, int64_t start, char *scratch, double *sums) {
     const lif_call *whole = t->call;
     const int64_t w = t->width, row = t->group * w, steps = whole->steps, n = whole->size - start;
@@ -230,8 +228,8 @@ static void add_up(const lif_call *c, const double *sums, int64_t blocks) {
 static int can_pass(const task *t) {
     const lif_call *c = t->call;
     const void *to = c->spikes ? c->spikes : c->grad_x;
-    return !c->static_x && c->size * c->steps * t->width >= PASSING &&
-           (uintptr_t)to % LINE == 0 && c->size * t->width % LINE == 0;
+    return c->size * c->steps * t->width >= PASSING && (uintptr_t)to % LINE == 0 &&
+           c->size * t->width % LINE == 0;
 }
 
 int leanspike_lif(const lif_call *call) {
@@ -243,7 +241,7 @@ int leanspike_lif(const lif_call *call) {
     int64_t blocks = (call->size + t.block - 1) / t.block;
     if (!call->spikes && !(t.sums = malloc((size_t)(2 * blocks + 1) * sizeof *t.sums))) return -1;
     native_job job = {.work = work_on, .task = &t, .pieces = blocks};
-    job.scratch = (size_t)((4 * call->steps + 2) * t.group) * sizeof(float); /* see compute_rest() */
+    job.scratch = (size_t)((4 * call->steps + 2) * t.group) * sizeof(float); /* compute_rest()'s */
     native_means means = call->means;
     int64_t worth = call->size * call->steps / (means.parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
     if (means.threads > worth) means.threads = (int32_t)worth;

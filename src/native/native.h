@@ -51,6 +51,8 @@ typedef struct {
 /* Returns 0 when all pieces are done, or -1, with nothing done, where memory is short. */
 int native_run(const native_job *job, const native_means *means);
 
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 /* Rounded to nearest even; every NaN to the same quiet one. */
 static inline uint16_t to_bfloat16(float value) {
     uint32_t bits;

@@ -19,6 +19,8 @@ if not library.is_built():
 
 SPECIAL = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e-40, -0.0, 3e38])
 LARGE = (5, 3, 300, 259)  # more than one block and one thread, and a broken last block
+NAN = torch.tensor(float("nan"))
+PASSING = (5, 3, 240, 608)  # written past the caches: steps are whole lines
 
 positive = st.floats(0.25, 4.0, width=32)
 dynamics = st.builds(
@@ -237,12 +239,44 @@ def distance_to_kinks(x_TN, leak, threshold, d):
 
 @pytest.mark.parametrize("surrogate", [Triangle(), Arctan(), Sigmoid(), Rectangle()])
 @pytest.mark.parametrize("reset", ["soft", "hard"])
-def test_infinities_and_nans_pass_through_the_gradients_alike(surrogate, reset):
-    x, grad = inputs((4, 500), 1.0, 0, special=True), inputs((4, 500), 1.0, 1)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_infinities_and_nans_pass_through_the_gradients_alike(surrogate, reset, dtype):
+    x = inputs((4, 500), 1.0, 0, special=True).to(dtype)
+    grad = inputs((4, 500), 1.0, 1, special=True).to(dtype)
+    grad = torch.where(grad.isfinite() & (grad.abs() < 100), grad, NAN)
     found = run(native.lif, x, 0.9, 0.7, Dynamics(reset, surrogate=surrogate), grad)
     expected = run(reference.lif, x, 0.9, 0.7, Dynamics(reset, surrogate=surrogate), grad)
     for a, b in zip(found, expected, strict=True):
-        assert_close(a, b, 1e-4)
+        assert_close(a, b, 1e-4 if dtype == torch.float32 else 2**-7)
+    assert found[1].isnan().any()
+
+
+def test_no_payload_of_a_nan_becomes_a_number():
+    nan = torch.tensor(0x7FFFFFFF, dtype=torch.int32).view(torch.float32).item()
+    x = inputs((3, 200), 1.0, 0).bfloat16()
+    for leak, threshold in ((nan, 0.7), (0.9, nan)):
+        found = run(native.lif, x, leak, threshold, Dynamics(), torch.ones_like(x))
+        expected = run(reference.lif, x, leak, threshold, Dynamics(), torch.ones_like(x))
+        for a, b in zip(found, expected, strict=True):
+            assert torch.equal(a.isnan(), b.isnan())
+
+
+@pytest.mark.parametrize("name", library.available_instructions())
+@pytest.mark.parametrize("layout", ["plain", "static"])
+@pytest.mark.parametrize("d", [Dynamics("soft"), Dynamics("hard", "half", "threshold")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_results_too_large_for_the_caches_are_the_references(name, layout, d, dtype):
+    x = laid_out(inputs(PASSING, 1.0, 0).to(dtype), layout)
+    grad = inputs(PASSING, 1.0, 1).to(dtype)
+    assert x.numel() * x.element_size() >= 2**22  # PASSING in lif.c
+    with use(name):
+        found = run(native.lif, x, 0.9, 0.7, d, grad)
+    expected = run(reference.lif, x, 0.9, 0.7, d, grad)
+    assert torch.equal(found[0], expected[0])
+    if layout == "static":
+        found[1], expected[1] = found[1].float().sum(0), expected[1].float().sum(0)
+    assert_close(found[1], expected[1], 1e-4 if dtype == torch.float32 else 2**-7, 1.0)
+    assert_close_sums(found[2:], expected[2:], x.numel(), 0.7)
 
 
 @pytest.mark.parametrize("name", library.available_instructions())
