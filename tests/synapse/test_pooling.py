@@ -64,9 +64,7 @@ def test_windows_that_do_not_tile_are_pytorchs(pool):
         y = pool(normal(2, 3, 10, 10))
         for a, b in zip(*both(pool, normal(2, 3, 10, 10), torch.ones_like(y)), strict=True):
             assert torch.equal(a, b)
-    assert torch.equal(
-        TiledAvgPool2d.of(nn.AvgPool2d(2))(torch.ones(3, 4, 4)), torch.ones(3, 2, 2)
-    )
+    assert torch.equal(TiledAvgPool2d.of(nn.AvgPool2d(2))(torch.ones(3, 4, 4)), torch.ones(3, 2, 2))
 
 
 def test_gradients_of_gradients():

@@ -1,7 +1,7 @@
 """Average pooling whose gradient costs what it must: each window's, spread over its elements.
 
-PyTorch's backward pass fills a tensor with zeros and adds each window's gradient to its elements one
-by one, as windows may overlap. Where they do not, a copy is enough.
+PyTorch's backward pass fills a tensor with zeros and adds each window's gradient to its elements
+one by one, as windows may overlap. Where they do not, a copy is enough.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Pool(torch.autograd.Function):
         return F.avg_pool2d(x, kernel)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, int]], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, int]], _: Tensor) -> None:
         x, ctx.kernel = inputs
         ctx.size = x.shape[2:]
         ctx.layout = torch.contiguous_format
