@@ -16,6 +16,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from leanspike.errors import LeanspikeError
 
@@ -91,6 +92,13 @@ def _load() -> ctypes.CDLL | None:
 def is_built() -> bool:
     """Whether the library was built, and from this version's sources."""
     return _load() is not None
+
+
+def refuse(_ctx: object, *_gradients: Tensor) -> None:
+    """The derivative of an operator that is one itself: autograd would take it for 0."""
+    raise LeanspikeError(
+        "the native code has no second derivatives; set LEANSPIKE_KERNEL=reference, which has"
+    )
 
 
 def library() -> ctypes.CDLL:

@@ -12,6 +12,9 @@
 #if FLT_EVAL_METHOD != 0
 #error "float arithmetic must round to float, or spikes would differ from the reference"
 #endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "of two bfloat16 the first must be the lower half"
+#endif
 
 #define HALF_PI 1.57079632679489662f
 
@@ -23,14 +26,14 @@ typedef struct {
     float low, high; /* the output without and with a spike */
     float initial, initial_learns, height_learns; /* ... learns: d/d(threshold) */
     float sign_x; /* of dL/dx, where derivative() leaves out that of the height */
-    float peak, along, shift, half_width; /* of derivative() */
+    float peak, steepness, half_width; /* of derivative() */
 } neuron;
 
 enum {
     VECTORS = 4,              /* that are computed side by side, as each waits for its own last step */
     BLOCK = 8192,             /* elements: long stretches of memory; rows are whole cache lines */
-    MOST_READ = 65536,        /* elements times steps of a block: two of them fit the L2 cache */
-    PARTIAL = 2048,           /* elements whose terms are added up in float32, then in double */
+    MOST_READ = 65536,        /* elements times steps of a block: what waits for it in the L2 cache */
+    PARTIAL = 2048,           /* elements whose sums are added up in float32, then in double */
     PASSING = 1 << 22,        /* bytes from which results are written past the caches */
     WORTH_A_THREAD = 1 << 18, /* elements times steps, of a new one */
     WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
@@ -58,7 +61,8 @@ static prefetch look_ahead(const task *t, int64_t start) {
     const lif_call *c = t->call;
     prefetch p = {.task = t, .start = start};
     p.bytes = least(t->block, c->size - start) * t->width;
-    if (p.bytes > 0) p.rows = c->spikes ? c->steps : 2 * c->steps;
+    if (p.bytes > 0) p.rows = c->steps + (c->spikes ? 0 : c->grad_step ? c->steps : 1);
+    if (!c->x_step) p.row = c->steps - 1; /* all are one */
     return p;
 }
 
@@ -143,12 +147,11 @@ static neuron prepare(const lif_call *c) {
     const float width = c->surrogate_width, scale = c->surrogate_scale;
     const float rise = (c->threshold_height ? k.threshold : 1.0f) * k.inverse_threshold;
     switch (c->surrogate) {
-    case SURROGATE_TRIANGLE: k.peak = rise * scale, k.shift = k.peak / width; break;
-    case SURROGATE_ARCTAN: k.peak = rise * scale / 2.0f, k.shift = HALF_PI * scale; break;
-    case SURROGATE_SIGMOID: k.peak = rise * scale, k.shift = scale; break;
+    case SURROGATE_TRIANGLE: k.peak = rise * scale, k.steepness = k.peak / width; break;
+    case SURROGATE_ARCTAN: k.peak = rise * scale / 2.0f, k.steepness = HALF_PI * scale; break;
+    case SURROGATE_SIGMOID: k.peak = rise * scale, k.steepness = scale; break;
     default: k.peak = rise / width, k.half_width = width / 2.0f;
     }
-    k.along = k.shift * k.inverse_threshold;
     return k;
 }
 
@@ -227,8 +230,8 @@ static void add_up(const lif_call *c, const double *sums, int64_t blocks) {
  * what is overwritten. */
 static int can_pass(const task *t) {
     const lif_call *c = t->call;
-    const void *to = c->spikes ? c->spikes : c->grad_x;
-    return c->size * c->steps * t->width >= PASSING && (uintptr_t)to % LINE == 0 &&
+    const void *to = c->spikes ? c->spikes : c->static_x ? NULL : c->grad_x;
+    return to && c->size * c->steps * t->width >= PASSING && (uintptr_t)to % LINE == 0 &&
            c->size * t->width % LINE == 0;
 }
 

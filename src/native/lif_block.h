@@ -135,7 +135,8 @@ static TARGET void NAME(forward)(const task *t, prefetch *ahead, int64_t start, 
  * is below 1e-8). ln 2 is subtracted in two parts, of which n times the first is exact. */
 ROW vector NAME(exp_minus)(vector a) {
     const float round = 12582912.0f; /* 1.5 * 2^23: a sum with it holds an integer in its low bits */
-    a = NAME(select)(a > 87.0f, NAME(all)(87.0f), a);
+    mask nothing = a > 87.0f;
+    a = NAME(select)(nothing, NAME(all)(87.0f), a);
     vector shifted = a * -1.44269504f + round;
     vector n = shifted - round;
     vector r = (-a - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -145,14 +146,14 @@ ROW vector NAME(exp_minus)(vector a) {
     e = e * r + 1.0f / 6.0f;
     e = e * r + 0.5f;
     e = e * (r * r) + r + 1.0f;
-    return e * (vector)(((bits)shifted + 127u) << 23); /* times 2^n */
+    return NAME(only)(~nothing, e * (vector)(((bits)shifted + 127u) << 23)); /* times 2^n */
 }
 
 /* |do/dm|: the surrogate's derivative at z = m / threshold - 1, times dz/dm and a spike's height. */
 ROW vector NAME(derivative)(const neuron k, vector m, const int surrogate) {
     if (surrogate == SURROGATE_RECTANGLE) /* jumps, so z must round as in the reference */
         return NAME(only)(NAME(size)(m / k.threshold - 1.0f) < k.half_width, NAME(all)(k.peak));
-    vector s = NAME(size)(m * k.along - k.shift);
+    vector s = NAME(size)(m * k.inverse_threshold - 1.0f) * k.steepness;
     if (surrogate == SURROGATE_TRIANGLE) return NAME(only)(~(s > k.peak), k.peak - s);
     if (surrogate == SURROGATE_ARCTAN) return k.peak / (1.0f + s * s);
     vector e = NAME(exp_minus)(s);
@@ -170,8 +171,9 @@ ROW void NAME(backward_as)(const task *t, prefetch *ahead, int64_t start, int64_
     const int64_t x_step = c->x_step * t->width, grad_step = c->grad_step * t->width;
     const int64_t step = c->size * t->width, steps = c->steps;
     const int passing = t->passing, static_x = c->static_x, each_x = c->grad_x && !static_x;
-    vector kept = {0}, fallen = {0}, given = {0}, moved = {0}, first = {0};
+    vector all[5] = {{0}};
     for (int64_t i = start; i < end; i += NAME(group)) {
+        vector kept = {0}, fallen = {0}, given = {0}, moved = {0}, first = {0};
         const char *x = (const char *)c->x + i * t->width;
         const char *grad = (const char *)c->grad + i * t->width + steps * grad_step;
         char *grad_x = each_x ? (char *)c->grad_x + i * t->width + steps * step : NULL;
@@ -211,19 +213,21 @@ ROW void NAME(backward_as)(const task *t, prefetch *ahead, int64_t start, int64_
             first += later[j];
             sum[j] /= (float)steps;
         }
+        if (learn) {
+            all[0] += kept, all[1] += fallen, all[2] += given, all[3] += moved;
+            all[4] += first;
+        }
         if (c->grad_x && static_x)
             NAME(write)((char *)c->grad_x + i * t->width, sum, 0, 0, bf16);
     }
     if (!learn) return;
-    double all[5] = {0};
-    for (int i = 0; i < NAME(lanes); i++) {
-        all[0] += kept[i], all[1] += fallen[i], all[2] += given[i], all[3] += moved[i];
-        all[4] += first[i];
-    }
-    double by_leak = all[0] - k.threshold * all[1] + k.initial * all[4];
-    double by_threshold = k.initial_learns * all[4] - k.leak * all[1] - k.inverse_threshold * all[3];
+    double sum[5] = {0};
+    for (int n = 0; n < 5; n++)
+        for (int i = 0; i < NAME(lanes); i++) sum[n] += all[n][i];
+    double by_leak = sum[0] - k.threshold * sum[1] + k.initial * sum[4];
+    double by_threshold = k.initial_learns * sum[4] - k.leak * sum[1] - k.inverse_threshold * sum[3];
     sums[0] += k.sign * k.sign_x * by_leak;
-    sums[1] += k.sign_x * by_threshold + k.height_learns * all[2];
+    sums[1] += k.sign_x * by_threshold + k.height_learns * sum[2];
 }
 
 #define BACKWARD(surrogate, hard, learn, bf16)                                                      \

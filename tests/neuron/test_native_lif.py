@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanspike import native as library
+from leanspike.errors import LeanspikeError
 from leanspike.neuron import kernels
 from leanspike.neuron.kernels import Dynamics, native, reference
 from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Triangle
@@ -259,6 +260,54 @@ def test_no_payload_of_a_nan_becomes_a_number():
         expected = run(reference.lif, x, leak, threshold, Dynamics(), torch.ones_like(x))
         for a, b in zip(found, expected, strict=True):
             assert torch.equal(a.isnan(), b.isnan())
+
+
+def test_a_step_broadcasts_as_the_reference():
+    pair = torch.tensor(0.9), torch.tensor(0.7)
+    for u, x in ((torch.rand(5, 1), torch.rand(5)), (torch.rand(5), torch.rand(1, 5))):
+        for a, b in zip(
+            kernels.lif_step(u, x, *pair, Dynamics()),
+            reference.lif_step(u, x, *pair, Dynamics()),
+            strict=True,
+        ):
+            assert torch.equal(a, b)
+
+
+def test_second_derivatives_are_refused():
+    x = torch.rand(3, 4, requires_grad=True)
+    leak, threshold = torch.tensor(0.9, requires_grad=True), torch.tensor(0.7)
+    y = native.lif(x, leak, threshold, Dynamics())
+    (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(LeanspikeError, match="no second derivatives"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("name", library.available_instructions())
+@pytest.mark.parametrize("steps", [8, 200])
+def test_sums_of_many_equal_terms_are_exact_to_float32(name, steps):
+    x, grad = torch.full((steps, 2048), 0.3), torch.full((steps, 2048), 0.1)
+    with use(name):
+        found = run(native.lif, x, 0.9, 0.7, Dynamics(height="threshold"), grad)
+    pair = (torch.tensor(value).item() for value in (0.9, 0.7))
+    expected = run(reference.lif, x.double(), *pair, Dynamics(height="threshold"), grad.double())
+    for a, b in zip(found[2:], expected[2:], strict=True):
+        assert a.item() == pytest.approx(b.item(), rel=2e-5)
+
+
+@pytest.mark.parametrize("threshold", [1e-20, 1e30])
+@pytest.mark.parametrize("surrogate", [Triangle(), Arctan(), Sigmoid(), Rectangle()])
+def test_gradients_at_thresholds_of_any_size(threshold, surrogate):
+    x = torch.linspace(-1, 3, 9)[None] * threshold
+    d = Dynamics(surrogate=surrogate)
+    found = run(native.lif, x, 0.9, threshold, d, torch.ones_like(x))
+    expected = run(reference.lif, x, 0.9, threshold, d, torch.ones_like(x))
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=0)
+
+
+def test_no_slope_is_left_far_from_the_threshold():
+    x = torch.full((1, 4), 1e38)
+    found = run(native.lif, x, 0.9, 0.7, Dynamics(surrogate=Sigmoid()), torch.ones_like(x))
+    assert found[3] == 0
 
 
 @pytest.mark.parametrize("name", library.available_instructions())

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from leanspike import LIF, native, spike
+from leanspike.errors import LeanspikeError
 from leanspike.synapse import EventConv2d, convolution
 
 if not native.is_built():
@@ -368,6 +369,14 @@ def test_autocast_leaves_float64_alone(layer):
 def test_a_layer_of_another_dtype_than_its_input_is_torchs_error(layer):
     with pytest.raises(RuntimeError, match="should be the same"):
         layer(mostly_zeros(SHAPE, SPARSE).bfloat16())
+
+
+def test_second_derivatives_are_refused(layer):
+    x = mostly_zeros(SHAPE, SPARSE)
+    y = by_events(x, layer.weight, None, [1, 1], [1, 1])
+    (grad,) = torch.autograd.grad(y.square().sum(), layer.weight, create_graph=True)
+    with pytest.raises(LeanspikeError, match="no second derivatives"):
+        grad.sum().backward()
 
 
 def test_it_is_the_same_layer():

@@ -201,6 +201,7 @@ torch.library.register_fake(
     lambda _grad, _x, weight, _padding: torch.empty_like(weight),
 )
 torch.library.register_autograd("leanspike::convolution", _backward, setup_context=_save)
+torch.library.register_autograd("leanspike::convolution_weight_gradient", native.refuse)
 
 
 class _Axis(ctypes.Structure):

@@ -6,6 +6,7 @@ one by one, as windows may overlap. Where they do not, a copy is enough.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, final
 
 import torch
@@ -68,15 +69,21 @@ class _Pool(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, int]], _: Tensor) -> None:
         x, ctx.kernel = inputs
         ctx.size = x.shape[2:]
-        ctx.layout = torch.contiguous_format
-        if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-            ctx.layout = torch.channels_last
+        ctx.channels_last = x.stride(1) == 1 and x.shape[1] > 1
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        share = gradients[0].contiguous(memory_format=ctx.layout) / (ctx.kernel[0] * ctx.kernel[1])
+        (grad,) = gradients
+        if ctx.channels_last:
+            grad = grad.movedim(1, -1).contiguous().movedim(-1, 1)
+        share = grad / (ctx.kernel[0] * ctx.kernel[1])
         return F.interpolate(share, size=ctx.size, mode="nearest-exact"), None
+
+    @staticmethod
+    def jvp(ctx: Any, x: Tensor, _: None) -> Tensor:  # forward mode; the pooling is linear
+        return F.avg_pool2d(x, ctx.kernel)
 
 
 def _pair(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+    sizes = tuple(size) if isinstance(size, Iterable) else (size,)
+    return int(sizes[0]), int(sizes[-1])

@@ -1,6 +1,6 @@
 """The neuron's equation on the CPU in native code: the reference's results, at memory speed.
 
-One call walks blocks of neighbouring neurons through all timesteps in vector instructions; the
+One call walks groups of neighbouring neurons through all timesteps in vector instructions; the
 backward pass recomputes the membranes, so that nothing but the input is kept for it. Spikes are
 the reference's bit for bit, gradients to rounding. The code is in ``src/native``.
 
@@ -38,8 +38,9 @@ def serves(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) ->
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
     """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out, where `serves`.
 
-    A broadcast view over T is read as the one step that it is; other layouts are kept, too, if
-    each step's elements lie side by side (contiguous, channels_last), else the input is copied.
+    A broadcast view over T is read as the one step that it is, and the gradient of each of its
+    steps is their mean, which adds up to the same. Other layouts are kept, too, if each step's
+    elements lie side by side (contiguous, channels_last), else the input is copied.
     """
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
     how = static, _choices(dynamics), _scale_and_width(dynamics.surrogate)
@@ -182,6 +183,7 @@ torch.library.register_fake("leanspike::lif", _spikes_like)
 torch.library.register_fake("leanspike::lif_step", _step_like)
 torch.library.register_fake("leanspike::lif_backward", _gradients_like)
 torch.library.register_autograd("leanspike::lif", _backward, setup_context=_save)
+torch.library.register_autograd("leanspike::lif_backward", native.refuse)
 
 
 # Layouts: the native code wants each step's elements side by side, in one order for all tensors.
