@@ -94,7 +94,7 @@ def is_built() -> bool:
     return _load() is not None
 
 
-def refuse(_ctx: object, *_gradients: Tensor) -> None:
+def refuse_second_derivatives(_ctx: object, *_gradients: Tensor) -> None:
     """The derivative of an operator that is one itself: autograd would take it for 0."""
     raise LeanspikeError(
         "the native code has no second derivatives; set LEANSPIKE_KERNEL=reference, which has"

@@ -53,7 +53,6 @@ typedef struct {
 } places;
 
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
 
 /* Which of n neighbouring elements are not 0, and their values; returns how many. There must be room
  * for LANES more than are found. What is `ahead` elements further on is fetched meanwhile. */
@@ -138,23 +137,17 @@ static places lay_out_places(const task *t, void *scratch) {
     return e;
 }
 
-#define BYTES 16 /* of a vector */
 #define SET plain
 #include "convolution_block.h"
 #undef SET
-#undef BYTES
 
 #ifdef HAVE_X86
-#define BYTES 32
 #define SET avx2
 #include "convolution_block.h"
 #undef SET
-#undef BYTES
-#define BYTES 64
 #define SET avx512
 #include "convolution_block.h"
 #undef SET
-#undef BYTES
 #endif
 
 typedef void piece_fn(const void *, int64_t, void *);
@@ -178,7 +171,8 @@ static void pack(const void *data, int64_t piece, void *scratch) {
     for (int64_t tap = 0; tap < t->taps; tap++) {
         const float *from = c->weight + first * strides[0] + tap / width * strides[2] +
                             tap % width * strides[3];
-        float *to = t->packed + (first / OUTPUTS * t->taps + tap) * c->channels * OUTPUTS;
+        float *to = t->packed + (first / OUTPUTS * t->taps + tap) * c->channels * OUTPUTS +
+                    first % OUTPUTS;
         for (int64_t begin = 0; begin < c->channels; begin += LANES) {
             int64_t channels = least(LANES, c->channels - begin);
             for (int64_t o = 0; o < outputs; o++) {
@@ -187,8 +181,7 @@ static void pack(const void *data, int64_t piece, void *scratch) {
                 for (int64_t i = 0; i < channels; i++) square[o][i] = row[i * strides[1]];
             }
             for (int64_t i = 0; i < channels; i++)
-                for (int64_t o = 0; o < LANES; o++)
-                    to[(begin + i) * OUTPUTS + first % OUTPUTS + o] = square[o][i];
+                for (int64_t o = 0; o < LANES; o++) to[(begin + i) * OUTPUTS + o] = square[o][i];
         }
     }
 }

@@ -86,33 +86,27 @@ static inline void fetch(prefetch *p, int64_t elements) {
 typedef void range_fn(const task *, prefetch *, int64_t start, int64_t end, void *scratch,
                       double *sums);
 
-#define BYTES 16
+/* Stores that pass the caches by, where there are any. */
 #ifdef HAVE_X86
-#define STREAM _mm_stream_ps
+#define STREAM_plain _mm_stream_ps
+#define STREAM_avx2 _mm256_stream_ps
+#define STREAM_avx512 _mm512_stream_ps
 #else
-#define STREAM(to, value) memcpy(to, &(value), sizeof(value))
+#define STREAM_plain(to, value) memcpy(to, &(value), sizeof(value))
 #endif
+#define STREAM PASTE(STREAM, SET)
+
 #define SET plain
 #include "lif_block.h"
 #undef SET
-#undef STREAM
-#undef BYTES
 
 #ifdef HAVE_X86
-#define BYTES 32
-#define STREAM _mm256_stream_ps
 #define SET avx2
 #include "lif_block.h"
 #undef SET
-#undef STREAM
-#undef BYTES
-#define BYTES 64
-#define STREAM _mm512_stream_ps
 #define SET avx512
 #include "lif_block.h"
 #undef SET
-#undef STREAM
-#undef BYTES
 #endif
 
 #ifdef HAVE_X86
@@ -241,7 +235,7 @@ int leanspike_lif(const lif_call *call) {
     t.group = groups[call->means.instructions];
     t.passing = can_pass(&t);
     while (t.block > 128 && t.block * call->steps > MOST_READ) t.block /= 2;
-    int64_t blocks = (call->size + t.block - 1) / t.block;
+    int64_t blocks = parts(call->size, t.block);
     if (!call->spikes && !(t.sums = malloc((size_t)(2 * blocks + 1) * sizeof *t.sums))) return -1;
     native_job job = {.work = work_on, .task = &t, .pieces = blocks};
     job.scratch = (size_t)((4 * call->steps + 2) * t.group) * sizeof(float); /* compute_rest()'s */

@@ -209,16 +209,15 @@ ROW void NAME(backward_as)(const task *t, prefetch *ahead, int64_t start, int64_
             }
             if (each_x) NAME(write)(grad_x -= step, to_x, passing, 0, bf16);
         }
-        for (int j = 0; j < VECTORS; j++) {
-            first += later[j];
-            sum[j] /= (float)steps;
-        }
+        for (int j = 0; j < VECTORS; j++) first += later[j];
         if (learn) {
             all[0] += kept, all[1] += fallen, all[2] += given, all[3] += moved;
             all[4] += first;
         }
-        if (c->grad_x && static_x)
+        if (c->grad_x && static_x) {
+            for (int j = 0; j < VECTORS; j++) sum[j] /= (float)steps;
             NAME(write)((char *)c->grad_x + i * t->width, sum, 0, 0, bf16);
+        }
     }
     if (!learn) return;
     double sum[5] = {0};

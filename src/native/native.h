@@ -17,11 +17,15 @@ enum { LINE = 64 }; /* bytes of a line of the cache */
 #endif
 #define TARGET_plain
 
-/* NAME(f): f for the instruction set SET; TARGET: the attribute that selects it. */
+enum { BYTES_plain = 16, BYTES_avx2 = 32, BYTES_avx512 = 64 };
+
+/* NAME(f): f for the instruction set SET; TARGET: the attribute that selects it; BYTES: of its
+ * vectors. */
 #define PASTE_(a, b) a##_##b
 #define PASTE(a, b) PASTE_(a, b)
 #define NAME(f) PASTE(f, SET)
 #define TARGET PASTE(TARGET, SET)
+#define BYTES PASTE(BYTES, SET)
 
 /* NATIVE_VERSION of the build: callers that expect another must not call anything else. */
 int leanspike_native_version(void);
@@ -52,6 +56,7 @@ typedef struct {
 int native_run(const native_job *job, const native_means *means);
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
 
 /* Rounded to nearest even; every NaN to the same quiet one. */
 static inline uint16_t to_bfloat16(float value) {

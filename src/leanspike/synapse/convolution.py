@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike import native
+from leanspike.synapse.stand_in import StandIn
 
 DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
 """The share of inputs that are not 0 above which PyTorch's dense convolution is faster."""
@@ -34,7 +35,7 @@ LEAST_WORK = 1_000_000
 
 
 @final
-class EventConv2d(nn.Conv2d):
+class EventConv2d(StandIn, nn.Conv2d):
     """A convolution of spikes: an ``nn.Conv2d`` that is event-driven where that is faster.
 
     Same parameters, same results to rounding, same gradients. It is event-driven on the CPU in
@@ -48,13 +49,6 @@ class EventConv2d(nn.Conv2d):
         >>> torch.allclose(EventConv2d.of(conv)(spikes), conv(spikes), atol=1e-5)
         True
     """
-
-    @classmethod
-    def of(cls, conv: nn.Conv2d) -> EventConv2d:
-        """The same layer, parameters and hooks shared."""
-        found = cls.__new__(cls)
-        found.__dict__ = conv.__dict__
-        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` as of ``nn.Conv2d``."""
@@ -201,7 +195,9 @@ torch.library.register_fake(
     lambda _grad, _x, weight, _padding: torch.empty_like(weight),
 )
 torch.library.register_autograd("leanspike::convolution", _backward, setup_context=_save)
-torch.library.register_autograd("leanspike::convolution_weight_gradient", native.refuse)
+torch.library.register_autograd(
+    "leanspike::convolution_weight_gradient", native.refuse_second_derivatives
+)
 
 
 class _Axis(ctypes.Structure):

@@ -43,8 +43,8 @@ def lif_step(
     """
     inputs = u_N, x_N, leak, threshold
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    known = native.serves(x_N.unsqueeze(0), leak, threshold, dynamics)
-    known = known and u_N.dtype == torch.float32 and u_N.shape == x_N.shape
+    alike = u_N.dtype == torch.float32 and u_N.shape == x_N.shape
+    known = alike and native.serves(x_N.unsqueeze(0), leak, threshold, dynamics)
     if known and not learns and is_chosen():
         return native.lif_step(u_N, x_N, leak, threshold, dynamics)
     return reference.lif_step(u_N, x_N, leak, threshold, dynamics)

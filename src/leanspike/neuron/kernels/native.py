@@ -183,7 +183,7 @@ torch.library.register_fake("leanspike::lif", _spikes_like)
 torch.library.register_fake("leanspike::lif_step", _step_like)
 torch.library.register_fake("leanspike::lif_backward", _gradients_like)
 torch.library.register_autograd("leanspike::lif", _backward, setup_context=_save)
-torch.library.register_autograd("leanspike::lif_backward", native.refuse)
+torch.library.register_autograd("leanspike::lif_backward", native.refuse_second_derivatives)
 
 
 # Layouts: the native code wants each step's elements side by side, in one order for all tensors.
