@@ -174,6 +174,15 @@ def test_images_narrower_than_the_stride_are_widened(kernel, stride, groups, siz
 
 
 @pytest.mark.usefixtures("avx512")
+@pytest.mark.parametrize("make", [nn.Conv1d, nn.Conv3d])
+def test_so_are_lines_and_volumes(make):
+    layer = make(16, 8, 3, stride=2, padding=1).to(torch.bfloat16)
+    step_around(layer)
+    x = torch.randn(4, 16, *[2] * (layer.weight.dim() - 3), 1, dtype=torch.bfloat16)
+    agree(layer, x, tolerance=2e-2)
+
+
+@pytest.mark.usefixtures("avx512")
 def test_where_it_would_change_the_output_nothing_is_widened():
     layer = nn.Conv2d(4, 8, 2, stride=2, padding=1)
     step_around(layer)
@@ -196,6 +205,7 @@ CASES = [  # a layer, and with which instructions there is a hook
     (nn.Conv2d(3, 8, 3, stride=2), set()),
     (nn.Conv2d(3, 8, 3, stride=(2, 1), padding=1), set()),
     (nn.Conv2d(3, 8, 3, stride=2, padding=1, padding_mode="reflect"), set()),
+    (nn.Conv1d(3, 8, 3, stride=2, padding=1), {"avx512", "avx512_bf16"}),
     (nn.Conv1d(3, 8, 1, stride=2), set()),
     (nn.Conv3d(3, 8, 1, stride=2), set()),
     (nn.Linear(3, 8), set()),

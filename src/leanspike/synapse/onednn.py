@@ -33,6 +33,7 @@ from torch.overrides import TorchFunctionMode
 from leanspike.processor import instructions
 from leanspike.synapse.pooling import pair
 
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
 
 BLOCK = {"none": 0, "avx2": 8, "avx512": 16, "avx512_bf16": 16}
@@ -81,20 +82,19 @@ def stepping_around(*networks: nn.Module) -> Iterator[None]:
 
 def _needed(layer: nn.Module) -> Hook | None:
     """The hook that a layer lacks."""
-    hook = _way_around(layer) if isinstance(layer, nn.Conv2d) else None
+    hook = _way_around(layer) if isinstance(layer, Convolution) else None
     return None if hook in layer._forward_pre_hooks.values() else hook
 
 
-def _way_around(layer: nn.Conv2d) -> Hook | None:
-    if layer.stride == (1, 1):
-        return None
-    if layer.kernel_size == (1, 1) and layer.padding in ((0, 0), "valid"):
+def _way_around(layer: Convolution) -> Hook | None:
+    kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
+    if kernel == (1, 1) and stride != (1, 1) and padding in ((0, 0), "valid"):
         few = layer.in_channels != 1 and layer.in_channels < BLOCK[instructions()]
         return _leave_out if few and layer.groups == 1 else None
-    if not instructions().startswith("avx512") or isinstance(layer.padding, str):
+    if not instructions().startswith("avx512") or isinstance(padding, str):
         return None
-    padded = layer.padding[1] > 0 and layer.padding_mode == "zeros"
-    return _widen if padded and layer.kernel_size[1] > 1 and layer.stride[1] > 1 else None
+    padded = padding[-1] > 0 and layer.padding_mode == "zeros"
+    return _widen if padded and kernel[-1] > 1 and stride[-1] > 1 else None
 
 
 def _leave_out(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -106,10 +106,10 @@ def _leave_out(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 def _widen(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Before a layer of the second kind: as wide as its stride, where the output is the same."""
-    assert isinstance(layer, nn.Conv2d)
+    assert isinstance(layer, Convolution)
     assert not isinstance(layer.padding, str)
-    stride, reach = layer.stride[1], layer.dilation[1] * (layer.kernel_size[1] - 1) + 1
-    spare = 2 * layer.padding[1] - reach
+    stride, reach = layer.stride[-1], layer.dilation[-1] * (layer.kernel_size[-1] - 1) + 1
+    spare = 2 * layer.padding[-1] - reach
 
     def widened(x: Tensor) -> Tensor:
         width = x.shape[-1]
