@@ -21,7 +21,7 @@ from torch import Tensor
 from leanspike.errors import LeanspikeError
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in native.h
-VERSION = 4  # NATIVE_VERSION of native.h
+VERSION = 5  # NATIVE_VERSION of native.h
 
 
 class Means(ctypes.Structure):

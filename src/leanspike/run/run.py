@@ -314,6 +314,7 @@ class Run:
             snn,
             x,
             percentile=section.percentile,
+            percentile_rule=section.percentile_rule,
             scale=section.scale,
             method=section.method,
             statistics=section.statistics,

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from leanspike.native import is_chosen
 from leanspike.neuron.kernels import native, reference
-from leanspike.neuron.kernels.reference import Dynamics, initial_membrane
+from leanspike.neuron.kernels.reference import Dynamics, Reset, initial_membrane
 
-__all__ = ["Dynamics", "initial_membrane", "lif", "lif_step"]
+__all__ = ["Dynamics", "Reset", "initial_membrane", "lif", "lif_step"]
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
