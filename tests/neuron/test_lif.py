@@ -120,7 +120,7 @@ def test_undecayed_reset_by_hand():
 
 
 def test_undecayed_reset_at_both_ends_of_the_leak():
-    """λ = 1: that of the soft reset (dyadic numbers); λ = 0: of the past the reset alone is left."""
+    """λ = 1: it is the soft reset, here without rounding; λ = 0: the reset is all that is left."""
     x_TN = torch.randint(-8, 17, (20, 30), generator=torch.Generator().manual_seed(0)) / 16
     soft, undecayed = (LIF(0.75, initial="half", reset=r)(x_TN) for r in ("soft", "undecayed"))
     assert torch.equal(undecayed, soft)

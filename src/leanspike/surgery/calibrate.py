@@ -245,8 +245,7 @@ def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_R
         same = node.all_input_nodes[0].target is broadcast  # the same current at every step
         steps = 1 if same else inputs[0].shape[0]
         value = max(
-            _percentile([x_TN[t] for x_TN in inputs], percentile, rule, path)
-            for t in range(steps)
+            _percentile([x_TN[t] for x_TN in inputs], percentile, rule, path) for t in range(steps)
         )
         if value < SMALLEST_THRESHOLD:
             raise LeanspikeError(
