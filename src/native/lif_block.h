@@ -128,17 +128,21 @@ ROW void NAME(forward_as)(const task *t, prefetch *ahead, int64_t start, int64_t
     }
 }
 
+#define FORWARD(reset, bf16)                                                                        \
+    static TARGET void NAME(forward_##reset##bf16)(const task *t, prefetch *ahead, int64_t start,   \
+                                                   int64_t end, void *scratch, double *sums) {      \
+        (void)scratch, (void)sums;                                                                  \
+        NAME(forward_as)(t, ahead, start, end, reset, bf16);                                        \
+    }
+FORWARD(0, 0) FORWARD(0, 1) FORWARD(1, 0) FORWARD(1, 1) FORWARD(2, 0) FORWARD(2, 1)
+
 static TARGET void NAME(forward)(const task *t, prefetch *ahead, int64_t start, int64_t end,
                                  void *scratch, double *sums) {
-    (void)scratch, (void)sums;
-    switch (2 * t->call->reset + t->call->bf16) {
-    case 2 * RESET_SOFT: NAME(forward_as)(t, ahead, start, end, RESET_SOFT, 0); break;
-    case 2 * RESET_SOFT + 1: NAME(forward_as)(t, ahead, start, end, RESET_SOFT, 1); break;
-    case 2 * RESET_HARD: NAME(forward_as)(t, ahead, start, end, RESET_HARD, 0); break;
-    case 2 * RESET_HARD + 1: NAME(forward_as)(t, ahead, start, end, RESET_HARD, 1); break;
-    case 2 * RESET_UNDECAYED: NAME(forward_as)(t, ahead, start, end, RESET_UNDECAYED, 0); break;
-    default: NAME(forward_as)(t, ahead, start, end, RESET_UNDECAYED, 1);
-    }
+    static range_fn *const listed[3][2] = {{NAME(forward_00), NAME(forward_01)},
+                                           {NAME(forward_10), NAME(forward_11)},
+                                           {NAME(forward_20), NAME(forward_21)}};
+    const lif_call *c = t->call;
+    listed[c->reset][c->bf16 != 0](t, ahead, start, end, scratch, sums);
 }
 
 /* e^-a for a >= 0, as 2^n * e^r with |r| <= ln 2 / 2 and seven terms of the series of e^r (the rest
@@ -271,6 +275,7 @@ static TARGET void NAME(backward)(const task *t, prefetch *ahead, int64_t start,
 #undef vector
 #undef mask
 #undef bits
+#undef FORWARD
 #undef BACKWARD
 #undef BACKWARDS
 #undef LISTED
