@@ -21,7 +21,7 @@ class Dynamics:
     """How a neuron behaves, apart from its two parameters.
 
     ``reset``: after a spike the membrane loses one threshold ("soft") or becomes 0 ("hard"), or
-    loses it in the next step, which the leak does not make smaller ("undecayed").
+    loses the threshold in the next step, after the leak ("undecayed").
     ``initial``: the membrane starts at 0 ("zero") or at half the threshold ("half").
     ``height``: a spike is 1 ("unit") or as high as the threshold ("threshold").
 
