@@ -175,7 +175,7 @@ FIGURES: dict[str, Callable[[Found], float]] = {
 
 def show(rows: Sequence[dict[str, Any]], ours: str, theirs: str) -> None:
     """Both arms' mean ± standard deviation, and their difference ± its standard error."""
-    console = Console()
+    console = Console(width=120)
     rows = [row for row in rows if {ours, theirs} <= set(row["arms"])]
     if len(rows) < 2:
         console.print(f"{len(rows)} pairs of {ours} and {theirs}; two or more make a table")

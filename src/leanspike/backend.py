@@ -31,7 +31,7 @@ class Backends:
 
     @property
     def backend(self) -> str | None:
-        """ "native", "reference", both parted by a comma, or None where neither ran.
+        """The names that were noted, parted by commas; None where neither code ran.
 
         >>> Backends({"reference", "native"}, {"avx2"}).backend
         'native, reference'
@@ -40,7 +40,7 @@ class Backends:
 
     @property
     def instructions(self) -> str | None:
-        """The instruction set of the native code ("plain", "avx2", "avx512"); None if it never ran.
+        """The native code's instruction set ("plain", "avx2", "avx512"); None if it never ran.
 
         >>> Backends({"reference"}).instructions is None
         True

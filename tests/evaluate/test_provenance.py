@@ -16,6 +16,7 @@ from torch import nn
 import leanspike as ls
 from leanspike import native
 from leanspike.data import synthetic
+from leanspike.errors import LeanspikeError
 from leanspike.evaluate import load_result, measure_robustness, provenance
 from leanspike.evaluate.provenance import _commit
 
@@ -107,6 +108,8 @@ def test_what_is_told_is_kept() -> None:
     result = ls.evaluate(snn, batches, origin=origin)
     assert (result.provenance.command, result.provenance.seed) == ("mine", 3)
     assert result.provenance.backend is not None  # which the origin could not know
+    with pytest.raises(LeanspikeError, match=r"^seed is 7, and origin has 3; give one of the two$"):
+        ls.evaluate(snn, batches, origin=origin, seed=7)
 
 
 def test_a_result_names_what_ran() -> None:

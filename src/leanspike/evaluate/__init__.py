@@ -22,7 +22,7 @@ from leanspike.evaluate.exit_choice import (
     choose_gamma,
     measure_exit,
 )
-from leanspike.evaluate.provenance import computed_by, provenance
+from leanspike.evaluate.provenance import provenance
 from leanspike.evaluate.result import EarlyExit, Result, load_result
 from leanspike.evaluate.robustness import measure_robustness
 from leanspike.evaluate.robustness_result import Curve, Robustness, load_robustness
@@ -44,7 +44,6 @@ __all__ = [
     "anytime",
     "choose_confidence",
     "choose_gamma",
-    "computed_by",
     "confidence",
     "count_correct",
     "evaluate",

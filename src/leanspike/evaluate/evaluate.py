@@ -54,7 +54,8 @@ def evaluate(
         progress: called with the number of samples after each batch.
 
     Raises:
-        LeanspikeError: if there are no samples, or values that are not finite.
+        LeanspikeError: if there are no samples, or values that are not finite; for a seed beside
+            an origin, which has its own.
 
     Example:
         >>> from leanspike import spike
@@ -66,16 +67,7 @@ def evaluate(
         >>> print(result.split, result.provenance.seed)  # nobody told
         None None
     """
-    if not isinstance(snn, SpikingNetwork):
-        raise LeanspikeError(
-            f"a {type(snn).__name__} has no spikes to count; make it spike first, or measure its "
-            "accuracy()"
-        )
-    for path, value in snn.state_dict().items():
-        if not value.isfinite().all():
-            raise LeanspikeError(f"{path} has values that are NaN or infinite; train it again")
-    if ann is not None and isinstance(batches, Iterator):
-        raise LeanspikeError("batches can be gone through only once; with ann=, give a list")
+    _check(snn, batches, ann, seed, origin)
     spikes, operations = SpikeCounter(snn), OperationCounter(snn)
 
     def observe(node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
@@ -116,3 +108,25 @@ def evaluate(
         example=None,
         provenance=computed_by(origin, ran),
     )
+
+
+def _check(
+    snn: SpikingNetwork,
+    batches: Batches,
+    ann: nn.Module | None,
+    seed: int | None,
+    origin: Provenance | None,
+) -> None:
+    """That these can be measured, and do not contradict each other."""
+    if not isinstance(snn, SpikingNetwork):
+        raise LeanspikeError(
+            f"a {type(snn).__name__} has no spikes to count; make it spike first, or measure its "
+            "accuracy()"
+        )
+    if origin is not None and seed is not None:
+        raise LeanspikeError(f"seed is {seed}, and origin has {origin.seed}; give one of the two")
+    for path, value in snn.state_dict().items():
+        if not value.isfinite().all():
+            raise LeanspikeError(f"{path} has values that are NaN or infinite; train it again")
+    if ann is not None and isinstance(batches, Iterator):
+        raise LeanspikeError("batches can be gone through only once; with ann=, give a list")

@@ -97,14 +97,16 @@ def _git(folder: Path, *arguments: str) -> str | None:
     if git is None:
         return None
     try:
-        done = subprocess.run([git, "-C", str(folder), *arguments], capture_output=True, text=True)
+        # Without locks: other processes may work in the same checkout.
+        command = [git, "--no-optional-locks", "-C", str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _versions(device: torch.device) -> dict[str, str]:
-    """Of what every figure depends on, and of what this process has read data or networks with."""
+    """Of what every figure depends on, and of what data may have come from, where it is loaded."""
     found = {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -155,6 +155,18 @@ def given(value: object) -> str:
     return "not given" if value is None or value == "" else str(value)
 
 
+def commit(origin: Provenance) -> str:
+    """The commit in short, and whether files differed from it.
+
+    >>> commit(Provenance.model_construct(commit="0123456789abcdef-dirty"))
+    '0123456789-dirty'
+    >>> commit(Provenance.model_construct(commit=None))
+    'unknown'
+    """
+    sha, _, dirty = (origin.commit or "").partition("-")
+    return (sha[:10] + (f"-{dirty}" if dirty else "")) or "unknown"
+
+
 def backend(origin: Provenance) -> str:
     """What computed the figures, and the phases of the run before them.
 

@@ -54,7 +54,7 @@ def compare_robustness(
         networks[_free_name(other.folder.name, networks)] = other.load("snn")
     command = ["leanspike", "evaluate", str(run.folder), "--robustness"]
     command += [word for other in others for word in ("--beside", str(other.folder))]
-    command += [*(("--limit", str(limit)) if limit else ()), *(["--common"] if common else [])]
+    command += ["--limit", str(limit or len(run.data.test)), *(["--common"] if common else [])]
     attacks: dict[Attack, Sequence[float]] = {"fgsm": EPSILONS, "pgd": EPSILONS[-1:]}
     drawn = any(map(_draws_spikes, networks.values()))
     if drawn:

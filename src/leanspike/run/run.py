@@ -23,8 +23,9 @@ from leanspike.backend import watch_backends
 from leanspike.config import CalibrateSection, EvaluateSection, Recipe, TrainSection
 from leanspike.data import Loader, Split, normalise
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Result, computed_by, evaluate, provenance, record_example
+from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.evaluate.accuracy import outputs
+from leanspike.evaluate.provenance import computed_by
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
 from leanspike.modes import eval_mode
@@ -103,16 +104,17 @@ class Run:
         """The rows of the log so far."""
         return read_log(self.folder / LOG)
 
-    def train(self, fresh: bool = False) -> Result:
+    def train(self, fresh: bool = False, command: str | None = None) -> Result:
         """Everything the recipe asks for; takes up where an earlier attempt was stopped.
 
         With ``fresh`` the run that is there is removed first, once it is known that this one fits.
+        ``command`` is what the user gave, for the result.
         """
         self.begin(fresh)
         self.train_ann()
         self.convert()
         self.train_snn()
-        return self.evaluate("leanspike train")
+        return self.evaluate(command)
 
     def begin(self, fresh: bool = False) -> None:
         """Make the folder this run's, or take up the run that it holds.
@@ -234,7 +236,10 @@ class Run:
         self._save(snn, "snn")
 
     def evaluate(
-        self, command: str, early_exit: Sequence[str] = (), max_drop_points: float | None = None
+        self,
+        command: str | None = None,
+        early_exit: Sequence[str] = (),
+        max_drop_points: float | None = None,
     ) -> Result:
         """``result.json`` and ``report.html``, on the whole test set, in float32.
 

@@ -73,7 +73,10 @@ def test_the_page_needs_nothing_else_and_holds_it_all(
     tmp_path: Path, make_result: Make, make_history: MakeHistory
 ) -> None:
     first, second = two(make_result)
-    logged = Compared(0, "first", first.result, make_history({"ann": 3, "snn T=5": 2}))
+    dirty = {"commit": f"{first.result.provenance.commit}-dirty"}
+    origin = first.result.provenance.model_copy(update=dirty)
+    changed = first.result.model_copy(update={"provenance": origin})
+    logged = Compared(0, "first", changed, make_history({"ann": 3, "snn T=5": 2}))
     source = write_comparison([logged, second], tmp_path / "c.html").read_text("utf-8")
     page = Page(source)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
@@ -81,6 +84,7 @@ def test_the_page_needs_nothing_else_and_holds_it_all(
     assert len(page.ids) == len(set(page.ids)) > 0
     assert page.tags.count("svg") == page.tags.count("figcaption") == 5  # neurons of two kinds
     for words in (
+        "0123456789-dirty Example CPU",
         "Different data: digits (360 test images); mnist (360 test images).",
         "Different networks: vgg6",
         "Accuracy against timesteps.",
