@@ -120,7 +120,8 @@ def test_evaluate_and_report_give_the_same_answer_again(run: Path) -> None:
 def test_a_result_says_what_trained_it_and_what_evaluated_it(run: Path) -> None:
     result = load_result(run / "result.json")
     origin = result.provenance
-    assert (result.split, origin.seed, origin.command) == ("test", 0, "leanspike train")
+    assert (result.split, origin.seed) == ("test", 0)
+    assert str(origin.command).startswith("leanspike ")
     assert origin.backend == ("native" if native.is_built() else "reference")
     assert list(origin.backends) == ["train ann", "calibrate", "train snn T=5"]
     assert origin.backends["train ann"] in ("float32", "bfloat16")
