@@ -20,7 +20,18 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 
 # From the bottom up: each may import those before it, and none after it.
 LAYERS = (
-    *("errors", "optional", "files", "memory", "modes", "native", "neuron", "synapse", "temporal"),
+    *(
+        "errors",
+        "optional",
+        "files",
+        "memory",
+        "modes",
+        "native",
+        "backend",
+        "neuron",
+        "synapse",
+        "temporal",
+    ),
     *("models", "surgery", "saved", "data", "evaluate", "train", "report", "config", "recipes"),
     *("run", "bench", "cli"),
 )
