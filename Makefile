@@ -20,11 +20,11 @@ test-slow: $(VENV)/installed-dev
 	@$(BIN)/python -m pytest -m slow -o faulthandler_timeout=1830
 
 # A C program drives the kernels under the sanitizers of $(CC): make -j2 sanitize, or CC=clang.
-SANITIZED := $(addprefix build/kernels-,address,undefined thread)
+SANITIZED := $(addprefix build/$(notdir $(CC))-,address,undefined thread)
 sanitize: $(SANITIZED)
 	@for program in $(SANITIZED); do $$program || exit 1; done
 
-build/kernels-%: $(wildcard src/native/*.[ch] tests/native/*.[ch])
+build/$(notdir $(CC))-%: $(wildcard src/native/*.[ch] tests/native/*.[ch])
 	@mkdir -p build
 	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
 
