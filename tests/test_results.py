@@ -38,6 +38,7 @@ def test_a_run_that_is_kept_can_be_read_and_run_again(run: Path) -> None:
     assert recipe.seed == result.provenance.seed
     if recipe.data.fold is None:
         assert result.n == 10_000
+    assert result.energy.bntt_formula_ratio is not None  # worked out where it was not recorded
     assert result.example is None  # the images are not ours to hand on
     assert "/" not in str(recipe.model.weights or "").removeprefix("runs/").removesuffix("/ann")
 
