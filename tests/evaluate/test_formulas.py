@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import leanspike as ls
-from leanspike.evaluate.formulas import CHAINS
+from leanspike.evaluate import OperationCounter, Prices
+from leanspike.evaluate.formulas import CHAINS, bntt_ratio, diet_snn_ratio
 from leanspike.evaluate.result import Result, load_result
 from leanspike.models import MODELS, create_model
 
@@ -55,6 +56,33 @@ def test_each_layer_has_the_rate_of_the_neurons_before_it() -> None:
     first = once / (once + second + third)
     share = first + (1 - first) * both * AC / MAC
     assert result.energy.formula_ratio == pytest.approx(1 / share)
+
+
+def test_the_figures_of_diet_snns_own_sheet() -> None:
+    """VGG16 on CIFAR-10 at T = 20: spikes per neuron by layer, and what its authors make of them.
+
+    The sheet (neurips_2020_results.ods, in their repository until 2021-09-10) has 3.065 by one
+    rate, 1.65, for the whole network. Layer by layer it has 1,556,655,308.8 pJ for the ANN and
+    486,835,937.28 for the SNN, in which the first layer's are multiplied by 4.6 twice.
+    """
+    early = (3.35, 1.3, 1.85, 0.53, 0.93, 0.47, 0.23, 1.27)
+    rates = (*early, 2.14, 1.55, 2.31, 1.81, 1.44, 1.01, 1.15)
+    ann, twice, once = 1_556_655_308.8, 37_442_027.52, 8_139_571.2
+    x = torch.zeros(1, 3, 32, 32)
+    counter = OperationCounter(ls.spike(create_model("vgg16", 10), example_input=x, timesteps=1))
+    neurons: dict[str, int] = {}
+    for path, module in counter.snn.neurons():
+        module.register_forward_hook(
+            lambda _m, _x, y, path=path: neurons.update({path: y[0, 0].numel()})
+        )
+    counter.begin_batch(1)
+    counter.snn.eval().run(x, observer=counter)
+    rows = counter.rows(Prices(), dict(zip(neurons, rates, strict=True)))
+    assert bntt_ratio(rows, 20, MAC, AC) == pytest.approx(ann / (486_835_937.28 - twice + once))
+    mean = sum(n * rate for n, rate in zip(neurons.values(), rates, strict=True))
+    mean /= sum(neurons.values())
+    assert mean == pytest.approx(1.65, abs=0.005)
+    assert diet_snn_ratio(rows, 1.65, MAC, AC) == pytest.approx(3.065, abs=0.005)
 
 
 def test_poisson_spikes_of_the_input_cost_accumulates_by_their_own_rate() -> None:
