@@ -67,7 +67,6 @@ from leanspike.train import (
     Monitor,
     Objective,
     Pair,
-    Schedule,
     Stage,
     Teacher,
     create_optimizer,
@@ -76,6 +75,7 @@ from leanspike.train import (
     read_log,
     renormalise,
 )
+from leanspike.train.optim import Schedule
 
 
 @final

@@ -35,7 +35,7 @@ from leanspike.train.objective import (
     SpikeRate,
     Weighted,
 )
-from leanspike.train.optim import Schedule, create_optimizer, create_schedule
+from leanspike.train.optim import create_optimizer, create_schedule
 from leanspike.train.teacher import Teacher, renormalise
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "Objective",
     "Pair",
     "Response",
-    "Schedule",
     "SpikeRate",
     "Stage",
     "Teacher",
