@@ -88,7 +88,9 @@ def evaluate(
         raise LeanspikeError("no samples to evaluate on; the split is empty")
     origin = origin or provenance(seed=seed, device=correct_T.device)
     prices = Prices()
-    neurons, layers = spikes.rows(start), operations.rows(prices)
+    neurons = spikes.rows(start)
+    fired = {layer.path: layer.spikes_per_neuron for layer in neurons}
+    layers = operations.rows(prices, fired)
     if not neurons or not layers:
         raise LeanspikeError("the network has no neurons that spike, or no layers with weights")
     return Result(
