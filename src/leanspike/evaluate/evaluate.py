@@ -100,7 +100,7 @@ def evaluate(
         timesteps=len(correct_T),
         encode=type(snn.plan.encoder).__name__.lower(),
         ann_accuracy=accuracy(ann, batches)[0] if ann is not None else None,
-        accuracy=tuple((correct_T.double() / n).tolist()),
+        accuracy=tuple(count / n for count in correct_T.tolist()),
         neurons=neurons,
         operations=layers,
         energy=price(layers, neurons, len(correct_T), prices, operations.norm_pj(prices)),
