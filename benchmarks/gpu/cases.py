@@ -1,10 +1,10 @@
 """What is measured, case by case, in a process of its own: what it has done, nobody can take away.
 
-    python -m benchmarks.gpu.cases SECTION OPTIONS-AS-JSON [CASE-TO-LEAVE-OUT ...]
+    python -m benchmarks.gpu.cases MODULE OPTIONS-AS-JSON [CASE-TO-LEAVE-OUT ...]
 
-A section is a list of cases, told first. Each case tells when it begins, for how long it may run,
-and what it found; whoever started the process ends it where a case takes too long, and starts it
-again without that case. Told as JSON, one object a line, on standard output.
+The module's ``cases(options)`` are told first. Each case tells when it begins, for how long it
+may run, and what it found; whoever started the process ends it where a case takes too long, and
+starts it again without that case. Told as JSON, one object a line, on standard output.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from importlib import import_module
 from typing import Any
 
 SECTIONS = {
-    "machine": "machine",
-    "check": "checks",
-    "time": "times",
-    "train": "training",
-    "compile": "compiled",
+    "machine": "benchmarks.gpu.machine",
+    "check": "benchmarks.gpu.checks",
+    "time": "benchmarks.gpu.times",
+    "train": "benchmarks.gpu.training",
+    "compile": "benchmarks.gpu.compiled",
 }
-"""Each section's module, in this folder, whose ``cases(options)`` are its cases; in this order."""
+"""Each section's module, in the order in which they come."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def run_case(case: Case) -> dict[str, Any]:
     return {"name": case.name, **asdict(found), "seconds": round(time.monotonic() - begun, 2)}
 
 
-def main(section: str, options: str, *left_out: str) -> None:
-    """Run a section's cases and tell of them."""
+def main(module: str, options: str, *left_out: str) -> None:
+    """Run a module's cases and tell of them."""
     told = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever else is printed goes where errors go
 
@@ -94,7 +94,7 @@ def main(section: str, options: str, *left_out: str) -> None:
 
     given = json.loads(options)
     known = Options(**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
-    cases: Sequence[Case] = import_module(f"benchmarks.gpu.{SECTIONS[section]}").cases(known)
+    cases: Sequence[Case] = import_module(module).cases(known)
     tell(cases=[case.name for case in cases])
     for case in cases:
         if case.name not in left_out:

@@ -61,7 +61,7 @@ def split(source: Path, folder: Path, most: int) -> int:
         if held + size > most:
             number, held = number + 1, 0
         part = folder / f"part{number}"
-        part.mkdir(exist_ok=True)
+        part.mkdir(parents=True, exist_ok=True)
         for path in files:
             shutil.copy(path, part)
         held += size

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.workers import Row
+from benchmarks.gpu.workers import NO_TIME, Row
 
 TITLES = {"machine": "", "check": "check", "time": "time", "train": "train", "compile": "time"}
 
@@ -43,6 +43,7 @@ stands, in the same precision."""
 def table(rows: Sequence[Row]) -> str:
     """All rows in Markdown, columns aligned."""
     cells = [("", "", "what", "found", "÷ ANN", "more")]
+    left_out = [row for row in rows if row["figure"] == NO_TIME]
     cells += [
         (
             TITLES[row["section"]],
@@ -52,7 +53,11 @@ def table(rows: Sequence[Row]) -> str:
             _safe(row["detail"]),
         )
         for row in rows
+        if row not in left_out
     ]
+    if left_out:
+        names = "; ".join(row["name"] for row in left_out)
+        cells.append(("", "", f"{len(left_out)} more", NO_TIME, "", _safe(names)))
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     widths[-1] = 0
     lines = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in cells]

@@ -12,10 +12,12 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any, BinaryIO, final
 
-from benchmarks.gpu.cases import Options
+from benchmarks.gpu.cases import SECTIONS, Options
 
 STARTING = 120.0
 """Seconds that a process may take until its first word."""
+
+NO_TIME = "no time left"
 
 Row = dict[str, Any]
 
@@ -25,7 +27,8 @@ def rows_of(
 ) -> Iterator[Row]:
     """The row of each case as it comes: a failure where it takes too long or its process dies.
 
-    Cases for which no time is left by ``until`` (of ``time.monotonic``) are rows, too.
+    ``section`` is one of ``SECTIONS``, or a module. Cases for which no time is left by ``until``
+    (of ``time.monotonic``) are rows, too.
     """
     passed: list[str] = []
     names: list[str] = []
@@ -39,7 +42,7 @@ def rows_of(
             break
     for name in names:
         if name not in passed:
-            yield _failure(name, "no time left") | {"section": section, "ok": None}
+            yield _failure(name, NO_TIME) | {"section": section, "ok": None}
 
 
 @final
@@ -54,7 +57,8 @@ class Watched:
         log: BinaryIO,
         environment: Mapping[str, str],
     ) -> None:
-        command = [sys.executable, "-m", "benchmarks.gpu.cases", section]
+        module = SECTIONS.get(section, section)
+        command = [sys.executable, "-m", "benchmarks.gpu.cases", module]
         command += [json.dumps(asdict(options)), *left_out]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, env=dict(environment)
@@ -62,7 +66,8 @@ class Watched:
         self.names: list[str] = []
         self.is_done = False
         self._told: Queue[dict[str, Any] | None] = Queue()
-        Thread(target=self._listen, daemon=True).start()
+        self._listener = Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def __enter__(self) -> Watched:
         return self
@@ -70,6 +75,7 @@ class Watched:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
+        self._listener.join()
 
     def rows(self, until: float) -> Iterator[Row]:
         """Rows until it is done, or was given up."""
@@ -84,7 +90,7 @@ class Watched:
                 if ends < until:
                     yield _failure(case, f"given up {took}")
                 else:
-                    yield _failure(case, f"no time left {took}") | {"ok": None}
+                    yield _failure(case, f"{NO_TIME} {took}") | {"ok": None}
                 return
             if message is None:
                 yield _failure(case, f"its process ended with {self.process.wait()}")
@@ -100,8 +106,9 @@ class Watched:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._told.put(json.loads(line))
+        with self.process.stdout as lines:
+            for line in lines:
+                self._told.put(json.loads(line))
         self._told.put(None)
 
 
