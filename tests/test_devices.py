@@ -6,6 +6,7 @@ work before it. Fake tensors know the rules of CUDA but cannot be differentiated
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -187,3 +188,19 @@ def test_bfloat16_is_for_gpus_that_compute_in_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulated)
     assert choose_dtype("auto", torch.device("cuda")) == torch.float32
     assert choose_dtype("bfloat16", torch.device("cuda")) == torch.bfloat16
+
+
+@pytest.mark.parametrize("norm", ["keep", "bntt"])
+def test_a_network_of_reference_neurons_compiles_whole_at_its_first_call(
+    norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEANSPIKE_KERNEL", "reference")  # as on a GPU
+    small = ann("vgg", layers=[8, "A", 8], head=[], batch_norm=True, dropout_conv=0.0)
+    snn, x = spiking(norm, network=small), torch.randn(N, 3, 16, 16)
+    compiled = torch.compile(copy.deepcopy(snn), backend="aot_eager", fullgraph=True)
+    found = []
+    for network in (compiled, snn):
+        y_TNK = network(x)
+        y_TNK.square().sum().backward()
+        found.append([y_TNK.detach(), *(p.grad for p in network.parameters())])
+    torch.testing.assert_close(*found)

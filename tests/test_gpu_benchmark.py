@@ -276,21 +276,21 @@ def test_cifar_is_collected_from_its_parts(tmp_path: Path, tiny_cifar: dict[str,
 
 
 def test_parts_of_cifar_that_lack_or_are_damaged_are_named(
-    tmp_path: Path, tiny_cifar: dict[str, bytes]
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, tiny_cifar: dict[str, bytes]
 ) -> None:
+    there = tmp_path_factory.mktemp("there")
     (tmp_path / "test_batch.bin").unlink()
     with pytest.raises(DataError, match=r"CIFAR-10 lacks test_batch in .*; give --data"):
-        cifar.collect([tmp_path], tmp_path / "there")
+        cifar.collect([tmp_path], there)
     (tmp_path / "test_batch.bin").write_bytes(tiny_cifar["test_batch"][:-1])
     with pytest.raises(DataError, match=r"test_batch.bin has 18437 bytes instead of 18438"):
-        cifar.collect([tmp_path], tmp_path / "there")
+        cifar.collect([tmp_path], there)
     (tmp_path / "test_batch.bin").write_bytes(b"\x0a" + tiny_cifar["test_batch"][1:])
     with pytest.raises(DataError, match=r"a label of 10; CIFAR-10 has 0 to 9"):
-        cifar.collect([tmp_path], tmp_path / "there")
-    (tmp_path / "test_batch.bin").write_bytes(tiny_cifar["test_batch"])
+        cifar.collect([tmp_path], there)
     (tmp_path / "data_batch_1.labels").write_bytes(b"\x00")
     with pytest.raises(DataError, match=r"data_batch_1.png has 6 images and 1 labels instead of 6"):
-        cifar.collect([tmp_path], tmp_path / "elsewhere")
+        cifar.collect([tmp_path], tmp_path_factory.mktemp("elsewhere"))
 
 
 def test_torch_is_taken_as_it_is() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal, SupportsIndex, final
 
 import torch
@@ -65,18 +64,27 @@ class Plan:
     norm: Literal["keep", "fold"]
     sample_shape: tuple[int, ...]
 
-    @cached_property
-    def function(self) -> Callable[[nn.Module, Tensor, int], Tensor]:
-        """The graph as Python code, of network, input and T: with less to do between operations."""
+    function: Callable[[nn.Module, Tensor, int], Tensor] = field(
+        init=False, repr=False, compare=False
+    )
+    """The graph as Python code, of network, input and T: with less to do between operations.
+
+    Made at once, not when it is first called: then `torch.compile` might look on.
+    """
+
+    def __post_init__(self) -> None:
         code = self.graph.python_code("self")
         names = dict(code.globals)
         exec(code.src, names)
-        function: Callable[[nn.Module, Tensor, int], Tensor] = names["forward"]
-        return function
+        object.__setattr__(self, "function", names["forward"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the function, which cannot be pickled and is soon made again."""
+        """Without the function, which cannot be pickled."""
         return {name: value for name, value in vars(self).items() if name != "function"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.__post_init__()
 
 
 @final
