@@ -143,16 +143,19 @@ def cases(options):
 """
 
 
-def rows(tmp_path: Path, seconds: float) -> list[dict[str, Any]]:
+def rows(tmp_path: Path, seconds: float, device: str = "cpu") -> list[dict[str, Any]]:
     (tmp_path / "some_section.py").write_text(SECTION)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     with (tmp_path / "log.txt").open("wb") as log:
         until = time.monotonic() + seconds
-        return list(rows_of("some_section", Options("cpu"), until, log, environment))
+        return list(rows_of("some_section", Options(device), until, log, environment))
 
 
-def test_what_fails_hangs_or_dies_is_a_row_and_the_rest_goes_on(tmp_path: Path) -> None:
-    found = {row["name"]: (row["ok"], row["figure"]) for row in rows(tmp_path, 60)}
+@pytest.mark.parametrize("device", ["cpu", "spoilt"])
+def test_what_fails_hangs_or_dies_is_a_row_and_the_rest_goes_on(
+    device: str, tmp_path: Path
+) -> None:
+    found = {row["name"]: (row["ok"], row["figure"]) for row in rows(tmp_path, 120, device)}
     assert list(found) == ["first", "fails", "hangs", "dies", "last"]
     assert found["first"] == found["last"] == (True, "fine")
     assert found["fails"] == (False, "failed")

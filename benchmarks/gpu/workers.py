@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from queue import Empty, Queue
 from threading import Thread
@@ -61,7 +64,11 @@ class Watched:
         command = [sys.executable, "-m", "benchmarks.gpu.cases", module]
         command += [json.dumps(asdict(options)), *left_out]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, env=dict(environment)
+            command,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=dict(environment),
+            start_new_session=True,  # so that those that it starts end with it
         )
         self.names: list[str] = []
         self.is_done = False
@@ -73,29 +80,31 @@ class Watched:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._listener.join()
 
     def rows(self, until: float) -> Iterator[Row]:
         """Rows until it is done, or was given up."""
-        case, limit = "start", STARTING
+        case: str | None = "start"
+        limit = STARTING
         begun = time.monotonic()
         while True:
             ends = min(begun + limit, until)
             try:
                 message = self._told.get(timeout=max(0.0, ends - time.monotonic()))
             except Empty:
-                took = f"after {time.monotonic() - begun:.0f} s"
-                if ends < until:
-                    yield _failure(case, f"given up {took}")
-                else:
-                    yield _failure(case, f"{NO_TIME} {took}") | {"ok": None}
+                hangs = ends < until
+                why = f"{'given up' if hangs else NO_TIME} after {time.monotonic() - begun:.0f} s"
+                yield _failure(case or "end", why) | {"ok": False if hangs else None}
                 return
             if message is None:
-                yield _failure(case, f"its process ended with {self.process.wait()}")
+                if case is not None:
+                    yield _failure(case, f"its process ended with {self.process.wait()}")
                 return
             if "row" in message:
+                case = None
                 yield message["row"]
             self.is_done = "done" in message
             if self.is_done:

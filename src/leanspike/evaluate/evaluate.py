@@ -37,6 +37,9 @@ def evaluate(
 ) -> Result:
     """Measure an SNN, in float32: accuracy after every step, spikes, operations and energy.
 
+    (On CUDA, PyTorch rounds the inputs of convolutions to TF32, which moves some spikes, unless
+    ``torch.backends.cudnn.allow_tf32 = False``.)
+
     Args:
         snn: evaluated in eval mode, at ``snn.timesteps`` steps, and put back after it.
         batches: pairs of input ``[N, ...]`` and labels ``[N]``; gone through once, twice with
