@@ -41,11 +41,9 @@ def fake_cuda(*modules: nn.Module) -> Iterator[None]:
 
     The modules' own are replaced by such.
     """
+    if torch.version.cuda is None or older_than(2, 14):
+        pytest.skip("a torch built without CUDA, or before 2.14, aborts at a pretended convolution")
     with FakeTensorMode():
-        try:
-            torch.empty(1, device="cuda")
-        except (AssertionError, RuntimeError) as error:
-            pytest.skip(f"this torch has no CUDA, not even a pretended one: {error}")
         for part in (part for module in modules for part in module.modules()):
             for name, parameter in part.named_parameters(recurse=False):
                 value = nn.Parameter(on_cuda(parameter), parameter.requires_grad)
@@ -53,6 +51,10 @@ def fake_cuda(*modules: nn.Module) -> Iterator[None]:
             for name, buffer in part.named_buffers(recurse=False):
                 part.register_buffer(name, on_cuda(buffer))
         yield
+
+
+def older_than(*version: int) -> bool:
+    return torch.torch_version.TorchVersion(torch.__version__) < version
 
 
 def on_cuda(like: Tensor) -> Tensor:
@@ -190,10 +192,13 @@ def test_bfloat16_is_for_gpus_that_compute_in_it(monkeypatch: pytest.MonkeyPatch
     assert choose_dtype("bfloat16", torch.device("cuda")) == torch.bfloat16
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower")  # Python 3.13.0 only
 @pytest.mark.parametrize("norm", ["keep", "bntt"])
 def test_a_network_of_reference_neurons_compiles_whole_at_its_first_call(
     norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if older_than(2, 13):
+        pytest.skip("an older torch (2.6 does) breaks the graph at an autograd.Function")
     monkeypatch.setenv("LEANSPIKE_KERNEL", "reference")  # as on a GPU
     small = ann("vgg", layers=[8, "A", 8], head=[], batch_norm=True, dropout_conv=0.0)
     snn, x = spiking(norm, network=small), torch.randn(N, 3, 16, 16)

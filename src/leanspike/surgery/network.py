@@ -6,7 +6,6 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, SupportsIndex, final
 
@@ -134,10 +133,13 @@ class SpikingNetwork(nn.Module):
         if not isinstance(steps, SupportsIndex) or steps < 1:
             raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
         sequence, steps = encoder.sequence(x, steps, self.training)
-        with self._going_through(x, encoder.batch_axis):
+        try:
             if observer is None:
                 return self.plan.function(self, sequence, steps)
             y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
+        except RuntimeError as error:
+            self._explain(error, x, encoder.batch_axis)
+            raise
         return y_TNK
 
     @torch.no_grad()
@@ -183,8 +185,11 @@ class SpikingNetwork(nn.Module):
                     "the input with state.keep(samples)"
                 )
         execution = Streaming(self, state, observer)
-        with self._going_through(x_N, batch_axis=0):
+        try:
             y_1NK: Tensor = execution.run(self.plan.encoder.step(x_N, state.steps), 1)
+        except RuntimeError as error:
+            self._explain(error, x_N, batch_axis=0)
+            raise
         return y_1NK[0], execution.next_state()
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
@@ -278,20 +283,15 @@ class SpikingNetwork(nn.Module):
                 "the input has values that are NaN or infinite, which spikes would hide; mend it"
             )
 
-    @contextmanager
-    def _going_through(self, x: Tensor, batch_axis: int) -> Iterator[None]:
-        """Explain what happens to samples of another size than the example's."""
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if x.shape[1 + batch_axis :] == self.plan.sample_shape:
-                raise
-            raise LeanspikeError(
-                f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
-                f"network was made for samples of shape {self.plan.sample_shape}"
-            ) from error
+    def _explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
+        """Say it where samples are of another size than the example's."""
+        same = x.shape[1 + batch_axis :] == self.plan.sample_shape
+        if same or isinstance(error, torch.OutOfMemoryError):
+            return
+        raise LeanspikeError(
+            f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
+            f"network was made for samples of shape {self.plan.sample_shape}"
+        ) from error
 
 
 class Execution(fx.Interpreter):
