@@ -104,8 +104,6 @@ def test_a_compiled_network_is_timed(what: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_it_trains_within_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {"images": 16, "timesteps": 5, "scale": [0.4, 0.8]}
-    monkeypatch.setitem(training.CHANGES, "spike.calibrate", few)
     monkeypatch.setattr(training, "PROBED", 1)
     options = replace(TINY, work=str(tmp_path), train_images=32, train_seconds=6.0)
     rows = {case.name: run_case(case) for case in training.cases(options)}
