@@ -59,6 +59,17 @@ def cases(options: Options) -> Sequence[Case]:
     return [Case(name, phase, limit=math.inf) for name, phase in phases]  # but the section's
 
 
+def epochs_within(left: float, seconds: dict[str, float], steps: int) -> dict[str, int]:
+    """The epochs of so many steps that the shares of ``left`` seconds hold; one, if none.
+
+    >>> epochs_within(100, {"ann": 0.1, "snn": 0.5}, steps=10)
+    {'ann': 40, 'snn': 8}
+    """
+    return {
+        name: max(1, int(share * left / (steps * seconds[name]))) for name, share in SHARES.items()
+    }
+
+
 @final
 class Training:
     """One run in the folder ``options.work``, and the plan beside it."""
@@ -95,10 +106,7 @@ class Training:
         seconds = {name: self._probe(name) for name in SHARES}
         steps = len(self._loader(self.run.data.train, train=True))
         left = self.options.train_seconds - (time.monotonic() - self.begun)
-        epochs = {
-            name: max(1, int(share * left / (steps * seconds[name])))
-            for name, share in SHARES.items()
-        }
+        epochs = epochs_within(left, seconds, steps)
         (self.work / "epochs.json").write_text(json.dumps(epochs))
         del self.run  # the next one goes by that plan
         figure = ", ".join(f"{name.upper()} {seconds[name] * 1e3:.0f} ms" for name in SHARES)
