@@ -12,7 +12,6 @@ import ctypes
 import logging
 import os
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
@@ -80,13 +79,12 @@ def _warn_once() -> None:
 
 @cache
 def _load() -> ctypes.CDLL | None:
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(f"_native{suffix}")
-        if path.is_file():
-            loaded = ctypes.CDLL(str(path))
-            loaded.leanspike_density.restype = ctypes.c_double
-            return loaded if loaded.leanspike_native_version() == VERSION else None
-    return None
+    path = Path(__file__).with_name("_native.so")  # on every system, for every Python
+    if not path.is_file():
+        return None
+    loaded = ctypes.CDLL(str(path))
+    loaded.leanspike_density.restype = ctypes.c_double
+    return loaded if loaded.leanspike_native_version() == VERSION else None
 
 
 def is_built() -> bool:
