@@ -15,6 +15,7 @@ from leanspike.bench.result import Entry, Heat, Outcome, Profile, Race
 from leanspike.bench.worker import Worker
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.provenance import computed_by, provenance
+from leanspike.processor import EMULATED, has_bfloat16
 
 WARM_UP = 3
 PARTS = ("race", "curve", "profile")
@@ -80,7 +81,7 @@ class Plan:
 
     def heats(self) -> list[Heat]:
         """The heats of part "race"."""
-        return heats(self.width) if "race" in self.parts else []
+        return _possible(heats(self.width)) if "race" in self.parts else []
 
     def curve(self) -> list[Heat]:
         """The heats of part "curve"."""
@@ -89,7 +90,15 @@ class Plan:
     def profiled(self) -> list[Heat]:
         """The heats of part "profile"."""
         kept = [heat for heat in heats(self.width) if heat.train and heat.memory == "kept"]
-        return kept if "profile" in self.parts else []
+        return _possible(kept) if "profile" in self.parts else []
+
+    def left_out(self) -> str | None:
+        """What is not raced on this machine, and why.
+
+        >>> Plan(contenders=("ann",), parts=("curve",)).left_out()  # which is float32's
+        """
+        raced = {"race", "profile"} & {*self.parts}
+        return f"bfloat16 is left out: {EMULATED}" if raced and not has_bfloat16() else None
 
     def __len__(self) -> int:
         """How many turns there are to take, for a progress bar."""
@@ -115,11 +124,17 @@ class Plan:
             outcomes=tuple(outcomes),
             curve=tuple(over_time),
             profiles=tuple(profiles),
+            left_out=self.left_out(),
             provenance=computed_by(origin, _ran([*outcomes, *over_time])),
         )
 
     def _to_profile(self) -> list[str]:
         return [name for name in PROFILED if name in self.contenders]
+
+
+def _possible(heats: Sequence[Heat]) -> list[Heat]:
+    """Without those in bfloat16 where that is only emulated: the race would take hours."""
+    return [heat for heat in heats if heat.dtype == "float32" or has_bfloat16()]
 
 
 def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> Outcome:

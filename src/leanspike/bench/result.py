@@ -129,6 +129,8 @@ class Profile(Record):
 class Race(Record):
     """All heats (``outcomes``), the curve over T (``curve``) and the profiles, of one machine.
 
+    ``left_out`` says what was not raced there, and why.
+
     >>> Race.model_construct(outcomes=()).outcomes
     ()
     """
@@ -136,4 +138,5 @@ class Race(Record):
     outcomes: tuple[Outcome, ...]
     curve: tuple[Outcome, ...] = ()
     profiles: tuple[Profile, ...] = ()
+    left_out: str | None = None
     provenance: Provenance

@@ -65,7 +65,7 @@ def render_race(race: Race) -> RenderableType:
     >>> render_race(Race.model_construct(outcomes=(), curve=(), profiles=())).renderables
     []
     """
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [] if race.left_out is None else [Text(race.left_out), Text()]
     for outcome in race.outcomes:
         parts += [Text(outcome.heat.title, style="bold"), _table(HEADER, rows(outcome)), Text()]
     if race.curve:
@@ -134,6 +134,7 @@ def markdown(race: Race) -> str:
         f"- `{text.given(origin.command)}`, commit {origin.commit or 'unknown'}",
         f"- {origin.hardware}, {text.plural(origin.threads, 'thread')}; "
         f"leanspike's backend: {text.backend(origin)}; {versions}",
+        *([] if race.left_out is None else [f"- {race.left_out}"]),
         "",
         "![times, curve and profile](race.svg)",
         "",

@@ -16,7 +16,7 @@ from leanspike.surgery.network import Plan, SpikingNetwork
 from leanspike.surgery.ops import Kind, Signal
 from leanspike.surgery.rewrite import Parts, Rewriting
 from leanspike.surgery.trace import trace
-from leanspike.synapse import EventConv2d, TiledAvgPool2d
+from leanspike.synapse import EventConv2d, TiledAvgPool2d, step_around
 from leanspike.temporal import (
     TEMPORAL_NORMS,
     Encoder,
@@ -117,6 +117,7 @@ def spike(
             "give it batch norms behind its first neurons, or norm='keep'"
         )
     _spare_work(root, graph)
+    step_around(root)
     folded: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
     plan = Plan(graph, encoder, folded, sample_shape=tuple(sample.shape[1:]))
     return SpikingNetwork(root, plan, timesteps).train(ann.training)

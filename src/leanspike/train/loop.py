@@ -19,6 +19,7 @@ from leanspike.data.loader import Loader, generator_for
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluate.accuracy import accuracy, count_correct, outputs
 from leanspike.surgery import SpikingNetwork
+from leanspike.synapse import stepping_around
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.monitor import Monitor
 from leanspike.train.objective import Objective
@@ -80,6 +81,22 @@ def fit(
     """
     position = _resume(network, stage, history, checkpoints)
     monitor.begin(stage.name, stage.epochs, len(stage.train), position.epoch, position.step)
+    with stepping_around(network, stage.objective):
+        best = _epochs(network, stage, position, history, checkpoints, monitor)
+    if stage.select == "best" and best:
+        network.load_state_dict(best)
+    monitor.end()
+
+
+def _epochs(
+    network: nn.Module,
+    stage: Stage,
+    position: Position,
+    history: list[dict[str, Any]],
+    checkpoints: Checkpoints,
+    monitor: Monitor,
+) -> dict[str, Any]:
+    """All that are left; returns the best one's weights."""
     while position.epoch < stage.epochs:
         started = time.monotonic() - position.seconds
         batches = stage.train.epoch(_epoch_key(stage, position.epoch), position.step)
@@ -103,9 +120,7 @@ def fit(
         )
         if checkpoints.due():
             _save(network, stage, position, history, checkpoints)
-    if stage.select == "best" and position.best_weights:
-        network.load_state_dict(position.best_weights)
-    monitor.end()
+    return position.best_weights
 
 
 def _train_step(
