@@ -32,7 +32,7 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
         ("seed=1.5", r"seed is 1\.5: input should be a valid integer"),
         ("seed=-1", r"seed is -1: input should be greater than or equal to 0"),
         ("spike.timesteps=true", r"spike\.timesteps is True: input should be a valid integer"),
-        ("spike.neuron.reset=none", r"spike\.neuron\.reset is 'none': input should be 'soft' or"),
+        ("spike.neuron.reset=none", r"spike\.neuron\.reset is 'none': input should be 'soft', "),
         ("ann.learning_rate=0", r"ann\.learning_rate is 0: input should be greater than 0"),
         ("spike.neuron.leak=1.5", r"spike\.neuron\.leak is 1\.5: .*less than or equal to 1"),
         ("snn.3.epochs=1", r"override snn\.3\.epochs: '3' is not one of 0\.\.0"),

@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from leanspike.neuron.kernels import Reset
+from leanspike.surgery.calibrate import PercentileRule
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -96,7 +99,7 @@ class NeuronSection(Section):
     threshold: Positive = 1.0
     leak: Annotated[float, Field(ge=0, le=1)] = 1.0
     learn: tuple[Literal["leak", "threshold"], ...] = ("leak", "threshold")
-    reset: Literal["soft", "hard"] = "soft"
+    reset: Reset = "soft"
     initial: Literal["zero", "half"] = "zero"
     height: Literal["unit", "threshold"] = "unit"
     surrogate: SurrogateSection = SurrogateSection()
@@ -107,6 +110,7 @@ class CalibrateSection(Section):
 
     images: Count = 512
     percentile: Annotated[float, Field(gt=0, le=100)] = 99.7
+    percentile_rule: PercentileRule = "interpolated"
     scale: Positive | tuple[Positive, ...] = 1.0
     method: Literal["layerwise", "one_pass"] = "layerwise"
     statistics: Literal["keep", "reestimate"] = "keep"

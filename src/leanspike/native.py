@@ -155,6 +155,15 @@ def available_instructions() -> tuple[str, ...]:
     return INSTRUCTIONS[: loaded.leanspike_best_instructions() + 1] if loaded else ()
 
 
+def chosen_instructions() -> str:
+    """The instruction set that the library works with now, where it is built.
+
+    >>> (chosen_instructions() in available_instructions()) if is_built() else True
+    True
+    """
+    return INSTRUCTIONS[_instructions()]
+
+
 def _instructions() -> int:
     available = available_instructions()
     name = os.environ.get("LEANSPIKE_INSTRUCTIONS", available[-1])

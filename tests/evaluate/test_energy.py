@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from leanspike.evaluate.energy import (
     price,
 )
 from leanspike.evaluate.result import LayerOperations, NeuronActivity, load_result
+from leanspike.neuron.kernels import Reset
 from leanspike.temporal import Frames
 
 
@@ -258,6 +259,18 @@ def test_the_papers_formula_and_the_counted_energy_by_hand() -> None:
     assert energy.membrane_pj == pytest.approx(membrane)
     assert energy.ratio == pytest.approx(4600 / (460 + 270 + membrane))
     assert energy.membrane_updates == 40
+
+
+@pytest.mark.parametrize("reset", get_args(Reset))
+@pytest.mark.parametrize(("leak", "price_pj"), [(1.0, 0.9), (0.5, 4.6)])
+def test_a_membrane_update_costs_the_same_whatever_the_reset(reset, leak, price_pj):
+    """λ·u + x at each step; the threshold that leaves after a spike is priced for none of them."""
+    ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    neuron = ls.LIF(0.5, leak, reset=reset)
+    snn = ls.spike(ann, example_input=torch.zeros(1, 2), timesteps=5, neuron=neuron)
+    energy = ls.evaluate(snn, [(torch.randn(16, 2), torch.zeros(16).long())]).energy
+    assert energy.membrane_updates == 5 * 4
+    assert energy.membrane_pj == pytest.approx(5 * 4 * price_pj)
 
 
 @pytest.mark.parametrize(("norm", "entries"), [("keep", 0), ("tdbn", 0), ("bntt", 8), ("tebn", 8)])

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { SOFT, HARD, RESETS }; /* as lif_call numbers them */
+enum { RESETS = RESET_UNDECAYED + 1 };
 
 static const int64_t sizes[] = {1, 2, 15, 31, 63, 64, 65, 127, 257, 700, 2051, 8197, -1};
 static const int64_t steps[] = {1, 1, 2, 3, 5, -1};
@@ -21,13 +21,16 @@ typedef struct {
 static void follow(const lif_call *c, int64_t i, course *n) {
     float u = c->before ? c->before[i] : c->half_initial ? c->threshold / 2.0f : 0.0f;
     n->first = u;
+    int fired_before = u / c->threshold - 1.0f > 0.0f;
     for (int64_t s = 0; s < c->steps; s++) {
         float m = c->leak * u + load(c->x, s * c->x_step + i, c->bf16);
+        if (c->reset == RESET_UNDECAYED) m -= c->threshold * (float)fired_before;
         int fired = m / c->threshold - 1.0f > 0.0f;
         n->before[s] = m;
         n->fired[s] = (unsigned char)fired;
-        if (c->hard_reset == HARD) u = fired ? 0.0f : m;
-        else u = m - c->threshold * (float)fired;
+        if (c->reset == RESET_SOFT) u = m - c->threshold * (float)fired;
+        else u = c->reset == RESET_HARD && fired ? 0.0f : m;
+        fired_before = fired;
     }
     n->last = u;
 }
@@ -54,15 +57,17 @@ static void add(sum *to, double term) { to->value += term, to->size += fabs(term
 static void follow_back(const lif_call *c, int64_t i, const course *n, double *grad_x, sum sums[2]) {
     double v = c->threshold, height = c->threshold_height ? v : 1.0, later = 0.0;
     for (int64_t s = c->steps - 1; s >= 0; s--) {
-        double m = n->before[s], fired = n->fired[s], u = m - v * fired;
+        double m = n->before[s], fired = n->fired[s], u = m;
         double g = load(c->grad, s * c->grad_step + i, c->bf16);
         double to_z = g * height * derivative(c, n->before[s]);
-        if (c->hard_reset == HARD) u = fired ? 0.0 : m;
+        if (c->reset == RESET_SOFT) u -= v * fired;
+        if (c->reset == RESET_HARD && fired) u = 0.0;
         add(&sums[0], later * u);
         add(&sums[1], -to_z * m / (v * v));
-        if (c->hard_reset != HARD) add(&sums[1], -fired * c->leak * later);
+        if (c->reset != RESET_HARD)
+            add(&sums[1], -fired * later * (c->reset == RESET_UNDECAYED ? 1.0 : c->leak));
         if (c->threshold_height) add(&sums[1], g * fired);
-        later = to_z / v + (c->hard_reset == HARD && fired ? 0.0 : c->leak * later);
+        later = to_z / v + (c->reset == RESET_HARD && fired ? 0.0 : c->leak * later);
         grad_x[s] = later;
     }
     add(&sums[0], later * n->first);
@@ -72,7 +77,7 @@ static void follow_back(const lif_call *c, int64_t i, const course *n, double *g
 static void describe_and_fail(const lif_call *c, const char *what, int64_t i, double found, double wanted) {
     fail("lif: %s of neuron %lld is %.9g, not %.9g (size %lld, %lld steps, reset %d, half %d, height %d, "
          "surrogate %d, bf16 %d, static %d, leak %g, threshold %g, instructions %d)",
-         what, (long long)i, found, wanted, (long long)c->size, (long long)c->steps, c->hard_reset,
+         what, (long long)i, found, wanted, (long long)c->size, (long long)c->steps, c->reset,
          c->half_initial, c->threshold_height, c->surrogate, c->bf16, c->static_x, (double)c->leak,
          (double)c->threshold, c->means.instructions);
 }
@@ -202,7 +207,7 @@ void check_lif(dice *d, int instructions) {
         lif_call c = {.bf16 = option & 1, .static_x = option >> 1 & 1, .half_initial = option >> 2 & 1};
         c.threshold_height = option >> 3 & 1;
         c.surrogate = option >> 4 & 3;
-        c.hard_reset = option >> 6;
+        c.reset = option >> 6;
         c.size = one_of(d, sizes);
         c.steps = one_of(d, steps);
         c.means = some_means(d, instructions);

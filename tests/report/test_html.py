@@ -203,6 +203,34 @@ def test_survives_what_may_be_missing(
     assert "Dashed: the ANN" not in page.text
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_the_page_says_what_computed(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    result = make_result(["relu"])
+    text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "Backend native, avx512; train snn T=5: bfloat16, native, avx512 Versions" in text
+    assert "Seed 0 Data digits, 360 test images of 10 classes Split test Hardware" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_nobody_told_is_not_given(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    unknown = {"seed": None, "command": None, "backend": None, "instructions": None, "backends": {}}
+    result = make_result(["relu"])
+    origin = result.provenance.model_copy(update=unknown)
+    update = {"data": None, "split": None, "classes": (), "example": None, "provenance": origin}
+    result = result.model_copy(update=update)
+    source = write_report(result, [], tmp_path / "r.html").read_text("utf-8")
+    text = Page(source).text
+    for words in (
+        "Command not given Created",
+        "Seed not given Data not given, 360 images Split not given Hardware",
+        "Backend not recorded Versions",
+        "answers 96.7 % of 360 images correctly",
+    ):
+        assert words in text
+    assert "None" not in source
+    assert "test image" not in text
+
+
 def test_large_results_stay_small(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     paths = [f"features.denseblock{i // 30}.denselayer{i % 30}.relu" for i in range(120)]
     classes = tuple(f"class {k}" for k in range(1000))

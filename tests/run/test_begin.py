@@ -147,6 +147,7 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
     [
         ("seconds.json", "{", lambda run: run.train_ann()),
         ("seconds.json", "[]", lambda run: run.train_ann()),
+        ("backends.json", "[]", lambda run: run.train_ann()),
         ("log.jsonl", "{}\nx\n", lambda run: run.train_ann()),
         ("recipe.yaml", "", lambda run: run.begin()),
         ("recipe.yaml", "7", lambda run: run.begin()),

@@ -1,6 +1,6 @@
 """What an evaluation found, as one frozen object that is written to and read from JSON.
 
-Every quantity is for ONE sample, averaged over the whole test set, unless it says otherwise.
+Every quantity is for ONE sample, averaged over all samples, unless it says otherwise.
 Time is in steps; energies are in picojoules (``_pj``).
 """
 
@@ -118,16 +118,23 @@ class Example(Record):
 class Provenance(Record):
     """Where the figures come from: enough to obtain them again.
 
+    What nobody told is None, or empty: nothing is made up. ``commit`` ends in "-dirty" if the
+    sources differ from it. ``backend`` ("native", "reference" or both) and ``instructions``
+    ("plain", "avx2", "avx512") computed the figures; ``backends`` are those of earlier phases of
+    the run, behind the type they computed in. Results from before they were recorded have neither.
     ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase.
     """
 
-    command: str
+    command: str | None
     created: str
     leanspike: str
     commit: str | None
-    seed: int
+    seed: int | None
     hardware: str
     threads: int
+    backend: str | None = None
+    instructions: str | None = None
+    backends: dict[str, str] = {}
     versions: dict[str, str]
     recipe: dict[str, object]
     seconds: dict[str, float]
@@ -180,7 +187,8 @@ class EarlyExit(Record):
 class Result(Record):
     """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
 
-    ``accuracy[t]`` is the fraction of the ``n`` test samples answered correctly after step t+1.
+    ``accuracy[t]`` is the fraction of the ``n`` samples answered correctly after step t+1; they are
+    the ``split`` ("test") of ``data``, where it was told.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured.
 
     >>> import torch
@@ -196,8 +204,8 @@ class Result(Record):
 
     schema_version: int = 1
     name: str
-    data: str
-    split: str
+    data: str | None
+    split: str | None
     n: int
     classes: tuple[str, ...]
     timesteps: int

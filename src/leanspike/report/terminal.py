@@ -18,6 +18,7 @@ from leanspike.report.text import (
     plural,
     ratio,
     sample_noun,
+    samples,
     spikes,
     tail,
     times,
@@ -30,13 +31,13 @@ _ROWS_AT_MOST = 24
 def render_tables(result: Result) -> RenderableType:
     """What an evaluation found, for `rich.print`: accuracy, neurons, operations and energy.
 
-    Numbers are for one sample, as the mean over the test set. A table of more than 24 layers
+    Numbers are for one sample, as the mean over all of them. A table of more than 24 layers
     shows its two ends and says how many layers lie between; the HTML report has them all.
     The package's docstring prints one.
     """
     trained = any(layer.threshold_start is not None for layer in result.neurons)
     change = "; before → after training" if trained else ""
-    name = Text(f"{result.name} ({result.data})", style="bold")
+    name = Text(result.name + (f" ({result.data})" if result.data else ""), style="bold")
     sections: tuple[tuple[str, Table], ...] = (
         (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
         (f"Neurons: spikes per neuron over all steps{change}", _neurons(result)),
@@ -52,7 +53,7 @@ def render_tables(result: Result) -> RenderableType:
 
 
 def _samples(result: Result) -> str:
-    return plural(result.n, f"{result.split} {sample_noun(result)}")
+    return samples(result.n, sample_noun(result), result.split)
 
 
 def _table(gap: int, *columns: str) -> Table:

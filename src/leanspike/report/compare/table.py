@@ -50,7 +50,7 @@ def cells(run: Compared) -> list[str]:
     ann, seconds = result.ann_accuracy, run.training_seconds
     return [
         run.name,
-        result.data,
+        result.data or "–",
         run.network,
         "–" if ann is None else percent(ann, result.n).removesuffix(" %"),
         percent(result.accuracy[-1], result.n).removesuffix(" %"),
@@ -59,5 +59,5 @@ def cells(run: Compared) -> list[str]:
         times(total.formula_ratio),
         spikes(total.spikes_per_neuron),
         "–" if seconds is None else f"{seconds:,.0f}",
-        str(result.provenance.seed),
+        "–" if result.provenance.seed is None else str(result.provenance.seed),
     ]
