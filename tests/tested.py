@@ -64,7 +64,8 @@ def _backend() -> str:
     there = ", ".join(native.available_instructions())
     if not native.is_chosen():
         return f"reference (LEANSPIKE_KERNEL; the native library has {there})"
-    return f"native, {native.chosen_instructions()} (library and processor have {there}), and the reference"
+    best = native.chosen_instructions()
+    return f"native, {best} (library and processor have {there}), and the reference"
 
 
 def _limit() -> str:
