@@ -21,16 +21,14 @@ typedef struct {
 static void follow(const lif_call *c, int64_t i, course *n) {
     float u = c->before ? c->before[i] : c->half_initial ? c->threshold / 2.0f : 0.0f;
     n->first = u;
-    int fired_before = u / c->threshold - 1.0f > 0.0f;
     for (int64_t s = 0; s < c->steps; s++) {
         float m = c->leak * u + load(c->x, s * c->x_step + i, c->bf16);
-        if (c->reset == RESET_UNDECAYED) m -= c->threshold * (float)fired_before;
+        if (c->reset == RESET_UNDECAYED && u / c->threshold - 1.0f > 0.0f) m -= c->threshold;
         int fired = m / c->threshold - 1.0f > 0.0f;
         n->before[s] = m;
         n->fired[s] = (unsigned char)fired;
         if (c->reset == RESET_SOFT) u = m - c->threshold * (float)fired;
         else u = c->reset == RESET_HARD && fired ? 0.0f : m;
-        fired_before = fired;
     }
     n->last = u;
 }
@@ -60,12 +58,12 @@ static void follow_back(const lif_call *c, int64_t i, const course *n, double *g
         double m = n->before[s], fired = n->fired[s], u = m;
         double g = load(c->grad, s * c->grad_step + i, c->bf16);
         double to_z = g * height * derivative(c, n->before[s]);
-        if (c->reset == RESET_SOFT) u -= v * fired;
-        if (c->reset == RESET_HARD && fired) u = 0.0;
+        if (c->reset == RESET_SOFT) u = m - v * fired;
+        if (c->reset == RESET_HARD) u = fired ? 0.0 : m;
         add(&sums[0], later * u);
         add(&sums[1], -to_z * m / (v * v));
-        if (c->reset != RESET_HARD)
-            add(&sums[1], -fired * later * (c->reset == RESET_UNDECAYED ? 1.0 : c->leak));
+        if (c->reset == RESET_SOFT) add(&sums[1], -fired * c->leak * later);
+        if (c->reset == RESET_UNDECAYED) add(&sums[1], -fired * later);
         if (c->threshold_height) add(&sums[1], g * fired);
         later = to_z / v + (c->reset == RESET_HARD && fired ? 0.0 : c->leak * later);
         grad_x[s] = later;
