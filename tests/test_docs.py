@@ -26,7 +26,7 @@ RUNNABLE = ("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
     *("docs/index.md", "docs/choose.md", "docs/methods.md", "docs/reference/index.md"),
-    *("docs/results.md", "results/README.md"),
+    *("docs/results.md", "results/README.md", "benchmarks/gpu/README.md"),
     *("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
 )
 NUMBER = r"-?\d+(?:\.\d+)?"

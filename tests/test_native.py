@@ -2,9 +2,12 @@
 
 import ctypes
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -17,6 +20,8 @@ from leanspike.native_sources import native_files
 if not native.is_built():
     pytest.skip("the native library is not built", allow_module_level=True)
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def test_instructions_are_the_best_or_those_that_the_environment_names():
     available = native.available_instructions()
@@ -27,6 +32,16 @@ def test_instructions_are_the_best_or_those_that_the_environment_names():
     for i, name in enumerate(available):
         with patch.dict(os.environ, LEANSPIKE_INSTRUCTIONS=name):
             assert native.means().instructions == i
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="not an x86-64 processor")
+@pytest.mark.skipif(not CPUINFO.is_file(), reason="this system does not tell what it has")
+def test_the_best_instructions_are_those_that_the_system_knows_of():
+    flags = set(re.search(r"^flags\s*: (.*)", CPUINFO.read_text(), re.MULTILINE)[1].split())
+    best = "avx2" if "avx2" in flags else "plain"
+    if flags >= {"avx512f", "avx512bw", "avx512dq", "avx512vl"}:
+        best = "avx512"
+    assert native.available_instructions()[-1] == best
 
 
 def test_an_unknown_instruction_set_is_an_error():

@@ -12,7 +12,6 @@ import ctypes
 import logging
 import os
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
@@ -96,9 +95,9 @@ def _warn_once() -> None:
 
 
 def _find() -> Path | None:
-    """The library's file."""
-    paths = [Path(__file__).with_name(f"_native{suffix}") for suffix in EXTENSION_SUFFIXES]
-    return next((path for path in paths if path.is_file()), None)
+    """The library's file, of this name on every system and for every Python."""
+    path = Path(__file__).with_name("_native.so")
+    return path if path.is_file() else None
 
 
 @cache

@@ -40,6 +40,9 @@ def evaluate(
 ) -> Result:
     """Measure an SNN, in float32: accuracy after every step, spikes, operations and energy.
 
+    (On CUDA, PyTorch rounds the inputs of convolutions to TF32, which moves some spikes, unless
+    ``torch.backends.cudnn.allow_tf32 = False``.)
+
     Args:
         snn: evaluated in eval mode, at ``snn.timesteps`` steps, and put back after it.
         batches: pairs of input ``[N, ...]`` and labels ``[N]``; gone through once, twice with
@@ -88,7 +91,9 @@ def evaluate(
         raise LeanspikeError("no samples to evaluate on; the split is empty")
     origin = origin or provenance(seed=seed, device=correct_T.device)
     prices = Prices()
-    neurons, layers = spikes.rows(start), operations.rows(prices)
+    neurons = spikes.rows(start)
+    fired = {layer.path: layer.spikes_per_neuron for layer in neurons}
+    layers = operations.rows(prices, fired)
     if not neurons or not layers:
         raise LeanspikeError("the network has no neurons that spike, or no layers with weights")
     return Result(
@@ -100,7 +105,7 @@ def evaluate(
         timesteps=len(correct_T),
         encode=type(snn.plan.encoder).__name__.lower(),
         ann_accuracy=accuracy(ann, batches)[0] if ann is not None else None,
-        accuracy=tuple((correct_T.double() / n).tolist()),
+        accuracy=tuple(count / n for count in correct_T.tolist()),
         neurons=neurons,
         operations=layers,
         energy=price(layers, neurons, len(correct_T), prices, operations.norm_pj(prices)),

@@ -37,11 +37,12 @@ def render_tables(result: Result) -> RenderableType:
     """
     trained = any(layer.threshold_start is not None for layer in result.neurons)
     change = "; before → after training" if trained else ""
+    operations = _operations(result)
     name = Text(result.name + (f" ({result.data})" if result.data else ""), style="bold")
     sections: tuple[tuple[str, Table], ...] = (
         (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
         (f"Neurons: spikes per neuron over all steps{change}", _neurons(result)),
-        (f"Operations and energy of one {sample_noun(result)}", _operations(result)),
+        (f"Operations and energy of one {sample_noun(result)}, T = {result.timesteps}", operations),
     )
     if result.early_exit:
         exits = f"Early exit, measured on {_samples(result)}", _exits(result)
@@ -49,6 +50,8 @@ def render_tables(result: Result) -> RenderableType:
     parts: list[RenderableType] = [name, Text(answer(result))]
     for title, table in sections:
         parts += [Text(), Text(title, style="bold"), table]
+    if result.energy.bntt_formula_ratio is None:
+        parts.append(Text("by BNTT's formula: not recorded when this was evaluated", style="dim"))
     return Group(*parts)
 
 
@@ -142,7 +145,9 @@ def _operations(result: Result) -> Table:
     ]
     energies = [energy(total.ann_pj), energy(total.snn_pj), times(total.ratio)]
     table.add_row("all", "", *sums, *energies, style="bold")
-    table.add_row("by the papers' formula", *[""] * 6, times(total.formula_ratio))
+    table.add_row("by DIET-SNN's formula", *[""] * 6, times(total.formula_ratio))
+    if total.bntt_formula_ratio is not None:
+        table.add_row("by BNTT's formula", *[""] * 6, times(total.bntt_formula_ratio))
     return table
 
 

@@ -192,6 +192,15 @@ def saving(energy_ratio: float) -> tuple[str, str]:
     return times(factor), "less" if energy_ratio > 1 else "more"
 
 
+def by_formula(energy_ratio: float | None) -> str:
+    """A ratio by a paper's formula: a factor and which way it goes; None was not recorded.
+
+    >>> by_formula(9.06), by_formula(1.0), by_formula(None)
+    ('9.1× less', '1.0×', 'not recorded')
+    """
+    return "not recorded" if energy_ratio is None else " ".join(saving(energy_ratio)).strip()
+
+
 def exit_threshold(early: EarlyExit) -> str:
     """When a rule lets leave: its threshold, and the latest step.
 

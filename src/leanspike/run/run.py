@@ -63,7 +63,7 @@ from leanspike.run.folder import (
 )
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
-from leanspike.temporal import create_encoder
+from leanspike.temporal import create_encoder, dropout_rate
 from leanspike.train import (
     Checkpoints,
     Feature,
@@ -78,6 +78,7 @@ from leanspike.train import (
     read_log,
     renormalise,
 )
+from leanspike.train.optim import Schedule
 
 
 @final
@@ -167,12 +168,13 @@ class Run:
         self, network: nn.Module, section: TrainSection, teacher: Teacher, timesteps: int | None
     ) -> None:
         """One loss, of a blank input."""
+        _schedule(section, epoch_steps=1)
         network.to(self.device)
         teacher.network.to(self.device)
         x = self._blank()
         objective = build_objective(section, network, lambda: teacher, x)
         with torch.no_grad(), eval_mode(network):
-            with objective.watch(network):
+            with dropout_rate(network, section.dropout), objective.watch(network):
                 y_TNK = outputs(network, x, timesteps)
             objective(y_TNK, torch.zeros(1, dtype=torch.long, device=self.device), x)
 
@@ -364,16 +366,18 @@ class Run:
                 learning_rate=section.learning_rate,
                 neuron_learning_rate=section.neuron_learning_rate,
                 momentum=section.momentum,
+                nesterov=section.nesterov,
                 weight_decay=section.weight_decay,
                 decay_norms=section.decay_norms,
             ),
-            schedule=create_schedule(section.schedule, section.epochs * len(train), section.warmup),
+            schedule=_schedule(section, len(train)),
             seed=self.recipe.seed,
             dtype=self.dtype,
             select=section.select,
             max_gradient_norm=section.max_gradient_norm,
         )
-        fit(network, stage, self.history, self.checkpoints, self.monitor)
+        with dropout_rate(network, section.dropout):
+            fit(network, stage, self.history, self.checkpoints, self.monitor)
 
     def _objective(self, network: nn.Module, section: TrainSection) -> Objective:
         torch.manual_seed(self.recipe.seed)  # adapters of features begin at random, in each stage
@@ -438,6 +442,18 @@ class _Epoch:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.loader.epoch(0)
+
+
+def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
+    """The learning rate's factor through a stage whose epochs have so many steps."""
+    return create_schedule(
+        section.schedule,
+        section.epochs * epoch_steps,
+        section.warmup,
+        epoch_steps=epoch_steps,
+        period_epochs=section.period_epochs,
+        milestones=section.milestones,
+    )
 
 
 def _parameters(snn: SpikingNetwork) -> dict[str, tuple[float, float]]:
