@@ -49,7 +49,7 @@ def refuse_skipped_module(report: pytest.CollectReport) -> pytest.CollectReport:
 
 def what_was_tested() -> list[str]:
     """Lines for people: the backend and its instructions, versions, the processor."""
-    here = provenance(command="pytest", seed=0, recipe={}, seconds={})
+    here = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in here.versions.items())
     return [
         f"neurons: {_backend()}",
@@ -64,7 +64,7 @@ def _backend() -> str:
     there = ", ".join(native.available_instructions())
     if not native.is_chosen():
         return f"reference (LEANSPIKE_KERNEL; the native library has {there})"
-    best = native.INSTRUCTIONS[native.means().instructions]
+    best = native.chosen_instructions()
     return f"native, {best} (library and processor have {there}), and the reference"
 
 
