@@ -146,7 +146,8 @@ def _train_step(
     norm = nn.utils.clip_grad_norm_(_trained(stage), bound)
     right = count_correct(y_TNK.detach(), labels)[-1]
     # Together: a GPU finishes all its work before it hands a number over.
-    told = torch.stack([each.detach().to(loss.dtype) for each in (loss, norm, right)])
+    wide = torch.promote_types(loss.dtype, torch.float32)
+    told = torch.stack([each.detach().to(wide) for each in (loss, norm, right)])
     value, size, correct = told.tolist()
     if not math.isfinite(value + size):
         raise LeanspikeError(
