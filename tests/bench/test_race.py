@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
-from leanspike import cli
+from leanspike import cli, native
 from leanspike.bench import CONTENDERS, Heat, Outcome, Plan, Race, figure
 from leanspike.bench.profile import REST
 from leanspike.bench.race import run_heat
@@ -71,6 +71,18 @@ def test_no_heat_of_any_part_is_emulated(computes):
         assert len(plan) == (12 * 10 + 6 * 10 + 2 * 2 if computes else 6 * 10 + 6 * 10 + 2)
         assert (plan.left_out() is None) == computes
         assert replace(plan, parts=("curve",)).left_out() is None  # which is float32's
+
+
+def test_it_says_what_of_leanspikes_computed(race):
+    found = Race.model_validate_json((race / "race.json").read_text())
+    name = "native" if native.is_built() else "reference"
+    for outcome in (*found.outcomes, *found.curve):
+        assert [entry.backend for entry in outcome.entries] == [None, name, None]
+    ours = found.outcomes[0].entries[1]
+    assert found.provenance.backend == ours.backend
+    assert found.provenance.instructions == ours.instructions
+    words = ", ".join(filter(None, (ours.backend, ours.instructions)))
+    assert f"leanspike's backend: {words}; python" in (race / "race.md").read_text()
 
 
 def test_memory_is_each_process_own(race):

@@ -259,7 +259,8 @@ def in_a_process(rank, world, store, kind, results):
         },
         f"{results}/{rank}.pt",
     )
-    distributed.destroy_process_group()
+    # Without destroy_process_group, which in torch 2.6 can wait for ever: it holds Python's lock
+    # while it joins gloo's thread, which needs the lock to let go of a tensor.
 
 
 @pytest.mark.parametrize("kind", KINDS)

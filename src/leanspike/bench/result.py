@@ -46,7 +46,8 @@ class Entry(Record):
     """One contender's times in one heat, and the peak of its process's memory.
 
     ``own_bytes`` is the part of the peak that came after everything was imported and built.
-    ``failure`` says why there are no times.
+    ``backend`` and ``instructions`` say which of leanspike's code it ran, if any (see
+    `leanspike.backend.Backends`). ``failure`` says why there are no times.
     """
 
     contender: str
@@ -54,6 +55,8 @@ class Entry(Record):
     seconds: tuple[float, ...] = ()
     peak_bytes: int | None = None
     own_bytes: int | None = None
+    backend: str | None = None
+    instructions: str | None = None
     failure: str | None = None
 
     @property

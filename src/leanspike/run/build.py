@@ -70,7 +70,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         fast = has_bfloat16()
     return torch.bfloat16 if fast else torch.float32

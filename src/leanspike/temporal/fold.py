@@ -52,7 +52,8 @@ class _Broadcast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_TN: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        if grad_TN.stride(0) == 0:
+        # An older torch.compile cannot trace the question for strides here.
+        if not torch.compiler.is_compiling() and grad_TN.stride(0) == 0:
             return grad_TN[0] * len(grad_TN), None
         return grad_TN.sum(0), None
 

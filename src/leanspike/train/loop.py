@@ -6,6 +6,7 @@ all randomness is a function of (seed, stage, epoch, step), and a checkpoint hol
 
 from __future__ import annotations
 
+import math
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -143,17 +144,21 @@ def _train_step(
     loss.backward()
     bound = stage.max_gradient_norm or float("inf")
     norm = nn.utils.clip_grad_norm_(_trained(stage), bound)
-    value = loss.item()
-    if not torch.isfinite(loss + norm):
+    right = count_correct(y_TNK.detach(), labels)[-1]
+    # Together: a GPU finishes all its work before it hands a number over.
+    wide = torch.promote_types(loss.dtype, torch.float32)
+    told = torch.stack([each.detach().to(wide) for each in (loss, norm, right)])
+    value, size, correct = told.tolist()
+    if not math.isfinite(value + size):
         raise LeanspikeError(
             f"stage {stage.name}, epoch {position.epoch + 1}, step {position.step + 1}: the loss "
-            f"is {value:.4g} and the gradient's norm {norm:.4g}; lower the learning rate, "
+            f"is {value:.4g} and the gradient's norm {size:.4g}; lower the learning rate, "
             "set max_gradient_norm, or try precision=float32 (the last checkpoint is from before)"
         )
     stage.optimizer.step()
     if isinstance(network, SpikingNetwork):
         network.keep_in_range()
-    return value, int(count_correct(y_TNK.detach(), labels)[-1])
+    return value, int(correct)
 
 
 def _finish_epoch(
