@@ -57,7 +57,7 @@ def step_of(around: bool) -> Callable[[], object]:
     x = torch.randn(64, 3, 32, 32).to(memory_format=torch.channels_last)
     for module in network.modules():
         if not around:
-            module._forward_pre_hooks.clear()
+            module.__dict__.pop(onednn.PLACE, None)
     return lambda: network(x).square().sum().backward()
 
 
