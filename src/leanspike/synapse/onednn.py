@@ -37,7 +37,6 @@ from leanspike.synapse.stand_in import StandIn
 BLOCK = {"none": 0, "avx2": 8, "avx512": 16, "avx512_bf16": 16}
 """The channels that oneDNN computes together, by its instructions: with less it goes wrong."""
 
-CLASSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 PLACE = "_conv_forward"
 
@@ -148,9 +147,10 @@ def way_around(layer: nn.Module) -> Strided | Padded | None:
     return Padded(stride, padding, layer.dilation, layer.groups)
 
 
-def _calls_pytorchs(layer: Convolution) -> bool:
+def _calls_pytorchs(layer: nn.Module) -> bool:
     """Whether the class of a layer leaves the convolution to PyTorch's, in ``_conv_forward``."""
-    return any(getattr(type(layer), PLACE) is getattr(own, PLACE) for own in CLASSES)
+    theirs = (getattr(kind, PLACE) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    return getattr(type(layer), PLACE, None) in theirs
 
 
 def _may_hide_others(module: nn.Module) -> bool:
