@@ -53,7 +53,8 @@ class Strided:
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The 1x1 convolution without padding."""
-        return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], weight, bias)
+        rows, columns = self.stride
+        return F.conv2d(x[..., ::rows, ::columns], weight, bias)
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,8 @@ def _conv2d(
 ) -> Tensor:
     bare = padding == "valid" or _is_zero(padding)
     if _is_narrow(weight, block) and groups == 1 and bare:
-        return Strided(pair(stride))(input, weight, bias)
+        rows, columns = pair(stride)
+        return F.conv2d(input[..., ::rows, ::columns], weight, bias)
     return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
