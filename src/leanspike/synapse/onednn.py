@@ -75,8 +75,8 @@ def stepping_around(*networks: nn.Module) -> Iterator[None]:
             if hook is not None:
                 handle = module.register_forward_pre_hook(hook, with_kwargs=True)
                 stack.callback(handle.remove)
-        if any(map(_may_compute_others, modules)):
-            stack.enter_context(_Careful())
+        if any(map(_may_hide_others, modules)):
+            stack.enter_context(_Careful(BLOCK[instructions()]))
         yield
 
 
@@ -136,33 +136,48 @@ def _read(x: Tensor, rows: int, columns: int) -> Tensor:
     return x[..., : height - rows + 1, : width - columns + 1]
 
 
-def _may_compute_others(module: nn.Module) -> bool:
-    """Whether it holds weights of the first kind that are no ``nn.Conv2d``'s.
+def _may_hide_others(module: nn.Module) -> bool:
+    """Whether layers of the first kind may be in it that a new hook does not reach.
 
-    Those of a transposed convolution, whose output becomes the input where gradients are computed,
-    or of one that the module computes itself.
+    Its own weights are of that kind, but it is a transposed convolution, whose output becomes the
+    input where gradients are computed, or computes something itself; or what calls it is compiled.
     """
+    block = BLOCK[instructions()]
     own = [p for p in module.parameters(recurse=False) if not is_lazy(p)]
-    kind = any(p.dim() == 4 and _is_narrow(p) for p in own)
-    return kind and not isinstance(module, nn.Conv2d)
+    if any(p.dim() == 4 and _is_narrow(p, block) for p in own):
+        return not isinstance(module, nn.Conv2d)
+    compiled = "_orig_mod" in module._modules or module._compiled_call_impl is not None
+    return compiled and any(map(_is_left_out, module.modules()))
 
 
-def _is_narrow(weight: Tensor) -> bool:
+def _is_left_out(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and _way_around(layer) is _leave_out
+
+
+def _is_narrow(weight: Tensor, block: int) -> bool:
     """Whether weights are 1x1, of less than a block of channels."""
-    return weight.shape[1] < BLOCK[instructions()] and weight.shape[2:] == (1, 1)
+    return weight.shape[1] < block and weight.shape[2:] == (1, 1)
 
 
 class _Careful(TorchFunctionMode):
     """Every call of a convolution in Python, with the way around the first kind."""
 
+    def __init__(self, block: int) -> None:
+        super().__init__()
+        self.block = block
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        careful = {F.conv2d: _conv2d, F.conv_transpose2d: _conv_transpose2d}.get(func, func)
-        return careful(*args, **(kwargs or {}))
+        if func is F.conv2d:
+            return _conv2d(self.block, *args, **(kwargs or {}))
+        if func is F.conv_transpose2d:
+            return _conv_transpose2d(self.block, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 def _conv2d(
+    block: int,
     input: Tensor,  # noqa: A002 (the names are PyTorch's)
     weight: Tensor,
     bias: Tensor | None = None,
@@ -171,12 +186,13 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    kind = _is_narrow(weight) and groups == 1 and (padding == "valid" or _is_zero(padding))
+    kind = _is_narrow(weight, block) and groups == 1 and (padding == "valid" or _is_zero(padding))
     x = _read(input, *pair(stride)) if kind and pair(stride) != (1, 1) else input
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv_transpose2d(
+    block: int,
     input: Tensor,  # noqa: A002
     weight: Tensor,
     bias: Tensor | None = None,
@@ -186,7 +202,7 @@ def _conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Tensor:
-    kind = _is_narrow(weight) and groups == 1
+    kind = _is_narrow(weight, block) and groups == 1
     if not kind or not _is_zero(padding) or _is_zero(output_padding):
         return F.conv_transpose2d(
             input, weight, bias, stride, padding, output_padding, groups, dilation
