@@ -36,11 +36,15 @@ from leanspike.train import Checkpoints, CrossEntropy, Monitor, Stage, create_op
 PROBED = 12
 """Batches that the speed is found out on, after as many to warm up."""
 
-CYCLE = {"schedule": "linear", "warmup": 0.2, "label_smoothing": 0.1}
+CYCLE = {"schedule": "linear", "period_epochs": None, "warmup": 0.2, "label_smoothing": 0.1}
+WEIGHTS = {"xavier_gain": 1.41, "linear_std": None}
 CHANGES = {
-    "model.options": {"dropout_conv": 0.0, "dropout_linear": 0.2, "xavier_gain": 1.41},
+    "model.options": {"dropout_conv": 0.0, "dropout_linear": 0.2, **WEIGHTS},
     "ann": {"optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 5e-5, **CYCLE},
-    "snn.0": {"optimizer": "adam", "learning_rate": 3e-4, "weight_decay": 0.0, **CYCLE},
+    "snn.0": {
+        **{"optimizer": "adam", "learning_rate": 3e-4, "weight_decay": 0.0, "dropout": None},
+        **CYCLE,
+    },
     "spike.calibrate": {"images": 128, "timesteps": 20},
     "evaluate": {"batch_size": 500},
 }
