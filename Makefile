@@ -6,17 +6,31 @@ PINS   := $(TORCH:%=torch==%) $(NUMPY:%=numpy==%)
 VENV   ?= .venv$(if $(TORCH)$(NUMPY),$(TORCH:%=-torch-%)$(NUMPY:%=-numpy-%)-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())'))
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint docs dist clean
+# Tests want the native kernels: always in CI, elsewhere if there is a compiler. "optional" does not.
+LEANSPIKE_NATIVE ?= $(if $(CI)$(shell command -v $(CC)),required,optional)
+
+.PHONY: quickstart test test-slow sanitize lint docs dist clean
 
 quickstart: $(VENV)/installed-all
 	@$(BIN)/leanspike train digits --out runs/quickstart --fresh
+
+test test-slow: export LEANSPIKE_NATIVE := $(LEANSPIKE_NATIVE)
 
 # Types are checked against the newest torch only: those of others differ.
 test: $(if $(strip $(PINS)),$(VENV)/installed-dev,lint)
 	@$(BIN)/python -m pytest
 
 test-slow: $(VENV)/installed-dev $(VENV)/installed-dist
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -o faulthandler_timeout=1830
+
+# A C program drives the kernels under the sanitizers of $(CC): make -j2 sanitize, or CC=clang.
+SANITIZED := $(addprefix build/$(notdir $(CC))-,address,undefined thread)
+sanitize: $(SANITIZED)
+	@for program in $(SANITIZED); do $$program || exit 1; done
+
+build/$(notdir $(CC))-%: $(wildcard src/native/*.[ch] tests/native/*.[ch])
+	@mkdir -p build
+	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check src tests benchmarks docs
@@ -35,8 +49,8 @@ dist: $(VENV)/installed-dist
 	@PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --only-plat --plat manylinux_2_28_x86_64 --wheel-dir dist dist/plain/*.whl
 	@mv dist/plain/*.tar.gz dist && rm -r dist/plain
 
-# The stamp of each environment is newer than pyproject.toml once it is installed.
-$(VENV)/installed-%: pyproject.toml
+# The stamp of each environment is newer than what it was installed from, the C code included.
+$(VENV)/installed-%: pyproject.toml setup.py src/leanspike/native_sources.py $(wildcard src/native/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leanspike needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")' >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing leanspike and its dependencies into $(VENV) (torch is large, this can take minutes) ..." >&2

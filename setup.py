@@ -1,10 +1,15 @@
 """The native kernels, an optional library; everything else is in pyproject.toml.
 
 Without a C compiler the installation succeeds all the same, and the reference kernel serves.
+With LEANSPIKE_NATIVE=required it fails instead, as `make test` wants it.
 
 The library is plain C that ctypes loads. It knows nothing of Python or torch, so that one file
 serves every version of both: ``_native.so``, in a wheel whose tag names the platform alone.
 """
+
+import os
+import runpy
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -21,16 +26,18 @@ class AnyPython(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
+ROOT = Path(__file__).parent
+SOURCES = runpy.run_path(str(ROOT / "src/leanspike/native_sources.py"))
+FILES = [str(path.relative_to(ROOT)) for path in SOURCES["native_files"](ROOT)]
+
 setup(
     cmdclass={"bdist_wheel": AnyPython, "build_ext": PlainLibrary},
     ext_modules=[
         Extension(
             "leanspike._native",
-            sources=[f"src/native/{name}.c" for name in ("convolution", "lif", "native")],
-            depends=[
-                f"src/native/{name}.h"
-                for name in ("convolution", "convolution_block", "lif", "lif_block", "native")
-            ],
+            sources=[name for name in FILES if name.endswith(".c")],
+            depends=[name for name in FILES if name.endswith(".h")],
+            define_macros=[("NATIVE_SOURCES", f'"{SOURCES["native_digest"](ROOT)}"')],
             extra_compile_args=[
                 "-std=c11",
                 "-O3",
@@ -41,7 +48,7 @@ setup(
                 "-Wextra",
             ],
             libraries=["pthread"],
-            optional=True,
+            optional=os.environ.get("LEANSPIKE_NATIVE") != "required",
         )
     ],
 )

@@ -94,7 +94,7 @@ def _energy(axes: Axes, result: Result) -> None:
     style.write(axes, energy(spent[0]), (spent[0], 0), (6, 0), "left")
     fewer = f"{energy(spent[1])} · {times(total.ratio)} less"
     style.write(axes, fewer, (spent[1], 1), (6, 0), "left")
-    axes.set_title("energy of one image")
+    axes.set_title(f"energy of one image, T = {result.timesteps}")
     axes.invert_yaxis()
     axes.margins(x=0.25)
     axes.xaxis.set_visible(False)

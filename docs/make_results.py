@@ -42,7 +42,8 @@ COLUMNS: dict[str, tuple[Value, str]] = {
     "steps": (lambda r: r.timesteps, ".0f"),
     "spikes per neuron": (lambda r: r.energy.spikes_per_neuron, ".3f"),
     "energy, counted": (lambda r: r.energy.ratio, ".1f"),
-    "energy, formula": (lambda r: r.energy.formula_ratio, ".1f"),
+    "energy, DIET-SNN's formula": (lambda r: r.energy.formula_ratio, ".1f"),
+    "energy, BNTT's formula": (lambda r: r.energy.bntt_formula_ratio, ".1f"),
     "minutes": (lambda r: sum(r.provenance.seconds.values()) / 60, ".0f"),
 }
 REGION = re.compile(r"(<!-- (\w+): (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -1,11 +1,46 @@
-"""What all tests share: real data sets, where there are any, and the settings of hypothesis."""
+"""What all tests share: what must be there and what was, real data sets, seeds, hypothesis."""
 
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+import tested
+
+
+def pytest_configure() -> None:
+    tested.check_native(os.environ)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    required = tested.requires_native(os.environ)
+    return tested.refuse_skipped_module(report) if required else report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("tested")
+    for line in tested.what_was_tested():
+        terminalreporter.line(line)
+
+
+@pytest.fixture
+def new_seed() -> int:
+    """Another one in each run, or that of LEANSPIKE_TEST_SEED; shown if the test fails."""
+    given = os.environ.get("LEANSPIKE_TEST_SEED")
+    seed = int(given) if given else random.SystemRandom().randrange(10**6)
+    print(f"the same again: LEANSPIKE_TEST_SEED={seed}")
+    return seed
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +58,10 @@ def real_root() -> Callable[[str], Path]:
     return find
 
 
-# How long an example takes says how busy the machine is, not whether the law holds.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# How long an example takes says how busy the machine is, not whether the law holds. What fails is
+# printed with what repeats it. In CI the examples are the same each time, so that a failure there
+# is of the change and not of chance; elsewhere each run tries others.
+settings.register_profile(
+    "leanspike", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("leanspike")

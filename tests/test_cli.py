@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from leanspike import native
 from leanspike.cli import main
 from leanspike.evaluate import load_result
 from leanspike.models import create_model
@@ -74,7 +75,8 @@ def test_every_recipe_runs_shortened(name: str, tmp_path: Path) -> None:
     assert {"ann_accuracy", "snn_accuracy", "timesteps", "energy_ratio", "report"} <= set(answer)
     assert 0 <= answer["snn_accuracy"] <= 1
     assert answer["timesteps"] == 2
-    assert answer["energy_ratio"] > 0
+    ratios = ("energy_ratio", "formula_energy_ratio", "bntt_formula_energy_ratio")
+    assert all(answer[ratio] > 0 for ratio in ratios)
     assert Path(answer["report"]).read_text().startswith("<!DOCTYPE html>")
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
@@ -114,6 +116,19 @@ def test_evaluate_and_report_give_the_same_answer_again(run: Path) -> None:
     second = json.loads((run / "result.json").read_text())
     for key in ("accuracy", "ann_accuracy", "neurons", "energy", "operations"):
         assert first[key] == second[key]
+
+
+def test_a_result_says_what_trained_it_and_what_evaluated_it(run: Path) -> None:
+    result = load_result(run / "result.json")
+    origin = result.provenance
+    assert (result.split, origin.seed) == ("test", 0)
+    assert str(origin.command).startswith("leanspike ")
+    assert origin.backend == ("native" if native.is_built() else "reference")
+    assert list(origin.backends) == ["train ann", "calibrate", "train snn T=5"]
+    assert origin.backends["train ann"] in ("float32", "bfloat16")
+    words = filter(None, (origin.backends["train ann"], origin.backend, origin.instructions))
+    assert origin.backends["train snn T=5"] == ", ".join(words)
+    assert origin.versions["scikit-learn"]  # which the data came from
 
 
 def test_convert_shows_the_thresholds_and_leaves_the_ann_alone(run: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
         ("seed=1.5", r"seed is 1\.5: input should be a valid integer"),
         ("seed=-1", r"seed is -1: input should be greater than or equal to 0"),
         ("spike.timesteps=true", r"spike\.timesteps is True: input should be a valid integer"),
-        ("spike.neuron.reset=none", r"spike\.neuron\.reset is 'none': input should be 'soft' or"),
+        ("spike.neuron.reset=none", r"spike\.neuron\.reset is 'none': input should be 'soft', "),
         ("ann.learning_rate=0", r"ann\.learning_rate is 0: input should be greater than 0"),
         ("spike.neuron.leak=1.5", r"spike\.neuron\.leak is 1\.5: .*less than or equal to 1"),
         ("snn.3.epochs=1", r"override snn\.3\.epochs: '3' is not one of 0\.\.0"),
@@ -47,6 +47,8 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
             r"teacher\.model is \{'name': 'vgg6'\}: weights are missing; train the teacher "
             r"\(leanspike train RECIPE\) and give its folder, .* or give a file of published",
         ),
+        ("ann.dropout=0.2", r"ann\.dropout is 0\.2, and the ANN's rates .* in model\.options$"),
+        ("ann.timesteps=2", r"ann\.timesteps is 2, and an ANN has none; leave it out"),
         ("snn.0.objective=[tet, {tet: {weight: 2}}]", r"objective is \['tet', .*\]: name tet once"),
         ("snn.0.objective=[{response: , weight: 2}]", r"unknown key snn\.0\.objective\.weight"),
     ],

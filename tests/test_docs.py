@@ -26,7 +26,8 @@ RUNNABLE = ("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
     *("docs/index.md", "docs/choose.md", "docs/methods.md", "docs/reference/index.md"),
-    *("docs/results.md", "results/README.md"),
+    *("docs/results.md", "results/README.md", "benchmarks/gpu/README.md"),
+    *("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
 )
 NUMBER = r"-?\d+(?:\.\d+)?"
 
@@ -181,6 +182,18 @@ def test_links_lead_to_files(document: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", read(document)):
         if "://" not in target:
             assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_nothing_is_said_to_be_where_it_is_not_yet(document: str) -> None:
+    """leanspike is on no index, so it is installed from a checkout: ``.[all]``."""
+    assert re.findall(r"(?:pip|uv pip|pipx) install\b[^`\n]*\bleanspike\b", read(document)) == []
+
+
+def test_the_files_that_contributing_names_are_there() -> None:
+    named = re.findall(r"`((?:src|tests|benchmarks)[\w/.]*)`", read("CONTRIBUTING.md"))
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -1,8 +1,10 @@
 """The native library: which is used, and with which instructions."""
 
+import ctypes
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 
 from leanspike import native
 from leanspike.errors import LeanspikeError
+from leanspike.native_sources import native_files
 
 if not native.is_built():
     pytest.skip("the native library is not built", allow_module_level=True)
@@ -78,10 +81,42 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert done.stdout.split() == [str(int(before))]
 
 
-def test_a_library_of_other_sources_is_not_used():
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A copy of what the library was built from, taken for the checkout."""
+    (tmp_path / "src" / "native").mkdir(parents=True)
+    for path in native_files(native.ROOT):
+        shutil.copy(path, tmp_path / path.relative_to(native.ROOT))
+    monkeypatch.setattr(native, "ROOT", tmp_path)
     native._load.cache_clear()
-    try:
-        with patch.object(native, "VERSION", -1):
-            assert not native.is_built()
-    finally:
-        native._load.cache_clear()
+    yield tmp_path
+    native._load.cache_clear()
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_library_of_the_same_sources_is_used():
+    assert native.is_built()
+    assert not native.is_stale()
+
+
+@pytest.mark.parametrize("name", ["setup.py", "src/native/lif.c", "src/native/lif_block.h"])
+def test_a_library_of_other_sources_is_not_used(checkout, name):
+    with (checkout / name).open("a") as file:
+        file.write("\n")
+    assert native.is_stale()
+    assert not native.is_built()
+    found = native.what_is_missing()
+    again = f"pip install --no-deps --editable {checkout}"
+    assert found == f"the native kernel was built from other sources; build it again ({again})"
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_library_too_old_to_tell_its_sources_is_not_used(monkeypatch):
+    assert native._digest_in(ctypes.CDLL(None)) is None
+    monkeypatch.setattr(native, "_digest_in", lambda _: None)
+    assert native.is_stale()
+
+
+def test_where_no_sources_are_any_library_is_used(checkout):
+    shutil.rmtree(checkout / "src")
+    assert native.is_built()

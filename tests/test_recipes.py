@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from torch import nn
 
 from leanspike.config import Recipe
 from leanspike.data import DATASETS, Parts, TensorSplit, synthetic
@@ -20,12 +21,18 @@ from leanspike.recipes import load_recipe, recipes
 from leanspike.run import Run
 from leanspike.run.build import build_norm, open_data
 from leanspike.saved import load
-from leanspike.train import Monitor
+from leanspike.temporal import TemporalDropout
+from leanspike.train import Monitor, Stage, create_schedule
 
 DIET = [name for name in recipes() if name.startswith("diet_")]
 BNTT = [name for name in recipes() if name.startswith("bntt_")]
 KDSNN = [name for name in recipes() if name.startswith("kdsnn_")]
 TAUGHT = [name for name in recipes() if name.startswith("taught_")]
+# What the authors' code normalises with, DIET-SNN's each data set, BNTT's both with the first.
+CODE_PIXELS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
 STEPS, BATCH, HELD_OUT = 2, 4, 4
 IMAGES = STEPS * BATCH + HELD_OUT
 
@@ -142,7 +149,7 @@ def test_the_neurons_and_their_start_are_the_papers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in DIET if "cifar" in name])
-def test_the_training_on_cifar_is_the_papers(name: str) -> None:
+def test_the_training_on_cifar_is_the_codes(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.ann is not None
     assert recipe.spike.calibrate is not None
@@ -151,10 +158,18 @@ def test_the_training_on_cifar_is_the_papers(name: str) -> None:
     ann = recipe.ann
     assert (ann.optimizer, ann.learning_rate, ann.weight_decay) == ("adam", 1e-3, 5e-4)
     assert (snn.optimizer, snn.learning_rate, snn.weight_decay) == ("adam", 1e-4, 0)
-    assert (ann.batch_size, ann.epochs, snn.batch_size, snn.epochs) == (128, 300, 64, 300)
+    assert (ann.batch_size, ann.epochs, snn.batch_size, snn.epochs) == (128, 299, 64, 299)
+    assert (ann.schedule, ann.period_epochs, snn.schedule, snn.period_epochs) == (
+        *("cosine", 64),
+        *("cosine", 128),
+    )
+    # The code's commands have 0.2 for both; its ANNs have 0.5 behind linear layers, its SNNs not.
+    rates = recipe.model.options["dropout_conv"], recipe.model.options.get("dropout_linear")
+    assert (*rates, snn.dropout) == ((0.2, 0.5, 0.2) if "vgg" in name else (0.2, None, None))
+    assert (recipe.data.mean, recipe.data.std) == CODE_PIXELS[recipe.data.name]
 
 
-def test_bntts_settings_are_the_papers() -> None:
+def test_bntts_settings_are_the_codes() -> None:
     for name, timesteps, leak in (
         ("bntt_cifar10_vgg9", 25, 0.95),
         ("bntt_cifar100_vgg11", 30, 0.99),
@@ -167,7 +182,42 @@ def test_bntts_settings_are_the_papers() -> None:
         assert (recipe.ann, spike.calibrate, spike.norm_options) == (None, None, {})
         assert (snn.optimizer, snn.learning_rate, snn.momentum) == ("sgd", 0.3, 0.9)
         assert (snn.weight_decay, snn.schedule, snn.epochs) == (1e-4, "step", 100)
+        assert (snn.decay_norms, snn.nesterov, snn.milestones) == (True, False, (51, 71, 91))
         assert (snn.readout, recipe.evaluate.readout) == ("mean", "mean")
+        if recipe.data.name != "image_folder":  # which the code does not know
+            assert (recipe.data.mean, recipe.data.std) == CODE_PIXELS["cifar10"]
+            assert snn.batch_size == {25: 256, 30: 128}[timesteps]
+
+
+def test_bntts_rate_falls_when_its_code_divides_it() -> None:
+    """Its code: after each epoch, if that was the (0.5, 0.7 or 0.9 times all)-th from 0, ÷10."""
+    (snn,) = load_recipe("bntt_cifar10_vgg9").snn
+    factor = create_schedule(snn.schedule, snn.epochs * 7, epoch_steps=7, milestones=snn.milestones)
+    rate = 0.3
+    for epoch in range(snn.epochs):
+        assert snn.learning_rate * factor(epoch * 7 + 6) == pytest.approx(rate)
+        if epoch in (50, 70, 90):
+            rate /= 10
+
+
+def test_a_vgg_of_diet_snn_trains_with_one_dropout_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "diet_cifar10_vgg6"
+    recipe = load_recipe(name, shortened(name, tmp_path / "data", monkeypatch))
+    rates: dict[str, set[float]] = {}
+
+    def fit(network: nn.Module, stage: Stage, *_: object) -> None:
+        layers = (m for m in network.modules() if isinstance(m, nn.Dropout | TemporalDropout))
+        rates[stage.name] = {layer.p for layer in layers}
+
+    monkeypatch.setattr("leanspike.run.run.fit", fit)
+    run = Run(recipe, tmp_path / "run", Monitor(Console(quiet=True)))
+    run.begin()
+    run.train_ann()
+    run.convert()
+    run.train_snn()
+    assert rates == {"ann": {0.2, 0.5}, "snn T=5": {0.2}}
 
 
 def test_part_of_the_training_images_is_the_same_part_for_ever() -> None:

@@ -38,8 +38,39 @@ def test_a_run_that_is_kept_can_be_read_and_run_again(run: Path) -> None:
     assert recipe.seed == result.provenance.seed
     if recipe.data.fold is None:
         assert result.n == 10_000
+    assert result.energy.bntt_formula_ratio is not None  # worked out where it was not recorded
     assert result.example is None  # the images are not ours to hand on
     assert "/" not in str(recipe.model.weights or "").removeprefix("runs/").removesuffix("/ann")
+
+
+@pytest.mark.parametrize(
+    ("command", "runs"),
+    [
+        ("train cifar10`", "cifar10"),
+        ("train cifar10_t5`", "cifar10_t5"),
+        ("convert published_resnet20 ", "published_resnet20-bntt-converted"),
+        ("train published_resnet20 ", "published_resnet20"),
+        ("train results/bntt_cifar10_t25/", "bntt_cifar10_t25"),
+        ("train taught_cifar10 ", "choose-diet-taught-?"),
+        ("train kdsnn_cifar10 ", "kd-feature-?"),
+        ("train kdsnn_mnist`", "kdsnn_mnist"),
+        ("train bntt_mnist`", "bntt_mnist"),
+        ("train bntt_nmnist ", "nmnist-?"),
+    ],
+)
+def test_the_readmes_energies_are_those_of_the_runs(command: str, runs: str) -> None:
+    results = [load_result(path) for path in (ROOT / "results").glob(f"{runs}/result.json")]
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    (row,) = [line for line in lines if f"| `leanspike {command}" in line]
+    energies = [result.energy for result in results]
+    ratios = [
+        [energy.ratio for energy in energies],
+        [energy.formula_ratio for energy in energies],
+        [energy.bntt_formula_ratio or 0 for energy in energies],
+    ]
+    steps = results[0].timesteps
+    expected = ", ".join(f"{sum(values) / len(values):.1f}×" for values in ratios)
+    assert f"| {steps} | {expected} " in row  # beside every ratio stands its T
 
 
 def test_the_folds_together_are_all_recordings() -> None:

@@ -47,7 +47,7 @@ def test_a_network_of_the_zoo_needs_no_code(tmp_path: Path) -> None:
     "neuron",
     [
         {"reset": "hard", "initial": "half", "height": "threshold"},
-        {"surrogate": ls.Arctan(alpha=3.0)},
+        {"reset": "undecayed", "surrogate": ls.Arctan(alpha=3.0)},
         {"surrogate": ls.Triangle(gamma=1.0, width=2.0)},
     ],
 )

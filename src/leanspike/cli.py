@@ -94,7 +94,7 @@ def train(
             return
     monitor = Monitor(people, folder)
     try:
-        result = Run(settings, folder, monitor).train(fresh)
+        result = Run(settings, folder, monitor).train(fresh, "leanspike train")
     finally:
         monitor.close()
     _answer(result, folder)

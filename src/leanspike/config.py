@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from leanspike.neuron.kernels import Reset
+from leanspike.surgery.calibrate import PercentileRule
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -96,7 +99,7 @@ class NeuronSection(Section):
     threshold: Positive = 1.0
     leak: Annotated[float, Field(ge=0, le=1)] = 1.0
     learn: tuple[Literal["leak", "threshold"], ...] = ("leak", "threshold")
-    reset: Literal["soft", "hard"] = "soft"
+    reset: Reset = "soft"
     initial: Literal["zero", "half"] = "zero"
     height: Literal["unit", "threshold"] = "unit"
     surrogate: SurrogateSection = SurrogateSection()
@@ -107,6 +110,7 @@ class CalibrateSection(Section):
 
     images: Count = 512
     percentile: Annotated[float, Field(gt=0, le=100)] = 99.7
+    percentile_rule: PercentileRule = "interpolated"
     scale: Positive | tuple[Positive, ...] = 1.0
     method: Literal["layerwise", "one_pass"] = "layerwise"
     statistics: Literal["keep", "reestimate"] = "keep"
@@ -240,9 +244,13 @@ class TrainSection(Section):
 
     ``timesteps`` of an SNN stage default to the surgery's. ``neuron_learning_rate`` is for leaks
     and thresholds (default: ``learning_rate``). ``weight_decay`` is of weights, with
-    ``decay_norms`` of the norms' scales too. ``label_smoothing`` and ``readout`` hold for all
-    terms of the objective that take them. ``select`` "best" keeps the weights of the epoch with the
-    best validation accuracy, "last" those of the last epoch.
+    ``decay_norms`` of the norms' scales too. ``period_epochs`` is for the schedule "cosine", which
+    then reaches 0 after so many epochs and rises again; ``milestones``, for "step", are the epochs
+    after which the rate falls tenfold (default: at 50, 70 and 90 %); see
+    ``leanspike.train.create_schedule``. ``dropout`` is the rate of every dropout of the network in
+    this stage of an SNN (default: the network's own). ``label_smoothing`` and ``readout`` hold for
+    all terms of the objective that take them. ``select`` "best" keeps the weights of the epoch with
+    the best validation accuracy, "last" those of the last epoch.
     """
 
     epochs: Annotated[int, Field(ge=0)]
@@ -252,10 +260,14 @@ class TrainSection(Section):
     learning_rate: Positive = 0.1
     neuron_learning_rate: Positive | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
     weight_decay: NonNegative = 5e-4
     decay_norms: bool = False
     schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
+    period_epochs: Count | None = None
+    milestones: tuple[Count, ...] | None = None
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     readout: Literal["sum", "mean"] = "sum"
     objective: ObjectiveSection = ObjectiveSection(cross_entropy=CrossEntropySection())
@@ -305,10 +317,15 @@ class Recipe(Section):
         return name
 
     @model_validator(mode="after")
-    def _ann_has_no_time(self) -> Recipe:
+    def _ann_is_no_snn(self) -> Recipe:
         if self.ann is not None and self.ann.timesteps is not None:
             raise ValueError(
                 f"ann.timesteps is {self.ann.timesteps}, and an ANN has none; leave it out"
+            )
+        if self.ann is not None and self.ann.dropout is not None:
+            raise ValueError(
+                f"ann.dropout is {self.ann.dropout}, and the ANN's rates are its model's; set them "
+                "in model.options"
             )
         return self
 

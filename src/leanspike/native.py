@@ -18,13 +18,18 @@ import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
+from leanspike.native_sources import native_digest, native_files
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in native.h
-VERSION = 4  # NATIVE_VERSION of native.h
+ROOT = Path(__file__).parents[2]  # of the checkout, if this is one
 
 
 class Means(ctypes.Structure):
-    """``native_means`` of native.h."""
+    """``native_means`` of native.h.
+
+    >>> Means(parallel=None, threads=4, instructions=INSTRUCTIONS.index("avx2")).instructions
+    1
+    """
 
     _fields_ = (
         ("parallel", ctypes.c_void_p),
@@ -34,18 +39,19 @@ class Means(ctypes.Structure):
 
 
 def means() -> Means:
-    """As many of torch's threads as it uses now, and the instructions that were chosen.
-
-    >>> (means().threads == torch.get_num_threads()) if is_built() else True
-    True
-    """
+    """As many of torch's threads as it uses now, and the instructions that were chosen."""
     return Means(_parallel(os.getpid()), torch.get_num_threads(), _instructions())
 
 
 def is_chosen() -> bool:
     """Whether the library is to be used: it was built, and the environment does not say otherwise.
 
-    Where it was not built, this is said once.
+    Where it was not built, or from other sources, this is said once.
+
+    >>> from unittest.mock import patch
+    >>> with patch.dict(os.environ, LEANSPIKE_KERNEL="reference"):
+    ...     is_chosen()
+    False
     """
     choice = os.environ.get("LEANSPIKE_KERNEL", "auto")
     if choice not in ("auto", "native", "reference"):
@@ -55,7 +61,7 @@ def is_chosen() -> bool:
     if choice == "reference":
         return False
     if choice == "native" and not is_built():
-        raise LeanspikeError(f"LEANSPIKE_KERNEL is 'native', but {_NOT_BUILT}")
+        raise LeanspikeError(f"LEANSPIKE_KERNEL is 'native', but {what_is_missing()}")
     if not is_built():
         _warn_once()
     return is_built()
@@ -66,30 +72,66 @@ def is_chosen() -> bool:
 is_chosen._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-_NOT_BUILT = (
-    "the native kernel is not built: install a C compiler (gcc or clang), "
-    "then leanspike again (pip install --force-reinstall --no-deps --no-cache-dir)"
-)
+def what_is_missing() -> str:
+    """Why the library is not there, and what to do."""
+    again = (
+        f"pip install --no-deps --editable {ROOT}"
+        if native_files(ROOT)
+        else "pip install --force-reinstall --no-deps --no-cache-dir FOLDER, that of its sources"
+    )
+    if is_stale():
+        return f"the native kernel was built from other sources; build it again ({again})"
+    return (
+        "the native kernel is not built: install a C compiler (gcc or clang), "
+        f"then leanspike again ({again})"
+    )
 
 
 @cache
 def _warn_once() -> None:
-    logging.getLogger("leanspike").warning("neurons run on the slow reference; %s", _NOT_BUILT)
+    logging.getLogger("leanspike").warning(
+        "neurons run on the slow reference; %s", what_is_missing()
+    )
+
+
+def _find() -> Path | None:
+    """The library's file, of this name on every system and for every Python."""
+    path = Path(__file__).with_name("_native.so")
+    return path if path.is_file() else None
 
 
 @cache
 def _load() -> ctypes.CDLL | None:
-    path = Path(__file__).with_name("_native.so")  # on every system, for every Python
-    if not path.is_file():
+    path = _find()
+    if path is None:
         return None
     loaded = ctypes.CDLL(str(path))
     loaded.leanspike_density.restype = ctypes.c_double
-    return loaded if loaded.leanspike_native_version() == VERSION else None
+    expected = native_digest(ROOT)
+    return loaded if expected is None or _digest_in(loaded) == expected else None
+
+
+def _digest_in(loaded: ctypes.CDLL) -> str | None:
+    """The digest of the sources that a library was built from; None if it is too old to tell."""
+    tell = getattr(loaded, "leanspike_native_sources", None)
+    if tell is None:
+        return None
+    tell.restype = ctypes.c_char_p
+    digest: bytes = tell()
+    return digest.decode()
 
 
 def is_built() -> bool:
-    """Whether the library was built, and from this version's sources."""
+    """Whether the library was built, in a checkout from the sources that are there now."""
     return _load() is not None
+
+
+def is_stale() -> bool:
+    """Whether there is a library in this checkout, but of other sources.
+
+    It is never used: what it computed would be told of code that did not run.
+    """
+    return _find() is not None and not is_built()
 
 
 def refuse_second_derivatives(_ctx: object, *_gradients: Tensor) -> None:
@@ -110,6 +152,11 @@ def available_instructions() -> tuple[str, ...]:
     """The instruction sets that the library and this processor have, worst to best."""
     loaded = _load()
     return INSTRUCTIONS[: loaded.leanspike_best_instructions() + 1] if loaded else ()
+
+
+def chosen_instructions() -> str:
+    """The instruction set that the library works with now, where it is built."""
+    return INSTRUCTIONS[_instructions()]
 
 
 def _instructions() -> int:

@@ -11,6 +11,9 @@ from leanspike.errors import LeanspikeError
 def import_optional(module: str, extra: str) -> ModuleType:
     """Import ``module``, or say which extra of leanspike installs it.
 
+    pip (uv, too) takes the leanspike that is installed, wherever it came from, and fetches only
+    what the extra asks for.
+
     >>> import_optional("math", "vision").sqrt(4)
     2.0
     >>> import_optional("no_such_module", "vision")

@@ -18,6 +18,7 @@ from leanspike.errors import LeanspikeError, one_line
 from leanspike.files import atomic, write_text
 from leanspike.models import create_model
 from leanspike.neuron import LIF, SURROGATES
+from leanspike.neuron.kernels import Reset
 from leanspike.surgery import SpikingNetwork, spike
 from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import (
@@ -61,7 +62,7 @@ class NeuronSpec(_Part):
     """What a neuron is apart from its trained parameters."""
 
     learn: tuple[Literal["leak", "threshold"], ...]
-    reset: Literal["soft", "hard"]
+    reset: Reset
     initial: Literal["zero", "half"]
     height: Literal["unit", "threshold"]
     surrogate: str

@@ -11,6 +11,9 @@
 
 enum { SURROGATE_TRIANGLE, SURROGATE_ARCTAN, SURROGATE_SIGMOID, SURROGATE_RECTANGLE };
 
+/* After a spike u <- u - threshold, or u <- 0, or the next step subtracts the threshold, after the leak. */
+enum { RESET_SOFT, RESET_HARD, RESET_UNDECAYED };
+
 typedef struct {
     const void *x;       /* input, steps x_step apart */
     void *spikes;        /* forward: the output, steps `size` apart */
@@ -26,7 +29,7 @@ typedef struct {
     float surrogate_scale, surrogate_width; /* gamma or alpha; w */
     int32_t bf16;             /* x, spikes and their gradients are bfloat16, else float32 */
     int32_t static_x;         /* the input is the same at every step, x_step 0 */
-    int32_t hard_reset;       /* u <- 0 at a spike, else u <- u - threshold */
+    int32_t reset;
     int32_t half_initial;     /* u starts at threshold / 2, else at 0 */
     int32_t threshold_height; /* a spike is as high as the threshold, else 1 */
     int32_t surrogate;

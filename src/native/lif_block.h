@@ -76,23 +76,30 @@ ROW void NAME(write_membranes)(float *to, int j, vector u, const int bf16) {
     for (int i = 0; i < NAME(lanes); i++) to[2 * i] = written[i];
 }
 
-/* u <- leak * u + x;  fired = u / threshold - 1 > 0;  reset.
+/* u <- leak * u + x;  fired = u / threshold - 1 > 0;  reset. An undecayed reset is the next step's, which
+ * sees again whether u fired.
  *
  * A negative threshold v is computed as -v with inputs and membranes of the other sign. In float32
  * u / v - 1 > 0 exactly where u > v: a larger u is larger by one unit in the last place of v or more,
  * so that u / v rounds to more than 1, and 1 is then subtracted exactly. Infinities and NaN agree as
  * well. */
 
-ROW vector NAME(membrane)(const neuron k, vector u, const void *x, int j, const int bf16) {
-    return k.leak * u + k.sign * NAME(read)(x, j, bf16);
-}
-
-ROW vector NAME(reset)(const neuron k, vector m, mask fired, const int hard) {
-    if (hard) return NAME(only)(~fired, m);
+ROW vector NAME(less_threshold)(const neuron k, vector m, mask fired) {
     return NAME(select)(fired, m - k.threshold, m - k.quiet);
 }
 
-ROW void NAME(forward_as)(const task *t, prefetch *ahead, int64_t start, int64_t end, const int hard,
+ROW vector NAME(membrane)(const neuron k, vector u, const void *x, int j, const int reset,
+                          const int bf16) {
+    vector m = k.leak * u + k.sign * NAME(read)(x, j, bf16);
+    return reset == RESET_UNDECAYED ? NAME(less_threshold)(k, m, u > k.threshold) : m;
+}
+
+ROW vector NAME(reset)(const neuron k, vector m, mask fired, const int reset) {
+    if (reset == RESET_HARD) return NAME(only)(~fired, m);
+    return reset == RESET_SOFT ? NAME(less_threshold)(k, m, fired) : m;
+}
+
+ROW void NAME(forward_as)(const task *t, prefetch *ahead, int64_t start, int64_t end, const int reset,
                           const int bf16) {
     const lif_call *c = t->call;
     const neuron k = t->neuron;
@@ -108,9 +115,9 @@ ROW void NAME(forward_as)(const task *t, prefetch *ahead, int64_t start, int64_t
         fetch(ahead, steps * NAME(group));
         for (int64_t s = 0; s < steps; s++, x += x_step, spikes += step) {
             for (int j = 0; j < VECTORS; j++) {
-                vector m = NAME(membrane)(k, u[j], x, j, bf16);
+                vector m = NAME(membrane)(k, u[j], x, j, reset, bf16);
                 mask fired = m > k.threshold;
-                u[j] = NAME(reset)(k, m, fired, hard);
+                u[j] = NAME(reset)(k, m, fired, reset);
                 o[j] = NAME(select)(fired, NAME(all)(k.high), NAME(all)(k.low));
             }
             NAME(write)(spikes, o, passing, 1, bf16);
@@ -121,14 +128,21 @@ ROW void NAME(forward_as)(const task *t, prefetch *ahead, int64_t start, int64_t
     }
 }
 
+#define FORWARD(reset, bf16)                                                                        \
+    static TARGET void NAME(forward_##reset##bf16)(const task *t, prefetch *ahead, int64_t start,   \
+                                                   int64_t end, void *scratch, double *sums) {      \
+        (void)scratch, (void)sums;                                                                  \
+        NAME(forward_as)(t, ahead, start, end, reset, bf16);                                        \
+    }
+FORWARD(0, 0) FORWARD(0, 1) FORWARD(1, 0) FORWARD(1, 1) FORWARD(2, 0) FORWARD(2, 1)
+
 static TARGET void NAME(forward)(const task *t, prefetch *ahead, int64_t start, int64_t end,
                                  void *scratch, double *sums) {
-    (void)scratch, (void)sums;
-    const int hard = t->call->hard_reset, bf16 = t->call->bf16;
-    if (hard && bf16) NAME(forward_as)(t, ahead, start, end, 1, 1);
-    else if (hard) NAME(forward_as)(t, ahead, start, end, 1, 0);
-    else if (bf16) NAME(forward_as)(t, ahead, start, end, 0, 1);
-    else NAME(forward_as)(t, ahead, start, end, 0, 0);
+    static range_fn *const listed[3][2] = {{NAME(forward_00), NAME(forward_01)},
+                                           {NAME(forward_10), NAME(forward_11)},
+                                           {NAME(forward_20), NAME(forward_21)}};
+    const lif_call *c = t->call;
+    listed[c->reset][c->bf16 != 0](t, ahead, start, end, scratch, sums);
 }
 
 /* e^-a for a >= 0, as 2^n * e^r with |r| <= ln 2 / 2 and seven terms of the series of e^r (the rest
@@ -164,13 +178,14 @@ ROW vector NAME(derivative)(const neuron k, vector m, const int surrogate) {
  * the first: `later` is that of the step after, 0 where there is none. Adds to the sums of dL/dleak and
  * dL/dthreshold. */
 ROW void NAME(backward_as)(const task *t, prefetch *ahead, int64_t start, int64_t end,
-                           vector *befores, double *sums, const int surrogate, const int hard,
+                           vector *befores, double *sums, const int surrogate, const int reset,
                            const int learn, const int bf16) {
     const lif_call *c = t->call;
     const neuron k = t->neuron;
     const int64_t x_step = c->x_step * t->width, grad_step = c->grad_step * t->width;
     const int64_t step = c->size * t->width, steps = c->steps;
     const int passing = t->passing, static_x = c->static_x, each_x = c->grad_x && !static_x;
+    const int hard = reset == RESET_HARD;
     vector all[5] = {{0}};
     for (int64_t i = start; i < end; i += NAME(group)) {
         vector kept = {0}, fallen = {0}, given = {0}, moved = {0}, first = {0};
@@ -185,8 +200,8 @@ ROW void NAME(backward_as)(const task *t, prefetch *ahead, int64_t start, int64_
         fetch(ahead, 2 * steps * NAME(group));
         for (int64_t s = 0; s < steps; s++, x += x_step, m += VECTORS)
             for (int j = 0; j < VECTORS; j++) {
-                vector before = NAME(membrane)(k, u[j], x, j, bf16);
-                u[j] = NAME(reset)(k, before, before > k.threshold, hard);
+                vector before = NAME(membrane)(k, u[j], x, j, reset, bf16);
+                u[j] = NAME(reset)(k, before, before > k.threshold, reset);
                 m[j] = before;
             }
         for (int64_t s = steps - 1; s >= 0; s--) {
@@ -223,33 +238,36 @@ ROW void NAME(backward_as)(const task *t, prefetch *ahead, int64_t start, int64_
     double sum[5] = {0};
     for (int n = 0; n < 5; n++)
         for (int i = 0; i < NAME(lanes); i++) sum[n] += all[n][i];
-    double by_leak = sum[0] - k.threshold * sum[1] + k.initial * sum[4];
-    double by_threshold = k.initial_learns * sum[4] - k.leak * sum[1] - k.inverse_threshold * sum[3];
+    const double lost = reset == RESET_UNDECAYED ? 0.0 : k.threshold * sum[1]; /* before the leak */
+    const double leak = reset == RESET_UNDECAYED ? 1.0 : k.leak; /* that the reset went through */
+    double by_leak = sum[0] - lost + k.initial * sum[4];
+    double by_threshold = k.initial_learns * sum[4] - leak * sum[1] - k.inverse_threshold * sum[3];
     sums[0] += k.sign * k.sign_x * by_leak;
     sums[1] += k.sign_x * by_threshold + k.height_learns * sum[2];
 }
 
-#define BACKWARD(surrogate, hard, learn, bf16)                                                      \
-    static TARGET void NAME(backward_##surrogate##hard##learn##bf16)(                               \
+#define BACKWARD(surrogate, reset, learn, bf16)                                                     \
+    static TARGET void NAME(backward_##surrogate##reset##learn##bf16)(                              \
         const task *t, prefetch *ahead, int64_t start, int64_t end, void *scratch, double *sums) {  \
-        NAME(backward_as)(t, ahead, start, end, scratch, sums, surrogate, hard, learn, bf16);       \
+        NAME(backward_as)(t, ahead, start, end, scratch, sums, surrogate, reset, learn, bf16);      \
     }
-#define BACKWARDS(surrogate, hard)                                                                  \
-    BACKWARD(surrogate, hard, 0, 0) BACKWARD(surrogate, hard, 0, 1)                                 \
-    BACKWARD(surrogate, hard, 1, 0) BACKWARD(surrogate, hard, 1, 1)
-BACKWARDS(0, 0) BACKWARDS(0, 1) BACKWARDS(1, 0) BACKWARDS(1, 1)
-BACKWARDS(2, 0) BACKWARDS(2, 1) BACKWARDS(3, 0) BACKWARDS(3, 1)
+#define BACKWARDS(surrogate, reset)                                                                 \
+    BACKWARD(surrogate, reset, 0, 0) BACKWARD(surrogate, reset, 0, 1)                               \
+    BACKWARD(surrogate, reset, 1, 0) BACKWARD(surrogate, reset, 1, 1)
+BACKWARDS(0, 0) BACKWARDS(0, 1) BACKWARDS(0, 2) BACKWARDS(1, 0) BACKWARDS(1, 1) BACKWARDS(1, 2)
+BACKWARDS(2, 0) BACKWARDS(2, 1) BACKWARDS(2, 2) BACKWARDS(3, 0) BACKWARDS(3, 1) BACKWARDS(3, 2)
 
-#define LISTED(surrogate, hard)                                                                     \
-    {{NAME(backward_##surrogate##hard##00), NAME(backward_##surrogate##hard##01)},                  \
-     {NAME(backward_##surrogate##hard##10), NAME(backward_##surrogate##hard##11)}}
+#define LISTED(surrogate, reset)                                                                    \
+    {{NAME(backward_##surrogate##reset##00), NAME(backward_##surrogate##reset##01)},                \
+     {NAME(backward_##surrogate##reset##10), NAME(backward_##surrogate##reset##11)}}
 static TARGET void NAME(backward)(const task *t, prefetch *ahead, int64_t start, int64_t end,
                                   void *scratch, double *sums) {
-    static range_fn *const listed[4][2][2][2] = {
-        {LISTED(0, 0), LISTED(0, 1)}, {LISTED(1, 0), LISTED(1, 1)},
-        {LISTED(2, 0), LISTED(2, 1)}, {LISTED(3, 0), LISTED(3, 1)}};
+    static range_fn *const listed[4][3][2][2] = {{LISTED(0, 0), LISTED(0, 1), LISTED(0, 2)},
+                                                 {LISTED(1, 0), LISTED(1, 1), LISTED(1, 2)},
+                                                 {LISTED(2, 0), LISTED(2, 1), LISTED(2, 2)},
+                                                 {LISTED(3, 0), LISTED(3, 1), LISTED(3, 2)}};
     const lif_call *c = t->call;
-    listed[c->surrogate][c->hard_reset != 0][c->grad_neuron != NULL][c->bf16 != 0](
+    listed[c->surrogate][c->reset][c->grad_neuron != NULL][c->bf16 != 0](
         t, ahead, start, end, scratch, sums);
 }
 
@@ -257,6 +275,7 @@ static TARGET void NAME(backward)(const task *t, prefetch *ahead, int64_t start,
 #undef vector
 #undef mask
 #undef bits
+#undef FORWARD
 #undef BACKWARD
 #undef BACKWARDS
 #undef LISTED

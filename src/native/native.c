@@ -10,7 +10,10 @@
 #include <cpuid.h>
 #endif
 
-int leanspike_native_version(void) { return NATIVE_VERSION; }
+#ifndef NATIVE_SOURCES
+#define NATIVE_SOURCES ""
+#endif
+const char *leanspike_native_sources(void) { return NATIVE_SOURCES; }
 
 #ifdef HAVE_X86
 /* The registers that the system saves when it switches threads: bits of XCR0. */

@@ -1,4 +1,4 @@
-/* What all kernels share: the build's version, instruction sets, threads, bfloat16. */
+/* What all kernels share: the build's sources, instruction sets, threads, bfloat16. */
 #ifndef LEANSPIKE_NATIVE_H
 #define LEANSPIKE_NATIVE_H
 
@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { NATIVE_VERSION = 4 }; /* raise it whenever the interface of a kernel changes */
 enum { INSTRUCTIONS_PLAIN, INSTRUCTIONS_AVX2, INSTRUCTIONS_AVX512 };
 enum { LINE = 64 }; /* bytes of a line of the cache */
 
@@ -27,8 +26,9 @@ enum { BYTES_plain = 16, BYTES_avx2 = 32, BYTES_avx512 = 64 };
 #define TARGET PASTE(TARGET, SET)
 #define BYTES PASTE(BYTES, SET)
 
-/* NATIVE_VERSION of the build: callers that expect another must not call anything else. */
-int leanspike_native_version(void);
+/* A digest of what the library was built from (native_sources.py; "" if the build gave none): callers
+ * beside other sources must not call anything else. */
+const char *leanspike_native_sources(void);
 
 /* The best instruction set that this processor and this build have. */
 int leanspike_best_instructions(void);

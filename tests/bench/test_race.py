@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
-from leanspike import cli
+from leanspike import cli, native
 from leanspike.bench import CONTENDERS, Heat, Outcome, Plan, Race, figure
 from leanspike.bench.profile import REST
 from leanspike.bench.race import run_heat
@@ -25,6 +25,7 @@ def race(tmp_path_factory):
         patch("leanspike.bench.race.heats", lambda _: heats),
         patch("leanspike.bench.race.curve", lambda _: [HEAT, replace_heat(timesteps=3)]),
         patch.object(Plan, "profiled", lambda _: [HEAT]),
+        patch("leanspike.bench.race.has_bfloat16", return_value=True),
     ):
         arguments = ["--contenders", "ann,leanspike,loop", "--rounds", "2", "--out", str(out)]
         cli.app(["bench", *arguments], standalone_mode=False)
@@ -43,6 +44,45 @@ def test_it_writes_what_it_measured(race):
         assert all(len(entry.seconds) == 2 for entry in outcome.entries)
     assert found.provenance.versions["torch"]
     assert found.provenance.seconds["bench"] > 0
+
+
+def test_bfloat16_is_left_out_where_it_is_emulated(tmp_path, capsys):
+    out = tmp_path / "bench"
+    with (
+        patch("leanspike.bench.race.heats", lambda _: [HEAT, replace_heat(dtype="bfloat16")]),
+        patch("leanspike.bench.race.has_bfloat16", return_value=False),
+    ):
+        arguments = ["--contenders", "ann", "--rounds", "1", "--parts", "race", "--out", str(out)]
+        cli.app(["bench", *arguments], standalone_mode=False)
+    found = Race.model_validate_json((out / "race.json").read_text())
+    assert [outcome.heat.dtype for outcome in found.outcomes] == ["float32"]
+    said = "bfloat16 is left out: this processor only emulates bfloat16"
+    assert found.left_out.startswith(said)
+    assert f"- {found.left_out}\n" in (out / "race.md").read_text()
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_no_heat_of_any_part_is_emulated(computes):
+    plan = Plan(contenders=("ann", "leanspike"))
+    with patch("leanspike.bench.race.has_bfloat16", return_value=computes):
+        dtypes = {heat.dtype for heat in (*plan.heats(), *plan.curve(), *plan.profiled())}
+        assert dtypes == ({"float32", "bfloat16"} if computes else {"float32"})
+        assert len(plan) == (12 * 10 + 6 * 10 + 2 * 2 if computes else 6 * 10 + 6 * 10 + 2)
+        assert (plan.left_out() is None) == computes
+        assert replace(plan, parts=("curve",)).left_out() is None  # which is float32's
+
+
+def test_it_says_what_of_leanspikes_computed(race):
+    found = Race.model_validate_json((race / "race.json").read_text())
+    name = "native" if native.is_built() else "reference"
+    for outcome in (*found.outcomes, *found.curve):
+        assert [entry.backend for entry in outcome.entries] == [None, name, None]
+    ours = found.outcomes[0].entries[1]
+    assert found.provenance.backend == ours.backend
+    assert found.provenance.instructions == ours.instructions
+    words = ", ".join(filter(None, (ours.backend, ours.instructions)))
+    assert f"leanspike's backend: {words}; python" in (race / "race.md").read_text()
 
 
 def test_memory_is_each_process_own(race):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from leanspike.evaluate.energy import (
     price,
 )
 from leanspike.evaluate.result import LayerOperations, NeuronActivity, load_result
+from leanspike.neuron.kernels import Reset
 from leanspike.temporal import Frames
 
 
@@ -230,8 +231,10 @@ def test_without_padding_the_textbook_count_and_ours_agree(
         assert ours == dense_macs(layer, inputs, outputs)
 
 
-def test_the_papers_formula_and_the_counted_energy_by_hand() -> None:
-    def row(path: str, static: bool, macs: float, acs: float) -> LayerOperations:
+def test_the_papers_formulas_and_the_counted_energy_by_hand() -> None:
+    def row(
+        path: str, static: bool, macs: float, acs: float, rate: float | None = None
+    ) -> LayerOperations:
         return LayerOperations(
             path=path,
             edge="analog" if static else "spike",
@@ -242,6 +245,7 @@ def test_the_papers_formula_and_the_counted_energy_by_hand() -> None:
             snn_acs=acs,
             ann_pj=4.6 * macs,
             snn_pj=4.6 * macs if static else 0.9 * acs,
+            spike_rate=rate,
         )
 
     def layer(leak: float) -> NeuronActivity:
@@ -249,15 +253,28 @@ def test_the_papers_formula_and_the_counted_energy_by_hand() -> None:
             path="n", neurons=10, spikes_per_step=(0.1, 0.3), threshold=1, leak=leak
         )
 
-    energy = price(
-        [row("a", True, 100, 0), row("b", False, 900, 300)], [layer(1), layer(0.9)], 2, Prices()
-    )
+    rows = [row("a", True, 100, 0), row("b", False, 600, 250, 0.5), row("c", False, 300, 50, 0.2)]
+    energy = price(rows, [layer(1), layer(0.9)], 2, Prices())
     # f1 = 0.1, R = 0.4: 0.1 + 0.9 * 0.4 * 0.9 / 4.6
     assert 1 / energy.formula_ratio == pytest.approx(0.1 + 0.9 * 0.4 * 0.9 / 4.6)
+    # each layer with its own rate: 4.6 * 100 + 0.9 * (600 * 0.5 + 300 * 0.2)
+    assert energy.bntt_formula_ratio == pytest.approx(4600 / (460 + 324))
     membrane = 2 * 10 * 0.9 + 2 * 10 * 4.6  # a leak of 1 only adds
     assert energy.membrane_pj == pytest.approx(membrane)
     assert energy.ratio == pytest.approx(4600 / (460 + 270 + membrane))
     assert energy.membrane_updates == 40
+
+
+@pytest.mark.parametrize("reset", get_args(Reset))
+@pytest.mark.parametrize(("leak", "price_pj"), [(1.0, 0.9), (0.5, 4.6)])
+def test_a_membrane_update_costs_the_same_whatever_the_reset(reset, leak, price_pj):
+    """λ·u + x at each step; the threshold that leaves after a spike is priced for none of them."""
+    ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    neuron = ls.LIF(0.5, leak, reset=reset)
+    snn = ls.spike(ann, example_input=torch.zeros(1, 2), timesteps=5, neuron=neuron)
+    energy = ls.evaluate(snn, [(torch.randn(16, 2), torch.zeros(16).long())]).energy
+    assert energy.membrane_updates == 5 * 4
+    assert energy.membrane_pj == pytest.approx(5 * 4 * price_pj)
 
 
 @pytest.mark.parametrize(("norm", "entries"), [("keep", 0), ("tdbn", 0), ("bntt", 8), ("tebn", 8)])
@@ -273,11 +290,12 @@ def test_a_norm_that_differs_from_step_to_step_costs_a_mac_per_neuron(norm, entr
     assert energy.snn_pj == pytest.approx(layers + energy.membrane_pj + energy.norm_pj)
 
 
-def test_a_silent_network_without_a_static_layer_costs_the_formula_nothing(tmp_path):
+def test_a_ratio_that_is_infinite_is_written_and_read(tmp_path):
     ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
     neuron = ls.LIF(threshold=1e6)
     snn = ls.spike(ann, example_input=torch.zeros(1, 2), encode="poisson", neuron=neuron)
     result = ls.evaluate(snn, [(torch.randn(4, 2), torch.zeros(4).long())])
+    assert result.energy.bntt_formula_ratio < math.inf  # the input's spikes
     assert result.energy.formula_ratio == math.inf
     (tmp_path / "result.json").write_text(result.model_dump_json())
     assert load_result(tmp_path / "result.json") == result

@@ -69,6 +69,32 @@ def test_initial_weights_have_the_documented_spread() -> None:
     assert all(float(m.bias.detach().abs().sum()) == 0 for m in model)
 
 
+@pytest.mark.parametrize("name", ["vgg6", "vgg9_bntt", "resnet12"])
+def test_linear_layers_start_as_in_diet_snns_code_if_asked_for(name: str) -> None:
+    """Also beside BNTT's Xavier gain, which then is the convolutions'."""
+
+    def weights(kind: type[nn.Module], **options: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = create_model(name, 10, width=0.125, **options)
+        found = [m.get_parameter("weight") for m in model.modules() if isinstance(m, kind)]
+        return torch.cat([weight.detach().flatten() for weight in found])
+
+    normal = weights(nn.Linear, linear_std=0.01)
+    assert normal.std().item() == pytest.approx(0.01, rel=0.05)
+    assert abs(normal.mean().item()) < 0.001
+    assert normal.abs().max().item() > 0.03  # a uniform one of that spread ends at 0.0173
+    ours = weights(nn.Linear)
+    assert abs(ours.std().item() - 0.01) > 0.005
+    convolutions = weights(nn.Conv2d, linear_std=0.01).std(), weights(nn.Conv2d).std()
+    assert convolutions[0].item() == pytest.approx(convolutions[1].item(), rel=0.05)
+
+
+@pytest.mark.parametrize("std", [0.0, -0.01, math.nan, math.inf])
+def test_a_spread_that_is_none_is_refused(std: float) -> None:
+    with pytest.raises(LeanspikeError, match=f"linear_std is {std}; give a number above 0, or"):
+        initialise_weights(nn.Linear(2, 3), linear_std=std)
+
+
 @pytest.mark.parametrize("name", ["vgg6", "resnet12", "cifar_resnet20"])
 def test_the_seed_decides_the_weights(name: str) -> None:
     def weights(seed: int) -> torch.Tensor:

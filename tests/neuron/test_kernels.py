@@ -77,15 +77,23 @@ def test_an_unknown_choice_is_an_error(monkeypatch):
         kernel_for(torch.zeros(2, 3))
 
 
+@pytest.fixture
+def not_built(monkeypatch):
+    monkeypatch.setattr(library, "_find", lambda: None)
+    library._load.cache_clear()
+    yield
+    library._load.cache_clear()
+
+
+@pytest.mark.usefixtures("not_built")
 def test_native_without_a_build_is_an_error(monkeypatch):
     monkeypatch.setenv("LEANSPIKE_KERNEL", "native")
-    monkeypatch.setattr(library, "_load", lambda: None)
     with pytest.raises(LeanspikeError, match="native kernel is not built: install a C comp"):
         kernel_for(torch.zeros(2, 3))
 
 
-def test_without_a_build_the_reference_serves_and_says_so_once(monkeypatch, caplog):
-    monkeypatch.setattr(library, "_load", lambda: None)
+@pytest.mark.usefixtures("not_built")
+def test_without_a_build_the_reference_serves_and_says_so_once(caplog):
     library._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, logger="leanspike"):
         assert [kernel_for(torch.zeros(2, 3)) for _ in range(2)] == ["reference"] * 2

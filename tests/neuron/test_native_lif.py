@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from typing import get_args
 from unittest.mock import patch
 
 import pytest
@@ -23,10 +24,12 @@ LARGE = (5, 3, 300, 259)  # more than one block and one thread, and a broken las
 NAN = torch.tensor(float("nan"))
 PASSING = (5, 3, 240, 608)  # written past the caches: steps are whole lines
 
+RESETS = get_args(kernels.Reset)
+
 positive = st.floats(0.25, 4.0, width=32)
 dynamics = st.builds(
     Dynamics,
-    st.sampled_from(["soft", "hard"]),
+    st.sampled_from(RESETS),
     st.sampled_from(["zero", "half"]),
     st.sampled_from(["unit", "threshold"]),
     st.one_of(
@@ -163,7 +166,7 @@ def test_a_step_with_gradients_is_the_references():
 
 
 @pytest.mark.parametrize("threshold", [-0.7, -0.0, 0.0, 1e-40, float("inf"), float("nan")])
-@pytest.mark.parametrize("d", [Dynamics("soft"), Dynamics("hard", "half", "threshold")])
+@pytest.mark.parametrize("d", [*map(Dynamics, RESETS), Dynamics("hard", "half", "threshold")])
 def test_spikes_are_identical_for_thresholds_out_of_range(threshold, d):
     x = torch.cat([inputs((4, 50), 1.0, 0, special=True), inputs((4, 50), 1e-40, 0)], 1)
     pair = torch.tensor(0.9), torch.tensor(threshold)
@@ -231,7 +234,10 @@ def distance_to_kinks(x_TN, leak, threshold, d):
     u_N = reference.initial_membrane(x_TN[0].double(), pair[1], d)
     worst_N = torch.full_like(u_N, float("inf"))
     for x_N in x_TN.double():
-        z_N = (pair[0] * u_N + x_N) / pair[1] - 1
+        before_N = pair[0] * u_N + x_N
+        if d.reset == "undecayed":
+            before_N = before_N - pair[1] * (u_N > pair[1])
+        z_N = before_N / pair[1] - 1
         for kink in kinks:
             worst_N = torch.minimum(worst_N, (z_N - kink).abs())
         u_N = reference.lif_step(u_N, x_N, *pair, d)[1]
@@ -239,7 +245,7 @@ def distance_to_kinks(x_TN, leak, threshold, d):
 
 
 @pytest.mark.parametrize("surrogate", [Triangle(), Arctan(), Sigmoid(), Rectangle()])
-@pytest.mark.parametrize("reset", ["soft", "hard"])
+@pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_infinities_and_nans_pass_through_the_gradients_alike(surrogate, reset, dtype):
     x = inputs((4, 500), 1.0, 0, special=True).to(dtype)
@@ -312,7 +318,9 @@ def test_no_slope_is_left_far_from_the_threshold():
 
 @pytest.mark.parametrize("name", library.available_instructions())
 @pytest.mark.parametrize("layout", ["plain", "static"])
-@pytest.mark.parametrize("d", [Dynamics("soft"), Dynamics("hard", "half", "threshold")])
+@pytest.mark.parametrize(
+    "d", [Dynamics("soft"), Dynamics("undecayed"), Dynamics("hard", "half", "threshold")]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_results_too_large_for_the_caches_are_the_references(name, layout, d, dtype):
     x = laid_out(inputs(PASSING, 1.0, 0).to(dtype), layout)

@@ -59,6 +59,7 @@ def _operations(neurons: tuple[NeuronActivity, ...]) -> tuple[LayerOperations, .
                 snn_acs=snn_acs,
                 ann_pj=macs * MAC_PJ,
                 snn_pj=snn_macs * MAC_PJ + snn_acs * AC_PJ,
+                spike_rate=spikes if depth else None,
             )
         )
     return tuple(layers)
@@ -71,6 +72,8 @@ def _energy(neurons: tuple[NeuronActivity, ...], operations: tuple[LayerOperatio
     count = sum(layer.neurons for layer in neurons)
     spikes = sum(layer.neurons * layer.spikes_per_neuron for layer in neurons) / count
     first = operations[0].ann_macs / sum(layer.ann_macs for layer in operations)
+    by_layer = sum(row.dense_macs * (row.spike_rate or 0) * AC_PJ for row in operations)
+    by_layer += operations[0].dense_macs * MAC_PJ
     return Energy(
         mac_pj=MAC_PJ,
         ac_pj=AC_PJ,
@@ -80,6 +83,7 @@ def _energy(neurons: tuple[NeuronActivity, ...], operations: tuple[LayerOperatio
         membrane_pj=updates * AC_PJ,
         ratio=ann / snn,
         formula_ratio=1 / (first + (1 - first) * spikes * AC_PJ / MAC_PJ),
+        bntt_formula_ratio=MAC_PJ * sum(row.dense_macs for row in operations) / by_layer,
         spikes_per_neuron=spikes,
     )
 
@@ -155,6 +159,9 @@ def build_result(
             seed=0,
             hardware="Example CPU, 2 cores",
             threads=2,
+            backend="native",
+            instructions="avx512",
+            backends={"train snn T=5": "bfloat16, native, avx512"},
             versions={"python": "3.11.9", "torch": "2.14.1"},
             recipe={"name": "digits-diet", "model": {"name": "vgg6", "num_classes": 10}, "t": [5]},
             seconds={"train ann": 12.25, "train snn": 30.5, "evaluate": 1.0},

@@ -101,7 +101,7 @@ def test_every_figure_has_a_caption_and_a_label(page: Page) -> None:
         "From the pixels to the answer.",
         "Spike rate by layer and step.",
         "Threshold and leak by layer.",
-        "Energy of the arithmetic for one image.",
+        "Energy of the arithmetic for one image at T = 5.",
         "Training curves.",
     ):
         assert caption in page.text
@@ -112,6 +112,7 @@ def test_numbers(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     result = make_result(PATHS)
     energy = result.energy.model_copy(
         update={"ann_pj": 8.9e6, "snn_pj": 1.22e6, "ratio": 7.31, "formula_ratio": 9.06}
+        | {"bntt_formula_ratio": 8.74}
     )
     result = result.model_copy(update={"energy": energy})
     text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
@@ -119,8 +120,21 @@ def test_numbers(tmp_path: Path, make_result: Callable[..., Result]) -> None:
         "At 5 timesteps the SNN answers 96.7 % of 360 test images correctly (ANN: 98.1 %) "
         "and spends 7.3× less energy than the ANN."
     ) in text
-    for words in ("SNN: −1.4 points", "1.22 µJ instead of 8.90 µJ", "9.1×", "ISSCC 2014"):
+    for words in (
+        "SNN: −1.4 points",
+        "1.22 µJ instead of 8.90 µJ at T = 5",
+        "Energy, DIET-SNN’s formula 9.1× less BNTT’s: 8.7× less; both at T = 5",
+        "= 9.1× at T = 5",
+        "= 8.7× at T = 5",
+        "ISSCC 2014",
+    ):
         assert words in text
+    older = result.model_copy(
+        update={"energy": energy.model_copy(update={"bntt_formula_ratio": None})}
+    )
+    text = Page(write_report(older, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "9.1× less BNTT’s: not recorded; both at T = 5" in text
+    assert "= not recorded at T = 5" in text
     layer = result.neurons[0]
     assert f"{layer.threshold_start:.3f} → {layer.threshold:.3f}" in text
     assert "leanspike train digits --out runs/quickstart --fresh" in text
@@ -201,6 +215,34 @@ def test_survives_what_may_be_missing(
     assert "before training" not in page.text
     assert "Thresholds and leaks" in page.text
     assert "Dashed: the ANN" not in page.text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_page_says_what_computed(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    result = make_result(["relu"])
+    text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "Backend native, avx512; train snn T=5: bfloat16, native, avx512 Versions" in text
+    assert "Seed 0 Data digits, 360 test images of 10 classes Split test Hardware" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_nobody_told_is_not_given(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    unknown = {"seed": None, "command": None, "backend": None, "instructions": None, "backends": {}}
+    result = make_result(["relu"])
+    origin = result.provenance.model_copy(update=unknown)
+    update = {"data": None, "split": None, "classes": (), "example": None, "provenance": origin}
+    result = result.model_copy(update=update)
+    source = write_report(result, [], tmp_path / "r.html").read_text("utf-8")
+    text = Page(source).text
+    for words in (
+        "Command not given Created",
+        "Seed not given Data not given, 360 images Split not given Hardware",
+        "Backend not recorded Versions",
+        "answers 96.7 % of 360 images correctly",
+    ):
+        assert words in text
+    assert "None" not in source
+    assert "test image" not in text
 
 
 def test_large_results_stay_small(tmp_path: Path, make_result: Callable[..., Result]) -> None:

@@ -137,6 +137,33 @@ def test_the_page_has_a_mean_for_each_family(tmp_path: Path) -> None:
     ]
 
 
+def test_what_nobody_told_is_not_given(tmp_path: Path) -> None:
+    found = build().model_copy(update={"data": None, "split": None, "provenance": provenance()})
+    source = write_robustness(found, tmp_path / "robustness.html").read_text()
+    assert "None" not in source
+    for words in (
+        "On 360 images, as they are",
+        "One image.",
+        "<dt>Command</dt><dd>not given</dd>",
+        "<dt>Seed</dt><dd>not given; of what is drawn here: 0</dd>",
+        "<dt>Data</dt><dd>not given</dd>",
+        "<dt>Split</dt><dd>not given</dd>",
+        "<dt>Backend</dt><dd>not recorded</dd>",
+    ):
+        assert words in source
+    assert printed(found).startswith("Robustness: accuracy in % of 360 images\n")
+
+
+def test_a_split_that_was_told_is_named(tmp_path: Path) -> None:
+    origin = provenance(seed=3).model_copy(update={"backend": "reference"})
+    found = build().model_copy(update={"split": "validation", "provenance": origin})
+    source = write_robustness(found, tmp_path / "robustness.html").read_text()
+    for words in ("On 360 validation images", "One validation image.", "<dd>reference</dd>"):
+        assert words in source
+    assert "<dt>Seed</dt><dd>3; of what is drawn here: 0</dd>" in source
+    assert "360 validation images of digits" in printed(found)
+
+
 def test_the_table_without_attacks_or_corruptions() -> None:
     assert "pgd" not in printed(build(attacks=()))
     assert "no gradient" not in printed(build(attacks=()))

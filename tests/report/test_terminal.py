@@ -27,7 +27,8 @@ def test_a_small_result_word_for_word(make_result: Callable[..., Result]) -> Non
         | {"leak": 0.87, "leak_start": 1.0, "neurons": 32768}
     )
     energy = result.energy.model_copy(
-        update={"ratio": 7.31, "formula_ratio": 9.06, "spikes_per_neuron": 0.75}
+        update={"ratio": 7.31, "formula_ratio": 9.06, "bntt_formula_ratio": 8.74}
+        | {"spikes_per_neuron": 0.75}
     )
     result = result.model_copy(
         update={"neurons": (neuron,), "energy": energy, "accuracy": (0.887, 0.967)}
@@ -42,8 +43,20 @@ def test_a_small_result_word_for_word(make_result: Callable[..., Result]) -> Non
     assert ["SNN", "88.7", "96.7"] in table
     assert ["ANN", "98.1"] in table
     assert ["relu", "32.8", "k", "0.75", "2.10", "→", "0.80", "1.00", "→", "0.87"] in table
-    assert table[-1][-1] == "9.1×"
-    assert table[-2][-1] == "7.3×"
+    assert "Operations and energy of one image, T = 2" in lines
+    assert [line.split() for line in lines[-2:]] == [
+        ["by", "DIET-SNN's", "formula", "9.1×"],
+        ["by", "BNTT's", "formula", "8.7×"],
+    ]
+    assert table[-3][-1] == "7.3×"
+
+
+def test_a_formula_that_was_not_recorded_is_said_to_be(make_result: Callable[..., Result]) -> None:
+    result = make_result(["relu"])
+    energy = result.energy.model_copy(update={"bntt_formula_ratio": None})
+    lines = printed(result.model_copy(update={"energy": energy}))
+    assert lines[-2].startswith("by DIET-SNN's formula")
+    assert lines[-1] == "by BNTT's formula: not recorded when this was evaluated"
 
 
 @pytest.mark.parametrize("timesteps", [1, 10, 30])

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from torch import nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.recipes import load_recipe
 from leanspike.run import Run, open_run
+from leanspike.temporal import TemporalDropout
 from leanspike.train import Monitor
 
 SMALL = ("model.options.layers=[8, 8, A]", "model.options.head=[]", "ann.epochs=1", "snn=[]")
 TAUGHT = "snn=[{epochs: 1, objective: [response]}]"
+WITHOUT = ("model.options.dropout_conv=0.0", "model.options.dropout_linear=0.0")
 BNTT = ("spike.norm=bntt", "spike.calibrate=null")
 QUIET = Monitor(Console(quiet=True))
 
@@ -70,6 +73,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (("teacher={model: {weights: FIRST/ann, options: {width: 2}}}",), "options without a name"),
         (("data.augment.shift=1",), "shift and drop are for events"),
+        (("snn=[{epochs: 1, dropout: 0.2}]", *WITHOUT), "dropout is 0.2, and the network has none"),
+        (("snn=[{epochs: 1, schedule: step, period_epochs: 4}]",), "period_epochs is 4, and the"),
+        (("ann.milestones=[1]",), r"milestones are \[1\], and the schedule is linear"),
     ],
 )
 def test_what_does_not_fit_is_found_before_anything_is_written(
@@ -99,6 +105,26 @@ def test_what_fits_is_let_through(changes: tuple[str, ...], trained: Path, tmp_p
     run.train_ann()
     run.convert()
     assert (tmp_path / "start").exists()
+
+
+def test_a_stage_has_its_dropout_and_leaves_the_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[list[float]] = []
+
+    def fit(network: nn.Module, *_: object) -> None:
+        layers = (m for m in network.modules() if isinstance(m, nn.Dropout | TemporalDropout))
+        rates.append([layer.p for layer in layers])
+
+    monkeypatch.setattr("leanspike.run.run.fit", fit)
+    own = "model.options={layers: [8, 8], head: [8], dropout_conv: 0.2, dropout_linear: 0.5}"
+    stages = "snn=[{epochs: 1, dropout: 0.1}, {epochs: 1}, {epochs: 1, dropout: 0.0}]"
+    run = Run(load_recipe("digits", [own, stages]), tmp_path, QUIET)
+    run.begin()
+    run.train_ann()
+    run.convert()
+    run.train_snn()
+    assert rates == [[0.2, 0.2, 0.5], [0.1, 0.1, 0.1], [0.2, 0.2, 0.5], [0.0, 0.0, 0.0]]
 
 
 def test_what_is_there_already_is_not_asked_for_again(trained: Path, tmp_path: Path) -> None:
@@ -147,6 +173,7 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
     [
         ("seconds.json", "{", lambda run: run.train_ann()),
         ("seconds.json", "[]", lambda run: run.train_ann()),
+        ("backends.json", "[]", lambda run: run.train_ann()),
         ("log.jsonl", "{}\nx\n", lambda run: run.train_ann()),
         ("recipe.yaml", "", lambda run: run.begin()),
         ("recipe.yaml", "7", lambda run: run.begin()),

@@ -80,6 +80,18 @@ def test_the_first_threshold_is_numpys_percentile_of_the_first_current(percentil
     assert table.layers[0].percentile_value == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("method", ["layerwise", "one_pass"])
+@pytest.mark.parametrize("percentile", [80, 90.5, 99.7, 100])
+def test_the_nearest_rank_is_that_of_a_sorted_list(percentile, method):
+    """Of 480 entries 80 % is rank 383.2, so the 384th of them counted from 1."""
+    ann, x = mlp(), images()
+    entries = np.sort(linear(ann[0], x.numpy()).ravel())
+    settings = {"percentile": percentile, "percentile_rule": "nearest", "method": method}
+    found = calibrate(spiking(ann), x, **settings).layers[0].percentile_value
+    rank = percentile / 100 * (entries.size - 1)
+    assert found == pytest.approx(entries[int(np.rint(rank))], rel=1e-12)
+
+
 @pytest.mark.parametrize(
     "neuron", [{}, {"initial": "half"}, {"height": "threshold"}], ids=["papers", "half", "height"]
 )
@@ -354,6 +366,7 @@ def test_neurons_fire_after_calibration_as_they_hardly_did_before():
         ({"scale": [0.5, -1]}, r"scale is \[0.5, -1.0\]; give numbers above 0"),
         ({"scale": math.inf}, r"scale is \[inf\]; give numbers above 0"),
         ({"scale": ()}, r"scale is \[\]; give numbers above 0"),
+        ({"percentile_rule": "lower"}, "rule is 'lower'; choose one of interpolated, nearest"),
         ({"method": "best"}, "method is 'best'; choose one of layerwise, one_pass"),
         ({"statistics": "new"}, "statistics is 'new'; choose one of keep, reestimate"),
         ({"timesteps": 0}, "timesteps is 0; give 1 or more"),
@@ -386,12 +399,13 @@ def test_a_layer_that_would_never_fire_is_named_and_all_is_as_before(method):
     assert snn.training
 
 
-def test_a_layer_whose_input_is_not_finite_is_named():
+@pytest.mark.parametrize("rule", ["interpolated", "nearest"])
+def test_a_layer_whose_input_is_not_finite_is_named(rule):
     ann = mlp()
     with torch.no_grad():
         ann[2].bias[0] = math.nan
     with pytest.raises(LeanspikeError, match="neurons 3: their input holds NaN or infinity; check"):
-        calibrate(spiking(ann), images())
+        calibrate(spiking(ann), images(), percentile_rule=rule)
 
 
 def test_a_network_without_lif_neurons_is_refused():

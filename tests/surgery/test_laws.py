@@ -7,6 +7,7 @@ convolution's rounding is too small to flip a spike; exactness and float32 have 
 from copy import deepcopy
 from functools import cache
 from itertools import cycle, product
+from typing import get_args
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from surgery_networks import USERS, ZOO, build, draw
 from torch import nn
 
 from leanspike import LIF, Arctan, Sigmoid, calibrate, spike
+from leanspike.neuron.kernels import Reset
 
 T, N = 4, 3
 NEURONS = {
@@ -24,6 +26,7 @@ NEURONS = {
         leak=0.5, reset="hard", initial="half", learn=("threshold",), surrogate=Sigmoid(1.0)
     ),
     "height": LIF(leak=0.9, height="threshold", surrogate=Arctan()),
+    "undecayed": LIF(leak=0.75, reset="undecayed", learn=("leak", "threshold")),
     "relu": nn.ReLU(),
 }
 LAWFUL = [*USERS, *ZOO]
@@ -221,7 +224,7 @@ class Dyadic(nn.Module):
 @given(
     seed=st.integers(0, 1000),
     leak=st.sampled_from([0.0, 0.5, 1.0]),
-    reset=st.sampled_from(["soft", "hard"]),
+    reset=st.sampled_from(get_args(Reset)),
     frames=st.booleans(),
 )
 @settings(max_examples=12)

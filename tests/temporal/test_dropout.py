@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from leanspike import LeanspikeError
-from leanspike.temporal import TemporalDropout
+from leanspike.temporal import TemporalDropout, dropout_rate
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +79,30 @@ def test_a_p_out_of_range_is_refused(p):
 
 def test_print_tells_the_settings():
     assert repr(TemporalDropout(0.25, channels=True)) == "TemporalDropout(p=0.25, channels=True)"
+
+
+def test_a_rate_holds_for_all_layers_for_a_while():
+    network = nn.Sequential(TemporalDropout(0.1), nn.Sequential(TemporalDropout(0.5)))
+    x_TN = torch.ones(2, 10, 10_000)
+    with dropout_rate(network, 0.2):
+        kept = [float((layer(x_TN) != 0).float().mean()) for layer in (network[0], network[1])]
+        assert kept == pytest.approx([0.8, 0.8], abs=0.01)
+    assert (network[0].p, network[1][0].p) == (0.1, 0.5)
+    with pytest.raises(KeyboardInterrupt), dropout_rate(network, 0.0):
+        raise KeyboardInterrupt
+    assert (network[0].p, network[1][0].p) == (0.1, 0.5)
+
+
+def test_no_rate_leaves_each_layer_its_own():
+    network = nn.Sequential(TemporalDropout(0.1), TemporalDropout(0.5))
+    with dropout_rate(network, None):
+        assert [layer.p for layer in network] == [0.1, 0.5]
+    with dropout_rate(nn.Linear(2, 2), None):  # nor is any needed
+        pass
+
+
+def test_a_rate_without_dropout_or_out_of_range_is_refused():
+    with pytest.raises(LeanspikeError, match=r"dropout is 0\.2, and the network has none"):
+        dropout_rate(nn.Linear(2, 2), 0.2).__enter__()
+    with pytest.raises(LeanspikeError, match=r"p is 1\.5; give a probability from 0 to 1"):
+        dropout_rate(TemporalDropout(0.1), 1.5).__enter__()

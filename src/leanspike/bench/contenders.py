@@ -27,6 +27,7 @@ from leanspike.surgery import spike
 
 LEAK, THRESHOLD = 7 / 8, 1.0
 GAMMA = 0.3  # the height of the triangle
+SEED = 0  # of weights and images
 
 
 def network(width: float = 1.0) -> nn.Module:
@@ -37,7 +38,7 @@ def network(width: float = 1.0) -> nn.Module:
     >>> sum(p.numel() for p in network(0.125).parameters())
     94104
     """
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     ann = create_model("vgg9_bntt", num_classes=10, batch_norm=False, width=width, xavier_gain=None)
     with torch.no_grad():
         for weight in ann.parameters():

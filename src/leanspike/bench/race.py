@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
 
-from leanspike.bench.contenders import CONTENDERS
+from leanspike.backend import Backends
+from leanspike.bench.contenders import CONTENDERS, SEED
 from leanspike.bench.result import Entry, Heat, Outcome, Profile, Race
 from leanspike.bench.worker import Worker
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import provenance
+from leanspike.evaluate.provenance import computed_by, provenance
+from leanspike.processor import EMULATED, has_bfloat16
 
 WARM_UP = 3
 PARTS = ("race", "curve", "profile")
@@ -79,7 +81,7 @@ class Plan:
 
     def heats(self) -> list[Heat]:
         """The heats of part "race"."""
-        return heats(self.width) if "race" in self.parts else []
+        return _possible(heats(self.width)) if "race" in self.parts else []
 
     def curve(self) -> list[Heat]:
         """The heats of part "curve"."""
@@ -88,7 +90,15 @@ class Plan:
     def profiled(self) -> list[Heat]:
         """The heats of part "profile"."""
         kept = [heat for heat in heats(self.width) if heat.train and heat.memory == "kept"]
-        return kept if "profile" in self.parts else []
+        return _possible(kept) if "profile" in self.parts else []
+
+    def left_out(self) -> str | None:
+        """What is not raced on this machine, and why.
+
+        >>> Plan(contenders=("ann",), parts=("curve",)).left_out()  # which is float32's
+        """
+        raced = {"race", "profile"} & {*self.parts}
+        return f"bfloat16 is left out: {EMULATED}" if raced and not has_bfloat16() else None
 
     def __len__(self) -> int:
         """How many turns there are to take, for a progress bar."""
@@ -100,7 +110,7 @@ class Plan:
         """Run all of it; ``tell`` hears of each turn."""
         started = time.monotonic()
         recipe: dict[str, object] = {**asdict(self)}
-        origin = provenance(command=command, seed=0, recipe=recipe, seconds={})
+        origin = provenance(command=command, seed=SEED, recipe=recipe)
         outcomes = [run_heat(heat, self.contenders, self.rounds, tell) for heat in self.heats()]
         over_time = [run_heat(heat, self.contenders, self.rounds, tell) for heat in self.curve()]
         profiles = [
@@ -108,17 +118,23 @@ class Plan:
             for heat in self.profiled()
             for found in run_profiles(heat, self._to_profile(), tell)
         ]
+        seconds = {"bench": round(time.monotonic() - started, 1)}
+        origin = origin.model_copy(update={"seconds": seconds})
         return Race(
             outcomes=tuple(outcomes),
             curve=tuple(over_time),
             profiles=tuple(profiles),
-            provenance=origin.model_copy(
-                update={"seconds": {"bench": round(time.monotonic() - started, 1)}}
-            ),
+            left_out=self.left_out(),
+            provenance=computed_by(origin, _ran([*outcomes, *over_time])),
         )
 
     def _to_profile(self) -> list[str]:
         return [name for name in PROFILED if name in self.contenders]
+
+
+def _possible(heats: Sequence[Heat]) -> list[Heat]:
+    """Without those in bfloat16 where that is only emulated: the race would take hours."""
+    return [heat for heat in heats if heat.dtype == "float32" or has_bfloat16()]
 
 
 def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> Outcome:
@@ -143,7 +159,7 @@ def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> 
         return Outcome(
             heat=heat,
             entries=tuple(
-                _entry(name, seconds[name], worker.ask("memory").value, failures.get(name))
+                _entry(name, seconds[name], worker, failures.get(name))
                 for name, worker in workers.items()
             ),
         )
@@ -177,15 +193,27 @@ def _workers(heat: Heat, contenders: Sequence[str]) -> Iterator[dict[str, Worker
 def _entry(
     name: str,
     seconds: Sequence[float],
-    memory: tuple[int | None, int | None] | None,
+    worker: Worker,
     failure: str | None,
 ) -> Entry:
-    before, peak = memory or (None, None)
+    before, peak = worker.ask("memory").value or (None, None)
+    ran = worker.ask("backends").value or Backends()
     return Entry(
         contender=name,
         version=CONTENDERS[name].version or "",
         seconds=tuple(seconds) if failure is None else (),
         peak_bytes=peak,
         own_bytes=peak - before if peak is not None and before is not None else None,
+        backend=ran.backend,
+        instructions=ran.instructions,
         failure=failure,
     )
+
+
+def _ran(outcomes: Iterable[Outcome]) -> Backends:
+    """Which of leanspike's code took part in any of them."""
+    found = Backends()
+    for entry in (entry for outcome in outcomes for entry in outcome.entries):
+        found.names.update(filter(None, (entry.backend or "").split(", ")))
+        found.instruction_sets.update(filter(None, (entry.instructions or "").split(", ")))
+    return found

@@ -46,7 +46,8 @@ class Entry(Record):
     """One contender's times in one heat, and the peak of its process's memory.
 
     ``own_bytes`` is the part of the peak that came after everything was imported and built.
-    ``failure`` says why there are no times.
+    ``backend`` and ``instructions`` say which of leanspike's code it ran, if any (see
+    `leanspike.backend.Backends`). ``failure`` says why there are no times.
     """
 
     contender: str
@@ -54,6 +55,8 @@ class Entry(Record):
     seconds: tuple[float, ...] = ()
     peak_bytes: int | None = None
     own_bytes: int | None = None
+    backend: str | None = None
+    instructions: str | None = None
     failure: str | None = None
 
     @property
@@ -126,6 +129,8 @@ class Profile(Record):
 class Race(Record):
     """All heats (``outcomes``), the curve over T (``curve``) and the profiles, of one machine.
 
+    ``left_out`` says what was not raced there, and why.
+
     >>> Race.model_construct(outcomes=()).outcomes
     ()
     """
@@ -133,4 +138,5 @@ class Race(Record):
     outcomes: tuple[Outcome, ...]
     curve: tuple[Outcome, ...] = ()
     profiles: tuple[Profile, ...] = ()
+    left_out: str | None = None
     provenance: Provenance

@@ -12,7 +12,7 @@ from rich.text import Text
 from leanspike.bench.contenders import CONTENDERS
 from leanspike.bench.profile import KINDS, REST
 from leanspike.bench.result import Entry, Outcome, Profile, Race, Spread
-from leanspike.report import style
+from leanspike.report import style, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +65,7 @@ def render_race(race: Race) -> RenderableType:
     >>> render_race(Race.model_construct(outcomes=(), curve=(), profiles=())).renderables
     []
     """
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = [] if race.left_out is None else [Text(race.left_out), Text()]
     for outcome in race.outcomes:
         parts += [Text(outcome.heat.title, style="bold"), _table(HEADER, rows(outcome)), Text()]
     if race.curve:
@@ -119,7 +119,7 @@ def markdown(race: Race) -> str:
     """The race as a page of Markdown: origin, figure, tables.
 
     >>> from leanspike.evaluate import provenance
-    >>> origin = provenance(command="leanspike bench", seed=0, recipe={}, seconds={})
+    >>> origin = provenance(command="leanspike bench")
     >>> markdown(Race(outcomes=(), provenance=origin)).splitlines()[0][:7]
     '# Race '
     """
@@ -131,8 +131,10 @@ def markdown(race: Race) -> str:
         "BNTT's VGG9 without norms on 32×32 images, the same weights and the same neuron for all: "
         "see `leanspike/bench/contenders.py`.",
         "",
-        f"- `{origin.command}`, commit {origin.commit or 'unknown'}",
-        f"- {origin.hardware}, {origin.threads} threads; {versions}",
+        f"- `{text.given(origin.command)}`, commit {origin.commit or 'unknown'}",
+        f"- {origin.hardware}, {text.plural(origin.threads, 'thread')}; "
+        f"leanspike's backend: {text.backend(origin)}; {versions}",
+        *([] if race.left_out is None else [f"- {race.left_out}"]),
         "",
         "![times, curve and profile](race.svg)",
         "",

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from leanspike.bench.contenders import CONTENDERS, network
+from leanspike.backend import Backends, watch_backends
+from leanspike.bench.contenders import CONTENDERS, SEED, network
 from leanspike.bench.profile import kinds_of_work
 from leanspike.bench.result import Heat
 from leanspike.errors import one_line
@@ -52,7 +53,7 @@ class Worker:
         far.close()
 
     def ask(self, question: str) -> Answer:
-        """Ask for "call", "memory" or "profile"; wait for the worker and its answer."""
+        """Ask for "call", "memory", "backends" or "profile"; wait for the worker and its answer."""
         try:
             self._pipe.send(question)
             answer: Answer = self._pipe.recv()
@@ -97,12 +98,25 @@ def _prepare(contender: str, heat: Heat) -> dict[str, Callable[[], Any]]:
     return {
         "call": lambda: seconds_of(call),
         "memory": lambda: (before, resident_bytes(most=True)),
+        "backends": lambda: backends_of(call),
         "profile": lambda: kinds_of_work(call),
     }
 
 
 def _refuse(error: Exception) -> None:
     raise error
+
+
+def backends_of(call: Callable[[], object]) -> Backends:
+    """Which of leanspike's code a call runs.
+
+    >>> heat = Heat(train=False, dtype="float32", batch=2, timesteps=3, width=0.125)
+    >>> backends_of(work("ann", heat)).backend is None
+    True
+    """
+    with watch_backends() as ran:
+        call()
+    return ran
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -127,7 +141,7 @@ def work(contender: str, heat: Heat) -> Callable[[], torch.Tensor]:
     torch.Size([2, 10])
     """
     row = CONTENDERS[contender]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(SEED)
     x = torch.randn(heat.batch, 3, 32, 32, generator=generator).to(memory_format=row.layout)
     labels = torch.randint(10, (heat.batch,), generator=generator)
     module = row.build(network(heat.width), heat.timesteps).to(memory_format=row.layout)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from leanspike.data.device import send
 from leanspike.errors import LeanspikeError
 
 
@@ -23,7 +24,8 @@ class Augment:
     square of so many pixels a side (0: off). In that order.
 
     ``augment(images, generator)`` takes and returns uint8 [B, C, H, W]; the images given stay as
-    they are, and the result is a function of them and the (CPU) generator's state alone.
+    they are, and the result is a function of them and the (CPU) generator's state alone, the
+    same on every device.
 
     The square's centre may lie anywhere in the image, so that parts of it may stick out
     (DeVries & Taylor 2017, arXiv 1708.04552, section 3.2). There it is filled with the data
@@ -64,10 +66,11 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
     torch.Size([2, 1, 4, 4])
     """
     count, _, height, width = images.shape
-    top, left = torch.randint(2 * padding + 1, (2, count), generator=generator)
+    corners = torch.randint(2 * padding + 1, (2, count), generator=generator)
+    top, left = send(corners, images.device)
     padded = F.pad(images, (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [B, C, top, left, H, W]
-    return windows[torch.arange(count), :, top, left]
+    return windows[torch.arange(count, device=images.device), :, top, left]
 
 
 def random_flip(images: Tensor, generator: Generator) -> Tensor:
@@ -77,7 +80,7 @@ def random_flip(images: Tensor, generator: Generator) -> Tensor:
     torch.Size([2, 1, 4, 4])
     """
     mirrored = torch.randint(2, (len(images), 1, 1, 1), generator=generator, dtype=torch.bool)
-    return torch.where(mirrored, images.flip(3), images)
+    return torch.where(send(mirrored, images.device), images.flip(3), images)
 
 
 def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
@@ -90,7 +93,7 @@ def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
     count, _, height, width = images.shape
     rows = _near_random_pixel(count, height, side, generator)
     columns = _near_random_pixel(count, width, side, generator)
-    return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
+    return images * send(~(rows[:, None, :, None] & columns[:, None, None, :]), images.device)
 
 
 def _near_random_pixel(count: int, length: int, side: int, generator: Generator) -> Tensor:

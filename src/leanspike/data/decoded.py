@@ -80,8 +80,10 @@ class DecodedCache:
 def open_cache(paths: Sequence[str], size: int) -> DecodedCache | None:
     """The cache of these images at ``size`` pixels: see :func:`cache_of`.
 
-    >>> open_cache(["a.png"], 8) is None or "LEANSPIKE_CACHE" in os.environ
-    True
+    >>> from unittest.mock import patch
+    >>> with patch.dict(os.environ, LEANSPIKE_CACHE="caches"):
+    ...     open_cache([__file__], 8).shape
+    (3, 8, 8)
     """
     return cache_of("image", paths, (3, size, size), key=str(size))
 
@@ -96,9 +98,13 @@ def cache_of(
     same ones changed, or other parameters get a file of their own. ``what`` each file holds
     ("image") is for the ending of its name, and for messages.
 
-    >>> cache_of("recording", ["a.bin"], (2, 8, 8), key="binary") is None or (
-    ...     "LEANSPIKE_CACHE" in os.environ)
-    True
+    >>> from unittest.mock import patch
+    >>> with patch.dict(os.environ, LEANSPIKE_CACHE="caches"):
+    ...     cache_of("recording", [__file__], (2, 8, 8), key="binary").path
+    PosixPath('caches/...-8.recordings')
+    >>> with patch.dict(os.environ, LEANSPIKE_CACHE=""):
+    ...     print(cache_of("recording", [__file__], (2, 8, 8), key="binary"))
+    None
     """
     folder = os.environ.get("LEANSPIKE_CACHE")
     if not folder:

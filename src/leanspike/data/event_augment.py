@@ -66,7 +66,8 @@ def random_drop(counts: Tensor, probability: float, generator: Generator) -> Ten
     """
     kept = counts.clone()
     some = counts > 0
-    events = counts[some].float()
+    events = counts[some].cpu().float()  # where the generator is
     chance = torch.full_like(events, 1 - probability)
-    kept[some] = torch.binomial(events, chance, generator=generator).to(torch.uint8)
+    drawn = torch.binomial(events, chance, generator=generator)
+    kept[some] = drawn.to(counts.device, torch.uint8)
     return kept

@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from leanspike.data.augment import Augment
+from leanspike.data.device import send
 from leanspike.data.event_augment import EventAugment
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
@@ -45,15 +46,11 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
             f"mean {tuple(mean)} and std {tuple(std)} do not fit images of {channels} channels; "
             f"give {channels} numbers each, std positive"
         )
-    constants = _send(torch.tensor([mean, std]), images.device).view(2, channels, 1, 1)
-    return images.to(torch.float32).div_(255).sub_(constants[0]).div_(constants[1])
-
-
-def _send(tensor: Tensor, device: torch.device | str) -> Tensor:
-    # A CUDA device is fed from pinned memory, or every copy would wait for all work before it.
-    if torch.device(device).type == "cuda" and not tensor.is_cuda:
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    constants = send(torch.tensor([mean, std]), images.device).view(2, channels, 1, 1)
+    pixels = images.to(torch.float32)
+    # A tensor: CUDA multiplies by the reciprocal of a plain number, which gives other bits.
+    pixels = pixels.div_(pixels.new_full((), 255))
+    return pixels.sub_(constants[0]).div_(constants[1])
 
 
 def generator_for(seed: int, *key: int) -> Generator:
@@ -132,10 +129,11 @@ class Loader:
         self, chunks: Sequence[Tensor], epoch: int, start_step: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         for step, (images, labels) in enumerate(self._read(chunks), start=start_step):
+            images = send(images, self.device)  # as bytes; all that follows is the device's work
             if self.train and self.augment is not None:
                 images = self.augment(images, generator_for(self.seed, epoch, step))
-            inputs = normalise(_send(images, self.device), self.mean, self.std)
-            yield self._in_format(inputs), _send(labels, self.device)
+            inputs = normalise(images, self.mean, self.std)
+            yield self._in_format(inputs), send(labels, self.device)
 
     def _in_format(self, inputs: Tensor) -> Tensor:
         """In ``memory_format``; a sequence so that its steps, folded into the batch, are in it."""

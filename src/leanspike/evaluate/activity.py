@@ -62,7 +62,7 @@ class SpikeCounter:
                 NeuronActivity(
                     path=path,
                     neurons=self._neurons[path],
-                    spikes_per_step=tuple((self._spikes[path] / cells).tolist()),
+                    spikes_per_step=tuple(n / cells for n in self._spikes[path].tolist()),
                     threshold=module.threshold.item(),
                     leak=module.leak.item(),
                     threshold_start=before[0],

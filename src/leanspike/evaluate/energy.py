@@ -17,7 +17,6 @@ number that includes them is kept beside it as ``dense_macs``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx, nn
 
+from leanspike.evaluate.formulas import bntt_ratio, diet_snn_ratio, entering_rates
 from leanspike.evaluate.graded import spikes_under
 from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity
 from leanspike.surgery import SpikingNetwork, remaining_norms
@@ -100,13 +100,24 @@ class OperationCounter:
         ann_macs = sum(self.ann_norm_macs.values())
         return ann_macs * prices.mac_pj, self.norm_macs / max(1, self.samples) * prices.mac_pj
 
-    def rows(self, prices: Prices) -> tuple[LayerOperations, ...]:
-        """Per layer and sample, averaged over all samples counted."""
-        return tuple(self._row(node, prices, max(1, self.samples)) for node in self.layers)
+    def rows(
+        self, prices: Prices, fired: Mapping[str, float] | None = None
+    ) -> tuple[LayerOperations, ...]:
+        """Per layer and sample, averaged over all samples counted.
 
-    def _row(self, node: fx.Node, prices: Prices, samples: int) -> LayerOperations:
-        signal: Signal = node.all_input_nodes[0].meta["signal"]
-        ann_macs = float(self.fan_out[node].sum())
+        ``fired`` holds the spikes per neuron of each layer of neurons by path, for the papers'
+        formulas. Where spikes are the input's, or nobody says how many there were, their rate is
+        the number of accumulates in the place of one multiply-accumulate.
+        """
+        rates = entering_rates(self.snn.plan.graph, fired or {})
+        return tuple(self._row(node, prices, rates) for node in self.layers)
+
+    def _row(
+        self, node: fx.Node, prices: Prices, rates: Mapping[fx.Node, float]
+    ) -> LayerOperations:
+        source = node.all_input_nodes[0]
+        signal: Signal = source.meta["signal"]
+        ann_macs, samples = float(self.fan_out[node].sum()), max(1, self.samples)
         macs, acs = self.macs[node] / samples, self.acs[node] / samples
         return LayerOperations(
             path=str(node.target),
@@ -118,6 +129,7 @@ class OperationCounter:
             snn_acs=acs,
             ann_pj=ann_macs * prices.mac_pj,
             snn_pj=macs * prices.mac_pj + acs * prices.ac_pj,
+            spike_rate=None if macs else rates.get(source, acs / ann_macs),
         )
 
     def _count_norm(self, node: fx.Node, y: Tensor) -> None:
@@ -193,12 +205,9 @@ def price(
     prices: Prices,
     norm_pj: tuple[float, float] = (0.0, 0.0),
 ) -> Energy:
-    """The energy of everything counted, and that of the papers' formula beside it.
+    """The energy of everything counted, and both papers' formulas beside it.
 
-    The formula (DIET-SNN): E_SNN/E_ANN = f₁ + (1 − f₁)·R·(AC/MAC), with f₁ the share of the MACs
-    in layers that are computed once, R the spikes per neuron summed over all steps. ``norm_pj``
-    is that of the norms, of the ANN and of the SNN. The formula's ratio is infinite for a network
-    that is silent and computes nothing once.
+    ``norm_pj`` is that of the norms, of the ANN and of the SNN.
     """
     updates = float(sum(layer.neurons for layer in neurons) * timesteps)
     membranes = timesteps * sum(
@@ -207,11 +216,8 @@ def price(
     ann_norm_pj, snn_norm_pj = norm_pj
     ann_pj = sum(row.ann_pj for row in operations) + ann_norm_pj
     snn_pj = sum(row.snn_pj for row in operations) + membranes + snn_norm_pj
-    dense = sum(row.dense_macs for row in operations)
-    first = sum(row.dense_macs for row in operations if row.static) / dense
     total = sum(layer.neurons for layer in neurons)
     rate = sum(layer.spikes_per_neuron * layer.neurons for layer in neurons) / total
-    formula = first + (1 - first) * rate * prices.ac_pj / prices.mac_pj
     return Energy(
         mac_pj=prices.mac_pj,
         ac_pj=prices.ac_pj,
@@ -222,7 +228,8 @@ def price(
         norm_pj=snn_norm_pj,
         ann_norm_pj=ann_norm_pj,
         ratio=ann_pj / snn_pj,
-        formula_ratio=1 / formula if formula else math.inf,
+        formula_ratio=diet_snn_ratio(operations, rate, prices.mac_pj, prices.ac_pj),
+        bntt_formula_ratio=bntt_ratio(operations, timesteps, prices.mac_pj, prices.ac_pj),
         spikes_per_neuron=rate,
     )
 

@@ -80,7 +80,7 @@ def choose_confidence(
     sure_TN = confidence(anytime_TNK, measure)
     right_TN = anytime_TNK.argmax(-1) == labels
     # Between two neighbouring quantiles lie too few samples to matter.
-    levels = torch.linspace(0, 1, 201, dtype=torch.float64)
+    levels = torch.linspace(0, 1, 201, dtype=torch.float64, device=sure_TN.device)
     early = _thinned(sure_TN[:-1].flatten().double())  # none if there is but one step
     thresholds = sorted(set(torch.quantile(early, levels).tolist())) if len(early) else []
     curves: dict[int, list[tuple[float, float, float]]] = {}

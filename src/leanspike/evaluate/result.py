@@ -1,6 +1,6 @@
 """What an evaluation found, as one frozen object that is written to and read from JSON.
 
-Every quantity is for ONE sample, averaged over the whole test set, unless it says otherwise.
+Every quantity is for ONE sample, averaged over all samples, unless it says otherwise.
 Time is in steps; energies are in picojoules (``_pj``).
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from leanspike.errors import LeanspikeError, one_line
+from leanspike.evaluate.formulas import CHAINS, bntt_ratio, chain_rates
 
 
 class Record(BaseModel):
@@ -53,6 +54,8 @@ class LayerOperations(Record):
     ``static`` whether that signal is the same at every step, so that it is computed once.
     ``dense_macs`` is the textbook count for one ANN pass (padding included); ``ann_macs`` leaves
     the multiplications with zero padding out, as ``snn_macs`` and ``snn_acs`` (all steps) do.
+    ``spike_rate`` is that of the neurons whose spikes enter, summed over all steps (None where the
+    layer multiplies, and in results from before it was recorded).
     """
 
     path: str
@@ -64,15 +67,18 @@ class LayerOperations(Record):
     snn_acs: float
     ann_pj: float
     snn_pj: float
+    spike_rate: float | None = None
 
 
 class Energy(Record):
-    """Energy of the arithmetic: counted where it happens, and by the papers' formula.
+    """Energy of the arithmetic: counted where it happens, and by the papers' formulas.
 
     ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, the scales and shifts of
     norms that no weights can take up ``norm_pj``; ``snn_pj`` contains both. ``ann_norm_pj``, in
     ``ann_pj``, is that of the ANN's norms.
-    Both ratios are E_ANN / E_SNN: larger is better; the formula's may be infinite.
+    All ratios are E_ANN / E_SNN at the result's T steps: larger is better; those by a formula may
+    be infinite. ``ratio`` is of what was counted, ``formula_ratio`` by DIET-SNN's formula,
+    ``bntt_formula_ratio`` by BNTT's (None: the record is older, and does not say enough).
     """
 
     mac_pj: float
@@ -85,6 +91,7 @@ class Energy(Record):
     ann_norm_pj: float = 0.0
     ratio: float
     formula_ratio: float
+    bntt_formula_ratio: float | None = None
     spikes_per_neuron: float
 
 
@@ -118,16 +125,23 @@ class Example(Record):
 class Provenance(Record):
     """Where the figures come from: enough to obtain them again.
 
+    What nobody told is None, or empty: nothing is made up. ``commit`` ends in "-dirty" if the
+    sources differ from it. ``backend`` ("native", "reference" or both) and ``instructions``
+    ("plain", "avx2", "avx512") computed the figures; ``backends`` are those of earlier phases of
+    the run, behind the type they computed in. Results from before they were recorded have neither.
     ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase.
     """
 
-    command: str
+    command: str | None
     created: str
     leanspike: str
     commit: str | None
-    seed: int
+    seed: int | None
     hardware: str
     threads: int
+    backend: str | None = None
+    instructions: str | None = None
+    backends: dict[str, str] = {}
     versions: dict[str, str]
     recipe: dict[str, object]
     seconds: dict[str, float]
@@ -180,7 +194,8 @@ class EarlyExit(Record):
 class Result(Record):
     """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
 
-    ``accuracy[t]`` is the fraction of the ``n`` test samples answered correctly after step t+1.
+    ``accuracy[t]`` is the fraction of the ``n`` samples answered correctly after step t+1; they are
+    the ``split`` ("test") of ``data``, where it was told.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured.
 
     >>> import torch
@@ -196,8 +211,8 @@ class Result(Record):
 
     schema_version: int = 1
     name: str
-    data: str
-    split: str
+    data: str | None
+    split: str | None
     n: int
     classes: tuple[str, ...]
     timesteps: int
@@ -224,12 +239,15 @@ class Result(Record):
     def summary(self) -> dict[str, object]:
         """The figures that a run is known by, for programs.
 
+        ``energy_ratio`` is the counted one, ``formula_energy_ratio`` is by DIET-SNN's formula.
+
         >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
         >>> result = Result.model_construct(
         ...     ann_accuracy=0.95, accuracy=(0.8, 0.9), timesteps=2, energy=energy)
         >>> result.summary["snn_accuracy"], result.summary["energy_ratio"]
         (0.9, 2.92)
         """
+        bntt = self.energy.bntt_formula_ratio
         exits = {
             early.by: {"accuracy": early.accuracy, "mean_steps": round(early.mean_steps, 3)}
             for early in self.early_exit
@@ -240,6 +258,7 @@ class Result(Record):
             "timesteps": self.timesteps,
             "energy_ratio": round(self.energy.ratio, 3),
             "formula_energy_ratio": round(self.energy.formula_ratio, 3),
+            "bntt_formula_energy_ratio": None if bntt is None else round(bntt, 3),
             "spikes_per_neuron": round(self.energy.spikes_per_neuron, 4),
             **({"early_exit": exits} if exits else {}),
         }
@@ -248,6 +267,9 @@ class Result(Record):
 def load_result(path: Path) -> Result:
     """Read a ``result.json`` back; a damaged or foreign file is an error of one line.
 
+    In records from before BNTT's formula it is worked out where they say enough: for networks whose
+    layers each read the neurons before them.
+
     >>> load_result(Path("nowhere.json"))
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no result at nowhere.json; write one with ...
@@ -255,9 +277,26 @@ def load_result(path: Path) -> Result:
     if not path.is_file():
         raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
     try:
-        return Result.model_validate_json(path.read_text())
+        return _with_bntt_formula(Result.model_validate_json(path.read_text()))
     except (ValidationError, UnicodeDecodeError) as error:
         raise LeanspikeError(
             f"{path} is not a leanspike result ({one_line(error)}); "
             "write it again with `leanspike evaluate RUN`"
         ) from None
+
+
+def _with_bntt_formula(result: Result) -> Result:
+    """The result with the ratio by BNTT's formula, if it lacks it and says enough."""
+    energy, model = result.energy, result.provenance.recipe.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    chain = name in CHAINS and len(result.operations) == len(result.neurons) + 1
+    if energy.bntt_formula_ratio is not None or not chain:
+        return result
+    rates = chain_rates(result.operations, result.neurons)
+    layers = tuple(
+        row.model_copy(update={"spike_rate": rate})
+        for row, rate in zip(result.operations, rates, strict=True)
+    )
+    ratio = bntt_ratio(layers, result.timesteps, energy.mac_pj, energy.ac_pj)
+    update = {"energy": energy.model_copy(update={"bntt_formula_ratio": ratio})}
+    return result.model_copy(update={**update, "operations": layers})

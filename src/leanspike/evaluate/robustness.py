@@ -15,6 +15,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from leanspike.backend import watch_backends
 from leanspike.data import Loader, Split, stratified
 from leanspike.data.corrupt import CORRUPTIONS, SEVERITIES, CorruptedSplit, check_severity
 from leanspike.errors import LeanspikeError
@@ -27,7 +28,7 @@ from leanspike.evaluate.attack import (
     pgd,
     pixel_gradient,
 )
-from leanspike.evaluate.provenance import provenance
+from leanspike.evaluate.provenance import computed_by, provenance
 from leanspike.evaluate.result import Provenance
 from leanspike.evaluate.robustness_result import OWN, CleanSample, Curve, Robustness
 from leanspike.modes import eval_mode
@@ -54,7 +55,8 @@ def measure_robustness(
     batch_size: int = 100,
     limit: int | None = None,
     seed: int = 0,
-    data: str = "",
+    data: str | None = None,
+    split_name: str | None = None,
     origin: Provenance | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
@@ -63,7 +65,7 @@ def measure_robustness(
     Args:
         networks: by name, on one device, the one to compare with first; run in eval mode and put
             back after it.
-        split: the test images.
+        split: the images.
         mean, std: of the normalisation that the networks were trained with.
         corruptions: names in ``leanspike.data.CORRUPTIONS``, each measured at all ``severities``.
         severities: of 1..5.
@@ -76,7 +78,8 @@ def measure_robustness(
         limit: measure on so many images, drawn alike from all classes and always the same ones;
             default all.
         seed: of all that is random, 0 or more.
-        data, origin: the data set's name and where the figures come from (default: this process).
+        data, split_name: the data set and which part of it ``split`` is ("test"), if known.
+        origin: where the figures come from (default: this process), but for what computed them.
         progress: called after each batch with the images passed so far, and in all.
 
     Raises:
@@ -103,8 +106,10 @@ def measure_robustness(
     with ExitStack() as modes:
         for network in networks.values():
             modes.enter_context(eval_mode(network))
+        ran = modes.enter_context(watch_backends())
         return Robustness(
             data=data,
+            split=split_name,
             n=len(chosen),
             seed=seed,
             networks=tuple(networks),
@@ -122,7 +127,8 @@ def measure_robustness(
             ),
             silent=run.silent() if attacks else {},
             sample=_sample(split, int(chosen[0])),
-            provenance=origin or provenance(command="", seed=seed, recipe={}, seconds={}),
+            # Last, when all of it has run:
+            provenance=computed_by(origin or provenance(device=_device(networks)), ran),
         )
 
 
@@ -189,7 +195,6 @@ class _Run:
     def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Pixels in [0, 1], labels and positions of the chosen images."""
         channels = split.shape[0]
-        parameter = next((p for n in self.networks.values() for p in n.parameters()), None)
         loader = Loader(
             split.select(self.chosen),
             batch_size=self.batch_size,
@@ -197,7 +202,7 @@ class _Run:
             std=(1.0,) * channels,
             seed=0,
             train=False,
-            device="cpu" if parameter is None else parameter.device,
+            device=_device(self.networks),
         )
         positions = torch.split(self.chosen, self.batch_size)
         for (x, labels), where in zip(loader.epoch(0), positions, strict=True):
@@ -205,6 +210,12 @@ class _Run:
             self.done += len(x)
             if self.progress is not None:
                 self.progress(self.done, self.passes * len(self.chosen))
+
+
+def _device(networks: Mapping[str, nn.Module]) -> torch.device:
+    """Where the networks are."""
+    parameters = (p for network in networks.values() for p in network.parameters())
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def _families(own: Family, more: Mapping[str, Family]) -> dict[str, Family]:

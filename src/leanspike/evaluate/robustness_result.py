@@ -50,8 +50,9 @@ class CleanSample(Record):
 class Robustness(Record):
     """What ``measure_robustness`` found on ``n`` images; ``networks`` in the order given.
 
-    ``clean`` is the accuracy on the images as they are. ``corruptions`` are by family, by who
-    defined them, as each has strengths of its own: :data:`OWN` for leanspike's.
+    The images are of the ``split`` ("test") of ``data``, where it was told. ``clean`` is the
+    accuracy on them as they are. ``corruptions`` are by family, by who defined them, as each has
+    strengths of its own: :data:`OWN` for leanspike's.
     ``silent[network]`` is the share of the images at whose pixels the network's gradient is 0
     everywhere (measured if there are ``attacks``): an attack cannot move these, so a large share
     means a masked gradient, not a robust network. ``sample`` is the image of the contact sheet,
@@ -66,7 +67,8 @@ class Robustness(Record):
     """
 
     schema_version: Literal[2] = 2
-    data: str
+    data: str | None
+    split: str | None = None
     n: int
     seed: int
     networks: tuple[str, ...]

@@ -39,6 +39,7 @@ from leanspike.models.vgg import (
 )
 from leanspike.models.wide_resnet import WideResNet, wrn16_2, wrn28_4
 from leanspike.optional import import_optional
+from leanspike.synapse import step_around
 
 __all__ = [
     "MLP",
@@ -120,7 +121,16 @@ def create_model(
     leanspike.errors.LeanspikeError: no model 'vgg99'; did you mean 'vgg9'?
     """
     if name.startswith(TORCHVISION):
-        return _torchvision_model(name, num_classes, in_channels, options)
+        network = _torchvision_model(name, num_classes, in_channels, options)
+    else:
+        network = _zoo_model(name, num_classes, in_channels, image_size, options)
+    step_around(network)
+    return network
+
+
+def _zoo_model(
+    name: str, num_classes: int, in_channels: int, image_size: int, options: dict[str, object]
+) -> nn.Module:
     if name not in MODELS:
         raise LeanspikeError(f"no model {name!r}; {_nearest(name, MODELS)}")
     build = MODELS[name]

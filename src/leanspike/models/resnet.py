@@ -86,6 +86,8 @@ class ResNet(nn.Module):
         batch_norm: a norm after every convolution; the authors have none.
         dropout_conv: probability in [0, 1) of dropping after the first two activations of the
             stem and after the first activation of every block.
+        linear_std: of the linear layer's first weights, see ``parts.initialise_weights``; the
+            authors' code has 0.01.
 
     Raises:
         LeanspikeError: for a value outside these ranges.
@@ -107,6 +109,7 @@ class ResNet(nn.Module):
         width: float = 1.0,
         batch_norm: bool = False,
         dropout_conv: float = 0.2,
+        linear_std: float | None = None,
     ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
@@ -120,7 +123,7 @@ class ResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         side = -(-(image_size // 2) // 8)
         self.classifier = nn.Linear(channels[-1] * side**2, num_classes, bias=False)
-        initialise_weights(self)
+        initialise_weights(self, linear_std=linear_std)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images ``[N, C, H, W]`` → logits ``[N, K]``."""

@@ -62,6 +62,7 @@ class VGG(nn.Module):
         bias: whether convolutions and linear layers have one; the papers' have none.
         global_pool: average every channel over the whole image before the head.
         xavier_gain: of the first weights; see ``parts.initialise_weights``.
+        linear_std: of the linear layers' first weights, the same; DIET-SNN's code has 0.01.
 
     Raises:
         LeanspikeError: for a value outside these ranges, or more pools than the image has room for.
@@ -88,6 +89,7 @@ class VGG(nn.Module):
         bias: bool = False,
         global_pool: bool = False,
         xavier_gain: float | None = None,
+        linear_std: float | None = None,
     ) -> None:
         super().__init__()
         check_counts(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
@@ -103,7 +105,7 @@ class VGG(nn.Module):
             side = 1
         sizes = (channels * side**2, *head, num_classes)
         self.classifier = _classifier(sizes, batch_norm, dropout_linear, bias)
-        initialise_weights(self, xavier_gain)
+        initialise_weights(self, xavier_gain, linear_std)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
@@ -126,6 +128,7 @@ def vgg(
     bias: bool = False,
     global_pool: bool = False,
     xavier_gain: float | None = None,
+    linear_std: float | None = None,
 ) -> VGG:
     """A :class:`VGG` whose channels and hidden sizes are multiplied by ``width`` (at least 1 each).
 
@@ -150,6 +153,7 @@ def vgg(
         bias=bias,
         global_pool=global_pool,
         xavier_gain=xavier_gain,
+        linear_std=linear_std,
     )
 
 

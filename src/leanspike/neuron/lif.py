@@ -49,13 +49,16 @@ class LIF(Neuron):
         o_t = 1[z > 0]          spike
         u ← u − v·o_t           soft reset   (hard: u ← 0 where o_t = 1)
 
-    (DIET-SNN, arXiv 2008.03658, eqs. 1-3; with λ = 1 this is the integrate-and-fire neuron).
+    (DIET-SNN's official code; with λ = 1 this is the integrate-and-fire neuron). In its paper
+    (arXiv 2008.03658, eqs. 1-3) what the reset subtracts does not leak::
+
+        u_t = λ·u_{t-1} + x_t − v·o_{t-1}       undecayed reset; u is the membrane before it
 
     Args:
         threshold: v, above 0, in units of the input.
         leak: λ in [0, 1]; exactly 1 means no leak.
         learn: which of "leak" and "threshold" are trained; the others keep their value.
-        reset: "soft" (the papers') or "hard".
+        reset: "soft" (the papers' code), "hard" or "undecayed" (DIET-SNN's eq. 1); see above.
         initial: the membrane before the first step, "zero" (the papers') or "half" a threshold.
         height: of a spike, "unit" (1, the papers') or "threshold" (v·o_t, which keeps the scale
             of the activations that the neuron replaces).
@@ -72,6 +75,12 @@ class LIF(Neuron):
         >>> x = torch.tensor([[0.8], [0.8], [0.8]])  # [T, N] = [3, 1]
         >>> neuron(x).squeeze(1).tolist()  # u = 0.8, then 1.2 (spike, reset to 0.2), then 0.9
         [0.0, 1.0, 0.0]
+        >>> x = torch.tensor([[1.5], [0.8]])
+        >>> neuron(x).squeeze(1).tolist()  # u = 1.5 (spike), then 0.5·(1.5 − 1) + 0.8 = 1.05
+        [1.0, 1.0]
+        >>> undecayed = LIF(threshold=1.0, leak=0.5, reset="undecayed")
+        >>> undecayed(x).squeeze(1).tolist()  # u = 1.5 (spike), then 0.5·1.5 + 0.8 − 1 = 0.55
+        [1.0, 0.0]
     """
 
     def __init__(
@@ -80,7 +89,7 @@ class LIF(Neuron):
         leak: float = 1.0,
         *,
         learn: Collection[Learnable] = (),
-        reset: Literal["soft", "hard"] = "soft",
+        reset: kernels.Reset = "soft",
         initial: Literal["zero", "half"] = "zero",
         height: Literal["unit", "threshold"] = "unit",
         surrogate: Surrogate = Triangle(),
@@ -132,7 +141,7 @@ def _check_choices(learn: Collection[str], reset: str, initial: str, height: str
     if isinstance(learn, str) or not set(learn) <= set(get_args(Learnable)):
         raise LeanspikeError(f'learn is {learn!r}; give a tuple of "leak" and "threshold"')
     for name, value, choices in (
-        ("reset", reset, ("soft", "hard")),
+        ("reset", reset, get_args(kernels.Reset)),
         ("initial", initial, ("zero", "half")),
         ("height", height, ("unit", "threshold")),
     ):

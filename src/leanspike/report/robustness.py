@@ -16,7 +16,7 @@ from leanspike.data.corrupt import SEVERITIES, corrupt
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.robustness_result import OWN, CleanSample, Curve, Robustness
 from leanspike.report import style
-from leanspike.report.text import head, percent, plural, times
+from leanspike.report.text import head, percent, plural, samples, times
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,9 +136,9 @@ def render_robustness(robustness: Robustness) -> RenderableType:
     >>> from rich.console import Console
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.75, 0.5)})
     >>> Console(width=80).print(render_robustness(Robustness.model_construct(
-    ...     data="digits", n=360, networks=("ann",), clean={"ann": 0.9},
+    ...     data="digits", split="test", n=360, networks=("ann",), clean={"ann": 0.9},
     ...     corruptions={"CIFAR-10-C": (blur,)}, attacks=(), silent={})))
-    Robustness: accuracy in % of 360 images of digits
+    Robustness: accuracy in % of 360 test images of digits
     ...
     clean                       90.0
     CIFAR-10-C: 1 corruption
@@ -152,7 +152,8 @@ def render_robustness(robustness: Robustness) -> RenderableType:
         table.add_column(head(network, 16), justify="right", no_wrap=True)
     for name, values in _rows(robustness):
         table.add_row(name, *[values.get(network, "") for network in robustness.networks])
-    images = f"{plural(robustness.n, 'image')} of {robustness.data}"
+    images = samples(robustness.n, "image", robustness.split)
+    images += f" of {robustness.data}" if robustness.data else ""
     title = Text(f"Robustness: accuracy in % of {images}", style="bold")
     return Group(title, Text("A corruption's is the mean of its severities.", style="dim"), table)
 

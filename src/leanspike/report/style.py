@@ -151,8 +151,8 @@ def row_height(rows: int) -> float:
 def label_rows(axes: Axes, paths: Sequence[str]) -> None:
     """Rows from top to bottom, one for each layer, with as many names as can be read.
 
-    >>> draw("rows", "rows", 300, lambda figure: label_rows(figure.subplots(), ["a", "b"])) != ""
-    True
+    >>> draw("rows", "rows", 300, lambda figure: label_rows(figure.subplots(), ["up", "down"]))
+    '<svg...>up</text>...>down</text>...</svg>'
     """
     every = math.ceil(13 / row_height(len(paths)))
     names = [tail(path, 30) for path in paths[::every]]

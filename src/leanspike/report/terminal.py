@@ -18,6 +18,7 @@ from leanspike.report.text import (
     plural,
     ratio,
     sample_noun,
+    samples,
     spikes,
     tail,
     times,
@@ -30,17 +31,18 @@ _ROWS_AT_MOST = 24
 def render_tables(result: Result) -> RenderableType:
     """What an evaluation found, for `rich.print`: accuracy, neurons, operations and energy.
 
-    Numbers are for one sample, as the mean over the test set. A table of more than 24 layers
+    Numbers are for one sample, as the mean over all of them. A table of more than 24 layers
     shows its two ends and says how many layers lie between; the HTML report has them all.
     The package's docstring prints one.
     """
     trained = any(layer.threshold_start is not None for layer in result.neurons)
     change = "; before → after training" if trained else ""
-    name = Text(f"{result.name} ({result.data})", style="bold")
+    operations = _operations(result)
+    name = Text(result.name + (f" ({result.data})" if result.data else ""), style="bold")
     sections: tuple[tuple[str, Table], ...] = (
         (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
         (f"Neurons: spikes per neuron over all steps{change}", _neurons(result)),
-        (f"Operations and energy of one {sample_noun(result)}", _operations(result)),
+        (f"Operations and energy of one {sample_noun(result)}, T = {result.timesteps}", operations),
     )
     if result.early_exit:
         exits = f"Early exit, measured on {_samples(result)}", _exits(result)
@@ -48,11 +50,13 @@ def render_tables(result: Result) -> RenderableType:
     parts: list[RenderableType] = [name, Text(answer(result))]
     for title, table in sections:
         parts += [Text(), Text(title, style="bold"), table]
+    if result.energy.bntt_formula_ratio is None:
+        parts.append(Text("by BNTT's formula: not recorded when this was evaluated", style="dim"))
     return Group(*parts)
 
 
 def _samples(result: Result) -> str:
-    return plural(result.n, f"{result.split} {sample_noun(result)}")
+    return samples(result.n, sample_noun(result), result.split)
 
 
 def _table(gap: int, *columns: str) -> Table:
@@ -141,7 +145,9 @@ def _operations(result: Result) -> Table:
     ]
     energies = [energy(total.ann_pj), energy(total.snn_pj), times(total.ratio)]
     table.add_row("all", "", *sums, *energies, style="bold")
-    table.add_row("by the papers' formula", *[""] * 6, times(total.formula_ratio))
+    table.add_row("by DIET-SNN's formula", *[""] * 6, times(total.formula_ratio))
+    if total.bntt_formula_ratio is not None:
+        table.add_row("by BNTT's formula", *[""] * 6, times(total.bntt_formula_ratio))
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from leanspike.evaluate.result import EarlyExit, Result
+from leanspike.evaluate.result import EarlyExit, Provenance, Result
 
 
 def percent(fraction: float, n: int) -> str:
@@ -137,6 +137,49 @@ def sample_noun(result: Result) -> str:
     return "sample" if result.encode == "frames" else "image"
 
 
+def samples(number: int, noun: str, split: str | None) -> str:
+    """So many samples of a split, if it is known of which.
+
+    >>> samples(360, "image", "test"), samples(1, "sample", None)
+    ('360 test images', '1 sample')
+    """
+    return plural(number, noun if split is None else f"{split} {noun}")
+
+
+def given(value: object) -> str:
+    """What somebody told, or that nobody did.
+
+    >>> given(7), given(None), given("")
+    ('7', 'not given', 'not given')
+    """
+    return "not given" if value is None or value == "" else str(value)
+
+
+def commit(origin: Provenance) -> str:
+    """The commit in short, and whether files differed from it.
+
+    >>> commit(Provenance.model_construct(commit="0123456789abcdef-dirty"))
+    '0123456789-dirty'
+    >>> commit(Provenance.model_construct(commit=None))
+    'unknown'
+    """
+    sha, _, dirty = (origin.commit or "").partition("-")
+    return (sha[:10] + (f"-{dirty}" if dirty else "")) or "unknown"
+
+
+def backend(origin: Provenance) -> str:
+    """What computed the figures, and the phases of the run before them.
+
+    >>> backend(Provenance.model_construct(
+    ...     backend="native", instructions="avx2", backends={"train snn T=5": "bfloat16, native"}))
+    'native, avx2; train snn T=5: bfloat16, native'
+    >>> backend(Provenance.model_construct())
+    'not recorded'
+    """
+    own = ", ".join(filter(None, (origin.backend, origin.instructions))) or "not recorded"
+    return "; ".join([own, *(f"{phase}: {words}" for phase, words in origin.backends.items())])
+
+
 def saving(energy_ratio: float) -> tuple[str, str]:
     """E_ANN / E_SNN as a factor that is never below 1, and which way it goes.
 
@@ -147,6 +190,15 @@ def saving(energy_ratio: float) -> tuple[str, str]:
     if times(factor) == times(1.0):
         return times(1.0), ""
     return times(factor), "less" if energy_ratio > 1 else "more"
+
+
+def by_formula(energy_ratio: float | None) -> str:
+    """A ratio by a paper's formula: a factor and which way it goes; None was not recorded.
+
+    >>> by_formula(9.06), by_formula(1.0), by_formula(None)
+    ('9.1× less', '1.0×', 'not recorded')
+    """
+    return "not recorded" if energy_ratio is None else " ".join(saving(energy_ratio)).strip()
 
 
 def exit_threshold(early: EarlyExit) -> str:
@@ -182,12 +234,12 @@ def answer(result: Result) -> str:
     """
     n = result.n
     beside = "" if result.ann_accuracy is None else f" (ANN: {percent(result.ann_accuracy, n)})"
-    samples = plural(n, f"{result.split} {sample_noun(result)}")
+    those = samples(n, sample_noun(result), result.split)
     other = "the same network as an ANN" if result.ann_accuracy is None else "the ANN"
     factor, way = saving(result.energy.ratio)
     energy_words = f"{factor} {way} energy than" if way else "as much energy as"
     return (
         f"At {plural(result.timesteps, 'timestep')} the SNN answers "
-        f"{percent(result.accuracy[-1], n)} of {samples} correctly{beside} "
+        f"{percent(result.accuracy[-1], n)} of {those} correctly{beside} "
         f"and spends {energy_words} {other}."
     )

@@ -25,6 +25,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
 from leanspike.models.published import load_published
 from leanspike.neuron import LIF
+from leanspike.processor import has_bfloat16, warn_of_emulation
 from leanspike.saved import SPEC, ModelSpec, NeuronSpec, create_neuron, load
 from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import TEMPORAL_NORMS, NormFactory, temporal_norm
@@ -59,16 +60,19 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """bfloat16 where asked for, or on "auto" where the hardware computes in it.
 
+    Asked for where a CPU only emulates it, that is said once.
+
     >>> choose_dtype("float32", torch.device("cpu"))
     torch.float32
     """
+    if precision == "bfloat16" and device.type == "cpu" and not has_bfloat16():
+        warn_of_emulation()
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        cpu = torch.cpu  # whose public get_capabilities is younger than torch 2.6
-        fast = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+        fast = has_bfloat16()
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -6,15 +6,19 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
+import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from leanspike.backend import watch_backends
 from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
 from leanspike.files import write_text
 from leanspike.recipes import dump, validate
+
+Found = TypeVar("Found")
 
 RECIPE, LOG, CHECKPOINT, CALIBRATION = (
     "recipe.yaml",
@@ -22,7 +26,8 @@ RECIPE, LOG, CHECKPOINT, CALIBRATION = (
     "checkpoint.pt",
     "calibration.json",
 )
-RESULT, REPORT, SECONDS = "result.json", "report.html", "seconds.json"
+RESULT, REPORT = "result.json", "report.html"
+SECONDS, BACKENDS = "seconds.json", "backends.json"
 ROBUSTNESS, ROBUSTNESS_PAGE = "robustness.json", "robustness.html"
 
 
@@ -122,28 +127,49 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 
 @final
 class Clock:
-    """Adds the time a phase took to the run's record, over all attempts that came to an end."""
+    """Adds the time a phase took to the run's record, over all attempts that came to an end.
 
-    def __init__(self, folder: Path, phase: str) -> None:
-        self.path, self.seconds, self.phase = folder / SECONDS, read_seconds(folder), phase
+    With ``dtype``, the type that the phase computes in, what computed it is recorded, too.
+    """
+
+    def __init__(self, folder: Path, phase: str, dtype: torch.dtype | None = None) -> None:
+        self.folder, self.phase, self.dtype = folder, phase, dtype
+        self.seconds, self.backends = read_seconds(folder), read_backends(folder)
 
     def __enter__(self) -> None:
         self.started = time.monotonic()
+        self.watching = watch_backends()
+        self.ran = self.watching.__enter__()
 
     def __exit__(self, *_: object) -> None:
+        self.watching.__exit__(None, None, None)
         elapsed = time.monotonic() - self.started
         self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + elapsed
-        write_text(self.path, json.dumps(self.seconds))
+        write_text(self.folder / SECONDS, json.dumps(self.seconds))
+        if self.dtype is not None:
+            self._record(str(self.dtype).removeprefix("torch."))
+
+    def _record(self, dtype: str) -> None:
+        words = ", ".join(filter(None, (dtype, self.ran.backend, self.ran.instructions)))
+        earlier = self.backends.get(self.phase)
+        if earlier is None or words not in earlier.split("; "):
+            self.backends[self.phase] = words if earlier is None else f"{earlier}; {words}"
+            write_text(self.folder / BACKENDS, json.dumps(self.backends))
 
 
 def read_seconds(folder: Path) -> dict[str, float]:
     """Wall-clock seconds by phase, as far as the run has come."""
-    path = folder / SECONDS
-    if not path.is_file():
-        return {}
+    return _read(folder / SECONDS, TypeAdapter(dict[str, float]), "the time taken so far")
+
+
+def read_backends(folder: Path) -> dict[str, str]:
+    """What computed each phase, as far as the run has come: "bfloat16, native, avx512"."""
+    return _read(folder / BACKENDS, TypeAdapter(dict[str, str]), "what computed it so far")
+
+
+def _read(path: Path, kind: TypeAdapter[Found], what: str) -> Found:
+    text = path.read_text(errors="replace") if path.is_file() else "{}"
     try:
-        return TypeAdapter(dict[str, float]).validate_json(path.read_text(errors="replace"))
+        return kind.validate_json(text)
     except ValidationError:
-        raise LeanspikeError(
-            f"{path} is damaged; remove it (the time taken so far is forgotten)"
-        ) from None
+        raise LeanspikeError(f"{path} is damaged; remove it ({what} is forgotten)") from None

@@ -17,7 +17,7 @@ from leanspike.evaluate import Robustness, measure_robustness, provenance
 from leanspike.evaluate.robustness import Attack, Family
 from leanspike.files import write_text
 from leanspike.report.html import write_robustness
-from leanspike.run.folder import ROBUSTNESS, ROBUSTNESS_PAGE
+from leanspike.run.folder import ROBUSTNESS, ROBUSTNESS_PAGE, read_backends
 from leanspike.run.run import Run
 from leanspike.surgery import SpikingNetwork
 
@@ -54,7 +54,7 @@ def compare_robustness(
         networks[_free_name(other.folder.name, networks)] = other.load("snn")
     command = ["leanspike", "evaluate", str(run.folder), "--robustness"]
     command += [word for other in others for word in ("--beside", str(other.folder))]
-    command += [*(("--limit", str(limit)) if limit else ()), *(["--common"] if common else [])]
+    command += ["--limit", str(limit or len(run.data.test)), *(["--common"] if common else [])]
     attacks: dict[Attack, Sequence[float]] = {"fgsm": EPSILONS, "pgd": EPSILONS[-1:]}
     drawn = any(map(_draws_spikes, networks.values()))
     if drawn:
@@ -69,12 +69,13 @@ def compare_robustness(
         limit=limit,
         seed=run.recipe.seed,
         data=run.data.name,
+        split_name="test",
         origin=provenance(
             command=shlex.join(command),
             seed=run.recipe.seed,
             recipe=run.recipe.model_dump(mode="json"),
-            seconds={},
             device=run.device,
+            backends=read_backends(run.folder),
         ),
         progress=progress,
     )

@@ -19,11 +19,13 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from leanspike.config import CalibrateSection, Recipe, TrainSection
+from leanspike.backend import watch_backends
+from leanspike.config import CalibrateSection, EvaluateSection, Recipe, TrainSection
 from leanspike.data import Loader, Split, normalise
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.evaluate.accuracy import outputs
+from leanspike.evaluate.provenance import computed_by
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
 from leanspike.modes import eval_mode
@@ -55,12 +57,13 @@ from leanspike.run.folder import (
     check_removable,
     claim,
     clear,
+    read_backends,
     read_recipe,
     read_seconds,
 )
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
-from leanspike.temporal import create_encoder
+from leanspike.temporal import create_encoder, dropout_rate
 from leanspike.train import (
     Checkpoints,
     Feature,
@@ -75,6 +78,7 @@ from leanspike.train import (
     read_log,
     renormalise,
 )
+from leanspike.train.optim import Schedule
 
 
 @final
@@ -101,16 +105,17 @@ class Run:
         """The rows of the log so far."""
         return read_log(self.folder / LOG)
 
-    def train(self, fresh: bool = False) -> Result:
+    def train(self, fresh: bool = False, command: str | None = None) -> Result:
         """Everything the recipe asks for; takes up where an earlier attempt was stopped.
 
         With ``fresh`` the run that is there is removed first, once it is known that this one fits.
+        ``command`` is what the user gave, for the result.
         """
         self.begin(fresh)
         self.train_ann()
         self.convert()
         self.train_snn()
-        return self.evaluate("leanspike train")
+        return self.evaluate(command)
 
     def begin(self, fresh: bool = False) -> None:
         """Make the folder this run's, or take up the run that it holds.
@@ -163,12 +168,13 @@ class Run:
         self, network: nn.Module, section: TrainSection, teacher: Teacher, timesteps: int | None
     ) -> None:
         """One loss, of a blank input."""
+        _schedule(section, epoch_steps=1)
         network.to(self.device)
         teacher.network.to(self.device)
         x = self._blank()
         objective = build_objective(section, network, lambda: teacher, x)
         with torch.no_grad(), eval_mode(network):
-            with objective.watch(network):
+            with dropout_rate(network, section.dropout), objective.watch(network):
                 y_TNK = outputs(network, x, timesteps)
             objective(y_TNK, torch.zeros(1, dtype=torch.long, device=self.device), x)
 
@@ -180,7 +186,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         ann = build_network(recipe.model, self.data)
         if recipe.ann is not None:
-            with Clock(self.folder, "train ann"):
+            with Clock(self.folder, "train ann", self.dtype):
                 self._fit(ann, recipe.ann, "ann", number=0, timesteps=None)
         if recipe.ann is not None or recipe.model.weights is not None:
             self._save(ann, "ann")
@@ -200,7 +206,7 @@ class Run:
         snn = self._spike(ann)
         table = None
         if section.calibrate is not None:
-            with Clock(self.folder, "calibrate"):
+            with Clock(self.folder, "calibrate", torch.float32):
                 table = self._calibrate(snn, section.calibrate)
             write_text(self.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
         self._save(snn, "start")
@@ -224,7 +230,7 @@ class Run:
                 continue
             before = steps[: number - 1].count(timesteps)
             name = f"snn T={timesteps}" + (f" ({before + 1})" if before else "")
-            with Clock(self.folder, f"train {name}"):
+            with Clock(self.folder, f"train {name}", self.dtype):
                 self._fit(snn, section, name, number, timesteps)
             self.checkpoints.save(
                 {"stage": number + 1, "network": snn.state_dict(), "history": self.history}
@@ -232,7 +238,10 @@ class Run:
         self._save(snn, "snn")
 
     def evaluate(
-        self, command: str, early_exit: Sequence[str] = (), max_drop_points: float | None = None
+        self,
+        command: str | None = None,
+        early_exit: Sequence[str] = (),
+        max_drop_points: float | None = None,
     ) -> Result:
         """``result.json`` and ``report.html``, on the whole test set, in float32.
 
@@ -240,8 +249,26 @@ class Run:
         to the end.
         """
         release_freed_memory()
-        recipe, data = self.recipe, self.data
+        recipe = self.recipe
         section = with_exits(recipe, early_exit, max_drop_points)
+        with watch_backends() as ran:
+            result = self._measure(section)
+        origin = provenance(
+            command=command,
+            seed=recipe.seed,
+            recipe=recipe.model_dump(mode="json"),
+            seconds=read_seconds(self.folder),
+            device=self.device,
+            backends=read_backends(self.folder),
+        )
+        result = result.model_copy(update={"provenance": computed_by(origin, ran)})
+        write_text(self.folder / RESULT, result.model_dump_json(indent=1))
+        write_report(result, self.history, self.folder / REPORT)
+        return result
+
+    def _measure(self, section: EvaluateSection) -> Result:
+        """The whole test set with the SNN, beside the ANN, early exits, and one image."""
+        recipe, data = self.recipe, self.data
         snn = self.load("snn")
         assert isinstance(snn, SpikingNetwork)
         ann = self.load("ann") if (self.folder / "ann").exists() else None
@@ -256,6 +283,7 @@ class Run:
                 ann=ann,
                 name=recipe.name,
                 data=data.name,
+                split="test",
                 classes=data.classes,
                 start=_parameters(start) if recipe.snn else None,
                 readout=section.readout,
@@ -270,17 +298,7 @@ class Run:
         pixels, label = data.test.batch(torch.tensor([0]))
         x = normalise(pixels, data.mean, data.std).to(self.device)
         example = record_example(snn, x, pixels[0], int(label))
-        origin = provenance(
-            command=command,
-            seed=recipe.seed,
-            recipe=recipe.model_dump(mode="json"),
-            seconds=read_seconds(self.folder),
-            device=self.device,
-        )
-        result = result.model_copy(update={"example": example, "provenance": origin})
-        write_text(self.folder / RESULT, result.model_dump_json(indent=1))
-        write_report(result, self.history, self.folder / REPORT)
-        return result
+        return result.model_copy(update={"example": example})
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -314,6 +332,7 @@ class Run:
             snn,
             x,
             percentile=section.percentile,
+            percentile_rule=section.percentile_rule,
             scale=section.scale,
             method=section.method,
             statistics=section.statistics,
@@ -347,16 +366,18 @@ class Run:
                 learning_rate=section.learning_rate,
                 neuron_learning_rate=section.neuron_learning_rate,
                 momentum=section.momentum,
+                nesterov=section.nesterov,
                 weight_decay=section.weight_decay,
                 decay_norms=section.decay_norms,
             ),
-            schedule=create_schedule(section.schedule, section.epochs * len(train), section.warmup),
+            schedule=_schedule(section, len(train)),
             seed=self.recipe.seed,
             dtype=self.dtype,
             select=section.select,
             max_gradient_norm=section.max_gradient_norm,
         )
-        fit(network, stage, self.history, self.checkpoints, self.monitor)
+        with dropout_rate(network, section.dropout):
+            fit(network, stage, self.history, self.checkpoints, self.monitor)
 
     def _objective(self, network: nn.Module, section: TrainSection) -> Objective:
         torch.manual_seed(self.recipe.seed)  # adapters of features begin at random, in each stage
@@ -421,6 +442,18 @@ class _Epoch:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.loader.epoch(0)
+
+
+def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
+    """The learning rate's factor through a stage whose epochs have so many steps."""
+    return create_schedule(
+        section.schedule,
+        section.epochs * epoch_steps,
+        section.warmup,
+        epoch_steps=epoch_steps,
+        period_epochs=section.period_epochs,
+        milestones=section.milestones,
+    )
 
 
 def _parameters(snn: SpikingNetwork) -> dict[str, tuple[float, float]]:

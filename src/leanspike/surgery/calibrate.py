@@ -10,10 +10,11 @@ Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from leanspike.neuron import LIF
 from leanspike.neuron.lif import SMALLEST_THRESHOLD
 from leanspike.surgery.network import Execution, SpikingNetwork, readout
 from leanspike.temporal import TemporalNorm, broadcast
+
+PercentileRule = Literal["interpolated", "nearest"]
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -57,8 +60,8 @@ class Calibration:
     >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
     >>> found = calibrate(snn, torch.randn(256, 8), scale=(0.4, 0.8))
-    >>> found.scale in (0.4, 0.8), found.agreement > 0.5, [row.path for row in found.layers]
-    (True, True, ['1'])
+    >>> found.scale, found.agreement > 0.5, [row.path for row in found.layers]
+    (0.4, True, ['1'])
     """
 
     scale: float
@@ -73,6 +76,7 @@ def calibrate(
     images: Tensor,
     *,
     percentile: float = 99.7,
+    percentile_rule: PercentileRule = "interpolated",
     scale: float | Sequence[float] = 1.0,
     method: Literal["layerwise", "one_pass"] = "layerwise",
     statistics: Literal["keep", "reestimate"] = "keep",
@@ -95,7 +99,9 @@ def calibrate(
             are left as they are.
         images: network input ``[N, ...]``, as for a call; 512 training images do. All values
             of a layer for all images and steps are held in memory at once.
-        percentile: in (0, 100], linear interpolation between entries, as ``numpy.percentile``.
+        percentile: p in (0, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
+        percentile_rule: of a rank between two entries, "interpolated" takes the value between
+            them, as ``numpy.percentile``, "nearest" (DIET-SNN's code) the nearer entry.
         scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
             T = 5 to 25). Of several, the one whose answers agree best with the ANN's is taken.
         method: "layerwise" or "one_pass".
@@ -123,12 +129,12 @@ def calibrate(
     scales = [float(s) for s in scale] if isinstance(scale, Sequence) else [float(scale)]
     steps = snn.timesteps if timesteps is None else timesteps
     snn.check_input(images, snn.plan.encoder.batch_axis)
-    _check(images, percentile, scales, method, statistics, steps)
+    _check(images, percentile, percentile_rule, scales, method, statistics, steps)
     sweep = Sweep(snn, images, steps, batch_size)
     before = {path: module.threshold.item() for path, module in _lif_layers(snn)}
     with eval_mode(snn):
         try:
-            rows = _measure(sweep, percentile, method)
+            rows = _measure(sweep, percentile, percentile_rule, method)
             found = {row.path: row.percentile_value for row in rows}
             best, norms, agreement = _choose(sweep, scales, found, statistics)
         except LeanspikeError:
@@ -225,7 +231,7 @@ class _Row:
     percentile_value: float
 
 
-def _measure(sweep: Sweep, percentile: float, method: str) -> list[_Row]:
+def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_Row]:
     """The percentile of each layer's input, each set as its threshold as it is found."""
     rows: list[_Row] = []
     layers = dict(_lif_layers(sweep.snn))
@@ -239,7 +245,7 @@ def _measure(sweep: Sweep, percentile: float, method: str) -> list[_Row]:
         same = node.all_input_nodes[0].target is broadcast  # the same current at every step
         steps = 1 if same else inputs[0].shape[0]
         value = max(
-            _percentile([x_TN[t] for x_TN in inputs], percentile, path) for t in range(steps)
+            _percentile([x_TN[t] for x_TN in inputs], percentile, rule, path) for t in range(steps)
         )
         if value < SMALLEST_THRESHOLD:
             raise LeanspikeError(
@@ -257,9 +263,15 @@ def _measure(sweep: Sweep, percentile: float, method: str) -> list[_Row]:
     return rows
 
 
-def _percentile(values: list[Tensor], percentile: float, path: str) -> float:
-    everything = torch.cat([value.float().flatten() for value in values]).cpu().numpy()
-    result = float(np.percentile(everything, percentile, overwrite_input=True))
+def _percentile(values: list[Tensor], percentile: float, rule: str, path: str) -> float:
+    dtype = torch.promote_types(values[0].dtype, torch.float32)
+    everything = torch.cat([value.to(dtype).flatten() for value in values]).cpu().numpy()
+    if rule == "nearest":
+        rank = round(0.01 * percentile * (everything.size - 1))  # ties as in DIET-SNN's code
+        everything.partition((rank, everything.size - 1))  # NaN, if there is one, comes last
+        result = math.nan if np.isnan(everything[-1]) else float(everything[rank])
+    else:
+        result = float(np.percentile(everything, percentile, overwrite_input=True))
     if not np.isfinite(result):
         raise LeanspikeError(
             f"neurons {path}: their input holds NaN or infinity; check the network's weights"
@@ -317,6 +329,7 @@ def _lif_layers(snn: SpikingNetwork) -> Iterator[tuple[str, LIF]]:
 def _check(
     images: Tensor,
     percentile: float,
+    percentile_rule: str,
     scales: list[float],
     method: str,
     statistics: str,
@@ -326,6 +339,9 @@ def _check(
         raise LeanspikeError(f"percentile is {percentile}; give a number in (0, 100]")
     if not scales or not all(scale > 0 and np.isfinite(scale) for scale in scales):
         raise LeanspikeError(f"scale is {scales}; give numbers above 0")
+    if percentile_rule not in get_args(PercentileRule):
+        choices = ", ".join(get_args(PercentileRule))
+        raise LeanspikeError(f"percentile_rule is {percentile_rule!r}; choose one of {choices}")
     if method not in ("layerwise", "one_pass"):
         raise LeanspikeError(f"method is {method!r}; choose one of layerwise, one_pass")
     if statistics not in ("keep", "reestimate"):

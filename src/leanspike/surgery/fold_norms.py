@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -47,6 +48,7 @@ def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
             folded.set_submodule(str(node.target), Affine(*norm.affine(norm.timesteps)))
         else:
             folded.set_submodule(str(node.target), ChannelAffine(*_affine(norm, node)))
+    folded.plan = replace(folded.plan)  # of the graph as it is now
     return folded
 
 

@@ -6,9 +6,7 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal, SupportsIndex, final
 
 import torch
@@ -65,18 +63,27 @@ class Plan:
     norm: Literal["keep", "fold"]
     sample_shape: tuple[int, ...]
 
-    @cached_property
-    def function(self) -> Callable[[nn.Module, Tensor, int], Tensor]:
-        """The graph as Python code, of network, input and T: with less to do between operations."""
+    function: Callable[[nn.Module, Tensor, int], Tensor] = field(
+        init=False, repr=False, compare=False
+    )
+    """The graph as Python code, of network, input and T: with less to do between operations.
+
+    Made at once, not when it is first called: then `torch.compile` might look on.
+    """
+
+    def __post_init__(self) -> None:
         code = self.graph.python_code("self")
         names = dict(code.globals)
         exec(code.src, names)
-        function: Callable[[nn.Module, Tensor, int], Tensor] = names["forward"]
-        return function
+        object.__setattr__(self, "function", names["forward"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the function, which cannot be pickled and is soon made again."""
+        """Without the function, which cannot be pickled."""
         return {name: value for name, value in vars(self).items() if name != "function"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.__post_init__()
 
 
 @final
@@ -126,10 +133,13 @@ class SpikingNetwork(nn.Module):
         if not isinstance(steps, SupportsIndex) or steps < 1:
             raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
         sequence, steps = encoder.sequence(x, steps, self.training)
-        with self._going_through(x, encoder.batch_axis):
+        try:
             if observer is None:
                 return self.plan.function(self, sequence, steps)
             y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
+        except RuntimeError as error:
+            self._explain(error, x, encoder.batch_axis)
+            raise
         return y_TNK
 
     @torch.no_grad()
@@ -175,8 +185,11 @@ class SpikingNetwork(nn.Module):
                     "the input with state.keep(samples)"
                 )
         execution = Streaming(self, state, observer)
-        with self._going_through(x_N, batch_axis=0):
+        try:
             y_1NK: Tensor = execution.run(self.plan.encoder.step(x_N, state.steps), 1)
+        except RuntimeError as error:
+            self._explain(error, x_N, batch_axis=0)
+            raise
         return y_1NK[0], execution.next_state()
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
@@ -270,20 +283,15 @@ class SpikingNetwork(nn.Module):
                 "the input has values that are NaN or infinite, which spikes would hide; mend it"
             )
 
-    @contextmanager
-    def _going_through(self, x: Tensor, batch_axis: int) -> Iterator[None]:
-        """Explain what happens to samples of another size than the example's."""
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if x.shape[1 + batch_axis :] == self.plan.sample_shape:
-                raise
-            raise LeanspikeError(
-                f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
-                f"network was made for samples of shape {self.plan.sample_shape}"
-            ) from error
+    def _explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
+        """Say it where samples are of another size than the example's."""
+        same = x.shape[1 + batch_axis :] == self.plan.sample_shape
+        if same or isinstance(error, torch.OutOfMemoryError):
+            return
+        raise LeanspikeError(
+            f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
+            f"network was made for samples of shape {self.plan.sample_shape}"
+        ) from error
 
 
 class Execution(fx.Interpreter):

@@ -14,7 +14,7 @@ from leanspike.errors import LeanspikeError, SurgeryError
 from leanspike.neuron import Neuron
 from leanspike.surgery import ops as table
 from leanspike.surgery.ops import Call, Kind, Signal
-from leanspike.surgery.trace import FUNCTIONAL_DROPOUT, Shapes, names_of_calls
+from leanspike.surgery.trace import FUNCTIONAL_DROPOUT, Shapes, device_of, names_of_calls
 from leanspike.surgery.trace import where as place_of
 from leanspike.temporal import (
     TemporalDropout,
@@ -51,6 +51,7 @@ class Rewriting:
         self.root = root
         self.graph = graph
         self.parts = parts
+        self.device = device_of(root)
         self.activations = table.RELU | parts.activations
         self.repeated: dict[fx.Node, fx.Node] = {}
         self.timesteps: fx.Node
@@ -123,11 +124,11 @@ class Rewriting:
         old = self.root.get_submodule(str(node.target))
         assert self.parts.norm is not None
         module = self.parts.norm(int(old.num_features))  # type: ignore[arg-type]
+        self._install(node, path, module)
         try:
             module.load_batch_norm(old.state_dict())
         except LeanspikeError as error:
             raise SurgeryError(f"module {node.target}: {error}") from None
-        self._install(node, path, module)
         self._replace(node, path, Signal(True, "analog"), neuron=False)
 
     def _replace(self, node: fx.Node, path: str, signal: Signal, *, neuron: bool) -> None:
@@ -160,7 +161,7 @@ class Rewriting:
             raise SurgeryError(
                 f"{path}: the name is taken by an attribute of {type(holder).__name__}; rename it"
             )
-        holder.add_module(name, module)
+        holder.add_module(name, module.to(self.device))
 
     def _drop_replaced(self, nodes: list[fx.Node]) -> None:
         """Forget activations that were called several times: their neurons have other paths."""

@@ -16,7 +16,7 @@ from leanspike.surgery.network import Plan, SpikingNetwork
 from leanspike.surgery.ops import Kind, Signal
 from leanspike.surgery.rewrite import Parts, Rewriting
 from leanspike.surgery.trace import trace
-from leanspike.synapse import EventConv2d, TiledAvgPool2d
+from leanspike.synapse import EventConv2d, TiledAvgPool2d, step_around
 from leanspike.temporal import (
     TEMPORAL_NORMS,
     Encoder,
@@ -51,7 +51,7 @@ def spike(
     Args:
         ann: any network that torch.fx can trace and whose operations are in the op table.
         example_input: as for a call, ``[N, ...]`` (``[T, N, ...]`` for frames), whose samples
-            ``ann`` accepts; only its shape matters.
+            ``ann`` accepts; only its shape matters, not its device.
         encode: "direct" (analog input as a constant current), "poisson" (random spikes, see
             ``leanspike.temporal.Poisson``), "frames" (``[T, N, ...]``), or such an encoder.
         timesteps: T, 1 or more: the default number of steps of a call.
@@ -68,7 +68,7 @@ def spike(
             here are not looked into.
 
     Returns:
-        The network, in the mode (train or eval) of ``ann``.
+        The network, in the mode (train or eval) and on the device of ``ann``.
 
     Raises:
         SurgeryError: for what cannot be traced or is not time-safe, by its path, with a way out.
@@ -117,6 +117,7 @@ def spike(
             "give it batch norms behind its first neurons, or norm='keep'"
         )
     _spare_work(root, graph)
+    step_around(root)
     folded: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
     plan = Plan(graph, encoder, folded, sample_shape=tuple(sample.shape[1:]))
     return SpikingNetwork(root, plan, timesteps).train(ann.training)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NoReturn
 
 import torch
@@ -74,6 +75,12 @@ def trace(ann: nn.Module, example_input: Tensor, leaves: tuple[type[nn.Module], 
     graph.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
     _propagate_shapes(ann, graph, example_input)
     return graph
+
+
+def device_of(network: nn.Module) -> torch.device | None:
+    """Where the network's first tensor is; None if it has none."""
+    first = next(chain(network.parameters(), network.buffers()), None)
+    return None if first is None else first.device
 
 
 def owner(node: fx.Node) -> str:
@@ -188,7 +195,8 @@ def in_place(node: fx.Node, ann: nn.Module) -> bool:
 def _propagate_shapes(ann: nn.Module, graph: fx.Graph, example_input: Tensor) -> None:
     try:
         with torch.no_grad():
-            _Propagation(ann, graph).run(example_input.clone())  # which may be overwritten
+            x = example_input.to(device_of(ann), copy=True)  # which may be overwritten
+            _Propagation(ann, graph).run(x)
     except SurgeryError:
         raise
     except Exception as error:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike import native
+from leanspike.backend import note_backend
 from leanspike.synapse.stand_in import StandIn
 
 DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
@@ -59,6 +60,7 @@ class EventConv2d(StandIn, nn.Conv2d):
         x = x.to(dtype) if autocast else x
         if x.dtype != dtype or not is_worth_it(x, self.weight):
             return super().forward(x)
+        note_backend("native")
         weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
         y: Tensor = torch.ops.leanspike.convolution(
             x, weight, bias, list(self.stride), list(self.padding)

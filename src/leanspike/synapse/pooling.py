@@ -35,7 +35,7 @@ class TiledAvgPool2d(StandIn, nn.AvgPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` to ``[N, C, H / kernel, W / kernel]``, as of ``nn.AvgPool2d``."""
-        kernel = _pair(self.kernel_size)
+        kernel = pair(self.kernel_size)
         if not self._tiles(x, kernel) or torch.compiler.is_compiling():
             return super().forward(x)
         y: Tensor = _Pool.apply(x, kernel)
@@ -46,8 +46,8 @@ class TiledAvgPool2d(StandIn, nn.AvgPool2d):
             type(x) is Tensor
             and x.device.type == "cpu"
             and x.dim() == 4
-            and _pair(self.stride) == kernel
-            and _pair(self.padding) == (0, 0)
+            and pair(self.stride) == kernel
+            and pair(self.padding) == (0, 0)
             and self.divisor_override is None
             and all(size % window == 0 for size, window in zip(x.shape[2:], kernel, strict=True))
         )
@@ -79,6 +79,11 @@ class _Pool(torch.autograd.Function):
         return F.avg_pool2d(x, ctx.kernel)
 
 
-def _pair(size: Any) -> tuple[int, int]:
+def pair(size: Any) -> tuple[int, int]:
+    """A size of rows and columns, which one number stands for too.
+
+    >>> pair(2), pair((2, 1))
+    ((2, 2), (2, 1))
+    """
     sizes = tuple(size) if isinstance(size, Iterable) else (size,)
     return int(sizes[0]), int(sizes[-1])

@@ -1,7 +1,7 @@
 """What knows about time besides the neurons: folding, encoders, dropout, norms."""
 
 from leanspike.temporal.affine import Affine, ChannelAffine, affine_of_norm
-from leanspike.temporal.dropout import TemporalDropout
+from leanspike.temporal.dropout import TemporalDropout, dropout_rate
 from leanspike.temporal.encode import ENCODERS, Direct, Encoder, Frames, Poisson, create_encoder
 from leanspike.temporal.fold import broadcast, fold, repeat, unfold
 from leanspike.temporal.norm import (
@@ -32,6 +32,7 @@ __all__ = [
     "affine_of_norm",
     "broadcast",
     "create_encoder",
+    "dropout_rate",
     "fold",
     "repeat",
     "temporal_norm",

@@ -1,7 +1,9 @@
-"""Dropout whose mask is drawn once for all timesteps."""
+"""Dropout whose mask is drawn once for all timesteps, and its rate for a stretch of training."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import final
 
 from torch import Tensor, nn
@@ -34,8 +36,7 @@ class TemporalDropout(nn.Module):
 
     def __init__(self, p: float, channels: bool = False) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise LeanspikeError(f"p is {p}; give a probability from 0 to 1")
+        _check_probability(p)
         self.p = p
         self.channels = channels
 
@@ -50,3 +51,43 @@ class TemporalDropout(nn.Module):
     def extra_repr(self) -> str:
         """The settings, for ``print(network)``."""
         return f"p={self.p}, channels={self.channels}"
+
+
+@contextmanager
+def dropout_rate(network: nn.Module, p: float | None) -> Iterator[None]:
+    """For a while every :class:`TemporalDropout` of ``network`` drops with probability ``p``.
+
+    DIET-SNN's code trains the SNN with other rates than the ANN: 0.2 everywhere, where the ANN has
+    0.5 behind its linear layers. None leaves each its own.
+
+    Raises:
+        LeanspikeError: for a probability outside [0, 1], or a network without dropout.
+
+    >>> network = nn.Sequential(TemporalDropout(0.2), nn.ReLU(), TemporalDropout(0.5))
+    >>> with dropout_rate(network, 0.2):
+    ...     print(network[0].p, network[2].p)
+    0.2 0.2
+    >>> network[0].p, network[2].p
+    (0.2, 0.5)
+    """
+    layers = [module for module in network.modules() if isinstance(module, TemporalDropout)]
+    own = [layer.p for layer in layers]
+    if p is not None:
+        _check_probability(p)
+        if not layers:
+            raise LeanspikeError(
+                f"dropout is {p}, and the network has none whose rate that could be; give it "
+                "dropout when it is built, or leave the rate out"
+            )
+        for layer in layers:
+            layer.p = p
+    try:
+        yield
+    finally:
+        for layer, rate in zip(layers, own, strict=True):
+            layer.p = rate
+
+
+def _check_probability(p: float) -> None:
+    if not 0 <= p <= 1:
+        raise LeanspikeError(f"p is {p}; give a probability from 0 to 1")

@@ -6,6 +6,7 @@ all randomness is a function of (seed, stage, epoch, step), and a checkpoint hol
 
 from __future__ import annotations
 
+import math
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from leanspike.data.loader import Loader, generator_for
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluate.accuracy import accuracy, count_correct, outputs
 from leanspike.surgery import SpikingNetwork
+from leanspike.synapse import stepping_around
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.monitor import Monitor
 from leanspike.train.objective import Objective
@@ -79,6 +81,22 @@ def fit(
     """
     position = _resume(network, stage, history, checkpoints)
     monitor.begin(stage.name, stage.epochs, len(stage.train), position.epoch, position.step)
+    with stepping_around(network, stage.objective):
+        best = _epochs(network, stage, position, history, checkpoints, monitor)
+    if stage.select == "best" and best:
+        network.load_state_dict(best)
+    monitor.end()
+
+
+def _epochs(
+    network: nn.Module,
+    stage: Stage,
+    position: Position,
+    history: list[dict[str, Any]],
+    checkpoints: Checkpoints,
+    monitor: Monitor,
+) -> dict[str, Any]:
+    """All that are left; returns the best one's weights."""
     while position.epoch < stage.epochs:
         started = time.monotonic() - position.seconds
         batches = stage.train.epoch(_epoch_key(stage, position.epoch), position.step)
@@ -102,9 +120,7 @@ def fit(
         )
         if checkpoints.due():
             _save(network, stage, position, history, checkpoints)
-    if stage.select == "best" and position.best_weights:
-        network.load_state_dict(position.best_weights)
-    monitor.end()
+    return position.best_weights
 
 
 def _train_step(
@@ -128,17 +144,21 @@ def _train_step(
     loss.backward()
     bound = stage.max_gradient_norm or float("inf")
     norm = nn.utils.clip_grad_norm_(_trained(stage), bound)
-    value = loss.item()
-    if not torch.isfinite(loss + norm):
+    right = count_correct(y_TNK.detach(), labels)[-1]
+    # Together: a GPU finishes all its work before it hands a number over.
+    wide = torch.promote_types(loss.dtype, torch.float32)
+    told = torch.stack([each.detach().to(wide) for each in (loss, norm, right)])
+    value, size, correct = told.tolist()
+    if not math.isfinite(value + size):
         raise LeanspikeError(
             f"stage {stage.name}, epoch {position.epoch + 1}, step {position.step + 1}: the loss "
-            f"is {value:.4g} and the gradient's norm {norm:.4g}; lower the learning rate, "
+            f"is {value:.4g} and the gradient's norm {size:.4g}; lower the learning rate, "
             "set max_gradient_norm, or try precision=float32 (the last checkpoint is from before)"
         )
     stage.optimizer.step()
     if isinstance(network, SpikingNetwork):
         network.keep_in_range()
-    return value, int(count_correct(y_TNK.detach(), labels)[-1])
+    return value, int(correct)
 
 
 def _finish_epoch(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from leanspike.errors import LeanspikeError
 from leanspike.neuron import Neuron
 from leanspike.temporal import TemporalNorm
 
@@ -28,6 +29,7 @@ def create_optimizer(
     learning_rate: float,
     neuron_learning_rate: float | None = None,
     momentum: float = 0.9,
+    nesterov: bool = True,
     weight_decay: float = 0.0,
     decay_norms: bool = False,
 ) -> torch.optim.Optimizer:
@@ -36,7 +38,8 @@ def create_optimizer(
     With ``decay_norms`` the norms' scales decay with the weights: that is what makes BNTT's γ fall
     where a timestep counts for little, as in its code.
 
-    "sgd" is with Nesterov momentum, "adam" is AMSGrad (DIET-SNN's), "adamw" decouples the decay.
+    "sgd" has momentum, Nesterov's unless ``nesterov`` is False (as in BNTT's code), "adam" is
+    AMSGrad (DIET-SNN's), "adamw" decouples the decay.
     Leaks and thresholds may have a learning rate of their own. Each group remembers its rate as
     ``initial_lr``, for :func:`set_learning_rate`.
 
@@ -54,7 +57,7 @@ def create_optimizer(
     ]
     groups = [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
     if kind == "sgd":
-        return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0)
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov and momentum > 0)
     if kind == "adam":
         return torch.optim.Adam(groups, amsgrad=True)
     return torch.optim.AdamW(groups)
@@ -81,32 +84,69 @@ def _split(
 
 
 def create_schedule(
-    kind: Literal["constant", "cosine", "linear", "step"], steps: int, warmup: float = 0.0
+    kind: Literal["constant", "cosine", "linear", "step"],
+    steps: int,
+    warmup: float = 0.0,
+    *,
+    epoch_steps: int = 1,
+    period_epochs: int | None = None,
+    milestones: Sequence[int] | None = None,
 ) -> Schedule:
     """The factor of the learning rate at each of ``steps`` steps.
 
     A linear warm-up over the fraction ``warmup`` of the steps, then: "constant"; "cosine" or
-    "linear" down to 0; "step" ÷10 at 50, 70 and 90 % (BNTT's).
+    "linear" down to 0; "step" ÷10 at 50, 70 and 90 % of what is left.
+
+    Two schedules go by epochs e = 0, 1, ... of ``epoch_steps`` steps, warm-up included, as those of
+    the papers' code do, and keep one rate through each::
+
+        "cosine" with period_epochs P: ½·(1 + cos(π·e/P)), torch's CosineAnnealingLR, which is
+        0 at e = P and rises again after it
+        "step" with milestones: ÷10 from each of these epochs on, torch's MultiStepLR
+
+    Raises:
+        LeanspikeError: for a period of a schedule other than "cosine", or milestones of one other
+            than "step".
 
     >>> factor = create_schedule("linear", steps=10, warmup=0.2)
     >>> [round(factor(step), 3) for step in (0, 1, 2, 9)]
     [0.5, 1.0, 1.0, 0.125]
+    >>> factor = create_schedule("cosine", steps=10, epoch_steps=2, period_epochs=2)
+    >>> [round(factor(step), 3) for step in range(0, 10, 2)]
+    [1.0, 0.5, 0.0, 0.5, 1.0]
     """
+    _check_schedule(kind, period_epochs, milestones)
     warm = round(warmup * steps)
 
     def factor(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
-        done = (step - warm) / max(1, steps - warm)
+        done, epoch = (step - warm) / max(1, steps - warm), step // epoch_steps
         if kind == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * done))
+            turned = done if period_epochs is None else epoch / period_epochs
+            return 0.5 * (1 + math.cos(math.pi * turned))
         if kind == "linear":
             return 1 - done
         if kind == "step":
-            return 0.1 ** sum(done >= milestone for milestone in (0.5, 0.7, 0.9))
+            if milestones is None:
+                return 0.1 ** sum(done >= share for share in (0.5, 0.7, 0.9))
+            return 0.1 ** sum(epoch >= milestone for milestone in milestones)
         return 1.0
 
     return factor
+
+
+def _check_schedule(kind: str, period_epochs: int | None, milestones: Sequence[int] | None) -> None:
+    if period_epochs is not None and kind != "cosine":
+        raise LeanspikeError(
+            f"period_epochs is {period_epochs}, and the schedule is {kind}; set schedule=cosine, "
+            "or leave the period out"
+        )
+    if milestones is not None and kind != "step":
+        raise LeanspikeError(
+            f"milestones are {list(milestones)}, and the schedule is {kind}; set schedule=step, "
+            "or leave them out"
+        )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -79,7 +79,7 @@ def test_energies_are_written_beside_the_bars(make_result: Make) -> None:
     total = first.energy.model_copy(update={"ann_pj": 8.9e6, "snn_pj": 1.22e6, "ratio": 7.31})
     second = first.model_copy(update={"energy": total})
     shown = words(figures.energy_figure(runs_of(first, second)))
-    assert {"run0", "run1", "8.90 µJ", "1.22 µJ · 7.3× less"} <= set(shown)
+    assert {"run0, T = 5", "run1, T = 5", "8.90 µJ", "1.22 µJ · 7.3× less"} <= set(shown)
 
 
 def test_runs_are_grouped_by_their_layers(make_result: Make) -> None:

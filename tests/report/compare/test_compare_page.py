@@ -73,7 +73,10 @@ def test_the_page_needs_nothing_else_and_holds_it_all(
     tmp_path: Path, make_result: Make, make_history: MakeHistory
 ) -> None:
     first, second = two(make_result)
-    logged = Compared(0, "first", first.result, make_history({"ann": 3, "snn T=5": 2}))
+    dirty = {"commit": f"{first.result.provenance.commit}-dirty"}
+    origin = first.result.provenance.model_copy(update=dirty)
+    changed = first.result.model_copy(update={"provenance": origin})
+    logged = Compared(0, "first", changed, make_history({"ann": 3, "snn T=5": 2}))
     source = write_comparison([logged, second], tmp_path / "c.html").read_text("utf-8")
     page = Page(source)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
@@ -81,13 +84,14 @@ def test_the_page_needs_nothing_else_and_holds_it_all(
     assert len(page.ids) == len(set(page.ids)) > 0
     assert page.tags.count("svg") == page.tags.count("figcaption") == 5  # neurons of two kinds
     for words in (
+        "0123456789-dirty Example CPU",
         "Different data: digits (360 test images); mnist (360 test images).",
         "Different networks: vgg6",
         "Accuracy against timesteps.",
         "No curve, because there is no log or nothing was trained or held out: second",
         "Energy of the arithmetic for one sample,",
         "Threshold and leak by layer.",
-        "Example CPU, 2 cores, 2 threads",
+        "Example CPU, 2 cores, 2 threads native, avx512; train snn T=5: bfloat16, native, avx512",
     ):
         assert words in page.text
 
@@ -101,6 +105,27 @@ def test_alike_runs_without_logs(tmp_path: Path, make_result: Make) -> None:
     assert "Different" not in page.text
     assert "How they were trained" not in page.text
     assert "In what the recipes differ" not in page.text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_nobody_told_is_not_given(tmp_path: Path, make_result: Make) -> None:
+    result = make_result(["relu"])
+    unknown = {"seed": None, "command": None, "backend": None, "instructions": None, "backends": {}}
+    origin = result.provenance.model_copy(update=unknown)
+    result = result.model_copy(update={"data": None, "split": None, "provenance": origin})
+    runs = compare([(Path(name), result, []) for name in "ab"])
+    source = write_comparison(runs, tmp_path / "c.html").read_text("utf-8")
+    assert "None" not in source
+    text = Page(source).text
+    assert "not given 2026-01-02T03:04:05+00:00" in text
+    assert "not recorded leanspike 0.1.0" in text
+    console = Console(file=StringIO(), width=80, no_color=True)
+    console.print(render_comparison(runs))
+    assert isinstance(console.file, StringIO)
+    first, second = console.file.getvalue().splitlines()[1:3]
+    assert (first.split()[-1], second.strip()) == ("–", "–, vgg6")
+    assert runs[0].summary["seed"] is None
+    assert runs[0].data_in_words == "360 images"
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -150,7 +175,8 @@ def test_the_table_holds_at_80_columns(make_result: Make) -> None:
         "SNN",
         "T",
         "counted",
-        "formula",
+        "DIET",
+        "BNTT",
         "spikes",
         "seconds",
         "seed",

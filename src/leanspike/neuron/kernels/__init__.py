@@ -9,11 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from leanspike.backend import note_backend
 from leanspike.native import is_chosen
 from leanspike.neuron.kernels import native, reference
-from leanspike.neuron.kernels.reference import Dynamics, initial_membrane
+from leanspike.neuron.kernels.reference import Dynamics, Reset, initial_membrane
 
-__all__ = ["Dynamics", "initial_membrane", "lif", "lif_step"]
+__all__ = ["Dynamics", "Reset", "initial_membrane", "lif", "lif_step"]
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
@@ -25,7 +26,9 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
     [0.0, 1.0, 1.0]
     """
     if native.serves(x_TN, leak, threshold, dynamics) and is_chosen():
+        note_backend("native")
         return native.lif(x_TN, leak, threshold, dynamics)
+    note_backend("reference")
     return reference.lif(x_TN, leak, threshold, dynamics)
 
 
@@ -46,5 +49,7 @@ def lif_step(
     alike = u_N.dtype == torch.float32 and u_N.shape == x_N.shape
     known = alike and native.serves(x_N.unsqueeze(0), leak, threshold, dynamics)
     if known and not learns and is_chosen():
+        note_backend("native")
         return native.lif_step(u_N, x_N, leak, threshold, dynamics)
+    note_backend("reference")
     return reference.lif_step(u_N, x_N, leak, threshold, dynamics)

@@ -10,16 +10,17 @@ Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N``
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from leanspike import native
-from leanspike.neuron.kernels.reference import Dynamics
+from leanspike.neuron.kernels.reference import Dynamics, Reset
 from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
 
 _SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # as in lif.h
+_RESETS = get_args(Reset)  # as in lif.h
 
 
 def serves(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> bool:
@@ -58,9 +59,9 @@ def lif_step(
 
 
 def _choices(dynamics: Dynamics) -> list[int]:
-    """What `lif_call` calls hard_reset, half_initial, threshold_height and surrogate."""
+    """What `lif_call` calls reset, half_initial, threshold_height and surrogate."""
     return [
-        int(dynamics.reset == "hard"),
+        _RESETS.index(dynamics.reset),
         int(dynamics.initial == "half"),
         int(dynamics.height == "threshold"),
         _SURROGATES.index(type(dynamics.surrogate)),
@@ -237,7 +238,7 @@ class _Call(ctypes.Structure):
         ("means", native.Means),
         *((name, ctypes.c_int64) for name in ("size", "steps", "x_step", "grad_step")),
         *((name, ctypes.c_float) for name in ("leak", "threshold", "scale", "width")),
-        *((name, ctypes.c_int32) for name in ("bf16", "static", "hard", "half", "height")),
+        *((name, ctypes.c_int32) for name in ("bf16", "static", "reset", "half", "height")),
         ("surrogate", ctypes.c_int32),
     )
 
@@ -255,7 +256,7 @@ def _call(
     call.leak, call.threshold = leak.item(), threshold.item()
     call.scale, call.width = constants
     call.bf16 = x.dtype == torch.bfloat16
-    call.hard, call.half, call.height, call.surrogate = choices
+    call.reset, call.half, call.height, call.surrogate = choices
     return call
 
 

@@ -13,12 +13,15 @@ from torch import Tensor
 
 from leanspike.neuron.surrogate import Surrogate, Triangle
 
+Reset = Literal["soft", "hard", "undecayed"]
+
 
 @dataclass(frozen=True)
 class Dynamics:
     """How a neuron behaves, apart from its two parameters.
 
-    ``reset``: after a spike the membrane loses one threshold ("soft") or becomes 0 ("hard").
+    ``reset``: after a spike the membrane loses one threshold ("soft") or becomes 0 ("hard"), or
+    loses the threshold in the next step, after the leak ("undecayed").
     ``initial``: the membrane starts at 0 ("zero") or at half the threshold ("half").
     ``height``: a spike is 1 ("unit") or as high as the threshold ("threshold").
 
@@ -26,7 +29,7 @@ class Dynamics:
     Dynamics(reset='hard', initial='zero', height='unit', surrogate=Triangle(gamma=0.3, width=1.0))
     """
 
-    reset: Literal["soft", "hard"] = "soft"
+    reset: Reset = "soft"
     initial: Literal["zero", "half"] = "zero"
     height: Literal["unit", "threshold"] = "unit"
     surrogate: Surrogate = Triangle()
@@ -49,6 +52,7 @@ def lif_step(
     """One timestep: the membrane and the input in, the spikes and the new membrane out.
 
     The comparison inside the reset carries no gradient, the threshold that is subtracted does.
+    With the undecayed reset the new membrane is the one that has not been reset yet.
 
     >>> u, x, leak, threshold = torch.tensor([[1.0, 0.5, 0.5, 1.0]]).T
     >>> lif_step(u, x, leak, threshold, Dynamics())  # u = 0.5 · 1 + 0.5 reaches 1, no more
@@ -56,13 +60,16 @@ def lif_step(
     >>> lif_step(u, 2 * x, leak, threshold, Dynamics())
     (tensor([1.]), tensor([0.5000]))
     """
+    last_N = u_N
     u_N = leak * u_N + x_N
+    if dynamics.reset == "undecayed":
+        u_N = u_N - threshold * (last_N / threshold - 1 > 0).to(u_N.dtype)
     z_N = u_N / threshold - 1
     o_N = dynamics.surrogate.spike(z_N)
     fired_N = o_N.detach()
     if dynamics.reset == "soft":
         u_N = u_N - threshold * fired_N
-    else:
+    elif dynamics.reset == "hard":
         u_N = torch.where(fired_N > 0, 0.0, u_N)
     if dynamics.height == "threshold":
         o_N = threshold * o_N

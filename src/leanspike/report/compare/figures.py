@@ -177,8 +177,9 @@ def energy_figure(runs: Sequence[Compared]) -> str:
     >>> from leanspike.evaluate.result import Energy, Result
     >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
     ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
-    >>> energy_figure([Compared(0, "a", Result.model_construct(operations=(), energy=total), [])])
-    '<svg...46.0 pJ</text>...11.5 pJ · 4.0× less</text>...</svg>'
+    >>> result = Result.model_construct(operations=(), energy=total, timesteps=5)
+    >>> energy_figure([Compared(0, "a", result, [])])
+    '<svg...46.0 pJ</text>...11.5 pJ · 4.0× less</text>...a, T = 5</text>...</svg>'
     """
 
     def content(figure: Figure) -> None:
@@ -186,7 +187,7 @@ def energy_figure(runs: Sequence[Compared]) -> str:
         for row, run in enumerate(runs):
             draw_totals(axes, run.result.operations, run.result.energy, (3 * row, 3 * row + 0.8))
             axes.annotate(
-                _name(run),
+                f"{_name(run)}, T = {run.result.timesteps}",
                 (0, 3 * row - 0.72),
                 xycoords=("axes fraction", "data"),
                 va="center",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Result
-from leanspike.report.text import count, plural, sample_noun
+from leanspike.report.text import count, plural, sample_noun, samples
 
 History = Sequence[dict[str, object]]
 
@@ -63,8 +63,9 @@ class Compared:
     @property
     def data_in_words(self) -> str:
         """The data and how much of it: what an accuracy stands on."""
-        samples = plural(self.result.n, f"{self.result.split} {sample_noun(self.result)}")
-        return f"{self.result.data} ({samples})"
+        result = self.result
+        those = samples(result.n, sample_noun(result), result.split)
+        return f"{result.data} ({those})" if result.data else those
 
     @property
     def network_in_words(self) -> str:

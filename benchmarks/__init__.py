@@ -1,0 +1,1 @@
+"""Benchmarks: each script's docstring says what it measures; README.md, what came out."""

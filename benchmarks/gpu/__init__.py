@@ -1,0 +1,1 @@
+"""What leanspike does on a GPU, checked and measured by `run.sh`."""

@@ -1,0 +1,76 @@
+"""What the processor can do, as far as PyTorch's convolutions go by it.
+
+They are oneDNN's, which takes the best instructions that the processor has. The environment
+variable ``ONEDNN_MAX_CPU_ISA`` holds it to worse ones, and so shows on a newer processor what an
+older one does; it is heeded here as there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from functools import cache
+
+import torch
+
+INSTRUCTIONS = ("none", "avx2", "avx512", "avx512_bf16")  # worst to best
+LIMITS = {  # by the variable's value; any other is no limit
+    **dict.fromkeys(("SSE41", "AVX"), "none"),
+    **dict.fromkeys(("AVX2", "AVX2_VNNI", "AVX2_VNNI_2"), "avx2"),
+    **dict.fromkeys(("AVX512_CORE", "AVX512_CORE_VNNI"), "avx512"),
+}
+EMULATED = "this processor only emulates bfloat16 (it has neither avx512_bf16 nor amx_bf16)"
+
+
+@cache
+def instructions() -> str:
+    """Those of `INSTRUCTIONS` that oneDNN uses: "none" where there is none of them, or no oneDNN.
+
+    The environment is read once, as oneDNN does.
+
+    >>> from unittest.mock import patch
+    >>> with patch.dict(os.environ, ONEDNN_MAX_CPU_ISA="AVX2"):
+    ...     instructions.__wrapped__() in ("none", "avx2")  # as in a process begun with that
+    True
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return "none"
+    return min(_best(), _limit(), key=INSTRUCTIONS.index)
+
+
+def _best() -> str:
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return "none"
+    cpu = torch.cpu  # whose public get_capabilities is younger than torch 2.6
+    if cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported():
+        return "avx512_bf16"
+    if cpu._is_avx512_supported():
+        return "avx512"
+    return "avx2" if cpu._is_avx2_supported() else "none"
+
+
+def _limit() -> str:
+    given = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA", "")
+    return LIMITS.get(given.upper(), INSTRUCTIONS[-1])
+
+
+def has_bfloat16() -> bool:
+    """Whether it computes in bfloat16. Elsewhere that is emulated, and slower than float32.
+
+    >>> from unittest.mock import patch
+    >>> with patch(f"{__name__}.instructions", lambda: "avx512"):
+    ...     has_bfloat16()
+    False
+    """
+    return instructions() == "avx512_bf16"
+
+
+@cache
+def warn_of_emulation() -> None:
+    """Say once that bfloat16, which somebody asked for, is slow here."""
+    logging.getLogger("leanspike").warning(
+        "precision is bfloat16, but %s, and a training step may take 20 times as long as in "
+        "float32; set precision=float32 or auto",
+        EMULATED,
+    )

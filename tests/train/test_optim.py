@@ -1,0 +1,103 @@
+"""Learning rates against torch's own schedulers, and momentum against its plain form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from leanspike.errors import LeanspikeError
+from leanspike.train import create_optimizer, create_schedule
+from leanspike.train.optim import set_learning_rate
+
+EPOCH_STEPS = 3
+
+
+def rates_of(scheduler: torch.optim.lr_scheduler.LRScheduler, epochs: int) -> list[float]:
+    """The rate in each epoch of a scheduler that steps once after it."""
+    rates = []
+    for _ in range(epochs):
+        rates.append(scheduler.optimizer.param_groups[0]["lr"])
+        scheduler.optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def sgd(learning_rate: float) -> torch.optim.SGD:
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=learning_rate)
+
+
+@pytest.mark.parametrize(("period", "learning_rate"), [(64, 1e-3), (128, 1e-4), (1, 0.1)])
+def test_a_cosine_with_a_period_is_torchs_epoch_by_epoch(period, learning_rate):
+    epochs = 299
+    theirs = rates_of(
+        torch.optim.lr_scheduler.CosineAnnealingLR(sgd(learning_rate), T_max=period), epochs
+    )
+    steps = epochs * EPOCH_STEPS
+    factor = create_schedule("cosine", steps, epoch_steps=EPOCH_STEPS, period_epochs=period)
+    ours = [learning_rate * factor(step) for step in range(steps)]
+    for within in range(EPOCH_STEPS):
+        assert ours[within::EPOCH_STEPS] == pytest.approx(theirs, rel=1e-9, abs=1e-12)
+    assert theirs[period] == 0  # the rate is 0 for one epoch ...
+    assert theirs[2 * period] == pytest.approx(learning_rate)  # ... and back at the top after it
+
+
+def test_milestones_are_torchs_epoch_by_epoch():
+    theirs = rates_of(torch.optim.lr_scheduler.MultiStepLR(sgd(0.3), [51, 71, 91]), 100)
+    steps = 100 * EPOCH_STEPS
+    factor = create_schedule("step", steps, epoch_steps=EPOCH_STEPS, milestones=(51, 71, 91))
+    assert [0.3 * factor(step) for step in range(0, steps, EPOCH_STEPS)] == pytest.approx(theirs)
+    assert [0.3 * factor(step) for step in range(2, steps, EPOCH_STEPS)] == pytest.approx(theirs)
+
+
+def test_without_milestones_the_rate_falls_at_shares_of_the_steps():
+    factor = create_schedule("step", 100)
+    falls = [step for step in range(1, 100) if factor(step) < factor(step - 1)]
+    assert falls == [50, 70, 90]
+
+
+def test_a_warm_up_comes_before_either():
+    warm = {"warmup": 0.25, "epoch_steps": 2}
+    for kind, more in (("cosine", {"period_epochs": 4}), ("step", {"milestones": (2,)})):
+        plain = create_schedule(kind, 16, epoch_steps=2, **more)
+        warmed = create_schedule(kind, 16, **warm, **more)
+        assert [warmed(step) for step in range(4)] == [0.25, 0.5, 0.75, 1]
+        assert [warmed(step) for step in range(4, 16)] == [plain(step) for step in range(4, 16)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("step", {"period_epochs": 64}, "^period_epochs is 64, and the schedule is step; set sch"),
+        ("cosine", {"milestones": (2, 3)}, r"^milestones are \[2, 3\], and the schedule is cosine"),
+    ],
+)
+def test_what_the_schedule_does_not_know_is_refused(kind, more, message):
+    with pytest.raises(LeanspikeError, match=message):
+        create_schedule(kind, 10, **more)
+    other = {"step": "cosine", "cosine": "step"}[kind]  # as the message says
+    assert create_schedule(other, 10, **more)(0) == 1
+    assert create_schedule(kind, 10)(0) == 1
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_with_and_without_nesterov_is_torchs(nesterov):
+    twins = [nn.Linear(3, 2, bias=False) for _ in range(2)]
+    twins[1].load_state_dict(twins[0].state_dict())
+    ours = create_optimizer(twins[0], learning_rate=0.3, weight_decay=1e-4, nesterov=nesterov)
+    theirs = torch.optim.SGD(
+        twins[1].parameters(), lr=0.3, momentum=0.9, weight_decay=1e-4, nesterov=nesterov
+    )
+    for seed in range(4):
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed))
+        for twin, optimizer in zip(twins, (ours, theirs), strict=True):
+            optimizer.zero_grad()
+            twin(x).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(twins[0].weight, twins[1].weight)
+
+
+def test_without_momentum_nesterov_is_not_asked_for():
+    optimizer = create_optimizer(nn.Linear(2, 2), learning_rate=0.1, momentum=0.0)
+    assert optimizer.param_groups[0]["nesterov"] is False
+    assert set_learning_rate(optimizer, 0.5) == 0.05
