@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from PIL import Image
 from benchmarks.gpu import check_networks, check_neurons, cifar, compiled, prepare, times, training
 from benchmarks.gpu.cases import Case, Found, Options, run_case
 from benchmarks.gpu.checks import cases as checks
-from benchmarks.gpu.install import requirements
+from benchmarks.gpu.install import lacking, requirements
 from benchmarks.gpu.machine import describe
 from benchmarks.gpu.measure import REHEARSAL, SHARES, parser
 from benchmarks.gpu.show import table
@@ -120,7 +121,7 @@ def test_it_trains_within_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_epochs_fill_their_shares_of_the_time() -> None:
     seconds = {"ann": 0.1, "snn": 0.5}
-    assert training.epochs_within(100, seconds, steps=10) == {"ann": 40, "snn": 8}
+    assert training.epochs_within(100, seconds, steps=10) == {"ann": 36, "snn": 7}
     assert training.epochs_within(1, seconds, steps=10) == {"ann": 1, "snn": 1}
 
 
@@ -303,3 +304,21 @@ def test_parts_of_cifar_that_lack_or_are_damaged_are_named(
 def test_torch_is_taken_as_it_is() -> None:
     names = {re.split(r"[<>=]", line)[0] for line in requirements()}
     assert names == {"numpy", "pydantic", "pyyaml", "rich", "safetensors"}
+
+
+def test_what_lacks_is_taken_from_the_wheels_or_named(tmp_path: Path) -> None:
+    about = "some_thing-1.0.dist-info"
+    with zipfile.ZipFile(tmp_path / "some_thing-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("some_thing.py", "")
+        wheel.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: some-thing\nVersion: 1.0\n"
+        )
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    there = ["--find-links", str(tmp_path)]
+    (url,), problem = lacking(["some-thing>=1", "numpy"], there)  # numpy is there
+    assert url.endswith("some_thing-1.0-py3-none-any.whl")
+    assert problem == ""
+    urls, problem = lacking(["some-thing>=2"], there)
+    assert urls == []
+    assert "some-thing>=2" in problem

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.gpu.cases import SECTIONS, Options
 from benchmarks.gpu.show import table, write
-from benchmarks.gpu.workers import Row, rows_of
+from benchmarks.gpu.workers import NO_TIME, Row, rows_of
 
 HERE = Path(__file__).resolve().parent
 SHARES = {"check": 0.16, "time": 0.14, "train": 0.5, "compile": 0.2}
@@ -92,11 +92,10 @@ def measure(
         for row in rows_of(section, left, until, log, environment):
             rows.append(row)
             write(folder, about, rows)
-            mark = {True: "ok  ", False: "FAIL", None: "    "}[row["ok"]]
-            print(
-                f"{time.monotonic() - begun:5.0f} s {mark} {row['name']}: {row['figure']}",
-                flush=True,
-            )
+            if row["figure"] != NO_TIME:
+                mark = {True: "ok  ", False: "FAIL", None: "    "}[row["ok"]]
+                told = f"{time.monotonic() - begun:5.0f} s {mark} {row['name']}: {row['figure']}"
+                print(told, flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
