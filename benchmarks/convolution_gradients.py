@@ -44,7 +44,7 @@ STRIDES = ((1, 1), (2, 2), (3, 3), (1, 2), (2, 1))
 KERNELS = ((1, 1), (2, 2), (3, 3), (1, 3), (5, 5))
 SIZES = (1, 2, 3, 5, 8, 15, 16)
 KINDS = {  # besides the grid of 2-d convolutions: the axes that a kernel has
-    **dict.fromkeys(("grouped", "depthwise", "dilated", "conv_transpose2d", "read"), 2),
+    **dict.fromkeys(("grouped", "depthwise", "dilated", "conv_transpose2d", "skipped"), 2),
     **dict.fromkeys(("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"), 2),
     **{"conv1d": 1, "conv3d": 3, "linear": 0},
 }
@@ -111,7 +111,7 @@ def others(generator: random.Random, count: int) -> Iterator[Case]:
             channels, outputs = channels * groups, outputs * groups
         elif kind == "depthwise" or "pool" in kind:
             outputs = channels
-        elif kind == "read":
+        elif kind == "skipped":
             kernel, padding = (1, 1), (0, 0)
         case = Case(kind, channels, outputs, kernel, stride, padding, size, dtype, groups=groups)
         yield _varied(generator, replace(case, x=generator.choice(("first", "last"))))
@@ -143,11 +143,8 @@ def compute(case: Case, x: Tensor, weight: Tensor, bias: Tensor | None = None) -
     match case.kind:
         case "linear":
             return F.linear(x, weight, bias)
-        case "read":  # a 1x1 convolution without the pixels behind the last that it reads
-            ends = (
-                n - s + 1 if n % s == 0 else n for n, s in zip(case.size, case.stride, strict=True)
-            )
-            return F.conv2d(x[..., : next(ends), : next(ends)], weight, bias, case.stride)
+        case "skipped":  # a 1x1 convolution of the pixels that a stride does not skip
+            return F.conv2d(x[..., :: case.stride[0], :: case.stride[1]], weight, bias)
         case "adaptive_avg_pool2d":
             return F.adaptive_avg_pool2d(x, case.kernel)
         case "max_pool2d" | "avg_pool2d":

@@ -5,7 +5,8 @@
 
 1x1 convolutions of stride 2, channels_last, float32. "plain" is PyTorch's own layer, where it does
 not crash: with as many channels as oneDNN's block has (which leanspike leaves alone; here the way
-around is forced on it), and with less in a single thread on AVX-512. "contiguous" is the other way
+around is forced on it), and with less in a single thread with AVX-512. There a whole network's
+training step is timed, too. "contiguous" is the other way
 out: image and weights in contiguous layout, its copies counted. All take turns, round by round; a
 figure is the median of the rounds' ratios to PyTorch's or the contiguous layer's time.
 """
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from leanspike.bench.worker import seconds_of
 from leanspike.memory import keep_freed_memory
+from leanspike.models import create_model
 from leanspike.processor import instructions
 from leanspike.synapse import onednn, step_around
 
@@ -46,6 +48,17 @@ def pass_of(conv: nn.Conv2d, x: Tensor, layout: torch.memory_format) -> Callable
         return torch.autograd.grad(y, (x, conv.weight), torch.ones_like(y))
 
     return call
+
+
+def step_of(around: bool) -> Callable[[], object]:
+    """Forward and backward of WRN16-2 at an eighth of its width, two of whose layers are meant."""
+    torch.manual_seed(0)
+    network = create_model("wrn16_2", 10, width=0.125).to(memory_format=torch.channels_last)
+    x = torch.randn(64, 3, 32, 32).to(memory_format=torch.channels_last)
+    for module in network.modules():
+        if not around:
+            module.__dict__.pop(onednn.PLACE, None)
+    return lambda: network(x).square().sum().backward()
 
 
 def main() -> None:
@@ -74,6 +87,10 @@ def main() -> None:
             plain = f"{to['plain']:.2f}" if safe else "crashes"
             name = f"{channels} channels, {batch} of {size}x{size}"
             print(f"{name:34}{plain:>10}{to['contiguous']:14.2f}", flush=True)
+    if block == 16 and threads == 1:
+        pair = step_of(around=True), step_of(around=False)
+        ratio = median(seconds_of(pair[0]) / seconds_of(pair[1]) for _ in range(rounds))
+        print(f"{'a training step of wrn16_2 at 1/8':34}{ratio:10.2f}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from leanspike import native
 from leanspike.backend import note_backend
+from leanspike.synapse.onednn import is_stepped_around
 from leanspike.synapse.stand_in import StandIn
 
 DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
@@ -77,6 +78,7 @@ class EventConv2d(StandIn, nn.Conv2d):
             and self.dilation == (1, 1)
             and self.padding_mode == "zeros"
             and not isinstance(self.padding, str)
+            and not is_stepped_around(self, x)
         )
 
 

@@ -5,22 +5,22 @@
 
 - 1x1 convolutions with a stride and more than one input channel but less than a block of them (16
   with AVX-512, 8 with AVX2), in channels_last, where the stride divides the image: the gradient of
-  the weights writes outside its memory (a crash, a loop without end, wrong weights), with AVX-512
-  in several threads only. Without the pixels behind the last that the layer reads, the stride does
-  not divide the image, and another kernel computes the same.
+  the weights is written outside its memory (a crash, a loop without end, wrong weights), with
+  AVX-512 in several threads only. Stride 1 over the pixels that are read is the same.
 - Padded convolutions with a stride, of images narrower than that, in bfloat16 with AVX-512: the
-  gradient of the weights is memory that nobody wrote. With zeros on the right, which are padding
-  already, the image is as wide as the stride.
+  gradient of the weights is memory that nobody wrote. The image padded beforehand is the same.
 
-Both are done to the input, in a hook before the layer's forward pass: its class, its parameters and
-their paths stay as they are. Other layers have no hook, and none has one on other processors.
+A layer computes so instead of in its ``_conv_forward``, where PyTorch's classes call the
+convolution: its class, its parameters, their paths and its hooks stay as they are. Other layers are
+left alone, and all are on processors without these kernels.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -32,12 +32,50 @@ from torch.overrides import TorchFunctionMode
 
 from leanspike.processor import instructions
 from leanspike.synapse.pooling import pair
-
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+from leanspike.synapse.stand_in import StandIn
 
 BLOCK = {"none": 0, "avx2": 8, "avx512": 16, "avx512_bf16": 16}
 """The channels that oneDNN computes together, by its instructions: with less it goes wrong."""
+
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+PLACE = "_conv_forward"
+
+
+@dataclass(frozen=True)
+class Strided:
+    """Around the first kind."""
+
+    stride: tuple[int, int]
+
+    def applies(self, x: Tensor) -> bool:  # noqa: ARG002
+        """Whether an input needs it."""
+        return True
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The 1x1 convolution without padding."""
+        return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], weight, bias)
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Around the second kind."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    def applies(self, x: Tensor) -> bool:
+        """Whether an input needs it."""
+        return x.shape[-1] < self.stride[-1]
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution in 1, 2 or 3 dimensions."""
+        padding = self.padding
+        if self.applies(x):
+            x, padding = F.pad(x, (padding[-1], padding[-1])), (*padding[:-1], 0)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(padding) - 1]
+        return convolve(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 def step_around(network: nn.Module) -> None:
@@ -51,10 +89,10 @@ def step_around(network: nn.Module) -> None:
     True
     """
     for path, layer in network.named_modules():
-        hook = _needed(layer)
-        if hook is not None:
-            layer.register_forward_pre_hook(hook, with_kwargs=True)
-        if hook is _leave_out:
+        way = way_around(layer)
+        if way is not None:
+            layer.__dict__.setdefault(PLACE, way)
+        if isinstance(way, Strided):
             _say_once(path, layer)
 
 
@@ -65,93 +103,69 @@ def stepping_around(*networks: nn.Module) -> Iterator[None]:
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 1, stride=2))
     >>> with stepping_around(network):
     ...     network(torch.randn(2, 3, 6, 6)).sum().backward()
-    >>> len(network[0]._forward_pre_hooks)
-    0
+    >>> PLACE in vars(network[0])
+    False
     """
     modules = [module for network in networks for module in network.modules()]
     with ExitStack() as stack:
         for module in modules:
-            hook = _needed(module)
-            if hook is not None:
-                handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-                stack.callback(handle.remove)
+            way = way_around(module)
+            if way is not None and PLACE not in module.__dict__:
+                module.__dict__[PLACE] = way
+                stack.callback(module.__dict__.pop, PLACE)
         if any(map(_may_hide_others, modules)):
             stack.enter_context(_Careful(BLOCK[instructions()]))
         yield
 
 
-def _needed(layer: nn.Module) -> Hook | None:
-    """The hook that a layer lacks."""
-    hook = _way_around(layer) if isinstance(layer, Convolution) else None
-    return None if hook in layer._forward_pre_hooks.values() else hook
+def is_stepped_around(layer: nn.Module, x: Tensor) -> bool:
+    """Whether a layer computes something else for such an input.
+
+    >>> is_stepped_around(nn.Conv2d(3, 8, 1, stride=2), torch.zeros(1, 3, 4, 4))
+    False
+    """
+    way: Strided | Padded | None = layer.__dict__.get(PLACE)
+    return way is not None and way.applies(x)
 
 
-def _way_around(layer: Convolution) -> Hook | None:
+def way_around(layer: nn.Module) -> Strided | Padded | None:
+    """The way around for a layer on this processor, None where there is nothing to go around.
+
+    >>> way_around(nn.Linear(2, 2)), way_around(nn.Conv2d(16, 8, 1, stride=2))
+    (None, None)
+    """
+    if not isinstance(layer, Convolution) or not _calls_pytorchs(layer):
+        return None
     kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
     if kernel == (1, 1) and stride != (1, 1) and padding in ((0, 0), "valid"):
-        few = layer.in_channels != 1 and layer.in_channels < BLOCK[instructions()]
-        return _leave_out if few and layer.groups == 1 else None
+        few = layer.in_channels != 1 and layer.in_channels < BLOCK[instructions()]  # 0: lazy
+        return Strided((stride[0], stride[1])) if few and layer.groups == 1 else None
     if not instructions().startswith("avx512") or isinstance(padding, str):
         return None
-    padded = padding[-1] > 0 and layer.padding_mode == "zeros"
-    return _widen if padded and kernel[-1] > 1 and stride[-1] > 1 else None
+    if padding[-1] == 0 or layer.padding_mode != "zeros" or min(kernel[-1], stride[-1]) == 1:
+        return None
+    return Padded(stride, padding, layer.dilation, layer.groups)
 
 
-def _leave_out(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Before a layer of the first kind: without the pixels that it does not read anyway."""
-    assert isinstance(layer, nn.Conv2d)
-    rows, columns = layer.stride
-    return _with_input(lambda x: _read(x, rows, columns), args, kwargs)
-
-
-def _widen(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Before a layer of the second kind: as wide as its stride, where the output is the same."""
-    assert isinstance(layer, Convolution)
-    assert not isinstance(layer.padding, str)
-    stride, reach = layer.stride[-1], layer.dilation[-1] * (layer.kernel_size[-1] - 1) + 1
-    spare = 2 * layer.padding[-1] - reach
-
-    def widened(x: Tensor) -> Tensor:
-        width = x.shape[-1]
-        same = (width + spare) // stride == (stride + spare) // stride
-        return F.pad(x, (0, stride - width)) if 0 < width < stride and same else x
-
-    return _with_input(widened, args, kwargs)
-
-
-def _with_input(
-    change: Callable[[Tensor], Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a layer's call with another input."""
-    if args:
-        return (change(args[0]), *args[1:]), kwargs
-    return args, {**kwargs, "input": change(kwargs["input"])}
-
-
-def _read(x: Tensor, rows: int, columns: int) -> Tensor:
-    """An image without what lies behind the last pixel that a 1x1 convolution reads."""
-    height, width = x.shape[-2:]
-    if height % rows or width % columns or x.device.type != "cpu":
-        return x
-    return x[..., : height - rows + 1, : width - columns + 1]
+def _calls_pytorchs(layer: nn.Module) -> bool:
+    """Whether the class of a layer leaves the convolution to PyTorch's, in ``_conv_forward``."""
+    theirs = (getattr(kind, PLACE) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    return getattr(type(layer), PLACE, None) in theirs
 
 
 def _may_hide_others(module: nn.Module) -> bool:
-    """Whether layers of the first kind may be in it that a new hook does not reach.
+    """Whether layers of the first kind may be in it that change nothing by ``_conv_forward``.
 
-    Its own weights are of that kind, but it is a transposed convolution, whose output becomes the
-    input where gradients are computed, or computes something itself; or what calls it is compiled.
+    Weights of that kind are its own, but it is a transposed convolution, whose output becomes the
+    input where gradients are computed, or has a forward pass of its own; or it is compiled.
     """
     block = BLOCK[instructions()]
     own = [p for p in module.parameters(recurse=False) if not is_lazy(p)]
     if any(p.dim() == 4 and _is_narrow(p, block) for p in own):
-        return not isinstance(module, nn.Conv2d)
+        plain = isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward
+        return not (plain and _calls_pytorchs(module)) and not isinstance(module, StandIn)
     compiled = "_orig_mod" in module._modules or module._compiled_call_impl is not None
-    return compiled and any(map(_is_left_out, module.modules()))
-
-
-def _is_left_out(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d) and _way_around(layer) is _leave_out
+    return compiled and any(isinstance(way_around(m), Strided) for m in module.modules())
 
 
 def _is_narrow(weight: Tensor, block: int) -> bool:
@@ -186,9 +200,10 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    kind = _is_narrow(weight, block) and groups == 1 and (padding == "valid" or _is_zero(padding))
-    x = _read(input, *pair(stride)) if kind and pair(stride) != (1, 1) else input
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    bare = padding == "valid" or _is_zero(padding)
+    if _is_narrow(weight, block) and groups == 1 and bare:
+        return Strided(pair(stride))(input, weight, bias)
+    return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
 def _conv_transpose2d(
@@ -229,7 +244,7 @@ def _say_once(path: str, layer: nn.Module) -> None:
         assert isinstance(layer, nn.Conv2d)
         logging.getLogger("leanspike").warning(
             "layer %r (1x1, stride %s, %d input channels): for its gradient PyTorch %s can write "
-            "outside its memory on this processor (%s); leanspike works around it, which may "
-            "double the time of such layers; there is nothing to do",
+            "outside its memory on this processor (%s); leanspike computes it in another way, "
+            "which takes no longer; there is nothing to do",
             *(path, layer.stride, layer.in_channels, torch.__version__, instructions()),
         )
