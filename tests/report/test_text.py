@@ -79,6 +79,7 @@ def test_an_answer_of_one_step_about_event_data() -> None:
         n=2,
         split="validation",
         encode="frames",
+        classes=(),
         ann_accuracy=None,
         energy=Energy.model_construct(ratio=1.0),
     )

@@ -105,10 +105,20 @@ def test_frames_without_their_axis_of_time_are_refused():
         snn.step(draw("vector", T, N))
 
 
-@pytest.mark.parametrize("timesteps", [0, -1, 2.5])
-def test_timesteps_below_one_are_refused(timesteps):
+@pytest.mark.parametrize(
+    ("timesteps", "form"),
+    [
+        (0, "1 or more"),
+        (-1, "1 or more"),
+        (2.5, "a whole number, as timesteps=2"),
+        ("5", "a whole number, as timesteps=5"),
+        (True, "a whole number, as timesteps=1"),
+        ("five", "a whole number, as timesteps=5"),
+    ],
+)
+def test_timesteps_that_are_no_number_of_steps_are_refused(timesteps, form):
     snn = lif_network("vector")
-    with pytest.raises(LeanspikeError, match=f"timesteps is {timesteps}; give a whole number"):
+    with pytest.raises(LeanspikeError, match=f"timesteps is {timesteps!r}; give {form}"):
         snn(draw("vector", N), timesteps=timesteps)
 
 

@@ -142,6 +142,12 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 
 def _position(place: list[Any], part: str, key: str) -> int:
+    if not part.isdigit() and place:
+        right = key.replace(f".{part}", f".0.{part}", 1)
+        raise LeanspikeError(
+            f"override {key}: {key[: key.index(part) - 1]} is a list, and {part!r} is in each of "
+            f"0..{len(place) - 1}; say in which, as {right}"
+        )
     if not part.isdigit() or int(part) >= len(place):
         raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")
     return int(part)
