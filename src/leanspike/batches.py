@@ -96,7 +96,7 @@ def images_of(source: Any, network: nn.Module, axis: int = 0) -> Tensor:
     """
     if _is_array(source):
         images = _tensor(source, "the images")
-    elif _is_pair(source) and not _alike(*source):
+    elif _is_pair(source) and not (_is_array(source[1]) and source[1].ndim > 1):
         images = _tensor(source[0], "the images")
     else:
         _check_iterable(source, "a tensor of images, a DataLoader or a list of batches")
@@ -135,8 +135,12 @@ def _gather(source: Iterable[Any], axis: int) -> Tensor:
     classes: set[int] = set()
     labelled = total = 0
     for batch in source:
-        images = _tensor(_pair(batch)[0] if _is_many(batch) else batch, "a batch")
-        if _is_many(batch) and (labels := _pair(batch)[1]).dim() == 1:
+        labels = None
+        images = batch
+        if _is_many(batch) or isinstance(batch, Mapping):
+            images, labels = _pair(batch)
+        images = _tensor(images, "a batch")
+        if labels is not None and labels.dim() == 1:
             classes |= set(labels.tolist())
             labelled += len(labels)
         parts.append(images)
@@ -158,7 +162,8 @@ def _gather(source: Iterable[Any], axis: int) -> Tensor:
     except RuntimeError:
         shapes = sorted({str(list(part.shape)) for part in parts})
         raise LeanspikeError(
-            f"the batches hold images of several shapes ({', '.join(shapes)}); give them one size"
+            f"the batches hold images of several shapes ({', '.join(shapes)}); give images of one "
+            "size, without what is no image"
         ) from None
 
 
@@ -201,7 +206,7 @@ def _tensor(value: Any, what: str) -> Tensor:
         return value
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
         kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise LeanspikeError(f"{what} is a {kind}; give a tensor or an array of numbers")
+        raise LeanspikeError(f"{what}: {kind}; give a tensor or an array of numbers")
     if value.dtype.kind == "u" and value.dtype.itemsize > 1:
         value = value.astype(np.int64)
     ready = value.flags.writeable and value.flags.c_contiguous
@@ -221,11 +226,6 @@ def _is_pair(source: Any) -> bool:
     if not _is_many(source) or len(source) != 2 or not _is_array(source[0]):
         return False
     return _is_array(source[1]) or (_is_many(source[1]) and not any(map(_is_array, source[1][:1])))
-
-
-def _alike(first: Any, second: Any) -> bool:
-    """Whether they are two batches of images."""
-    return _is_array(second) and first.ndim > 1 and first.shape[1:] == second.shape[1:]
 
 
 def _check_iterable(source: Any, forms: str) -> None:

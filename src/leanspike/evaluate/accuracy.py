@@ -54,22 +54,22 @@ def count_correct(y_TNK: Tensor, labels: Tensor, mode: Literal["sum", "mean"] = 
     return (readout(y_TNK, mode).argmax(-1) == labels).sum(1)
 
 
-def check_classes(y_TNK: Tensor) -> None:
+def check_classes(y_TNK: Tensor, whose: str = "the network") -> None:
     """Raise unless these are outputs for classes: ``[T, N, K]`` with K of 2 or more.
 
     >>> check_classes(torch.zeros(5, 8, 1))
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: outputs of shape [8, 1] for 8 samples; ...
+    leanspike.errors.LeanspikeError: the network has outputs of shape [8, 1]; ...
     """
     if y_TNK.dim() == 3 and y_TNK.shape[2] >= 2:
         return
     shape = list(y_TNK.shape[1:])
     single = y_TNK.dim() == 2 or shape[1:] == [1]
-    way = "of a yes or no with two outputs, as nn.Linear(..., 2), " if single else ""
+    way = "give a yes or no two outputs, as nn.Linear(..., 2), or " if single else ""
     raise LeanspikeError(
-        f"outputs of shape {shape} for {y_TNK.shape[1]} samples; accuracy is that of classes, "
-        f"outputs [N, K] with K of 2 or more: measure a network {way}or count spikes alone, with "
-        "snn.run(x, observer=leanspike.evaluate.SpikeCounter(snn))"
+        f"{whose} has outputs of shape {shape}; accuracy is measured of classes, outputs [N, K] "
+        f"with K of 2 or more: {way}count spikes alone, with counter = SpikeCounter(snn) of "
+        "leanspike.evaluate, snn.run(x, observer=counter) and counter.rows()"
     )
 
 

@@ -100,7 +100,7 @@ def evaluate(
             counts = torch.bincount(labels, minlength=y_TNK.shape[2])
             labels_K = counts if labels_K is None else labels_K + counts
             if n == 0:
-                _check_outputs(y_TNK, classes, ann, x.narrow(pairs.axis, 0, 1))
+                _check_outputs(y_TNK, classes, ann, x.narrow(pairs.axis, 0, min(2, len(labels))))
             correct_T = right if correct_T is None else correct_T + right
             n += len(labels)
             if progress is not None:
@@ -151,7 +151,7 @@ def _check(snn: SpikingNetwork, seed: int | None, origin: Provenance | None) -> 
 def _check_outputs(
     y_TNK: Tensor, classes: tuple[str, ...], ann: nn.Module | None, x: Tensor
 ) -> None:
-    """That names and ANN are of the network's K outputs; ``x`` is one sample."""
+    """That names and ANN are of the network's K outputs; ``x`` is a sample or two."""
     ours = y_TNK.shape[2]
     if classes and len(classes) != ours:
         raise LeanspikeError(
@@ -162,7 +162,7 @@ def _check_outputs(
         return
     with eval_mode(ann):
         theirs = outputs(ann, x)
-    check_classes(theirs)
+    check_classes(theirs, "the ANN")
     if theirs.shape[2] != ours:
         raise LeanspikeError(
             f"the ANN has {theirs.shape[2]} outputs, and the SNN {ours}; give the ANN that the "

@@ -155,7 +155,15 @@ def _neuron_factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
     if isinstance(neuron, nn.Module):
         template = neuron
         return lambda _path: deepcopy(template)
-    return neuron
+    factory = neuron
+
+    def make(path: str) -> nn.Module:
+        made = factory(path)
+        if not isinstance(made, nn.Module):
+            raise LeanspikeError(f"neuron({path!r}) gives {made!r}; return a neuron, as LIF()")
+        return made
+
+    return make
 
 
 def _norm_factory(
