@@ -54,6 +54,7 @@ PAIRS = {
     "arrays": lambda x, y: (x.numpy(), y.numpy()),
     "arrays that cannot be written": lambda x, y: (np.broadcast_to(x, x.shape), y.numpy()),
     "labels in a list": lambda x, y: (x, y.tolist()),
+    "labels one by one": lambda x, y: (x, list(y)),
     "batches with labels in a list": lambda x, y: [(x, y.tolist())],
     "small whole numbers": lambda x, y: [(x.numpy(), y.numpy().astype(np.uint16))],
     "a generator": lambda x, y: iter([(x, y)]),

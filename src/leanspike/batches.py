@@ -225,7 +225,9 @@ def _is_pair(source: Any) -> bool:
     """One input with its labels, rather than two batches."""
     if not _is_many(source) or len(source) != 2 or not _is_array(source[0]):
         return False
-    return _is_array(source[1]) or (_is_many(source[1]) and not any(map(_is_array, source[1][:1])))
+    labels = source[1]
+    batch = _is_many(labels) and any(_is_array(part) and part.ndim > 0 for part in labels[:1])
+    return _is_array(labels) or (_is_many(labels) and not batch)
 
 
 def _check_iterable(source: Any, forms: str) -> None:

@@ -102,7 +102,7 @@ def calibrate(
             do. All values of a layer for all images and steps are held in memory at once. Of a
             DataLoader or a list of batches, with or without labels, the first 512 images are
             taken, and no more are read. They are sent to the network's device.
-        percentile: p in (0, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
+        percentile: p in (1, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
         percentile_rule: of a rank between two entries, "interpolated" takes the value between
             them, as ``numpy.percentile``, "nearest" (DIET-SNN's code) the nearer entry.
         scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
@@ -153,7 +153,7 @@ def calibrate(
         CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], threshold)
         for r, threshold in zip(rows, _set_thresholds(snn, found, best), strict=True)
     )
-    snn.input_range, snn.warned = seen, False
+    snn.input_range = seen
     return Calibration(best, layers, norms, agreement)
 
 

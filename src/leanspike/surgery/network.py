@@ -112,7 +112,7 @@ class SpikingNetwork(nn.Module):
         self.plan = plan
         self.timesteps = timesteps
         self.input_range: tuple[float, float] | None = None
-        self.warned = False
+        self._warned_of: tuple[float, float] | None = None
         _take_over(root, self)
         for node in plan.graph.nodes:
             if node.op == "get_attr":
@@ -299,12 +299,12 @@ class SpikingNetwork(nn.Module):
     def _check_values(self, x: Tensor, batch_axis: int) -> None:
         """Raise for values that are not finite; warn of a range far from the calibration's."""
         low, high = value_range(x)
-        if self.input_range is None or self.warned:
+        if self.input_range is None or self.input_range == self._warned_of:
             return
         seen, here = max(map(abs, self.input_range)), max(abs(low), abs(high))
         dark = 0 < here < seen / DIMMER and x.shape[batch_axis] > 1
         if here > seen * BRIGHTER or dark:
-            self.warned = True
+            self._warned_of = self.input_range
             logging.getLogger("leanspike").warning(
                 f"input of {low:.3g} to {high:.3g}, and the network was calibrated on images of "
                 f"{self.input_range[0]:.3g} to {self.input_range[1]:.3g}; scale the pixels alike "
