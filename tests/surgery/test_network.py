@@ -368,7 +368,10 @@ def test_pixels_of_another_range_are_warned_about_once_and_the_advice_works(capl
     fresh(bright / 255)
     assert caplog.text == ""
     fresh(x / 255)  # divided twice
-    assert "input of" in caplog.text
+    assert "scale the pixels alike (as x * 255)" in caplog.text
+    caplog.clear()
+    calibrated()(x / 255 * 255)
+    assert caplog.text == ""
 
 
 def test_a_new_calibration_takes_the_new_range(caplog):

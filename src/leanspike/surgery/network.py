@@ -308,7 +308,7 @@ class SpikingNetwork(nn.Module):
             logging.getLogger("leanspike").warning(
                 f"input of {low:.3g} to {high:.3g}, and the network was calibrated on images of "
                 f"{self.input_range[0]:.3g} to {self.input_range[1]:.3g}; scale the pixels alike "
-                "(as x / 255), or calibrate on such images"
+                f"(as x {'*' if dark else '/'} 255), or calibrate on such images"
             )
 
     def _explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
