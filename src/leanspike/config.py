@@ -79,8 +79,10 @@ class TrainedSection(Section):
 class ModelSection(TrainedSection):
     """The ANN: a name of the zoo (or torchvision/NAME), its options, its trained weights.
 
-    ``weights`` is a file of the PyTorch kind, read with ``weights_only``, or a folder that
-    leanspike saved, as ``runs/digits/ann``.
+    ``package.module:Class`` names a network of the user's own, imported with ``--trust`` only and
+    built from ``options`` alone. ``weights`` is a file of the PyTorch kind, read with
+    ``weights_only``, or a folder that leanspike saved, as ``runs/digits/ann``; of the latter the
+    name and the options of a network of the zoo may be left out.
     """
 
     name: str
