@@ -93,6 +93,9 @@ def open_data(recipe: Recipe) -> Dataset:
         validation=section.validation,
         image_size=section.image_size,
         frames=FrameOptions(**section.frames.model_dump()) if section.frames else None,
+        channels=section.channels,
+        mean=section.mean,
+        std=section.std,
     )
     _check_time(recipe, data)
     if section.fold is not None:
@@ -106,10 +109,6 @@ def open_data(recipe: Recipe) -> Dataset:
             )
         _, chosen = stratified(data.train.labels, section.train_images)
         changes["train"] = data.train.select(chosen)
-    if section.mean is not None:
-        changes["mean"] = section.mean
-    if section.std is not None:
-        changes["std"] = section.std
     return replace(data, **changes)
 
 

@@ -27,7 +27,7 @@ from leanspike.config import (
     TrainedSection,
     TrainSection,
 )
-from leanspike.data import Loader, Split, normalise
+from leanspike.data import Loader, Split, describe, normalise
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.evaluate.accuracy import outputs
@@ -144,6 +144,8 @@ class Run:
             LeanspikeError: for a folder of another recipe, or a recipe whose parts do not fit.
         """
         (check_removable if fresh else check_free)(self.folder, self.recipe)
+        for line in (describe(self.data), *self.data.notes):
+            self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
         self.rehearse(fresh)
         if fresh:
             clear(self.folder)
@@ -163,6 +165,8 @@ class Run:
         done = {name for name in names if (self.folder / name).exists()}
         if "snn" in done:
             return
+        for split in (self.data.train, self.data.val, self.data.test):
+            split.prepare()
         build_augment(recipe.data.augment, self.data)
         ann = self.load("ann") if "ann" in done else self._build(recipe.model)
         check_answers(ann, recipe.model.name, self.data, self._blank())
