@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanspike.data import folder
-from leanspike.data.folder import SUFFIXES, FolderSplit, decode, read_image_folder
+from leanspike.data.folder import FolderSplit, decode, read_image_folder
+from leanspike.data.layout import SUFFIXES
 from leanspike.errors import DataError, LeanspikeError
 
 Image = pytest.importorskip("PIL.Image")

@@ -9,7 +9,6 @@ LEANSPIKE_CACHE names a folder: decoded images are then kept there, over all run
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,14 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leanspike.data.decoded import DecodedCache, open_cache
-from leanspike.data.split import Parts, Split, stratified
-from leanspike.data.survey import FORMATS, Survey, as_bytes, no_image, survey
+from leanspike.data.layout import list_parts
+from leanspike.data.split import Parts, Split
+from leanspike.data.survey import FORMATS, as_bytes, no_image, survey
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-PARTS = ("test", "training", "val", "valid", "validation")  # no names of classes
-CLUTTER = ("__MACOSX",)  # beside hidden folders
 KEEP_BYTES = 4 * 2**30  # a data set whose decoded images need no more stays in memory
 
 
@@ -168,25 +165,14 @@ def read_image_folder(root: Path, image_size: int | None, channels: int | None =
     """
     if image_size is not None and image_size < 1:
         raise DataError(f"image_size is {image_size}; give 1 or more")
-    source, classes = _classes(root)
-    train, notes = _list(source, classes), []
-    others = [] if source == root else _other_parts(root, classes)
-    if not others:
-        kept, held = stratified(train[1], round(len(train[0]) / 5))
-        train, test = _part(train, kept), _part(train, held)
-        notes.append(f"{root} has no test or val folder: a fixed fifth of each class tests")
-        val = None
+    classes, listed, notes = list_parts(root)
+    paths = [path for found, _ in listed for path in found]
+    if image_size is None or channels is None:
+        size, depth, more = survey(paths, image_size, channels)
     else:
-        test, val = others[0], others[1] if len(others) > 1 else None
-    listed = [part for part in (train, test, val) if part is not None]
-    paths = [path for part in listed for path in part[0]]
-    known = image_size is not None and channels is not None
-    found = (
-        Survey(image_size or 0, channels or 0, ()) if known else survey(paths, image_size, channels)
-    )
-    size, depth = found.image_size, found.channels
+        size, depth, more = image_size, channels, ()
     keep = len(paths) * depth * size**2 <= KEEP_BYTES
-    splits = [
+    train, test, *val = (
         FolderSplit(
             *part,
             image_size=size,
@@ -195,87 +181,5 @@ def read_image_folder(root: Path, image_size: int | None, channels: int | None =
             channels=depth,
         )
         for part in listed
-    ]
-    validation = splits[2] if val is not None else None
-    return Parts(classes, splits[0], splits[1], validation, (*notes, *found.notes))
-
-
-def _classes(root: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder that holds a folder of training images per class, and their names."""
-    if not root.is_dir():
-        raise DataError(
-            f"no folder {root}; give the root of {root}/train/CLASS/IMAGE or {root}/CLASS/IMAGE, "
-            "or set LEANSPIKE_DATA to it"
-        )
-    source = root / "train" if (root / "train").is_dir() else root
-    classes = _folders(source)
-    if not classes:
-        raise DataError(
-            f"no class folders in {source}; expected {source}/CLASS/IMAGE: give that root, or set "
-            "LEANSPIKE_DATA to it"
-        )
-    parts = [name for name in classes if source == root and name.lower() in PARTS]
-    if parts:
-        raise DataError(
-            f"{root / parts[0]} looks like a part of the images, and {root / 'train'} is missing; "
-            "call the parts train, test and val"
-        )
-    if len(classes) == 1:
-        raise DataError(f"{source} has one class only, {classes[0]}; two or more are needed")
-    return source, classes
-
-
-def _other_parts(root: Path, classes: tuple[str, ...]) -> list[tuple[list[str], Tensor]]:
-    """The images of ``test`` and ``val``, as far as there are such folders of known classes."""
-    parts = []
-    for folder in (root / "test", root / "val"):
-        found = set(_folders(folder))
-        if found & set(classes):
-            unknown = sorted(found - set(classes))
-            if unknown:
-                raise DataError(
-                    f"{folder / unknown[0]} is not a class of {root / 'train'}; remove it or add "
-                    "training images of it"
-                )
-            parts.append(_list(folder, classes))
-    return parts
-
-
-def _part(listed: tuple[list[str], Tensor], indices: Tensor) -> tuple[list[str], Tensor]:
-    paths, labels = listed
-    return [paths[index] for index in indices.tolist()], labels[indices]
-
-
-def _folders(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
-        return ()
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir()]
-    return tuple(sorted(n for n in names if not n.startswith(".") and n not in CLUTTER))
-
-
-def _list(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    paths: list[str] = []
-    labels: list[int] = []
-    for name in _folders(folder):
-        found = sorted(_images(folder / name))
-        if not found:
-            raise DataError(
-                f"no images in {folder / name}; put some there ({', '.join(SUFFIXES)}) "
-                "or remove the folder"
-            )
-        paths += found
-        labels += [classes.index(name)] * len(found)
-    return paths, torch.tensor(labels)
-
-
-def _images(folder: Path) -> list[str]:
-    found = []
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            os.path.join(where, file)
-            for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        ]
-    return found
+    )
+    return Parts(classes, train, test, val[0] if val else None, (*notes, *more))

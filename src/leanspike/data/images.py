@@ -148,7 +148,8 @@ def load_dataset(
     ``train``, or the classes); None means the environment variable LEANSPIKE_DATA, else ``data``.
     Nothing is downloaded. ``validation`` training images (None: the data set's default, or its own
     validation images) are held out, stratified by class, the same ones whatever the seed of a run.
-    ``image_size`` (pixels) is for ``image_folder``, ``synthetic*`` and recordings of events; the others have their own.
+    ``image_size`` (pixels) is for ``image_folder``, ``synthetic*`` and recordings of events; the
+    others have their own.
     ``frames`` says how recordings become frames (None: 10 of equal time). ``channels``, 1 or 3, is
     for ``image_folder`` (None: 1 if all files are grey). ``mean`` and ``std`` replace the data
     set's own; those that are not known are measured, on at most 1,000 training images in files.
