@@ -51,6 +51,8 @@ class FramesSection(Section):
 class DataSection(Section):
     """The data set. ``mean`` and ``std`` replace its own (for published weights).
 
+    ``image_size`` and ``channels`` (1, grey, or 3) of a folder of images are theirs unless given.
+
     ``validation`` training images are held out; None: the data set's own number. Of the others
     ``train_images`` are used, each class in its proportion, always the same; None: all.
     ``frames`` is for recordings of events. ``fold`` [k, n] cross-validates: the k-th of n equal
@@ -62,6 +64,7 @@ class DataSection(Section):
     validation: Annotated[int, Field(ge=0)] | None = None
     train_images: Count | None = None
     image_size: Count | None = None
+    channels: Literal[1, 3] | None = None
     frames: FramesSection | None = None
     fold: tuple[Count, Count] | None = None
     mean: tuple[Finite, ...] | None = None
@@ -80,8 +83,10 @@ class TrainedSection(Section):
 class ModelSection(TrainedSection):
     """The ANN: a name of the zoo (or torchvision/NAME), its options, its trained weights.
 
-    ``weights`` is a file of the PyTorch kind, read with ``weights_only``, or a folder that
-    leanspike saved, as ``runs/digits/ann``.
+    ``package.module:Class`` names a network of the user's own, imported with ``--trust`` only and
+    built from ``options`` alone. ``weights`` is a file of the PyTorch kind, read with
+    ``weights_only``, or a folder that leanspike saved, as ``runs/digits/ann``; of the latter the
+    name and the options of a network of the zoo may be left out.
     """
 
     name: str
