@@ -145,9 +145,9 @@ class Run:
             LeanspikeError: for a folder of another recipe, or a recipe whose parts do not fit.
         """
         (check_removable if fresh else check_free)(self.folder, self.recipe)
+        self.rehearse(fresh)
         for line in (describe(self.data), *self.data.notes):
             self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        self.rehearse(fresh)
         if fresh:
             clear(self.folder)
         claim(self.folder, self.recipe)
