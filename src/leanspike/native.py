@@ -151,7 +151,14 @@ def library() -> ctypes.CDLL:
 def available_instructions() -> tuple[str, ...]:
     """The instruction sets that the library and this processor have, worst to best."""
     loaded = _load()
-    return INSTRUCTIONS[: loaded.leanspike_best_instructions() + 1] if loaded else ()
+    return INSTRUCTIONS[: _best_instructions(loaded) + 1] if loaded else ()
+
+
+@cache
+def _best_instructions(loaded: ctypes.CDLL) -> int:
+    """Asked once: in a virtual machine the question takes longer than a small layer."""
+    best: int = loaded.leanspike_best_instructions()
+    return best
 
 
 def chosen_instructions() -> str:

@@ -6,7 +6,7 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, SupportsIndex, final
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.neuron import Neuron
 from leanspike.surgery.ops import SYNAPTIC, Signal
+from leanspike.surgery.steps import Step, compile_step, static_nodes
 from leanspike.temporal import Affine, Encoder, TemporalNorm
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
@@ -70,16 +71,29 @@ class Plan:
 
     Made at once, not when it is first called: then `torch.compile` might look on.
     """
+    first_step: Step = field(init=False, repr=False, compare=False)
+    later_step: Step = field(init=False, repr=False, compare=False)
+    static: tuple[fx.Node, ...] = field(init=False, repr=False, compare=False)
+    """The nodes whose values a step keeps for the next."""
+    neurons: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The paths of the modules that stand for activations."""
 
     def __post_init__(self) -> None:
         code = self.graph.python_code("self")
         names = dict(code.globals)
         exec(code.src, names)
-        object.__setattr__(self, "function", names["forward"])
+        nodes = self.graph.nodes
+        vars(self).update(
+            function=names["forward"],
+            first_step=compile_step(self.graph, first=True),
+            later_step=compile_step(self.graph, first=False),
+            static=static_nodes(self.graph),
+            neurons=frozenset(str(node.target) for node in nodes if node.meta.get("neuron")),
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the function, which cannot be pickled."""
-        return {name: value for name, value in vars(self).items() if name != "function"}
+        """Without what is made of the graph: functions cannot be pickled."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -174,23 +188,38 @@ class SpikingNetwork(nn.Module):
         state = state or State()
         ignored = state.steps > 0 and not self.plan.encoder.timed
         self.check_input(x_N, batch_axis=0, values=not ignored)
-        if any(node.graph is not self.plan.graph for node in state.static) or not (
-            state.membranes.keys() <= {str(node.target) for node in self.neuron_nodes()}
-        ):
-            raise LeanspikeError("the state is that of another network; begin with state=None")
-        for u_N in state.membranes.values():
-            if len(u_N) != len(x_N):
-                raise LeanspikeError(
-                    f"input of {len(x_N)} samples, but the state holds {len(u_N)}; keep those of "
-                    "the input with state.keep(samples)"
-                )
-        execution = Streaming(self, state, observer)
+        self._check_state(state, len(x_N))
+        current_N = self.plan.encoder.step(x_N, state.steps)
         try:
-            y_1NK: Tensor = execution.run(self.plan.encoder.step(x_N, state.steps), 1)
+            if observer is None:
+                return self._step(current_N, state)
+            execution = Streaming(self, state, observer)
+            y_1NK: Tensor = execution.run(current_N, 1)
         except RuntimeError as error:
             self._explain(error, x_N, batch_axis=0)
             raise
         return y_1NK[0], execution.next_state()
+
+    def _step(self, x_N: Tensor, state: State) -> tuple[Tensor, State]:
+        plan, membranes = self.plan, dict[str, Tensor]()
+        step = plan.first_step if state.steps == 0 else plan.later_step
+        values = () if state.steps == 0 else tuple(state.static[node] for node in plan.static)
+        y_NK, values = step(self, x_N, state.steps, state.membranes, membranes, values)
+        static = state.static or dict(zip(plan.static, values, strict=True))
+        return y_NK, State(state.steps + 1, membranes, static)
+
+    def _check_state(self, state: State, samples: int) -> None:
+        """Raise unless the state is this network's, of so many samples."""
+        if not state.membranes.keys() <= self.plan.neurons or any(
+            node.graph is not self.plan.graph for node in state.static
+        ):
+            raise LeanspikeError("the state is that of another network; begin with state=None")
+        for u_N in state.membranes.values():
+            if len(u_N) != samples:
+                raise LeanspikeError(
+                    f"input of {samples} samples, but the state holds {len(u_N)}; keep those of "
+                    "the input with state.keep(samples)"
+                )
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
         """The modules that stand for activations with their paths, in the order of the graph."""
@@ -268,11 +297,10 @@ class SpikingNetwork(nn.Module):
 
         Without ``values`` these are not looked at.
         """
-        expected = (
-            ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
-        )
-        ranks_agree = x.dim() == len(self.plan.sample_shape) + 1 + batch_axis
-        if not ranks_agree or x.shape[1 + batch_axis] != self.plan.sample_shape[0]:
+        sample_shape = self.plan.sample_shape
+        ranks_agree = x.dim() == len(sample_shape) + 1 + batch_axis
+        if not ranks_agree or x.shape[1 + batch_axis] != sample_shape[0]:
+            expected = ", ".join((*("T" * batch_axis), "N", *map(str, sample_shape)))
             raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
         if not x.is_floating_point():
             raise LeanspikeError(
