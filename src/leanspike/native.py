@@ -107,6 +107,7 @@ def _load() -> ctypes.CDLL | None:
         return None
     loaded = ctypes.CDLL(str(path))
     loaded.leanspike_density.restype = ctypes.c_double
+    loaded.leanspike_convolution_room.restype = ctypes.c_int64
     expected = native_digest(ROOT)
     return loaded if expected is None or _digest_in(loaded) == expected else None
 

@@ -6,6 +6,7 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, SupportsIndex, final
 
@@ -16,6 +17,7 @@ from leanspike.errors import LeanspikeError, one_line
 from leanspike.neuron import Neuron
 from leanspike.surgery.ops import SYNAPTIC, Signal
 from leanspike.surgery.steps import Step, compile_step, static_nodes
+from leanspike.synapse import Stream, streaming
 from leanspike.temporal import Affine, Encoder, TemporalNorm
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
@@ -27,12 +29,14 @@ class State:
     """Everything a streaming network remembers between two steps.
 
     ``steps`` taken so far; ``membranes`` by neuron path, each ``[N, ...]``; ``static`` the values
-    that do not depend on time, ``[N, ...]`` each, kept from the first step.
+    that do not depend on time, ``[N, ...]`` each, kept from the first step. All steps share the
+    ``weights`` that were laid out for event-driven convolutions: as much memory as those weights.
     """
 
     steps: int = 0
     membranes: Mapping[str, Tensor] = field(default_factory=dict)
     static: Mapping[fx.Node, Any] = field(default_factory=dict)
+    weights: Stream = field(default_factory=Stream, repr=False, compare=False)
 
     def keep(self, samples: Tensor) -> State:
         """The state of some samples only: a boolean mask ``[N]`` or indices.
@@ -190,23 +194,25 @@ class SpikingNetwork(nn.Module):
         self.check_input(x_N, batch_axis=0, values=not ignored)
         self._check_state(state, len(x_N))
         current_N = self.plan.encoder.step(x_N, state.steps)
+        sharing = nullcontext() if torch.compiler.is_compiling() else streaming(state.weights)
         try:
-            if observer is None:
-                return self._step(current_N, state)
-            execution = Streaming(self, state, observer)
-            y_1NK: Tensor = execution.run(current_N, 1)
+            with sharing:
+                return self._step(current_N, state, observer)
         except RuntimeError as error:
             self._explain(error, x_N, batch_axis=0)
             raise
-        return y_1NK[0], execution.next_state()
 
-    def _step(self, x_N: Tensor, state: State) -> tuple[Tensor, State]:
+    def _step(self, x_N: Tensor, state: State, observer: Observer | None) -> tuple[Tensor, State]:
+        if observer is not None:
+            execution = Streaming(self, state, observer)
+            y_1NK: Tensor = execution.run(x_N, 1)
+            return y_1NK[0], execution.next_state()
         plan, membranes = self.plan, dict[str, Tensor]()
         step = plan.first_step if state.steps == 0 else plan.later_step
         values = () if state.steps == 0 else tuple(state.static[node] for node in plan.static)
         y_NK, values = step(self, x_N, state.steps, state.membranes, membranes, values)
         static = state.static or dict(zip(plan.static, values, strict=True))
-        return y_NK, State(state.steps + 1, membranes, static)
+        return y_NK, State(state.steps + 1, membranes, static, state.weights)
 
     def _check_state(self, state: State, samples: int) -> None:
         """Raise unless the state is this network's, of so many samples."""
@@ -373,7 +379,7 @@ class Streaming(Execution):
 
     def next_state(self) -> State:
         """What the next step needs."""
-        return State(self.state.steps + 1, self.membranes, self.static)
+        return State(self.state.steps + 1, self.membranes, self.static, self.state.weights)
 
 
 def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:

@@ -1,7 +1,7 @@
 """One step of a spiking network as Python code: what its graph comes to for a sequence of one.
 
-Where a sequence is unfolded for a neuron or a norm, and folded again, a step has nothing to do: they
-get what they need of it, ``[N, ...]``. What does not depend on time is computed at the first step.
+Where a sequence is unfolded for a neuron or a norm, and folded again, a step has nothing to do: it
+hands ``[N, ...]`` on. What does not depend on time is computed at the first step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ of `static_nodes`, which the first step does not look at; to the output and thes
 
 
 def static_nodes(graph: fx.Graph) -> tuple[fx.Node, ...]:
-    """What does not depend on time and is read by what does: computed once, kept for later steps."""
+    """What does not depend on time and is read by what does: later steps need it kept."""
     return tuple(
         node
         for node in graph.nodes
@@ -64,8 +64,8 @@ def advance(
         return o_N
     if isinstance(module, TemporalNorm | Affine):
         return module.step(x_N, step)
-    o_N = module(x_N.unsqueeze(0))[0]
-    return o_N
+    o_1N: Tensor = module(x_N.unsqueeze(0))
+    return o_1N[0]
 
 
 class _StepGraph:

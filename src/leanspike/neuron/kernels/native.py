@@ -113,7 +113,8 @@ def _lif(x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any) -> Tensor:
 def _lif_step(
     u: Tensor | None, x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor]:
-    if not x.is_contiguous() and not _is_dense(x.unsqueeze(0)):
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    if not last and not x.is_contiguous() and not _is_dense(x.unsqueeze(0)):
         x = x.contiguous()
     spikes, after = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
     if u is not None and u.stride() != x.stride():
