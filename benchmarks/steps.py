@@ -7,8 +7,8 @@ begin, thresholds calibrated on noise and raised until about as few spikes are f
 networks), float32, one thread. Times are the processor's, which other work on the machine disturbs
 less than the clock's; whole and step by step take turns within each round.
 
-Beside a later step stand the convolutions, linear layers, norms and pools of that step in bare PyTorch,
-dense and without neurons: what a step cannot do without where events do not save work.
+Beside a later step stand the convolutions, linear layers, norms and pools of that step in bare
+PyTorch, dense and without neurons: what a step cannot do without where events do not save work.
 """
 
 from __future__ import annotations

@@ -71,14 +71,14 @@ class EventConv2d(StandIn, nn.Conv2d):
             return super().forward(x)
         note_backend("native")
         weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
+        assert not isinstance(self.padding, str)
+        how = list(self.stride), list(self.padding)
         if stream is not None:
             if packed is None:
                 packed = pack(x, weight, bias)
                 stream.put(self, dtype, packed)
-            return _run_forward(x, weight, bias, self.stride, self.padding, packed)
-        y: Tensor = torch.ops.leanspike.convolution(
-            x, weight, bias, list(self.stride), list(self.padding)
-        )
+            return _run_forward(x, weight, bias, *how, packed)
+        y: Tensor = torch.ops.leanspike.convolution(x, weight, bias, *how)
         return y
 
     def _is_known(self, x: Tensor) -> bool:
