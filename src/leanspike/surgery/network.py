@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, SupportsIndex, final
 
 import torch
@@ -18,6 +19,8 @@ from leanspike.batches import check_dtype
 from leanspike.errors import LeanspikeError, check_count, one_line
 from leanspike.neuron import Neuron
 from leanspike.surgery.ops import SYNAPTIC, Signal
+from leanspike.surgery.steps import Step, compile_step, static_nodes
+from leanspike.synapse import Stream, streaming
 from leanspike.temporal import Affine, Encoder, TemporalNorm
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
@@ -33,12 +36,14 @@ class State:
     """Everything a streaming network remembers between two steps.
 
     ``steps`` taken so far; ``membranes`` by neuron path, each ``[N, ...]``; ``static`` the values
-    that do not depend on time, ``[N, ...]`` each, kept from the first step.
+    that do not depend on time, ``[N, ...]`` each, kept from the first step. All steps share the
+    ``weights`` that were laid out for event-driven convolutions: as much memory as those weights.
     """
 
     steps: int = 0
     membranes: Mapping[str, Tensor] = field(default_factory=dict)
     static: Mapping[fx.Node, Any] = field(default_factory=dict)
+    weights: Stream = field(default_factory=Stream, repr=False, compare=False)
 
     def keep(self, samples: Tensor) -> State:
         """The state of some samples only: a boolean mask ``[N]`` or indices.
@@ -77,16 +82,29 @@ class Plan:
 
     Made at once, not when it is first called: then `torch.compile` might look on.
     """
+    first_step: Step = field(init=False, repr=False, compare=False)
+    later_step: Step = field(init=False, repr=False, compare=False)
+    static: tuple[fx.Node, ...] = field(init=False, repr=False, compare=False)
+    """The nodes whose values a step keeps for the next."""
+    neurons: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The paths of the modules that stand for activations."""
 
     def __post_init__(self) -> None:
         code = self.graph.python_code("self")
         names = dict(code.globals)
         exec(code.src, names)
-        object.__setattr__(self, "function", names["forward"])
+        nodes = self.graph.nodes
+        vars(self).update(
+            function=names["forward"],
+            first_step=compile_step(self.graph, first=True),
+            later_step=compile_step(self.graph, first=False),
+            static=static_nodes(self.graph),
+            neurons=frozenset(str(node.target) for node in nodes if node.meta.get("neuron")),
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the function, which cannot be pickled."""
-        return {name: value for name, value in vars(self).items() if name != "function"}
+        """Without what is made of the graph: functions cannot be pickled."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -185,23 +203,40 @@ class SpikingNetwork(nn.Module):
         state = state or State()
         ignored = state.steps > 0 and not self.plan.encoder.timed
         self.check_input(x_N, batch_axis=0, values=not ignored)
-        if any(node.graph is not self.plan.graph for node in state.static) or not (
-            state.membranes.keys() <= {str(node.target) for node in self.neuron_nodes()}
-        ):
-            raise LeanspikeError("the state is that of another network; begin with state=None")
-        for u_N in state.membranes.values():
-            if len(u_N) != len(x_N):
-                raise LeanspikeError(
-                    f"input of {len(x_N)} samples, but the state holds {len(u_N)}; keep those of "
-                    "the input with state.keep(samples)"
-                )
-        execution = Streaming(self, state, observer)
+        self._check_state(state, len(x_N))
+        current_N = self.plan.encoder.step(x_N, state.steps)
+        sharing = nullcontext() if torch.compiler.is_compiling() else streaming(state.weights)
         try:
-            y_1NK: Tensor = execution.run(self.plan.encoder.step(x_N, state.steps), 1)
+            with sharing:
+                return self._step(current_N, state, observer)
         except RuntimeError as error:
             self._explain(error, x_N, batch_axis=0)
             raise
-        return y_1NK[0], execution.next_state()
+
+    def _step(self, x_N: Tensor, state: State, observer: Observer | None) -> tuple[Tensor, State]:
+        if observer is not None:
+            execution = Streaming(self, state, observer)
+            y_1NK: Tensor = execution.run(x_N, 1)
+            return y_1NK[0], execution.next_state()
+        plan, membranes = self.plan, dict[str, Tensor]()
+        step = plan.first_step if state.steps == 0 else plan.later_step
+        values = () if state.steps == 0 else tuple(state.static[node] for node in plan.static)
+        y_NK, values = step(self, x_N, state.steps, state.membranes, membranes, values)
+        static = state.static or dict(zip(plan.static, values, strict=True))
+        return y_NK, State(state.steps + 1, membranes, static, state.weights)
+
+    def _check_state(self, state: State, samples: int) -> None:
+        """Raise unless the state is this network's, of so many samples."""
+        if not state.membranes.keys() <= self.plan.neurons or any(
+            node.graph is not self.plan.graph for node in state.static
+        ):
+            raise LeanspikeError("the state is that of another network; begin with state=None")
+        for u_N in state.membranes.values():
+            if len(u_N) != samples:
+                raise LeanspikeError(
+                    f"input of {samples} samples, but the state holds {len(u_N)}; keep those of "
+                    "the input with state.keep(samples)"
+                )
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
         """The modules that stand for activations with their paths, in the order of the graph."""
@@ -283,11 +318,10 @@ class SpikingNetwork(nn.Module):
             raise LeanspikeError(
                 f"input is a {type(x).__name__}; give a tensor, as torch.as_tensor(x).float()"
             )
-        expected = (
-            ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
-        )
-        ranks_agree = x.dim() == len(self.plan.sample_shape) + 1 + batch_axis
-        if not ranks_agree or x.shape[1 + batch_axis] != self.plan.sample_shape[0]:
+        sample_shape = self.plan.sample_shape
+        ranks_agree = x.dim() == len(sample_shape) + 1 + batch_axis
+        if not ranks_agree or x.shape[1 + batch_axis] != sample_shape[0]:
+            expected = ", ".join((*("T" * batch_axis), "N", *map(str, sample_shape)))
             raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
         if not x.is_floating_point():
             raise LeanspikeError(
@@ -379,7 +413,7 @@ class Streaming(Execution):
 
     def next_state(self) -> State:
         """What the next step needs."""
-        return State(self.state.steps + 1, self.membranes, self.static)
+        return State(self.state.steps + 1, self.membranes, self.static, self.state.weights)
 
 
 def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
