@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.neuron import Neuron
+from leanspike.surgery.doubts import Doubts
 from leanspike.surgery.ops import SYNAPTIC, Signal
 from leanspike.temporal import Affine, Encoder, TemporalNorm
 
@@ -96,12 +97,14 @@ class SpikingNetwork(nn.Module):
     Attributes:
         timesteps: the number of steps of a call that does not say it. May be changed.
         plan: the graph and how input enters it.
+        doubts: what a call warns about, once.
     """
 
     def __init__(self, root: nn.Module, plan: Plan, timesteps: int) -> None:
         super().__init__()
         self.plan = plan
         self.timesteps = timesteps
+        self.doubts = Doubts()
         _take_over(root, self)
         for node in plan.graph.nodes:
             if node.op == "get_attr":
@@ -132,6 +135,8 @@ class SpikingNetwork(nn.Module):
         steps = self.timesteps if timesteps is None else timesteps
         if not isinstance(steps, SupportsIndex) or steps < 1:
             raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
+        if self.doubts.any and not torch.compiler.is_compiling():
+            self.doubts.tell(self.neurons(), training=self.training and torch.is_grad_enabled())
         sequence, steps = encoder.sequence(x, steps, self.training)
         try:
             if observer is None:
@@ -171,6 +176,8 @@ class SpikingNetwork(nn.Module):
         """
         if self.training:
             raise LeanspikeError("step() in training mode; call .eval() first")
+        if self.doubts.any:
+            self.doubts.tell(self.neurons(), training=False)
         state = state or State()
         ignored = state.steps > 0 and not self.plan.encoder.timed
         self.check_input(x_N, batch_axis=0, values=not ignored)

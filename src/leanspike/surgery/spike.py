@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
@@ -11,10 +12,12 @@ from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
+from leanspike.notice import say
+from leanspike.surgery.choices import Preset, check_preset, choose_neurons
 from leanspike.surgery.fold_norms import fold_into_layers
 from leanspike.surgery.network import Plan, SpikingNetwork
 from leanspike.surgery.ops import Kind, Signal
-from leanspike.surgery.rewrite import Parts, Rewriting
+from leanspike.surgery.rewrite import BATCH_NORMS, DROPOUTS, Parts, Rewriting
 from leanspike.surgery.trace import trace
 from leanspike.synapse import EventConv2d, TiledAvgPool2d, step_around
 from leanspike.temporal import (
@@ -39,6 +42,7 @@ def spike(
     norm: str | NormFactory = "keep",
     activations: Collection[Any] = (),
     ops: Mapping[Any, Kind | Literal["same"]] | None = None,
+    preset: Preset = "network",
 ) -> SpikingNetwork:
     """Make a network spike: each of its activations becomes a layer of neurons.
 
@@ -56,8 +60,10 @@ def spike(
             ``leanspike.temporal.Poisson``), "frames" (``[T, N, ...]``), or such an encoder.
         timesteps: T, 1 or more: the default number of steps of a call.
         neuron: a neuron to copy for each call, or a function from the path to a new one; default
-            ``LIF(learn=("leak", "threshold"))``. Any module from ``[T, N, ...]`` to the same will
-            do: with ``nn.ReLU()`` the result answers as the ANN at each step.
+            ``LIF(learn=("leak", "threshold"))`` as in the papers, with ``height="threshold",
+            initial="half"`` where time reaches batch norms or branches meet; which, is said. Any
+            module from ``[T, N, ...]`` to the same will do: with ``nn.ReLU()`` the result answers
+            as the ANN at each step.
         norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics);
             or what takes their place where time reaches them, beginning with their parameters:
             "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a function from
@@ -66,6 +72,7 @@ def spike(
         ops: further time-safe operations: module type, function or method name, to the kind of
             signal it emits ("analog", "graded", "spike", or "same" as its input). Modules named
             here are not looked into.
+        preset: "paper" is the papers' neuron as the default, whatever the network has.
 
     Returns:
         The network, in the mode (train or eval) and on the device of ``ann``.
@@ -83,6 +90,7 @@ def spike(
     """
     if timesteps < 1:
         raise LeanspikeError(f"timesteps is {timesteps}; give 1 or more")
+    check_preset(preset)
     if isinstance(ann, SpikingNetwork):
         raise LeanspikeError("this network spikes already; pass the ANN it was made from")
     encoder = create_encoder(encode) if isinstance(encode, str) else encode
@@ -108,6 +116,7 @@ def spike(
         declared=declared,
     )
     graph = trace(root, sample, leaves)
+    folded = norm == "fold" and any(isinstance(module, BATCH_NORMS) for module in root.modules())
     if norm == "fold":
         fold_into_layers(root, graph)
     Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
@@ -118,9 +127,40 @@ def spike(
         )
     _spare_work(root, graph)
     step_around(root)
-    folded: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
-    plan = Plan(graph, encoder, folded, sample_shape=tuple(sample.shape[1:]))
-    return SpikingNetwork(root, plan, timesteps).train(ann.training)
+    kept: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
+    plan = Plan(graph, encoder, kept, sample_shape=tuple(sample.shape[1:]))
+    snn = SpikingNetwork(root, plan, timesteps).train(ann.training)
+    if neuron is None:
+        say(choose_neurons(snn, preset, folded))
+    snn.doubts.uncalibrated = _is_trained(ann) or not (_counts(ann) or ann.training)
+    _warn_of_training_mode(ann)
+    return snn
+
+
+def _counts(ann: nn.Module) -> list[Tensor]:
+    """How many batches each batch norm has seen that keeps statistics."""
+    return [
+        module.num_batches_tracked
+        for module in ann.modules()
+        if isinstance(module, BATCH_NORMS) and module.num_batches_tracked is not None
+    ]
+
+
+def _is_trained(ann: nn.Module) -> bool:
+    """Whether its batch norms show that it was trained."""
+    return any(bool(count > 0) for count in _counts(ann) if not count.is_meta)
+
+
+def _warn_of_training_mode(ann: nn.Module) -> None:
+    """A trained network is meant to answer; one that was not may be trained from scratch."""
+    if ann.training and _is_trained(ann):
+        kinds = (*BATCH_NORMS, *DROPOUTS)
+        active = [path for path, m in ann.named_modules() if isinstance(m, kinds) and m.training]
+        logging.getLogger("leanspike").warning(
+            "the ANN is in training mode, and so is the SNN: %s and %d like it use each batch's "
+            "statistics or drop; call ann.eval() before spike, or snn.eval() before it answers",
+            *(active[0], len(active) - 1),
+        )
 
 
 def _spare_work(root: nn.Module, graph: fx.Graph) -> None:
