@@ -201,7 +201,8 @@ def _choose(
     tried = []
     for scale in choice.scales:  # each trial overwrites all that the one before it set
         _set_thresholds(sweep.snn, found, scale)
-        norms, outputs = (), None
+        norms: tuple[str, ...] = ()
+        outputs: list[Tensor] | None = None
         if choice.statistics == "reestimate":
             norms, outputs = _reestimate(sweep)
         same = _answers(sweep.run() if outputs is None else outputs) == answers

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 from torch import fx, nn
@@ -16,13 +17,14 @@ from torch import fx, nn
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.surgery.network import SpikingNetwork
-from leanspike.surgery.ops import Signal
+from leanspike.surgery.ops import FUNCTIONS, METHODS, MODULES, Signal, max_pool
 from leanspike.surgery.rewrite import BATCH_NORMS
-from leanspike.temporal import TemporalNorm
+from leanspike.temporal import BNTT, NormFactory, TemporalNorm
 
 Preset = Literal["network", "paper"]
 Method = Literal["layerwise", "one_pass"]
 Statistics = Literal["keep", "reestimate"]
+NormsBefore = Literal["kept", "folded", "renewed"]
 
 SCALES = (0.5, 0.6, 0.7, 0.8, 1.0)
 """Of the thresholds, tried where the network chooses."""
@@ -84,17 +86,75 @@ def _meet(node: fx.Node) -> bool:
     return len(tensors) > 1 and any(signal.timed for signal in tensors)
 
 
-def choose_neurons(snn: SpikingNetwork, preset: Preset, folded: bool) -> str:
-    """Give the neurons of ``spike``'s default the start and the height that fit; say which."""
+def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> str:
+    """Give the neurons of ``spike``'s default the start and the height that fit; say which.
+
+    ``norms`` is what became of batch norms. A maximum over spikes is more than the maximum over
+    their rates. Neurons that start from 0 fire later, which makes up for it.
+    """
     traits = traits_of(snn.plan.graph, snn)
-    if preset == "paper" or not (traits.batch_norms or traits.branches or folded):
+    renewed = norms == "renewed" and traits.temporal_norms
+    if renewed:
+        traits = replace(traits, batch_norms=True, temporal_norms=False)
+    if preset == "paper" or not (traits.batch_norms or traits.branches or norms == "folded"):
         reason = "as asked for" if preset == "paper" else f"for {traits.reason}"
         return f"spike: spikes of height 1, membranes from 0, as in the papers, {reason}"
-    for _, module in snn.neurons():
+    starts = set()
+    for node in snn.neuron_nodes():
+        module = snn.get_submodule(str(node.target))
         assert isinstance(module, LIF)
-        module.dynamics = replace(module.dynamics, height="threshold", initial="half")
-    reason = "its batch norms are folded" if folded else traits.reason
-    return f"spike: spikes of threshold height, membranes from half a threshold, for {reason}"
+        start: Literal["zero", "half"] = "zero" if _enters_max_pool(node, snn) else "half"
+        module.dynamics = replace(module.dynamics, height="threshold", initial=start)
+        starts.add(start)
+    words = {"half": "half a threshold", "zero": "0 before max pools"}
+    membranes = " and ".join(words[start] for start in sorted(starts))
+    statistics = ", norms with statistics of each step" if renewed else ""
+    reason = "its batch norms are folded" if norms == "folded" else traits.reason
+    return (
+        f"spike: spikes of threshold height, membranes from {membranes}{statistics}, for {reason}"
+    )
+
+
+def _enters_max_pool(node: fx.Node, root: nn.Module) -> bool:
+    """Whether the spikes of a node enter a max pool as they are."""
+    for user in node.users:
+        op = type(root.get_submodule(str(user.target))) if user.op == "call_module" else user.target
+        if {**MODULES, **FUNCTIONS, **METHODS}.get(op) is max_pool:
+            return True
+        passed = user.meta["signal"].kind == "spike" and not user.meta.get("neuron")
+        if passed and _enters_max_pool(user, root):
+            return True
+    return False
+
+
+def norm_of_each_step(root: nn.Module, graph: fx.Graph) -> NormFactory | None:
+    """BNTT for the place of trained batch norms, if it can take all of them; else None.
+
+    Its statistics are those of each step, which differ most in the first ones.
+    """
+    called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    norms = [m for m in map(root.get_submodule, called) if isinstance(m, BATCH_NORMS)]
+    settings = {(isinstance(m, nn.SyncBatchNorm), m.track_running_stats, m.eps) for m in norms}
+    once = len(set(norms)) == len(norms)
+    if not (is_trained(root) and once and len(settings) == 1):
+        return None
+    synchronised, tracked, eps = settings.pop()
+    return partial(BNTT, bias=True, eps=eps) if tracked and not synchronised else None
+
+
+def is_trained(ann: nn.Module) -> bool:
+    """Whether the statistics of its batch norms show that it has seen images.
+
+    >>> is_trained(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    False
+    """
+    return any(
+        bool(module.running_mean.any())
+        for module in ann.modules()
+        if isinstance(module, BATCH_NORMS)
+        and module.running_mean is not None
+        and not module.running_mean.is_meta
+    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +183,7 @@ def choose_calibration(
         for _, module in snn.neurons()
     )
     fits = preset == "network" and (norms or traits.branches or high)
-    several = SCALES if fits else (1.0,)
+    several: tuple[float, ...] = SCALES if fits else (1.0,)
     if scale is not None:
         several = tuple(map(float, scale)) if isinstance(scale, Sequence) else (float(scale),)
     given = [argument is not None for argument in (method, scale, statistics)]

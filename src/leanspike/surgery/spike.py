@@ -13,7 +13,14 @@ from torch import Tensor, fx, nn
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.notice import say
-from leanspike.surgery.choices import Preset, check_preset, choose_neurons
+from leanspike.surgery.choices import (
+    NormsBefore,
+    Preset,
+    check_preset,
+    choose_neurons,
+    is_trained,
+    norm_of_each_step,
+)
 from leanspike.surgery.fold_norms import fold_into_layers
 from leanspike.surgery.network import Plan, SpikingNetwork
 from leanspike.surgery.ops import Kind, Signal
@@ -39,7 +46,7 @@ def spike(
     encode: str | Encoder = "direct",
     timesteps: int = 5,
     neuron: NeuronFactory | None = None,
-    norm: str | NormFactory = "keep",
+    norm: str | NormFactory | None = None,
     activations: Collection[Any] = (),
     ops: Mapping[Any, Kind | Literal["same"]] | None = None,
     preset: Preset = "network",
@@ -67,7 +74,9 @@ def spike(
         norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics);
             or what takes their place where time reaches them, beginning with their parameters:
             "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a function from
-            channels and timesteps to a new ``leanspike.temporal.TemporalNorm``.
+            channels and timesteps to a new ``leanspike.temporal.TemporalNorm``. Default "keep",
+            and beside the default neuron, where the norms were trained, a "bntt" with their shift:
+            statistics of each step, and so for ``timesteps`` steps at most.
         activations: further activations to replace: module types, functions, method names.
         ops: further time-safe operations: module type, function or method name, to the kind of
             signal it emits ("analog", "graded", "spike", or "same" as its input). Modules named
@@ -109,18 +118,22 @@ def spike(
             f"example_input has the shape {tuple(example_input.shape)}; give a batch, "
             f"{'[T, N, ...]' if encoder.batch_axis else '[N, ...]'}"
         )
+    graph = trace(root, sample, leaves)
+    chooses = neuron is None and norm is None and preset == "network"
+    each_step = norm_of_each_step(root, graph) if chooses else None
+    before: NormsBefore = "kept" if each_step is None else "renewed"
+    if norm == "fold":
+        before = "folded" if _has_norms(root) else "kept"
+        fold_into_layers(root, graph)
     parts = Parts(
         neuron=_neuron_factory(neuron if neuron is not None else LIF(learn=("leak", "threshold"))),
-        norm=_norm_factory(norm, timesteps, neuron),
+        norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
         activations=frozenset(activations),
         declared=declared,
     )
-    graph = trace(root, sample, leaves)
-    folded = norm == "fold" and any(isinstance(module, BATCH_NORMS) for module in root.modules())
-    if norm == "fold":
-        fold_into_layers(root, graph)
     Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
-    if parts.norm is not None and not any(isinstance(m, TemporalNorm) for m in root.modules()):
+    given = parts.norm is not None and each_step is None
+    if given and not any(isinstance(m, TemporalNorm) for m in root.modules()):
         raise LeanspikeError(
             "time reaches no batch norm of this network that another norm could take the place of; "
             "give it batch norms behind its first neurons, or norm='keep'"
@@ -131,36 +144,26 @@ def spike(
     plan = Plan(graph, encoder, kept, sample_shape=tuple(sample.shape[1:]))
     snn = SpikingNetwork(root, plan, timesteps).train(ann.training)
     if neuron is None:
-        say(choose_neurons(snn, preset, folded))
-    snn.doubts.uncalibrated = _is_trained(ann) or not (_counts(ann) or ann.training)
-    _warn_of_training_mode(ann)
+        say(choose_neurons(snn, preset, before))
+    trained = is_trained(ann)
+    snn.doubts.uncalibrated = trained or not (ann.training or _has_norms(ann))
+    if trained and ann.training:
+        _warn_of_training_mode(ann)
     return snn
 
 
-def _counts(ann: nn.Module) -> list[Tensor]:
-    """How many batches each batch norm has seen that keeps statistics."""
-    return [
-        module.num_batches_tracked
-        for module in ann.modules()
-        if isinstance(module, BATCH_NORMS) and module.num_batches_tracked is not None
-    ]
-
-
-def _is_trained(ann: nn.Module) -> bool:
-    """Whether its batch norms show that it was trained."""
-    return any(bool(count > 0) for count in _counts(ann) if not count.is_meta)
+def _has_norms(ann: nn.Module) -> bool:
+    return any(isinstance(module, BATCH_NORMS) for module in ann.modules())
 
 
 def _warn_of_training_mode(ann: nn.Module) -> None:
-    """A trained network is meant to answer; one that was not may be trained from scratch."""
-    if ann.training and _is_trained(ann):
-        kinds = (*BATCH_NORMS, *DROPOUTS)
-        active = [path for path, m in ann.named_modules() if isinstance(m, kinds) and m.training]
-        logging.getLogger("leanspike").warning(
-            "the ANN is in training mode, and so is the SNN: %s and %d like it use each batch's "
-            "statistics or drop; call ann.eval() before spike, or snn.eval() before it answers",
-            *(active[0], len(active) - 1),
-        )
+    kinds = (*BATCH_NORMS, *DROPOUTS)
+    active = [path for path, m in ann.named_modules() if isinstance(m, kinds) and m.training]
+    logging.getLogger("leanspike").warning(
+        "the ANN is trained, and in training mode, and so is the SNN: there %s use the statistics "
+        "of each batch, or drop; call ann.eval() before spike, or snn.eval() before it answers",
+        ", ".join(active[:3]) + (" ..." if len(active) > 3 else ""),
+    )
 
 
 def _spare_work(root: nn.Module, graph: fx.Graph) -> None:
