@@ -266,7 +266,7 @@ def test_each_norm_is_measured_with_those_before_it_in_force():
     """So in a run afterwards every timed norm sees exactly its statistics."""
     name = "resnet12"
     x = draw(name, 8).double()
-    snn = spike(build(name).double(), example_input=x[:1], timesteps=T).double()
+    snn = spike(build(name).double(), example_input=x[:1], timesteps=T, norm="keep").double()
     table = calibrate(snn, x, scale=0.7, statistics="reestimate", batch_size=3)
     assert len(table.norms) > 5
     seen = []
@@ -287,7 +287,7 @@ def test_each_norm_is_measured_with_those_before_it_in_force():
 def test_the_papers_keep_the_statistics():
     name = "resnet12"
     ann, x = build(name), draw(name, 8)
-    snn = spike(ann, example_input=x[:1], timesteps=T)
+    snn = spike(ann, example_input=x[:1], timesteps=T, norm="keep")
     assert calibrate(snn, x, preset="paper").norms == ()
     for key, value in ann.state_dict().items():
         assert torch.equal(snn.state_dict()[key], value)

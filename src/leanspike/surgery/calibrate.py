@@ -113,8 +113,9 @@ def calibrate(
 
     What is not given is chosen by what the network has, and said in one line: "one_pass" for
     neurons that all emit spikes of threshold height, else "layerwise"; "reestimate" where time
-    reaches norms, else "keep"; of several scales the best for any of these and where branches
-    meet, else 1. How often SNN and ANN agree is said, too, with a warning where it is seldom.
+    reaches norms, else "keep"; for any of these, and where branches meet, of several scales the
+    one that agrees best with the ANN in the mean over all steps, else 1. How often SNN and ANN
+    agree at the last step is said, too, with a warning where it is seldom.
 
     Args:
         snn: changed in place: thresholds, and statistics of norms that time reaches. Its leaks
@@ -197,7 +198,7 @@ def _choose(
     sweep: Sweep, choice: Choice, found: dict[str, float]
 ) -> tuple[float, tuple[str, ...], float]:
     """Put the best scale and its statistics in force; tell scale, norms and agreement."""
-    answers = _answers(sweep.run(relu=True))
+    answers = _answers(sweep.run(relu=True))[-1]
     tried = []
     for scale in choice.scales:  # each trial overwrites all that the one before it set
         _set_thresholds(sweep.snn, found, scale)
@@ -206,17 +207,19 @@ def _choose(
         if choice.statistics == "reestimate":
             norms, outputs = _reestimate(sweep)
         same = _answers(sweep.run() if outputs is None else outputs) == answers
+        alike_T = same.double().flatten(1).mean(1)
         state = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
-        tried.append((same.double().mean().item(), scale, norms, state))
-    agreement, scale, norms, state = max(tried, key=lambda trial: trial[0])
+        rank = alike_T.mean() if choice.each_step else alike_T[-1]
+        tried.append((rank.item(), scale, norms, state, alike_T[-1].item()))
+    _, scale, norms, state, agreement = max(tried, key=lambda trial: trial[0])
     sweep.snn.load_state_dict(state)
     return scale, norms, agreement
 
 
 def _answers(outputs: list[Tensor]) -> Tensor:
-    """The class with the largest output; of a single output whether it is positive."""
-    y = torch.cat(outputs)
-    return y.argmax(1) if y.dim() > 1 and y.shape[1] > 1 else y > 0
+    """At each step the class with the largest output; of a single output whether it is positive."""
+    y_TN = torch.cat(outputs, dim=1)
+    return y_TN.argmax(2) if y_TN.dim() > 2 and y_TN.shape[2] > 1 else y_TN > 0
 
 
 Visit = Callable[[fx.Node, list[Any]], None]
@@ -236,7 +239,7 @@ class Sweep:
         self.chunks = torch.split(images, batch_size, dim=snn.plan.encoder.batch_axis)
 
     def run(self, visit: Visit | None = None, *, relu: bool = False) -> list[Tensor]:
-        """One sweep: the sum over time of the outputs, ``[n, K]`` for each chunk.
+        """One sweep: the sum of the outputs so far, ``[T, n, K]`` for each chunk.
 
         ``visit`` sees every node before it runs, with its first argument for every chunk. With
         ``relu`` the neurons act as the ANN's activations, for one step.
@@ -262,7 +265,7 @@ class Sweep:
                 for done in execution.user_to_last_uses.get(node, ()):
                     del execution.env[done]
         result = node.args[0]
-        return [readout(execution.env[result], "sum")[-1] for execution in executions]
+        return [readout(execution.env[result], "sum") for execution in executions]
 
 
 @final

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import fx, nn
 
@@ -26,7 +26,7 @@ Method = Literal["layerwise", "one_pass"]
 Statistics = Literal["keep", "reestimate"]
 NormsBefore = Literal["kept", "folded", "renewed"]
 
-SCALES = (0.5, 0.6, 0.7, 0.8, 1.0)
+SCALES = (0.6, 0.7, 0.8, 1.0)
 """Of the thresholds, tried where the network chooses."""
 
 WIDE_SCALES = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -118,8 +118,10 @@ def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> s
 def _enters_max_pool(node: fx.Node, root: nn.Module) -> bool:
     """Whether the spikes of a node enter a max pool as they are."""
     for user in node.users:
-        op = type(root.get_submodule(str(user.target))) if user.op == "call_module" else user.target
-        if {**MODULES, **FUNCTIONS, **METHODS}.get(op) is max_pool:
+        op: Any = user.target
+        if user.op == "call_module":
+            op = type(root.get_submodule(str(user.target)))
+        if max_pool in (MODULES.get(op), FUNCTIONS.get(op), METHODS.get(op)):
             return True
         passed = user.meta["signal"].kind == "spike" and not user.meta.get("neuron")
         if passed and _enters_max_pool(user, root):
@@ -159,11 +161,15 @@ def is_trained(ann: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Choice:
-    """How a calibration goes about it, why in words, and what to try where it does not help."""
+    """How a calibration goes about it, why in words, and what to try where it does not help.
+
+    ``each_step``: the scale is chosen by the answers of all steps, not by the last alone.
+    """
 
     method: Method
     scales: tuple[float, ...]
     statistics: Statistics
+    each_step: bool
     reason: str
     way_out: str
 
@@ -197,6 +203,7 @@ def choose_calibration(
         method or ("one_pass" if fits and high else "layerwise"),
         several,
         statistics or ("reestimate" if fits and norms else "keep"),
+        scale is None,
         reason,
         _way_out(fits, high, changed=any(given) or preset == "paper"),
     )
