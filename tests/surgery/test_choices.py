@@ -182,12 +182,19 @@ def warnings(caplog):
 
 
 def test_a_low_agreement_is_warned_about_and_more_steps_help(caplog):
-    few = calibrate(spike(cnn(), example_input=X[:1], timesteps=1), X).agreement
+    ann, labels = cnn(), X.flatten(1).argmax(1) % 10
+    optimizer = torch.optim.Adam(ann.train().parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(ann(X), labels).backward()
+        optimizer.step()
+    ann.eval()
+    few = calibrate(spike(ann, example_input=X[:1], timesteps=1), X).agreement
     assert few < 0.9
     assert warnings(caplog)[-1].endswith(
         "alike; take more steps, as spike(timesteps=2), or train the SNN"
     )
-    assert calibrate(spike(cnn(), example_input=X[:1], timesteps=2), X).agreement > few
+    assert calibrate(spike(ann, example_input=X[:1], timesteps=2), X).agreement > few
 
 
 def test_of_a_plain_chain_several_scales_are_the_way_out(caplog):
@@ -201,7 +208,7 @@ def test_of_a_plain_chain_several_scales_are_the_way_out(caplog):
 def test_settings_that_do_not_fit_are_named(caplog):
     snn = spike(cnn(), example_input=X[:1], preset="paper")
     low = calibrate(snn, X, scale=20.0).agreement
-    assert "; leave out neuron= and preset= in spike, and scale=," in warnings(caplog)[-1]
+    assert "; leave out neuron=, norm= and preset= in spike, and scale=," in warnings(caplog)[-1]
     assert calibrate(spike(cnn(), example_input=X[:1]), X).agreement > low
 
 

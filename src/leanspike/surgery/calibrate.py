@@ -171,7 +171,8 @@ def calibrate(
     )
     snn.doubts.calibrated()
     table = Calibration(best, layers, norms, agreement, _in_words(choice, best, bool(norms)))
-    _tell(table, len(images), steps, choice)
+    axis = snn.plan.encoder.batch_axis  # frames bring their own steps
+    _tell(table, images.shape[axis], images.shape[0] if axis else steps, choice)
     return table
 
 

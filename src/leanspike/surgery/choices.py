@@ -188,7 +188,8 @@ def choose_calibration(
         isinstance(module, LIF) and module.dynamics.height == "threshold"
         for _, module in snn.neurons()
     )
-    fits = preset == "network" and (norms or traits.branches or high)
+    needs = norms or traits.branches or high
+    fits = preset == "network" and needs
     several: tuple[float, ...] = SCALES if fits else (1.0,)
     if scale is not None:
         several = tuple(map(float, scale)) if isinstance(scale, Sequence) else (float(scale),)
@@ -205,18 +206,18 @@ def choose_calibration(
         statistics or ("reestimate" if fits and norms else "keep"),
         scale is None,
         reason,
-        _way_out(fits, high, changed=any(given) or preset == "paper"),
+        _way_out(needs, usual=fits and high and not any(given), several=len(several) > 1),
     )
 
 
-def _way_out(fits: bool, high: bool, changed: bool) -> str:
+def _way_out(needs: bool, *, usual: bool, several: bool) -> str:
     """What to try where SNN and ANN seldom agree."""
-    if changed or (fits and not high):
+    if needs and not usual:
         return (
-            "leave out neuron= and preset= in spike, and scale=, method=, statistics= and preset= "
-            "in calibrate"
+            "leave out neuron=, norm= and preset= in spike, and scale=, method=, statistics= and "
+            "preset= in calibrate"
         )
-    if not fits:
+    if not needs and not several:
         return f"give several scales, as scale={WIDE_SCALES}"
     return "take more steps, as spike(timesteps={more})"
 
