@@ -68,8 +68,8 @@ def spike(
         timesteps: T, 1 or more: the default number of steps of a call.
         neuron: a neuron to copy for each call, or a function from the path to a new one; default
             ``LIF(learn=("leak", "threshold"))`` as in the papers, with ``height="threshold",
-            initial="half"`` where time reaches batch norms or branches meet; which, is said. Any
-            module from ``[T, N, ...]`` to the same will do: with ``nn.ReLU()`` the result answers
+            initial="half"`` ("zero" before max pools) where time reaches batch norms or branches
+            meet; which, is said. Any module from ``[T, N, ...]`` to the same will do: with ``nn.ReLU()`` the result answers
             as the ANN at each step.
         norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics);
             or what takes their place where time reaches them, beginning with their parameters:
