@@ -69,8 +69,8 @@ def spike(
         neuron: a neuron to copy for each call, or a function from the path to a new one; default
             ``LIF(learn=("leak", "threshold"))`` as in the papers, with ``height="threshold",
             initial="half"`` ("zero" before max pools) where time reaches batch norms or branches
-            meet; which, is said. Any module from ``[T, N, ...]`` to the same will do: with ``nn.ReLU()`` the result answers
-            as the ANN at each step.
+            meet; which, is said. Any module from ``[T, N, ...]`` to the same will do: with
+            ``nn.ReLU()`` the result answers as the ANN at each step.
         norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics);
             or what takes their place where time reaches them, beginning with their parameters:
             "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a function from
