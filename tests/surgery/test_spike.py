@@ -181,7 +181,7 @@ def test_a_functional_dropout_that_never_drops_does_not_begin_to():
 @every_small_network
 def test_no_key_of_the_ann_is_lost_or_renamed(name):
     ann = build(name)
-    snn = spike(ann, example_input=draw(name, 1))
+    snn = spike(ann, example_input=draw(name, 1), norm="keep")
     added = {
         f"{path}.{key}"
         for path, module in snn.named_modules(remove_duplicate=False)
@@ -337,7 +337,7 @@ def test_the_first_neuron_gets_a_view_that_is_not_copied():
 
 
 def test_every_edge_of_a_residual_network_is_declared():
-    snn = spike(build("padded_shortcut"), example_input=draw("padded_shortcut", 1))
+    snn = spike(build("padded_shortcut"), example_input=draw("padded_shortcut", 1), norm="keep")
     assert signals(snn) == [
         ("x", False, "analog"),
         ("timesteps", False, None),
@@ -364,7 +364,7 @@ def test_every_edge_of_a_residual_network_is_declared():
 
 
 def test_every_edge_of_a_shortcut_of_spikes_is_declared():
-    snn = spike(build("cifar_resnet20"), example_input=draw("cifar_resnet20", 1))
+    snn = spike(build("cifar_resnet20"), example_input=draw("cifar_resnet20", 1), norm="keep")
     nodes = {n.name: n.meta["signal"] for n in snn.plan.graph.nodes if n.op != "output"}
     kinds = [
         (name, signal.kind)

@@ -362,14 +362,16 @@ class Run:
                 f"the network in {self.recipe.model.weights} spikes already; give the ANN it was "
                 "made from, as runs/RECIPE/ann"
             )
-        return spike(
+        snn = spike(
             ann.cpu().eval(),
             example_input=self._blank().cpu(),
             encode=create_encoder(section.encode, section.encode_options),
             timesteps=section.timesteps,
             neuron=build_neuron(section.neuron),
             norm=build_norm(section),
-        ).to(self.device)
+        )
+        snn.doubts.uncalibrated = False  # the recipe says whether it will be
+        return snn.to(self.device)
 
     def _calibrate(self, snn: SpikingNetwork, section: CalibrateSection) -> Calibration:
         images = min(section.images, len(self.data.train))

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from leanspike.batches import check_dtype
 from leanspike.errors import LeanspikeError, check_count, one_line
 from leanspike.neuron import Neuron
+from leanspike.surgery.doubts import Doubts
 from leanspike.surgery.ops import SYNAPTIC, Signal
 from leanspike.surgery.steps import Step, compile_step, static_nodes
 from leanspike.synapse import Stream, streaming
@@ -123,6 +124,7 @@ class SpikingNetwork(nn.Module):
         plan: the graph and how input enters it.
         input_range: the smallest and the largest value of the images that it was calibrated on;
             None before. Input of quite another range is warned about, once.
+        doubts: what a call warns about, once.
     """
 
     def __init__(self, root: nn.Module, plan: Plan, timesteps: int) -> None:
@@ -131,6 +133,7 @@ class SpikingNetwork(nn.Module):
         self.timesteps = timesteps
         self.input_range: tuple[float, float] | None = None
         self._warned_of: tuple[float, float] | None = None
+        self.doubts = Doubts()
         _take_over(root, self)
         for node in plan.graph.nodes:
             if node.op == "get_attr":
@@ -161,6 +164,8 @@ class SpikingNetwork(nn.Module):
         steps = self.timesteps if timesteps is None else timesteps
         if isinstance(steps, bool) or not isinstance(steps, SupportsIndex) or steps < 1:
             check_count("timesteps", steps)
+        if self.doubts.any and not torch.compiler.is_compiling():
+            self.doubts.tell(self.neurons(), training=self.training and torch.is_grad_enabled())
         sequence, steps = encoder.sequence(x, steps, self.training)
         try:
             if observer is None:
@@ -200,6 +205,8 @@ class SpikingNetwork(nn.Module):
         """
         if self.training:
             raise LeanspikeError("step() in training mode; call .eval() first")
+        if self.doubts.any:
+            self.doubts.tell(self.neurons(), training=False)
         state = state or State()
         ignored = state.steps > 0 and not self.plan.encoder.timed
         self.check_input(x_N, batch_axis=0, values=not ignored)
