@@ -53,6 +53,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Changes to the recipe, as in seed=1 snn.0.epochs=2."),
 ]
+UntrainedOption = Annotated[
+    bool, typer.Option("--untrained", help="Measure a network in which nothing is trained.")
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
 
@@ -65,6 +68,7 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Replace the run in that folder instead of resuming it.")
     ] = False,
+    untrained: UntrainedOption = False,
 ) -> None:
     """Train an ANN, make it spike, train the SNN, evaluate it, write the report.
 
@@ -81,10 +85,12 @@ def train(
     """
     from leanspike.evaluate import load_result
     from leanspike.recipes import load_recipe
-    from leanspike.run import RESULT, Run, check_free
+    from leanspike.run import RESULT, Run, check_free, check_trained
     from leanspike.train import Monitor
 
     settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann)])
+    if not untrained:
+        check_trained(settings, "train")
     folder = out or Path("runs") / settings.name
     if not fresh:
         check_free(folder, settings)
@@ -106,6 +112,7 @@ def convert(
     overrides: Overrides = None,
     out: OutOption = None,
     ann: AnnOption = None,
+    untrained: UntrainedOption = False,
 ) -> None:
     """Convert only: the recipe's ANN becomes an SNN with calibrated thresholds, untrained.
 
@@ -118,10 +125,12 @@ def convert(
         leanspike convert published_resnet20 model.weights=resnet20.th data.root=~/data
     """
     from leanspike.recipes import load_recipe
-    from leanspike.run import Run
+    from leanspike.run import Run, check_trained
     from leanspike.train import Monitor
 
     settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann), "snn=[]"])
+    if not untrained:
+        check_trained(settings, "convert")
     folder = out or Path("runs") / f"{settings.name}-converted"
     monitor = Monitor(people, folder)
     try:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from leanspike.errors import LeanspikeError
 from leanspike.neuron.kernels import Reset
-from leanspike.surgery.calibrate import PercentileRule
+from leanspike.surgery.calibrate import PercentileRule, check_percentile
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -115,6 +116,15 @@ class CalibrateSection(Section):
     method: Literal["layerwise", "one_pass"] = "layerwise"
     statistics: Literal["keep", "reestimate"] = "keep"
     timesteps: Count | None = None
+
+    @field_validator("percentile")
+    @classmethod
+    def _of_a_hundred(cls, percentile: float) -> float:
+        try:
+            check_percentile(percentile)
+        except LeanspikeError as error:
+            raise ValueError(str(error).partition(", and ")[2] or str(error)) from None
+        return percentile
 
 
 class SpikeSection(Section):

@@ -93,6 +93,7 @@ class SpikeSpec(_Part):
     norm: Literal["keep", "fold"]
     temporal_norm: TemporalNormSpec | None = None
     neurons: dict[str, NeuronSpec]
+    input_range: tuple[float, float] | None = None
 
 
 class Spec(_Part):
@@ -186,6 +187,8 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
             f"{folder} does not fit the network ({one_line(error)}); pass the architecture it was "
             "saved from"
         ) from None
+    if isinstance(network, SpikingNetwork) and spec.spike is not None:
+        network.input_range = spec.spike.input_range
     return network.eval()
 
 
@@ -295,6 +298,7 @@ def _spike_spec(network: nn.Module) -> SpikeSpec | None:
         norm=network.plan.norm,
         temporal_norm=_temporal_norm_spec(network),
         neurons=neurons,
+        input_range=network.input_range,
     )
 
 

@@ -359,7 +359,14 @@ def test_neurons_fire_after_calibration_as_they_hardly_did_before():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"percentile": 0}, r"percentile is 0; give a number in \(0, 100\]"),
+        ({"percentile": 0}, r"percentile is 0; give a number in \(1, 100\]"),
+        ({"percentile": 0.997}, r"percentile is 0.997, and it is of 100; did you mean 99.7\?"),
+        ({"percentile": "99.7"}, "percentile is '99.7'; give a number, as percentile=99.7"),
+        ({"scale": "0.6"}, "scale is '0.6'; give a number, as scale=0.6"),
+        ({"scale": [0.5, None]}, "scale is None; give a number, as scale=0.6"),
+        ({"timesteps": "5"}, "timesteps is '5'; give a whole number, as timesteps=5"),
+        ({"timesteps": 2.5}, "timesteps is 2.5; give a whole number, as timesteps=2"),
+        ({"batch_size": 6.4}, "batch_size is 6.4; give a whole number, as batch_size=6"),
         ({"percentile": 100.5}, r"percentile is 100.5; give a number"),
         ({"percentile": math.nan}, "percentile is nan; give a number"),
         ({"scale": 0.0}, r"scale is \[0.0\]; give numbers above 0"),

@@ -120,7 +120,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     place: Any = data
     for part in parents:
         if isinstance(place, list):
-            place = place[_position(place, part, key)]
+            place = place[_position(place, part, key, text)]
         elif isinstance(place, dict):
             if place.get(part) is None:
                 place[part] = {}
@@ -134,14 +134,25 @@ def _apply(data: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         raise LeanspikeError(f"override {override!r}: {text!r} is not a YAML value") from None
     if isinstance(place, list):
-        place[_position(place, last, key)] = value
+        place[_position(place, last, key, text)] = value
     elif isinstance(place, dict):
         place[last] = value
     else:
         raise LeanspikeError(f"override {key}: {last!r} is inside a plain value")
 
 
-def _position(place: list[Any], part: str, key: str) -> int:
+def _position(place: list[Any], part: str, key: str, value: str) -> int:
+    if not place:
+        name = key[: key.index(f".{part}")]
+        raise LeanspikeError(
+            f"override {key}: {name} is an empty list; give {name}=[{{...}}] first"
+        )
+    if not part.isdigit():
+        right = key.replace(f".{part}", f".0.{part}", 1)
+        raise LeanspikeError(
+            f"override {key}: {key[: key.index(f'.{part}')]} is a list, and {part!r} is in each of "
+            f"0..{len(place) - 1}; say in which, as {right}={value}"
+        )
     if not part.isdigit() or int(part) >= len(place):
         raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")
     return int(part)

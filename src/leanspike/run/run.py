@@ -61,6 +61,7 @@ from leanspike.run.folder import (
     read_recipe,
     read_seconds,
 )
+from leanspike.run.trained import untrained
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
 from leanspike.temporal import create_encoder, dropout_rate
@@ -269,6 +270,9 @@ class Run:
     def _measure(self, section: EvaluateSection) -> Result:
         """The whole test set with the SNN, beside the ANN, early exits, and one image."""
         recipe, data = self.recipe, self.data
+        why = untrained(recipe)
+        if why is not None:
+            self.monitor.console.print(f"nothing was trained ({why}): the weights are random")
         snn = self.load("snn")
         assert isinstance(snn, SpikingNetwork)
         ann = self.load("ann") if (self.folder / "ann").exists() else None

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from leanspike.errors import LeanspikeError
+from leanspike.batches import Source, images_of
+from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.modes import eval_mode
 from leanspike.neuron import LIF
 from leanspike.neuron.lif import SMALLEST_THRESHOLD
-from leanspike.surgery.network import Execution, SpikingNetwork, readout
+from leanspike.surgery.network import Execution, SpikingNetwork, readout, value_range
 from leanspike.temporal import TemporalNorm, broadcast
 
 PercentileRule = Literal["interpolated", "nearest"]
@@ -73,7 +74,7 @@ class Calibration:
 @torch.no_grad()
 def calibrate(
     snn: SpikingNetwork,
-    images: Tensor,
+    images: Source,
     *,
     percentile: float = 99.7,
     percentile_rule: PercentileRule = "interpolated",
@@ -97,9 +98,11 @@ def calibrate(
     Args:
         snn: changed in place: thresholds, and statistics of norms that time reaches. Its leaks
             are left as they are.
-        images: network input ``[N, ...]``, as for a call; 512 training images do. All values
-            of a layer for all images and steps are held in memory at once.
-        percentile: p in (0, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
+        images: network input ``[N, ...]``, as for a call, a tensor or array; 512 training images
+            do. All values of a layer for all images and steps are held in memory at once. Of a
+            DataLoader or a list of batches, with or without labels, the first 512 images are
+            taken, and no more are read. They are sent to the network's device.
+        percentile: p in (1, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
         percentile_rule: of a rank between two entries, "interpolated" takes the value between
             them, as ``numpy.percentile``, "nearest" (DIET-SNN's code) the nearer entry.
         scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
@@ -126,11 +129,17 @@ def calibrate(
         >>> round(table.layers[0].threshold / table.layers[0].percentile_value, 3)
         0.6
     """
-    scales = [float(s) for s in scale] if isinstance(scale, Sequence) else [float(scale)]
-    steps = snn.timesteps if timesteps is None else timesteps
-    snn.check_input(images, snn.plan.encoder.batch_axis)
-    _check(images, percentile, percentile_rule, scales, method, statistics, steps)
-    sweep = Sweep(snn, images, steps, batch_size)
+    several = scale if isinstance(scale, Sequence) and not isinstance(scale, str) else [scale]
+    scales = [check_number("scale", number) for number in several]
+    steps = check_count("timesteps", snn.timesteps if timesteps is None else timesteps)
+    check_count("batch_size", batch_size)
+    check_percentile(check_number("percentile", percentile))
+    axis = snn.plan.encoder.batch_axis
+    x = images_of(images, snn, axis)
+    snn.check_input(x, axis, values=False)
+    _check(x, percentile_rule, scales, method, statistics)
+    seen = value_range(x)
+    sweep = Sweep(snn, x, steps, batch_size)
     before = {path: module.threshold.item() for path, module in _lif_layers(snn)}
     with eval_mode(snn):
         try:
@@ -144,6 +153,7 @@ def calibrate(
         CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], threshold)
         for r, threshold in zip(rows, _set_thresholds(snn, found, best), strict=True)
     )
+    snn.input_range = seen
     return Calibration(best, layers, norms, agreement)
 
 
@@ -177,8 +187,6 @@ class Sweep:
     def __init__(
         self, snn: SpikingNetwork, images: Tensor, timesteps: int, batch_size: int
     ) -> None:
-        if batch_size < 1:
-            raise LeanspikeError(f"batch_size is {batch_size}; give 1 or more")
         self.snn = snn
         self.timesteps = timesteps
         self.chunks = torch.split(images, batch_size, dim=snn.plan.encoder.batch_axis)
@@ -326,17 +334,28 @@ def _lif_layers(snn: SpikingNetwork) -> Iterator[tuple[str, LIF]]:
     return ((path, module) for path, module in snn.neurons() if isinstance(module, LIF))
 
 
+def check_percentile(percentile: float) -> None:
+    """Raise LeanspikeError unless it is one of 100: in (1, 100].
+
+    >>> check_percentile(0.997)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: percentile is 0.997, and it is of 100; did you mean 99.7?
+    """
+    if 0 < percentile <= 1:
+        raise LeanspikeError(
+            f"percentile is {percentile:g}, and it is of 100; did you mean {100 * percentile:g}?"
+        )
+    if not 1 < percentile <= 100:
+        raise LeanspikeError(f"percentile is {percentile:g}; give a number in (1, 100]")
+
+
 def _check(
     images: Tensor,
-    percentile: float,
     percentile_rule: str,
     scales: list[float],
     method: str,
     statistics: str,
-    timesteps: int,
 ) -> None:
-    if not 0 < percentile <= 100:
-        raise LeanspikeError(f"percentile is {percentile}; give a number in (0, 100]")
     if not scales or not all(scale > 0 and np.isfinite(scale) for scale in scales):
         raise LeanspikeError(f"scale is {scales}; give numbers above 0")
     if percentile_rule not in get_args(PercentileRule):
@@ -346,7 +365,5 @@ def _check(
         raise LeanspikeError(f"method is {method!r}; choose one of layerwise, one_pass")
     if statistics not in ("keep", "reestimate"):
         raise LeanspikeError(f"statistics is {statistics!r}; choose one of keep, reestimate")
-    if timesteps < 1:
-        raise LeanspikeError(f"timesteps is {timesteps}; give 1 or more")
     if images.numel() == 0:
         raise LeanspikeError("no images to calibrate on; give some hundreds of training images")

@@ -5,6 +5,8 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is 
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, SupportsIndex, final
@@ -12,13 +14,18 @@ from typing import Any, Literal, SupportsIndex, final
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.errors import LeanspikeError, one_line
+from leanspike.batches import check_dtype
+from leanspike.errors import LeanspikeError, check_count, one_line
 from leanspike.neuron import Neuron
 from leanspike.surgery.ops import SYNAPTIC, Signal
 from leanspike.temporal import Affine, Encoder, TemporalNorm
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
 """Called after each operation with its node, the values of the nodes it read, and its value."""
+
+
+BRIGHTER, DIMMER = 10, 100
+"""Input so many times larger, or smaller, than the calibration's is of another scale."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +103,16 @@ class SpikingNetwork(nn.Module):
     Attributes:
         timesteps: the number of steps of a call that does not say it. May be changed.
         plan: the graph and how input enters it.
+        input_range: the smallest and the largest value of the images that it was calibrated on;
+            None before. Input of quite another range is warned about, once.
     """
 
     def __init__(self, root: nn.Module, plan: Plan, timesteps: int) -> None:
         super().__init__()
         self.plan = plan
         self.timesteps = timesteps
+        self.input_range: tuple[float, float] | None = None
+        self._warned_of: tuple[float, float] | None = None
         _take_over(root, self)
         for node in plan.graph.nodes:
             if node.op == "get_attr":
@@ -130,8 +141,8 @@ class SpikingNetwork(nn.Module):
         encoder = self.plan.encoder
         self.check_input(x, encoder.batch_axis)
         steps = self.timesteps if timesteps is None else timesteps
-        if not isinstance(steps, SupportsIndex) or steps < 1:
-            raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
+        if isinstance(steps, bool) or not isinstance(steps, SupportsIndex) or steps < 1:
+            check_count("timesteps", steps)
         sequence, steps = encoder.sequence(x, steps, self.training)
         try:
             if observer is None:
@@ -268,6 +279,10 @@ class SpikingNetwork(nn.Module):
 
         Without ``values`` these are not looked at.
         """
+        if not isinstance(x, Tensor):
+            raise LeanspikeError(
+                f"input is a {type(x).__name__}; give a tensor, as torch.as_tensor(x).float()"
+            )
         expected = (
             ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
         )
@@ -278,13 +293,32 @@ class SpikingNetwork(nn.Module):
             raise LeanspikeError(
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"
             )
-        if values and not torch.compiler.is_compiling() and not _finite(x):
-            raise LeanspikeError(
-                "the input has values that are NaN or infinite, which spikes would hide; mend it"
+        if values and not torch.compiler.is_compiling() and x.numel() > 0:
+            self._check_values(x, batch_axis)
+
+    def _check_values(self, x: Tensor, batch_axis: int) -> None:
+        """Raise for values that are not finite; warn of a range far from the calibration's."""
+        low, high = value_range(x)
+        if self.input_range is None or self.input_range == self._warned_of:
+            return
+        seen, here = max(map(abs, self.input_range)), max(abs(low), abs(high))
+        dark = 0 < here < seen / DIMMER and x.shape[batch_axis] > 1
+        if here > seen * BRIGHTER or dark:
+            self._warned_of = self.input_range
+            logging.getLogger("leanspike").warning(
+                f"input of {low:.3g} to {high:.3g}, and the network was calibrated on images of "
+                f"{self.input_range[0]:.3g} to {self.input_range[1]:.3g}; scale the pixels alike "
+                f"(as x {'*' if dark else '/'} 255), or calibrate on such images"
             )
 
     def _explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
-        """Say it where samples are of another size than the example's."""
+        """Say it where samples are of another type, place or size than they should be."""
+        check_dtype(x, self)
+        place = next((p.device for p in self.parameters()), x.device)
+        if place != x.device:
+            raise LeanspikeError(
+                f"input on {x.device}, and the network is on {place}; give x.to({str(place)!r})"
+            ) from error
         same = x.shape[1 + batch_axis :] == self.plan.sample_shape
         if same or isinstance(error, torch.OutOfMemoryError):
             return
@@ -375,17 +409,25 @@ def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
     return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
 
 
+def value_range(x: Tensor) -> tuple[float, float]:
+    """The smallest and the largest value; LeanspikeError if any is not finite.
+
+    >>> value_range(torch.tensor([0.5, -2.0]))
+    (-2.0, 0.5)
+    """
+    # NaN is passed on by aminmax, which is faster than isfinite.
+    low, high = torch.stack(x.detach().aminmax()).tolist()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise LeanspikeError(
+            "the input has values that are NaN or infinite, which spikes would hide; mend it"
+        )
+    return low, high
+
+
 def check_readout(mode: str) -> None:
     """Raise LeanspikeError unless it is one of the readouts."""
     if mode not in ("sum", "mean"):
         raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
-
-
-def _finite(x: Tensor) -> bool:
-    if x.numel() == 0:
-        return True
-    low, high = x.detach().aminmax()  # which pass NaN on, and are faster than isfinite
-    return bool(low.isfinite() & high.isfinite())
 
 
 def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, check_count
 from leanspike.neuron import LIF
 from leanspike.surgery.fold_norms import fold_into_layers
 from leanspike.surgery.network import Plan, SpikingNetwork
@@ -81,8 +81,7 @@ def spike(
         >>> snn(torch.randn(4, 8)).shape  # [T, N, K]
         torch.Size([5, 4, 3])
     """
-    if timesteps < 1:
-        raise LeanspikeError(f"timesteps is {timesteps}; give 1 or more")
+    timesteps = check_count("timesteps", timesteps)
     if isinstance(ann, SpikingNetwork):
         raise LeanspikeError("this network spikes already; pass the ANN it was made from")
     encoder = create_encoder(encode) if isinstance(encode, str) else encode
@@ -95,6 +94,11 @@ def spike(
                 "None for what is no tensor"
             )
     leaves = tuple(op for op in {*declared, *activations} if isinstance(op, type))
+    if not isinstance(example_input, Tensor):
+        kind = type(example_input).__name__
+        raise LeanspikeError(
+            f"example_input is a {kind}; give a tensor, as torch.as_tensor(x).float()"
+        )
     sample = example_input[0] if encoder.batch_axis else example_input
     if sample.dim() < 2:
         raise LeanspikeError(
@@ -146,10 +150,20 @@ def _neuron_factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
     if isinstance(neuron, type):
         name = neuron.__name__
         raise LeanspikeError(f"neuron is the class {name}; give one to copy, as in {name}()")
+    if not callable(neuron):
+        raise LeanspikeError(f"neuron is {neuron!r}; give one to copy, as in LIF()")
     if isinstance(neuron, nn.Module):
         template = neuron
         return lambda _path: deepcopy(template)
-    return neuron
+    factory = neuron
+
+    def make(path: str) -> nn.Module:
+        made = factory(path)
+        if not isinstance(made, nn.Module):
+            raise LeanspikeError(f"neuron({path!r}) gives {made!r}; return a neuron, as LIF()")
+        return made
+
+    return make
 
 
 def _norm_factory(
