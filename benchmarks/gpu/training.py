@@ -174,7 +174,7 @@ class Training:
             "device": options.device,
             "model.options.width": options.width,
             "data.name": "cifar10" if options.data else "synthetic",
-            "data.root": str(self.work / "data"),
+            "data.root": str(self.work / "data") if options.data else None,
             "ann.epochs": epochs["ann"],
             "snn.0.epochs": epochs["snn"],
             "ann.batch_size": options.train_batch,
