@@ -38,44 +38,45 @@ BLOCK = {"none": 0, "avx2": 8, "avx512": 16, "avx512_bf16": 16}
 """The channels that oneDNN computes together, by its instructions: with less it goes wrong."""
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-PLACE = "_conv_forward"
+PLACE, BARE = "_conv_forward", ((0, 0), "valid")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Strided:
-    """Around the first kind."""
+    """Around the first kind, of the layer as it is when it is called."""
 
-    stride: tuple[int, int]
+    layer: nn.Conv2d
 
     def applies(self, x: Tensor) -> bool:  # noqa: ARG002
         """Whether an input needs it."""
-        return True
+        return self.layer.padding in BARE
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The 1x1 convolution without padding."""
-        return F.conv2d(_read(x, *self.stride), weight, bias)
+        """The 1x1 convolution."""
+        layer = self.layer
+        if self.applies(x):
+            return F.conv2d(_read(x, *pair(layer.stride)), weight, bias)
+        return F.conv2d(x, weight, bias, layer.stride, layer.padding)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Padded:
-    """Around the second kind."""
+    """Around the second kind, of the layer as it is when it is called."""
 
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
+    layer: Convolution
 
     def applies(self, x: Tensor) -> bool:
         """Whether an input needs it."""
-        return x.shape[-1] < self.stride[-1]
+        return x.shape[-1] < self.layer.stride[-1] and not isinstance(self.layer.padding, str)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The convolution in 1, 2 or 3 dimensions."""
-        padding = self.padding
+        layer, padding = self.layer, self.layer.padding
         if self.applies(x):
+            assert not isinstance(padding, str)
             x, padding = F.pad(x, (padding[-1], padding[-1])), (*padding[:-1], 0)
-        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(padding) - 1]
-        return convolve(x, weight, bias, self.stride, padding, self.dilation, self.groups)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
+        return convolve(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
 
 
 def _read(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -98,7 +99,7 @@ def step_around(network: nn.Module) -> None:
     for path, layer in network.named_modules():
         way = way_around(layer)
         if way is not None:
-            layer.__dict__.setdefault(PLACE, way)
+            layer.__dict__[PLACE] = way
         if isinstance(way, Strided):
             _say_once(path, layer)
 
@@ -143,15 +144,18 @@ def way_around(layer: nn.Module) -> Strided | Padded | None:
     """
     if not isinstance(layer, Convolution) or not _calls_pytorchs(layer):
         return None
+    if not isinstance(layer.__dict__.get(PLACE), Strided | Padded | None):  # somebody else's
+        return None
     kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
-    if kernel == (1, 1) and stride != (1, 1) and padding in ((0, 0), "valid"):
+    if kernel == (1, 1) and stride != (1, 1) and padding in BARE:
         few = layer.in_channels != 1 and layer.in_channels < BLOCK[instructions()]  # 0: lazy
-        return Strided((stride[0], stride[1])) if few and layer.groups == 1 else None
+        assert isinstance(layer, nn.Conv2d)
+        return Strided(layer) if few and layer.groups == 1 else None
     if not instructions().startswith("avx512") or isinstance(padding, str):
         return None
     if padding[-1] == 0 or layer.padding_mode != "zeros" or min(kernel[-1], stride[-1]) == 1:
         return None
-    return Padded(stride, padding, layer.dilation, layer.groups)
+    return Padded(layer)
 
 
 def _calls_pytorchs(layer: nn.Module) -> bool:
