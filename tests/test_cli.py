@@ -232,6 +232,57 @@ def test_a_mistake_is_one_line_and_no_traceback(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+NOTHING = ("digits", "ann=null", "model.options.width=0.25", "snn=[]")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "why"),
+    [
+        ("train", (), "(no ann to train, no model.weights, no stage of snn); give --ann FOLDER"),
+        ("convert", (), "(no ann to train, no model.weights, no stage of snn); give --ann FOLDER"),
+        (
+            "train",
+            ("ann={epochs: 0}", "snn=[{epochs: 0}]"),
+            "(ann.epochs is 0, no model.weights, no",
+        ),
+        (
+            "train",
+            ("spike.start=scratch",),
+            "scratch, no stage of snn); set spike.start=ann with a",
+        ),
+    ],
+)
+def test_nothing_that_is_untrained_is_measured_unasked(
+    name: str, changes: tuple[str, ...], why: str, run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "untrained"
+    done = command(name, *NOTHING, *changes, "--out", str(folder))
+    assert done.returncode == 1
+    assert "nothing is trained" in done.stderr
+    assert why in done.stderr
+    assert done.stderr.endswith("or --untrained to measure it so\n")
+    assert not folder.exists()
+    ann = ("--ann", str(run / "ann"), "spike.start=ann")  # as the message says
+    done = command(name, *NOTHING, *changes, *ann, "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "nothing was trained" not in done.stderr
+
+
+def test_what_is_untrained_says_so_and_promises_no_energy(tmp_path: Path) -> None:
+    folder = tmp_path / "untrained"
+    done = command("train", *NOTHING, "--untrained", "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    for text in (done.stderr, command("evaluate", str(folder)).stderr):
+        assert "nothing was trained (no ann to train, no model.weights, no stage of snn)" in text
+        words = " ".join(text.split())
+        assert "correctly, which is at chance: guessing gives 1" in words
+        assert "less energy than" not in words
+    assert json.loads(done.stdout.splitlines()[-1])["at_chance"] is True
+    page = (folder / "report.html").read_text()
+    assert "says nothing: the accuracy is at chance" in page
+    assert "Energy, counted" not in page
+
+
 def test_fresh_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     done = command("train", "digits", "--out", str(tmp_path), "--fresh")

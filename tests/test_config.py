@@ -36,6 +36,14 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
         ("ann.learning_rate=0", r"ann\.learning_rate is 0: input should be greater than 0"),
         ("spike.neuron.leak=1.5", r"spike\.neuron\.leak is 1\.5: .*less than or equal to 1"),
         ("snn.3.epochs=1", r"override snn\.3\.epochs: '3' is not one of 0\.\.0"),
+        (
+            "snn.epochs=2",
+            r"snn is a list, and 'epochs' is in each of 0\.\.0; .*, as snn\.0\.epochs=2$",
+        ),
+        (
+            "spike.calibrate.percentile=0.997",
+            r"calibrate\.percentile is 0\.997: it is of 100; did you mean 99\.7\?",
+        ),
         ("seed.x=1", r"override seed\.x: 'x' is inside a plain value"),
         ("seed", r"override 'seed'; write dotted\.key=value"),
         ("seed={", r"override 'seed=\{': '\{' is not a YAML value"),
@@ -125,3 +133,18 @@ def test_an_unknown_name_and_a_missing_file() -> None:
         load_recipe("digit")
     with pytest.raises(LeanspikeError, match=r"cannot read the recipe nowhere\.yaml"):
         load_recipe("nowhere.yaml")
+
+
+def test_the_advice_on_a_list_works() -> None:
+    with pytest.raises(LeanspikeError, match=r"as snn\.0\.neuron_learning_rate=0\.1$"):
+        load_recipe("digits", ["snn.neuron_learning_rate=0.1"])
+    assert (
+        load_recipe("digits", ["snn.0.neuron_learning_rate=0.1"]).snn[0].neuron_learning_rate == 0.1
+    )
+    with pytest.raises(
+        LeanspikeError, match=r"snn is an empty list; give snn=\[\{\.\.\.\}\] first"
+    ):
+        load_recipe("digits", ["snn=[]", "snn.epochs=2"])
+    assert load_recipe("digits", ["snn=[{epochs: 1}]", "snn.0.epochs=2"]).snn[0].epochs == 2
+    with pytest.raises(LeanspikeError, match=r"as snn\.0\.objective\.tet\.weight=2$"):
+        load_recipe("digits", ["snn.objective.tet.weight=2"])

@@ -22,7 +22,9 @@ from leanspike.cli import app
 from leanspike.recipes import load_recipe
 
 ROOT = Path(__file__).parents[1]
-RUNNABLE = ("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md")
+RUNNABLE = (
+    *("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md", "docs/images.md"),
+)
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
     *("docs/index.md", "docs/choose.md", "docs/methods.md", "docs/reference/index.md"),
@@ -135,6 +137,19 @@ def test_the_readmes_command_lines_work_in_order(
     for line in lines:
         run_shortened(line)
     check_figure(tmp_path / "runs/digits", tmp_path / "digits.svg")
+
+
+def test_the_page_on_images_says_what_its_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = blocks("docs/images.md")
+    exec(next(block.text for block in page if block.language == "python"), {})
+    ((*line, out),) = command_lines("docs/images.md")
+    shown = [block.text for block in page if block.language == "text"][-1]
+    outcome = CliRunner().invoke(app, [*line, out, "ann.epochs=1", "snn.0.epochs=1"])
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stderr.startswith(shown)
 
 
 def run_shortened(line: list[str]) -> None:

@@ -20,7 +20,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 
 # From the bottom up: each may import those before it, and none after it.
 LAYERS = (
-    *("errors", "optional", "files", "memory", "modes", "processor", "native_sources", "native"),
+    *("errors", "notice", "optional", "files", "memory", "modes", "batches", "processor"),
+    *("native_sources", "native"),
     *("backend", "neuron", "synapse", "temporal", "models", "surgery", "saved", "data", "evaluate"),
     *("train", "report", "config", "recipes", "run", "bench", "cli"),
 )

@@ -200,3 +200,20 @@ def test_only_lif_neurons_can_be_saved(tmp_path: Path) -> None:
     snn = ls.spike(Own(), example_input=torch.zeros(1, 6), neuron=nn.ReLU())
     with pytest.raises(LeanspikeError, match=r"neuron neuron_0 is a ReLU"):
         ls.save(snn, tmp_path)
+
+
+def test_the_range_of_the_calibration_is_saved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
+    snn = ls.spike(ann, example_input=torch.zeros(1, 8))
+    ls.calibrate(snn, torch.rand(32, 8))
+    ls.save(snn, tmp_path)
+    fresh = ls.spike(ann, example_input=torch.zeros(1, 8))
+    for other in (ann, fresh):
+        caplog.clear()
+        loaded = ls.load(tmp_path, ann=other)
+        assert isinstance(loaded, ls.SpikingNetwork)
+        assert loaded.input_range == snn.input_range is not None
+        loaded(255 * torch.rand(4, 8))
+        assert "was calibrated on images of" in caplog.text

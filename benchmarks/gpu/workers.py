@@ -35,6 +35,9 @@ def rows_of(
     """
     passed: list[str] = []
     names: list[str] = []
+    if time.monotonic() >= until:
+        yield _failure("start", NO_TIME) | {"section": section, "ok": None}
+        return
     while True:
         with Watched(section, options, passed, log, environment) as process:
             for row in process.rows(until):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-people = Console(stderr=True)
+people = Console(stderr=True, emoji=False)  # a:b:c is a name, no picture
 INTERRUPTED = 130
 LIMIT = 1000
 """Test images for --robustness, unless told."""
@@ -53,6 +54,17 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Changes to the recipe, as in seed=1 snn.0.epochs=2."),
 ]
+UntrainedOption = Annotated[
+    bool, typer.Option("--untrained", help="Measure a network in which nothing is trained.")
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import and run the network that model.name=package.module:Class names, also from "
+        "the current folder.",
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
 
@@ -65,11 +77,18 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Replace the run in that folder instead of resuming it.")
     ] = False,
+    untrained: UntrainedOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Train an ANN, make it spike, train the SNN, evaluate it, write the report.
 
     A run that was stopped, or killed, goes on where it was when the same command is given again,
     and ends with the same weights.
+
+    A network of your own is **model.name=package.module:Class**; its constructor gets
+    model.options and nothing else. Importing it runs its code, so it needs **--trust**, and so do
+    convert and evaluate of such a run. Images of your own lie in ROOT/train/CLASS and
+    ROOT/test/CLASS, or in ROOT/CLASS: **data.name=image_folder data.root=ROOT**.
 
     Examples:
 
@@ -78,13 +97,19 @@ def train(
         leanspike train cifar10 data.root=~/data seed=1 --out runs/first
 
         leanspike train digits --ann runs/digits/ann 'spike.neuron.learn=[]' --out runs/weights-only
+
+        leanspike train digits model.name=mynet:Net 'model.options={width: 16}' --trust
+
+        leanspike train digits data.name=image_folder data.root=~/photos --out runs/photos
     """
     from leanspike.evaluate import load_result
     from leanspike.recipes import load_recipe
-    from leanspike.run import RESULT, Run, check_free
+    from leanspike.run import RESULT, Run, check_free, check_trained
     from leanspike.train import Monitor
 
-    settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann)])
+    settings = load_recipe(recipe, _start_from(ann, overrides or []))
+    if not untrained:
+        check_trained(settings, "train")
     folder = out or Path("runs") / settings.name
     if not fresh:
         check_free(folder, settings)
@@ -94,7 +119,8 @@ def train(
             return
     monitor = Monitor(people, folder)
     try:
-        result = Run(settings, folder, monitor).train(fresh, "leanspike train")
+        run = Run(settings, folder, monitor, _trusted(trust))
+        result = run.train(fresh, "leanspike train")
     finally:
         monitor.close()
     _answer(result, folder)
@@ -106,6 +132,8 @@ def convert(
     overrides: Overrides = None,
     out: OutOption = None,
     ann: AnnOption = None,
+    untrained: UntrainedOption = False,
+    trust: TrustOption = False,
 ) -> None:
     """Convert only: the recipe's ANN becomes an SNN with calibrated thresholds, untrained.
 
@@ -116,16 +144,20 @@ def convert(
         leanspike convert digits --ann runs/digits/ann
 
         leanspike convert published_resnet20 model.weights=resnet20.th data.root=~/data
+
+        leanspike convert digits --ann mine model.name=mynet:Net --trust
     """
     from leanspike.recipes import load_recipe
-    from leanspike.run import Run
+    from leanspike.run import Run, check_trained
     from leanspike.train import Monitor
 
-    settings = load_recipe(recipe, [*(overrides or []), *_start_from(ann), "snn=[]"])
+    settings = load_recipe(recipe, [*_start_from(ann, overrides or []), "snn=[]"])
+    if not untrained:
+        check_trained(settings, "convert")
     folder = out or Path("runs") / f"{settings.name}-converted"
     monitor = Monitor(people, folder)
     try:
-        run = Run(settings, folder, monitor)
+        run = Run(settings, folder, monitor, _trusted(trust))
         run.begin()
         run.train_ann()
         table = run.convert()
@@ -179,6 +211,7 @@ def evaluate(
             "--common", help="For --robustness: the nineteen corruptions of ImageNet-C, too."
         ),
     ] = False,
+    trust: TrustOption = False,
 ) -> None:
     """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy.
 
@@ -214,11 +247,11 @@ def evaluate(
     if not robustness and (beside or common or limit):
         raise LeanspikeError("--beside, --limit and --common are for --robustness; add it")
     if robustness:
-        _evaluate_robustness(run, beside or [], limit or LIMIT, common)
+        _evaluate_robustness(run, beside or [], limit or LIMIT, common, _trusted(trust))
         return
     rules = [rule.value for rule in early_exit or []]
-    result = open_run(run, Monitor(people)).evaluate("leanspike evaluate", rules, max_drop)
-    _answer(result, run)
+    opened = open_run(run, Monitor(people), _trusted(trust))
+    _answer(opened.evaluate("leanspike evaluate", rules, max_drop), run)
 
 
 @app.command()
@@ -235,6 +268,8 @@ def report(
     ] = False,
 ) -> None:
     """Write a run's report.html again from its result.json and log, or compare several runs.
+
+    It reads what was measured and builds no network, so it needs no --trust.
 
     Two runs or more go side by side into one page: accuracy by step, training, energy, thresholds
     and leaks.
@@ -346,13 +381,15 @@ def bench(
     print(json.dumps({"page": str(out / "race.md"), "figure": str(out / "race.svg")}))
 
 
-def _evaluate_robustness(run: Path, beside: Sequence[Path], limit: int, common: bool) -> None:
+def _evaluate_robustness(
+    run: Path, beside: Sequence[Path], limit: int, common: bool, trust: bool
+) -> None:
     from leanspike.report.robustness import render_robustness
     from leanspike.run import ROBUSTNESS_PAGE, compare_robustness, open_run
     from leanspike.train import Monitor
 
     monitor = Monitor(people)
-    first, *others = (open_run(folder, monitor) for folder in (run, *beside))
+    first, *others = (open_run(folder, monitor, trust) for folder in (run, *beside))
     with _progress() as progress:
         task = progress.add_task("robustness", total=None)
         found = compare_robustness(
@@ -368,9 +405,22 @@ def _evaluate_robustness(run: Path, beside: Sequence[Path], limit: int, common: 
     print(json.dumps({**found.summary, "page": str(page)}))
 
 
-def _start_from(ann: Path | None) -> list[str]:
-    """What --ann changes in a recipe: whose weights, and that they are not trained again."""
-    return [] if ann is None else [f"model.weights={json.dumps(str(ann))}", "ann=null"]
+def _start_from(ann: Path | None, overrides: list[str]) -> list[str]:
+    """What changes a recipe: with --ann which network, whose weights, and that they stay."""
+    if ann is None:
+        return overrides
+    named = any(override.startswith("model.name=") for override in overrides)
+    says = (ann / "spec.json").is_file() and not named
+    saved = ["model.name=null", "model.options={}"] if says else []
+    return [*saved, *overrides, f"model.weights={json.dumps(str(ann))}", "ann=null"]
+
+
+def _trusted(trust: bool) -> bool:
+    """With --trust modules are found in the current folder, too, as by ``python -m``."""
+    here = os.getcwd()
+    if trust and not sys.flags.safe_path and here not in sys.path:
+        sys.path.insert(0, here)
+    return trust
 
 
 def _progress() -> Progress:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from leanspike.errors import LeanspikeError
 from leanspike.neuron.kernels import Reset
-from leanspike.surgery.calibrate import PercentileRule
+from leanspike.surgery.calibrate import PercentileRule, check_percentile
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -50,6 +51,8 @@ class FramesSection(Section):
 class DataSection(Section):
     """The data set. ``mean`` and ``std`` replace its own (for published weights).
 
+    ``image_size`` and ``channels`` (1, grey, or 3) of a folder of images are theirs unless given.
+
     ``validation`` training images are held out; None: the data set's own number. Of the others
     ``train_images`` are used, each class in its proportion, always the same; None: all.
     ``frames`` is for recordings of events. ``fold`` [k, n] cross-validates: the k-th of n equal
@@ -61,6 +64,7 @@ class DataSection(Section):
     validation: Annotated[int, Field(ge=0)] | None = None
     train_images: Count | None = None
     image_size: Count | None = None
+    channels: Literal[1, 3] | None = None
     frames: FramesSection | None = None
     fold: tuple[Count, Count] | None = None
     mean: tuple[Finite, ...] | None = None
@@ -79,8 +83,10 @@ class TrainedSection(Section):
 class ModelSection(TrainedSection):
     """The ANN: a name of the zoo (or torchvision/NAME), its options, its trained weights.
 
-    ``weights`` is a file of the PyTorch kind, read with ``weights_only``, or a folder that
-    leanspike saved, as ``runs/digits/ann``.
+    ``package.module:Class`` names a network of the user's own, imported with ``--trust`` only and
+    built from ``options`` alone. ``weights`` is a file of the PyTorch kind, read with
+    ``weights_only``, or a folder that leanspike saved, as ``runs/digits/ann``; of the latter the
+    name and the options of a network of the zoo may be left out.
     """
 
     name: str
@@ -115,6 +121,15 @@ class CalibrateSection(Section):
     method: Literal["layerwise", "one_pass"] = "layerwise"
     statistics: Literal["keep", "reestimate"] = "keep"
     timesteps: Count | None = None
+
+    @field_validator("percentile")
+    @classmethod
+    def _of_a_hundred(cls, percentile: float) -> float:
+        try:
+            check_percentile(percentile)
+        except LeanspikeError as error:
+            raise ValueError(str(error).partition(", and ")[2] or str(error)) from None
+        return percentile
 
 
 class SpikeSection(Section):

@@ -1,5 +1,8 @@
 """The one exception that stands for a mistake in what was asked, not in the library."""
 
+import operator
+from typing import Any
+
 from pydantic import ValidationError
 
 
@@ -29,6 +32,50 @@ class DataError(LeanspikeError):
     >>> issubclass(DataError, LeanspikeError)
     True
     """
+
+
+def check_count(name: str, value: Any) -> int:
+    """The value as a whole number of 1 or more.
+
+    Raises LeanspikeError for any other, with the right form.
+
+    >>> check_count("timesteps", "5")
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: timesteps is '5'; give a whole number, as timesteps=5
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        count = operator.index(value)
+    except TypeError:
+        try:
+            meant = max(1, round(float(value)))
+        except (TypeError, ValueError, OverflowError):
+            meant = 5
+        raise LeanspikeError(
+            f"{name} is {value!r}; give a whole number, as {name}={meant}"
+        ) from None
+    if count < 1:
+        raise LeanspikeError(f"{name} is {count}; give 1 or more")
+    return count
+
+
+def check_number(name: str, value: Any) -> float:
+    """The value as a plain number.
+
+    Raises LeanspikeError for text and for what is no number, with the right form.
+
+    >>> check_number("scale", "0.6")
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: scale is '0.6'; give a number, as scale=0.6
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise LeanspikeError(f"{name} is {value!r}; give a number, as {name}=0.6") from None
+    if isinstance(value, str | bool):
+        raise LeanspikeError(f"{name} is {value!r}; give a number, as {name}={number:g}")
+    return number
 
 
 def one_line(error: Exception) -> str:

@@ -107,6 +107,7 @@ def _load() -> ctypes.CDLL | None:
         return None
     loaded = ctypes.CDLL(str(path))
     loaded.leanspike_density.restype = ctypes.c_double
+    loaded.leanspike_convolution_room.restype = ctypes.c_int64
     expected = native_digest(ROOT)
     return loaded if expected is None or _digest_in(loaded) == expected else None
 
@@ -151,7 +152,14 @@ def library() -> ctypes.CDLL:
 def available_instructions() -> tuple[str, ...]:
     """The instruction sets that the library and this processor have, worst to best."""
     loaded = _load()
-    return INSTRUCTIONS[: loaded.leanspike_best_instructions() + 1] if loaded else ()
+    return INSTRUCTIONS[: _best_instructions(loaded) + 1] if loaded else ()
+
+
+@cache
+def _best_instructions(loaded: ctypes.CDLL) -> int:
+    """Asked once: in a virtual machine the question takes longer than a small layer."""
+    best: int = loaded.leanspike_best_instructions()
+    return best
 
 
 def chosen_instructions() -> str:

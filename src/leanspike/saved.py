@@ -17,6 +17,7 @@ from torch import nn
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.files import atomic, write_text
 from leanspike.models import create_model
+from leanspike.models.own import is_own
 from leanspike.neuron import LIF, SURROGATES
 from leanspike.neuron.kernels import Reset
 from leanspike.surgery import SpikingNetwork, spike
@@ -45,7 +46,10 @@ class _Part(BaseModel):
 
 
 class ModelSpec(_Part):
-    """How to build a network of the zoo again: the arguments of ``models.create_model``.
+    """How to build a network again: the arguments of ``models.create_model``.
+
+    A ``name`` of the form ``package.module:Class`` is a network of the user's own; it is called
+    with the options alone, and :func:`load` imports none.
 
     >>> ModelSpec(name="vgg6", num_classes=10, options={"width": 0.125}).image_size
     32
@@ -93,6 +97,7 @@ class SpikeSpec(_Part):
     norm: Literal["keep", "fold"]
     temporal_norm: TemporalNormSpec | None = None
     neurons: dict[str, NeuronSpec]
+    input_range: tuple[float, float] | None = None
 
 
 class Spec(_Part):
@@ -109,7 +114,8 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     Args:
         network: its neurons, if any, must be ``LIF``.
         folder: is made; the two files in it are replaced.
-        model: for a network of the zoo, what :func:`load` needs to build it.
+        model: for a network of the zoo, what :func:`load` needs to build it; for one of the user's
+            own, if given, what it is called.
 
     Raises:
         LeanspikeError: for a neuron of another class, settings that :func:`load` would refuse, or a
@@ -166,9 +172,11 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
     """
     folder = Path(folder)
     spec, weights = _read_spec(folder), _read_weights(folder)
-    if ann is None and spec.model is None:
+    if ann is None and (spec.model is None or is_own(spec.model.name)):
+        which = "" if spec.model is None else f", {spec.model.name}, and loading imports nothing"
         raise LeanspikeError(
-            f"{folder} holds a network of the user's own; build it and pass load(path, ann=...)"
+            f"{folder} holds a network of the user's own{which}; build it and pass "
+            "load(path, ann=...)"
         )
     try:
         network = _build(spec, _zoo_network(spec.model, weights) if ann is None else ann)
@@ -186,7 +194,23 @@ def load(folder: str | Path, ann: nn.Module | None = None) -> nn.Module:
             f"{folder} does not fit the network ({one_line(error)}); pass the architecture it was "
             "saved from"
         ) from None
+    if isinstance(network, SpikingNetwork) and spec.spike is not None:
+        network.input_range = spec.spike.input_range
     return network.eval()
+
+
+def read_model(folder: str | Path) -> ModelSpec | None:
+    """What a saved network is made of; None for a user's own architecture without a name.
+
+    Raises:
+        LeanspikeError: for missing, damaged or foreign files.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print(read_model(save(nn.Linear(2, 3), folder)))
+    None
+    """
+    return _read_spec(Path(folder)).model
 
 
 def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -295,6 +319,7 @@ def _spike_spec(network: nn.Module) -> SpikeSpec | None:
         norm=network.plan.norm,
         temporal_norm=_temporal_norm_spec(network),
         neurons=neurons,
+        input_range=network.input_range,
     )
 
 

@@ -203,20 +203,33 @@ static void divide(task *t) {
     t->strips = parts(c->rows.output, t->strip);
 }
 
+static int run_packing(task *t, float *packed) {
+    const convolution_call *c = t->call;
+    int64_t outputs = t->blocks * OUTPUTS;
+    t->packed = packed;
+    t->bias = packed + t->blocks * t->taps * c->channels * OUTPUTS;
+    for (int64_t o = 0; o < outputs; o++) t->bias[o] = c->bias && o < c->outputs ? c->bias[o] : 0.0f;
+    native_job job = {.work = pack, .task = t, .pieces = outputs / LANES};
+    return native_run(&job, &c->means);
+}
+
 static int run_forward(task *t) {
     const convolution_call *c = t->call;
     divide(t);
-    int64_t packed = t->blocks * t->taps * c->channels * OUTPUTS, outputs = t->blocks * OUTPUTS;
-    if (!(t->packed = aligned_alloc(LINE, (size_t)(packed + outputs) * sizeof(float)))) return -1;
-    t->bias = t->packed + packed;
-    for (int64_t o = 0; o < outputs; o++) t->bias[o] = c->bias && o < c->outputs ? c->bias[o] : 0.0f;
-    native_job job = {.work = pack, .task = t, .pieces = outputs / LANES};
-    int failed = native_run(&job, &c->means);
-    job.work = forward[c->means.instructions];
+    float *own = NULL;
+    int failed = 0;
+    if (!c->packed) {
+        size_t room = (size_t)leanspike_convolution_room(c) * sizeof(float);
+        if (!(own = aligned_alloc(LINE, room))) return -1;
+        failed = run_packing(t, own);
+    }
+    t->packed = own ? own : (float *)c->packed; /* only read */
+    t->bias = t->packed + t->blocks * t->taps * c->channels * OUTPUTS;
+    native_job job = {.work = forward[c->means.instructions], .task = t};
     job.pieces = c->images * t->strips * t->groups;
     job.scratch = lay_out_events(t, NULL).bytes;
     if (!failed) failed = native_run(&job, &c->means);
-    free(t->packed);
+    free(own);
     return failed;
 }
 
@@ -266,11 +279,26 @@ static int run_backward(task *t) {
     return failed;
 }
 
-int leanspike_convolution(const convolution_call *call) {
+static task describe(const convolution_call *call) {
     task t = {.call = call, .taps = call->rows.kernel * call->columns.kernel};
     t.blocks = parts(call->outputs, OUTPUTS);
     t.channel_blocks = parts(call->channels, CHANNELS);
+    return t;
+}
+
+int leanspike_convolution(const convolution_call *call) {
+    task t = describe(call);
     return call->weight ? run_forward(&t) : run_backward(&t);
+}
+
+int64_t leanspike_convolution_room(const convolution_call *call) {
+    task t = describe(call);
+    return t.blocks * OUTPUTS * (t.taps * call->channels + 1);
+}
+
+int leanspike_convolution_pack(const convolution_call *call, float *packed) {
+    task t = describe(call);
+    return run_packing(&t, packed);
 }
 
 double leanspike_density(const void *x, int64_t size, int32_t bf16) {

@@ -17,6 +17,8 @@ typedef struct {
     const float *weight; /* forward: [outputs, channels, kernel height and width], in any order */
     const float *bias;   /* forward: of each output channel; NULL: none */
     void *y;             /* forward: the output */
+    const float *packed; /* forward: weights and bias as leanspike_convolution_pack laid them out;
+                            NULL: that is done here */
     const void *grad;    /* backward: dL/dy */
     float *grad_weight;  /* backward: dL/dweight, likewise, with no gaps */
     int64_t images, channels, outputs;
@@ -28,6 +30,11 @@ typedef struct {
 
 /* Forward if `weight` is given, else backward. Returns 0, or -1 where memory is short. */
 int leanspike_convolution(const convolution_call *call);
+
+/* Weights and bias laid out for events, for any number of calls of these weights: how many floats they
+ * take, and the work itself, into whole lines of the cache. Returns 0, or -1 likewise. */
+int64_t leanspike_convolution_room(const convolution_call *call);
+int leanspike_convolution_pack(const convolution_call *call, float *packed);
 
 /* The share of elements that are not 0 in a sample, spread evenly, of `size` elements. */
 double leanspike_density(const void *x, int64_t size, int32_t bf16);

@@ -35,9 +35,9 @@ def decodings(monkeypatch):
     calls = []
     original = folder.decode
 
-    def counted(path, size):
+    def counted(path, size, channels):
         calls.append(path)
-        return original(path, size)
+        return original(path, size, channels)
 
     monkeypatch.setattr(folder, "decode", counted)
     return calls
@@ -119,4 +119,4 @@ def test_without_the_variable_nothing_is_written(tree, monkeypatch):
 def test_an_image_that_is_gone_is_named(tree):
     (tree / "train" / "a" / "gone.png").symlink_to("nowhere")
     with pytest.raises(DataError, match=r"no image in \S+gone.png \(No such file .*\); remove it"):
-        read_image_folder(tree, 4)
+        read_image_folder(tree, 4, 3)

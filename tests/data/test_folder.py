@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanspike.data import folder
-from leanspike.data.folder import SUFFIXES, FolderSplit, decode, read_image_folder
+from leanspike.data.folder import FolderSplit, decode, read_image_folder
+from leanspike.data.layout import SUFFIXES
 from leanspike.errors import DataError, LeanspikeError
 
 Image = pytest.importorskip("PIL.Image")
@@ -53,8 +54,56 @@ def test_the_folders_are_the_classes(tree):
     assert torch.equal(images[1], images[2])
 
 
-def test_the_size_is_imagenets_by_default(tree):
-    assert read_image_folder(tree, None).train.shape == (3, 224, 224)
+def test_size_and_channels_are_the_images_own(tree):
+    parts = read_image_folder(tree, None)
+    assert parts.train.shape == parts.test.shape == (3, 8, 8)
+    assert parts.notes == (
+        "1 of 8 images are resized to 8x8 (shorter sides of 8 to 9 pixels; data.image_size=N is "
+        "another size)",
+        "1 of 8 images are not square, and their central square is taken",
+    )
+    assert read_image_folder(tree, 16, 1).train.shape == (1, 16, 16)
+
+
+def test_grey_images_stay_grey(tmp_path):
+    grey = [
+        write_image(tmp_path / name / f"{seed}.png", seed=seed, mode="L")
+        for name in "ab"
+        for seed in range(5)
+    ]
+    parts = read_image_folder(tmp_path, None)
+    assert parts.train.shape == (1, 8, 8)
+    images, _ = parts.train.batch(torch.tensor([0]))
+    assert any(np.array_equal(images[0, 0], pixels[0]) for pixels in grey)
+    write_image(tmp_path / "a" / "colour.png")
+    mixed = read_image_folder(tmp_path, None)
+    assert mixed.train.shape == (3, 8, 8)
+    assert any("are grey and become colour" in note for note in mixed.notes)
+    forced = read_image_folder(tmp_path, None, 1)
+    assert any("1 of 11 images are in colour and become grey" in note for note in forced.notes)
+
+
+@pytest.mark.parametrize("under", ["train", "."])
+def test_without_test_images_a_fixed_fifth_tests(tmp_path, under):
+    for name in "ab":
+        for seed in range(10):
+            write_image(tmp_path / under / name / f"{seed}.png", seed=seed)
+    parts = read_image_folder(tmp_path, None)
+    assert (len(parts.train), len(parts.test)) == (16, 4)
+    assert parts.test.labels.tolist() == [0, 0, 1, 1]
+    assert not set(parts.train.paths) & set(parts.test.paths)
+    assert read_image_folder(tmp_path, None).test.paths == parts.test.paths
+    assert parts.notes == (
+        f"{tmp_path} has no test or val folder: a fixed fifth of each class tests",
+    )
+
+
+def test_with_test_and_val_those_of_val_validate(tree):
+    assert read_image_folder(tree, None).val is None
+    write_image(tree / "test" / "b" / "0.png")
+    parts = read_image_folder(tree, None)
+    assert "/val/" in parts.val.paths[0]
+    assert "/test/" in parts.test.paths[0]
 
 
 def test_an_unlabelled_test_folder_is_passed_over(tree):
@@ -71,10 +120,29 @@ def test_an_unlabelled_test_folder_is_passed_over(tree):
     assert "test" in parts.test.paths[0]
 
 
-def test_nothing_is_decoded_before_it_is_asked_for(tree):
+def test_a_file_that_is_no_image_is_found_by_its_header(tree):
+    (tree / "val" / "a" / "0.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"no image in \S+val/a/0.png \(Unidentified.*\); replace"):
+        read_image_folder(tree, 8)
+
+
+def test_what_is_kept_can_be_decoded_ahead(tree):
+    path = tree / "train" / "a" / "2.jpg"
+    path.write_bytes(path.read_bytes()[:-60])
+    parts = read_image_folder(tree, 8)
+    parts.test.prepare()
+    with pytest.raises(DataError, match=r"no image in \S+train/a/2.jpg \(OSError: .*truncated"):
+        parts.train.prepare()
+    write_image(path)
+    parts.train.select(torch.arange(6)).prepare()
+    path.unlink()
+    assert parts.train.batch(torch.arange(6))[0].shape == (6, 3, 8, 8)
+
+
+def test_nothing_is_opened_before_it_is_asked_for_where_all_is_said(tree):
     broken = tree / "train" / "a" / "0.png"
     broken.write_bytes(b"not an image")
-    parts = read_image_folder(tree, 8)
+    parts = read_image_folder(tree, 8, 3)
     parts.train.batch(torch.tensor([1, 2]))
     with pytest.raises(
         DataError, match=r"no image in \S+train/a/0.png \(Unidentified.*\); replace"
@@ -198,14 +266,30 @@ def test_a_missing_pillow_names_the_extra(tmp_path, monkeypatch):
 
 
 def test_a_missing_tree_says_what_was_expected(tmp_path):
+    with pytest.raises(DataError, match=r"no folder \S+nowhere; give the root of .*LEANSPIKE_DATA"):
+        read_image_folder(tmp_path / "nowhere", 8)
+    with pytest.raises(DataError, match=r"no class folders in \S+; .*LEANSPIKE_DATA"):
+        read_image_folder(tmp_path, 8)
+    (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match=r"no class folders in \S+train; .*LEANSPIKE_DATA"):
         read_image_folder(tmp_path, 8)
 
 
-def test_missing_test_images_say_what_was_expected(tmp_path):
+def test_one_class_and_parts_in_the_place_of_classes_are_refused(tmp_path):
     write_image(tmp_path / "train" / "cat" / "0.png")
-    with pytest.raises(DataError, match=r"no test images: neither \S+test nor \S+val .* as cat"):
+    with pytest.raises(DataError, match=r"train has one class only, cat; two or more are needed"):
         read_image_folder(tmp_path, 8)
+    (tmp_path / "train").rename(tmp_path / "training")
+    write_image(tmp_path / "val" / "cat" / "0.png")
+    with pytest.raises(DataError, match=r"/training looks like a part .*; call the parts train,"):
+        read_image_folder(tmp_path, 8)
+
+
+def test_hidden_folders_and_what_archives_leave_are_passed_over(tree):
+    before = read_image_folder(tree, None).train.paths
+    write_image(tree / "train" / "a" / ".ipynb_checkpoints" / "0.png")
+    write_image(tree / "train" / "__MACOSX" / "0.png")
+    assert read_image_folder(tree, None).train.paths == before
 
 
 def test_a_class_without_images_is_named(tree):

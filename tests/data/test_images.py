@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from leanspike.data.images import DATASETS, Source, channel_statistics, load_dataset
+from leanspike.data import images
+from leanspike.data.images import DATASETS, Source, channel_statistics, describe, load_dataset
 from leanspike.data.small import synthetic
 from leanspike.errors import DataError
 
@@ -137,7 +138,10 @@ def test_an_image_folder_is_split_too(tmp_path):
     data = load_dataset("image_folder", tmp_path, image_size=8, validation=4)
     assert (len(data.train), len(data.val), len(data.test)) == (16, 4, 4)
     assert data.val.labels.tolist() == [0, 0, 1, 1]
-    assert data.mean == (0.485, 0.456, 0.406)
+    whole = load_dataset("image_folder", tmp_path, image_size=8, validation=0)
+    assert data.mean == channel_statistics(whole.train)[0]
+    assert data.mean[2] == 0.0
+    assert data.std[2] == 1.0  # of a channel that is empty
     seen = {
         tuple(image[:, 0, 0].tolist())
         for split in (data.train, data.val)
@@ -145,6 +149,60 @@ def test_an_image_folder_is_split_too(tmp_path):
     }
     assert seen == {(index, label, 0) for index in range(10) for label in range(2)}
     assert pixels(data.test)[:, 2].eq(1).all()
+
+
+def write_folder(root, count=10, colour=lambda index: index):
+    for label in range(2):
+        (root / str(label)).mkdir(parents=True)
+        for index in range(count):
+            Image.new("L", (8, 8), colour(index)).save(root / str(label) / f"{index}.png")
+
+
+def test_constants_of_files_are_measured_on_a_fixed_sample(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    every = load_dataset("image_folder", tmp_path)
+    assert every.shape == (1, 8, 8)
+    monkeypatch.setattr(images, "MEASURED", 4)
+    first, again = (load_dataset("image_folder", tmp_path) for _ in range(2))
+    assert (first.mean, first.std) == (again.mean, again.std) != (every.mean, every.std)
+    given = load_dataset("image_folder", tmp_path, mean=(0.5,), std=(0.25,))
+    assert (given.mean, given.std) == ((0.5,), (0.25,))
+
+
+def test_images_without_a_difference_are_refused(tmp_path):
+    write_folder(tmp_path, colour=lambda _: 7)
+    with pytest.raises(DataError, match=r"all 16 training images .* are of one colour"):
+        load_dataset("image_folder", tmp_path)
+
+
+def test_validation_images_of_ones_own_validate_unless_a_number_is_given(tmp_path):
+    for part in ("train", "val", "test"):
+        write_folder(tmp_path / part)
+    data = load_dataset("image_folder", tmp_path)
+    assert (len(data.train), len(data.val), len(data.test)) == (20, 20, 20)
+    data = load_dataset("image_folder", tmp_path, validation=4)
+    assert (len(data.train), len(data.val)) == (16, 4)
+    assert data.notes == ("validation is 4 training images; val is left out",)
+
+
+@pytest.mark.parametrize("name", WITHOUT_FILES)
+def test_a_root_that_is_not_read_is_refused(name, tmp_path):
+    with pytest.raises(DataError, match=rf"root is {tmp_path}, and {name} reads no files; leave"):
+        load_dataset(name, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("digits", 3), ("image_folder", 2)])
+def test_channels_that_do_not_fit_are_refused(name, channels, tmp_path):
+    with pytest.raises(DataError, match=f"channels is {channels}, for {name}; give 1 or 3 for"):
+        load_dataset(name, tmp_path if name == "image_folder" else None, channels=channels)
+
+
+def test_a_data_set_is_described_in_one_line():
+    described = describe(load_dataset("synthetic"))
+    assert described.startswith(
+        "synthetic: images of 3x32x32 (colour), 10 classes; 576 train, 64 validate, 160 test; mean "
+    )
+    assert "\n" not in described
 
 
 def test_statistics_are_per_channel():

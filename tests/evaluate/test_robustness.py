@@ -297,3 +297,13 @@ def test_an_input_drawn_as_spikes_is_measured_but_not_attacked() -> None:
     with pytest.raises(LeanspikeError, match="drawn as spikes"):
         measure(networks=networks, attacks=attacks, progress=report)
     assert calls == []  # refused before anything is measured
+
+
+def test_images_in_another_form_than_a_split_are_refused_and_the_advice_works() -> None:
+    x, y = torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 3
+    ann = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    options: dict[str, Any] = {"mean": (0.5,), "std": (0.5,), "corruptions": ["blur"]}
+    message = r"split is a tuple; .*, as leanspike\.data\.TensorSplit\(images, labels\)"
+    with pytest.raises(LeanspikeError, match=message):
+        measure_robustness({"ann": ann}, (x, y), **options)
+    assert measure_robustness({"ann": ann}, TensorSplit(x, y), **options).n == 6

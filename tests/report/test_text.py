@@ -79,6 +79,7 @@ def test_an_answer_of_one_step_about_event_data() -> None:
         n=2,
         split="validation",
         encode="frames",
+        classes=(),
         ann_accuracy=None,
         energy=Energy.model_construct(ratio=1.0),
     )
@@ -86,3 +87,26 @@ def test_an_answer_of_one_step_about_event_data() -> None:
         "At 1 timestep the SNN answers 50.0 % of 2 validation samples correctly "
         "and spends as much energy as the same network as an ANN."
     )
+
+
+def test_an_answer_at_chance_has_no_energy() -> None:
+    result = Result.model_construct(
+        timesteps=5,
+        accuracy=(0.1, 0.111),
+        n=360,
+        split="test",
+        encode="direct",
+        classes=tuple("0123456789"),  # an older record, which knows no more
+        ann_accuracy=0.103,
+        energy=Energy.model_construct(ratio=42.4),
+    )
+    answer = text.answer(result)
+    assert answer == (
+        "At 5 timesteps the SNN answers 11.1 % of 360 test images correctly (ANN: 10.3 %), which "
+        "is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. What it spends says "
+        "nothing; the ANN is at chance, too: check its weights, the labels and the pixels' scale."
+    )
+    alone = text.answer(result.model_copy(update={"ann_accuracy": None}))
+    assert alone.endswith("says nothing; train or calibrate it.")
+    better = text.answer(result.model_copy(update={"accuracy": (0.1, 0.15)}))
+    assert better.endswith("spends 42.4× less energy than the ANN.")

@@ -61,8 +61,8 @@ def test_a_run_on_other_test_images_is_refused(
 
 
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A CIFAR-10-C of one corruption, of the synthetic test images; the change that finds it."""
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CIFAR-10-C of one corruption, of the synthetic test images, where data sets lie."""
     labels = load_dataset("synthetic").test.labels.numpy()
     monkeypatch.setattr(cifar_c, "IMAGES", len(labels))
     monkeypatch.setitem(module.CIFAR_C, "synthetic", "CIFAR-10-C")
@@ -70,21 +70,23 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     folder.mkdir(parents=True)
     np.save(folder / "contrast.npy", np.zeros((5 * len(labels), 32, 32, 3), dtype="u1"))
     np.save(folder / "labels.npy", np.tile(labels, 5))
-    return f"data.root={tmp_path / 'data'}"
+    monkeypatch.setenv("LEANSPIKE_DATA", str(tmp_path / "data"))
 
 
 def counts(found: Robustness) -> dict[str, int]:
     return {family: len(curves) for family, curves in found.corruptions.items()}
 
 
-def test_cifar_10_c_takes_part_with_a_mean_of_its_own(published: str, tmp_path: Path) -> None:
-    found = compare_robustness(untrained(tmp_path / "run", published), limit=10)
+@pytest.mark.usefixtures("published")
+def test_cifar_10_c_takes_part_with_a_mean_of_its_own(tmp_path: Path) -> None:
+    found = compare_robustness(untrained(tmp_path / "run"), limit=10)
     assert counts(found) == {"leanspike": 10, "CIFAR-10-C": 1}
     assert set(found.mean_corruption_error) == {"leanspike", "CIFAR-10-C"}
 
 
-def test_cifar_10_c_is_left_out_of_a_fold_which_is_said(published: str, tmp_path: Path) -> None:
-    run = untrained(tmp_path / "run", published, "data.fold=[1, 5]")
+@pytest.mark.usefixtures("published")
+def test_cifar_10_c_is_left_out_of_a_fold_which_is_said(tmp_path: Path) -> None:
+    run = untrained(tmp_path / "run", "data.fold=[1, 5]")
     assert counts(compare_robustness(run, limit=10)) == {"leanspike": 10}
     expected = "CIFAR-10-C is left out: data.fold has chosen other test images"
     assert said(run).splitlines()[-1] == expected

@@ -334,6 +334,7 @@ def test_norms_in_training_see_all_steps_as_one_batch():
 @torch.no_grad()
 def test_a_state_dict_makes_another_surgery_the_same_network(name):
     snn, x, y_TNK = direct(name, "papers")
-    other = spike(build(name, seed=3), example_input=x[:1].float(), timesteps=T).double()
+    ann = build(name, seed=3)
+    other = spike(ann, example_input=x[:1].float(), timesteps=T, preset="paper").double()
     other.load_state_dict(snn.state_dict())
     assert torch.equal(other(x.clone()), y_TNK)

@@ -10,7 +10,8 @@ import torch
 from surgery_networks import build, draw
 from torch import nn
 
-from leanspike import LIF, LeanspikeError, readout, spike
+from leanspike import LIF, LeanspikeError, calibrate, readout, spike
+from leanspike.evaluate import After, exit_early
 from leanspike.surgery import State
 
 T, N = 4, 3
@@ -105,10 +106,20 @@ def test_frames_without_their_axis_of_time_are_refused():
         snn.step(draw("vector", T, N))
 
 
-@pytest.mark.parametrize("timesteps", [0, -1, 2.5])
-def test_timesteps_below_one_are_refused(timesteps):
+@pytest.mark.parametrize(
+    ("timesteps", "form"),
+    [
+        (0, "1 or more"),
+        (-1, "1 or more"),
+        (2.5, "a whole number, as timesteps=2"),
+        ("5", "a whole number, as timesteps=5"),
+        (True, "a whole number, as timesteps=1"),
+        ("five", "a whole number, as timesteps=5"),
+    ],
+)
+def test_timesteps_that_are_no_number_of_steps_are_refused(timesteps, form):
     snn = lif_network("vector")
-    with pytest.raises(LeanspikeError, match=f"timesteps is {timesteps}; give a whole number"):
+    with pytest.raises(LeanspikeError, match=f"timesteps is {timesteps!r}; give {form}"):
         snn(draw("vector", N), timesteps=timesteps)
 
 
@@ -324,3 +335,83 @@ def test_readout_is_float32_at_least_and_lets_gradients_through():
 def test_an_unknown_readout_is_refused():
     with pytest.raises(LeanspikeError, match="readout is 'last'; choose one of sum, mean"):
         readout(torch.zeros(1, 1, 1), "last")
+
+
+# -- input -------------------------------------------------------------------------------------
+
+
+def calibrated():
+    ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+    snn = spike(ann, example_input=torch.zeros(1, 8))
+    calibrate(snn, torch.rand(64, 8))
+    return snn
+
+
+def test_pixels_of_another_range_are_warned_about_once_and_the_advice_works(caplog):
+    snn, x = calibrated(), torch.rand(20, 8)
+    low, high = snn.input_range
+    assert 0 <= low < 0.1
+    assert 0.9 < high <= 1
+    snn(x)
+    snn(4 * x - 1)  # another normalisation, or an outlier
+    snn(torch.zeros(20, 8))
+    snn(x[:1] / 255)  # one dark image
+    assert caplog.text == ""
+    bright = (255 * x).round()
+    snn(bright)
+    message = rf"input of \d+ to 25\d, and .* calibrated on images of {low:.3g} to {high:.3g}; "
+    assert re.search(message + r"scale the pixels alike \(as x / 255\)", caplog.text)
+    snn.step(bright)
+    assert len(caplog.records) == 1
+    fresh = calibrated()
+    caplog.clear()
+    fresh(bright / 255)
+    assert caplog.text == ""
+    fresh(x / 255)  # divided twice
+    assert "scale the pixels alike (as x * 255)" in caplog.text
+    caplog.clear()
+    calibrated()(x / 255 * 255)
+    assert caplog.text == ""
+
+
+def test_a_new_calibration_takes_the_new_range(caplog):
+    snn, x = calibrated(), 255 * torch.rand(20, 8)
+    calibrate(snn, x)
+    snn(x)
+    assert caplog.text == ""
+    assert snn.input_range[1] > 200
+    assert (
+        spike(
+            nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)),
+            example_input=torch.zeros(1, 8),
+        ).input_range
+        is None
+    )
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "float64"])
+def test_input_of_another_type_is_refused_and_the_advice_works(kind):
+    snn, x = calibrated(), torch.rand(4, 8)
+    wrong = {"array": x.double().numpy(), "list": x.tolist(), "float64": x.double()}[kind]
+    name = {
+        "array": "input is a ndarray; give a tensor, as torch.as_tensor(x).float()",
+        "list": "input is a list; give a tensor, as torch.as_tensor(x).float()",
+        "float64": "input of type torch.float64, and the network computes in torch.float32; "
+        "give x.float()",
+    }[kind]
+    for call in (
+        snn,
+        snn.step,
+        lambda x: exit_early(snn, x, After(1)),
+        lambda x: snn.run(x, observer=lambda *_: None),
+    ):
+        with pytest.raises(LeanspikeError, match=re.escape(name)):
+            call(wrong)
+    assert torch.equal(snn(torch.as_tensor(wrong).float()), snn(x))
+
+
+def test_input_on_another_device_is_refused():
+    snn = calibrated().to("meta")
+    for call in (snn, snn.step):
+        with pytest.raises(LeanspikeError, match=r"on cpu, .* on meta; give x\.to\('meta'\)"):
+            call(torch.rand(4, 8))

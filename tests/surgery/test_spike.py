@@ -181,7 +181,7 @@ def test_a_functional_dropout_that_never_drops_does_not_begin_to():
 @every_small_network
 def test_no_key_of_the_ann_is_lost_or_renamed(name):
     ann = build(name)
-    snn = spike(ann, example_input=draw(name, 1))
+    snn = spike(ann, example_input=draw(name, 1), norm="keep")
     added = {
         f"{path}.{key}"
         for path, module in snn.named_modules(remove_duplicate=False)
@@ -337,7 +337,7 @@ def test_the_first_neuron_gets_a_view_that_is_not_copied():
 
 
 def test_every_edge_of_a_residual_network_is_declared():
-    snn = spike(build("padded_shortcut"), example_input=draw("padded_shortcut", 1))
+    snn = spike(build("padded_shortcut"), example_input=draw("padded_shortcut", 1), norm="keep")
     assert signals(snn) == [
         ("x", False, "analog"),
         ("timesteps", False, None),
@@ -364,7 +364,7 @@ def test_every_edge_of_a_residual_network_is_declared():
 
 
 def test_every_edge_of_a_shortcut_of_spikes_is_declared():
-    snn = spike(build("cifar_resnet20"), example_input=draw("cifar_resnet20", 1))
+    snn = spike(build("cifar_resnet20"), example_input=draw("cifar_resnet20", 1), norm="keep")
     nodes = {n.name: n.meta["signal"] for n in snn.plan.graph.nodes if n.op != "output"}
     kinds = [
         (name, signal.kind)
@@ -459,6 +459,15 @@ def test_an_activation_that_nobody_reads_is_none():
     ("arguments", "message"),
     [
         ({"timesteps": 0}, "timesteps is 0; give 1 or more"),
+        ({"timesteps": "5"}, "timesteps is '5'; give a whole number, as timesteps=5"),
+        ({"timesteps": 2.5}, "timesteps is 2.5; give a whole number, as timesteps=2"),
+        ({"timesteps": True}, "timesteps is True; give a whole number, as timesteps=1"),
+        ({"neuron": "LIF"}, r"neuron is 'LIF'; give one to copy, as in LIF\(\)"),
+        ({"neuron": lambda _: LIF}, r"neuron\('.*'\) gives .*LIF'>; return a neuron, as LIF\(\)"),
+        (
+            {"example_input": torch.zeros(1, 12).numpy()},
+            r"example_input is a ndarray; give a tensor, as torch\.as_tensor\(x\)\.float\(\)",
+        ),
         ({"norm": "drop"}, "norm is 'drop'; choose one of keep, fold"),
         ({"encode": "rate"}, "encode is 'rate'; choose one of direct, frames"),
         ({"ops": {nn.GELU: "anlog"}}, "declares the kind 'anlog'; choose one of analog, graded"),
@@ -488,3 +497,12 @@ def test_a_block_of_ones_own_may_be_the_network():
     snn = spike(block, example_input=x[:1], neuron=nn.ReLU())
     assert paths(snn) == ["neuron_0", "relu"]
     torch.testing.assert_close(snn(x)[0], block(x))
+
+
+def test_one_sample_for_an_example_is_refused_and_the_advice_works():
+    ann = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))  # takes it unbatched
+    image = torch.zeros(1, 8, 8)
+    message = r"0 takes \[N, C, H, W\], not \[1, 8, 8\]: one sample is example_input\.unsqueeze"
+    with pytest.raises(LeanspikeError, match=message):
+        spike(ann, example_input=image)
+    assert spike(ann, example_input=image.unsqueeze(0)).plan.sample_shape == (1, 8, 8)

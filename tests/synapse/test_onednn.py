@@ -134,6 +134,19 @@ def test_results_are_float64s_for_a_while(name):
 
 
 @pytest.mark.usefixtures("blocked")
+@pytest.mark.parametrize("layout", [LAST, torch.contiguous_format])
+def test_the_gradient_is_laid_out_as_the_image(layout):
+    """Else what follows would work in another layout than its own, and slowly."""
+    x = image(3).contiguous(memory_format=layout).requires_grad_()
+    seen = []
+    x.register_hook(lambda grad: seen.append(grad.is_contiguous(memory_format=layout)))
+    layer = nn.Conv2d(3, 8, 1, stride=2).to(memory_format=layout)
+    step_around(layer)
+    layer(x).square().sum().backward()
+    assert seen == [True]
+
+
+@pytest.mark.usefixtures("blocked")
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_stride_is_asked_for(name):
     layer = LAYERS[name](4)

@@ -77,15 +77,15 @@ class DecodedCache:
         )
 
 
-def open_cache(paths: Sequence[str], size: int) -> DecodedCache | None:
-    """The cache of these images at ``size`` pixels: see :func:`cache_of`.
+def open_cache(paths: Sequence[str], size: int, channels: int = 3) -> DecodedCache | None:
+    """The cache of these images at ``size`` pixels, of 1 channel or 3: see :func:`cache_of`.
 
     >>> from unittest.mock import patch
     >>> with patch.dict(os.environ, LEANSPIKE_CACHE="caches"):
     ...     open_cache([__file__], 8).shape
     (3, 8, 8)
     """
-    return cache_of("image", paths, (3, size, size), key=str(size))
+    return cache_of("image", paths, (channels, size, size), key=f"{channels}x{size}")
 
 
 def cache_of(

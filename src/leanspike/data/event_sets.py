@@ -110,12 +110,13 @@ def read_sequential_mnist(root: Path, steps: int) -> Parts:
     Traceback (most recent call last):
     leanspike.errors.DataError: no file nowhere/MNIST/raw/train-images-idx3-ubyte; put the ...
     """
-    classes, *splits = read_mnist(root, MNIST)
+    found = read_mnist(root, MNIST)
     parts = []
-    for split in splits:
+    for split in (found.train, found.test):
         images, labels = split.batch(torch.arange(len(split)))
         parts.append(TensorSplit(images.view(len(images), steps, 1, 1, -1), labels))
-    return Parts(classes, *parts)
+    train, test = parts
+    return Parts(found.classes, train, test)
 
 
 def _parts(

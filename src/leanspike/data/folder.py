@@ -1,6 +1,7 @@
-"""A folder of images per class, ImageNet's layout: decoded when asked for, kept if they fit.
+"""A folder of images per class: decoded when asked for, kept if they fit.
 
-Layout: ``ROOT/train/CLASS/**/IMAGE`` and ``ROOT/test`` or ``ROOT/val`` of the same form.
+Layouts: ``ROOT/train/CLASS/**/IMAGE`` with ``ROOT/test``, ``ROOT/val`` or both of the same form
+(ImageNet's), or without them; or ``ROOT/CLASS/**/IMAGE``.
 
 What does not fit in memory is decoded anew in each epoch, unless the environment variable
 LEANSPIKE_CACHE names a folder: decoded images are then kept there, over all runs.
@@ -8,7 +9,6 @@ LEANSPIKE_CACHE names a folder: decoded images are then kept there, over all run
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leanspike.data.decoded import DecodedCache, open_cache
+from leanspike.data.layout import list_parts
 from leanspike.data.split import Parts, Split
+from leanspike.data.survey import FORMATS, as_bytes, no_image, survey
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content; others start programs
 KEEP_BYTES = 4 * 2**30  # a data set whose decoded images need no more stays in memory
 
 
@@ -33,9 +33,9 @@ KEEP_BYTES = 4 * 2**30  # a data set whose decoded images need no more stays in 
 class FolderSplit(Split):
     """Images in files, decoded by a pool of threads when a batch asks for them.
 
-    ``paths`` and ``labels`` (int64 [N]) go together; every image becomes RGB, ``image_size``
-    squared (see ``decode``). With ``keep`` a decoded image stays in memory; with ``cache`` on disk
-    too, at its place in ``places`` (default: its index).
+    ``paths`` and ``labels`` (int64 [N]) go together; every image becomes grey (``channels`` 1) or
+    RGB (3), ``image_size`` squared (see ``decode``). With ``keep`` a decoded image stays in memory;
+    with ``cache`` on disk too, at its place in ``places`` (default: its index).
     """
 
     lazy = True
@@ -49,6 +49,8 @@ class FolderSplit(Split):
         keep: bool,
         cache: DecodedCache | None = None,
         places: Sequence[int] | None = None,
+        channels: int = 3,
+        kept: dict[str, NDArray[np.uint8]] | None = None,
     ) -> None:
         if len(paths) != len(labels):
             raise DataError(
@@ -60,24 +62,32 @@ class FolderSplit(Split):
         self.keep = keep
         self.cache = cache
         self.places = range(len(paths)) if places is None else places
-        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self.channels = channels
+        self._kept = {} if kept is None else kept  # by path; a part of this split shares it
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return 3, self.image_size, self.image_size
+        return self.channels, self.image_size, self.image_size
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         wanted = indices.tolist()
-        missing = [index for index in wanted if index not in self._kept]
-        with ThreadPoolExecutor() as pool:
-            fresh = dict(zip(missing, pool.map(self._image, missing), strict=True))
-        if self.keep:
-            self._kept.update(fresh)
+        fresh = self._decode([index for index in wanted if self.paths[index] not in self._kept])
         # Filled by NumPy: this runs beside the training, whose cores torch's threads would take.
         pixels = np.empty((len(wanted), *self.shape), dtype=np.uint8)
         for row, index in enumerate(wanted):
-            pixels[row] = fresh[index] if index in fresh else self._kept[index]
+            pixels[row] = fresh[index] if index in fresh else self._kept[self.paths[index]]
         return torch.from_numpy(pixels), self.labels[indices]
+
+    def prepare(self) -> None:
+        if self.keep:
+            self._decode([n for n, path in enumerate(self.paths) if path not in self._kept])
+
+    def _decode(self, indices: list[int]) -> dict[int, NDArray[np.uint8]]:
+        with ThreadPoolExecutor() as pool:
+            images = dict(zip(indices, pool.map(self._image, indices), strict=True))
+        if self.keep:
+            self._kept.update((self.paths[index], image) for index, image in images.items())
+        return images
 
     def select(self, indices: Tensor) -> FolderSplit:
         wanted = indices.tolist()
@@ -88,27 +98,30 @@ class FolderSplit(Split):
             keep=self.keep,
             cache=self.cache,
             places=[self.places[index] for index in wanted],
+            channels=self.channels,
+            kept=self._kept,
         )
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         """From the cache, or decoded and put there."""
         if self.cache is None:
-            return decode(self.paths[index], self.image_size)
+            return decode(self.paths[index], self.image_size, self.channels)
         image = self.cache.read(self.places[index])
         if image is None:
-            image = decode(self.paths[index], self.image_size)
+            image = decode(self.paths[index], self.image_size, self.channels)
             self.cache.write(self.places[index], image)
         return image
 
 
-def decode(path: str, size: int) -> NDArray[np.uint8]:
-    """The image in ``path`` as RGB, uint8 [3, size, size]: its central square, resized.
+def decode(path: str, size: int, channels: int = 3) -> NDArray[np.uint8]:
+    """The image in ``path``, uint8 [channels, size, size]: its central square, resized.
 
     That is the resizing of the shorter side to ``size`` and a centre crop in one step, bilinear
-    with antialiasing. (ImageNet's customary test crop is tighter: 7/8 of that side.)
+    with antialiasing. (ImageNet's customary test crop is tighter: 7/8 of that side.) ``channels``
+    is 1, grey, or 3, RGB; see ``leanspike.data.survey.as_bytes``.
 
-    Raises DataError naming the file if it is no image, damaged, or has more pixels than
-    ``PIL.Image.MAX_IMAGE_PIXELS`` (a small file can unpack to gigabytes).
+    Raises DataError naming the file if it is no image, damaged, of 32 bits a channel, or has more
+    pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (a small file can unpack to gigabytes).
 
     >>> decode("nowhere.png", 8)
     Traceback (most recent call last):
@@ -123,88 +136,50 @@ def decode(path: str, size: int) -> NDArray[np.uint8]:
                 raise ValueError(f"{width}x{height} pixels, the limit is {limit}")
             side = min(width, height)
             left, top = (width - side) / 2, (height - side) / 2
-            square = image.convert("RGB").resize(
+            square = as_bytes(image, channels).resize(
                 (size, size),
                 pil.Resampling.BILINEAR,
                 box=(left, top, left + side, top + side),
             )
-            return np.asarray(square, dtype=np.uint8).transpose(2, 0, 1)
+            pixels = np.asarray(square, dtype=np.uint8).reshape(size, size, channels)
+            return pixels.transpose(2, 0, 1)
     except Exception as error:  # what PIL raises on damaged files is an open-ended list
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"no image in {path} ({why}); replace or remove it") from error
+        raise no_image(path, error) from error
 
 
-def read_image_folder(root: Path, image_size: int | None) -> Parts:
-    """List the images under ``root``; nothing is decoded yet. ``image_size`` is 224 if None.
+def read_image_folder(root: Path, image_size: int | None, channels: int | None = None) -> Parts:
+    """List the images under ``root`` and look at their headers; nothing is decoded yet.
 
-    The classes are the folders of ``ROOT/train`` in alphabetical order. The test images are those
-    of ``ROOT/test`` if it has such folders, else of ``ROOT/val`` (ImageNet's test images have no
-    labels); validation images are always held out from the training ones.
+    Size and channels are the images' own unless given (see ``leanspike.data.survey``). The classes
+    are the folders of ``ROOT/train``, else of ``ROOT``, in alphabetical order. The test images are
+    those of ``ROOT/test`` if it has such folders, else of ``ROOT/val`` (ImageNet's test images have
+    no labels), else a stratified fifth of all, always the same. Where ``ROOT/test`` and
+    ``ROOT/val`` both have them, those of ``val`` validate.
 
-    Raises DataError for a missing folder, a class without images or an unknown class.
+    Raises DataError for a missing folder, one class only, a class without images, an unknown class,
+    or a file that is no image.
 
     >>> read_image_folder(Path("nowhere"), None)
     Traceback (most recent call last):
-    leanspike.errors.DataError: no class folders in nowhere/train; expected nowhere/train/CLASS/...
+    leanspike.errors.DataError: no folder nowhere; ...
     """
-    size = 224 if image_size is None else image_size
-    if size < 1:
-        raise DataError(f"image_size is {size}; give 1 or more")
-    classes = _folders(root / "train")
-    if not classes:
-        raise DataError(
-            f"no class folders in {root / 'train'}; expected {root}/train/CLASS/IMAGE and "
-            f"{root}/val/CLASS/IMAGE: give that root, or set LEANSPIKE_DATA to it"
+    if image_size is not None and image_size < 1:
+        raise DataError(f"image_size is {image_size}; give 1 or more")
+    classes, listed, notes = list_parts(root)
+    paths = [path for found, _ in listed for path in found]
+    if image_size is None or channels is None:
+        size, depth, more = survey(paths, image_size, channels)
+    else:
+        size, depth, more = image_size, channels, ()
+    keep = len(paths) * depth * size**2 <= KEEP_BYTES
+    train, test, *val = (
+        FolderSplit(
+            *part,
+            image_size=size,
+            keep=keep,
+            cache=open_cache(part[0], size, depth),
+            channels=depth,
         )
-    test_folder = _test_folder(root, classes)
-    train, test = _list(root / "train", classes), _list(test_folder, classes)
-    keep = (len(train[0]) + len(test[0])) * 3 * size**2 <= KEEP_BYTES
-    train_split, test_split = (
-        FolderSplit(*part, image_size=size, keep=keep, cache=open_cache(part[0], size))
-        for part in (train, test)
+        for part in listed
     )
-    return Parts(classes, train_split, test_split)
-
-
-def _test_folder(root: Path, classes: tuple[str, ...]) -> Path:
-    for folder in (root / "test", root / "val"):
-        found = set(_folders(folder))
-        if found & set(classes):
-            unknown = sorted(found - set(classes))
-            if unknown:
-                raise DataError(
-                    f"{folder / unknown[0]} is not a class of {root / 'train'}; remove it or add "
-                    "training images of it"
-                )
-            return folder
-    raise DataError(
-        f"no test images: neither {root / 'test'} nor {root / 'val'} has a folder named after a "
-        f"class of {root / 'train'}, such as {classes[0]}; add one"
-    )
-
-
-def _folders(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
-        return ()
-    with os.scandir(folder) as entries:
-        return tuple(sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".")))
-
-
-def _list(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    paths: list[str] = []
-    labels: list[int] = []
-    for name in _folders(folder):
-        found = sorted(
-            os.path.join(where, file)
-            for where, _, files in os.walk(folder / name)
-            for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        )
-        if not found:
-            raise DataError(
-                f"no images in {folder / name}; put some there ({', '.join(SUFFIXES)}) "
-                "or remove the folder"
-            )
-        paths += found
-        labels += [classes.index(name)] * len(found)
-    return paths, torch.tensor(labels)
+    return Parts(classes, train, test, val[0] if val else None, (*notes, *more))

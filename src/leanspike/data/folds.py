@@ -52,6 +52,10 @@ class JoinedSplit(Split):
         images = torch.cat(found)
         return images[torch.cat(places).argsort()], self.labels[indices]
 
+    def prepare(self) -> None:
+        for part in self.parts:
+            part.prepare()
+
     def select(self, indices: Tensor) -> Split:
         owners = np.searchsorted(self.ends, indices.numpy(), side="right")
         if (np.diff(owners) < 0).any():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from leanspike.data.cifar import CIFAR10, CIFAR100, read_cifar
@@ -21,7 +22,7 @@ from leanspike.data.folder import read_image_folder
 from leanspike.data.frames import FrameOptions
 from leanspike.data.mnist import FASHION_MNIST, MNIST, read_mnist
 from leanspike.data.small import read_digits, synthetic
-from leanspike.data.split import Parts, Split, stratified
+from leanspike.data.split import SPLIT_SEED, Parts, Split, stratified
 from leanspike.errors import DataError
 
 
@@ -32,6 +33,7 @@ class Dataset:
     ``shape`` is (C, H, W); ``mean`` and ``std`` are per channel, in units of the full range [0, 1].
     ``val`` (it may be empty) was held out from the training images and is disjoint from ``train``.
     ``frames`` is T where each sample is a sequence of so many images of that shape, else None.
+    ``notes`` say what was done to the images that a person should know.
 
     >>> data = load_dataset("synthetic_grey", validation=40)
     >>> data.shape, len(data.train), len(data.val), len(data.test)
@@ -47,6 +49,7 @@ class Dataset:
     val: Split
     test: Split
     frames: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Source:
     ``read(root, image_size)`` gives all its images. ``validation`` is how many training images
     are held out unless the caller says otherwise (None: a tenth, at most 10,000).
     ``mean`` and ``std`` of the training images are computed from them where None.
-    ``read_frames(root, image_size, options)`` is there for recordings of events only.
+    ``read_frames(root, image_size, options)`` is there for recordings of events only,
+    ``read_channels(root, image_size, channels)`` for images that may be read as grey or colour.
+    ``has_files`` is False where no folder is read.
 
     >>> stripes = Source(lambda root, image_size: synthetic((1, 8, 8), classes=2), validation=64)
     >>> len(stripes.read(Path("data"), None).train)
@@ -68,6 +73,8 @@ class Source:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     read_frames: Callable[[Path, int | None, FrameOptions], Parts] | None = None
+    read_channels: Callable[[Path, int | None, int | None], Parts] | None = None
+    has_files: bool = True
 
 
 def _synthetic(channels: int, size: int, classes: int) -> Source:
@@ -75,7 +82,7 @@ def _synthetic(channels: int, size: int, classes: int) -> Source:
         side = size if image_size is None else image_size
         return synthetic((channels, side, side), classes)
 
-    return Source(read)
+    return Source(read, has_files=False)
 
 
 def _events(read: Callable[[Path, int | None, FrameOptions], Parts]) -> Source:
@@ -91,8 +98,11 @@ def _sequential_mnist(steps: int) -> Source:
     return Source(lambda root, _: read_sequential_mnist(root, steps), 5000, (0.1307,), (0.3081,))
 
 
+MEASURED = 1000
+"""Training images in files, of which mean and std are measured."""
+
 DATASETS: dict[str, Source] = {
-    "digits": Source(lambda *_: read_digits()),
+    "digits": Source(lambda *_: read_digits(), has_files=False),
     "mnist": Source(lambda root, _: read_mnist(root, MNIST), 5000, (0.1307,), (0.3081,)),
     "fashion_mnist": Source(
         lambda root, _: read_mnist(root, FASHION_MNIST), 5000, (0.2860,), (0.3530,)
@@ -109,11 +119,7 @@ DATASETS: dict[str, Source] = {
         mean=(0.5071, 0.4865, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
     ),
-    "image_folder": Source(
-        read_image_folder,
-        mean=(0.485, 0.456, 0.406),  # of ImageNet, whatever the folder holds: what published
-        std=(0.229, 0.224, 0.225),  # weights expect, and known without decoding everything
-    ),
+    "image_folder": Source(read_image_folder, read_channels=read_image_folder),
     "nmnist": _events(read_nmnist),
     "cifar10_dvs": _events(read_cifar10_dvs),
     "dvs128_gesture": _events(read_dvs128_gesture),
@@ -132,15 +138,21 @@ def load_dataset(
     validation: int | None = None,
     image_size: int | None = None,
     frames: FrameOptions | None = None,
+    channels: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
 ) -> Dataset:
     """The data set ``name``, a key of ``DATASETS``, with its fixed split.
 
     ``root`` is the folder that holds the data set's own folder (for ``image_folder``: its
-    ``train``); None means the environment variable LEANSPIKE_DATA, else ``data``. Nothing is
-    downloaded. ``validation`` training images (None: the data set's default) are held out,
-    stratified by class, the same ones whatever the seed of a run. ``image_size`` (pixels) is for
-    ``image_folder``, ``synthetic*`` and recordings of events; the others have their own.
-    ``frames`` says how recordings become frames (None: 10 of equal time).
+    ``train``, or the classes); None means the environment variable LEANSPIKE_DATA, else ``data``.
+    Nothing is downloaded. ``validation`` training images (None: the data set's default, or its own
+    validation images) are held out, stratified by class, the same ones whatever the seed of a run.
+    ``image_size`` (pixels) is for ``image_folder``, ``synthetic*`` and recordings of events; the
+    others have their own.
+    ``frames`` says how recordings become frames (None: 10 of equal time). ``channels``, 1 or 3, is
+    for ``image_folder`` (None: 1 if all files are grey). ``mean`` and ``std`` replace the data
+    set's own; those that are not known are measured, on at most 1,000 training images in files.
 
     Raises DataError, in one line with the way out, for an unknown name, files that are missing
     or damaged, or a number that does not fit.
@@ -153,21 +165,63 @@ def load_dataset(
     leanspike.errors.DataError: unknown data set 'cifar'; did you mean 'cifar10'? known: digits, ...
     """
     source = _source(name)
-    parts = _read(source, name, root or data_root(), image_size, frames)
+    if root is not None and not source.has_files:
+        raise DataError(
+            f"root is {root}, and {name} reads no files; leave data.root out, or name a data set "
+            "that does (data.name=image_folder for images of your own)"
+        )
+    parts = _read(source, name, root or data_root(), image_size, frames, channels)
     shape = parts.train.shape
     if image_size not in (None, shape[1]):
         raise DataError(
             f"image_size is {image_size}, but {name} has images of {shape[1]}x{shape[2]} pixels; "
             "leave it out"
         )
-    kept, held = stratified(parts.train.labels, _held_out(source, len(parts.train), validation))
-    mean, std = source.mean, source.std
-    if mean is None or std is None:
-        mean, std = channel_statistics(parts.train)
-    train, val = parts.train.select(kept), parts.train.select(held)
+    mean, std = _constants(parts.train, mean or source.mean, std or source.std)
+    train, val, notes = parts.train, parts.val, parts.notes
+    if val is None or validation is not None:
+        if val is not None:
+            notes = (*notes, f"validation is {validation} training images; val is left out")
+        kept, held = stratified(train.labels, _held_out(source, len(train), validation))
+        train, val = train.select(kept), train.select(held)
     return Dataset(
-        name, parts.classes, shape, mean, std, train, val, parts.test, parts.train.frames
+        name, parts.classes, shape, mean, std, train, val, parts.test, parts.train.frames, notes
     )
+
+
+def describe(data: Dataset) -> str:
+    """A data set in one line: shape, classes, images, normalisation.
+
+    >>> print(describe(load_dataset("digits")))
+    digits: images of 1x8x8 (grey), 10 classes; 1,294 train, 144 validate, 359 test; ...
+    """
+    shape = "x".join(map(str, data.shape))
+    kind = {1: " (grey)", 3: " (colour)"}.get(data.shape[0], "")
+    what = "images" if data.frames is None else f"sequences of {data.frames} images"
+    counts = f"{len(data.train):,} train, {len(data.val):,} validate, {len(data.test):,} test"
+    mean, std = (", ".join(f"{value:.4g}" for value in row) for row in (data.mean, data.std))
+    return (
+        f"{data.name}: {what} of {shape}{kind}, {len(data.classes)} classes; {counts}; "
+        f"mean {mean}, std {std}"
+    )
+
+
+def _constants(
+    train: Split, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Those that are known, and those of the training images (of files a fixed sample)."""
+    if mean is not None and std is not None:
+        return mean, std
+    if train.lazy and len(train) > MEASURED:
+        drawn = np.random.RandomState(SPLIT_SEED).permutation(len(train))[:MEASURED]
+        train = train.select(torch.from_numpy(np.sort(drawn)))
+    measured = channel_statistics(train)
+    if std is None and max(measured[1]) == 0:
+        raise DataError(
+            f"all {len(train)} training images that were measured are of one colour, without a "
+            "difference; give other images, or data.mean and data.std"
+        )
+    return mean or measured[0], std or tuple(value or 1.0 for value in measured[1])
 
 
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -196,8 +250,20 @@ def _source(name: str) -> Source:
 
 
 def _read(
-    source: Source, name: str, root: Path, image_size: int | None, frames: FrameOptions | None
+    source: Source,
+    name: str,
+    root: Path,
+    image_size: int | None,
+    frames: FrameOptions | None,
+    channels: int | None,
 ) -> Parts:
+    if channels is not None and (source.read_channels is None or channels not in (1, 3)):
+        raise DataError(
+            f"channels is {channels}, for {name}; give 1 or 3 for image_folder, and for other data "
+            "sets none"
+        )
+    if source.read_channels is not None and frames is None:
+        return source.read_channels(root, image_size, channels)
     if frames is None:
         return source.read(root, image_size)
     if source.read_frames is None:

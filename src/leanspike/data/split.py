@@ -43,6 +43,10 @@ class Split(ABC):
         Images are uint8 [B, C, H, W], sequences of them [B, T, C, H, W].
         """
 
+    def prepare(self) -> None:
+        """Do now what can be kept, so that what is damaged is found at once; else nothing."""
+        return
+
     @abstractmethod
     def select(self, indices: Tensor) -> Split:
         """The part of this split at ``indices`` (int64 [B]), in that order."""
@@ -50,6 +54,9 @@ class Split(ABC):
 
 class Parts(NamedTuple):
     """A data set as it comes: class names, all training images, all test images.
+
+    ``val`` is there where the data set has validation images of its own; ``notes`` say in words
+    what a person should know of how it was read.
 
     >>> split = TensorSplit(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
     >>> parts = Parts(("cat", "dog"), train=split, test=split)
@@ -60,6 +67,8 @@ class Parts(NamedTuple):
     classes: tuple[str, ...]
     train: Split
     test: Split
+    val: Split | None = None
+    notes: tuple[str, ...] = ()
 
 
 @final

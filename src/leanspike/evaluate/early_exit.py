@@ -14,7 +14,7 @@ from typing import Literal, Protocol, final, get_args
 import torch
 from torch import Tensor
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, check_count
 from leanspike.surgery import Observer, SpikingNetwork
 from leanspike.temporal import BNTT
 
@@ -132,9 +132,9 @@ def exit_early(
         (torch.Size([32, 3]), True)
     """
     framed = snn.plan.encoder.batch_axis == 1
-    steps = len(x) if framed else (snn.timesteps if timesteps is None else timesteps)
-    if steps < 1:
-        raise LeanspikeError(f"timesteps is {steps}; give 1 or more")
+    snn.check_input(x, snn.plan.encoder.batch_axis, values=False)
+    steps = snn.timesteps if timesteps is None else timesteps
+    steps = len(x) if framed else check_count("timesteps", steps)
     n = x.shape[snn.plan.encoder.batch_axis]
     inside = torch.arange(n, device=x.device)
     steps_N = torch.full((n,), steps, device=x.device)

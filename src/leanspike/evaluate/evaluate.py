@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from leanspike.backend import watch_backends
+from leanspike.batches import Source
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.accuracy import accuracy, count_correct
+from leanspike.evaluate.accuracy import (
+    accuracy,
+    batches_for,
+    check_classes,
+    check_labels,
+    count_correct,
+    outputs,
+)
 from leanspike.evaluate.activity import SpikeCounter
 from leanspike.evaluate.early_exit import gamma_by_step
 from leanspike.evaluate.energy import OperationCounter, Prices, price
@@ -19,13 +27,11 @@ from leanspike.evaluate.result import Provenance, Result
 from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-
 
 @torch.no_grad()
 def evaluate(
     snn: SpikingNetwork,
-    batches: Batches,
+    batches: Source,
     *,
     ann: nn.Module | None = None,
     name: str = "snn",
@@ -45,8 +51,9 @@ def evaluate(
 
     Args:
         snn: evaluated in eval mode, at ``snn.timesteps`` steps, and put back after it.
-        batches: pairs of input ``[N, ...]`` and labels ``[N]``; gone through once, twice with
-            ``ann``, so pass a list or another re-iterable.
+        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels
+            ``[N]``, tensors or arrays, which are sent to the network's device. Gone through once,
+            twice with ``ann``. One pair is taken 128 samples at a time.
         ann: the network the SNN came from, to be measured on the same data.
         name, classes: for the report.
         data, split, seed: the data set, which part of it this is ("test"), and the seed of the
@@ -57,8 +64,9 @@ def evaluate(
         progress: called with the number of samples after each batch.
 
     Raises:
-        LeanspikeError: if there are no samples, or values that are not finite; for a seed beside
-            an origin, which has its own.
+        LeanspikeError: if there are no samples, or values that are not finite; for labels that
+            are no numbers of outputs, and ``classes`` or an ANN of other than as many; for a
+            seed beside an origin, which has its own.
 
     Example:
         >>> from leanspike import spike
@@ -70,7 +78,10 @@ def evaluate(
         >>> print(result.split, result.provenance.seed)  # nobody told
         None None
     """
-    _check(snn, batches, ann, seed, origin)
+    _check(snn, seed, origin)
+    pairs = batches_for(snn, batches)
+    if ann is not None and pairs.once:
+        raise LeanspikeError("batches can be gone through only once; with ann=, give a list")
     spikes, operations = SpikeCounter(snn), OperationCounter(snn)
 
     def observe(node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
@@ -78,17 +89,24 @@ def evaluate(
         operations(node, values, value)
 
     correct_T: Tensor | None = None
+    labels_K: Tensor | None = None
     n = 0
     with eval_mode(snn), watch_backends() as ran:
-        for x, labels in batches:
+        for x, labels in pairs:
             operations.begin_batch(len(labels))
-            right = count_correct(snn.run(x, observer=observe), labels, readout)
+            y_TNK = snn.run(x, observer=observe)
+            right = count_correct(y_TNK, labels, readout)
+            check_labels(labels, y_TNK.shape[2])
+            counts = torch.bincount(labels, minlength=y_TNK.shape[2])
+            labels_K = counts if labels_K is None else labels_K + counts
+            if n == 0:
+                _check_outputs(y_TNK, classes, ann, x.narrow(pairs.axis, 0, min(2, len(labels))))
             correct_T = right if correct_T is None else correct_T + right
             n += len(labels)
             if progress is not None:
                 progress(len(labels))
-    if correct_T is None or n == 0:
-        raise LeanspikeError("no samples to evaluate on; the split is empty")
+    if correct_T is None or labels_K is None or n == 0:
+        raise pairs.nothing("to evaluate on")
     origin = origin or provenance(seed=seed, device=correct_T.device)
     prices = Prices()
     neurons = spikes.rows(start)
@@ -104,7 +122,7 @@ def evaluate(
         classes=classes,
         timesteps=len(correct_T),
         encode=type(snn.plan.encoder).__name__.lower(),
-        ann_accuracy=accuracy(ann, batches)[0] if ann is not None else None,
+        ann_accuracy=accuracy(ann, pairs)[0] if ann is not None else None,
         accuracy=tuple(count / n for count in correct_T.tolist()),
         neurons=neurons,
         operations=layers,
@@ -112,16 +130,11 @@ def evaluate(
         gammas=gamma_by_step(snn),
         example=None,
         provenance=computed_by(origin, ran),
+        chance=max(1 / len(labels_K), int(labels_K.max()) / n),
     )
 
 
-def _check(
-    snn: SpikingNetwork,
-    batches: Batches,
-    ann: nn.Module | None,
-    seed: int | None,
-    origin: Provenance | None,
-) -> None:
+def _check(snn: SpikingNetwork, seed: int | None, origin: Provenance | None) -> None:
     """That these can be measured, and do not contradict each other."""
     if not isinstance(snn, SpikingNetwork):
         raise LeanspikeError(
@@ -133,5 +146,25 @@ def _check(
     for path, value in snn.state_dict().items():
         if not value.isfinite().all():
             raise LeanspikeError(f"{path} has values that are NaN or infinite; train it again")
-    if ann is not None and isinstance(batches, Iterator):
-        raise LeanspikeError("batches can be gone through only once; with ann=, give a list")
+
+
+def _check_outputs(
+    y_TNK: Tensor, classes: tuple[str, ...], ann: nn.Module | None, x: Tensor
+) -> None:
+    """That names and ANN are of the network's K outputs; ``x`` is a sample or two."""
+    ours = y_TNK.shape[2]
+    if classes and len(classes) != ours:
+        raise LeanspikeError(
+            f"classes has {len(classes)} names, and the network {ours} outputs; give a name for "
+            "each output, in their order"
+        )
+    if ann is None:
+        return
+    with eval_mode(ann):
+        theirs = outputs(ann, x)
+    check_classes(theirs, "the ANN")
+    if theirs.shape[2] != ours:
+        raise LeanspikeError(
+            f"the ANN has {theirs.shape[2]} outputs, and the SNN {ours}; give the ANN that the "
+            "SNN was made from"
+        )

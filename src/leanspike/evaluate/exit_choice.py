@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from torch import Tensor
 
+from leanspike.batches import Source
 from leanspike.errors import LeanspikeError
+from leanspike.evaluate.accuracy import batches_for, check_classes, check_labels
 from leanspike.evaluate.early_exit import (
     After,
     Confident,
@@ -27,8 +29,6 @@ from leanspike.evaluate.energy import OperationCounter, Prices
 from leanspike.evaluate.result import ClassExit, EarlyExit, Result
 from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def exit_steps(leaves_TN: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def anytime(snn: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def anytime(snn: SpikingNetwork, batches: Source) -> tuple[Tensor, Tensor]:
     """The answers after every step (mean readout) ``[T, N, K]`` and the labels ``[N]``.
 
     >>> from leanspike import spike
@@ -162,11 +162,16 @@ def anytime(snn: SpikingNetwork, batches: Iterable[tuple[Tensor, Tensor]]) -> tu
     >>> anytime(snn, [(torch.randn(32, 8), torch.randint(3, (32,)))])[0].shape
     torch.Size([5, 32, 3])
     """
+    pairs = batches_for(snn, batches)
     with eval_mode(snn):
-        pairs = [(readout(snn(x), "mean"), labels) for x, labels in batches]
-    if not pairs:
-        raise LeanspikeError("no samples to choose an exit on; the split is empty")
-    return torch.cat([y for y, _ in pairs], 1), torch.cat([labels for _, labels in pairs])
+        answered = [(readout(snn(x), "mean"), labels) for x, labels in pairs]
+    if not answered:
+        raise pairs.nothing("to choose an exit on")
+    y_TNK = torch.cat([y for y, _ in answered], 1)
+    labels_N = torch.cat([labels for _, labels in answered])
+    check_classes(y_TNK)
+    check_labels(labels_N, y_TNK.shape[2])
+    return y_TNK, labels_N
 
 
 def _thinned(values: Tensor) -> Tensor:
@@ -180,7 +185,7 @@ def _check_drop(max_drop: float) -> None:
 
 
 @torch.no_grad()
-def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Result) -> EarlyExit:
+def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Source, full: Result) -> EarlyExit:
     """What a chosen exit comes to on the test set: steps, time and energy, all of them measured.
 
     Every batch is run whole and with samples leaving, in turn, so that both are timed alike; the
@@ -207,7 +212,7 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Batches, full: Re
     right, steps, labels_seen = [], [], []
     seconds = full_seconds = 0.0
     with eval_mode(snn):
-        for number, (x, labels) in enumerate(batches):
+        for number, (x, labels) in enumerate(batches_for(snn, batches)):
             if number == 0:  # whatever the first call has to prepare
                 exit_early(snn, x, choice.rule)
             begun = _now(x)

@@ -6,6 +6,7 @@ Time is in steps; energies are in picojoules (``_pj``).
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -195,7 +196,8 @@ class Result(Record):
     """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
 
     ``accuracy[t]`` is the fraction of the ``n`` samples answered correctly after step t+1; they are
-    the ``split`` ("test") of ``data``, where it was told.
+    the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of guessing:
+    one output in K, or the share of the commonest label (None in older records).
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured.
 
     >>> import torch
@@ -226,6 +228,7 @@ class Result(Record):
     early_exit: tuple[EarlyExit, ...] = ()
     example: Example | None
     provenance: Provenance
+    chance: float | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Result:
@@ -236,14 +239,32 @@ class Result(Record):
         return self
 
     @property
+    def guessing(self) -> float | None:
+        """The accuracy of guessing, of older records by the number of classes, if that is known."""
+        return self.chance or (1 / len(self.classes) if self.classes else None)
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the last answer is not above guessing by 3 standard errors √(p·(1−p)/n).
+
+        >>> [Result.model_construct(accuracy=(a,), n=360, chance=0.1, classes=()).at_chance
+        ...  for a in (0.111, 0.147, 0.148)]
+        [True, True, False]
+        """
+        p = self.guessing
+        return p is not None and self.accuracy[-1] <= p + 3 * math.sqrt(p * (1 - p) / self.n)
+
+    @property
     def summary(self) -> dict[str, object]:
         """The figures that a run is known by, for programs.
 
         ``energy_ratio`` is the counted one, ``formula_energy_ratio`` is by DIET-SNN's formula.
+        ``at_chance`` is there where it is true.
 
         >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
         >>> result = Result.model_construct(
-        ...     ann_accuracy=0.95, accuracy=(0.8, 0.9), timesteps=2, energy=energy)
+        ...     ann_accuracy=0.95, accuracy=(0.8, 0.9), n=100, classes=(), timesteps=2,
+        ...     energy=energy)
         >>> result.summary["snn_accuracy"], result.summary["energy_ratio"]
         (0.9, 2.92)
         """
@@ -261,6 +282,7 @@ class Result(Record):
             "bntt_formula_energy_ratio": None if bntt is None else round(bntt, 3),
             "spikes_per_neuron": round(self.energy.spikes_per_neuron, 4),
             **({"early_exit": exits} if exits else {}),
+            **({"at_chance": True} if self.at_chance else {}),
         }
 
 

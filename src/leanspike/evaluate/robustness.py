@@ -265,6 +265,11 @@ def _check(
     attacks: Mapping[Attack, Sequence[float]],
 ) -> None:
     """Before hours of measuring: is there something to measure, and can it be measured?"""
+    if not isinstance(split, Split):
+        raise LeanspikeError(
+            f"split is a {type(split).__name__}; corruptions are of bytes: give images uint8 "
+            "[N, C, H, W] and labels int64 [N], as leanspike.data.TensorSplit(images, labels)"
+        )
     sized: dict[str, Sized] = {"networks": networks, "images": split, "severities": severities}
     for what, things in sized.items():
         if len(things) == 0:

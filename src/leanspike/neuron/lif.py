@@ -110,8 +110,6 @@ class LIF(Neuron):
 
     def step(self, x_N: Tensor, membrane_N: Tensor | None) -> tuple[Tensor, Tensor]:
         """One timestep for streaming: spikes ``[N, ...]`` and the next membrane ``[N, ...]``."""
-        if membrane_N is None:
-            membrane_N = kernels.initial_membrane(x_N, self.threshold, self.dynamics)
         return kernels.lif_step(membrane_N, x_N, self.leak, self.threshold, self.dynamics)
 
     @torch.no_grad()

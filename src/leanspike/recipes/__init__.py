@@ -20,6 +20,8 @@ from pydantic_core import ErrorDetails
 
 from leanspike.config import Recipe, terms_by_name
 from leanspike.errors import LeanspikeError
+from leanspike.models.own import is_own
+from leanspike.saved import SPEC, ModelSpec, read_model
 
 
 def recipes() -> dict[str, str]:
@@ -53,11 +55,56 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     name, text = _read(source)
     data = _parse(text, name)
     try:
-        for override in overrides:
+        for override in sorted(overrides, key=_names_no_own):  # whose options are its own, too
             _apply(data, override)
     except ValueError as error:
         raise LeanspikeError(f"recipe {name}: {error}") from None
+    if isinstance(data.get("model"), dict):
+        _take_name(data["model"])
     return validate(data, name)
+
+
+def check_named(folder: Path) -> ModelSpec:
+    """What a saved network is made of, if that is a network of the zoo.
+
+    Raises:
+        LeanspikeError: for one of the user's own, which a recipe names, and nobody else.
+
+    >>> import tempfile
+    >>> from torch import nn
+    >>> from leanspike import save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_named(save(nn.Linear(2, 3), Path(folder)))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: ... give model.name=package.module:Class and --trust
+    """
+    model = read_model(folder)
+    if model is None:
+        raise LeanspikeError(
+            f"{folder} holds a network of the user's own, and does not say which; give "
+            "model.name=package.module:Class and --trust"
+        )
+    if is_own(model.name):
+        options = f" 'model.options={json.dumps(model.options)}'" if model.options else ""
+        raise LeanspikeError(
+            f"{folder} holds a network of the user's own; give model.name={model.name}{options} "
+            "and --trust"
+        )
+    return model
+
+
+def _take_name(model: dict[str, Any]) -> None:
+    """A model without a name is what leanspike saved in the folder of its weights."""
+    folder = Path(str(model.get("weights"))).expanduser()
+    if model.get("name") is None and (folder / SPEC).is_file():
+        saved = check_named(folder)
+        model["name"] = saved.name
+        model["options"] = {**saved.options, **(model.get("options") or {})}
+
+
+def _names_no_own(override: str) -> bool:
+    key, _, value = override.partition("=")
+    return not (key in ("model.name", "teacher.model.name") and is_own(value))
 
 
 def validate(data: dict[str, Any], name: str) -> Recipe:
@@ -120,7 +167,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     place: Any = data
     for part in parents:
         if isinstance(place, list):
-            place = place[_position(place, part, key)]
+            place = place[_position(place, part, key, text)]
         elif isinstance(place, dict):
             if place.get(part) is None:
                 place[part] = {}
@@ -129,19 +176,36 @@ def _apply(data: dict[str, Any], override: str) -> None:
             place = place[part]
         else:
             raise LeanspikeError(f"override {key}: {part!r} is inside a plain value")
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise LeanspikeError(f"override {override!r}: {text!r} is not a YAML value") from None
+    value = _value(text, override)
     if isinstance(place, list):
-        place[_position(place, last, key)] = value
+        place[_position(place, last, key, text)] = value
     elif isinstance(place, dict):
+        if not _names_no_own(override) and place.get(last) != value:
+            place["options"] = {}  # those of the recipe are another network's
         place[last] = value
     else:
         raise LeanspikeError(f"override {key}: {last!r} is inside a plain value")
 
 
-def _position(place: list[Any], part: str, key: str) -> int:
+def _value(text: str, override: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise LeanspikeError(f"override {override!r}: {text!r} is not a YAML value") from None
+
+
+def _position(place: list[Any], part: str, key: str, value: str) -> int:
+    if not place:
+        name = key[: key.index(f".{part}")]
+        raise LeanspikeError(
+            f"override {key}: {name} is an empty list; give {name}=[{{...}}] first"
+        )
+    if not part.isdigit():
+        right = key.replace(f".{part}", f".0.{part}", 1)
+        raise LeanspikeError(
+            f"override {key}: {key[: key.index(f'.{part}')]} is a list, and {part!r} is in each of "
+            f"0..{len(place) - 1}; say in which, as {right}={value}"
+        )
     if not part.isdigit() or int(part) >= len(place):
         raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")
     return int(part)

@@ -37,6 +37,7 @@ from leanspike.run.folder import (
 )
 from leanspike.run.robust import compare_robustness
 from leanspike.run.run import Run, open_run
+from leanspike.run.trained import check_trained
 
 __all__ = [
     "CALIBRATION",
@@ -48,6 +49,7 @@ __all__ = [
     "ROBUSTNESS_PAGE",
     "Run",
     "check_free",
+    "check_trained",
     "compare_robustness",
     "open_run",
     "read_recipe",

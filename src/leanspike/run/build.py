@@ -23,10 +23,12 @@ from leanspike.data.folds import fold
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
+from leanspike.models.own import create_own, is_own
 from leanspike.models.published import load_published
 from leanspike.neuron import LIF
 from leanspike.processor import has_bfloat16, warn_of_emulation
-from leanspike.saved import SPEC, ModelSpec, NeuronSpec, create_neuron, load
+from leanspike.recipes import check_named
+from leanspike.saved import SPEC, ModelSpec, NeuronSpec, create_neuron, load, read_model
 from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import TEMPORAL_NORMS, NormFactory, temporal_norm
 from leanspike.train import (
@@ -91,6 +93,9 @@ def open_data(recipe: Recipe) -> Dataset:
         validation=section.validation,
         image_size=section.image_size,
         frames=FrameOptions(**section.frames.model_dump()) if section.frames else None,
+        channels=section.channels,
+        mean=section.mean,
+        std=section.std,
     )
     _check_time(recipe, data)
     if section.fold is not None:
@@ -104,10 +109,6 @@ def open_data(recipe: Recipe) -> Dataset:
             )
         _, chosen = stratified(data.train.labels, section.train_images)
         changes["train"] = data.train.select(chosen)
-    if section.mean is not None:
-        changes["mean"] = section.mean
-    if section.std is not None:
-        changes["std"] = section.std
     return replace(data, **changes)
 
 
@@ -146,10 +147,11 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
     return EventAugment(section.flip, section.shift, section.drop)
 
 
-def build_network(section: TrainedSection, data: Dataset) -> nn.Module:
+def build_network(section: TrainedSection, data: Dataset, trust: bool = False) -> nn.Module:
     """A network of the zoo for that data, with the weights that the section names.
 
-    Without a name it is what leanspike saved in the folder of the weights.
+    Without a name it is what leanspike saved in the folder of the weights. A network of the user's
+    own, ``package.module:Class``, is told its options only, and imported with ``trust`` only.
 
     >>> from leanspike.recipes import load_recipe
     >>> section = TrainedSection(name="vgg6", options={"width": 0.25})
@@ -160,21 +162,42 @@ def build_network(section: TrainedSection, data: Dataset) -> nn.Module:
     if section.name is None:
         if weights is None or not weights.is_dir():
             raise LeanspikeError(f"{weights} does not say of which network it is; give model.name")
+        check_named(weights)
         return load(weights)
     spec = model_spec(section, data)
-    network = create_model(
-        spec.name,
-        spec.num_classes,
-        in_channels=spec.in_channels,
-        image_size=spec.image_size,
-        **spec.options,
-    )
+    if is_own(spec.name):
+        network = create_own(spec.name, spec.options, trust)
+    else:
+        network = create_model(
+            spec.name,
+            spec.num_classes,
+            in_channels=spec.in_channels,
+            image_size=spec.image_size,
+            **spec.options,
+        )
     if weights is None:
         return network
     if weights.is_dir():
+        _check_saved(weights, spec, data)
         return load(weights, network)
     load_published(network, weights)
     return network
+
+
+def _check_saved(folder: Path, wanted: ModelSpec, data: Dataset) -> None:
+    """That a saved network was made for so many classes and channels."""
+    saved = read_model(folder)
+    if saved is None:
+        return
+    theirs, ours = (
+        f"{spec.num_classes} classes and images of {spec.in_channels} channels"
+        for spec in (saved, wanted)
+    )
+    if theirs != ours:
+        raise LeanspikeError(
+            f"{folder} is a network for {theirs}, and {data.name} has {ours}; give one that was "
+            "trained on such data, or train it (leave the weights out)"
+        )
 
 
 def find_weights(section: TrainedSection) -> Path | None:

@@ -20,14 +20,21 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from leanspike.backend import watch_backends
-from leanspike.config import CalibrateSection, EvaluateSection, Recipe, TrainSection
-from leanspike.data import Loader, Split, normalise
+from leanspike.config import (
+    CalibrateSection,
+    EvaluateSection,
+    Recipe,
+    TrainedSection,
+    TrainSection,
+)
+from leanspike.data import Loader, Split, describe, normalise
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Result, evaluate, provenance, record_example
 from leanspike.evaluate.accuracy import outputs
 from leanspike.evaluate.provenance import computed_by
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
+from leanspike.models.own import create_own, is_own
 from leanspike.modes import eval_mode
 from leanspike.neuron import LIF
 from leanspike.report import write_report
@@ -61,6 +68,14 @@ from leanspike.run.folder import (
     read_recipe,
     read_seconds,
 )
+from leanspike.run.own import (
+    ask_own,
+    check_answers,
+    import_own,
+    own_sections,
+    takes_channels_last,
+)
+from leanspike.run.trained import untrained
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
 from leanspike.temporal import create_encoder, dropout_rate
@@ -89,12 +104,18 @@ class Run:
         recipe: what to do.
         folder: of the run; :meth:`begin` makes it, or finds that it holds this recipe.
         monitor: what shows the progress.
+        trust: whether networks of the user's own, ``package.module:Class``, may be imported.
+
+    Raises:
+        LeanspikeError: where the recipe names such a network without ``trust``.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, monitor: Monitor) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, monitor: Monitor, trust: bool = False) -> None:
         self.recipe = recipe
         self.folder = folder
         self.monitor = monitor
+        self.trust = trust
+        import_own(recipe, trust)
         self.device = choose_device(recipe.device)
         self.dtype = choose_dtype(recipe.precision, self.device)
         self.data = open_data(recipe)
@@ -125,6 +146,8 @@ class Run:
         """
         (check_removable if fresh else check_free)(self.folder, self.recipe)
         self.rehearse(fresh)
+        for line in (describe(self.data), *self.data.notes):
+            self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
         if fresh:
             clear(self.folder)
         claim(self.folder, self.recipe)
@@ -143,13 +166,17 @@ class Run:
         done = {name for name in names if (self.folder / name).exists()}
         if "snn" in done:
             return
+        for split in (self.data.train, self.data.val, self.data.test):
+            split.prepare()
         build_augment(recipe.data.augment, self.data)
-        ann = self.load("ann") if "ann" in done else build_network(recipe.model, self.data)
+        ann = self.load("ann") if "ann" in done else self._build(recipe.model)
+        check_answers(ann, recipe.model.name, self.data, self._blank())
         teacher = Teacher(ann)
         if recipe.snn or recipe.ann is not None:  # else nothing is trained
             check_teacher(recipe)
             if recipe.teacher is not None:
                 teacher = self.teacher()
+                ask_own(teacher.network, recipe.teacher.model.name, self._blank())
                 teacher.logits(self._blank())
                 if not is_taught(recipe.ann, *recipe.snn):
                     self.monitor.console.print("nobody is taught: no objective asks the teacher")
@@ -184,7 +211,7 @@ class Run:
         if (self.folder / "ann").exists():
             return
         torch.manual_seed(recipe.seed)
-        ann = build_network(recipe.model, self.data)
+        ann = self._build(recipe.model)
         if recipe.ann is not None:
             with Clock(self.folder, "train ann", self.dtype):
                 self._fit(ann, recipe.ann, "ann", number=0, timesteps=None)
@@ -200,9 +227,9 @@ class Run:
         if section.start == "scratch":
             ann = self._untrained()
         elif (self.folder / "ann").exists():
-            ann = load(self.folder / "ann")
+            ann = self._load("ann")
         else:
-            ann = build_network(self.recipe.model, self.data)
+            ann = self._build(self.recipe.model)
         snn = self._spike(ann)
         table = None
         if section.calibrate is not None:
@@ -269,6 +296,9 @@ class Run:
     def _measure(self, section: EvaluateSection) -> Result:
         """The whole test set with the SNN, beside the ANN, early exits, and one image."""
         recipe, data = self.recipe, self.data
+        why = untrained(recipe)
+        if why is not None:
+            self.monitor.console.print(f"nothing was trained ({why}): the weights are random")
         snn = self.load("snn")
         assert isinstance(snn, SpikingNetwork)
         ann = self.load("ann") if (self.folder / "ann").exists() else None
@@ -304,7 +334,25 @@ class Run:
 
     def _untrained(self) -> nn.Module:
         """The recipe's network, without the weights that it names."""
-        return build_network(self.recipe.model.model_copy(update={"weights": None}), self.data)
+        return self._build(self.recipe.model.model_copy(update={"weights": None}))
+
+    def _build(self, section: TrainedSection) -> nn.Module:
+        return build_network(section, self.data, self.trust)
+
+    @cached_property
+    def memory_format(self) -> torch.memory_format:
+        """channels_last, the fast one, unless a network of the user's own cannot take it."""
+        for section in own_sections(self.recipe):
+            network = create_own(section.name or "", section.options, self.trust)
+            if not takes_channels_last(network.to(self.device), self._blank()):
+                self.monitor.console.print(
+                    f"model {section.name} takes no images in channels_last, the faster layout "
+                    "(a view of them?): the run keeps them contiguous",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+                return torch.contiguous_format
+        return torch.channels_last
 
     def _spike(self, ann: nn.Module) -> SpikingNetwork:
         """The network with its neurons, as the recipe has them."""
@@ -314,14 +362,16 @@ class Run:
                 f"the network in {self.recipe.model.weights} spikes already; give the ANN it was "
                 "made from, as runs/RECIPE/ann"
             )
-        return spike(
+        snn = spike(
             ann.cpu().eval(),
             example_input=self._blank().cpu(),
             encode=create_encoder(section.encode, section.encode_options),
             timesteps=section.timesteps,
             neuron=build_neuron(section.neuron),
             norm=build_norm(section),
-        ).to(self.device)
+        )
+        snn.doubts.uncalibrated = False  # the recipe says whether it will be
+        return snn.to(self.device)
 
     def _calibrate(self, snn: SpikingNetwork, section: CalibrateSection) -> Calibration:
         images = min(section.images, len(self.data.train))
@@ -349,7 +399,7 @@ class Run:
     ) -> None:
         release_freed_memory()
         network.to(device=self.device)
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=self.memory_format)
         train = self._loader(self.data.train, section.batch_size, train=True)
         objective = self._objective(network, section)
         stage = Stage(
@@ -394,13 +444,13 @@ class Run:
         if section is None:
             return Teacher(self.load("ann"), self.dtype)
         try:
-            network = build_network(section.model, self.data).to(self.device)
+            network = self._build(section.model).to(self.device)
         except LeanspikeError as error:
             raise LeanspikeError(f"the recipe's teacher: {error}") from None
         if section.mean is not None or section.std is not None:
             mean, std = section.mean or self.data.mean, section.std or self.data.std
             renormalise(network, self.data.mean, self.data.std, own_mean=mean, own_std=std)
-        return Teacher(network.to(memory_format=torch.channels_last), self.dtype)
+        return Teacher(network.to(memory_format=self.memory_format), self.dtype)
 
     def _loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
         return Loader(
@@ -411,7 +461,7 @@ class Run:
             seed=self.recipe.seed,
             train=train,
             augment=build_augment(self.recipe.data.augment, self.data) if train else None,
-            memory_format=torch.channels_last,
+            memory_format=self.memory_format,
             device=self.device,
         )
 
@@ -429,8 +479,13 @@ class Run:
 
     def load(self, name: str) -> nn.Module:
         """One of the run's networks, "ann", "start" or "snn", on its device, in eval mode."""
-        network = load(self.folder / name).to(self.device)
-        return network.to(memory_format=torch.channels_last)
+        return self._load(name).to(self.device).to(memory_format=self.memory_format)
+
+    def _load(self, name: str) -> nn.Module:
+        own, model = None, self.recipe.model
+        if is_own(model.name):
+            own = create_own(model.name, model.options, self.trust)
+        return load(self.folder / name, own)
 
 
 @final
@@ -475,6 +530,6 @@ def _pairs_table(pairs: Sequence[Pair]) -> Table:
     return table
 
 
-def open_run(folder: Path, monitor: Monitor) -> Run:
+def open_run(folder: Path, monitor: Monitor, trust: bool = False) -> Run:
     """The run in a folder, by the recipe it was made with."""
-    return Run(read_recipe(folder), folder, monitor)
+    return Run(read_recipe(folder), folder, monitor, trust)

@@ -10,6 +10,7 @@ Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,16 +22,29 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from leanspike.errors import LeanspikeError
+from leanspike.batches import Source, images_of
+from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.modes import eval_mode
 from leanspike.neuron import LIF
 from leanspike.neuron.lif import SMALLEST_THRESHOLD
-from leanspike.surgery.network import Execution, SpikingNetwork, readout
+from leanspike.notice import say
+from leanspike.surgery.choices import (
+    Choice,
+    Method,
+    Preset,
+    Statistics,
+    check_preset,
+    choose_calibration,
+)
+from leanspike.surgery.network import Execution, SpikingNetwork, readout, value_range
 from leanspike.temporal import TemporalNorm, broadcast
 
 PercentileRule = Literal["interpolated", "nearest"]
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+LOW_AGREEMENT = 0.9
+"""Below this share of the images that SNN and ANN answer alike, `calibrate` warns."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,8 @@ class CalibratedLayer:
 class Calibration:
     """What a calibration did: the scale it used, a row per layer, the norms it re-estimated.
 
-    ``agreement`` is the share of the images that the SNN answers as the ANN does, measured
-    only where several scales were tried (else None).
+    ``agreement`` is the share of the images that the SNN answers, after the last step, as the ANN
+    does (a single output by its sign); ``choices`` says in words how it was done, and why.
 
     >>> from leanspike import spike
     >>> _ = torch.manual_seed(0)
@@ -62,24 +76,28 @@ class Calibration:
     >>> found = calibrate(snn, torch.randn(256, 8), scale=(0.4, 0.8))
     >>> found.scale, found.agreement > 0.5, [row.path for row in found.layers]
     (0.4, True, ['1'])
+    >>> found.choices
+    'layer by layer, scale 0.4 of 2, for no batch norm and no branches meet spikes'
     """
 
     scale: float
     layers: tuple[CalibratedLayer, ...]
     norms: tuple[str, ...]
-    agreement: float | None = None
+    agreement: float
+    choices: str
 
 
 @torch.no_grad()
 def calibrate(
     snn: SpikingNetwork,
-    images: Tensor,
+    images: Source,
     *,
     percentile: float = 99.7,
     percentile_rule: PercentileRule = "interpolated",
-    scale: float | Sequence[float] = 1.0,
-    method: Literal["layerwise", "one_pass"] = "layerwise",
-    statistics: Literal["keep", "reestimate"] = "keep",
+    scale: float | Sequence[float] | None = None,
+    method: Method | None = None,
+    statistics: Statistics | None = None,
+    preset: Preset = "network",
     timesteps: int | None = None,
     batch_size: int = 64,
 ) -> Calibration:
@@ -94,18 +112,27 @@ def calibrate(
     statistics no longer fit: "reestimate" measures them again, layer by layer, without labels, on
     the same images with the thresholds in force.
 
+    What is not given is chosen by what the network has, and said in one line: "one_pass" for
+    neurons that all emit spikes of threshold height, else "layerwise"; "reestimate" where time
+    reaches norms, else "keep"; for any of these, and where branches meet, of several scales the
+    one that agrees best with the ANN in the mean over all steps, else 1. How often SNN and ANN
+    agree at the last step is said, too, with a warning where it is seldom.
+
     Args:
         snn: changed in place: thresholds, and statistics of norms that time reaches. Its leaks
             are left as they are.
-        images: network input ``[N, ...]``, as for a call; 512 training images do. All values
-            of a layer for all images and steps are held in memory at once.
-        percentile: p in (0, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
+        images: network input ``[N, ...]``, as for a call, a tensor or array; 512 training images
+            do. All values of a layer for all images and steps are held in memory at once. Of a
+            DataLoader or a list of batches, with or without labels, the first 512 images are
+            taken, and no more are read. They are sent to the network's device.
+        percentile: p in (1, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
         percentile_rule: of a rank between two entries, "interpolated" takes the value between
             them, as ``numpy.percentile``, "nearest" (DIET-SNN's code) the nearer entry.
         scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
             T = 5 to 25). Of several, the one whose answers agree best with the ANN's is taken.
         method: "layerwise" or "one_pass".
         statistics: "keep" or "reestimate" the norms' running statistics.
+        preset: "paper" is DIET-SNN's for what is not given: "layerwise", scale 1, "keep".
         timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
         batch_size: images computed at a time; no influence on the result but by rounding.
 
@@ -126,17 +153,23 @@ def calibrate(
         >>> round(table.layers[0].threshold / table.layers[0].percentile_value, 3)
         0.6
     """
-    scales = [float(s) for s in scale] if isinstance(scale, Sequence) else [float(scale)]
-    steps = snn.timesteps if timesteps is None else timesteps
-    snn.check_input(images, snn.plan.encoder.batch_axis)
-    _check(images, percentile, percentile_rule, scales, method, statistics, steps)
-    sweep = Sweep(snn, images, steps, batch_size)
+    check_preset(preset)
+    choice = choose_calibration(snn, preset, method, scale, statistics)
+    steps = check_count("timesteps", snn.timesteps if timesteps is None else timesteps)
+    check_count("batch_size", batch_size)
+    check_percentile(check_number("percentile", percentile))
+    axis = snn.plan.encoder.batch_axis
+    x = images_of(images, snn, axis)
+    snn.check_input(x, axis, values=False)
+    _check(x, percentile_rule, choice)
+    seen = value_range(x)
+    sweep = Sweep(snn, x, steps, batch_size)
     before = {path: module.threshold.item() for path, module in _lif_layers(snn)}
     with eval_mode(snn):
         try:
-            rows = _measure(sweep, percentile, percentile_rule, method)
+            rows = _measure(sweep, percentile, percentile_rule, choice.method)
             found = {row.path: row.percentile_value for row in rows}
-            best, norms, agreement = _choose(sweep, scales, found, statistics)
+            best, norms, agreement = _choose(sweep, choice, found)
         except LeanspikeError:
             _set_thresholds(snn, before, 1.0)
             raise
@@ -144,27 +177,58 @@ def calibrate(
         CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], threshold)
         for r, threshold in zip(rows, _set_thresholds(snn, found, best), strict=True)
     )
-    return Calibration(best, layers, norms, agreement)
+    snn.input_range = seen
+    snn.doubts.calibrated()
+    table = Calibration(best, layers, norms, agreement, _in_words(choice, best, bool(norms)))
+    _tell(table, x.shape[axis], x.shape[0] if axis else steps, choice)  # frames bring their steps
+    return table
+
+
+def _in_words(choice: Choice, best: float, measured: bool) -> str:
+    methods = {"layerwise": "layer by layer", "one_pass": "in one pass"}
+    of = f" of {len(choice.scales)}" if len(choice.scales) > 1 else ""
+    again = ", norm statistics measured again" if measured else ""
+    return f"{methods[choice.method]}, scale {best:g}{of}{again}, {choice.reason}"
+
+
+def _tell(table: Calibration, images: int, steps: int, choice: Choice) -> None:
+    """One line about what was done; a second one where the SNN is not like the ANN."""
+    alike = f"{100 * table.agreement:.1f} % of {images} images alike at T = {steps}"
+    say(f"calibrate: {table.choices}; SNN and ANN answer {alike}")
+    if table.agreement >= LOW_AGREEMENT:
+        return
+    logging.getLogger("leanspike").warning(
+        "SNN and ANN answer only %.1f %% of the images alike; %s, or train the SNN",
+        *(100 * table.agreement, choice.way_out.format(more=2 * steps)),
+    )
 
 
 def _choose(
-    sweep: Sweep, scales: list[float], found: dict[str, float], statistics: str
-) -> tuple[float, tuple[str, ...], float | None]:
+    sweep: Sweep, choice: Choice, found: dict[str, float]
+) -> tuple[float, tuple[str, ...], float]:
     """Put the best scale and its statistics in force; tell scale, norms and agreement."""
-    if len(scales) == 1:
-        _set_thresholds(sweep.snn, found, scales[0])
-        return scales[0], _reestimate(sweep) if statistics == "reestimate" else (), None
-    answers = torch.cat(sweep.run(relu=True)).argmax(1)
+    answers = _answers(sweep.run(relu=True))[-1]
     tried = []
-    for scale in scales:  # each trial overwrites all that the one before it set
+    for scale in choice.scales:  # each trial overwrites all that the one before it set
         _set_thresholds(sweep.snn, found, scale)
-        norms = _reestimate(sweep) if statistics == "reestimate" else ()
-        same = (torch.cat(sweep.run()).argmax(1) == answers).double().mean().item()
+        norms: tuple[str, ...] = ()
+        outputs: list[Tensor] | None = None
+        if choice.statistics == "reestimate":
+            norms, outputs = _reestimate(sweep)
+        same = _answers(sweep.run() if outputs is None else outputs) == answers
+        alike_T = same.double().flatten(1).mean(1)
         state = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
-        tried.append((same, scale, norms, state))
-    agreement, scale, norms, state = max(tried, key=lambda trial: trial[0])
+        rank = alike_T.mean() if choice.each_step else alike_T[-1]
+        tried.append((rank.item(), scale, norms, state, alike_T[-1].item()))
+    _, scale, norms, state, agreement = max(tried, key=lambda trial: trial[0])
     sweep.snn.load_state_dict(state)
     return scale, norms, agreement
+
+
+def _answers(outputs: list[Tensor]) -> Tensor:
+    """At each step the class with the largest output; of a single output whether it is positive."""
+    y_TN = torch.cat(outputs, dim=1)
+    return y_TN.argmax(2) if y_TN.dim() > 2 and y_TN.shape[2] > 1 else y_TN > 0
 
 
 Visit = Callable[[fx.Node, list[Any]], None]
@@ -177,14 +241,12 @@ class Sweep:
     def __init__(
         self, snn: SpikingNetwork, images: Tensor, timesteps: int, batch_size: int
     ) -> None:
-        if batch_size < 1:
-            raise LeanspikeError(f"batch_size is {batch_size}; give 1 or more")
         self.snn = snn
         self.timesteps = timesteps
         self.chunks = torch.split(images, batch_size, dim=snn.plan.encoder.batch_axis)
 
     def run(self, visit: Visit | None = None, *, relu: bool = False) -> list[Tensor]:
-        """One sweep: the sum over time of the outputs, ``[n, K]`` for each chunk.
+        """One sweep: the sum of the outputs so far, ``[T, n, K]`` for each chunk.
 
         ``visit`` sees every node before it runs, with its first argument for every chunk. With
         ``relu`` the neurons act as the ANN's activations, for one step.
@@ -210,7 +272,7 @@ class Sweep:
                 for done in execution.user_to_last_uses.get(node, ()):
                     del execution.env[done]
         result = node.args[0]
-        return [readout(execution.env[result], "sum")[-1] for execution in executions]
+        return [readout(execution.env[result], "sum") for execution in executions]
 
 
 @final
@@ -299,8 +361,12 @@ def _set_thresholds(snn: SpikingNetwork, found: dict[str, float], scale: float) 
     return [layers[path].threshold.item() for path in found]
 
 
-def _reestimate(sweep: Sweep) -> tuple[str, ...]:
-    """Running mean and variance of each norm that time reaches, from all images and steps."""
+def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
+    """Running mean and variance of each norm that time reaches, from all images and steps.
+
+    Told are the norms and, unless one was called twice and first with other statistics, the
+    outputs: each norm's statistics were in force before it ran.
+    """
     done: list[str] = []
 
     def visit(node: fx.Node, inputs: list[Any]) -> None:
@@ -318,35 +384,38 @@ def _reestimate(sweep: Sweep) -> tuple[str, ...]:
         norm.running_var.copy_(values.var(1))
         done.append(str(node.target))
 
-    sweep.run(visit)
-    return tuple(done)
+    outputs = sweep.run(visit)
+    return tuple(done), outputs if len(set(done)) == len(done) else None
 
 
 def _lif_layers(snn: SpikingNetwork) -> Iterator[tuple[str, LIF]]:
     return ((path, module) for path, module in snn.neurons() if isinstance(module, LIF))
 
 
-def _check(
-    images: Tensor,
-    percentile: float,
-    percentile_rule: str,
-    scales: list[float],
-    method: str,
-    statistics: str,
-    timesteps: int,
-) -> None:
-    if not 0 < percentile <= 100:
-        raise LeanspikeError(f"percentile is {percentile}; give a number in (0, 100]")
-    if not scales or not all(scale > 0 and np.isfinite(scale) for scale in scales):
-        raise LeanspikeError(f"scale is {scales}; give numbers above 0")
+def check_percentile(percentile: float) -> None:
+    """Raise LeanspikeError unless it is one of 100: in (1, 100].
+
+    >>> check_percentile(0.997)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: percentile is 0.997, and it is of 100; did you mean 99.7?
+    """
+    if 0 < percentile <= 1:
+        raise LeanspikeError(
+            f"percentile is {percentile:g}, and it is of 100; did you mean {100 * percentile:g}?"
+        )
+    if not 1 < percentile <= 100:
+        raise LeanspikeError(f"percentile is {percentile:g}; give a number in (1, 100]")
+
+
+def _check(images: Tensor, percentile_rule: str, choice: Choice) -> None:
+    if not choice.scales or not all(scale > 0 and np.isfinite(scale) for scale in choice.scales):
+        raise LeanspikeError(f"scale is {list(choice.scales)}; give numbers above 0")
     if percentile_rule not in get_args(PercentileRule):
         choices = ", ".join(get_args(PercentileRule))
         raise LeanspikeError(f"percentile_rule is {percentile_rule!r}; choose one of {choices}")
-    if method not in ("layerwise", "one_pass"):
-        raise LeanspikeError(f"method is {method!r}; choose one of layerwise, one_pass")
-    if statistics not in ("keep", "reestimate"):
-        raise LeanspikeError(f"statistics is {statistics!r}; choose one of keep, reestimate")
-    if timesteps < 1:
-        raise LeanspikeError(f"timesteps is {timesteps}; give 1 or more")
+    if choice.method not in ("layerwise", "one_pass"):
+        raise LeanspikeError(f"method is {choice.method!r}; choose one of layerwise, one_pass")
+    if choice.statistics not in ("keep", "reestimate"):
+        raise LeanspikeError(f"statistics is {choice.statistics!r}; choose one of keep, reestimate")
     if images.numel() == 0:
         raise LeanspikeError("no images to calibrate on; give some hundreds of training images")

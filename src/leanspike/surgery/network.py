@@ -5,20 +5,31 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is 
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, SupportsIndex, final
 
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.errors import LeanspikeError, one_line
+from leanspike.batches import check_dtype
+from leanspike.errors import LeanspikeError, check_count, one_line
 from leanspike.neuron import Neuron
+from leanspike.surgery.doubts import Doubts
 from leanspike.surgery.ops import SYNAPTIC, Signal
+from leanspike.surgery.steps import Step, compile_step, static_nodes
+from leanspike.synapse import Stream, streaming
 from leanspike.temporal import Affine, Encoder, TemporalNorm
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
 """Called after each operation with its node, the values of the nodes it read, and its value."""
+
+
+BRIGHTER, DIMMER = 10, 100
+"""Input so many times larger, or smaller, than the calibration's is of another scale."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +37,14 @@ class State:
     """Everything a streaming network remembers between two steps.
 
     ``steps`` taken so far; ``membranes`` by neuron path, each ``[N, ...]``; ``static`` the values
-    that do not depend on time, ``[N, ...]`` each, kept from the first step.
+    that do not depend on time, ``[N, ...]`` each, kept from the first step. All steps share the
+    ``weights`` that were laid out for event-driven convolutions: as much memory as those weights.
     """
 
     steps: int = 0
     membranes: Mapping[str, Tensor] = field(default_factory=dict)
     static: Mapping[fx.Node, Any] = field(default_factory=dict)
+    weights: Stream = field(default_factory=Stream, repr=False, compare=False)
 
     def keep(self, samples: Tensor) -> State:
         """The state of some samples only: a boolean mask ``[N]`` or indices.
@@ -70,16 +83,29 @@ class Plan:
 
     Made at once, not when it is first called: then `torch.compile` might look on.
     """
+    first_step: Step = field(init=False, repr=False, compare=False)
+    later_step: Step = field(init=False, repr=False, compare=False)
+    static: tuple[fx.Node, ...] = field(init=False, repr=False, compare=False)
+    """The nodes whose values a step keeps for the next."""
+    neurons: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The paths of the modules that stand for activations."""
 
     def __post_init__(self) -> None:
         code = self.graph.python_code("self")
         names = dict(code.globals)
         exec(code.src, names)
-        object.__setattr__(self, "function", names["forward"])
+        nodes = self.graph.nodes
+        vars(self).update(
+            function=names["forward"],
+            first_step=compile_step(self.graph, first=True),
+            later_step=compile_step(self.graph, first=False),
+            static=static_nodes(self.graph),
+            neurons=frozenset(str(node.target) for node in nodes if node.meta.get("neuron")),
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the function, which cannot be pickled."""
-        return {name: value for name, value in vars(self).items() if name != "function"}
+        """Without what is made of the graph: functions cannot be pickled."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -96,12 +122,18 @@ class SpikingNetwork(nn.Module):
     Attributes:
         timesteps: the number of steps of a call that does not say it. May be changed.
         plan: the graph and how input enters it.
+        input_range: the smallest and the largest value of the images that it was calibrated on;
+            None before. Input of quite another range is warned about, once.
+        doubts: what a call warns about, once.
     """
 
     def __init__(self, root: nn.Module, plan: Plan, timesteps: int) -> None:
         super().__init__()
         self.plan = plan
         self.timesteps = timesteps
+        self.input_range: tuple[float, float] | None = None
+        self._warned_of: tuple[float, float] | None = None
+        self.doubts = Doubts()
         _take_over(root, self)
         for node in plan.graph.nodes:
             if node.op == "get_attr":
@@ -130,8 +162,10 @@ class SpikingNetwork(nn.Module):
         encoder = self.plan.encoder
         self.check_input(x, encoder.batch_axis)
         steps = self.timesteps if timesteps is None else timesteps
-        if not isinstance(steps, SupportsIndex) or steps < 1:
-            raise LeanspikeError(f"timesteps is {steps}; give a whole number, 1 or more")
+        if isinstance(steps, bool) or not isinstance(steps, SupportsIndex) or steps < 1:
+            check_count("timesteps", steps)
+        if self.doubts.any and not torch.compiler.is_compiling():
+            self.doubts.tell(self.neurons(), training=self.training and torch.is_grad_enabled())
         sequence, steps = encoder.sequence(x, steps, self.training)
         try:
             if observer is None:
@@ -171,26 +205,45 @@ class SpikingNetwork(nn.Module):
         """
         if self.training:
             raise LeanspikeError("step() in training mode; call .eval() first")
+        if self.doubts.any:
+            self.doubts.tell(self.neurons(), training=False)
         state = state or State()
         ignored = state.steps > 0 and not self.plan.encoder.timed
         self.check_input(x_N, batch_axis=0, values=not ignored)
-        if any(node.graph is not self.plan.graph for node in state.static) or not (
-            state.membranes.keys() <= {str(node.target) for node in self.neuron_nodes()}
-        ):
-            raise LeanspikeError("the state is that of another network; begin with state=None")
-        for u_N in state.membranes.values():
-            if len(u_N) != len(x_N):
-                raise LeanspikeError(
-                    f"input of {len(x_N)} samples, but the state holds {len(u_N)}; keep those of "
-                    "the input with state.keep(samples)"
-                )
-        execution = Streaming(self, state, observer)
+        self._check_state(state, len(x_N))
+        current_N = self.plan.encoder.step(x_N, state.steps)
+        sharing = nullcontext() if torch.compiler.is_compiling() else streaming(state.weights)
         try:
-            y_1NK: Tensor = execution.run(self.plan.encoder.step(x_N, state.steps), 1)
+            with sharing:
+                return self._step(current_N, state, observer)
         except RuntimeError as error:
             self._explain(error, x_N, batch_axis=0)
             raise
-        return y_1NK[0], execution.next_state()
+
+    def _step(self, x_N: Tensor, state: State, observer: Observer | None) -> tuple[Tensor, State]:
+        if observer is not None:
+            execution = Streaming(self, state, observer)
+            y_1NK: Tensor = execution.run(x_N, 1)
+            return y_1NK[0], execution.next_state()
+        plan, membranes = self.plan, dict[str, Tensor]()
+        step = plan.first_step if state.steps == 0 else plan.later_step
+        values = () if state.steps == 0 else tuple(state.static[node] for node in plan.static)
+        y_NK, values = step(self, x_N, state.steps, state.membranes, membranes, values)
+        static = state.static or dict(zip(plan.static, values, strict=True))
+        return y_NK, State(state.steps + 1, membranes, static, state.weights)
+
+    def _check_state(self, state: State, samples: int) -> None:
+        """Raise unless the state is this network's, of so many samples."""
+        if not state.membranes.keys() <= self.plan.neurons or any(
+            node.graph is not self.plan.graph for node in state.static
+        ):
+            raise LeanspikeError("the state is that of another network; begin with state=None")
+        for u_N in state.membranes.values():
+            if len(u_N) != samples:
+                raise LeanspikeError(
+                    f"input of {samples} samples, but the state holds {len(u_N)}; keep those of "
+                    "the input with state.keep(samples)"
+                )
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
         """The modules that stand for activations with their paths, in the order of the graph."""
@@ -268,23 +321,45 @@ class SpikingNetwork(nn.Module):
 
         Without ``values`` these are not looked at.
         """
-        expected = (
-            ("T, " if batch_axis else "") + "N, " + ", ".join(map(str, self.plan.sample_shape))
-        )
-        ranks_agree = x.dim() == len(self.plan.sample_shape) + 1 + batch_axis
-        if not ranks_agree or x.shape[1 + batch_axis] != self.plan.sample_shape[0]:
+        if not isinstance(x, Tensor):
+            raise LeanspikeError(
+                f"input is a {type(x).__name__}; give a tensor, as torch.as_tensor(x).float()"
+            )
+        sample_shape = self.plan.sample_shape
+        ranks_agree = x.dim() == len(sample_shape) + 1 + batch_axis
+        if not ranks_agree or x.shape[1 + batch_axis] != sample_shape[0]:
+            expected = ", ".join((*("T" * batch_axis), "N", *map(str, sample_shape)))
             raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
         if not x.is_floating_point():
             raise LeanspikeError(
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"
             )
-        if values and not torch.compiler.is_compiling() and not _finite(x):
-            raise LeanspikeError(
-                "the input has values that are NaN or infinite, which spikes would hide; mend it"
+        if values and not torch.compiler.is_compiling() and x.numel() > 0:
+            self._check_values(x, batch_axis)
+
+    def _check_values(self, x: Tensor, batch_axis: int) -> None:
+        """Raise for values that are not finite; warn of a range far from the calibration's."""
+        low, high = value_range(x)
+        if self.input_range is None or self.input_range == self._warned_of:
+            return
+        seen, here = max(map(abs, self.input_range)), max(abs(low), abs(high))
+        dark = 0 < here < seen / DIMMER and x.shape[batch_axis] > 1
+        if here > seen * BRIGHTER or dark:
+            self._warned_of = self.input_range
+            logging.getLogger("leanspike").warning(
+                f"input of {low:.3g} to {high:.3g}, and the network was calibrated on images of "
+                f"{self.input_range[0]:.3g} to {self.input_range[1]:.3g}; scale the pixels alike "
+                f"(as x {'*' if dark else '/'} 255), or calibrate on such images"
             )
 
     def _explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
-        """Say it where samples are of another size than the example's."""
+        """Say it where samples are of another type, place or size than they should be."""
+        check_dtype(x, self)
+        place = next((p.device for p in self.parameters()), x.device)
+        if place != x.device:
+            raise LeanspikeError(
+                f"input on {x.device}, and the network is on {place}; give x.to({str(place)!r})"
+            ) from error
         same = x.shape[1 + batch_axis :] == self.plan.sample_shape
         if same or isinstance(error, torch.OutOfMemoryError):
             return
@@ -345,7 +420,7 @@ class Streaming(Execution):
 
     def next_state(self) -> State:
         """What the next step needs."""
-        return State(self.state.steps + 1, self.membranes, self.static)
+        return State(self.state.steps + 1, self.membranes, self.static, self.state.weights)
 
 
 def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
@@ -375,17 +450,25 @@ def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
     return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
 
 
+def value_range(x: Tensor) -> tuple[float, float]:
+    """The smallest and the largest value; LeanspikeError if any is not finite.
+
+    >>> value_range(torch.tensor([0.5, -2.0]))
+    (-2.0, 0.5)
+    """
+    # NaN is passed on by aminmax, which is faster than isfinite.
+    low, high = torch.stack(x.detach().aminmax()).tolist()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise LeanspikeError(
+            "the input has values that are NaN or infinite, which spikes would hide; mend it"
+        )
+    return low, high
+
+
 def check_readout(mode: str) -> None:
     """Raise LeanspikeError unless it is one of the readouts."""
     if mode not in ("sum", "mean"):
         raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
-
-
-def _finite(x: Tensor) -> bool:
-    if x.numel() == 0:
-        return True
-    low, high = x.detach().aminmax()  # which pass NaN on, and are faster than isfinite
-    return bool(low.isfinite() & high.isfinite())
 
 
 def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
@@ -9,12 +10,21 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, check_count
 from leanspike.neuron import LIF
+from leanspike.notice import say
+from leanspike.surgery.choices import (
+    NormsBefore,
+    Preset,
+    check_preset,
+    choose_neurons,
+    is_trained,
+    norm_of_each_step,
+)
 from leanspike.surgery.fold_norms import fold_into_layers
 from leanspike.surgery.network import Plan, SpikingNetwork
 from leanspike.surgery.ops import Kind, Signal
-from leanspike.surgery.rewrite import Parts, Rewriting
+from leanspike.surgery.rewrite import BATCH_NORMS, DROPOUTS, Parts, Rewriting
 from leanspike.surgery.trace import trace
 from leanspike.synapse import EventConv2d, TiledAvgPool2d, step_around
 from leanspike.temporal import (
@@ -36,9 +46,10 @@ def spike(
     encode: str | Encoder = "direct",
     timesteps: int = 5,
     neuron: NeuronFactory | None = None,
-    norm: str | NormFactory = "keep",
+    norm: str | NormFactory | None = None,
     activations: Collection[Any] = (),
     ops: Mapping[Any, Kind | Literal["same"]] | None = None,
+    preset: Preset = "network",
 ) -> SpikingNetwork:
     """Make a network spike: each of its activations becomes a layer of neurons.
 
@@ -56,16 +67,21 @@ def spike(
             ``leanspike.temporal.Poisson``), "frames" (``[T, N, ...]``), or such an encoder.
         timesteps: T, 1 or more: the default number of steps of a call.
         neuron: a neuron to copy for each call, or a function from the path to a new one; default
-            ``LIF(learn=("leak", "threshold"))``. Any module from ``[T, N, ...]`` to the same will
-            do: with ``nn.ReLU()`` the result answers as the ANN at each step.
+            ``LIF(learn=("leak", "threshold"))`` as in the papers, with ``height="threshold",
+            initial="half"`` ("zero" before max pools) where time reaches batch norms or branches
+            meet; which, is said. Any module from ``[T, N, ...]`` to the same will do: with
+            ``nn.ReLU()`` the result answers as the ANN at each step.
         norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics);
             or what takes their place where time reaches them, beginning with their parameters:
             "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a function from
-            channels and timesteps to a new ``leanspike.temporal.TemporalNorm``.
+            channels and timesteps to a new ``leanspike.temporal.TemporalNorm``. Default "keep",
+            and beside the default neuron, where the norms were trained, a "bntt" with their shift:
+            statistics of each step, and so for ``timesteps`` steps at most.
         activations: further activations to replace: module types, functions, method names.
         ops: further time-safe operations: module type, function or method name, to the kind of
             signal it emits ("analog", "graded", "spike", or "same" as its input). Modules named
             here are not looked into.
+        preset: "paper" is the papers' neuron as the default, whatever the network has.
 
     Returns:
         The network, in the mode (train or eval) and on the device of ``ann``.
@@ -81,8 +97,8 @@ def spike(
         >>> snn(torch.randn(4, 8)).shape  # [T, N, K]
         torch.Size([5, 4, 3])
     """
-    if timesteps < 1:
-        raise LeanspikeError(f"timesteps is {timesteps}; give 1 or more")
+    timesteps = check_count("timesteps", timesteps)
+    check_preset(preset)
     if isinstance(ann, SpikingNetwork):
         raise LeanspikeError("this network spikes already; pass the ANN it was made from")
     encoder = create_encoder(encode) if isinstance(encode, str) else encode
@@ -95,32 +111,63 @@ def spike(
                 "None for what is no tensor"
             )
     leaves = tuple(op for op in {*declared, *activations} if isinstance(op, type))
+    if not isinstance(example_input, Tensor):
+        kind = type(example_input).__name__
+        raise LeanspikeError(
+            f"example_input is a {kind}; give a tensor, as torch.as_tensor(x).float()"
+        )
     sample = example_input[0] if encoder.batch_axis else example_input
     if sample.dim() < 2:
         raise LeanspikeError(
             f"example_input has the shape {tuple(example_input.shape)}; give a batch, "
             f"{'[T, N, ...]' if encoder.batch_axis else '[N, ...]'}"
         )
+    graph = trace(root, sample, leaves)
+    chooses = neuron is None and norm is None and preset == "network"
+    each_step = norm_of_each_step(root, graph) if chooses else None
+    before: NormsBefore = "kept" if each_step is None else "renewed"
+    if norm == "fold":
+        before = "folded" if _has_norms(root) else "kept"
+        fold_into_layers(root, graph)
     parts = Parts(
         neuron=_neuron_factory(neuron if neuron is not None else LIF(learn=("leak", "threshold"))),
-        norm=_norm_factory(norm, timesteps, neuron),
+        norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
         activations=frozenset(activations),
         declared=declared,
     )
-    graph = trace(root, sample, leaves)
-    if norm == "fold":
-        fold_into_layers(root, graph)
     Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
-    if parts.norm is not None and not any(isinstance(m, TemporalNorm) for m in root.modules()):
+    given = parts.norm is not None and each_step is None
+    if given and not any(isinstance(m, TemporalNorm) for m in root.modules()):
         raise LeanspikeError(
             "time reaches no batch norm of this network that another norm could take the place of; "
             "give it batch norms behind its first neurons, or norm='keep'"
         )
     _spare_work(root, graph)
     step_around(root)
-    folded: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
-    plan = Plan(graph, encoder, folded, sample_shape=tuple(sample.shape[1:]))
-    return SpikingNetwork(root, plan, timesteps).train(ann.training)
+    kept: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
+    plan = Plan(graph, encoder, kept, sample_shape=tuple(sample.shape[1:]))
+    snn = SpikingNetwork(root, plan, timesteps).train(ann.training)
+    if neuron is None:
+        say(choose_neurons(snn, preset, before))
+    trained = is_trained(ann)
+    snn.doubts.uncalibrated = trained or not (ann.training or _has_norms(ann))
+    if trained and ann.training:
+        _warn_of_training_mode(ann)
+    return snn
+
+
+def _has_norms(ann: nn.Module) -> bool:
+    return any(isinstance(module, BATCH_NORMS) for module in ann.modules())
+
+
+def _warn_of_training_mode(ann: nn.Module) -> None:
+    kinds = (*BATCH_NORMS, *DROPOUTS)
+    active = [path for path, m in ann.named_modules() if isinstance(m, kinds) and m.training]
+    logging.getLogger("leanspike").warning(
+        "the ANN is trained, and in training mode, and so is the SNN: there %s use the statistics "
+        "of each batch, or drop; call ann.eval() before spike, or snn.eval() before it answers",
+        ", ".join(active[:3]) + (" ..." if len(active) > 3 else ""),
+    )
 
 
 def _spare_work(root: nn.Module, graph: fx.Graph) -> None:
@@ -146,10 +193,20 @@ def _neuron_factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
     if isinstance(neuron, type):
         name = neuron.__name__
         raise LeanspikeError(f"neuron is the class {name}; give one to copy, as in {name}()")
+    if not callable(neuron):
+        raise LeanspikeError(f"neuron is {neuron!r}; give one to copy, as in LIF()")
     if isinstance(neuron, nn.Module):
         template = neuron
         return lambda _path: deepcopy(template)
-    return neuron
+    factory = neuron
+
+    def make(path: str) -> nn.Module:
+        made = factory(path)
+        if not isinstance(made, nn.Module):
+            raise LeanspikeError(f"neuron({path!r}) gives {made!r}; return a neuron, as LIF()")
+        return made
+
+    return make
 
 
 def _norm_factory(

@@ -14,6 +14,11 @@ from torch.nn import functional as F
 
 from leanspike.errors import SurgeryError, one_line
 
+BATCHED = {
+    nn.Conv1d: "[N, C, L]",
+    nn.Conv2d: "[N, C, H, W]",
+    nn.Conv3d: "[N, C, D, H, W]",
+}
 FUNCTIONAL_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 
 
@@ -224,6 +229,7 @@ class _Propagation(fx.Interpreter):
             writer, _ = self.overwritten.get(_address(self.env[source]), (source, None))
             if source < writer:
                 self._refuse(writer, f"{where(n)} reads it")
+        self._check_axes(n)
         value = super().run_node(n)
         if isinstance(value, Tensor) and n.op.startswith("call") and in_place(n, self.ann):
             if not n.users:
@@ -231,6 +237,16 @@ class _Propagation(fx.Interpreter):
             self.overwritten[_address(value)] = n, value
         n.meta["shape"] = value.shape if isinstance(value, Tensor) else None
         return value
+
+    def _check_axes(self, n: fx.Node) -> None:
+        """A convolution of torch takes a single sample, too, which would pass for a batch."""
+        kind = type(self.ann.get_submodule(str(n.target))) if n.op == "call_module" else None
+        if kind in BATCHED and self.env[n.all_input_nodes[0]].dim() < len(BATCHED[kind].split(",")):
+            shape = list(self.env[n.all_input_nodes[0]].shape)
+            raise ValueError(
+                f"{n.target} takes {BATCHED[kind]}, not {shape}: one sample is "
+                "example_input.unsqueeze(0)"
+            )
 
     def _refuse(self, writer: fx.Node, why: str) -> NoReturn:
         raise SurgeryError(

@@ -1,7 +1,14 @@
 """Layers between neurons: PyTorch's, where they can do with less work."""
 
-from leanspike.synapse.convolution import EventConv2d
+from leanspike.synapse.convolution import EventConv2d, Stream, streaming
 from leanspike.synapse.onednn import step_around, stepping_around
 from leanspike.synapse.pooling import TiledAvgPool2d
 
-__all__ = ["EventConv2d", "TiledAvgPool2d", "step_around", "stepping_around"]
+__all__ = [
+    "EventConv2d",
+    "Stream",
+    "TiledAvgPool2d",
+    "step_around",
+    "stepping_around",
+    "streaming",
+]

@@ -12,6 +12,9 @@ infinite weights or gradients, NaN elsewhere, are nothing here.)
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, final
 
@@ -31,6 +34,9 @@ PACKING = {torch.float32: 75, torch.bfloat16: 250}
 
 OUTPUTS = 64
 """Output channels that the native code computes together, needed or not."""
+
+STREAM = 4
+"""Steps that a stream is expected to take: its weights are laid out once for all of them."""
 
 LEAST_WORK = 1_000_000
 """Multiplications of a dense convolution below which the choice costs more than it brings."""
@@ -59,13 +65,21 @@ class EventConv2d(StandIn, nn.Conv2d):
         autocast = torch.is_autocast_enabled("cpu")  # then as torch's own convolution does
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
         x = x.to(dtype) if autocast else x
-        if x.dtype != dtype or not is_worth_it(x, self.weight):
+        stream = None if torch.is_grad_enabled() else _stream.get()
+        packed = None if stream is None else stream.get(self, dtype)
+        laying_out = 1.0 if stream is None else 0.0 if packed is not None else 1 / STREAM
+        if x.dtype != dtype or not is_worth_it(x, self.weight, laying_out):
             return super().forward(x)
         note_backend("native")
         weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
-        y: Tensor = torch.ops.leanspike.convolution(
-            x, weight, bias, list(self.stride), list(self.padding)
-        )
+        assert not isinstance(self.padding, str)
+        how = list(self.stride), list(self.padding)
+        if stream is not None:
+            if packed is None:
+                packed = pack(x, weight, bias)
+                stream.put(self, dtype, packed)
+            return _run_forward(x, weight, bias, *how, packed)
+        y: Tensor = torch.ops.leanspike.convolution(x, weight, bias, *how)
         return y
 
     def _is_known(self, x: Tensor) -> bool:
@@ -82,8 +96,68 @@ class EventConv2d(StandIn, nn.Conv2d):
         )
 
 
-def is_worth_it(x: Tensor, weight: Tensor) -> bool:
+@final
+class Stream:
+    """Weights laid out for events, kept from step to step of a stream by layer.
+
+    A layer whose weights are changed on the way, moved or put into another type, is laid out again.
+    (In-place changes through ``.data`` are not seen; begin the stream anew after them.) A copy, or
+    what was pickled, begins empty.
+
+    >>> conv = EventConv2d(8, 8, 3)
+    >>> Stream().get(conv, torch.float32) is None
+    True
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[EventConv2d, tuple[object, Tensor]] = {}
+
+    def get(self, layer: EventConv2d, dtype: torch.dtype) -> Tensor | None:
+        """What was laid out of a layer for input of a type, if its weights are the same still."""
+        version, packed = self._found.get(layer, (None, None))
+        return packed if version == _version(layer, dtype) else None
+
+    def put(self, layer: EventConv2d, dtype: torch.dtype, packed: Tensor) -> None:
+        """Keep what was laid out of a layer."""
+        if not layer.weight.is_inference():  # which does not count its changes
+            self._found[layer] = _version(layer, dtype), packed
+
+    def __reduce__(self) -> tuple[type[Stream], tuple[()]]:
+        return Stream, ()
+
+
+def _version(layer: EventConv2d, dtype: torch.dtype) -> object:
+    """Another where the weights are."""
+    tensors = [t for t in (layer.weight, layer.bias) if t is not None and not t.is_inference()]
+    return dtype, [(t.data_ptr(), t._version) for t in tensors]
+
+
+_stream: ContextVar[Stream | None] = ContextVar("leanspike_stream", default=None)
+
+
+@contextmanager
+def streaming(stream: Stream) -> Iterator[None]:
+    """For as long as the context lasts event-driven convolutions keep their weights laid out there.
+
+    >>> conv = EventConv2d.of(nn.Conv2d(64, 64, 3, padding=1)).requires_grad_(False)
+    >>> spikes = (torch.rand(1, 64, 16, 16) < 0.1).float()
+    >>> stream, spikes = Stream(), spikes.to(memory_format=torch.channels_last)
+    >>> with streaming(stream), torch.no_grad():
+    ...     y = conv(spikes)
+    >>> torch.allclose(y, conv(spikes), atol=1e-5)
+    True
+    """
+    token = _stream.set(stream)
+    try:
+        yield
+    finally:
+        _stream.reset(token)
+
+
+def is_worth_it(x: Tensor, weight: Tensor, laying_out: float = 1.0) -> bool:
     """Whether an input ``[N, C, H, W]`` is of a kind that the native code takes, and sparse enough.
+
+    ``laying_out`` is the share of the work of laying out the weights that this call has to bear.
 
     >>> is_worth_it(torch.ones(8, 64, 16, 16), torch.ones(64, 64, 3, 3))
     False
@@ -95,14 +169,15 @@ def is_worth_it(x: Tensor, weight: Tensor) -> bool:
     pixels = x.numel() // max(1, x.shape[1])
     if not x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous():
         return False
-    if pixels <= PACKING[x.dtype] or pixels * weight.numel() < LEAST_WORK:
+    packing = PACKING[x.dtype] * laying_out
+    if pixels <= packing or pixels * weight.numel() < LEAST_WORK:
         return False
     if native.available_instructions() == ("plain",) or max(x.shape[2:]) > 2**15:
         return False
     if x.dtype == torch.bfloat16 and _has_matrix_units():
         return False
     needed = len(weight) / (-(-len(weight) // OUTPUTS) * OUTPUTS)
-    return density(x) <= DENSEST[x.dtype] * needed * (1 - PACKING[x.dtype] / pixels)
+    return density(x) <= DENSEST[x.dtype] * needed * (1 - packing / pixels)
 
 
 def density(x: Tensor) -> float:
@@ -138,14 +213,45 @@ torch.library.define(
 def _convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int]
 ) -> Tensor:
+    return _run_forward(x, weight, bias, stride, padding, None)
+
+
+def _run_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    packed: Tensor | None,
+) -> Tensor:
+    """The convolution, with weights and bias as `pack` laid them out, if it did."""
     y = _output_like(x, weight, bias, stride, padding)
     x, weight = x.contiguous(memory_format=torch.channels_last), weight.float()
     bias = None if bias is None else bias.float().contiguous()
     call = _call(x, weight, stride, padding, y)
     call.weight, call.y = weight.data_ptr(), y.data_ptr()
     call.bias = None if bias is None else bias.data_ptr()
+    call.packed = None if packed is None else packed.data_ptr()
     _run(call)
     return y
+
+
+def pack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Weights and bias laid out for events such as those of ``x``."""
+    weight = weight.detach().float()
+    bias = None if bias is None else bias.detach().float().contiguous()
+    call = _call(x, weight, (1, 1), (0, 0), x)
+    call.weight = weight.data_ptr()
+    call.bias = None if bias is None else bias.data_ptr()
+    packed = weight.new_empty(native.library().leanspike_convolution_room(ctypes.byref(call)))
+    if (
+        native.library().leanspike_convolution_pack(
+            ctypes.byref(call), ctypes.c_void_p(packed.data_ptr())
+        )
+        != 0
+    ):
+        raise MemoryError("the native convolution found no memory to work in")
+    return packed
 
 
 @torch.library.impl("leanspike::convolution_weight_gradient", "CPU")
@@ -159,7 +265,7 @@ def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: list[int]
 
 
 def _output_like(
-    x: Tensor, weight: Tensor, _bias: Tensor | None, stride: list[int], padding: list[int]
+    x: Tensor, weight: Tensor, _bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
 ) -> Tensor:
     height, width = (
         (x.shape[2 + i] + 2 * padding[i] - weight.shape[2 + i]) // stride[i] + 1 for i in (0, 1)
@@ -216,7 +322,10 @@ class _Call(ctypes.Structure):
     """``convolution_call`` of convolution.h."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y", "grad", "grad_weight")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("x", "weight", "bias", "y", "packed", "grad", "grad_weight")
+        ),
         *((name, ctypes.c_int64) for name in ("images", "channels", "outputs")),
         ("rows", _Axis),
         ("columns", _Axis),
@@ -227,7 +336,7 @@ class _Call(ctypes.Structure):
 
 
 def _call(
-    x: Tensor, weight: Tensor, stride: list[int], padding: list[int], output: Tensor
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], output: Tensor
 ) -> _Call:
     rows, columns = (
         _Axis(x.shape[2 + i], output.shape[2 + i], weight.shape[2 + i], stride[i], padding[i])

@@ -12,9 +12,9 @@ from torch import Tensor
 from leanspike.backend import note_backend
 from leanspike.native import is_chosen
 from leanspike.neuron.kernels import native, reference
-from leanspike.neuron.kernels.reference import Dynamics, Reset, initial_membrane
+from leanspike.neuron.kernels.reference import Dynamics, Reset
 
-__all__ = ["Dynamics", "Reset", "initial_membrane", "lif", "lif_step"]
+__all__ = ["Dynamics", "Reset", "lif", "lif_step"]
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
@@ -33,23 +33,25 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
 
 
 def lif_step(
-    u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+    u_N: Tensor | None, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor]:
     """One timestep: the membrane and the input in, the spikes and the new membrane out.
 
-    With gradients it is the reference's.
+    Without a membrane it is the first one. With gradients it is the reference's.
 
     >>> import torch
     >>> u, x, leak, threshold = torch.tensor([[1.0, 1.0, 0.5, 1.0]]).T
     >>> lif_step(u, x, leak[0], threshold[0], Dynamics())  # u = 0.5 · 1 + 1 fires, loses 1
     (tensor([1.]), tensor([0.5000]))
     """
-    inputs = u_N, x_N, leak, threshold
+    inputs = x_N if u_N is None else u_N, x_N, leak, threshold
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    alike = u_N.dtype == torch.float32 and u_N.shape == x_N.shape
-    known = alike and native.serves(x_N.unsqueeze(0), leak, threshold, dynamics)
-    if known and not learns and is_chosen():
+    alike = u_N is None or (u_N.dtype == torch.float32 and u_N.shape == x_N.shape)
+    known = alike and not learns and native.serves(x_N.unsqueeze(0), leak, threshold, dynamics)
+    if known and is_chosen():
         note_backend("native")
         return native.lif_step(u_N, x_N, leak, threshold, dynamics)
     note_backend("reference")
+    if u_N is None:
+        u_N = reference.initial_membrane(x_N, threshold, dynamics)
     return reference.lif_step(u_N, x_N, leak, threshold, dynamics)

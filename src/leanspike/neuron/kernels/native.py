@@ -50,9 +50,12 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
 
 
 def lif_step(
-    u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+    u_N: Tensor | None, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor]:
-    """One timestep as the reference's, without gradients: spikes and the new membrane."""
+    """One timestep as the reference's, without gradients: spikes and the new membrane.
+
+    Without a membrane it is the first.
+    """
     how = _choices(dynamics), _scale_and_width(dynamics.surrogate)
     found: tuple[Tensor, Tensor] = torch.ops.leanspike.lif_step(u_N, x_N, leak, threshold, *how)
     return found
@@ -87,7 +90,7 @@ _ARGUMENTS = (
 torch.library.define("leanspike::lif", f"({_ARGUMENTS}) -> Tensor")
 torch.library.define(
     "leanspike::lif_step",
-    "(Tensor u, Tensor x, Tensor leak, Tensor threshold, int[] choices, float[] constants)"
+    "(Tensor? u, Tensor x, Tensor leak, Tensor threshold, int[] choices, float[] constants)"
     " -> (Tensor, Tensor)",
 )
 torch.library.define(
@@ -108,16 +111,20 @@ def _lif(x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any) -> Tensor:
 
 @torch.library.impl("leanspike::lif_step", "CPU")
 def _lif_step(
-    u: Tensor, x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any
+    u: Tensor | None, x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor]:
-    x = _side_by_side(x.unsqueeze(0))
-    spikes = _empty_steps(x)
-    after = torch.empty_like(spikes, dtype=torch.float32)
-    before = _laid_out_as(u.unsqueeze(0), after)
-    call = _call(x, leak, threshold, False, *rest)
-    call.spikes, call.before, call.after = (t.data_ptr() for t in (spikes, before, after))
+    last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    if not last and not x.is_contiguous() and not _is_dense(x.unsqueeze(0)):
+        x = x.contiguous()
+    spikes, after = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
+    if u is not None and u.stride() != x.stride():
+        u = _laid_out_as(u.unsqueeze(0), x.unsqueeze(0))
+    call = _Call(x=x.data_ptr(), size=x.numel(), steps=1, x_step=x.numel(), means=native.means())
+    _describe(call, x, leak, threshold, *rest)
+    call.spikes, call.after = spikes.data_ptr(), after.data_ptr()
+    call.before = None if u is None else u.data_ptr()
     _run(call)
-    return spikes[0], after[0]
+    return spikes, after
 
 
 @torch.library.impl("leanspike::lif_backward", "CPU")
@@ -175,7 +182,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-def _step_like(_u: Tensor, x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _step_like(_u: Tensor | None, x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     spikes = _empty_steps(x.unsqueeze(0))[0]
     return spikes, torch.empty_like(spikes, dtype=torch.float32)
 
@@ -253,11 +260,23 @@ def _call(
 ) -> _Call:
     call = _Call(x=x.data_ptr(), size=x[0].numel(), steps=x.shape[0], means=native.means())
     call.static, call.x_step = static, 0 if static else x.stride(0)
+    _describe(call, x, leak, threshold, choices, constants)
+    return call
+
+
+def _describe(
+    call: _Call,
+    x: Tensor,
+    leak: Tensor,
+    threshold: Tensor,
+    choices: list[int],
+    constants: list[float],
+) -> None:
+    """Write down what kind of neurons, and of input, these are."""
     call.leak, call.threshold = leak.item(), threshold.item()
     call.scale, call.width = constants
     call.bf16 = x.dtype == torch.bfloat16
     call.reset, call.half, call.height, call.surrogate = choices
-    return call
 
 
 def _run(call: _Call) -> None:

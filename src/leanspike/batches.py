@@ -1,0 +1,246 @@
+"""What a user has, as batches for a network: a DataLoader, a list, arrays, one pair.
+
+Shapes: N samples of a batch; images are ``[N, ...]``, frames ``[T, N, ...]``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, TypeGuard, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from leanspike.errors import LeanspikeError
+
+ENOUGH = 512
+"""Images that are taken of batches where some hundreds do."""
+CHUNK = 128
+"""Samples of a batch that is made of one pair."""
+Source = Iterable[Any]
+"""Whatever :class:`Batches` takes."""
+FORMS = "a DataLoader, a list of (x, y) batches or one pair (x, y)"
+
+
+@final
+class Batches:
+    """Pairs of input and labels, int64 ``[N]``, on the network's device, as often as ``source``.
+
+    Args:
+        source: a DataLoader or anything else that gives pairs; a list of them; or one pair
+            ``(x, y)``, which is taken 128 samples at a time. Tensors or NumPy arrays, labels
+            also as a list.
+        network: whose device the pairs are sent to.
+        axis: that of the samples in ``x`` (1 for frames ``[T, N, ...]``).
+
+    Raises:
+        LeanspikeError: where it is gone through, for what is no pair of input and labels.
+
+    >>> pairs = Batches((np.zeros((200, 8), np.float32), [0] * 200), nn.Linear(8, 3))
+    >>> [len(labels) for _, labels in pairs], [len(labels) for _, labels in pairs]
+    ([128, 72], [128, 72])
+    """
+
+    def __init__(self, source: Source, network: nn.Module, axis: int = 0) -> None:
+        self.network = network
+        self.axis = axis
+        self.pair = source if _is_pair(source) else None
+        self.source = source
+        if self.pair is None:
+            _check_iterable(source, FORMS)
+
+    @property
+    def once(self) -> bool:
+        """Whether the source can be gone through a single time."""
+        return isinstance(self.source, Iterator)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        place = _device(self.network)
+        for x, labels in map(_pair, self.source if self.pair is None else [self.pair]):
+            check_lengths(x, labels, self.axis)
+            check_dtype(x, self.network)
+            size = CHUNK if self.pair is not None else max(1, len(labels))
+            chunks = torch.split(x, size, self.axis), torch.split(labels, size)
+            for x_N, labels_N in zip(*chunks, strict=True):
+                yield x_N.to(place), labels_N.to(place)
+
+    def nothing(self, purpose: str) -> LeanspikeError:
+        """The error for a source that gave no samples."""
+        if self.once:
+            return LeanspikeError(
+                f"no samples {purpose}: the {type(self.source).__name__} was gone through before, "
+                f"or is empty; give {FORMS}"
+            )
+        return LeanspikeError(f"no samples {purpose}; the split is empty")
+
+
+def images_of(source: Any, network: nn.Module, axis: int = 0) -> Tensor:
+    """All images of a tensor or array; of batches the first 512, of which no more are read.
+
+    Args:
+        source: a tensor or NumPy array of images; a DataLoader or list of batches, each of
+            images or a pair ``(images, labels)``; or one such pair.
+        network: whose device the images are sent to.
+        axis: that of the samples (1 for frames).
+
+    Raises:
+        LeanspikeError: for what holds no images.
+
+    >>> loader = [(torch.rand(300, 8), torch.arange(300) % 3)] * 5
+    >>> images_of(loader, nn.Linear(8, 3)).shape
+    torch.Size([512, 8])
+    """
+    if _is_array(source):
+        images = _tensor(source, "the images")
+    elif _is_pair(source) and not (_is_array(source[1]) and source[1].ndim > 1):
+        images = _tensor(source[0], "the images")
+    else:
+        _check_iterable(source, "a tensor of images, a DataLoader or a list of batches")
+        images = _gather(source, axis)
+    check_dtype(images, network)
+    return images.to(_device(network))
+
+
+def check_lengths(x: Tensor, labels: Tensor, axis: int) -> None:
+    """Raise unless there is a label, or a row of them, for each sample."""
+    if x.dim() > axis and (labels.dim() == 0 or len(labels) != x.shape[axis]):
+        raise LeanspikeError(
+            f"labels of shape {tuple(labels.shape)}; expected a whole number for each of the "
+            f"{x.shape[axis]} samples in x {list(x.shape)}, [{x.shape[axis]}]"
+        )
+
+
+def check_dtype(x: Tensor, network: nn.Module) -> None:
+    """Raise for float64 input of a network of another type, which NumPy's arrays often are.
+
+    >>> check_dtype(torch.zeros(1, dtype=torch.float64), nn.Linear(1, 1))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: input of type torch.float64, and the network computes in ...
+    """
+    own = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
+    if x.dtype == torch.float64 and own != x.dtype:
+        raise LeanspikeError(
+            f"input of type {x.dtype}, and the network computes in {own}; give x.float(), "
+            'of an array x.astype("float32")'
+        )
+
+
+def _gather(source: Iterable[Any], axis: int) -> Tensor:
+    """The first images of batches, and a warning where all of them are of one class."""
+    parts: list[Tensor] = []
+    classes: set[int] = set()
+    labelled = total = 0
+    for batch in source:
+        labels = None
+        images = batch
+        if _is_many(batch) or isinstance(batch, Mapping):
+            images, labels = _pair(batch)
+        images = _tensor(images, "a batch")
+        if labels is not None and labels.dim() == 1:
+            classes |= set(labels.tolist())
+            labelled += len(labels)
+        parts.append(images)
+        total += images.shape[axis] if images.dim() > axis else 0
+        if total >= ENOUGH:
+            break
+    if not parts:
+        raise LeanspikeError(
+            "no images to calibrate on: the batches are empty, or were gone through before; "
+            "give some hundreds of training images"
+        )
+    if labelled >= 32 and len(classes) == 1:
+        logging.getLogger("leanspike").warning(
+            f"the first {labelled} images are all of class {classes.pop()}; give a loader that "
+            "shuffles, or images of all classes"
+        )
+    try:
+        return torch.cat(parts, axis).narrow(axis, 0, min(total, ENOUGH))
+    except RuntimeError:
+        shapes = sorted({str(list(part.shape)) for part in parts})
+        raise LeanspikeError(
+            f"the batches hold images of several shapes ({', '.join(shapes)}); give images of one "
+            "size, without what is no image"
+        ) from None
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+    """Input and labels of a batch."""
+    if isinstance(batch, Mapping):
+        keys = ", ".join(map(repr, batch))
+        raise LeanspikeError(
+            f"a batch is a dict of {keys}; give pairs of input and labels, as "
+            "[(b[INPUT], b[LABELS]) for b in batches], with the two keys"
+        )
+    if not _is_many(batch):
+        raise LeanspikeError(f"a batch is a {type(batch).__name__}, with no labels; give {FORMS}")
+    if len(batch) != 2:
+        raise LeanspikeError(
+            f"a batch has {len(batch)} parts; give input and labels only, as "
+            "[(x, y) for x, y, *_ in batches]"
+        )
+    x, labels = batch
+    return _tensor(x, "the input of a batch"), _labels(labels)
+
+
+def _labels(labels: Any) -> Tensor:
+    """As a tensor, int64 where they are whole numbers."""
+    if not _is_array(labels):
+        try:
+            labels = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError):
+            raise LeanspikeError(
+                f"labels are a {type(labels).__name__} that holds no plain numbers; give each "
+                "sample the number of its class, as [0, 2, 1]"
+            ) from None
+    numbers = _tensor(labels, "the labels")
+    return numbers if numbers.is_floating_point() else numbers.long()
+
+
+def _tensor(value: Any, what: str) -> Tensor:
+    """A tensor of a tensor or array."""
+    if isinstance(value, Tensor):
+        return value
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+        kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise LeanspikeError(f"{what}: {kind}; give a tensor or an array of numbers")
+    if value.dtype.kind == "u" and value.dtype.itemsize > 1:
+        value = value.astype(np.int64)
+    ready = value.flags.writeable and value.flags.c_contiguous
+    return torch.from_numpy(value if ready else value.copy())
+
+
+def _is_array(value: Any) -> TypeGuard[Tensor | np.ndarray[Any, Any]]:
+    return isinstance(value, Tensor | np.ndarray)
+
+
+def _is_many(value: Any) -> TypeGuard[tuple[Any, ...] | list[Any]]:
+    return isinstance(value, tuple | list)
+
+
+def _is_pair(source: Any) -> bool:
+    """One input with its labels, rather than two batches."""
+    if not _is_many(source) or len(source) != 2 or not _is_array(source[0]):
+        return False
+    labels = source[1]
+    batch = _is_many(labels) and any(_is_array(part) and part.ndim > 0 for part in labels[:1])
+    return _is_array(labels) or (_is_many(labels) and not batch)
+
+
+def _check_iterable(source: Any, forms: str) -> None:
+    if isinstance(source, Dataset):
+        name = type(source).__name__
+        raise LeanspikeError(
+            f"a {name} gives single samples; give torch.utils.data.DataLoader(dataset, 128)"
+        )
+    if _is_array(source) or isinstance(source, Mapping | str) or not isinstance(source, Iterable):
+        raise LeanspikeError(f"this is a {type(source).__name__}; give {forms}")
+
+
+def _device(network: nn.Module) -> torch.device | None:
+    """Where the network's first tensor is; None if it has none."""
+    first = next(chain(network.parameters(), network.buffers()), None)
+    return None if first is None else first.device

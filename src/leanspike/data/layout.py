@@ -1,0 +1,119 @@
+"""Where the images of each class lie: the folders of training, test and validation images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from leanspike.data.split import stratified
+from leanspike.errors import DataError
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PARTS = ("test", "training", "val", "valid", "validation")  # no names of classes
+CLUTTER = ("__MACOSX",)  # beside hidden folders
+
+Listed = tuple[list[str], Tensor]
+"""Paths and labels, int64 [N]."""
+
+
+def list_parts(root: Path) -> tuple[tuple[str, ...], list[Listed], tuple[str, ...]]:
+    """The classes under ``root``; its training, test and perhaps validation images; notes.
+
+    See ``leanspike.data.folder.read_image_folder``, which it serves.
+
+    >>> list_parts(Path("nowhere"))
+    Traceback (most recent call last):
+    leanspike.errors.DataError: no folder nowhere; give the root of nowhere/train/CLASS/IMAGE or ...
+    """
+    source, classes = _classes(root)
+    train = _list(source, classes)
+    others = [] if source == root else _other_parts(root, classes)
+    if others:
+        return classes, [train, *others], ()
+    kept, held = stratified(train[1], round(len(train[0]) / 5))
+    note = f"{root} has no test or val folder: a fixed fifth of each class tests"
+    return classes, [_part(train, kept), _part(train, held)], (note,)
+
+
+def _classes(root: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder that holds a folder of training images per class, and their names."""
+    if not root.is_dir():
+        raise DataError(
+            f"no folder {root}; give the root of {root}/train/CLASS/IMAGE or {root}/CLASS/IMAGE, "
+            "or set LEANSPIKE_DATA to it"
+        )
+    source = root / "train" if (root / "train").is_dir() else root
+    classes = _folders(source)
+    if not classes:
+        raise DataError(
+            f"no class folders in {source}; expected {source}/CLASS/IMAGE: give that root, or set "
+            "LEANSPIKE_DATA to it"
+        )
+    parts = [name for name in classes if source == root and name.lower() in PARTS]
+    if parts:
+        raise DataError(
+            f"{root / parts[0]} looks like a part of the images, and {root / 'train'} is missing; "
+            "call the parts train, test and val"
+        )
+    if len(classes) == 1:
+        raise DataError(f"{source} has one class only, {classes[0]}; two or more are needed")
+    return source, classes
+
+
+def _other_parts(root: Path, classes: tuple[str, ...]) -> list[Listed]:
+    """The images of ``test`` and ``val``, as far as there are such folders of known classes."""
+    parts = []
+    for folder in (root / "test", root / "val"):
+        found = set(_folders(folder))
+        if found & set(classes):
+            unknown = sorted(found - set(classes))
+            if unknown:
+                raise DataError(
+                    f"{folder / unknown[0]} is not a class of {root / 'train'}; remove it or add "
+                    "training images of it"
+                )
+            parts.append(_list(folder, classes))
+    return parts
+
+
+def _part(listed: Listed, indices: Tensor) -> Listed:
+    paths, labels = listed
+    return [paths[index] for index in indices.tolist()], labels[indices]
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        return ()
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir()]
+    return tuple(sorted(n for n in names if not n.startswith(".") and n not in CLUTTER))
+
+
+def _list(folder: Path, classes: tuple[str, ...]) -> Listed:
+    paths: list[str] = []
+    labels: list[int] = []
+    for name in _folders(folder):
+        found = sorted(_images(folder / name))
+        if not found:
+            raise DataError(
+                f"no images in {folder / name}; put some there ({', '.join(SUFFIXES)}) "
+                "or remove the folder"
+            )
+        paths += found
+        labels += [classes.index(name)] * len(found)
+    return paths, torch.tensor(labels)
+
+
+def _images(folder: Path) -> list[str]:
+    found = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.join(where, file)
+            for file in files
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+        ]
+    return found

@@ -1,0 +1,229 @@
+"""What ``spike`` and ``calibrate`` choose where nothing is said: by what the network has.
+
+Spikes of height 1 change the scale of every signal. A network that is nothing but layers does not
+mind, as its thresholds are set by what arrives. Batch norms do, whose statistics are the ANN's, and
+branches that meet, whose scales must fit each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, get_args
+
+from torch import fx, nn
+
+from leanspike.errors import LeanspikeError, check_number
+from leanspike.neuron import LIF
+from leanspike.surgery.network import SpikingNetwork
+from leanspike.surgery.ops import FUNCTIONS, METHODS, MODULES, Signal, max_pool
+from leanspike.surgery.rewrite import BATCH_NORMS
+from leanspike.temporal import BNTT, NormFactory, TemporalNorm
+
+Preset = Literal["network", "paper"]
+Method = Literal["layerwise", "one_pass"]
+Statistics = Literal["keep", "reestimate"]
+NormsBefore = Literal["kept", "folded", "renewed"]
+
+SCALES = (0.6, 0.7, 0.8, 1.0)
+"""Of the thresholds, tried where the network chooses."""
+
+WIDE_SCALES = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""To be tried by hand, on networks that calibrate as the papers do."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What of a network decides: batch norms that time reaches, temporal norms, branches.
+
+    >>> Traits(batch_norms=True, temporal_norms=False, branches=True).reason
+    'time reaches its batch norms and branches meet in it'
+    """
+
+    batch_norms: bool
+    temporal_norms: bool
+    branches: bool
+
+    @property
+    def reason(self) -> str:
+        """The traits in words."""
+        found = (
+            (self.batch_norms, "time reaches its batch norms"),
+            (self.temporal_norms, "it has temporal norms"),
+            (self.branches, "branches meet in it"),
+        )
+        words = " and ".join(word for has, word in found if has)
+        return words or "no batch norm and no branches meet spikes"
+
+
+def traits_of(graph: fx.Graph, root: nn.Module) -> Traits:
+    """The traits of a network, by the facts that the surgery declared of each edge.
+
+    >>> import torch
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3), nn.BatchNorm1d(3))
+    >>> snn = spike(ann, example_input=torch.zeros(1, 2))
+    >>> traits_of(snn.plan.graph, snn).batch_norms
+    True
+    """
+    modules = [
+        root.get_submodule(str(node.target))
+        for node in graph.nodes
+        if node.op == "call_module" and node.meta["signal"].timed
+    ]
+    return Traits(
+        batch_norms=any(isinstance(module, BATCH_NORMS) for module in modules),
+        temporal_norms=any(isinstance(module, TemporalNorm) for module in modules),
+        branches=any(_meet(node) for node in graph.nodes if node.op.startswith("call")),
+    )
+
+
+def _meet(node: fx.Node) -> bool:
+    """Whether several signals enter, one of which at least depends on time."""
+    signals: list[Signal] = [source.meta["signal"] for source in node.all_input_nodes]
+    tensors = [signal for signal in signals if signal.kind not in (None, "constant")]
+    return len(tensors) > 1 and any(signal.timed for signal in tensors)
+
+
+def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> str:
+    """Give the neurons of ``spike``'s default the start and the height that fit; say which.
+
+    ``norms`` is what became of batch norms. A maximum over spikes is more than the maximum over
+    their rates. Neurons that start from 0 fire later, which makes up for it.
+    """
+    traits = traits_of(snn.plan.graph, snn)
+    renewed = norms == "renewed" and traits.temporal_norms
+    if renewed:
+        traits = replace(traits, batch_norms=True, temporal_norms=False)
+    if preset == "paper" or not (traits.batch_norms or traits.branches or norms == "folded"):
+        reason = "as asked for" if preset == "paper" else f"for {traits.reason}"
+        return f"spike: spikes of height 1, membranes from 0, as in the papers, {reason}"
+    starts = set()
+    for node in snn.neuron_nodes():
+        module = snn.get_submodule(str(node.target))
+        assert isinstance(module, LIF)
+        start: Literal["zero", "half"] = "zero" if _enters_max_pool(node, snn) else "half"
+        module.dynamics = replace(module.dynamics, height="threshold", initial=start)
+        starts.add(start)
+    words = {"half": "half a threshold", "zero": "0 before max pools"}
+    membranes = " and ".join(words[start] for start in sorted(starts))
+    statistics = ", norms with statistics of each step" if renewed else ""
+    reason = "its batch norms are folded" if norms == "folded" else traits.reason
+    return (
+        f"spike: spikes of threshold height, membranes from {membranes}{statistics}, for {reason}"
+    )
+
+
+def _enters_max_pool(node: fx.Node, root: nn.Module) -> bool:
+    """Whether the spikes of a node enter a max pool as they are."""
+    for user in node.users:
+        op: Any = user.target
+        if user.op == "call_module":
+            op = type(root.get_submodule(str(user.target)))
+        if max_pool in (MODULES.get(op), FUNCTIONS.get(op), METHODS.get(op)):
+            return True
+        passed = user.meta["signal"].kind == "spike" and not user.meta.get("neuron")
+        if passed and _enters_max_pool(user, root):
+            return True
+    return False
+
+
+def norm_of_each_step(root: nn.Module, graph: fx.Graph) -> NormFactory | None:
+    """BNTT for the place of trained batch norms, if it can take all of them; else None.
+
+    Its statistics are those of each step, which differ most in the first ones.
+    """
+    called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    norms = [m for m in map(root.get_submodule, called) if isinstance(m, BATCH_NORMS)]
+    settings = {(isinstance(m, nn.SyncBatchNorm), m.track_running_stats, m.eps) for m in norms}
+    once = len(set(norms)) == len(norms)
+    if not (is_trained(root) and once and len(settings) == 1):
+        return None
+    synchronised, tracked, eps = settings.pop()
+    return partial(BNTT, bias=True, eps=eps) if tracked and not synchronised else None
+
+
+def is_trained(ann: nn.Module) -> bool:
+    """Whether the statistics of its batch norms show that it has seen images.
+
+    >>> is_trained(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    False
+    """
+    return any(
+        bool(module.running_mean.any())
+        for module in ann.modules()
+        if isinstance(module, BATCH_NORMS)
+        and module.running_mean is not None
+        and not module.running_mean.is_meta
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a calibration goes about it, why in words, and what to try where it does not help.
+
+    ``each_step``: the scale is chosen by the answers of all steps, not by the last alone.
+    """
+
+    method: Method
+    scales: tuple[float, ...]
+    statistics: Statistics
+    each_step: bool
+    reason: str
+    way_out: str
+
+
+def choose_calibration(
+    snn: SpikingNetwork,
+    preset: Preset,
+    method: Method | None,
+    scale: float | Sequence[float] | None,
+    statistics: Statistics | None,
+) -> Choice:
+    """What was given, and for the rest what fits the network and its neurons."""
+    traits = traits_of(snn.plan.graph, snn)
+    norms = traits.batch_norms or traits.temporal_norms
+    high = all(
+        isinstance(module, LIF) and module.dynamics.height == "threshold"
+        for _, module in snn.neurons()
+    )
+    needs = norms or traits.branches or high
+    fits = preset == "network" and needs
+    several: tuple[float, ...] = SCALES if fits else (1.0,)
+    if scale is not None:
+        numbers = scale if isinstance(scale, Sequence) and not isinstance(scale, str) else [scale]
+        several = tuple(check_number("scale", number) for number in numbers)
+    given = [argument is not None for argument in (method, scale, statistics)]
+    if all(given):
+        reason = "as given"
+    elif preset == "paper":
+        reason = "as in the papers"
+    else:
+        reason = f"for {'spikes are as high as the threshold' if high else traits.reason}"
+    return Choice(
+        method or ("one_pass" if fits and high else "layerwise"),
+        several,
+        statistics or ("reestimate" if fits and norms else "keep"),
+        scale is None,
+        reason,
+        _way_out(needs, usual=fits and high and not any(given), several=len(several) > 1),
+    )
+
+
+def _way_out(needs: bool, *, usual: bool, several: bool) -> str:
+    """What to try where SNN and ANN seldom agree."""
+    if needs and not usual:
+        return (
+            "leave out neuron=, norm= and preset= in spike, and scale=, method=, statistics= and "
+            "preset= in calibrate"
+        )
+    if not needs and not several:
+        return f"give several scales, as scale={WIDE_SCALES}"
+    return "take more steps, as spike(timesteps={more})"
+
+
+def check_preset(preset: str) -> None:
+    """Raise LeanspikeError unless it is one."""
+    if preset not in get_args(Preset):
+        raise LeanspikeError(f"preset is {preset!r}; choose one of {', '.join(get_args(Preset))}")

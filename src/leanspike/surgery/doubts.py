@@ -1,0 +1,60 @@
+"""What a network's calls warn about: it answers, or is trained, as nobody will have meant it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import final
+
+from torch import nn
+
+from leanspike.neuron import LIF
+
+
+@final
+class Doubts:
+    """Warnings that a network has still to give; each is given once.
+
+    Attributes:
+        uncalibrated: it came from an ANN that has been trained, and was never calibrated.
+        fixed: it was calibrated, and has not been trained yet.
+    """
+
+    def __init__(self) -> None:
+        self.uncalibrated = False
+        self.fixed = False
+
+    @property
+    def any(self) -> bool:
+        """Whether there is something to look at."""
+        return self.uncalibrated or self.fixed
+
+    def calibrated(self) -> None:
+        """The thresholds fit now."""
+        self.uncalibrated, self.fixed = False, True
+
+    def tell(self, neurons: Iterable[tuple[str, nn.Module]], *, training: bool) -> None:
+        """Warn at a call, with gradients in training mode or not, of a network of these neurons.
+
+        >>> doubts = Doubts()
+        >>> doubts.uncalibrated = True
+        >>> doubts.tell([("relu", LIF(threshold=0.3))], training=False)  # somebody chose it
+        >>> doubts.any
+        False
+        """
+        layers = [module for _, module in neurons if isinstance(module, LIF)]
+        logger = logging.getLogger("leanspike")
+        if self.uncalibrated:
+            self.uncalibrated = False
+            if layers and all(layer.threshold.item() == 1.0 for layer in layers):
+                logger.warning(
+                    "the network was never calibrated: all thresholds are 1; call "
+                    "leanspike.calibrate(snn, images) with some hundreds of training images first"
+                )
+        if self.fixed and training:
+            self.fixed = False
+            if layers and not any(layer.learn for layer in layers):
+                logger.warning(
+                    "leaks and thresholds are not trained, only the weights; make the network with "
+                    'LIF(learn=("leak", "threshold"), ...), or leave out neuron= in spike'
+                )
