@@ -206,7 +206,7 @@ def _position(place: list[Any], part: str, key: str, value: str) -> int:
             f"override {key}: {key[: key.index(f'.{part}')]} is a list, and {part!r} is in each of "
             f"0..{len(place) - 1}; say in which, as {right}={value}"
         )
-    if not part.isdigit() or int(part) >= len(place):
+    if int(part) >= len(place):
         raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")
     return int(part)
 
