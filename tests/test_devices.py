@@ -32,7 +32,7 @@ T, N = 3, 4
 @pytest.fixture(autouse=True)
 def no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one look at values in a forward pass, which is meant: it comes first."""
-    monkeypatch.setattr("leanspike.surgery.network.value_range", lambda _: (0.0, 1.0))
+    monkeypatch.setattr("leanspike.execute.network.value_range", lambda _: (0.0, 1.0))
 
 
 @contextmanager

@@ -22,7 +22,20 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 LAYERS = (
     *("errors", "notice", "optional", "files", "memory", "modes", "batches", "processor"),
     *("native_sources", "native"),
-    *("backend", "neuron", "synapse", "temporal", "models", "surgery", "saved", "data", "evaluate"),
+    *(
+        "backend",
+        "neuron",
+        "synapse",
+        "temporal",
+        "models",
+        "graph",
+        "execute",
+        "lower",
+        "surgery",
+        "saved",
+        "data",
+        "evaluate",
+    ),
     *("train", "report", "config", "recipes", "run", "bench", "cli"),
 )
 PEERS = ("spikingjelly", "snntorch", "norse")
@@ -63,7 +76,7 @@ def at_import(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def layer(name: str) -> str:
-    """``leanspike.surgery.ops`` is in ``surgery``; the package itself is above all layers."""
+    """``leanspike.graph.ops`` is in ``surgery``; the package itself is above all layers."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else ""
 

@@ -16,12 +16,12 @@ from torch import nn
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.files import atomic, write_text
+from leanspike.graph.rewrite import BATCH_NORMS
 from leanspike.models import create_model
 from leanspike.models.own import is_own
 from leanspike.neuron import LIF, SURROGATES
 from leanspike.neuron.kernels import Reset
 from leanspike.surgery import SpikingNetwork, spike
-from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import (
     TEMPORAL_NORMS,
     Affine,

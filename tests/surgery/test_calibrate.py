@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from surgery_networks import build, draw
 from torch import nn
 
 from leanspike import LIF, LeanspikeError, calibrate, readout, spike
+from networks import build, draw
 
 T, N = 5, 40
 SIZES = (6, 12, 10, 8, 4)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from surgery_networks import USERS, ZOO, build, draw
 from torch import nn
 
 from leanspike import LIF, Arctan, Sigmoid, calibrate, spike
 from leanspike.neuron.kernels import Reset
+from networks import USERS, ZOO, build, draw
 
 T, N = 4, 3
 NEURONS = {

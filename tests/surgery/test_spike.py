@@ -4,13 +4,13 @@ from copy import deepcopy
 
 import pytest
 import torch
-from surgery_networks import NETWORKS, USERS, ZOO, Block, build, draw
 from torch import nn
 from torch.nn import functional as F
 
 from leanspike import LIF, LeanspikeError, Neuron, SurgeryError, spike
-from leanspike.surgery.ops import Signal
+from leanspike.graph.ops import Signal
 from leanspike.temporal import TemporalDropout
+from networks import NETWORKS, USERS, ZOO, Block, build, draw
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 every_small_network = pytest.mark.parametrize("name", [*USERS, *ZOO])

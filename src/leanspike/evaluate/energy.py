@@ -28,8 +28,8 @@ from torch import Tensor, fx, nn
 from leanspike.evaluate.formulas import bntt_ratio, diet_snn_ratio, entering_rates
 from leanspike.evaluate.graded import spikes_under
 from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity
+from leanspike.graph.ops import Signal
 from leanspike.surgery import SpikingNetwork, remaining_norms
-from leanspike.surgery.ops import Signal
 from leanspike.temporal import Affine, TemporalNorm
 
 

@@ -24,8 +24,8 @@ from leanspike.evaluate.early_exit import gamma_by_step
 from leanspike.evaluate.energy import OperationCounter, Prices, price
 from leanspike.evaluate.provenance import computed_by, provenance
 from leanspike.evaluate.result import Provenance, Result
+from leanspike.execute import SpikingNetwork
 from leanspike.modes import eval_mode
-from leanspike.surgery import SpikingNetwork
 
 
 @torch.no_grad()

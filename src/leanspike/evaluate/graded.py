@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from leanspike.surgery import SpikingNetwork, ops
+from leanspike.execute import SpikingNetwork
+from leanspike.graph import ops
 from leanspike.synapse import TiledAvgPool2d
 from leanspike.temporal import TemporalDropout, broadcast, fold, repeat, unfold
 

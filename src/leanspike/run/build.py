@@ -22,6 +22,7 @@ from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_da
 from leanspike.data.folds import fold
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
+from leanspike.graph.rewrite import BATCH_NORMS
 from leanspike.models import create_model
 from leanspike.models.own import create_own, is_own
 from leanspike.models.published import load_published
@@ -29,7 +30,6 @@ from leanspike.neuron import LIF
 from leanspike.processor import has_bfloat16, warn_of_emulation
 from leanspike.recipes import check_named
 from leanspike.saved import SPEC, ModelSpec, NeuronSpec, create_neuron, load, read_model
-from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import TEMPORAL_NORMS, NormFactory, temporal_norm
 from leanspike.train import (
     TET,

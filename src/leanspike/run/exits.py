@@ -17,8 +17,8 @@ from leanspike.evaluate import (
     gamma_by_step,
     measure_exit,
 )
+from leanspike.execute import SpikingNetwork
 from leanspike.recipes import validate
-from leanspike.surgery import SpikingNetwork
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 

@@ -15,11 +15,11 @@ from leanspike.data.images import data_root
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate import Robustness, measure_robustness, provenance
 from leanspike.evaluate.robustness import Attack, Family
+from leanspike.execute import SpikingNetwork
 from leanspike.files import write_text
 from leanspike.report.html import write_robustness
 from leanspike.run.folder import ROBUSTNESS, ROBUSTNESS_PAGE, read_backends
 from leanspike.run.run import Run
-from leanspike.surgery import SpikingNetwork
 
 EPSILONS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 CIFAR_C = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}

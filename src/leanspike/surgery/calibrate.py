@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from leanspike.batches import Source, images_of
 from leanspike.errors import LeanspikeError, check_count, check_number
+from leanspike.execute.network import Execution, SpikingNetwork, readout, value_range
 from leanspike.modes import eval_mode
 from leanspike.neuron import LIF
 from leanspike.neuron.lif import SMALLEST_THRESHOLD
@@ -36,7 +37,6 @@ from leanspike.surgery.choices import (
     check_preset,
     choose_calibration,
 )
-from leanspike.surgery.network import Execution, SpikingNetwork, readout, value_range
 from leanspike.temporal import TemporalNorm, broadcast
 
 PercentileRule = Literal["interpolated", "nearest"]

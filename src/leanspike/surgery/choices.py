@@ -15,10 +15,10 @@ from typing import Any, Literal, get_args
 from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, check_number
+from leanspike.execute.network import SpikingNetwork
+from leanspike.graph.ops import FUNCTIONS, METHODS, MODULES, Signal, max_pool
+from leanspike.graph.rewrite import BATCH_NORMS
 from leanspike.neuron import LIF
-from leanspike.surgery.network import SpikingNetwork
-from leanspike.surgery.ops import FUNCTIONS, METHODS, MODULES, Signal, max_pool
-from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import BNTT, NormFactory, TemporalNorm
 
 Preset = Literal["network", "paper"]

@@ -11,6 +11,11 @@ from typing import Any, Literal
 from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, check_count
+from leanspike.execute.network import Plan, SpikingNetwork
+from leanspike.graph.ops import Kind, Signal
+from leanspike.graph.rewrite import BATCH_NORMS, DROPOUTS, Parts, Rewriting
+from leanspike.graph.trace import trace
+from leanspike.lower.folding import fold_into_layers
 from leanspike.neuron import LIF
 from leanspike.notice import say
 from leanspike.surgery.choices import (
@@ -21,11 +26,6 @@ from leanspike.surgery.choices import (
     is_trained,
     norm_of_each_step,
 )
-from leanspike.surgery.fold_norms import fold_into_layers
-from leanspike.surgery.network import Plan, SpikingNetwork
-from leanspike.surgery.ops import Kind, Signal
-from leanspike.surgery.rewrite import BATCH_NORMS, DROPOUTS, Parts, Rewriting
-from leanspike.surgery.trace import trace
 from leanspike.synapse import EventConv2d, TiledAvgPool2d, step_around
 from leanspike.temporal import (
     TEMPORAL_NORMS,

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
+from leanspike.execute.network import check_readout
 from leanspike.neuron import LIF
 from leanspike.surgery import SpikingNetwork, readout
-from leanspike.surgery.network import check_readout
 from leanspike.train.teacher import Teacher
 from leanspike.train.watch import hooks
 

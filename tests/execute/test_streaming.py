@@ -5,12 +5,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-from surgery_networks import build, draw
 from torch import nn
 
 from leanspike import LIF, native, spike
 from leanspike.surgery import fold_norms
 from leanspike.synapse import EventConv2d, convolution
+from networks import build, draw
 
 T, N = 3, 2
 

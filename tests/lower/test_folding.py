@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from surgery_networks import build, draw
 from torch import nn
 from torch.nn import functional as F
 
 from leanspike import LeanspikeError, SurgeryError, spike
+from networks import build, draw
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 

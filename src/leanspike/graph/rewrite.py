@@ -11,11 +11,11 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
+from leanspike.graph import ops as table
+from leanspike.graph.ops import Call, Kind, Signal
+from leanspike.graph.trace import FUNCTIONAL_DROPOUT, Shapes, device_of, names_of_calls
+from leanspike.graph.trace import where as place_of
 from leanspike.neuron import Neuron
-from leanspike.surgery import ops as table
-from leanspike.surgery.ops import Call, Kind, Signal
-from leanspike.surgery.trace import FUNCTIONAL_DROPOUT, Shapes, device_of, names_of_calls
-from leanspike.surgery.trace import where as place_of
 from leanspike.temporal import (
     TemporalDropout,
     TemporalNorm,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError
-from leanspike.surgery.network import SpikingNetwork
-from leanspike.surgery.trace import Shapes
+from leanspike.execute.network import SpikingNetwork
+from leanspike.graph.trace import Shapes
 from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, affine_of_norm, unfold
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d

@@ -7,12 +7,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-from surgery_networks import build, draw
 from torch import nn
 
 from leanspike import LIF, LeanspikeError, calibrate, readout, spike
 from leanspike.evaluate import After, exit_early
 from leanspike.surgery import State
+from networks import build, draw
 
 T, N = 4, 3
 

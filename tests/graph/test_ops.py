@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from leanspike import LIF, SurgeryError, spike
-from leanspike.surgery import ops
+from leanspike.graph import ops
 
 T, N = 3, 2
 L1, L2, L3 = (4, 8), (4, 8, 8), (4, 4, 4, 4)  # a sample's shape with one, two, three axes of space

@@ -17,10 +17,10 @@ from torch import Tensor, fx, nn
 
 from leanspike.batches import check_dtype
 from leanspike.errors import LeanspikeError, check_count, one_line
+from leanspike.execute.doubts import Doubts
+from leanspike.execute.streaming import Step, compile_step, static_nodes
+from leanspike.graph.ops import SYNAPTIC, Signal
 from leanspike.neuron import Neuron
-from leanspike.surgery.doubts import Doubts
-from leanspike.surgery.ops import SYNAPTIC, Signal
-from leanspike.surgery.steps import Step, compile_step, static_nodes
 from leanspike.synapse import Stream, streaming
 from leanspike.temporal import Affine, Encoder, TemporalNorm
 

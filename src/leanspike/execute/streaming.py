@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from leanspike.graph.ops import Signal
 from leanspike.neuron import Neuron
-from leanspike.surgery.ops import Signal
 from leanspike.temporal import Affine, TemporalNorm, broadcast, fold, unfold
 
 Step = Callable[
