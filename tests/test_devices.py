@@ -109,9 +109,9 @@ def test_streaming_and_folded_norms_stay_on_the_gpu(norm: str) -> None:
         for _ in range(T):
             y_NK, state = snn.step(images("cuda"), state)
         assert y_NK.device.type == "cuda"
-        assert {u.device.type for u in state.membranes.values()} == {"cuda"}
+        assert {u.device.type for u in state.neurons.values()} == {"cuda"}
         kept = state.keep(torch.empty(2, dtype=torch.int64, device="cuda"))
-        assert {len(u) for u in kept.membranes.values()} == {2}
+        assert {len(u) for u in kept.neurons.values()} == {2}
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -132,11 +132,11 @@ def test_the_state_counts_steps_and_holds_membranes_and_static_values():
     for steps in (1, 2, 3):
         _, state = snn.step(x, state)
         assert state.steps == steps
-        assert {path: tuple(u.shape) for path, u in state.membranes.items()} == {
+        assert {path: tuple(u.shape) for path, u in state.neurons.items()} == {
             "neuron_0": (N, 6, 8, 8),
             "neuron_1": (N, 8, 4, 4),
         }
-        assert sorted(node.name for node in state.static) == ["bn1", "pad"]
+        assert sorted(state.static) == ["bn1", "pad"]
 
 
 def test_what_is_static_is_computed_at_the_first_step_only():
@@ -177,13 +177,13 @@ def test_the_state_of_another_network_is_refused(other):
 def test_a_step_needs_no_gradient_and_leaves_the_given_state_as_it_is():
     snn, x = lif_network("padded_shortcut"), draw("padded_shortcut", N)
     _, state = snn.step(x)
-    kept = {path: u.clone() for path, u in state.membranes.items()}
+    kept = {path: u.clone() for path, u in state.neurons.items()}
     first, _ = snn.step(x, state)
     again, _ = snn.step(x, state)
     assert not first.requires_grad
     assert torch.equal(first, again)
     assert state.steps == 1
-    assert all(torch.equal(u, kept[path]) for path, u in state.membranes.items())
+    assert all(torch.equal(u, kept[path]) for path, u in state.neurons.items())
 
 
 @pytest.mark.parametrize(

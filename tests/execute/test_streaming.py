@@ -31,7 +31,7 @@ def test_an_observer_changes_nothing_and_may_come_and_go(name):
         y_NK, after = snn.step(x, plain)
         seen, watched = snn.step(x, watched, observer=lambda *_: None)
         assert torch.equal(y_NK, seen)
-        assert after.membranes.keys() == watched.membranes.keys()
+        assert after.neurons.keys() == watched.neurons.keys()
         assert list(after.static) == list(watched.static)
         plain, watched = watched, after  # each goes on from the other's state
 
@@ -118,7 +118,7 @@ def test_weights_that_change_on_the_way_are_laid_out_again(packings, change):
 
 def fresh(state):
     """The state without what was laid out."""
-    return type(state)(state.steps, state.membranes, state.static)
+    return replace(state, weights=Stream())
 
 
 @torch.no_grad()

@@ -297,7 +297,7 @@ def test_under_autocast_whole_sequence_is_step_by_step_with_float32_membranes(na
             torch.testing.assert_close(
                 found.float().mean(), y_NK.float().mean(), rtol=0.05, atol=0.05
             )
-            assert {u_N.dtype for u_N in state.membranes.values()} == {torch.float32}
+            assert {u_N.dtype for u_N in state.neurons.values()} == {torch.float32}
 
 
 # -- training ----------------------------------------------------------------------------------

@@ -28,8 +28,9 @@ from torch import Tensor, fx, nn
 from leanspike.evaluate.formulas import bntt_ratio, diet_snn_ratio, entering_rates
 from leanspike.evaluate.graded import spikes_under
 from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity
+from leanspike.execute import SpikingNetwork
 from leanspike.graph.ops import Signal
-from leanspike.surgery import SpikingNetwork, remaining_norms
+from leanspike.lower import remaining_norms
 from leanspike.temporal import Affine, TemporalNorm
 
 
@@ -71,7 +72,7 @@ class OperationCounter:
         self.dense_macs: dict[fx.Node, float] = {}
         self.macs = dict.fromkeys(self.layers, 0.0)
         self.acs = dict.fromkeys(self.layers, 0.0)
-        self.norms = remaining_norms(snn)
+        self.norms = remaining_norms(snn.plan)
         self.norm_macs = 0.0
         self.ann_norm_macs: dict[fx.Node, float] = {}
         self._counts: dict[fx.Node, Tensor] = {}

@@ -9,20 +9,22 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, SupportsIndex, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from leanspike.batches import check_dtype
-from leanspike.errors import LeanspikeError, check_count, one_line
+from leanspike.errors import LeanspikeError, SurgeryError, check_count, one_line
 from leanspike.execute.doubts import Doubts
-from leanspike.execute.streaming import Step, compile_step, static_nodes
-from leanspike.graph.ops import SYNAPTIC, Signal
+from leanspike.execute.state import State
+from leanspike.execute.streaming import Steps
+from leanspike.graph.modules import is_static, share
+from leanspike.graph.ops import SYNAPTIC
+from leanspike.graph.plan import Plan, PlanRecord
 from leanspike.neuron import Neuron
-from leanspike.synapse import Stream, streaming
-from leanspike.temporal import Affine, Encoder, TemporalNorm
+from leanspike.synapse import streaming
+from leanspike.temporal import Affine, TemporalNorm
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
 """Called after each operation with its node, the values of the nodes it read, and its value."""
@@ -30,86 +32,6 @@ Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
 
 BRIGHTER, DIMMER = 10, 100
 """Input so many times larger, or smaller, than the calibration's is of another scale."""
-
-
-@dataclass(frozen=True)
-class State:
-    """Everything a streaming network remembers between two steps.
-
-    ``steps`` taken so far; ``membranes`` by neuron path, each ``[N, ...]``; ``static`` the values
-    that do not depend on time, ``[N, ...]`` each, kept from the first step. All steps share the
-    ``weights`` that were laid out for event-driven convolutions: as much memory as those weights.
-    """
-
-    steps: int = 0
-    membranes: Mapping[str, Tensor] = field(default_factory=dict)
-    static: Mapping[fx.Node, Any] = field(default_factory=dict)
-    weights: Stream = field(default_factory=Stream, repr=False, compare=False)
-
-    def keep(self, samples: Tensor) -> State:
-        """The state of some samples only: a boolean mask ``[N]`` or indices.
-
-        >>> State(membranes={"relu": torch.zeros(4, 8)}).keep(torch.tensor([0, 2])).membranes[
-        ...     "relu"].shape
-        torch.Size([2, 8])
-        """
-        return replace(
-            self,
-            membranes={path: u_N[samples] for path, u_N in self.membranes.items()},
-            static={
-                node: value[samples] if _is_signal(node) else value
-                for node, value in self.static.items()
-            },
-        )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the surgery made: the graph to run, and what else must be known to run it.
-
-    ``sample_shape`` is that of one input sample at one step; each node's ``meta["signal"]``
-    holds the declared facts of the edge it emits.
-    """
-
-    graph: fx.Graph
-    encoder: Encoder
-    norm: Literal["keep", "fold"]
-    sample_shape: tuple[int, ...]
-
-    function: Callable[[nn.Module, Tensor, int], Tensor] = field(
-        init=False, repr=False, compare=False
-    )
-    """The graph as Python code, of network, input and T: with less to do between operations.
-
-    Made at once, not when it is first called: then `torch.compile` might look on.
-    """
-    first_step: Step = field(init=False, repr=False, compare=False)
-    later_step: Step = field(init=False, repr=False, compare=False)
-    static: tuple[fx.Node, ...] = field(init=False, repr=False, compare=False)
-    """The nodes whose values a step keeps for the next."""
-    neurons: frozenset[str] = field(init=False, repr=False, compare=False)
-    """The paths of the modules that stand for activations."""
-
-    def __post_init__(self) -> None:
-        code = self.graph.python_code("self")
-        names = dict(code.globals)
-        exec(code.src, names)
-        nodes = self.graph.nodes
-        vars(self).update(
-            function=names["forward"],
-            first_step=compile_step(self.graph, first=True),
-            later_step=compile_step(self.graph, first=False),
-            static=static_nodes(self.graph),
-            neurons=frozenset(str(node.target) for node in nodes if node.meta.get("neuron")),
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is made of the graph: functions cannot be pickled."""
-        return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.__post_init__()
 
 
 @final
@@ -127,17 +49,40 @@ class SpikingNetwork(nn.Module):
         doubts: what a call warns about, once.
     """
 
-    def __init__(self, root: nn.Module, plan: Plan, timesteps: int) -> None:
+    def __init__(self, plan: Plan, timesteps: int) -> None:
         super().__init__()
+        self.training = plan.module.training
         self.plan = plan
         self.timesteps = timesteps
         self.input_range: tuple[float, float] | None = None
         self._warned_of: tuple[float, float] | None = None
         self.doubts = Doubts()
-        _take_over(root, self)
-        for node in plan.graph.nodes:
-            if node.op == "get_attr":
-                _take_over_constant(root, str(node.target), self)
+        _check_names(plan.module, self)
+        share(plan.module, self)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Take the code of the plan's graphs: before `torch.compile` might look on."""
+        self._whole: Callable[..., Tensor] = type(self.plan.module).forward
+        self._steps = Steps(self.plan)
+        self._neurons = {str(node.target): node for node in self.plan.neuron_nodes()}
+
+    def replanned(self, plan: Plan) -> SpikingNetwork:
+        """The same network of another plan, such as a pass made of this one's."""
+        other = SpikingNetwork(plan, self.timesteps)
+        other.input_range, other.doubts = self.input_range, self.doubts
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickle: functions are made of the graph again."""
+        made = ("_whole", "_steps", "_neurons")
+        state = {name: value for name, value in vars(self).items() if name not in made}
+        return {**state, "plan": PlanRecord.of(self.plan)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.plan = state["plan"].plan(self)
+        self._prepare()
 
     def forward(self, x: Tensor, timesteps: int | None = None) -> Tensor:
         """The output of every step.
@@ -169,7 +114,7 @@ class SpikingNetwork(nn.Module):
         sequence, steps = encoder.sequence(x, steps, self.training)
         try:
             if observer is None:
-                return self.plan.function(self, sequence, steps)
+                return self._whole(self, sequence, steps)
             y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
         except RuntimeError as error:
             self._explain(error, x, encoder.batch_axis)
@@ -205,7 +150,7 @@ class SpikingNetwork(nn.Module):
         """
         if self.training:
             raise LeanspikeError("step() in training mode; call .eval() first")
-        if self.doubts.any:
+        if self.doubts.any and not torch.compiler.is_compiling():
             self.doubts.tell(self.neurons(), training=False)
         state = state or State()
         ignored = state.steps > 0 and not self.plan.encoder.timed
@@ -221,38 +166,42 @@ class SpikingNetwork(nn.Module):
             raise
 
     def _step(self, x_N: Tensor, state: State, observer: Observer | None) -> tuple[Tensor, State]:
+        steps, number = self._steps, state.steps
+        steps.check(self, number)
         if observer is not None:
-            execution = Streaming(self, state, observer)
+            execution = Streaming(self, steps, state, observer)
             y_1NK: Tensor = execution.run(x_N, 1)
             return y_1NK[0], execution.next_state()
-        plan, membranes = self.plan, dict[str, Tensor]()
-        step = plan.first_step if state.steps == 0 else plan.later_step
-        values = () if state.steps == 0 else tuple(state.static[node] for node in plan.static)
-        y_NK, values = step(self, x_N, state.steps, state.membranes, membranes, values)
-        static = state.static or dict(zip(plan.static, values, strict=True))
-        return y_NK, State(state.steps + 1, membranes, static, state.weights)
+        if number == 0:
+            none = [None] * len(steps.neurons)
+            y_NK, after, static, constants = steps.first(self, x_N, number, *none)
+            kept = dict(zip(steps.static, static, strict=True))
+            same = dict(zip(steps.constants, constants, strict=True))
+        else:
+            kept, same = dict(state.static), dict(state.constants)
+            inputs = *state.neurons.values(), *kept.values(), *same.values()
+            y_NK, after = steps.later(self, x_N, number, *inputs)
+        neurons = dict(zip(steps.neurons, after, strict=True))
+        return y_NK, State(number + 1, neurons, kept, same, steps.network, state.weights)
 
     def _check_state(self, state: State, samples: int) -> None:
         """Raise unless the state is this network's, of so many samples."""
-        if not state.membranes.keys() <= self.plan.neurons or any(
-            node.graph is not self.plan.graph for node in state.static
-        ):
+        if state.steps > 0 and state.network != self._steps.network:
             raise LeanspikeError("the state is that of another network; begin with state=None")
-        for u_N in state.membranes.values():
-            if len(u_N) != samples:
-                raise LeanspikeError(
-                    f"input of {samples} samples, but the state holds {len(u_N)}; keep those of "
-                    "the input with state.keep(samples)"
-                )
+        held = state.samples()
+        if held is not None and held != samples:
+            raise LeanspikeError(
+                f"input of {samples} samples, but the state holds {held}; keep those of the input "
+                "with state.keep(samples)"
+            )
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
         """The modules that stand for activations with their paths, in the order of the graph."""
-        for node in self.neuron_nodes():
-            yield str(node.target), self.get_submodule(str(node.target))
+        return ((path, self.get_submodule(path)) for path in self._neurons)
 
     def neuron_nodes(self) -> list[fx.Node]:
         """The graph nodes of the neurons, in order."""
-        return [n for n in self.plan.graph.nodes if n.op == "call_module" and n.meta.get("neuron")]
+        return list(self._neurons.values())
 
     def synaptic_nodes(self) -> list[fx.Node]:
         """The graph nodes of the layers with weights (convolutions, linear), in order."""
@@ -386,41 +335,48 @@ class Execution(fx.Interpreter):
 
 
 class Streaming(Execution):
-    """A run of a single step: neurons take up their membranes, static values are kept."""
+    """A run of a single step: neurons take up their states, static values are kept."""
 
     def __init__(
-        self, network: SpikingNetwork, state: State, observer: Observer | None = None
+        self, network: SpikingNetwork, steps: Steps, state: State, observer: Observer
     ) -> None:
         super().__init__(network, observer)
-        self.state = state
-        self.membranes: dict[str, Tensor] = {}
-        self.static: dict[fx.Node, Any] = dict(state.static)
+        self.network, self.steps, self.state = network, steps, state
+        self.after: dict[str, Any] = {}
+        kept = {**state.static, **state.constants}
+        self.found = {node: kept.get(name) for name, node in steps.sources.items()}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one operation, unless it is static and this is not the first step."""
-        signal: Signal | None = n.meta.get("signal")
-        if n.op == "placeholder" or signal is None or signal.timed:
+        if not is_static(n):
             return super().run_node(n)
-        if self.state.steps == 0:
-            value = super().run_node(n)
-            if any(user.meta["signal"].timed for user in n.users):
-                self.static[n] = value
-            return value
-        return self.static.get(n)
+        if self.state.steps > 0 and n.op != "get_attr":
+            return self.found.get(n)
+        value = super().run_node(n)
+        if n in self.found:
+            self.found[n] = value
+        return value
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A neuron makes one step from its membrane; a norm is told which step it is."""
+        """A neuron makes one step from its state; a norm is told which step it is."""
         module = self.fetch_attr(target)
         if isinstance(module, TemporalNorm | Affine):
             return module.step(args[0][0], self.state.steps).unsqueeze(0)
         if not isinstance(module, Neuron):
             return super().call_module(target, args, kwargs)
-        o_N, self.membranes[target] = module.step(args[0][0], self.state.membranes.get(target))
+        o_N, self.after[target] = module.step(args[0][0], self.state.neurons.get(target))
         return o_N.unsqueeze(0)
 
     def next_state(self) -> State:
         """What the next step needs."""
-        return State(self.state.steps + 1, self.membranes, self.static, self.state.weights)
+        neurons = {path: self.after.get(path) for path in self.steps.neurons}
+        static, constants = self.state.static, self.state.constants
+        if self.state.steps == 0:
+            static, constants = self.steps.values(self.network, self.found)
+        return State(
+            *(self.state.steps + 1, neurons, static, constants),
+            *(self.steps.network, self.state.weights),
+        )
 
 
 def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
@@ -477,33 +433,11 @@ def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(start): v for k, v in state_dict.items() if k.startswith(start)}
 
 
-def _is_signal(node: fx.Node) -> bool:
-    signal: Signal = node.meta["signal"]
-    return signal.kind not in (None, "constant")
-
-
-def _take_over(root: nn.Module, network: SpikingNetwork) -> None:
-    """Give the root's own children, parameters and buffers to the network, names unchanged."""
-    # A module or parameter under two names keeps both.
-    children = [(n, m) for n, m in root.named_modules(remove_duplicate=False) if "." not in n and n]
-    parameters = [*root.named_parameters(recurse=False, remove_duplicate=False)]
-    buffers = [*root.named_buffers(recurse=False, remove_duplicate=False)]
-    for name, _ in (*children, *parameters, *buffers):
+def _check_names(root: nn.Module, network: SpikingNetwork) -> None:
+    """Raise where a name of the user's network is an attribute of every spiking network, too."""
+    for name in (*root._modules, *root._parameters, *root._buffers):
         if name in dir(network):
-            raise LeanspikeError(
+            raise SurgeryError(
                 f"the network's own attribute {name!r} collides with one of SpikingNetwork; "
                 "wrap the network: nn.Sequential(network)"
             )
-    for name, child in children:
-        network.add_module(name, child)
-    for name, parameter in parameters:
-        network.register_parameter(name, parameter)
-    for name, buffer in buffers:
-        persistent = name not in root._non_persistent_buffers_set
-        network.register_buffer(name, buffer, persistent=persistent)
-
-
-def _take_over_constant(root: nn.Module, target: str, network: SpikingNetwork) -> None:
-    """Tensors that the tracer made of constants in a forward belong to no module yet."""
-    if "." not in target and target not in dir(network):
-        network.register_buffer(target, getattr(root, target), persistent=False)

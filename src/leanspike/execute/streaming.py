@@ -1,109 +1,113 @@
-"""One step of a spiking network as Python code: what its graph comes to for a sequence of one.
-
-Where a sequence is unfolded for a neuron or a norm, and folded again, a step has nothing to do: it
-hands ``[N, ...]`` on. What does not depend on time is computed at the first step.
-"""
+"""Single steps as code, made of the graph of one: what is the same at each is computed once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from hashlib import sha256
+from typing import Any, final
 
 from torch import Tensor, fx, nn
 
-from leanspike.graph.ops import Signal
-from leanspike.neuron import Neuron
-from leanspike.temporal import Affine, TemporalNorm, broadcast, fold, unfold
+from leanspike.graph.modules import as_module, is_static
+from leanspike.graph.per_step import StepGraph
+from leanspike.graph.plan import Plan
+from leanspike.temporal import Affine, TemporalNorm
 
-Step = Callable[
-    [nn.Module, Tensor, int, Mapping[str, Tensor], dict[str, Tensor], tuple[Any, ...]],
-    tuple[Tensor, tuple[Any, ...]],
-]
-"""Of network, input, number of the step, membranes before and (filled in) after it, and the values
-of `static_nodes`, which the first step does not look at; to the output and these values."""
+First = Callable[..., tuple[Tensor, tuple[Any, ...], tuple[Tensor, ...], tuple[Any, ...]]]
+Later = Callable[..., tuple[Tensor, tuple[Any, ...]]]
 
 
-def static_nodes(graph: fx.Graph) -> tuple[fx.Node, ...]:
-    """What does not depend on time and is read by what does: later steps need it kept."""
-    return tuple(
-        node
-        for node in graph.nodes
-        if _is_static(node) and any(user.meta["signal"].timed for user in node.users)
-    )
+@final
+class Steps:
+    """The first step of a plan, and any later one, as functions of the network and their input.
 
-
-def compile_step(graph: fx.Graph, first: bool) -> Step:
-    """The first step, or any later one, as a function."""
-    code = _StepGraph(graph, first).graph.python_code("self")
-    names = dict(code.globals)
-    exec(code.src, names)
-    step: Step = names["forward"]
-    return step
-
-
-def advance(
-    module: nn.Module,
-    path: str,
-    x_N: Tensor,
-    step: int,
-    before: Mapping[str, Tensor],
-    after: dict[str, Tensor],
-) -> Tensor:
-    """A module that takes ``[T, N, ...]``, for one step: a neuron from its membrane.
-
-    >>> import torch
-    >>> from leanspike.neuron import LIF
-    >>> after = {}
-    >>> advance(LIF(), "relu", torch.tensor([0.75]), 1, {"relu": torch.tensor([0.5])}, after)
-    tensor([1.])
-    >>> after
-    {'relu': tensor([0.2500])}
+    Attributes:
+        first: of network, input, number of the step and the neurons' states (None), to the output,
+            the next states, and what later steps need: static values and constants.
+        later: of network, input, number, states, static values and constants, to output and states.
+        neurons: the paths of the neurons.
+        static, constants: the names of what later steps need.
+        network: a fingerprint of graph and sizes.
+        sources: for each name the node of the whole sequence's graph, unless it is a norm's table.
     """
-    if isinstance(module, Neuron):
-        o_N, after[path] = module.step(x_N, before.get(path))
-        return o_N
-    if isinstance(module, TemporalNorm | Affine):
-        return module.step(x_N, step)
-    o_1N: Tensor = module(x_N.unsqueeze(0))
-    return o_1N[0]
+
+    def __init__(self, plan: Plan) -> None:
+        step = StepGraph(plan.module)
+        kept = [node for node in step.graph.nodes if _is_kept(node)]
+        static = [node for node in kept if node.meta["signal"].kind not in (None, "constant")]
+        constants = [node for node in kept if node not in static]
+        self.neurons = step.neurons
+        self.static = tuple(node.name for node in static)
+        self.constants = tuple(node.name for node in constants)
+        self._tables = {
+            node.name: (step.tables[node.args[0]], node.args[1])  # type: ignore[index]
+            for node in constants
+            if node.args and node.args[0] in step.tables
+        }
+        by_copy = {found: node for node, found in step.found.items()}
+        self.sources = {n.name: by_copy[n] for n in kept if n.name not in self._tables}
+        self._norms = tuple(step.tables.values())
+        self.network = _fingerprint(plan)
+        step.finish(tuple(static), tuple(constants))
+        self.first: First = _function(plan, step.graph)
+        self.later: Later = _function(plan, _later(step.graph, [*static, *constants]))
+
+    def check(self, network: nn.Module, step: int) -> None:
+        """Raise LeanspikeError where a norm has no parameters for a step, counted from 0."""
+        for path in self._norms:
+            norm = network.get_submodule(path)
+            assert isinstance(norm, TemporalNorm | Affine)
+            norm.check_steps(step + 1)
+
+    def values(
+        self, network: nn.Module, found: Mapping[fx.Node, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What later steps need, where the first was run node by node and found these values."""
+
+        def value(name: str) -> Any:
+            if name in self._tables:
+                path, which = self._tables[name]
+                norm = network.get_submodule(path)
+                assert isinstance(norm, TemporalNorm | Affine)
+                return norm.affine(norm.timesteps)[int(which)]  # type: ignore[arg-type]
+            return found[self.sources[name]]
+
+        return {n: value(n) for n in self.static}, {n: value(n) for n in self.constants}
 
 
-class _StepGraph:
-    """Builds the graph of a step from that of a sequence."""
-
-    def __init__(self, whole: fx.Graph, first: bool) -> None:
-        self.graph = fx.Graph()
-        image, timesteps, *rest = whole.nodes
-        x_N, *self.state, values = map(
-            self.graph.placeholder, ("x_N", "step", "before", "after", "values")
-        )
-        self.found: dict[fx.Node, Any] = {image: x_N, timesteps: 1}
-        kept = static_nodes(whole)
-        if not first:
-            for number, node in enumerate(kept):
-                self.found[node] = self.graph.call_function(_item, (values, number))
-        for node in rest:
-            if node.op == "output":
-                y_N = self.found[node.all_input_nodes[0]]
-                self.graph.output((y_N, tuple(self.found[n] for n in kept)))
-            elif first or not _is_static(node):
-                self.found[node] = self._copy(node)
-
-    def _copy(self, node: fx.Node) -> Any:
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
-        if source is not None and node.target in (fold, unfold, broadcast):
-            return self.found[source]
-        if source is not None and node.op == "call_module" and source.target in (unfold, broadcast):
-            module = self.graph.create_node("get_attr", str(node.target))
-            arguments = (module, str(node.target), self.found[source], *self.state)
-            return self.graph.call_function(advance, arguments)
-        return self.graph.node_copy(node, self.found.__getitem__)
+def _is_kept(node: fx.Node) -> bool:
+    """Whether later steps read what only the first computes."""
+    once = is_static(node) and node.op != "get_attr"
+    return once and any(not is_static(user) for user in node.users)
 
 
-def _is_static(node: fx.Node) -> bool:
-    signal: Signal | None = node.meta.get("signal")
-    return node.op not in ("placeholder", "output") and signal is not None and not signal.timed
+def _is_read(node: fx.Node) -> bool:
+    """Whether it is a part of the network that later steps read."""
+    return node.op == "get_attr" and any(not is_static(user) for user in node.users)
 
 
-def _item(values: tuple[Any, ...], number: int) -> Any:
-    return values[number]
+def _later(first: fx.Graph, kept: list[fx.Node]) -> fx.Graph:
+    """The graph of any later step: what is static comes in."""
+    graph, found = fx.Graph(), dict[fx.Node, fx.Node]()
+    inputs = [node for node in first.nodes if node.op == "placeholder"]
+    for node in (*inputs, *kept):
+        found[node] = graph.placeholder(node.name)
+    for node in first.nodes:
+        if node.op == "output":
+            y_N, states, *_ = node.args[0]
+            graph.output(fx.node.map_arg((y_N, states), found.__getitem__))
+        elif node not in found and (not is_static(node) or _is_read(node)):
+            found[node] = graph.node_copy(node, found.__getitem__)
+    return graph
+
+
+def _function(plan: Plan, graph: fx.Graph) -> Callable[..., Any]:
+    """The code of a graph, to be called with the network as its first argument."""
+    function: Callable[..., Any] = type(as_module(plan.module, graph)).forward
+    return function
+
+
+def _fingerprint(plan: Plan) -> str:
+    """The same for networks of the same graph and the same sizes."""
+    sizes = [(name, tuple(p.shape)) for name, p in plan.module.state_dict(keep_vars=True).items()]
+    return sha256(f"{plan.graph}{sizes}".encode()).hexdigest()[:16]

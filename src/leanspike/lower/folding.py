@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 
 import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError
-from leanspike.execute.network import SpikingNetwork
+from leanspike.graph.modules import submodule
+from leanspike.graph.plan import Plan
 from leanspike.graph.trace import Shapes
 from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, affine_of_norm, unfold
 
@@ -17,8 +17,8 @@ BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
-    """A copy for inference, with no norm left in it and the same answers (to rounding).
+def fold_norms(plan: Plan) -> Plan:
+    """No norm left, and the same answers in eval mode (to rounding).
 
     A norm that is the same at each step (batch norm, tdBN) goes into the weights of the
     convolution or linear layer before it, if that layer feeds nothing else. Any other becomes a
@@ -28,28 +28,25 @@ def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
     Raises:
         SurgeryError: for a batch norm without running statistics.
 
-    >>> from leanspike.surgery import spike
-    >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
-    >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), *hidden)
-    >>> snn = spike(ann, example_input=torch.zeros(1, 2), norm="bntt").eval()
-    >>> folded, x = fold_norms(snn), torch.randn(4, 2)
-    >>> type(folded.get_submodule("3")).__name__, bool((folded(x) == snn(x)).float().mean() > 0.99)
-    ('Affine', True)
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU())
+    >>> plan = spike(ann, example_input=torch.zeros(1, 2)).plan
+    >>> [node.target for node in fold_norms(plan).graph.nodes if node.op == "call_module"]
+    ['0', '2']
     """
-    folded = deepcopy(snn).eval()
-    graph = folded.plan.graph
+    folded = plan.copied()
+    root, graph = folded.module, folded.graph
     for node in list(graph.nodes):
-        norm = _module(folded, node)
+        norm = submodule(root, node)
         if not isinstance(norm, BatchNorm | TemporalNorm):
             continue
-        if _folds(folded, graph, node):
-            _fold_into_layer(folded, graph, node)
+        if _folds(root, graph, node):
+            _fold_into_layer(root, graph, node)
         elif isinstance(norm, TemporalNorm):
-            folded.set_submodule(str(node.target), Affine(*norm.affine(norm.timesteps)))
+            root.set_submodule(str(node.target), Affine(*norm.affine(norm.timesteps)))
         else:
-            folded.set_submodule(str(node.target), ChannelAffine(*_affine(norm, node)))
-    folded.plan = replace(folded.plan)  # of the graph as it is now
-    return folded
+            root.set_submodule(str(node.target), ChannelAffine(*_affine(norm, node)))
+    return folded.after("fold_norms")
 
 
 def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
@@ -62,7 +59,7 @@ def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
             running statistics.
     """
     for node in list(graph.nodes):
-        if not isinstance(_module(root, node), BatchNorm):
+        if not isinstance(submodule(root, node), BatchNorm):
             continue
         if not _folds(root, graph, node):
             raise SurgeryError(
@@ -72,31 +69,31 @@ def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
         _fold_into_layer(root, graph, node)
 
 
-def remaining_norms(snn: SpikingNetwork) -> dict[fx.Node, bool]:
+def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
     """The norms that cost something at inference, where :func:`fold_norms` leaves a scale.
 
     The value says whether it is so in the ANN too: a norm that differs from step to step stays
     where the ANN's would have gone into the layer before it.
 
-    >>> from leanspike.surgery import spike
+    >>> from leanspike import spike
     >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
     >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), *hidden)
-    >>> snn = spike(ann, example_input=torch.zeros(1, 2), norm="bntt")
-    >>> {node.target: in_ann for node, in_ann in remaining_norms(snn).items()}
+    >>> plan = spike(ann, example_input=torch.zeros(1, 2), norm="bntt").plan
+    >>> {node.target: in_ann for node, in_ann in remaining_norms(plan).items()}
     {'3': False}
     """
-    graph = snn.plan.graph
+    root, graph = plan.module, plan.graph
     norms = BatchNorm | TemporalNorm | Affine | ChannelAffine
     return {
-        node: _layer_before(snn, graph, node) is None
+        node: _layer_before(root, graph, node) is None
         for node in graph.nodes
-        if isinstance(_module(snn, node), norms) and not _folds(snn, graph, node)
+        if isinstance(submodule(root, node), norms) and not _folds(root, graph, node)
     }
 
 
 def _folds(root: nn.Module, graph: fx.Graph, node: fx.Node) -> bool:
     """Whether the weights of the layer before the norm at ``node`` can take it up."""
-    norm = _module(root, node)
+    norm = submodule(root, node)
     same = isinstance(norm, BatchNorm) or (isinstance(norm, TemporalNorm) and norm.folds)
     return same and _layer_before(root, graph, node) is not None
 
@@ -108,7 +105,7 @@ def _layer_before(root: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.Node | 
     if source.target is unfold:
         source = source.all_input_nodes[0]
         alone = alone and len(source.users) == 1
-    layer = _module(root, source)
+    layer = submodule(root, source)
     rank = len(Shapes.of(source).output or ())
     fits = isinstance(layer, CONVOLUTIONS) or (isinstance(layer, nn.Linear) and rank == 2)
     return source if alone and fits and _once(graph, source) else None
@@ -146,10 +143,6 @@ def _affine(norm: nn.Module, node: fx.Node) -> tuple[Tensor, Tensor]:
         )
     weight, bias = (norm.weight, norm.bias) if norm.affine else (None, None)
     return affine_of_norm(norm.running_mean, norm.running_var, norm.eps, weight, bias)
-
-
-def _module(root: nn.Module, node: fx.Node) -> nn.Module | None:
-    return root.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def _once(graph: fx.Graph, node: fx.Node) -> bool:

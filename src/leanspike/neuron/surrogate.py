@@ -50,11 +50,16 @@ class Surrogate(ABC):
 class _Spike(torch.autograd.Function):
     """The step function forward, the surrogate backward."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, z: Tensor, surrogate: Surrogate) -> Tensor:
-        ctx.save_for_backward(z)
-        ctx.surrogate = surrogate
+    def forward(z: Tensor, surrogate: Surrogate) -> Tensor:  # noqa: ARG004
         return (z > 0).to(z.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Surrogate], output: Tensor) -> None:  # noqa: ARG004
+        z, ctx.surrogate = inputs
+        ctx.save_for_backward(z)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:

@@ -1,8 +1,9 @@
 """The surgery that makes a network spike, and the network that comes out of it."""
 
-from leanspike.execute.network import Observer, SpikingNetwork, State, readout
-from leanspike.lower.folding import fold_norms, remaining_norms
+from leanspike.execute.network import Observer, SpikingNetwork, readout
+from leanspike.execute.state import State
 from leanspike.surgery.calibrate import CalibratedLayer, Calibration, calibrate
+from leanspike.surgery.inference import fold_norms
 from leanspike.surgery.spike import spike
 
 __all__ = [
@@ -14,6 +15,5 @@ __all__ = [
     "calibrate",
     "fold_norms",
     "readout",
-    "remaining_norms",
     "spike",
 ]

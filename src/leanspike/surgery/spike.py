@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, Literal
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError, check_count
-from leanspike.execute.network import Plan, SpikingNetwork
+from leanspike.execute.network import SpikingNetwork
+from leanspike.graph.modules import as_module
 from leanspike.graph.ops import Kind, Signal
+from leanspike.graph.plan import Plan
 from leanspike.graph.rewrite import BATCH_NORMS, DROPOUTS, Parts, Rewriting
 from leanspike.graph.trace import trace
+from leanspike.lower import DEFAULT, Pass, apply_passes
 from leanspike.lower.folding import fold_into_layers
 from leanspike.neuron import LIF
 from leanspike.notice import say
@@ -26,7 +28,7 @@ from leanspike.surgery.choices import (
     is_trained,
     norm_of_each_step,
 )
-from leanspike.synapse import EventConv2d, TiledAvgPool2d, step_around
+from leanspike.synapse import step_around
 from leanspike.temporal import (
     TEMPORAL_NORMS,
     Encoder,
@@ -50,6 +52,7 @@ def spike(
     activations: Collection[Any] = (),
     ops: Mapping[Any, Kind | Literal["same"]] | None = None,
     preset: Preset = "network",
+    lower: Iterable[str | Pass] = DEFAULT,
 ) -> SpikingNetwork:
     """Make a network spike: each of its activations becomes a layer of neurons.
 
@@ -82,6 +85,9 @@ def spike(
             signal it emits ("analog", "graded", "spike", or "same" as its input). Modules named
             here are not looked into.
         preset: "paper" is the papers' neuron as the default, whatever the network has.
+        lower: the passes that put in layers which give the same for less, by name or as functions
+            from a ``Plan`` to another: "event_driven" convolutions and "tiled_pooling" unless
+            said; () for none.
 
     Returns:
         The network, in the mode (train or eval) and on the device of ``ann``.
@@ -142,11 +148,10 @@ def spike(
             "time reaches no batch norm of this network that another norm could take the place of; "
             "give it batch norms behind its first neurons, or norm='keep'"
         )
-    _spare_work(root, graph)
     step_around(root)
     kept: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
-    plan = Plan(graph, encoder, kept, sample_shape=tuple(sample.shape[1:]))
-    snn = SpikingNetwork(root, plan, timesteps).train(ann.training)
+    plan = Plan(as_module(root, graph), encoder, kept, sample_shape=tuple(sample.shape[1:]))
+    snn = SpikingNetwork(apply_passes(plan, lower), timesteps).train(ann.training)
     if neuron is None:
         say(choose_neurons(snn, preset, before))
     trained = is_trained(ann)
@@ -168,25 +173,6 @@ def _warn_of_training_mode(ann: nn.Module) -> None:
         "of each batch, or drop; call ann.eval() before spike, or snn.eval() before it answers",
         ", ".join(active[:3]) + (" ..." if len(active) > 3 else ""),
     )
-
-
-def _spare_work(root: nn.Module, graph: fx.Graph) -> None:
-    """Put in the layers that give the same for less.
-
-    Convolutions become event-driven that spikes enter, or their sums, and nothing else.
-    """
-    entering = defaultdict(list)
-    for node in graph.nodes:
-        if node.op == "call_module":
-            entering[str(node.target)].append(node.all_input_nodes[0].meta["signal"])
-    for path, signals in entering.items():
-        module = root.get_submodule(path)
-        if type(module) is nn.AvgPool2d:
-            root.set_submodule(path, TiledAvgPool2d.of(module))
-        if type(module) is nn.Conv2d and all(
-            signal.timed and signal.kind in ("spike", "graded") for signal in signals
-        ):
-            root.set_submodule(path, EventConv2d.of(module))
 
 
 def _neuron_factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:

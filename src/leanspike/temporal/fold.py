@@ -46,9 +46,19 @@ class _Broadcast(torch.autograd.Function):
     ``expand``'s own backward would write all T of them out and lose channels_last.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x_N: Tensor, timesteps: int) -> Tensor:  # noqa: ARG004
+    def forward(x_N: Tensor, timesteps: int) -> Tensor:
         return x_N.unsqueeze(0).expand(timesteps, *x_N.shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG004
+        ctx.timesteps = inputs[1]
+
+    @staticmethod
+    def jvp(ctx: Any, x_N: Tensor, _: None) -> Tensor:
+        return x_N.unsqueeze(0).expand(ctx.timesteps, *x_N.shape)
 
     @staticmethod
     def backward(ctx: Any, grad_TN: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004

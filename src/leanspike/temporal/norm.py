@@ -158,6 +158,10 @@ class TemporalNorm(nn.Module, ABC):
             raise LeanspikeError(
                 f"currents of shape {tuple(x_TN.shape)}; expected [T, N, {self.channels}, ...]"
             )
+        self.check_steps(steps)
+
+    def check_steps(self, steps: int) -> None:
+        """Raise LeanspikeError unless it has parameters for so many steps."""
         if steps > self.timesteps:
             raise LeanspikeError(
                 f"{type(self).__name__} has parameters for {self.timesteps} timesteps and is asked "
