@@ -20,7 +20,17 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 
 # From the bottom up: each may import those before it, and none after it.
 LAYERS = (
-    *("errors", "notice", "optional", "files", "memory", "modes", "batches", "processor"),
+    *(
+        "errors",
+        "notice",
+        "optional",
+        "files",
+        "memory",
+        "modes",
+        "transforms",
+        "batches",
+        "processor",
+    ),
     *("native_sources", "native"),
     *(
         "backend",

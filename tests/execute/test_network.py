@@ -165,13 +165,26 @@ def test_values_that_are_not_finite_are_refused(value):
             call(x)
 
 
-@pytest.mark.parametrize("other", ["padded_shortcut", "vector"])
-def test_the_state_of_another_network_is_refused(other):
-    snn = lif_network("padded_shortcut")
-    theirs, x = lif_network(other), draw(other, N)
-    _, state = theirs.step(x)
+def mlp(width):
+    return nn.Sequential(nn.Linear(12, width), nn.ReLU(), nn.Linear(width, 5)).eval()
+
+
+@pytest.mark.parametrize("name", ["padded_shortcut", "other layers", "other sizes"])
+def test_the_state_of_another_network_is_refused(name):
+    theirs = build("padded_shortcut") if name == "padded_shortcut" else mlp(1)
+    ours = build("vector") if name == "other layers" else mlp(8)
+    x = draw("padded_shortcut" if name == "padded_shortcut" else "vector", N)
+    _, state = spike(theirs, example_input=x).step(x)
+    snn, x = spike(ours, example_input=draw("vector", 1)), draw("vector", N)
     with pytest.raises(LeanspikeError, match="the state is that of another network"):
-        snn.step(draw("padded_shortcut", N), state)
+        snn.step(x, state)
+
+
+def test_the_state_of_a_copy_or_of_the_same_network_elsewhere_is_taken():
+    snn, x = lif_network("padded_shortcut"), draw("padded_shortcut", N)
+    _, state = lif_network("padded_shortcut").step(x)
+    expected, _ = snn.step(x, snn.step(x)[1])
+    assert torch.equal(snn.step(x, state)[0], expected)
 
 
 def test_a_step_needs_no_gradient_and_leaves_the_given_state_as_it_is():

@@ -2,6 +2,7 @@
 
 import pickle
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from leanspike import LIF, native, spike
 from leanspike.surgery import fold_norms
-from leanspike.synapse import EventConv2d, convolution
+from leanspike.synapse import EventConv2d, Stream, convolution
 from networks import build, draw
 
 T, N = 3, 2

@@ -23,8 +23,9 @@ from leanspike.graph.modules import is_static, share
 from leanspike.graph.ops import SYNAPTIC
 from leanspike.graph.plan import Plan, PlanRecord
 from leanspike.neuron import Neuron
-from leanspike.synapse import streaming
+from leanspike.synapse import Stream, streaming
 from leanspike.temporal import Affine, TemporalNorm
+from leanspike.transforms import has_values
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
 """Called after each operation with its node, the values of the nodes it read, and its value."""
@@ -156,22 +157,24 @@ class SpikingNetwork(nn.Module):
         ignored = state.steps > 0 and not self.plan.encoder.timed
         self.check_input(x_N, batch_axis=0, values=not ignored)
         self._check_state(state, len(x_N))
+        self._steps.check(self, state.steps)
         current_N = self.plan.encoder.step(x_N, state.steps)
-        sharing = nullcontext() if torch.compiler.is_compiling() else streaming(state.weights)
+        weights = state.weights
+        if weights is None and has_values(x_N):
+            weights = Stream()
         try:
-            with sharing:
-                return self._step(current_N, state, observer)
+            with nullcontext() if weights is None else streaming(weights):
+                if observer is None:
+                    return self._step(current_N, state, weights)
+                execution = Streaming(self, self._steps, state, observer)
+                y_1NK: Tensor = execution.run(current_N, 1)
+                return y_1NK[0], execution.next_state(weights)
         except RuntimeError as error:
             self._explain(error, x_N, batch_axis=0)
             raise
 
-    def _step(self, x_N: Tensor, state: State, observer: Observer | None) -> tuple[Tensor, State]:
+    def _step(self, x_N: Tensor, state: State, weights: Stream | None) -> tuple[Tensor, State]:
         steps, number = self._steps, state.steps
-        steps.check(self, number)
-        if observer is not None:
-            execution = Streaming(self, steps, state, observer)
-            y_1NK: Tensor = execution.run(x_N, 1)
-            return y_1NK[0], execution.next_state()
         if number == 0:
             none = [None] * len(steps.neurons)
             y_NK, after, static, constants = steps.first(self, x_N, number, *none)
@@ -182,7 +185,7 @@ class SpikingNetwork(nn.Module):
             inputs = *state.neurons.values(), *kept.values(), *same.values()
             y_NK, after = steps.later(self, x_N, number, *inputs)
         neurons = dict(zip(steps.neurons, after, strict=True))
-        return y_NK, State(number + 1, neurons, kept, same, steps.network, state.weights)
+        return y_NK, State(number + 1, neurons, kept, same, steps.network, weights)
 
     def _check_state(self, state: State, samples: int) -> None:
         """Raise unless the state is this network's, of so many samples."""
@@ -283,7 +286,7 @@ class SpikingNetwork(nn.Module):
             raise LeanspikeError(
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"
             )
-        if values and not torch.compiler.is_compiling() and x.numel() > 0:
+        if values and has_values(x) and x.numel() > 0:
             self._check_values(x, batch_axis)
 
     def _check_values(self, x: Tensor, batch_axis: int) -> None:
@@ -367,7 +370,7 @@ class Streaming(Execution):
         o_N, self.after[target] = module.step(args[0][0], self.state.neurons.get(target))
         return o_N.unsqueeze(0)
 
-    def next_state(self) -> State:
+    def next_state(self, weights: Stream | None) -> State:
         """What the next step needs."""
         neurons = {path: self.after.get(path) for path in self.steps.neurons}
         static, constants = self.state.static, self.state.constants
@@ -375,7 +378,7 @@ class Streaming(Execution):
             static, constants = self.steps.values(self.network, self.found)
         return State(
             *(self.state.steps + 1, neurons, static, constants),
-            *(self.steps.network, self.state.weights),
+            *(self.steps.network, weights),
         )
 
 

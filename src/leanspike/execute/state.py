@@ -47,7 +47,7 @@ class State:
     static: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     network: str = ""
-    weights: Stream = field(default_factory=Stream, repr=False, compare=False)
+    weights: Stream | None = field(default=None, repr=False, compare=False)
 
     def keep(self, samples: Tensor) -> State:
         """The state of some samples only: a boolean mask ``[N]`` or indices."""
@@ -118,7 +118,7 @@ def _written(part: Any, tensors: dict[str, Tensor]) -> Any:
         return part
     if isinstance(part, Tensor):
         name = str(len(tensors))
-        tensors[name] = part.detach().cpu().clone(memory_format=torch.preserve_format)
+        tensors[name] = part.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": name, "channels_last": _is_channels_last(part)}
     if isinstance(part, dict):
         return {"dict": {str(key): _written(value, tensors) for key, value in part.items()}}

@@ -44,8 +44,9 @@ class Steps:
             for node in constants
             if node.args and node.args[0] in step.tables
         }
-        by_copy = {found: node for node, found in step.found.items()}
-        self.sources = {n.name: by_copy[n] for n in kept if n.name not in self._tables}
+        # What passes a value on came to the same node as what computed it.
+        computed = {found: node for node, found in reversed(step.found.items())}
+        self.sources = {n.name: computed[n] for n in kept if n.name not in self._tables}
         self._norms = tuple(step.tables.values())
         self.network = _fingerprint(plan)
         step.finish(tuple(static), tuple(constants))

@@ -25,6 +25,7 @@ from leanspike import native
 from leanspike.backend import note_backend
 from leanspike.synapse.onednn import is_stepped_around
 from leanspike.synapse.stand_in import StandIn
+from leanspike.transforms import is_transformed
 
 DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
 """The share of inputs that are not 0 above which PyTorch's dense convolution is faster."""
@@ -60,7 +61,7 @@ class EventConv2d(StandIn, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` as of ``nn.Conv2d``."""
-        if not self._is_known(x) or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self._is_known(x):
             return super().forward(x)
         autocast = torch.is_autocast_enabled("cpu")  # then as torch's own convolution does
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
@@ -86,6 +87,7 @@ class EventConv2d(StandIn, nn.Conv2d):
         """Whether the native code has this kind of convolution, and takes this kind of tensor."""
         return (
             type(x) is Tensor
+            and not is_transformed(x)
             and x.device.type == self.weight.device.type == "cpu"
             and x.dtype in DENSEST
             and self.groups == 1

@@ -53,12 +53,8 @@ class _Broadcast(torch.autograd.Function):
         return x_N.unsqueeze(0).expand(timesteps, *x_N.shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:  # noqa: ARG004
-        ctx.timesteps = inputs[1]
-
-    @staticmethod
-    def jvp(ctx: Any, x_N: Tensor, _: None) -> Tensor:
-        return x_N.unsqueeze(0).expand(ctx.timesteps, *x_N.shape)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        """Nothing is kept."""
 
     @staticmethod
     def backward(ctx: Any, grad_TN: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
