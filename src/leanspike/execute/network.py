@@ -81,7 +81,7 @@ class SpikingNetwork(nn.Module):
         return {**state, "plan": PlanRecord.of(self.plan)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.plan = state["plan"].plan(self)
         self._prepare()
 

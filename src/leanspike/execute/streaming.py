@@ -40,7 +40,7 @@ class Steps:
         self.static = tuple(node.name for node in static)
         self.constants = tuple(node.name for node in constants)
         self._tables = {
-            node.name: (step.tables[node.args[0]], node.args[1])  # type: ignore[index]
+            node.name: (step.tables[node.args[0]], node.args[1])
             for node in constants
             if node.args and node.args[0] in step.tables
         }
@@ -70,7 +70,7 @@ class Steps:
                 path, which = self._tables[name]
                 norm = network.get_submodule(path)
                 assert isinstance(norm, TemporalNorm | Affine)
-                return norm.affine(norm.timesteps)[int(which)]  # type: ignore[arg-type]
+                return norm.affine(norm.timesteps)[int(which)]
             return found[self.sources[name]]
 
         return {n: value(n) for n in self.static}, {n: value(n) for n in self.constants}

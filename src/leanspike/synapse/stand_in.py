@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from torch import nn
 
@@ -28,7 +28,7 @@ def plain(layer: nn.Module) -> nn.Module:
     """
     if not isinstance(layer, StandIn):
         return layer
-    theirs = next(kind for kind in type(layer).__mro__ if not issubclass(kind, StandIn))
+    theirs: Any = next(kind for kind in type(layer).__mro__ if not issubclass(kind, StandIn))
     found: nn.Module = theirs.__new__(theirs)
     found.__dict__ = layer.__dict__
     return found
