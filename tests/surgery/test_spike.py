@@ -472,6 +472,10 @@ def test_an_activation_that_nobody_reads_is_none():
         ({"encode": "rate"}, "encode is 'rate'; choose one of direct, frames"),
         ({"ops": {nn.GELU: "anlog"}}, "declares the kind 'anlog'; choose one of analog, graded"),
         ({"neuron": LIF}, r"neuron is the class LIF; give one to copy, as in LIF\(\)"),
+        (
+            {"neuron": lambda: LIF()},
+            r"a function of \(\), and is called with \(path\); write neuron=lambda path: LIF\(\)",
+        ),
         ({"example_input": torch.zeros(12)}, r"shape \(12,\); give a batch, \[N, \.\.\.\]"),
         (
             {"example_input": torch.zeros(1, 12), "encode": "frames"},
@@ -483,6 +487,11 @@ def test_arguments_out_of_range_are_refused(arguments, message):
     arguments = {"example_input": torch.zeros(1, 12), **arguments}
     with pytest.raises(LeanspikeError, match=message):
         spike(build("vector"), **arguments)
+
+
+def test_a_function_of_the_path_is_what_the_refusal_of_one_without_says():
+    snn = spike(build("vector"), example_input=torch.zeros(1, 12), neuron=lambda path: LIF())
+    assert {type(module) for _, module in snn.neurons()} == {LIF}
 
 
 def test_a_spiking_network_is_not_made_to_spike_again():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -304,7 +304,7 @@ class Run:
         ann = self.load("ann") if (self.folder / "ann").exists() else None
         start = self.load("start")
         assert isinstance(start, SpikingNetwork)
-        test = _Epoch(self._loader(data.test, section.batch_size))
+        test = self._loader(data.test, section.batch_size)
         self.monitor.console.print(f"evaluating on {len(data.test)} test images ...")
         with Clock(self.folder, "evaluate"):
             result = evaluate(
@@ -321,7 +321,7 @@ class Run:
         if section.early_exit:
             rules = ", ".join(section.early_exit)
             self.monitor.console.print(f"choosing when to leave by {rules} ...")
-            held_out = _Epoch(self._loader(data.val, section.batch_size))
+            held_out = self._loader(data.val, section.batch_size)
             with Clock(self.folder, "early exit"):
                 exits = measure_exits(snn, section, held_out, test, result)
             result = result.model_copy(update={"early_exit": exits})
@@ -486,17 +486,6 @@ class Run:
         if is_own(model.name):
             own = create_own(model.name, model.options, self.trust)
         return load(self.folder / name, own)
-
-
-@final
-class _Epoch:
-    """A loader's one evaluation epoch, as often as it is iterated."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.loader.epoch(0)
 
 
 def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:

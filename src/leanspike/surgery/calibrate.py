@@ -178,7 +178,7 @@ def calibrate(
         for r, threshold in zip(rows, _set_thresholds(snn, found, best), strict=True)
     )
     snn.input_range = seen
-    snn.doubts.calibrated()
+    snn.doubts.calibrated(training=snn.training)
     table = Calibration(best, layers, norms, agreement, _in_words(choice, best, bool(norms)))
     _tell(table, x.shape[axis], x.shape[0] if axis else steps, choice)  # frames bring their steps
     return table
