@@ -490,7 +490,7 @@ def test_arguments_out_of_range_are_refused(arguments, message):
 
 
 def test_a_function_of_the_path_is_what_the_refusal_of_one_without_says():
-    snn = spike(build("vector"), example_input=torch.zeros(1, 12), neuron=lambda path: LIF())
+    snn = spike(build("vector"), example_input=torch.zeros(1, 12), neuron=lambda path: LIF())  # noqa: ARG005
     assert {type(module) for _, module in snn.neurons()} == {LIF}
 
 

@@ -1,8 +1,9 @@
 """A run: what a recipe asks for, in a folder, from start to finish, from wherever it was left.
 
-The folder holds ``recipe.yaml``, ``log.jsonl``, ``tensorboard/``, ``checkpoint.pt``, the models
-``ann/``, ``start/`` (converted, before training) and ``snn/``, ``result.json`` and
-``report.html``. Each appears whole or not at all; what is there is not computed again.
+The folder holds ``recipe.yaml``, ``data.json``, ``log.jsonl``, ``tensorboard/``,
+``checkpoint.pt``, the models ``ann/``, ``start/`` (converted, before training) and ``snn/``,
+``result.json`` and ``report.html``. Each appears whole or not at all; what is there is not computed
+again.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ from leanspike.run.own import (
     own_sections,
     takes_channels_last,
 )
+from leanspike.run.seen import check_seen, keep_seen
 from leanspike.run.trained import untrained
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
@@ -142,15 +144,19 @@ class Run:
         """Make the folder this run's, or take up the run that it holds.
 
         Raises:
-            LeanspikeError: for a folder of another recipe, or a recipe whose parts do not fit.
+            LeanspikeError: for a folder of another recipe or of other images, or a recipe whose
+                parts do not fit.
         """
         (check_removable if fresh else check_free)(self.folder, self.recipe)
+        if not fresh:
+            check_seen(self.folder, self.data)
         self.rehearse(fresh)
         for line in (describe(self.data), *self.data.notes):
             self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
         if fresh:
             clear(self.folder)
         claim(self.folder, self.recipe)
+        keep_seen(self.folder, self.data)
 
     def rehearse(self, fresh: bool = False) -> None:
         """Build what the recipe asks for and run it once on a blank input, untrained.
@@ -520,5 +526,11 @@ def _pairs_table(pairs: Sequence[Pair]) -> Table:
 
 
 def open_run(folder: Path, monitor: Monitor, trust: bool = False) -> Run:
-    """The run in a folder, by the recipe it was made with."""
-    return Run(read_recipe(folder), folder, monitor, trust)
+    """The run in a folder, by the recipe it was made with.
+
+    Raises:
+        LeanspikeError: if there is none, or its images are others now.
+    """
+    run = Run(read_recipe(folder), folder, monitor, trust)
+    check_seen(folder, run.data)
+    return run

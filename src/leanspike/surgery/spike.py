@@ -152,6 +152,16 @@ def spike(
     snn = SpikingNetwork(root, plan, timesteps).train(ann.training)
     if neuron is None:
         say(choose_neurons(snn, preset, before))
+    _raise_doubts(snn, ann)
+    return snn
+
+
+def _has_norms(ann: nn.Module) -> bool:
+    return any(isinstance(module, BATCH_NORMS) for module in ann.modules())
+
+
+def _raise_doubts(snn: SpikingNetwork, ann: nn.Module) -> None:
+    """Warn of a trained ANN in training mode, and set what is to be warned about later."""
     trained = is_trained(ann)
     snn.doubts.uncalibrated = trained or not (ann.training or _has_norms(ann))
     active = _active(snn)
@@ -159,11 +169,6 @@ def spike(
         warn_of_training_mode(active)
     elif not _has_norms(ann):  # by which a trained ANN is told from a new one
         snn.doubts.active = active
-    return snn
-
-
-def _has_norms(ann: nn.Module) -> bool:
-    return any(isinstance(module, BATCH_NORMS) for module in ann.modules())
 
 
 def _active(snn: SpikingNetwork) -> tuple[str, ...]:
