@@ -55,7 +55,9 @@ def test_images_of_another_scale_are_named_and_the_advice_works(
     x, ann = images(), seen(RIGHT[training](images(seed=1)))
     [line] = warnings(caplog, ann, given(x))
     assert re.search(r"norm 1 gets values that differ [\d.e+-]+ times as much as in its tr", line)
-    assert line.endswith(f"; scale the images as they were there, as {words}")
+    assert line.endswith(
+        f"; make the network spike again, and calibrate on images scaled as there, as {words}"
+    )
     if advice is not None:
         assert warnings(caplog, ann, advice(given(x))) == []
 

@@ -110,6 +110,6 @@ def tell_of_scale(first: FirstNorm, images: Tensor, seen: tuple[float, float]) -
     assert first.node is not None
     logging.getLogger("leanspike").warning(
         "images of %.3g to %.3g: norm %s gets values that differ %.3g times as much as in its "
-        "training; scale the images as they were there, as %s",
+        "training; make the network spike again, and calibrate on images scaled as there, as %s",
         *(low, high, first.node.target, ratio, way),
     )
