@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import leanspike as ls
 from leanspike.batches import ENOUGH, Batches, images_of
+from leanspike.data import Loader, load_dataset
 from leanspike.evaluate import accuracy, anytime, choose_confidence, measure_exit
 
 N, K = 60, 3
@@ -159,6 +160,23 @@ def test_what_is_no_batch_is_refused_and_the_advice_works(
         with pytest.raises(ls.LeanspikeError, match=message):
             measure(snn, dataset)
         measure(snn, torch.utils.data.DataLoader(dataset, 128))
+
+
+def test_a_loader_of_a_data_set_is_taken_and_in_training_its_epoch_is() -> None:
+    data = load_dataset("digits")
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)).eval()
+    snn = ls.spike(flat, example_input=torch.zeros(1, *data.shape))
+    how: Any = {"batch_size": 100, "mean": data.mean, "std": data.std, "seed": 0}
+    test = Loader(data.test, **how, train=False)
+    train = Loader(data.train, **how, train=True)
+    for measure in (ls.calibrate, ls.evaluate):
+        with pytest.raises(
+            ls.LeanspikeError, match=r"in each epoch; say which: loader\.epoch\(0\)"
+        ):
+            measure(snn, train)
+        measure(snn, train.epoch(0))
+    ls.calibrate(snn, test)
+    assert ls.evaluate(snn, test, ann=flat).n == len(data.test)  # twice
 
 
 @pytest.mark.parametrize(

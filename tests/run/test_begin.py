@@ -152,7 +152,7 @@ def test_a_fresh_run_removes_the_old_one_only_when_it_fits(tmp_path: Path) -> No
     assert open_run(folder, QUIET).load("ann")
     assert open_run(folder, QUIET).history
     make(folder, "seed=1").begin(fresh=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["recipe.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == ["data.json", "recipe.yaml"]
 
 
 def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path: Path) -> None:
@@ -174,6 +174,7 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
         ("seconds.json", "{", lambda run: run.train_ann()),
         ("seconds.json", "[]", lambda run: run.train_ann()),
         ("backends.json", "[]", lambda run: run.train_ann()),
+        ("data.json", "{}", lambda run: run.begin()),
         ("log.jsonl", "{}\nx\n", lambda run: run.train_ann()),
         ("recipe.yaml", "", lambda run: run.begin()),
         ("recipe.yaml", "7", lambda run: run.begin()),

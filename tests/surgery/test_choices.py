@@ -246,6 +246,32 @@ def test_a_trained_network_in_training_mode_is_named(caplog):
     ]
 
 
+def test_without_norms_a_network_in_training_mode_is_named_when_it_is_calibrated(caplog):
+    """Before that it may be one that is about to be trained."""
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(64, 32), nn.Linear(32, 10)
+
+        def forward(self, x):
+            x = nn.functional.relu(self.body(x.flatten(1)))
+            return self.head(nn.functional.dropout(x, 0.5, self.training))
+
+    for ann, path in ((cnn(norms=False).train(), "8"), (Functional(), "dropout_0")):
+        snn = spike(ann, example_input=X[:1], timesteps=20)
+        assert warnings(caplog) == []
+        for _ in range(2):
+            calibrate(snn, X)
+        found = [line for line in warnings(caplog) if "training mode" in line]
+        assert [line.split(": there ")[1].split(" ")[0] for line in found] == [path]
+        caplog.clear()
+        calibrate(spike(ann.eval(), example_input=X[:1]), X)
+        calibrate(spike(ann.train(), example_input=X[:1]).eval(), X)
+        assert not any("training mode" in line for line in warnings(caplog))
+        caplog.clear()
+
+
 def test_training_a_calibrated_network_whose_neurons_do_not_learn_is_warned_about(caplog):
     fixed = spike(cnn(), example_input=X[:1], neuron=LIF(height="threshold", initial="half"))
     learning = spike(cnn(), example_input=X[:1])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from leanspike import LIF, LeanspikeError, Neuron, SurgeryError, spike
+from leanspike import LIF, LeanspikeError, Neuron, SurgeryError, calibrate, spike
 from leanspike.graph.ops import Signal
 from leanspike.temporal import TemporalDropout
 from networks import NETWORKS, USERS, ZOO, Block, build, draw
@@ -472,6 +472,10 @@ def test_an_activation_that_nobody_reads_is_none():
         ({"encode": "rate"}, "encode is 'rate'; choose one of direct, frames"),
         ({"ops": {nn.GELU: "anlog"}}, "declares the kind 'anlog'; choose one of analog, graded"),
         ({"neuron": LIF}, r"neuron is the class LIF; give one to copy, as in LIF\(\)"),
+        (
+            {"neuron": lambda: LIF()},
+            r"a function of \(\), and is called with \(path\); write neuron=lambda path: LIF\(\)",
+        ),
         ({"example_input": torch.zeros(12)}, r"shape \(12,\); give a batch, \[N, \.\.\.\]"),
         (
             {"example_input": torch.zeros(1, 12), "encode": "frames"},
@@ -483,6 +487,11 @@ def test_arguments_out_of_range_are_refused(arguments, message):
     arguments = {"example_input": torch.zeros(1, 12), **arguments}
     with pytest.raises(LeanspikeError, match=message):
         spike(build("vector"), **arguments)
+
+
+def test_a_function_of_the_path_is_what_the_refusal_of_one_without_says():
+    snn = spike(build("vector"), example_input=torch.zeros(1, 12), neuron=lambda path: LIF())  # noqa: ARG005
+    assert {type(module) for _, module in snn.neurons()} == {LIF}
 
 
 def test_a_spiking_network_is_not_made_to_spike_again():
@@ -506,3 +515,25 @@ def test_one_sample_for_an_example_is_refused_and_the_advice_works():
     with pytest.raises(LeanspikeError, match=message):
         spike(ann, example_input=image)
     assert spike(ann, example_input=image.unsqueeze(0)).plan.sample_shape == (1, 8, 8)
+
+
+class Viewed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(144, 2)
+
+    def forward(self, x):
+        x = self.relu(self.conv(x)).view(torch.float32)
+        return self.head(x.view(x.size(0), -1))
+
+
+def test_a_view_takes_channels_last_as_a_reshape_does():
+    snn = spike(Viewed().eval(), example_input=torch.zeros(1, 3, 8, 8), neuron=nn.ReLU())
+    x = torch.randn(N, 3, 8, 8)
+    expected = snn(x)
+    copy = snn.to(memory_format=torch.channels_last)
+    alike = x.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(copy(alike), expected)
+    torch.testing.assert_close(copy.step(alike)[0], expected[0])
+    calibrated = spike(Viewed().eval(), example_input=torch.zeros(1, 3, 8, 8))
+    assert calibrate(calibrated, alike).layers

@@ -189,6 +189,28 @@ def test_an_unknown_norm_is_refused():
         ls.spike(ann(), example_input=IMAGES, norm="bnt")
 
 
+@pytest.mark.parametrize(
+    ("norm", "message"),
+    [
+        (
+            BNTT(4, 5),
+            r"norm is BNTT\(4, .*\); give its name, as norm='bntt', or norm=lambda channel",
+        ),
+        (3, "norm is 3; give its name"),
+        (
+            lambda _: BNTT(4, 5),
+            r"of \(_\), and is called with \(channels, timesteps\); write norm=l",
+        ),
+        (lambda _channels, _steps: 3, r"norm\(\d+, 5\) gives 3; return a TemporalNorm, as BNTT\("),
+    ],
+)
+def test_what_makes_no_norms_is_refused_and_the_advice_works(norm, message):
+    with pytest.raises(ls.LeanspikeError, match=message):
+        ls.spike(ann(), example_input=IMAGES, norm=norm)
+    advice = {"norm": lambda channels, timesteps: BNTT(channels, timesteps)}
+    assert isinstance(norms_of(ls.spike(ann(), example_input=IMAGES, **advice)).popitem()[1], BNTT)
+
+
 def test_an_anns_weights_load_into_every_step():
     other = ann(seed=1)
     other.train()(images(16))

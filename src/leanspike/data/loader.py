@@ -79,6 +79,8 @@ class Loader:
 
     A lazy split's next batch is read in the background while this one is used.
 
+    Without ``train`` it can be gone through as a list of batches, as often as one likes.
+
     >>> from leanspike.data import load_dataset
     >>> data = load_dataset("digits")
     >>> loader = Loader(data.train, batch_size=64, mean=data.mean, std=data.std, seed=0, train=True,
@@ -109,6 +111,14 @@ class Loader:
         """Steps per epoch."""
         full, rest = divmod(len(self.split), self.batch_size)
         return full + bool(rest and not (self.train and full))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """All batches in order; LeanspikeError with ``train``, whose epochs differ."""
+        if self.train:
+            raise LeanspikeError(
+                "a training loader has other batches in each epoch; say which: loader.epoch(0)"
+            )
+        return self.epoch(0)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of ``epoch`` (≥ 0) from ``start_step`` (0..len) on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import final
 
 from torch import nn
@@ -18,20 +18,25 @@ class Doubts:
     Attributes:
         uncalibrated: it came from an ANN that has been trained, and was never calibrated.
         fixed: it was calibrated, and has not been trained yet.
+        active: its dropouts in training mode, if nothing told whether its ANN is trained.
     """
 
     def __init__(self) -> None:
         self.uncalibrated = False
         self.fixed = False
+        self.active: tuple[str, ...] = ()
 
     @property
     def any(self) -> bool:
         """Whether there is something to look at."""
         return self.uncalibrated or self.fixed
 
-    def calibrated(self) -> None:
-        """The thresholds fit now."""
+    def calibrated(self, *, training: bool) -> None:
+        """The thresholds fit now; so the network, in training mode or not, is a trained one."""
         self.uncalibrated, self.fixed = False, True
+        if self.active and training:
+            warn_of_training_mode(self.active)
+        self.active = ()
 
     def tell(self, neurons: Iterable[tuple[str, nn.Module]], *, training: bool) -> None:
         """Warn at a call, with gradients in training mode or not, of a network of these neurons.
@@ -58,3 +63,12 @@ class Doubts:
                     "leaks and thresholds are not trained, only the weights; make the network with "
                     'LIF(learn=("leak", "threshold"), ...), or leave out neuron= in spike'
                 )
+
+
+def warn_of_training_mode(active: Sequence[str]) -> None:
+    """Warn of a trained network that was taken in training mode, with these layers active."""
+    logging.getLogger("leanspike").warning(
+        "the ANN is trained, and in training mode, and so is the SNN: there %s use the statistics "
+        "of each batch, or drop; call ann.eval() before spike, or snn.eval() before it answers",
+        ", ".join(active[:3]) + (" ..." if len(active) > 3 else ""),
+    )

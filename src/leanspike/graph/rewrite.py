@@ -181,8 +181,8 @@ class Rewriting:
         module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
         shapes = Shapes.of(node)
         call = Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
-        if module is None:
-            node.target = _OUT_OF_PLACE.get(node.target, node.target)
+        if module is None and not any(isinstance(value, torch.dtype) for value in node.args):
+            node.target = _ALIKE.get(node.target, node.target)
         kind = self._rule(call)(call)
         if call.kinds == {"constant"}:  # and sizes
             kind = "constant"
@@ -239,8 +239,9 @@ class Rewriting:
 
 
 # An operation that overwrites its input, and its like that does not: as nobody reads what was
-# overwritten (the tracing saw to it), they are the same.
-_OUT_OF_PLACE: dict[Any, Any] = {
+# overwritten (the tracing saw to it), they are the same. So are the view of
+# another shape and reshape, which takes channels_last, too.
+_ALIKE: dict[Any, Any] = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
     operator.imul: operator.mul,
@@ -251,6 +252,7 @@ _OUT_OF_PLACE: dict[Any, Any] = {
     "div_": "div",
     "squeeze_": "squeeze",
     "unsqueeze_": "unsqueeze",
+    "view": "reshape",
 }
 
 

@@ -27,7 +27,7 @@ RECIPE, LOG, CHECKPOINT, CALIBRATION = (
     "calibration.json",
 )
 RESULT, REPORT = "result.json", "report.html"
-SECONDS, BACKENDS = "seconds.json", "backends.json"
+SECONDS, BACKENDS, DATA = "seconds.json", "backends.json", "data.json"
 ROBUSTNESS, ROBUSTNESS_PAGE = "robustness.json", "robustness.html"
 
 

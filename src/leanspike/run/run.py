@@ -1,15 +1,16 @@
 """A run: what a recipe asks for, in a folder, from start to finish, from wherever it was left.
 
-The folder holds ``recipe.yaml``, ``log.jsonl``, ``tensorboard/``, ``checkpoint.pt``, the models
-``ann/``, ``start/`` (converted, before training) and ``snn/``, ``result.json`` and
-``report.html``. Each appears whole or not at all; what is there is not computed again.
+The folder holds ``recipe.yaml``, ``data.json``, ``log.jsonl``, ``tensorboard/``,
+``checkpoint.pt``, the models ``ann/``, ``start/`` (converted, before training) and ``snn/``,
+``result.json`` and ``report.html``. Each appears whole or not at all; what is there is not computed
+again.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,7 @@ from leanspike.run.own import (
     own_sections,
     takes_channels_last,
 )
+from leanspike.run.seen import check_seen, keep_seen
 from leanspike.run.trained import untrained
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
@@ -142,15 +144,19 @@ class Run:
         """Make the folder this run's, or take up the run that it holds.
 
         Raises:
-            LeanspikeError: for a folder of another recipe, or a recipe whose parts do not fit.
+            LeanspikeError: for a folder of another recipe or of other images, or a recipe whose
+                parts do not fit.
         """
         (check_removable if fresh else check_free)(self.folder, self.recipe)
+        if not fresh:
+            check_seen(self.folder, self.data)
         self.rehearse(fresh)
         for line in (describe(self.data), *self.data.notes):
             self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
         if fresh:
             clear(self.folder)
         claim(self.folder, self.recipe)
+        keep_seen(self.folder, self.data)
 
     def rehearse(self, fresh: bool = False) -> None:
         """Build what the recipe asks for and run it once on a blank input, untrained.
@@ -304,7 +310,7 @@ class Run:
         ann = self.load("ann") if (self.folder / "ann").exists() else None
         start = self.load("start")
         assert isinstance(start, SpikingNetwork)
-        test = _Epoch(self._loader(data.test, section.batch_size))
+        test = self._loader(data.test, section.batch_size)
         self.monitor.console.print(f"evaluating on {len(data.test)} test images ...")
         with Clock(self.folder, "evaluate"):
             result = evaluate(
@@ -321,7 +327,7 @@ class Run:
         if section.early_exit:
             rules = ", ".join(section.early_exit)
             self.monitor.console.print(f"choosing when to leave by {rules} ...")
-            held_out = _Epoch(self._loader(data.val, section.batch_size))
+            held_out = self._loader(data.val, section.batch_size)
             with Clock(self.folder, "early exit"):
                 exits = measure_exits(snn, section, held_out, test, result)
             result = result.model_copy(update={"early_exit": exits})
@@ -488,17 +494,6 @@ class Run:
         return load(self.folder / name, own)
 
 
-@final
-class _Epoch:
-    """A loader's one evaluation epoch, as often as it is iterated."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.loader.epoch(0)
-
-
 def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
     """The learning rate's factor through a stage whose epochs have so many steps."""
     return create_schedule(
@@ -531,5 +526,11 @@ def _pairs_table(pairs: Sequence[Pair]) -> Table:
 
 
 def open_run(folder: Path, monitor: Monitor, trust: bool = False) -> Run:
-    """The run in a folder, by the recipe it was made with."""
-    return Run(read_recipe(folder), folder, monitor, trust)
+    """The run in a folder, by the recipe it was made with.
+
+    Raises:
+        LeanspikeError: if there is none, or its images are others now.
+    """
+    run = Run(read_recipe(folder), folder, monitor, trust)
+    check_seen(folder, run.data)
+    return run

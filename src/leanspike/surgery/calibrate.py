@@ -37,6 +37,7 @@ from leanspike.surgery.choices import (
     check_preset,
     choose_calibration,
 )
+from leanspike.surgery.pixels import FirstNorm, tell_of_scale
 from leanspike.temporal import TemporalNorm, broadcast
 
 PercentileRule = Literal["interpolated", "nearest"]
@@ -169,7 +170,8 @@ def calibrate(
         try:
             rows = _measure(sweep, percentile, percentile_rule, choice.method)
             found = {row.path: row.percentile_value for row in rows}
-            best, norms, agreement = _choose(sweep, choice, found)
+            first = FirstNorm(snn)
+            best, norms, agreement = _choose(sweep, choice, found, first)
         except LeanspikeError:
             _set_thresholds(snn, before, 1.0)
             raise
@@ -178,9 +180,10 @@ def calibrate(
         for r, threshold in zip(rows, _set_thresholds(snn, found, best), strict=True)
     )
     snn.input_range = seen
-    snn.doubts.calibrated()
+    snn.doubts.calibrated(training=snn.training)
     table = Calibration(best, layers, norms, agreement, _in_words(choice, best, bool(norms)))
     _tell(table, x.shape[axis], x.shape[0] if axis else steps, choice)  # frames bring their steps
+    tell_of_scale(first, x, seen)
     return table
 
 
@@ -204,10 +207,13 @@ def _tell(table: Calibration, images: int, steps: int, choice: Choice) -> None:
 
 
 def _choose(
-    sweep: Sweep, choice: Choice, found: dict[str, float]
+    sweep: Sweep, choice: Choice, found: dict[str, float], first: FirstNorm
 ) -> tuple[float, tuple[str, ...], float]:
-    """Put the best scale and its statistics in force; tell scale, norms and agreement."""
-    answers = _answers(sweep.run(relu=True))[-1]
+    """Put the best scale and its statistics in force; tell scale, norms and agreement.
+
+    ``first`` sees what the ANN's first norm gets.
+    """
+    answers = _answers(sweep.run(first, relu=True))[-1]
     tried = []
     for scale in choice.scales:  # each trial overwrites all that the one before it set
         _set_thresholds(sweep.snn, found, scale)

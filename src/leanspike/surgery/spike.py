@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError, check_count
+from leanspike.execute.doubts import warn_of_training_mode
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.modules import as_module
 from leanspike.graph.ops import Kind, Signal
 from leanspike.graph.plan import Plan
-from leanspike.graph.rewrite import BATCH_NORMS, DROPOUTS, Parts, Rewriting
+from leanspike.graph.rewrite import BATCH_NORMS, Parts, Rewriting
 from leanspike.graph.trace import trace
 from leanspike.lower import DEFAULT, Pass, apply_passes
 from leanspike.lower.folding import fold_into_layers
@@ -33,12 +34,14 @@ from leanspike.temporal import (
     TEMPORAL_NORMS,
     Encoder,
     NormFactory,
+    TemporalDropout,
     TemporalNorm,
     create_encoder,
     temporal_norm,
 )
 
 NeuronFactory = nn.Module | Callable[[str], nn.Module]
+NORM_FORM = "norm=lambda channels, timesteps: BNTT(channels, timesteps)"
 
 
 def spike(
@@ -154,10 +157,7 @@ def spike(
     snn = SpikingNetwork(apply_passes(plan, lower), timesteps).train(ann.training)
     if neuron is None:
         say(choose_neurons(snn, preset, before))
-    trained = is_trained(ann)
-    snn.doubts.uncalibrated = trained or not (ann.training or _has_norms(ann))
-    if trained and ann.training:
-        _warn_of_training_mode(ann)
+    _raise_doubts(snn, ann)
     return snn
 
 
@@ -165,14 +165,22 @@ def _has_norms(ann: nn.Module) -> bool:
     return any(isinstance(module, BATCH_NORMS) for module in ann.modules())
 
 
-def _warn_of_training_mode(ann: nn.Module) -> None:
-    kinds = (*BATCH_NORMS, *DROPOUTS)
-    active = [path for path, m in ann.named_modules() if isinstance(m, kinds) and m.training]
-    logging.getLogger("leanspike").warning(
-        "the ANN is trained, and in training mode, and so is the SNN: there %s use the statistics "
-        "of each batch, or drop; call ann.eval() before spike, or snn.eval() before it answers",
-        ", ".join(active[:3]) + (" ..." if len(active) > 3 else ""),
-    )
+def _raise_doubts(snn: SpikingNetwork, ann: nn.Module) -> None:
+    """Warn of a trained ANN in training mode, and set what is to be warned about later."""
+    trained = is_trained(ann)
+    snn.doubts.uncalibrated = trained or not (ann.training or _has_norms(ann))
+    active = _active(snn)
+    if trained and active:
+        warn_of_training_mode(active)
+    elif not _has_norms(ann):  # by which a trained ANN is told from a new one
+        snn.doubts.active = active
+
+
+def _active(snn: SpikingNetwork) -> tuple[str, ...]:
+    """The paths of the norms and dropouts that do what they do in training only."""
+    kinds = (*BATCH_NORMS, TemporalNorm, TemporalDropout)
+    found = [(path, m) for path, m in snn.named_modules() if isinstance(m, kinds) and m.training]
+    return tuple(p for p, m in found if not (isinstance(m, TemporalDropout) and m.p == 0))
 
 
 def _neuron_factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
@@ -185,6 +193,7 @@ def _neuron_factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
         template = neuron
         return lambda _path: deepcopy(template)
     factory = neuron
+    _check_takes(factory, "neuron", ("path",), "neuron=lambda path: LIF()")
 
     def make(path: str) -> nn.Module:
         made = factory(path)
@@ -206,5 +215,35 @@ def _norm_factory(
             raise LeanspikeError(f"norm is {norm!r}; choose one of {choices}")
         threshold = neuron.threshold.item() if isinstance(neuron, LIF) else 1.0
         norm = temporal_norm(norm, threshold=threshold)
+    if isinstance(norm, nn.Module) or not callable(norm):
+        raise LeanspikeError(f"norm is {norm!r}; give its name, as norm='bntt', or {NORM_FORM}")
     factory = norm
-    return lambda channels: factory(channels, timesteps)
+    _check_takes(factory, "norm", ("channels", "timesteps"), NORM_FORM)
+
+    def make(channels: int) -> TemporalNorm:
+        made = factory(channels, timesteps)
+        if not isinstance(made, TemporalNorm):
+            raise LeanspikeError(
+                f"norm({channels}, {timesteps}) gives {made!r}; return a TemporalNorm, as "
+                "BNTT(channels, timesteps)"
+            )
+        return made
+
+    return make
+
+
+def _check_takes(
+    factory: Callable[..., object], name: str, arguments: Sequence[str], form: str
+) -> None:
+    """Raise LeanspikeError for a function that cannot be called with these arguments."""
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # a function of another language does not tell
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise LeanspikeError(
+            f"{name} is a function of {signature}, and is called with ({', '.join(arguments)}); "
+            f"write {form}"
+        ) from None

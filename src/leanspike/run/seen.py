@@ -1,0 +1,105 @@
+"""What a run read of its data, kept in its folder: images that change later are noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isclose
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from leanspike.data import Dataset
+from leanspike.errors import LeanspikeError
+from leanspike.files import write_text
+from leanspike.run.folder import DATA
+
+GREY_LEVEL = 1 / 255
+"""Constants that differ by less may be another decoder's, of the same images."""
+
+
+class Seen(BaseModel):
+    """What was read of a data set: the images' shape, how many of each part, how they are scaled.
+
+    >>> from leanspike.data import load_dataset
+    >>> Seen.of(load_dataset("digits")).test
+    359
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    train: int
+    val: int
+    test: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, data: Dataset) -> Seen:
+        """That of a data set."""
+        return cls(
+            shape=data.shape,
+            classes=data.classes,
+            train=len(data.train),
+            val=len(data.val),
+            test=len(data.test),
+            mean=data.mean,
+            std=data.std,
+        )
+
+    def changes(self, now: Seen) -> Iterator[str]:
+        """What is another now, in words.
+
+        >>> then = Seen(shape=(1, 8, 8), classes=("cat", "dog"), train=8, val=1, test=2,
+        ...             mean=(0.5,), std=(0.2,))
+        >>> list(then.changes(then.model_copy(update={"shape": (1, 9, 9), "classes": ("cat", "eel"),
+        ...                                           "test": 3})))
+        ['images of 1x8x8, now 1x9x9', 'class 1 dog, now eel', '2 test images, now 3']
+        """
+        if self.shape != now.shape:
+            then, new = ("x".join(map(str, seen.shape)) for seen in (self, now))
+            yield f"images of {then}, now {new}"
+        if len(self.classes) != len(now.classes):
+            yield f"{len(self.classes)} classes, now {len(now.classes)}"
+        for number, (old, new) in enumerate(zip(self.classes, now.classes, strict=False)):
+            if old != new:
+                yield f"class {number} {old}, now {new}"
+                break
+        for part, count in (("train", "training"), ("val", "validation"), ("test", "test")):
+            was, is_now = getattr(self, part), getattr(now, part)
+            if was != is_now:
+                yield f"{was:,} {count} images, now {is_now:,}"
+        for name, was, is_now in (("mean", self.mean, now.mean), ("std", self.std, now.std)):
+            pairs = zip(was, is_now, strict=False)
+            if not all(isclose(a, b, rel_tol=0, abs_tol=GREY_LEVEL) for a, b in pairs):
+                yield f"{name} {', '.join(map(str, was))}, now {', '.join(map(str, is_now))}"
+
+
+def keep_seen(folder: Path, data: Dataset) -> None:
+    """Write what a run reads, where it has not been written before."""
+    if not (folder / DATA).is_file():
+        write_text(folder / DATA, Seen.of(data).model_dump_json(indent=1))
+
+
+def check_seen(folder: Path, data: Dataset) -> None:
+    """Raise LeanspikeError if the data are not those that the run in the folder began with.
+
+    A part that was drawn of other images may hold some that were trained on, and other constants
+    are another scale of the pixels. So nothing of it is measured, or trained on.
+    """
+    path = folder / DATA
+    if not path.is_file():
+        return
+    try:
+        then = Seen.model_validate_json(path.read_text(errors="replace"))
+    except ValidationError:
+        raise LeanspikeError(
+            f"{path} is damaged; remove it (what was read at first is forgotten)"
+        ) from None
+    changes = "; ".join(then.changes(Seen.of(data)))
+    if changes:
+        raise LeanspikeError(
+            f"{data.name} is not what {folder} began with: {changes}; bring those images back, or "
+            "begin another run (train with another --out)"
+        )

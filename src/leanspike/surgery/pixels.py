@@ -1,0 +1,115 @@
+"""Whether images are scaled as those of the training were: what a trained network tells of it.
+
+Its first batch norm keeps the variance of what reached it in training. Without a norm in front of
+the first neurons nothing tells: weights and outputs of networks trained on 0 to 255 and on 0 to 1
+are alike in size.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx
+
+from leanspike.execute.network import SpikingNetwork
+from leanspike.graph.rewrite import BATCH_NORMS
+from leanspike.notice import say
+
+OTHERWISE = 2.0
+"""Standard deviations that differ by this factor are of images of another scale.
+
+Measured: 0.75 to 1.17 for images of one class, noise, or inverted; from 2.5, or up to 0.31, for a
+normalisation left out or put in.
+"""
+FAR = 10
+"""By this factor it is the pixels' unit, and not their normalisation."""
+BYTES = 20, 255
+"""Whole numbers from 0 to between these are taken for pixels of 8 bits."""
+
+
+@final
+class FirstNorm:
+    """Sees what enters the first batch norm, while the network runs node by node.
+
+    Args:
+        snn: whose first norm it is, if that is trained and time does not reach it.
+
+    Attributes:
+        ratio: the standard deviation of what entered, in those of the training; the median of the
+            channels. None if there is no such norm.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> norm = nn.BatchNorm1d(2)
+    >>> _ = norm(torch.randn(1000, 2))  # trained on one batch
+    >>> ann = nn.Sequential(norm, nn.ReLU(), nn.Linear(2, 3)).eval()
+    >>> first = FirstNorm(spike(ann, example_input=torch.zeros(1, 2)))
+    >>> assert first.node is not None
+    >>> first(first.node, [255 * torch.randn(1000, 2)])
+    >>> assert 200 < first.ratio < 300
+    """
+
+    def __init__(self, snn: SpikingNetwork) -> None:
+        self.ratio: float | None = None
+        self.node: fx.Node | None = None
+        self.variance_C: Tensor | None = None
+        for node in snn.plan.graph.nodes:
+            if node.op == "call_module":
+                norm = snn.get_submodule(str(node.target))
+                if isinstance(norm, BATCH_NORMS):
+                    if not node.meta["signal"].timed:
+                        self.node, self.eps = node, norm.eps
+                        self.variance_C = _variance_of_training(norm)
+                    return
+
+    def __call__(self, node: fx.Node, inputs: list[Any]) -> None:
+        """Measure what enters: ``[N, C, ...]`` for each chunk of the images."""
+        if node is not self.node or self.variance_C is None:
+            return
+        values = [x.detach().transpose(0, 1).flatten(1) for x in inputs]
+        n = sum(x.shape[1] for x in values)
+        mean_C = sum(x.sum(1, dtype=torch.float64) for x in values) / n
+        square_C = sum(
+            ((x - mean_C[:, None].to(x)) ** 2).sum(1, dtype=torch.float64) for x in values
+        )
+        ratio_C = (square_C / n + self.eps) / (self.variance_C + self.eps)
+        self.ratio = ratio_C.sqrt().median().item()
+
+
+def _variance_of_training(norm: torch.nn.modules.batchnorm._BatchNorm) -> Tensor | None:
+    """The running variance without what is left of its first value, 1; None if untrained."""
+    mean_C, variance_C, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    if mean_C is None or variance_C is None or not mean_C.any():
+        return None
+    seen = 0 if batches is None else int(batches)  # old files do not say
+    left = 0.0 if norm.momentum is None or seen == 0 else (1 - norm.momentum) ** seen
+    return None if left == 1 else ((variance_C.double() - left) / (1 - left)).clamp(min=0)
+
+
+def tell_of_scale(first: FirstNorm, images: Tensor, seen: tuple[float, float]) -> None:
+    """Warn of images that are scaled unlike those of the training; say where nothing tells.
+
+    ``seen`` is the smallest and the largest value of the images.
+    """
+    low, high = seen
+    ratio = first.ratio
+    if ratio is None:
+        if low >= 0 and BYTES[0] < high <= BYTES[1] and bool((images == images.round()).all()):
+            say(
+                f"calibrate: images of whole numbers from {low:g} to {high:g}; if the network was "
+                "trained on pixels of 0 to 1, give x / 255"
+            )
+        return
+    if 1 / OTHERWISE < ratio < OTHERWISE:
+        return
+    way = "(x - mean) / std"
+    if not 1 / FAR < ratio < FAR:
+        way = "x / 255" if ratio > 1 else "x * 255"
+    assert first.node is not None
+    logging.getLogger("leanspike").warning(
+        "images of %.3g to %.3g: norm %s gets values that differ %.3g times as much as in its "
+        "training; make the network spike again, and calibrate on images scaled as there, as %s",
+        *(low, high, first.node.target, ratio, way),
+    )
