@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from leanspike.evaluate.result import EarlyExit, Provenance, Result
+from leanspike.evaluate.exit_result import EarlyExit
+from leanspike.evaluate.result import Provenance, Result
 
 
 def percent(fraction: float, n: int) -> str:
