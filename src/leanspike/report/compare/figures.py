@@ -185,7 +185,9 @@ def energy_figure(runs: Sequence[Compared]) -> str:
     def content(figure: Figure) -> None:
         axes = figure.subplots()
         for row, run in enumerate(runs):
-            draw_totals(axes, run.result.operations, run.result.energy, (3 * row, 3 * row + 0.8))
+            result, heights = run.result, (3 * row, 3 * row + 0.8)
+            quotable = not result.at_chance
+            draw_totals(axes, result.operations, result.energy, heights, quotable)
             axes.annotate(
                 f"{_name(run)}, T = {run.result.timesteps}",
                 (0, 3 * row - 0.72),
