@@ -37,9 +37,7 @@ def test_they_are_those_of_a_plain_loop_whatever_the_batches(size: int) -> None:
         those = ((ours != labels) == snn_wrong) & ((theirs != labels) == ann_wrong)
         assert count == int(those.sum())
         listed = [
-            m
-            for m in found.first
-            if (m.snn != m.label, m.ann != m.label) == (snn_wrong, ann_wrong)
+            m for m in found.first if (m.snn != m.label, m.ann != m.label) == (snn_wrong, ann_wrong)
         ]
         assert [m.index for m in listed] == those.nonzero().flatten().tolist()[:SHOWN]
     for m in found.first:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluate.exit_result import EarlyExit
@@ -140,7 +140,7 @@ class Provenance(Record):
     threads: int
     backend: str | None = None
     instructions: str | None = None
-    backends: dict[str, str] = {}
+    backends: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str]
     recipe: dict[str, object]
     seconds: dict[str, float]
@@ -179,7 +179,7 @@ class Result(Record):
     neurons: tuple[NeuronActivity, ...]
     operations: tuple[LayerOperations, ...]
     energy: Energy
-    gammas: dict[str, tuple[float, ...]] = {}
+    gammas: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     early_exit: tuple[EarlyExit, ...] = ()
     example: Example | None
     provenance: Provenance

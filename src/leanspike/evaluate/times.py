@@ -1,8 +1,8 @@
 """How long an SNN and its ANN take on this machine, side by side.
 
-Both run in eval mode, without gradients, in float32, with the same threads, on the same input in the
-same layout. They take turns, round by round, and who begins changes: what slows the machine down for
-a while then meets both. A round's ratio is of two turns that follow each other.
+Both run in eval mode, without gradients, in float32, with the same threads, on the same input in
+the same layout. They take turns, round by round, and who begins changes: what slows the machine
+down for a while then meets both. A round's ratio is of two turns that follow each other.
 """
 
 from __future__ import annotations
@@ -182,10 +182,11 @@ def take_turns(calls: Sequence[Call], clock: Clock) -> list[tuple[float, ...]]:
 def _turn(call: Call, clock: Clock) -> float:
     """What the median call of a turn takes."""
     seconds: list[float] = []
-    while sum(seconds) < TURN_SECONDS:
-        start = clock()
+    begun = now = clock()
+    while now - begun < TURN_SECONDS:
         call()
-        seconds.append(clock() - start)
+        then, now = now, clock()
+        seconds.append(now - then)
     return median(seconds)
 
 

@@ -63,7 +63,9 @@ def _time(result: Result, row: BatchTime) -> Row:
     noun = sample_noun(result)
     what = f"one {noun}" if row.batch == 1 else plural(row.batch, noun)
     ann = "–" if row.ann_ms is None else duration(row.ann_ms.median)
-    beside = "" if row.ratio is None else f"{times(row.ratio.median)} as long ({_between(row.ratio)})"
+    beside = (
+        "" if row.ratio is None else f"{times(row.ratio.median)} as long ({_between(row.ratio)})"
+    )
     return Row(f"time of {what}, measured", ann, duration(row.snn_ms.median), beside)
 
 

@@ -296,7 +296,7 @@ class Run:
         return result
 
     def _measure(self, section: EvaluateSection) -> Result:
-        """The whole test set with the SNN, beside the ANN, early exits, times, and images to show."""
+        """The whole test set with SNN and ANN, early exits, times, and images to show."""
         recipe, data = self.recipe, self.data
         why = untrained(recipe)
         if why is not None:
@@ -335,7 +335,7 @@ class Run:
         return result.model_copy(update={"example": example, "mistakes": shown, "times": times})
 
     def _times(self, snn: SpikingNetwork, ann: nn.Module | None) -> Times:
-        """How long the SNN takes beside its ANN; where none was trained, the same network as one."""
+        """How long the SNN takes beside its ANN, or the same network as one if there is none."""
         if ann is None:
             ann = self._untrained().to(self.device).to(memory_format=self.memory_format)
         self.monitor.console.print("timing SNN and ANN on this machine ...")

@@ -167,7 +167,8 @@ def _different_batches(runs: Sequence[Compared]) -> Iterator[str]:
     timed = [run.result.times for run in runs if run.result.times is not None]
     batches = _distinct(str(max(times.ratios)) for times in timed if times.ratios)
     if len(batches) > 1:
-        yield f"Different batches: times of {'; '.join(batches)} samples. Time ratios depend on them."
+        which = "; ".join(batches)
+        yield f"Different batches: times of {which} samples. Time ratios depend on them."
 
 
 def hardware(run: Compared) -> str:

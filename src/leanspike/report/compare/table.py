@@ -43,7 +43,8 @@ def cells(run: Compared) -> list[str]:
     >>> origin = Provenance.model_construct(seed=3, recipe={}, seconds={})
     >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
     >>> result = Result.model_construct(data="digits", n=360, ann_accuracy=None, accuracy=(0.9,),
-    ...                                 timesteps=1, energy=energy, provenance=origin)
+    ...                                 timesteps=1, classes=(), energy=energy,
+    ...                                 provenance=origin)
     >>> cells(Compared(0, "first", result, []))
     ['first', 'digits', '–', '–', '90.0', '1', '2.9×', '6.8×', '–', '–', '0.75', '–', '3']
     """
