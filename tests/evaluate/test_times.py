@@ -116,9 +116,9 @@ def test_fewer_samples_or_slow_ones_make_smaller_batches() -> None:
     assert [row.batch for row in few.batches] == [1, 6]
     alone = measure_times(snn, ann, torch.rand(1, 1, 2, 2), clock=bench.clock)
     assert [row.batch for row in alone.batches] == [1]
-    ann.seconds = 0.158  # a sample takes both 0.16 s: ten at once, five times, are 8 s
+    ann.seconds = 0.398  # a sample takes both 0.4 s: 30 at once, five times, are a minute
     slow = measure_times(snn, ann, torch.rand(64, 1, 2, 2), clock=bench.clock)
-    assert [row.batch for row in slow.batches] == [1, 10]
+    assert [row.batch for row in slow.batches] == [1, 30]
 
 
 def test_without_an_ann_the_snn_is_timed_alone() -> None:
