@@ -86,6 +86,7 @@ def _draw(axes: Axes, classes: Sequence[str], mistake: Mistake) -> None:
     assert mistake.picture is not None
     axes.imshow(pixels_of(mistake.picture), "gray", vmin=0, vmax=255, interpolation="none")
     axes.grid(visible=False)
+    axes.set_anchor("N")  # what is left of the height parts the kinds
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=style.MUTED, linewidth=0.5)
     answers = [("label", mistake.label), ("SNN", mistake.snn), ("ANN", mistake.ann)]
