@@ -39,18 +39,24 @@ class Bench:
 
 def test_they_take_turns_and_who_begins_changes() -> None:
     bench = Bench()
-    rounds = take_turns([bench.call("snn", 0.02), bench.call("ann", 0.011)], bench.clock)
+    rounds = take_turns([bench.call("snn", 0.03), bench.call("ann", 0.021)], bench.clock)
     assert "".join(name[0] for name in bench.log) == "sa" * 2 + "saas" * 7 + "sa"
     assert len(rounds) == 15
-    assert all(row == pytest.approx((0.02, 0.011)) for row in rounds)
+    assert all(row == pytest.approx((0.03, 0.021)) for row in rounds)
 
 
 def test_what_comes_first_is_not_counted_and_short_calls_are_repeated() -> None:
     bench = Bench()
-    slow_at_first = bench.call("a", 9.0, 0.004)
+    slow_at_first = bench.call("a", 9.0, 0.008)
     rounds = take_turns([slow_at_first], bench.clock)
-    assert rounds == [pytest.approx((0.004,))] * 15
-    assert len(bench.log) == 1 + 16 * 3  # 0.012 s a turn
+    assert rounds == [pytest.approx((0.008,))] * 15
+    assert len(bench.log) == 1 + 16 * 3  # 0.024 s a turn
+
+
+def test_an_interruption_does_not_count() -> None:
+    bench = Bench()
+    interrupted = bench.call("a", 0.001, 0.001, 0.5, *[0.008, 0.5] * 15, 0.008)
+    assert take_turns([interrupted], bench.clock) == [pytest.approx((0.008,))] * 15
 
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(1.0, 8), (2.0, 4), (30.0, 3)])
@@ -116,7 +122,7 @@ def test_fewer_samples_or_slow_ones_make_smaller_batches() -> None:
     assert [row.batch for row in few.batches] == [1, 6]
     alone = measure_times(snn, ann, torch.rand(1, 1, 2, 2), clock=bench.clock)
     assert [row.batch for row in alone.batches] == [1]
-    ann.seconds = 0.398  # a sample takes both 0.4 s: 30 at once, five times, are a minute
+    ann.seconds = 0.798  # a sample takes both 0.8 s: 30 at once, five times, are two minutes
     slow = measure_times(snn, ann, torch.rand(64, 1, 2, 2), clock=bench.clock)
     assert [row.batch for row in slow.batches] == [1, 30]
 

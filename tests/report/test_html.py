@@ -330,7 +330,7 @@ def test_times_stand_beside_energy(tmp_path: Path, make_result: Callable[..., Re
     ):
         assert words in text
     older = Page(write_report(make_result(PATHS), [], tmp_path / "r.html").read_text("utf-8")).text
-    assert "Times were not measured; leanspike evaluate RUN does." in older
+    assert "Times were not measured; leanspike evaluate RUN measures them." in older
     assert "no chip was measured" in older
     assert "× as long" not in older
 

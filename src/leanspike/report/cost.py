@@ -83,7 +83,7 @@ def how_timed(result: Result) -> str:
         return ""
     origin = result.provenance
     frame = "; the ANN sees one frame" if result.encode == "frames" else ""
-    rounds = "/".join(dict.fromkeys(str(row.rounds) for row in result.times.batches))
+    rounds = " and ".join(dict.fromkeys(str(row.rounds) for row in result.times.batches))
     return (
         f"times: on {origin.hardware}, {plural(origin.threads, 'thread')}, float32; medians of "
         f"{rounds} rounds in turn, quartiles of the ratio in brackets; another "
