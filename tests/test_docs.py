@@ -24,6 +24,7 @@ from leanspike.recipes import load_recipe
 ROOT = Path(__file__).parents[1]
 RUNNABLE = (
     *("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md", "docs/images.md"),
+    "docs/cost.md",
 )
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),

@@ -213,9 +213,10 @@ def evaluate(
     ] = False,
     trust: TrustOption = False,
 ) -> None:
-    """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy.
+    """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy, times.
 
-    Writes result.json and report.html anew.
+    Writes result.json and report.html anew. How long SNN and ANN take is measured on this
+    machine, in turn, for one image and for 64 at once: leave it alone for these seconds.
 
     With early exit every image leaves as soon as its answer is good enough: **margin** and
     **entropy** ask how sure the answer is, and stop the others when more steps help no more;
