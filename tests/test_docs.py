@@ -28,6 +28,7 @@ RUNNABLE = (
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
     *("docs/index.md", "docs/choose.md", "docs/methods.md", "docs/reference/index.md"),
+    "docs/reference/recipes.md",
     *("docs/results.md", "results/README.md", "benchmarks/gpu/README.md"),
     *("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
 )

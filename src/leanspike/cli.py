@@ -307,11 +307,32 @@ def recipes(
     show: Annotated[
         str | None, typer.Argument(metavar="RECIPE", help="Print this recipe in full.")
     ] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Say what each key of a recipe takes and means.")
+    ] = False,
 ) -> None:
-    """List the recipes that come with leanspike, or print one, every key written out."""
+    """List the recipes that come with leanspike, or print one, every key written out.
+
+    With **--keys** it lists all keys that a recipe may have, with types, defaults and meaning.
+
+    Examples:
+
+        leanspike recipes
+
+        leanspike recipes digits > mine.yaml
+
+        leanspike recipes --keys 2>&1 | less
+    """
     from leanspike.recipes import dump, load_recipe
     from leanspike.recipes import recipes as all_recipes
+    from leanspike.recipes.keys import as_json, render_keys
 
+    if keys:
+        if show is not None:
+            raise LeanspikeError(f"--keys is of all recipes alike; leave {show} out")
+        people.print(render_keys())
+        print(as_json())
+        return
     if show is not None:
         sys.stdout.write(dump(load_recipe(show)))
         return
