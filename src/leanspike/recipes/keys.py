@@ -119,7 +119,7 @@ def _type(of_key: Schema) -> str:
         return "section"
     if "enum" in of_key:
         return ", ".join(str(value) for value in of_key["enum"])
-    kind = of_key["type"]
+    kind: str = of_key["type"]
     if kind == "array":
         return _list(of_key)
     if kind == "object":
