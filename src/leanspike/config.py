@@ -207,7 +207,7 @@ class TETSection(Section):
 
 
 class ResponseSection(Section):
-    """Knowledge distillation (KD) by response: the teacher's soft answers."""
+    """Knowledge distillation by response: the teacher's soft answers."""
 
     weight: NonNegative = 0.5
     """The factor of this term."""
@@ -218,7 +218,7 @@ class ResponseSection(Section):
 
 
 class FeatureSection(Section):
-    """Knowledge distillation (KD) by feature: the teacher's maps, by adapters of each stage."""
+    """Knowledge distillation by feature: the teacher's maps, by adapters of each stage."""
 
     weight: NonNegative = 1.0
     """The factor of this term."""
