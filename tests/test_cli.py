@@ -353,6 +353,17 @@ def test_the_installed_command_runs() -> None:
     assert "Quickstart" in done.stderr
 
 
+def test_recipes_says_what_each_key_takes() -> None:
+    told = command("recipes", "--keys")
+    keys = json.loads(told.stdout)
+    assert len(told.stdout.splitlines()) == 1
+    assert keys["snn.N.learning_rate"]["type"] == "number > 0"
+    assert "ann, snn.N" in told.stderr
+    wrong = command("recipes", "digits", "--keys")
+    assert wrong.returncode == 1
+    assert wrong.stderr == "error: --keys is of all recipes alike; leave digits out\n"
+
+
 def test_recipes_lists_and_prints(tmp_path: Path) -> None:
     listed = command("recipes")
     assert set(json.loads(listed.stdout)) == set(recipes())
