@@ -16,7 +16,8 @@ import torch
 
 from leanspike import native
 from leanspike.cli import main
-from leanspike.evaluate import load_result
+from leanspike.data import load_dataset
+from leanspike.evaluate import load_result, picture_of
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe, recipes
 
@@ -112,10 +113,51 @@ def test_evaluate_and_report_give_the_same_answer_again(run: Path) -> None:
     assert (run / "report.html").is_file()
     (run / "result.json").unlink()
     again = command("evaluate", str(run))
-    assert json.loads(written.stdout) == json.loads(again.stdout)
+    before, after = json.loads(written.stdout), json.loads(again.stdout)
+    for batch in ("time_ratio_batch_1", "time_ratio_batch_64"):  # times are measured anew
+        assert before.pop(batch) > 0
+        assert after.pop(batch) > 0
+    assert before == after
     second = json.loads((run / "result.json").read_text())
-    for key in ("accuracy", "ann_accuracy", "neurons", "energy", "operations"):
+    for key in ("accuracy", "ann_accuracy", "neurons", "energy", "operations", "mistakes"):
         assert first[key] == second[key]
+
+
+def test_evaluate_measures_times_and_the_report_shows_them(run: Path) -> None:
+    done = command("evaluate", str(run))
+    assert "timing SNN and ANN on this machine" in done.stderr
+    assert "What it costs and brings, T = 5" in done.stderr
+    assert "arithmetic only: no memory traffic, no static power; no chip was" in done.stderr
+    result = load_result(run / "result.json")
+    assert result.times is not None
+    assert [row.batch for row in result.times.batches] == [1, 64]
+    answer = json.loads(done.stdout)
+    for row in result.times.batches:
+        assert row.ratio is not None
+        assert answer[f"time_ratio_batch_{row.batch}"] == round(row.ratio.median, 3)
+        assert 0 < row.snn_ms.low <= row.snn_ms.median <= row.snn_ms.high
+    command("report", str(run))
+    page = (run / "report.html").read_text()
+    for words in ("Time of 64 images, measured", "as long on this CPU", "no chip was measured"):
+        assert words in page
+    assert "times" in result.provenance.seconds
+
+
+def test_a_run_shows_what_it_gets_wrong(run: Path) -> None:
+    result = load_result(run / "result.json")
+    found = result.mistakes
+    assert found is not None
+    assert found.both is not None
+    assert found.snn_only + found.both == round((1 - result.accuracy[-1]) * result.n)
+    test = load_dataset("digits").test
+    for mistake in found.first:
+        assert mistake.picture is not None
+        pixels, label = test.batch(torch.tensor([mistake.index]))
+        assert mistake.label == int(label)
+        assert mistake.picture == picture_of(pixels[0])
+    page = (run / "report.html").read_text()
+    assert "What they get wrong" in page
+    assert f"Only the SNN is wrong: {found.snn_only} image" in page
 
 
 def test_a_result_says_what_trained_it_and_what_evaluated_it(run: Path) -> None:
@@ -276,11 +318,12 @@ def test_what_is_untrained_says_so_and_promises_no_energy(tmp_path: Path) -> Non
         assert "nothing was trained (no ann to train, no model.weights, no stage of snn)" in text
         words = " ".join(text.split())
         assert "correctly, which is at chance: guessing gives 1" in words
-        assert "less energy than" not in words
+        assert "× less" not in words
     assert json.loads(done.stdout.splitlines()[-1])["at_chance"] is True
     page = (folder / "report.html").read_text()
     assert "says nothing: the accuracy is at chance" in page
     assert "Energy, counted" not in page
+    assert "× less" not in page
 
 
 def test_fresh_replaces_a_run_and_nothing_else(tmp_path: Path) -> None:
@@ -308,6 +351,17 @@ def test_the_installed_command_runs() -> None:
     )
     assert "digits" in json.loads(done.stdout)
     assert "Quickstart" in done.stderr
+
+
+def test_recipes_says_what_each_key_takes() -> None:
+    told = command("recipes", "--keys")
+    keys = json.loads(told.stdout)
+    assert len(told.stdout.splitlines()) == 1
+    assert keys["snn.N.learning_rate"]["type"] == "number > 0"
+    assert "ann, snn.N" in told.stderr
+    wrong = command("recipes", "digits", "--keys")
+    assert wrong.returncode == 1
+    assert wrong.stderr == "error: --keys is of all recipes alike; leave digits out\n"
 
 
 def test_recipes_lists_and_prints(tmp_path: Path) -> None:

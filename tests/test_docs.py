@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -24,10 +24,12 @@ from leanspike.recipes import load_recipe
 ROOT = Path(__file__).parents[1]
 RUNNABLE = (
     *("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md", "docs/images.md"),
+    *("docs/choose.md", "docs/where.md", "docs/cost.md"),
 )
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
-    *("docs/index.md", "docs/choose.md", "docs/methods.md", "docs/reference/index.md"),
+    *("docs/index.md", "docs/methods.md", "docs/reference/index.md"),
+    "docs/reference/recipes.md",
     *("docs/results.md", "results/README.md", "benchmarks/gpu/README.md"),
     *("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
 )
@@ -59,15 +61,26 @@ def test_python_blocks_run_in_order_and_print_what_they_say(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """After a block of Python ``console`` is what it says on stderr, ``text`` what it prints."""
     monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO", "leanspike")
     namespace: dict[str, Any] = {"__name__": "document"}
-    for block, following in pairwise([*blocks(document), Block("", 0, "")]):
+    nothing = Block("", 0, "")
+    for block, *after in triples([*blocks(document), nothing, nothing]):
         if block.language == "python":
+            caplog.clear()
             # Empty lines before it, so that a traceback names the document's line.
             exec(compile("\n" * block.line + block.text, document, "exec"), namespace)
-            expected = following.text if following.language == "text" else ""
+            if after[0].language == "console":
+                assert_alike("\n".join(caplog.messages), after.pop(0).text)
+            expected = after[0].text if after[0].language == "text" else ""
             assert_alike(capsys.readouterr().out, expected)
+
+
+def triples(found: list[Block]) -> Iterator[tuple[Block, Block, Block]]:
+    return zip(found, found[1:], found[2:], strict=False)
 
 
 def assert_alike(printed: str, expected: str) -> None:
@@ -150,6 +163,30 @@ def test_the_page_on_images_says_what_its_command_prints(
     outcome = CliRunner().invoke(app, [*line, out, "ann.epochs=1", "snn.0.epochs=1"])
     assert outcome.exit_code == 0, outcome.output
     assert outcome.stderr.startswith(shown)
+
+
+def test_the_commands_for_ones_own_network_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the network, the images and the recipe that the page itself gives."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for block in blocks("docs/choose.md"):
+        if named := re.match(r"# (\w+\.\w+)\n", block.text):
+            Path(named[1]).write_text(block.text)
+        elif block.language == "python":
+            exec(block.text, {})
+    *lines, events = command_lines("docs/choose.md")
+    assert len(lines) == 5
+    for line in lines:
+        stages = ["snn.0.epochs=1"] if line[0] == "train" else []
+        ann = [] if "ann=null" in line else ["ann.epochs=1"]
+        outcome = CliRunner().invoke(app, [*line, *ann, *stages])
+        assert outcome.exit_code == 0, (line, outcome.output, outcome.exception)
+    written = {path.name for path in Path("runs").iterdir()}
+    assert written == {"mine", "first", "mine-converted", "tuned", "taught"}
+    assert load_recipe(events[1], events[2:]).data.root == "~/data"
+    monkeypatch.delitem(sys.modules, "mynet")
 
 
 def run_shortened(line: list[str]) -> None:

@@ -131,6 +131,10 @@ def test_a_recipe_runs_from_ann_to_evaluation(
     assert (result.ann_accuracy is None) == (recipe.ann is None)
     assert result.energy.ratio > 0
     assert [early.by for early in result.early_exit] == list(recipe.evaluate.early_exit)
+    assert result.times is not None  # beside the same network as an ANN, where none was trained
+    assert list(result.times.ratios) == [1, 4]
+    assert result.mistakes is not None
+    assert all(wrong.picture is not None for wrong in result.mistakes.first)
     if recipe.spike.calibrate is None:
         return
     calibration = json.loads((tmp_path / "run" / "calibration.json").read_text())

@@ -1,7 +1,8 @@
 """The recipe: a run as typed data, section by section.
 
 Frozen and closed: an unknown key or a wrong type is an error. Modules never see a recipe; only the
-builders in ``leanspike.run`` do. ``leanspike.recipes`` reads them from YAML.
+builders in ``leanspike.run`` do. ``leanspike.recipes`` reads them from YAML. What stands below a
+key is its meaning in the reference (``leanspike recipes --keys``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from leanspike.data import DATASETS
 from leanspike.errors import LeanspikeError
+from leanspike.models import MODELS
 from leanspike.neuron.kernels import Reset
 from leanspike.surgery.calibrate import PercentileRule, check_percentile
 
@@ -19,108 +22,140 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
+OF_A_HUNDRED: dict[str, Any] = {"exclusiveMinimum": 1}
+"""The bound that a check with a message of its own holds."""
+
 
 class Section(BaseModel):
     """Base of every part of a recipe."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class AugmentSection(Section):
-    """Augmentation in training. Of images: zero-padded random crop, mirror, cutout (in pixels).
-
-    Of events: mirror, ``shift`` by so many pixels, ``drop`` each event with this probability.
-    """
+    """Augmentation of the training images, or recordings, drawn anew for each of a batch."""
 
     crop: Annotated[int, Field(ge=0)] = 0
+    """Images: black pixels on each side, from which a window of the old size is cut; 0: off."""
     flip: bool = False
+    """Mirror left to right with probability 1/2."""
     cutout: Annotated[int, Field(ge=0)] = 0
+    """Images: side of a random square, in pixels, that is blackened; 0: off."""
     shift: Annotated[int, Field(ge=0)] = 0
+    """Events: the most pixels by which a recording is moved; 0: off."""
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Events: the probability with which each is lost."""
 
 
 class FramesSection(Section):
-    """How a recording of events becomes frames; see ``leanspike.data.FrameOptions``."""
+    """How a recording of events becomes frames, one for each timestep."""
 
     timesteps: Count = 10
+    """Frames of a recording; `spike.timesteps` must be the same."""
     by: Literal["time", "count", "window"] = "time"
+    """Each frame gets an equal part of the time, as many events, or `window_us` microseconds."""
     binary: bool = False
+    """A pixel says whether there was an event, not how many."""
     window_us: Count | None = None
+    """Microseconds of a frame; for "window", and only there."""
 
 
 class DataSection(Section):
-    """The data set. ``mean`` and ``std`` replace its own (for published weights).
+    """The data set, and which part of it is used."""
 
-    ``image_size`` and ``channels`` (1, grey, or 3) of a folder of images are theirs unless given.
-
-    ``validation`` training images are held out; None: the data set's own number. Of the others
-    ``train_images`` are used, each class in its proportion, always the same; None: all.
-    ``frames`` is for recordings of events. ``fold`` [k, n] cross-validates: the k-th of n equal
-    parts of all images, training and test, is the test set.
-    """
-
-    name: str
+    name: Annotated[str, Field(examples=list(DATASETS))]
+    """The data set; `image_folder` is a folder of your own images."""
     root: str | None = None
+    """The folder that holds the data; null: what LEANSPIKE_DATA names, else `data`."""
     validation: Annotated[int, Field(ge=0)] | None = None
+    """Training images held out to select epochs on; null: the data set's own number."""
     train_images: Count | None = None
+    """Of the others so many are used, each class in its proportion, always the same; null: all."""
     image_size: Count | None = None
+    """Pixels per side, of a folder of images or of events; null: their own."""
     channels: Literal[1, 3] | None = None
+    """Read a folder of images as grey (1) or colour (3); null: grey if all of them are."""
     frames: FramesSection | None = None
+    """For recordings of events: how they become frames; null: the section's defaults."""
     fold: tuple[Count, Count] | None = None
+    """[k, n] cross-validates: the test set is the k-th of n equal parts of all images."""
     mean: tuple[Finite, ...] | None = None
+    """Subtracted from the pixels (0 to 1), for each channel; null: the data set's own."""
     std: tuple[Positive, ...] | None = None
+    """What they are divided by after that; null: the data set's own."""
     augment: AugmentSection = AugmentSection()
+    """Augmentation in training."""
 
 
 class TrainedSection(Section):
-    """A network by its trained weights; ``name`` is needed with a file of weights only."""
+    """A network with its trained weights."""
 
-    name: str | None = None
+    name: Annotated[str | None, Field(examples=[*MODELS, "torchvision/NAME"])] = None
+    """The network; null: the one that was saved in the folder of the weights."""
     options: dict[str, Any] = {}
+    """Arguments of the network by name, as a width; `leanspike.models` has those of each."""
     weights: str | None = None
+    """A file of PyTorch's kind, or a folder that leanspike saved, as `runs/RECIPE/ann`."""
 
 
 class ModelSection(TrainedSection):
-    """The ANN: a name of the zoo (or torchvision/NAME), its options, its trained weights.
+    """The ANN that becomes an SNN."""
 
-    ``package.module:Class`` names a network of the user's own, imported with ``--trust`` only and
-    built from ``options`` alone. ``weights`` is a file of the PyTorch kind, read with
-    ``weights_only``, or a folder that leanspike saved, as ``runs/digits/ann``; of the latter the
-    name and the options of a network of the zoo may be left out.
-    """
-
-    name: str
+    name: Annotated[str, Field(examples=[*MODELS, "torchvision/NAME", "package.module:Class"])]
+    """The network; `package.module:Class` is one of your own, imported with `--trust` only."""
+    options: dict[str, Any] = {}
+    """Arguments of the network by name, as a width; your own gets these and nothing else."""
+    weights: str | None = None
+    """A file of PyTorch's kind, or a folder that leanspike saved; null: as it begins."""
 
 
 class SurrogateSection(Section):
-    """The surrogate derivative by name; constants as its class has them."""
+    """The derivative that stands in for that of a spike, which is a step, in training."""
 
     name: Literal["triangle", "arctan", "sigmoid", "rectangle"] = "triangle"
+    """Its shape; DIET-SNN and BNTT take the triangle."""
     options: dict[str, float] = {}
+    """Its constants, as gamma and width of the triangle; `leanspike.neuron` has those of each."""
 
 
 class NeuronSection(Section):
-    """The LIF neuron; see ``leanspike.LIF``."""
+    """The leaky integrate-and-fire (LIF) neuron, one leak and one threshold for each layer."""
 
     threshold: Positive = 1.0
+    """The membrane above which a neuron spikes; a calibration sets it anew."""
     leak: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """What of the membrane is left after a step; 1: nothing leaks."""
     learn: tuple[Literal["leak", "threshold"], ...] = ("leak", "threshold")
+    """Which of the two are trained; the others keep their value."""
     reset: Reset = "soft"
+    """After a spike: subtract the threshold, go to 0, or as in equation 1 of DIET-SNN's paper."""
     initial: Literal["zero", "half"] = "zero"
+    """The membrane before the first step: 0, or half a threshold, which answers sooner."""
     height: Literal["unit", "threshold"] = "unit"
+    """A spike is 1, or as high as the threshold, which keeps the scale of the ANN's activations."""
     surrogate: SurrogateSection = SurrogateSection()
+    """The derivative of a spike in training."""
 
 
 class CalibrateSection(Section):
-    """The thresholds' calibration on ``images`` training images; see ``leanspike.calibrate``."""
+    """Thresholds found from training images, without labels, before the SNN is trained."""
 
     images: Count = 512
-    percentile: Annotated[float, Field(gt=0, le=100)] = 99.7
+    """Training images that are looked at."""
+    percentile: Annotated[float, Field(gt=0, le=100, json_schema_extra=OF_A_HUNDRED)] = 99.7
+    """The threshold is this percentile of the layer's input current, times the scale."""
     percentile_rule: PercentileRule = "interpolated"
+    """Between two values: between them, as numpy does, or the nearer one, as DIET-SNN does."""
     scale: Positive | tuple[Positive, ...] = 1.0
+    """Of the thresholds; of several, the one whose answers agree best with the ANN's."""
     method: Literal["layerwise", "one_pass"] = "layerwise"
+    """Layer by layer, earlier ones spiking, as in DIET-SNN; or from the ANN's activations."""
     statistics: Literal["keep", "reestimate"] = "keep"
+    """Whether the batch norms' statistics are measured again with the thresholds in force."""
     timesteps: Count | None = None
+    """Timesteps of the calibration; null: `spike.timesteps`."""
 
     @field_validator("percentile")
     @classmethod
@@ -133,59 +168,69 @@ class CalibrateSection(Section):
 
 
 class SpikeSection(Section):
-    """The surgery; see ``leanspike.spike``. ``timesteps`` is what the SNN ends with.
-
-    ``start`` "ann" takes the ANN's weights, if the run has one; "scratch" leaves it to teach only.
-    ``encode_options`` are those of the encoder's class in ``leanspike.temporal``, ``norm_options``
-    those of the temporal norm's.
-    """
+    """How the ANN becomes an SNN: its input, timesteps, norms and neurons."""
 
     encode: Literal["direct", "poisson", "frames"] = "direct"
+    """The input of a step: the image itself, random spikes, or the step's own frame."""
     encode_options: dict[str, bool | float | int] = {}
+    """Constants of the encoder: gain and seed of poisson, counts of frames."""
     timesteps: Count = 5
+    """Steps that the SNN ends with; a stage of its training may have others."""
     start: Literal["ann", "scratch"] = "ann"
+    """Begin with the ANN's weights, if there is one; or anew, and the ANN only teaches."""
     norm: Literal["keep", "fold", "bntt", "tdbn", "tebn"] = "keep"
+    """Batch norms stay, are folded into weights, or give way to ones that know the timestep."""
     norm_options: dict[str, bool | float] = {}
+    """Constants of bntt, tdbn or tebn, as eps and momentum; `leanspike.temporal` has them."""
     neuron: NeuronSection = NeuronSection()
+    """The neurons in the place of each ReLU."""
     calibrate: CalibrateSection | None = CalibrateSection()
+    """How thresholds are found; null: they stay at `spike.neuron.threshold`."""
 
 
 class CrossEntropySection(Section):
-    """The labels, on the last answer; see ``leanspike.train.CrossEntropy``."""
+    """The labels, on the answer after the last step."""
 
     weight: NonNegative = 1.0
+    """The factor of this term."""
 
 
 class TETSection(Section):
-    """The labels, at every step; see ``leanspike.train.TET``."""
+    """Temporal efficient training (TET): the labels, on the output of every step."""
 
     weight: NonNegative = 1.0
+    """The factor of this term."""
     regularisation: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of its second part, which draws outputs to the target."""
     target: Finite = 1.0
+    """The level that outputs are drawn to."""
 
 
 class ResponseSection(Section):
-    """The teacher's soft answers; see ``leanspike.train.Response``."""
+    """Knowledge distillation by response: the teacher's soft answers."""
 
     weight: NonNegative = 0.5
+    """The factor of this term."""
     temperature: Positive = 2.0
+    """Answers are divided by it before the softmax: the higher, the softer."""
     each_step: bool = False
+    """The teacher supervises the output of every step, not only the last answer."""
 
 
 class FeatureSection(Section):
-    """The teacher's feature maps, as ``leanspike.train.Feature``; ``pairs``: student to teacher.
-
-    Each stage begins with new adapters.
-    """
+    """Knowledge distillation by feature: the teacher's maps, by adapters of each stage."""
 
     weight: NonNegative = 1.0
+    """The factor of this term."""
     pairs: dict[str, str] | None = None
+    """Modules of the student to those of the teacher; null: paired by depth and size."""
 
 
 class SpikeRateSection(Section):
-    """A price on spikes per neuron; see ``leanspike.train.SpikeRate``."""
+    """A price on spikes per neuron."""
 
     weight: NonNegative = 0.1
+    """The factor of this term."""
 
 
 class ObjectiveSection(Section):
@@ -197,10 +242,15 @@ class ObjectiveSection(Section):
     """
 
     cross_entropy: CrossEntropySection | None = None
+    """The labels, on the last answer."""
     tet: TETSection | None = None
+    """The labels, at every step: the first answers become better."""
     response: ResponseSection | None = None
+    """A teacher's soft answers."""
     feature: FeatureSection | None = None
+    """A teacher's feature maps."""
     spike_rate: SpikeRateSection | None = None
+    """A price on spikes; of an SNN only."""
 
     @model_validator(mode="before")
     @classmethod
@@ -231,15 +281,14 @@ def terms_by_name(terms: list[Any]) -> dict[str, Any]:
 
 
 class TeacherSection(Section):
-    """Who teaches in ``response`` and ``feature``: a network with its trained weights.
-
-    Of a folder that leanspike saved, as ``runs/RECIPE/ann``, the weights are enough. ``mean`` and
-    ``std`` are of its own training, if they are not the data set's here.
-    """
+    """Who teaches in `response` and `feature`, if it is not the run's own ANN."""
 
     model: TrainedSection
+    """The network; of a folder that leanspike saved the weights are enough."""
     mean: tuple[Finite, ...] | None = None
+    """The mean that it was trained with; null: that of the data."""
     std: tuple[Positive, ...] | None = None
+    """The standard deviation that it was trained with; null: that of the data."""
 
     @field_validator("model")
     @classmethod
@@ -255,74 +304,94 @@ class TeacherSection(Section):
 
 
 class TrainSection(Section):
-    """One stage of training, of the ANN or of the SNN.
-
-    ``timesteps`` of an SNN stage default to the surgery's. ``neuron_learning_rate`` is for leaks
-    and thresholds (default: ``learning_rate``). ``weight_decay`` is of weights, with
-    ``decay_norms`` of the norms' scales too. ``period_epochs`` is for the schedule "cosine", which
-    then reaches 0 after so many epochs and rises again; ``milestones``, for "step", are the epochs
-    after which the rate falls tenfold (default: at 50, 70 and 90 %); see
-    ``leanspike.train.create_schedule``. ``dropout`` is the rate of every dropout of the network in
-    this stage of an SNN (default: the network's own). ``label_smoothing`` and ``readout`` hold for
-    all terms of the objective that take them. ``select`` "best" keeps the weights of the epoch with
-    the best validation accuracy, "last" those of the last epoch.
-    """
+    """One stage of training, of the ANN or the SNN; an SNN may have several, one after another."""
 
     epochs: Annotated[int, Field(ge=0)]
+    """Passes over the training images."""
     timesteps: Count | None = None
+    """Steps of the SNN in this stage; null: `spike.timesteps`. An ANN has none."""
     batch_size: Count = 128
+    """Images of a step of the optimizer."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """SGD with momentum, AMSGrad (as in DIET-SNN's code), or AdamW."""
     learning_rate: Positive = 0.1
+    """The rate that the schedule begins with, or reaches after the warm-up."""
     neuron_learning_rate: Positive | None = None
+    """That of leaks and thresholds; null: `learning_rate`."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of SGD."""
     nesterov: bool = True
+    """Whether the momentum is Nesterov's; of SGD."""
     weight_decay: NonNegative = 5e-4
+    """Of weights; leaks, thresholds and biases have none."""
     decay_norms: bool = False
+    """Whether it also holds for the norms' scales."""
     schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
+    """How the learning rate falls: not, to 0 along a cosine or a line, or tenfold at milestones."""
     period_epochs: Count | None = None
+    """Of the cosine: 0 is reached after so many epochs, then it rises again; null: at the end."""
     milestones: tuple[Count, ...] | None = None
+    """Of "step": the epochs after which the rate falls tenfold; null: at 50, 70 and 90 %."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of all steps in which the rate rises from 0."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """The rate of every dropout in this stage of an SNN; null: the network's own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of a label that is spread over all classes, in `cross_entropy` and `tet`."""
     readout: Literal["sum", "mean"] = "sum"
+    """The answer is the sum or mean of the outputs so far; in `cross_entropy` and `response`."""
     objective: ObjectiveSection = ObjectiveSection(cross_entropy=CrossEntropySection())
+    """What is minimised."""
     max_gradient_norm: Positive | None = None
+    """Gradients are scaled down to this norm where they are above it; null: never."""
     select: Literal["best", "last"] = "best"
+    """Keep the epoch that is best on the held-out images, or the last one."""
 
 
 class EvaluateSection(Section):
-    """The evaluation on the whole test set.
-
-    ``early_exit`` names rules by which to leave early, their thresholds chosen on the held-out
-    training images so that at most ``max_drop_points`` percentage points of accuracy, in
-    [0, 100), are lost. "gamma" is for networks with BNTT.
-    """
+    """The evaluation on the whole test set."""
 
     batch_size: Count = 250
+    """Images computed at once; it changes no number but by rounding."""
     readout: Literal["sum", "mean"] = "sum"
+    """Outputs so far are summed or averaged: the same answer, but not equally sure."""
     early_exit: tuple[Literal["gamma", "margin", "entropy"], ...] = ()
+    """Rules by which images leave early, to be measured; gamma needs `spike.norm=bntt`."""
     max_drop_points: Annotated[float, Field(ge=0, lt=100)] = 0.2
+    """Percentage points that leaving early may lose on the held-out images."""
 
 
 class Recipe(Section):
-    """A whole run: train an ANN (or take its weights), make it spike, train the SNN, evaluate.
-
-    Where an objective needs a teacher, it is the run's own ANN unless ``teacher`` names another.
+    """A whole run: train an artificial neural network (ANN), or take its weights; make a spiking
+    neural network (SNN) of it; train that; evaluate.
     """
 
     name: str
+    """The run's name; its folder is `runs/NAME` unless `--out` says another."""
     description: str = ""
+    """A line for `leanspike recipes`."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """All that is random follows from it."""
     device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1` ...; auto takes a GPU if PyTorch finds one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The numbers of the training; auto is bfloat16 where the hardware computes in it."""
     data: DataSection
+    """The data set."""
     model: ModelSection
+    """The ANN."""
     ann: TrainSection | None = None
+    """The ANN's training; null: none, it comes with `model.weights` or only lends its shape."""
     teacher: TeacherSection | None = None
+    """Who teaches; null: the run's own ANN, where a teacher is asked for."""
     spike: SpikeSection = SpikeSection()
+    """How the ANN becomes an SNN."""
     snn: tuple[TrainSection, ...] = ()
+    """The SNN's training, stage after stage; `[]`: conversion only."""
     evaluate: EvaluateSection = EvaluateSection()
+    """The evaluation."""
     checkpoint_minutes: Positive = 2.0
+    """Minutes between checkpoints, from which a run that was stopped goes on."""
 
     @field_validator("name")
     @classmethod

@@ -16,6 +16,7 @@ from leanspike.evaluate.result import (
     Raster,
     Result,
 )
+from leanspike.evaluate.times import BatchTime, Spread, Times
 
 MAC_PJ, AC_PJ = 4.6, 0.9
 
@@ -131,6 +132,7 @@ def build_result(
     side: int = 8,
     channels: int = 1,
     seed: int = 0,
+    timed: bool = False,
 ) -> Result:
     """A plausible result with these neuron layers; equal arguments give equal results."""
     rng = random.Random(seed)
@@ -151,6 +153,7 @@ def build_result(
         operations=operations,
         energy=_energy(neurons, operations),
         example=_example(rng, neurons, len(classes), side, channels),
+        times=build_times() if timed else None,
         provenance=Provenance(
             command="leanspike train digits --out runs/quickstart --fresh",
             created="2026-01-02T03:04:05+00:00",
@@ -167,6 +170,26 @@ def build_result(
             seconds={"train ann": 12.25, "train snn": 30.5, "evaluate": 1.0},
         ),
     )
+
+
+def build_times(with_ann: bool = True) -> Times:
+    """Times of one sample and of 64, in which the SNN takes 6 and 3 times as long."""
+    rows = []
+    for batch, ann_ms, ratio in ((1, 0.4, 6.0), (64, 6.5, 3.0)):
+        ann, snn, both = (
+            Spread(low=0.9 * middle, median=middle, high=1.2 * middle)
+            for middle in (ann_ms, ann_ms * ratio, ratio)
+        )
+        rows.append(
+            BatchTime(
+                batch=batch,
+                rounds=15,
+                snn_ms=snn,
+                ann_ms=ann if with_ann else None,
+                ratio=both if with_ann else None,
+            )
+        )
+    return Times(device="cpu", batches=tuple(rows))
 
 
 def build_history(stages: dict[str, int]) -> list[dict[str, object]]:

@@ -10,9 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 import leanspike.report
 from leanspike.errors import LeanspikeError
+from leanspike.evaluate import picture_of
+from leanspike.evaluate.exit_result import ClassExit, EarlyExit
+from leanspike.evaluate.mistakes import Mistake, Mistakes
 from leanspike.evaluate.result import Result
 from leanspike.report import style, write_report
 
@@ -118,7 +122,7 @@ def test_numbers(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
     assert (
         "At 5 timesteps the SNN answers 96.7 % of 360 test images correctly (ANN: 98.1 %) "
-        "and spends 7.3× less energy than the ANN."
+        "and spends 7.3× less energy on arithmetic than the ANN."
     ) in text
     for words in (
         "SNN: −1.4 points",
@@ -157,7 +161,7 @@ def test_more_energy_is_called_more(tmp_path: Path, make_result: Callable[..., R
     energy = result.energy.model_copy(update={"ratio": 0.5})
     result = result.model_copy(update={"energy": energy})
     text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
-    assert "and spends 2.0× more energy than the ANN." in text
+    assert "and spends 2.0× more energy on arithmetic than the ANN." in text
     assert "Energy, counted 2.0× more" in text
 
 
@@ -309,3 +313,98 @@ def test_no_module_imports_either_package_at_its_top() -> None:
             names = [alias.name for alias in getattr(node, "names", [])]
             names.append(getattr(node, "module", None) or "")
             assert not {name.split(".")[0] for name in names} & {"matplotlib", "jinja2"}
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_times_stand_beside_energy(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    result = make_result(PATHS, timed=True)
+    text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
+    for words in (
+        "less energy on arithmetic than the ANN. The SNN takes 3.0× as long on this CPU (batch 64)",
+        "Time, one image 6.0× as long 2.40 ms instead of 0.400 ms on this CPU",
+        "Time, 64 images 3.0× as long 19.5 ms instead of 6.50 ms on this CPU",
+        "Time of 64 images, measured 6.50 ms 19.5 ms 3.0× as long (2.7–3.6)",
+        "Times: on Example CPU, 2 cores, 2 threads, float32; medians of 15 rounds",
+        "Energy: arithmetic only: no memory traffic, no static power; no chip was measured.",
+        "The ratio to quote is the counted one, with its T.",
+    ):
+        assert words in text
+    older = Page(write_report(make_result(PATHS), [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "Times were not measured; leanspike evaluate RUN measures them." in older
+    assert "no chip was measured" in older
+    assert "× as long" not in older
+
+
+def test_at_chance_no_ratio_is_quoted(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    early = EarlyExit(
+        by="margin", threshold=0.5, max_drop=0.01, validation_n=100, validation_accuracy=0.1,
+        validation_full_accuracy=0.1, validation_mean_steps=2.0, curve=((1.0, 0.1),), n=360,
+        accuracy=0.1, full_accuracy=0.1, mean_steps=2.0, leaving=(0.2,) * 5, classes=(
+            ClassExit(name="0", n=9, accuracy=0.1, mean_steps=2.0, leaving=(0.2,) * 5),),
+        snn_pj=3e6, full_snn_pj=9e6, seconds=1.0, full_seconds=2.0,
+    )  # fmt: skip
+    good = make_result(PATHS, timed=True).model_copy(update={"early_exit": (early,)})
+    good_text = Page(write_report(good, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "3.00 µJ, -67 %" in good_text
+    assert good_text.count("× less") >= 4
+    result = good.model_copy(update={"accuracy": (0.1,) * 5})
+    text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "Energy – says nothing: the accuracy is at chance" in text
+    assert "× less" not in text
+    assert "-67 %" not in text
+    assert text.count("= – at T = 5") == 2
+
+
+def wrong(index: int, label: int, snn: int, ann: int | None, picture: bool = True) -> Mistake:
+    drawn = picture_of(torch.full((1, 4, 4), index, dtype=torch.uint8)) if picture else None
+    return Mistake(index=index, label=label, snn=snn, ann=ann, picture=drawn)
+
+
+def test_what_they_get_wrong_is_shown(tmp_path: Path, make_result: Callable[..., Result]) -> None:
+    first = (wrong(3, 9, 5, 9), wrong(8, 7, 7, 1), wrong(4, 2, 3, 3))
+    found = Mistakes(snn_only=8, ann_only=1, both=1_002, first=first)
+    result = make_result(["relu"]).model_copy(update={"mistakes": found})
+    page = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8"))
+    for words in (
+        "What they get wrong",
+        "Only the SNN is wrong: 8 images",
+        "label 9 SNN 5 ANN 9",
+        "Only the ANN is wrong: 1 image",
+        "label 7 SNN 7 ANN 1",
+        "Both are wrong: 1,002 images",
+        "Of 360 test images the SNN alone answers 8 wrongly, the ANN alone 1, both 1,002.",
+        "They disagree in whether an answer is right on 2.5 %.",
+        "The first images of each kind are shown, in the order of the data set",
+    ):
+        assert words in page.text
+    alone = Mistakes(snn_only=12, ann_only=None, both=None, first=(wrong(3, 9, 5, None),))
+    result = result.model_copy(update={"mistakes": alone, "ann_accuracy": None, "classes": ()})
+    result = result.model_copy(update={"example": None, "encode": "frames"})
+    text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
+    for words in (
+        "What it gets wrong",
+        "The SNN is wrong: 12 samples",
+        "label 9 SNN 5",
+        "The SNN answers 12 of 360 test samples wrongly.",
+        "all events of a recording stand in one picture",
+    ):
+        assert words in text
+    assert "ANN 9" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_without_pictures_the_wrong_answers_are_counted(
+    tmp_path: Path, make_result: Callable[..., Result]
+) -> None:
+    found = Mistakes(snn_only=8, ann_only=0, both=0, first=(wrong(3, 9, 5, 9, picture=False),))
+    result = make_result(["relu"]).model_copy(update={"mistakes": found})
+    text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "the SNN alone answers 8 wrongly, the ANN alone 0, both 0." in text
+    assert "No pictures of them are kept in this result." in text
+    none = found.model_copy(update={"snn_only": 0, "first": ()})
+    result = result.model_copy(update={"mistakes": none})
+    text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "No pictures" not in text
+    older = result.model_copy(update={"mistakes": None})
+    text = Page(write_report(older, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "get wrong" not in text

@@ -8,8 +8,10 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from leanspike.evaluate.exit_result import EarlyExit
 from leanspike.evaluate.result import Result
 from leanspike.report import render_tables
+from leanspike.report.cost import ARITHMETIC
 
 
 def printed(result: Result, width: int = 80) -> list[str]:
@@ -37,26 +39,27 @@ def test_a_small_result_word_for_word(make_result: Callable[..., Result]) -> Non
     assert lines[:3] == [
         "digits-diet (digits)",
         "At 2 timesteps the SNN answers 96.7 % of 360 test images correctly (ANN: 98.1 %)",
-        "and spends 7.3× less energy than the ANN.",
+        "and spends 7.3× less energy on arithmetic than the ANN.",
     ]
     table = [line.split() for line in lines]
     assert ["SNN", "88.7", "96.7"] in table
     assert ["ANN", "98.1"] in table
     assert ["relu", "32.8", "k", "0.75", "2.10", "→", "0.80", "1.00", "→", "0.87"] in table
     assert "Operations and energy of one image, T = 2" in lines
-    assert [line.split() for line in lines[-2:]] == [
+    assert lines[-1] == ARITHMETIC
+    assert [line.split() for line in lines[-3:-1]] == [
         ["by", "DIET-SNN's", "formula", "9.1×"],
         ["by", "BNTT's", "formula", "8.7×"],
     ]
-    assert table[-3][-1] == "7.3×"
+    assert table[-4][-1] == "7.3×"
 
 
 def test_a_formula_that_was_not_recorded_is_said_to_be(make_result: Callable[..., Result]) -> None:
     result = make_result(["relu"])
     energy = result.energy.model_copy(update={"bntt_formula_ratio": None})
     lines = printed(result.model_copy(update={"energy": energy}))
-    assert lines[-2].startswith("by DIET-SNN's formula")
-    assert lines[-1] == "by BNTT's formula: not recorded when this was evaluated"
+    assert lines[-3].startswith("by DIET-SNN's formula")
+    assert lines[-2] == "by BNTT's formula: not recorded when this was evaluated"
 
 
 @pytest.mark.parametrize("timesteps", [1, 10, 30])
@@ -101,3 +104,51 @@ def test_without_an_ann_or_training(make_result: Callable[..., Result]) -> None:
     row = next(line for line in lines if line.startswith("relu"))
     assert "→" not in row
     assert row.endswith(f"{neuron.threshold:.2f}  {neuron.leak:.2f}")
+
+
+def test_times_stand_beside_energy_and_accuracy(make_result: Callable[..., Result]) -> None:
+    result = make_result(["relu"], timed=True)
+    lines = printed(result)
+    assert "The SNN takes 3.0× as long on this CPU (batch 64)." in " ".join(lines[1:4])
+    start = lines.index("What it costs and brings, T = 5")
+    assert lines[start + 1].split() == ["ANN", "SNN", "SNN", "beside", "ANN"]
+    assert [" ".join(line.split()) for line in lines[start + 2 : start + 5]] == [
+        "accuracy 98.1 % 96.7 % −1.4 points",
+        "time of one image, measured 0.400 ms 2.40 ms 6.0× as long (5.4–7.2)",
+        "time of 64 images, measured 6.50 ms 19.5 ms 3.0× as long (2.7–3.6)",
+    ]
+    assert lines[start + 5].startswith("energy of one image, counted ")
+    words = " ".join(lines[start + 6 : start + 8])
+    assert words.startswith("times: on Example CPU, 2 cores, 2 threads, float32; medians of 15 ")
+    assert words.endswith("another CPU or load gives others")
+    assert max(map(len, lines)) <= 80
+    assert not any("as long" in line for line in printed(make_result(["relu"])))
+
+
+def test_times_without_an_ann_are_the_snns(make_result: Callable[..., Result]) -> None:
+    result = make_result(["relu"], timed=True)
+    assert result.times is not None
+    rows = [row.model_copy(update={"ann_ms": None, "ratio": None}) for row in result.times.batches]
+    alone = result.times.model_copy(update={"batches": tuple(rows)})
+    lines = printed(result.model_copy(update={"times": alone, "encode": "frames"}))
+    assert ["time", "of", "one", "sample,", "measured", "–", "2.40", "ms"] in map(str.split, lines)
+    assert "the ANN sees one frame" in " ".join(lines)
+
+
+def test_at_chance_no_ratio_is_quoted(make_result: Callable[..., Result]) -> None:
+    result = make_result(["relu"], timed=True)
+    early = EarlyExit.model_construct(
+        by="margin", threshold=0.5, latest=None, accuracy=0.1, n=360, mean_steps=2.0,
+        snn_pj=3e6, full_snn_pj=9e6, seconds=1.0, full_seconds=2.0,
+    )  # fmt: skip
+    result = result.model_copy(update={"early_exit": (early,)})
+    assert "3.00 µJ" in "\n".join(printed(result))
+    guessing = printed(result.model_copy(update={"accuracy": (0.1,) * 5}))
+    text = "\n".join(guessing)
+    assert "which is at chance" in text
+    assert "less" not in text
+    assert "3.00 µJ" not in text
+    for start in ("all ", "by DIET-SNN's formula", "by BNTT's formula"):
+        row = [line for line in guessing if line.startswith(start)][-1]
+        assert row.endswith(" –")
+    assert next(line for line in guessing if line.startswith("energy of one")).endswith("at chance")

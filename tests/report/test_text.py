@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanspike.evaluate.result import Energy, Result
 from leanspike.report import text
 
 seeded = settings(derandomize=True)
@@ -70,43 +69,3 @@ def test_settling_step() -> None:
     assert text.settling_step((0.9,)) == 1
     assert text.settling_step((0.9, 0.5, 0.9)) == 3
     assert text.settling_step((0.1, 0.2, 0.9)) == 3
-
-
-def test_an_answer_of_one_step_about_event_data() -> None:
-    result = Result.model_construct(
-        timesteps=1,
-        accuracy=(0.5,),
-        n=2,
-        split="validation",
-        encode="frames",
-        classes=(),
-        ann_accuracy=None,
-        energy=Energy.model_construct(ratio=1.0),
-    )
-    assert text.answer(result) == (
-        "At 1 timestep the SNN answers 50.0 % of 2 validation samples correctly "
-        "and spends as much energy as the same network as an ANN."
-    )
-
-
-def test_an_answer_at_chance_has_no_energy() -> None:
-    result = Result.model_construct(
-        timesteps=5,
-        accuracy=(0.1, 0.111),
-        n=360,
-        split="test",
-        encode="direct",
-        classes=tuple("0123456789"),  # an older record, which knows no more
-        ann_accuracy=0.103,
-        energy=Energy.model_construct(ratio=42.4),
-    )
-    answer = text.answer(result)
-    assert answer == (
-        "At 5 timesteps the SNN answers 11.1 % of 360 test images correctly (ANN: 10.3 %), which "
-        "is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. What it spends says "
-        "nothing; the ANN is at chance, too: check its weights, the labels and the pixels' scale."
-    )
-    alone = text.answer(result.model_copy(update={"ann_accuracy": None}))
-    assert alone.endswith("says nothing; train or calibrate it.")
-    better = text.answer(result.model_copy(update={"accuracy": (0.1, 0.15)}))
-    assert better.endswith("spends 42.4× less energy than the ANN.")

@@ -50,12 +50,17 @@ def test_what_was_read_is_said_before_anything_is_trained(tmp_path: Path) -> Non
     write_images(tmp_path / "images")
     run, words = make(tmp_path / "run", tmp_path / "images")
     result = run.train()
-    first, second, *_, last = words.getvalue().splitlines()
+    first, second, *_, evaluating, timing = words.getvalue().splitlines()
     assert first.startswith(
         "image_folder: images of 1x28x28 (grey), 3 classes; 22 train, 2 validate, 6 test; mean 0.5"
     )
     assert second.endswith("has no test or val folder: a fixed fifth of each class tests")
-    assert last == "evaluating on 6 test images ..."
+    assert evaluating == "evaluating on 6 test images ..."
+    assert timing == "timing SNN and ANN on this machine ..."
+    assert result.times is not None
+    assert [row.batch for row in result.times.batches] == [1, 6]
+    assert result.mistakes is not None
+    assert {m.picture and m.picture.height for m in result.mistakes.first} == {28}
     assert list(result.classes) == ["cat", "dog", "eel"]
 
 

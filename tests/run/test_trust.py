@@ -74,3 +74,19 @@ def test_a_saved_network_of_the_zoo_says_which_it_is() -> None:
     done("train", "digits", "ann.epochs=1", "snn=[]", "model.options.width=0.25")
     done(*CONVERT)
     assert "width: 0.25" in Path("runs/digits-converted/recipe.yaml").read_text()
+
+
+def test_a_recipe_that_names_the_network_need_not_be_told_again(
+    here: Path, capsys: Captured
+) -> None:
+    done(*TRAIN, "snn=[]", "--trust")
+    recipe = here / "mine.yaml"
+    recipe.write_text((here / "runs/digits/recipe.yaml").read_text())
+    done("convert", "mine.yaml", "--ann", "runs/digits/ann", "--trust", "--out", "runs/again")
+    assert "name: thirdnet:Net" in Path("runs/again/recipe.yaml").read_text()
+    done("train", "digits", "ann.epochs=1", "snn=[]", "model.options.width=0.25", "--out", "zoo")
+    done("convert", "mine.yaml", "--ann", "zoo/ann", "--out", "runs/zoo")  # which says what it is
+    assert "name: vgg" in Path("runs/zoo/recipe.yaml").read_text()
+    capsys.readouterr()
+    refused("convert", "mine.yaml", "--ann", "runs/digits/ann", "--out", "runs/third")
+    assert "add --trust" in capsys.readouterr().err

@@ -22,10 +22,13 @@ from leanspike.evaluate.exit_choice import (
     choose_gamma,
     measure_exit,
 )
+from leanspike.evaluate.exit_result import EarlyExit
+from leanspike.evaluate.mistakes import Mistakes, picture_of
 from leanspike.evaluate.provenance import provenance
-from leanspike.evaluate.result import EarlyExit, Result, load_result
+from leanspike.evaluate.result import Result, load_result
 from leanspike.evaluate.robustness import measure_robustness
 from leanspike.evaluate.robustness_result import Curve, Robustness, load_robustness
+from leanspike.evaluate.times import Times, measure_times
 
 __all__ = [
     "After",
@@ -35,11 +38,13 @@ __all__ = [
     "EarlyExit",
     "ExitRule",
     "Exits",
+    "Mistakes",
     "OperationCounter",
     "Prices",
     "Result",
     "Robustness",
     "SpikeCounter",
+    "Times",
     "accuracy",
     "anytime",
     "choose_confidence",
@@ -55,7 +60,9 @@ __all__ = [
     "load_robustness",
     "measure_exit",
     "measure_robustness",
+    "measure_times",
     "pgd",
+    "picture_of",
     "provenance",
     "record_example",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, final
 
 import torch
 from torch import Tensor, fx
 
+from leanspike.evaluate.mistakes import portrait
 from leanspike.evaluate.result import Example, NeuronActivity, Raster
 from leanspike.neuron import LIF
 from leanspike.surgery import SpikingNetwork, readout
@@ -101,25 +101,12 @@ def record_example(snn: SpikingNetwork, x: Tensor, pixels: Tensor, label: int) -
     probabilities_TK = readout(y_TNK, "sum")[:, 0].softmax(-1)
     framed = pixels.dim() == 4
     return Example(
-        pixels=(_portrait(pixels) if framed else pixels).permute(1, 2, 0).tolist(),
+        pixels=(portrait(pixels) if framed else pixels).permute(1, 2, 0).tolist(),
         frames=pixels.tolist() if framed and pixels.shape[1] == 2 else None,
         label=label,
         probabilities=probabilities_TK.tolist(),
         rasters=tuple(rasters),
     )
-
-
-def _portrait(frames: Tensor) -> Tensor:
-    """A sequence ``[T, C, H, W]`` in one picture ``[C, H, W]``.
-
-    Rows one under another where each frame is a row; else all events, dark on white.
-    """
-    if frames.shape[2] == 1 and frames.shape[1] == 1:
-        pixels = frames.flatten()
-        side = math.isqrt(len(pixels))
-        return pixels.view(1, -1, side if side**2 == len(pixels) else frames.shape[3])
-    counts = frames.sum((0, 1), dtype=torch.int64).unsqueeze(0)
-    return 255 - (255 * counts / counts.max().clamp(min=1)).round().to(torch.uint8)
 
 
 def _raster(path: str, spikes: Tensor) -> Raster:

@@ -12,7 +12,6 @@ from leanspike.backend import watch_backends
 from leanspike.batches import Source
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.accuracy import (
-    accuracy,
     batches_for,
     check_classes,
     check_labels,
@@ -22,9 +21,11 @@ from leanspike.evaluate.accuracy import (
 from leanspike.evaluate.activity import SpikeCounter
 from leanspike.evaluate.early_exit import gamma_by_step
 from leanspike.evaluate.energy import OperationCounter, Prices, price
+from leanspike.evaluate.mistakes import MistakeFinder
 from leanspike.evaluate.provenance import computed_by, provenance
 from leanspike.evaluate.result import Provenance, Result
 from leanspike.execute import SpikingNetwork
+from leanspike.execute import readout as read_out
 from leanspike.modes import eval_mode
 
 
@@ -46,14 +47,17 @@ def evaluate(
 ) -> Result:
     """Measure an SNN, in float32: accuracy after every step, spikes, operations and energy.
 
+    No time is measured: that is :func:`leanspike.evaluate.measure_times`, whose record belongs into
+    the result as ``result.model_copy(update={"times": times})``.
+
     (On CUDA, PyTorch rounds the inputs of convolutions to TF32, which moves some spikes, unless
     ``torch.backends.cudnn.allow_tf32 = False``.)
 
     Args:
         snn: evaluated in eval mode, at ``snn.timesteps`` steps, and put back after it.
         batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels
-            ``[N]``, tensors or arrays, which are sent to the network's device. Gone through once,
-            twice with ``ann``. One pair is taken 128 samples at a time.
+            ``[N]``, tensors or arrays, which are sent to the network's device. Gone through once.
+            One pair is taken 128 samples at a time.
         ann: the network the SNN came from, to be measured on the same data.
         name, classes: for the report.
         data, split, seed: the data set, which part of it this is ("test"), and the seed of the
@@ -80,9 +84,7 @@ def evaluate(
     """
     _check(snn, seed, origin)
     pairs = batches_for(snn, batches)
-    if ann is not None and pairs.once:
-        raise LeanspikeError("batches can be gone through only once; with ann=, give a list")
-    spikes, operations = SpikeCounter(snn), OperationCounter(snn)
+    spikes, operations, wrong = SpikeCounter(snn), OperationCounter(snn), MistakeFinder()
 
     def observe(node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         spikes(node, values, value)
@@ -91,7 +93,7 @@ def evaluate(
     correct_T: Tensor | None = None
     labels_K: Tensor | None = None
     n = 0
-    with eval_mode(snn), watch_backends() as ran:
+    with eval_mode(snn), eval_mode(snn if ann is None else ann), watch_backends() as ran:
         for x, labels in pairs:
             operations.begin_batch(len(labels))
             y_TNK = snn.run(x, observer=observe)
@@ -102,6 +104,8 @@ def evaluate(
             if n == 0:
                 _check_outputs(y_TNK, classes, ann, x.narrow(pairs.axis, 0, min(2, len(labels))))
             correct_T = right if correct_T is None else correct_T + right
+            ours = read_out(y_TNK, readout)[-1].argmax(-1)
+            wrong.add(labels, ours, None if ann is None else outputs(ann, x)[0].argmax(-1))
             n += len(labels)
             if progress is not None:
                 progress(len(labels))
@@ -122,7 +126,7 @@ def evaluate(
         classes=classes,
         timesteps=len(correct_T),
         encode=type(snn.plan.encoder).__name__.lower(),
-        ann_accuracy=accuracy(ann, pairs)[0] if ann is not None else None,
+        ann_accuracy=None if ann is None else wrong.ann_right / n,
         accuracy=tuple(count / n for count in correct_T.tolist()),
         neurons=neurons,
         operations=layers,
@@ -131,6 +135,7 @@ def evaluate(
         example=None,
         provenance=computed_by(origin, ran),
         chance=max(1 / len(labels_K), int(labels_K.max()) / n),
+        mistakes=wrong.mistakes(),
     )
 
 
@@ -160,8 +165,7 @@ def _check_outputs(
         )
     if ann is None:
         return
-    with eval_mode(ann):
-        theirs = outputs(ann, x)
+    theirs = outputs(ann, x)
     check_classes(theirs, "the ANN")
     if theirs.shape[2] != ours:
         raise LeanspikeError(

@@ -26,7 +26,8 @@ from leanspike.evaluate.early_exit import (
     gamma_steps,
 )
 from leanspike.evaluate.energy import OperationCounter, Prices
-from leanspike.evaluate.result import ClassExit, EarlyExit, Result
+from leanspike.evaluate.exit_result import ClassExit, EarlyExit
+from leanspike.evaluate.result import Result
 from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from leanspike.errors import LeanspikeError, one_line
+from leanspike.evaluate.exit_result import EarlyExit
 from leanspike.evaluate.formulas import CHAINS, bntt_ratio, chain_rates
-
-
-class Record(BaseModel):
-    """Base of everything in a result: immutable, and closed to unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+from leanspike.evaluate.mistakes import Mistakes
+from leanspike.evaluate.record import Record
+from leanspike.evaluate.times import Times
 
 
 class NeuronActivity(Record):
@@ -142,54 +140,10 @@ class Provenance(Record):
     threads: int
     backend: str | None = None
     instructions: str | None = None
-    backends: dict[str, str] = {}
+    backends: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str]
     recipe: dict[str, object]
     seconds: dict[str, float]
-
-
-class ClassExit(Record):
-    """How one class leaves: accuracy, mean steps, the share that leaves after each step."""
-
-    name: str
-    n: int
-    accuracy: float
-    mean_steps: float
-    leaving: tuple[float, ...]
-
-
-class EarlyExit(Record):
-    """What leaving early comes to, beside all T steps (``full_``).
-
-    ``by`` is "gamma", "margin" or "entropy". ``threshold`` (None: nobody leaves by it) and
-    ``latest`` (the step after which everybody leaves; None: the last) were chosen on
-    ``validation_n`` samples for a loss of at most ``max_drop``; ``curve`` holds (mean steps,
-    accuracy) of the other thresholds there. Everything else is measured on the ``n`` test samples:
-    ``leaving[t]`` is the share that leaves after step t+1, ``seconds`` the wall-clock time of all.
-
-    >>> EarlyExit.model_construct(by="margin", mean_steps=3.5, seconds=2.0).mean_steps
-    3.5
-    """
-
-    by: str
-    threshold: float | None
-    latest: int | None = None
-    max_drop: float
-    validation_n: int
-    validation_accuracy: float
-    validation_full_accuracy: float
-    validation_mean_steps: float
-    curve: tuple[tuple[float, float], ...]
-    n: int
-    accuracy: float
-    full_accuracy: float
-    mean_steps: float
-    leaving: tuple[float, ...]
-    classes: tuple[ClassExit, ...]
-    snn_pj: float
-    full_snn_pj: float
-    seconds: float
-    full_seconds: float
 
 
 class Result(Record):
@@ -198,7 +152,8 @@ class Result(Record):
     ``accuracy[t]`` is the fraction of the ``n`` samples answered correctly after step t+1; they are
     the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of guessing:
     one output in K, or the share of the commonest label (None in older records).
-    ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured.
+    ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
+    ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
 
     >>> import torch
     >>> from leanspike import evaluate, spike
@@ -224,11 +179,13 @@ class Result(Record):
     neurons: tuple[NeuronActivity, ...]
     operations: tuple[LayerOperations, ...]
     energy: Energy
-    gammas: dict[str, tuple[float, ...]] = {}
+    gammas: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     early_exit: tuple[EarlyExit, ...] = ()
     example: Example | None
     provenance: Provenance
     chance: float | None = None
+    times: Times | None = None
+    mistakes: Mistakes | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Result:
@@ -259,6 +216,7 @@ class Result(Record):
         """The figures that a run is known by, for programs.
 
         ``energy_ratio`` is the counted one, ``formula_energy_ratio`` is by DIET-SNN's formula.
+        ``time_ratio_batch_1`` and so on are the times of SNN ÷ ANN, where they were measured;
         ``at_chance`` is there where it is true.
 
         >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
@@ -273,6 +231,7 @@ class Result(Record):
             early.by: {"accuracy": early.accuracy, "mean_steps": round(early.mean_steps, 3)}
             for early in self.early_exit
         }
+        ratios = {} if self.times is None else self.times.ratios
         return {
             "ann_accuracy": self.ann_accuracy,
             "snn_accuracy": self.accuracy[-1],
@@ -281,6 +240,7 @@ class Result(Record):
             "formula_energy_ratio": round(self.energy.formula_ratio, 3),
             "bntt_formula_energy_ratio": None if bntt is None else round(bntt, 3),
             "spikes_per_neuron": round(self.energy.spikes_per_neuron, 4),
+            **{f"time_ratio_batch_{batch}": round(ratio, 3) for batch, ratio in ratios.items()},
             **({"early_exit": exits} if exits else {}),
             **({"at_chance": True} if self.at_chance else {}),
         }

@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import ValidationError
 
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.evaluate.result import Provenance, Record
+from leanspike.evaluate.record import Record
+from leanspike.evaluate.result import Provenance
 
 OWN = "leanspike"
 """The family of the corruptions that leanspike defines itself."""

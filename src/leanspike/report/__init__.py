@@ -24,7 +24,7 @@ Usually the result is read from a run's ``result.json``; here is one by hand:
 >>> Console(width=80).print(render_tables(result))
 tiny (digits)
 At 2 timesteps the SNN answers 90.0 % of 360 test images correctly (ANN: 95.0 %)
-and spends 2.9× less energy than the ANN.
+and spends 2.9× less energy on arithmetic than the ANN.
 ...
 >>> with TemporaryDirectory() as folder:
 ...     write_report(result, history=[], out=Path(folder, "report.html")).name

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanspike.evaluate.result import EarlyExit, Result
+from leanspike.evaluate.exit_result import EarlyExit
+from leanspike.evaluate.result import Result
 from leanspike.report import style
 from leanspike.report.text import energy, percent, plural, sample_noun, tail, wilson_interval
 
@@ -122,7 +123,7 @@ def _against_energy(axes: Axes, result: Result) -> None:
 def leaving_figure(early: EarlyExit) -> str:
     """Which share of each class leaves after each step.
 
-    >>> from leanspike.evaluate.result import ClassExit
+    >>> from leanspike.evaluate.exit_result import ClassExit
     >>> cat = ClassExit(name="cat", n=10, accuracy=0.9, mean_steps=1.4, leaving=(0.6, 0.4))
     >>> leaving_figure(EarlyExit.model_construct(by="margin", leaving=(0.6, 0.4), classes=(cat,)))
     '<svg...cat</text>...0.60</text>...1.40</text>...</svg>'

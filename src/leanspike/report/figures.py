@@ -183,8 +183,12 @@ def _legend(axes: Axes) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.3)
 
 
-def energy_figure(operations: Sequence[LayerOperations], total: Energy) -> str:
+def energy_figure(
+    operations: Sequence[LayerOperations], total: Energy, quotable: bool = True
+) -> str:
     """The energy of both networks in all, and layer by layer on a logarithmic axis.
+
+    Without ``quotable`` the ratio of the two sums is left out.
 
     >>> conv = LayerOperations(path="conv", edge="spike", static=False, dense_macs=10, ann_macs=10,
     ...                        snn_macs=0, snn_acs=10, ann_pj=46, snn_pj=9)
@@ -197,16 +201,18 @@ def energy_figure(operations: Sequence[LayerOperations], total: Energy) -> str:
 
     def content(figure: Figure) -> None:
         above, below = figure.subplots(2, 1, height_ratios=(110, rows_px))
-        _totals(above, operations, total)
+        _totals(above, operations, total, quotable)
         _by_layer(below, operations)
 
     label = f"Energy of the ANN and the SNN in all and in each of {len(operations)} layers"
     return style.draw("energy", label, rows_px + 150, content)
 
 
-def _totals(axes: Axes, operations: Sequence[LayerOperations], total: Energy) -> None:
+def _totals(
+    axes: Axes, operations: Sequence[LayerOperations], total: Energy, quotable: bool
+) -> None:
     """Two bars: the ANN's energy, and the SNN's by kind of operation."""
-    draw_totals(axes, operations, total, (0.0, 1.0))
+    draw_totals(axes, operations, total, (0.0, 1.0), quotable)
     axes.set_yticks([0, 1], ["ANN", "SNN"])
     axes.set_title("In all")
     axes.invert_yaxis()
@@ -217,9 +223,15 @@ def _totals(axes: Axes, operations: Sequence[LayerOperations], total: Energy) ->
 
 
 def draw_totals(
-    axes: Axes, operations: Sequence[LayerOperations], total: Energy, rows: tuple[float, float]
+    axes: Axes,
+    operations: Sequence[LayerOperations],
+    total: Energy,
+    rows: tuple[float, float],
+    quotable: bool = True,
 ) -> None:
     """The ANN's bar and the SNN's at two heights, with the energies written beside them.
+
+    Without ``quotable``, as of a network at chance, how they compare is left out.
 
     >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
     ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
@@ -243,7 +255,8 @@ def draw_totals(
         axes.barh([below], [part], left=left, color=color, label=name, height=0.62)
         left += part
     style.write(axes, energy(total.ann_pj), (total.ann_pj, above), (6, 0), "left")
-    text = " ".join((energy(total.snn_pj), "·", *saving(total.ratio)))
+    beside = ("·", *saving(total.ratio)) if quotable else ()
+    text = " ".join((energy(total.snn_pj), *beside))
     style.write(axes, text, (left, below), (6, 0), "left")
 
 

@@ -13,7 +13,7 @@ from leanspike.evaluate.result import Result
 from leanspike.evaluate.robustness_result import Robustness
 from leanspike.files import write_text
 from leanspike.optional import import_optional
-from leanspike.report import exits, figures, frames, robustness, story, text
+from leanspike.report import answer, cost, exits, figures, frames, mistakes, robustness, story, text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,7 +66,9 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         "accuracy": figures.accuracy_figure(result),
         "spikes": figures.spikes_figure(result.neurons),
         "neurons": figures.neurons_figure(result.neurons),
-        "energy": figures.energy_figure(result.operations, result.energy),
+        "energy": figures.energy_figure(
+            result.operations, result.energy, quotable=not result.at_chance
+        ),
         "training": story.training_figure(stages) if stages else "",
         "frames": frames.frames_figure(example.frames) if example and example.frames else "",
         "gamma": exits.gamma_figure(result.gammas) if result.gammas else "",
@@ -75,11 +77,14 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
             exits.leaving_figure(early) for early in result.early_exit if early.by != "gamma"
         ],
         "example": story.example_figure(result, example) if example else "",
+        "mistakes": mistakes.mistakes_figure(result),
     }
     recipe = result.provenance.model_dump(mode="json")["recipe"]
     return environment.get_template("report.html").render(
         result=result,
         text=text,
+        answer=answer.answer(result),
+        cost=cost,
         plots=plots,
         recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
     )
@@ -114,4 +119,5 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["capitalize_first"] = lambda words: words[:1].upper() + words[1:]
     return environment

@@ -9,13 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from leanspike.evaluate.result import LayerOperations, NeuronActivity, Result
+from leanspike.report.answer import answer
+from leanspike.report.cost import ARITHMETIC, cost_table, how_timed
 from leanspike.report.text import (
-    answer,
     count,
     energy,
     exit_threshold,
     percent,
     plural,
+    quoted,
     ratio,
     sample_noun,
     samples,
@@ -48,10 +50,15 @@ def render_tables(result: Result) -> RenderableType:
         exits = f"Early exit, measured on {_samples(result)}", _exits(result)
         sections = (sections[0], exits, *sections[1:])
     parts: list[RenderableType] = [name, Text(answer(result))]
+    if result.times is not None:
+        title = f"What it costs and brings, T = {result.timesteps}"
+        parts += [Text(), Text(title, style="bold"), _cost(result)]
+        parts.append(Text(how_timed(result), style="dim"))
     for title, table in sections:
         parts += [Text(), Text(title, style="bold"), table]
     if result.energy.bntt_formula_ratio is None:
         parts.append(Text("by BNTT's formula: not recorded when this was evaluated", style="dim"))
+    parts.append(Text(ARITHMETIC, style="dim"))
     return Group(*parts)
 
 
@@ -64,6 +71,15 @@ def _table(gap: int, *columns: str) -> Table:
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
+def _cost(result: Result) -> Table:
+    """Accuracy, time and energy of both networks."""
+    table = _table(2, "", "ANN", "SNN", "SNN beside ANN")
+    table.columns[3].justify = "left"
+    for row in cost_table(result):
+        table.add_row(*row)
     return table
 
 
@@ -87,14 +103,15 @@ def _exits(result: Result) -> Table:
     """Each rule: accuracy, steps, energy and time, beside all steps."""
     table = _table(2, "rule", "threshold", "accuracy", "mean steps", "energy", "seconds")
     full = percent(result.accuracy[-1], result.n)
-    table.add_row("all steps", "", full, str(result.timesteps), energy(result.energy.snn_pj), "")
+    spent = "–" if result.at_chance else energy(result.energy.snn_pj)
+    table.add_row("all steps", "", full, str(result.timesteps), spent, "")
     for early in result.early_exit:
         table.add_row(
             early.by,
             exit_threshold(early),
             percent(early.accuracy, early.n),
             f"{early.mean_steps:.2f}",
-            energy(early.snn_pj),
+            "–" if result.at_chance else energy(early.snn_pj),
             f"{early.seconds:.1f} of {early.full_seconds:.1f}",
         )
     return table
@@ -143,11 +160,11 @@ def _operations(result: Result) -> Table:
         count(sum(layer.snn_macs for layer in layers)),
         count(sum(layer.snn_acs for layer in layers)),
     ]
-    energies = [energy(total.ann_pj), energy(total.snn_pj), times(total.ratio)]
+    energies = [energy(total.ann_pj), energy(total.snn_pj), quoted(result, total.ratio)]
     table.add_row("all", "", *sums, *energies, style="bold")
-    table.add_row("by DIET-SNN's formula", *[""] * 6, times(total.formula_ratio))
+    table.add_row("by DIET-SNN's formula", *[""] * 6, quoted(result, total.formula_ratio))
     if total.bntt_formula_ratio is not None:
-        table.add_row("by BNTT's formula", *[""] * 6, times(total.bntt_formula_ratio))
+        table.add_row("by BNTT's formula", *[""] * 6, quoted(result, total.bntt_formula_ratio))
     return table
 
 

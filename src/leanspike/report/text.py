@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from leanspike.evaluate.result import EarlyExit, Provenance, Result
+from leanspike.evaluate.exit_result import EarlyExit
+from leanspike.evaluate.result import Provenance, Result
 
 
 def percent(fraction: float, n: int) -> str:
@@ -74,6 +75,24 @@ def energy(picojoules: float) -> str:
     ('8.91 µJ', '35.0 µJ', '0.900 pJ', '0 J')
     """
     return _scaled(picojoules, ("pJ", "nJ", "µJ", "mJ", "J")) if picojoules else "0 J"
+
+
+def duration(milliseconds: float) -> str:
+    """A time in three digits.
+
+    >>> duration(0.4081), duration(20.66), duration(3000)
+    ('0.408 ms', '20.7 ms', '3.00 s')
+    """
+    return _scaled(milliseconds, ("ms", "s"))
+
+
+def device(kind: str) -> str:
+    """A type of device as people call it.
+
+    >>> device("cpu"), device("cuda"), device("mps")
+    ('CPU', 'GPU', 'mps')
+    """
+    return {"cpu": "CPU", "cuda": "GPU"}.get(kind, kind)
 
 
 def count(number: float) -> str:
@@ -192,6 +211,18 @@ def saving(energy_ratio: float) -> tuple[str, str]:
     return times(factor), "less" if energy_ratio > 1 else "more"
 
 
+def quoted(result: Result, energy_ratio: float | None) -> str:
+    """An energy ratio of the whole network; "–" if not recorded, or the accuracy is at chance.
+
+    >>> result = Result.model_construct(accuracy=(0.9,), n=360, chance=0.1)
+    >>> quoted(result, 7.31), quoted(result, None)
+    ('7.3×', '–')
+    >>> quoted(result.model_copy(update={"accuracy": (0.111,)}), 7.31)
+    '–'
+    """
+    return "–" if energy_ratio is None or result.at_chance else times(energy_ratio)
+
+
 def by_formula(energy_ratio: float | None) -> str:
     """A ratio by a paper's formula: a factor and which way it goes; None was not recorded.
 
@@ -221,49 +252,3 @@ def settling_step(accuracy: Sequence[float]) -> int:
     """
     far = [step for step, value in enumerate(accuracy, 1) if abs(value - accuracy[-1]) > 0.01]
     return far[-1] + 1 if far else 1
-
-
-def answer(result: Result) -> str:
-    """The whole result in one sentence.
-
-    >>> from leanspike.evaluate.result import Energy
-    >>> result = Result.model_construct(timesteps=5, accuracy=(0.9, 0.967), n=360, split="test",
-    ...     encode="direct", ann_accuracy=0.981, energy=Energy.model_construct(ratio=7.31),
-    ...     chance=0.1)
-    >>> answer(result)
-    'At 5 timesteps the SNN answers 96.7 % of 360 test images correctly (ANN: 98.1 %)
-    and spends 7.3× less energy than the ANN.'
-    >>> answer(result.model_copy(update={"accuracy": (0.1, 0.111)}))
-    'At 5 timesteps the SNN answers 11.1 % of 360 test images correctly (ANN: 98.1 %),
-    which is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. What it spends ...'
-    """
-    n = result.n
-    beside = "" if result.ann_accuracy is None else f" (ANN: {percent(result.ann_accuracy, n)})"
-    those = samples(n, sample_noun(result), result.split)
-    if result.at_chance:
-        return (
-            f"At {plural(result.timesteps, 'timestep')} the SNN answers "
-            f"{percent(result.accuracy[-1], n)} of {those} correctly{beside}, {_chance(result)}"
-        )
-    other = "the same network as an ANN" if result.ann_accuracy is None else "the ANN"
-    factor, way = saving(result.energy.ratio)
-    energy_words = f"{factor} {way} energy than" if way else "as much energy as"
-    return (
-        f"At {plural(result.timesteps, 'timestep')} the SNN answers "
-        f"{percent(result.accuracy[-1], n)} of {those} correctly{beside} "
-        f"and spends {energy_words} {other}."
-    )
-
-
-def _chance(result: Result) -> str:
-    """What an accuracy that is not above guessing says, and where to look."""
-    guessing = result.guessing or 0.0
-    error = math.sqrt(guessing * (1 - guessing) / result.n)
-    ann = result.ann_accuracy
-    way = "train or calibrate it"
-    if ann is not None and ann <= guessing + 3 * error:
-        way = "the ANN is at chance, too: check its weights, the labels and the pixels' scale"
-    return (
-        f"which is at chance: guessing gives {percent(guessing, result.n)}, with 3 standard errors "
-        f"{percent(guessing + 3 * error, result.n)}. What it spends says nothing; {way}."
-    )

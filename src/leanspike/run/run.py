@@ -30,9 +30,10 @@ from leanspike.config import (
 )
 from leanspike.data import Loader, Split, describe, normalise
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Result, evaluate, provenance, record_example
+from leanspike.evaluate import Result, evaluate, measure_times, provenance, record_example
 from leanspike.evaluate.accuracy import outputs
 from leanspike.evaluate.provenance import computed_by
+from leanspike.evaluate.times import BATCH, Times
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
 from leanspike.models.own import create_own, is_own
@@ -76,6 +77,7 @@ from leanspike.run.own import (
     own_sections,
     takes_channels_last,
 )
+from leanspike.run.pictures import with_pictures
 from leanspike.run.seen import check_seen, keep_seen
 from leanspike.run.trained import untrained
 from leanspike.saved import load, save
@@ -300,7 +302,7 @@ class Run:
         return result
 
     def _measure(self, section: EvaluateSection) -> Result:
-        """The whole test set with the SNN, beside the ANN, early exits, and one image."""
+        """The whole test set with SNN and ANN, early exits, times, and images to show."""
         recipe, data = self.recipe, self.data
         why = untrained(recipe)
         if why is not None:
@@ -334,7 +336,18 @@ class Run:
         pixels, label = data.test.batch(torch.tensor([0]))
         x = normalise(pixels, data.mean, data.std).to(self.device)
         example = record_example(snn, x, pixels[0], int(label))
-        return result.model_copy(update={"example": example})
+        shown = with_pictures(result.mistakes, data.test)
+        times = self._times(snn, ann)
+        return result.model_copy(update={"example": example, "mistakes": shown, "times": times})
+
+    def _times(self, snn: SpikingNetwork, ann: nn.Module | None) -> Times:
+        """How long the SNN takes beside its ANN, or the same network as one if there is none."""
+        if ann is None:
+            ann = self._untrained().to(self.device).to(memory_format=self.memory_format)
+        self.monitor.console.print("timing SNN and ANN on this machine ...")
+        x, _ = next(self._loader(self.data.test, BATCH).epoch(0))
+        with Clock(self.folder, "times"):
+            return measure_times(snn, ann, x)
 
     # -- parts ---------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Result
 from leanspike.report import style
 from leanspike.report.compare import Compared, compare, render_comparison, write_comparison
+from leanspike.report.compare.table import cells
 
 Make = Callable[..., Result]
 MakeHistory = Callable[[dict[str, int]], list[dict[str, object]]]
@@ -177,6 +178,7 @@ def test_the_table_holds_at_80_columns(make_result: Make) -> None:
         "counted",
         "DIET",
         "BNTT",
+        "time",
         "spikes",
         "seconds",
         "seed",
@@ -195,3 +197,31 @@ def test_long_names_are_broken_not_cut(make_result: Make) -> None:
     assert isinstance(console.file, StringIO)
     first = [line.split(" ")[0] for line in console.file.getvalue().splitlines()[1:]]
     assert "".join(first).startswith(name)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_times_stand_beside_energy(tmp_path: Path, make_result: Make) -> None:
+    timed, older = make_result(["relu"], timed=True), make_result(["relu"])
+    runs = compare([(Path("a"), timed, []), (Path("b"), older, [])])
+    assert [cells(run)[9] for run in runs] == ["3.0×", "–"]
+    assert (runs[0].summary["time_ratio_batch_1"], runs[0].summary["time_ratio_batch_64"]) == (6, 3)
+    text = Page(write_comparison(runs, tmp_path / "c.html").read_text("utf-8")).text
+    assert "Time ratio, measured" in text
+    assert "no memory traffic, no static power; no chip was measured" in text
+
+
+def test_at_chance_no_ratio_is_quoted(tmp_path: Path, make_result: Make) -> None:
+    good = make_result(["relu"])
+    guessing = good.model_copy(update={"accuracy": (0.1,) * 5})
+    runs = compare([(Path("a"), good, []), (Path("b"), guessing, [])])
+    assert [cell for cell in cells(runs[0])[6:9] if "×" in cell] == cells(runs[0])[6:9]
+    assert cells(runs[1])[6:9] == ["–", "–", "–"]
+    page = Page(write_comparison(runs, tmp_path / "c.html").read_text("utf-8"))
+    assert page.text.count("× less") == 1  # in the figure
+    sentence = "At chance: b, 10.0 %. What it spends says nothing."
+    assert sentence in page.text
+    console = Console(file=StringIO(), width=80, no_color=True)
+    console.print(render_comparison(runs))
+    assert isinstance(console.file, StringIO)
+    assert sentence in console.file.getvalue()
+    assert runs[1].summary["at_chance"]

@@ -102,3 +102,15 @@ def test_changes_of_recipes_by_dotted_key(make_result: Make) -> None:
         "snn": ["", "[]"],
         "ann.epochs": ["", "2"],
     }
+
+
+def test_times_of_other_machines_or_batches_are_named(make_result: Make) -> None:
+    timed = make_result(["relu"], timed=True)
+    assert differences(pair(timed, timed)) == []
+    untrained = of_origin(timed, seconds={})
+    [sentence] = differences(pair(untrained, of_origin(untrained, hardware="another")))
+    assert sentence.endswith("Times depend on them.")
+    assert timed.times is not None
+    single = timed.times.model_copy(update={"batches": timed.times.batches[:1]})
+    [sentence] = differences(pair(timed, timed.model_copy(update={"times": single})))
+    assert sentence == "Different batches: times of 64; 1 samples. Time ratios depend on them."

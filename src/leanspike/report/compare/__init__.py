@@ -14,14 +14,14 @@ The results are usually read from the ``result.json`` of each run:
 ...         mac_pj=4.6, ac_pj=0.9, ratio=2.92, formula_ratio=6.81, bntt_formula_ratio=6.9,
 ...         spikes_per_neuron=0.75)
 ...     return Result.model_construct(
-...         data=data, split="test", n=360, encode="direct", timesteps=2, accuracy=(0.8, 0.9),
-...         ann_accuracy=0.95, operations=(), energy=energy, provenance=origin)
+...         data=data, split="test", n=360, classes=(), encode="direct", timesteps=2,
+...         accuracy=(0.8, 0.9), ann_accuracy=0.95, operations=(), energy=energy, provenance=origin)
 >>> runs = compare([(Path("runs/a"), result("mnist", 0), []), (Path("b"), result("mnist", 1), [])])
 >>> Console(width=80).print(render_comparison(runs))
-run           ANN  SNN T counted DIET BNTT spikes seconds seed
-a            95.0 90.0 2    2.9× 6.8× 6.9×   0.75      12    0
+run           ANN  SNN T counted DIET BNTT time spikes seconds seed
+a            95.0 90.0 2    2.9× 6.8× 6.9×    –   0.75      12    0
 mnist, vgg9
-b            95.0 90.0 2    2.9× 6.8× 6.9×   0.75      12    1
+b            95.0 90.0 2    2.9× 6.8× 6.9×    –   0.75      12    1
 mnist, vgg9
 <BLANKLINE>
 ANN, SNN: accuracy in %; ...

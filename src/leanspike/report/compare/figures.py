@@ -177,7 +177,8 @@ def energy_figure(runs: Sequence[Compared]) -> str:
     >>> from leanspike.evaluate.result import Energy, Result
     >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
     ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
-    >>> result = Result.model_construct(operations=(), energy=total, timesteps=5)
+    >>> result = Result.model_construct(
+    ...     operations=(), energy=total, timesteps=5, accuracy=(0.9,), n=360, classes=())
     >>> energy_figure([Compared(0, "a", result, [])])
     '<svg...46.0 pJ</text>...11.5 pJ · 4.0× less</text>...a, T = 5</text>...</svg>'
     """
@@ -185,7 +186,9 @@ def energy_figure(runs: Sequence[Compared]) -> str:
     def content(figure: Figure) -> None:
         axes = figure.subplots()
         for row, run in enumerate(runs):
-            draw_totals(axes, run.result.operations, run.result.energy, (3 * row, 3 * row + 0.8))
+            result, heights = run.result, (3 * row, 3 * row + 0.8)
+            quotable = not result.at_chance
+            draw_totals(axes, result.operations, result.energy, heights, quotable)
             axes.annotate(
                 f"{_name(run)}, T = {run.result.timesteps}",
                 (0, 3 * row - 0.72),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.result import Result
-from leanspike.report.text import count, plural, sample_noun, samples
+from leanspike.report.text import count, percent, plural, sample_noun, samples
 
 History = Sequence[dict[str, object]]
 
@@ -120,8 +120,18 @@ def differences(runs: Sequence[Compared]) -> list[str]:
     >>> differences([])
     []
     """
-    checks = (_different_data, _different_networks, _different_prices, _different_hardware)
+    checks = (
+        *(_at_chance, _different_data, _different_networks),
+        *(_different_prices, _different_hardware, _different_batches),
+    )
     return [sentence for check in checks for sentence in check(runs)]
+
+
+def _at_chance(runs: Sequence[Compared]) -> Iterator[str]:
+    for run in runs:
+        if run.result.at_chance:
+            reached = percent(run.result.accuracy[-1], run.result.n)
+            yield f"At chance: {run.name}, {reached}. What it spends says nothing."
 
 
 def _different_data(runs: Sequence[Compared]) -> Iterator[str]:
@@ -146,9 +156,19 @@ def _different_prices(runs: Sequence[Compared]) -> Iterator[str]:
 
 def _different_hardware(runs: Sequence[Compared]) -> Iterator[str]:
     machines = _distinct(map(hardware, runs))
-    trained = [run for run in runs if run.training_seconds is not None]
-    if len(machines) > 1 and trained:
-        yield f"Different machines: {'; '.join(machines)}. Seconds of training depend on them."
+    trained = any(run.training_seconds is not None for run in runs)
+    timed = any(run.result.times is not None for run in runs)
+    if len(machines) > 1 and (trained or timed):
+        what = "Seconds of training" if trained else "Times"
+        yield f"Different machines: {'; '.join(machines)}. {what} depend on them."
+
+
+def _different_batches(runs: Sequence[Compared]) -> Iterator[str]:
+    timed = [run.result.times for run in runs if run.result.times is not None]
+    batches = _distinct(str(max(times.ratios)) for times in timed if times.ratios)
+    if len(batches) > 1:
+        which = "; ".join(batches)
+        yield f"Different batches: times of {which} samples. Time ratios depend on them."
 
 
 def hardware(run: Compared) -> str:

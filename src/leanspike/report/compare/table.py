@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from leanspike.report.compare.runs import Compared, differences
-from leanspike.report.text import percent, spikes, times
+from leanspike.report.text import percent, quoted, spikes, times
 
-_NUMBERS = ("ANN", "SNN", "T", "counted", "DIET", "BNTT", "spikes", "seconds", "seed")
+_NUMBERS = ("ANN", "SNN", "T", "counted", "DIET", "BNTT", "time", "spikes", "seconds", "seed")
 _LEGEND = (
     "ANN, SNN: accuracy in %; counted, DIET, BNTT: energy of the ANN / SNN at these T steps, "
-    "counted and by the formulas of DIET-SNN and BNTT (–: not recorded); spikes: per neuron, "
-    "over all steps; seconds: of training"
+    "counted and by the formulas of DIET-SNN and BNTT; time: of the SNN / ANN, the larger batch; "
+    "spikes: per neuron, over all steps; seconds: of training; –: not recorded, or at chance"
 )
 
 
@@ -43,12 +43,14 @@ def cells(run: Compared) -> list[str]:
     >>> origin = Provenance.model_construct(seed=3, recipe={}, seconds={})
     >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
     >>> result = Result.model_construct(data="digits", n=360, ann_accuracy=None, accuracy=(0.9,),
-    ...                                 timesteps=1, energy=energy, provenance=origin)
+    ...                                 timesteps=1, classes=(), energy=energy,
+    ...                                 provenance=origin)
     >>> cells(Compared(0, "first", result, []))
-    ['first', 'digits', '–', '–', '90.0', '1', '2.9×', '6.8×', '–', '0.75', '–', '3']
+    ['first', 'digits', '–', '–', '90.0', '1', '2.9×', '6.8×', '–', '–', '0.75', '–', '3']
     """
     result, total = run.result, run.result.energy
     ann, seconds = result.ann_accuracy, run.training_seconds
+    ratios = {} if result.times is None else result.times.ratios
     return [
         run.name,
         result.data or "–",
@@ -56,9 +58,10 @@ def cells(run: Compared) -> list[str]:
         "–" if ann is None else percent(ann, result.n).removesuffix(" %"),
         percent(result.accuracy[-1], result.n).removesuffix(" %"),
         str(result.timesteps),
-        times(total.ratio),
-        times(total.formula_ratio),
-        "–" if total.bntt_formula_ratio is None else times(total.bntt_formula_ratio),
+        quoted(result, total.ratio),
+        quoted(result, total.formula_ratio),
+        quoted(result, total.bntt_formula_ratio),
+        times(ratios[max(ratios)]) if ratios else "–",
         spikes(total.spikes_per_neuron),
         "–" if seconds is None else f"{seconds:,.0f}",
         "–" if result.provenance.seed is None else str(result.provenance.seed),

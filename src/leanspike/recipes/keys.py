@@ -1,0 +1,207 @@
+"""What a recipe may hold: every key with its type, default and meaning, told by the models.
+
+All of it is read from the JSON schema of :class:`leanspike.config.Recipe`, so that a key cannot be
+missing here and a range cannot be another one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from leanspike.config import Recipe
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key: its name in its section, and in words what it takes.
+
+    ``default`` is as YAML writes it, "" where a value must be given.
+    """
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class KeySection:
+    """A section: the places of a recipe where it may stand ("" is the top), and its keys."""
+
+    places: tuple[str, ...]
+    meaning: str
+    keys: tuple[Key, ...]
+
+
+def sections() -> tuple[KeySection, ...]:
+    """All sections of a recipe, each once, in the order in which they are met.
+
+    The stages of a list have the place ``snn.N``.
+
+    >>> by_place = {place: section for section in sections() for place in section.places}
+    >>> print(by_place["snn.N"].places)
+    ('ann', 'snn.N')
+    >>> [key for key in by_place[""].keys if key.name == "seed"]
+    [Key(name='seed', type='whole number ≥ 0', default='0', meaning='All that is random ...')]
+    """
+    schema = Recipe.model_json_schema()
+    places: dict[str, list[str]] = {}
+    for name, place in _walk(schema, "", schema, ""):
+        places.setdefault(name, []).append(place)
+    return tuple(_section(_resolve(name, schema), schema, found) for name, found in places.items())
+
+
+def _walk(section: Schema, name: str, schema: Schema, place: str) -> Iterator[tuple[str, str]]:
+    """The names of the sections in the schema, from this one down, and where they stand."""
+    yield name, place
+    for key, of_key in section["properties"].items():
+        for inner, several in _inner(of_key):
+            where = ".".join(part for part in (place, key, "N" if several else "") if part)
+            yield from _walk(_resolve(inner, schema), inner, schema, where)
+
+
+def _inner(of_key: Schema) -> list[tuple[str, bool]]:
+    """The sections that a key may hold, and whether as a list of them."""
+    if "$ref" in of_key:
+        return [(of_key["$ref"], False)]
+    if "items" in of_key:
+        return [(inner, True) for inner, _ in _inner(of_key["items"])]
+    return [inner for choice in of_key.get("anyOf", ()) for inner in _inner(choice)]
+
+
+def _resolve(name: str, schema: Schema) -> Schema:
+    section: Schema = schema["$defs"][name.rpartition("/")[2]] if name else schema
+    return section
+
+
+def _section(section: Schema, schema: Schema, places: list[str]) -> KeySection:
+    required = section.get("required", ())
+    keys = (
+        Key(
+            name,
+            _type(of_key),
+            "" if name in required else _default(of_key, schema),
+            _meaning(of_key),
+        )
+        for name, of_key in section["properties"].items()
+    )
+    return KeySection(tuple(places), _plain(section["description"]), tuple(keys))
+
+
+def _meaning(of_key: Schema) -> str:
+    known = ", ".join(of_key.get("examples", ()))
+    return _plain(of_key["description"]) + (f" Known are {known}." if known else "")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _type(of_key: Schema) -> str:
+    """What the key takes, in words.
+
+    >>> _type({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]})
+    'number > 0 or null'
+    """
+    if "anyOf" in of_key:
+        return " or ".join(_type(choice) for choice in of_key["anyOf"])
+    if "$ref" in of_key:
+        return "section"
+    if "enum" in of_key:
+        return ", ".join(str(value) for value in of_key["enum"])
+    kind: str = of_key["type"]
+    if kind == "array":
+        return _list(of_key)
+    if kind == "object":
+        values = of_key["additionalProperties"]
+        return "mapping" if values is True else f"mapping ({_type(values)})"
+    names = {"string": "text", "boolean": "true, false", "integer": "whole number"}
+    return names.get(kind, kind) + _range(of_key)
+
+
+def _list(of_key: Schema) -> str:
+    if "prefixItems" in of_key:
+        each = {_type(item) for item in of_key["prefixItems"]}
+        return f"list of {len(of_key['prefixItems'])} ({'; '.join(sorted(each))})"
+    return "list of sections" if "$ref" in of_key["items"] else f"list ({_type(of_key['items'])})"
+
+
+def _range(of_key: Schema) -> str:
+    """The bounds of a number, as " ≥ 1" or " in (0, 100]"."""
+    low, above = of_key.get("minimum"), of_key.get("exclusiveMinimum")
+    high, below = of_key.get("maximum"), of_key.get("exclusiveMaximum")
+    least, most = (above if low is None else low), (below if high is None else high)
+    if least is None:
+        return ""
+    if most is None:
+        return f" ≥ {least:g}" if above is None else f" > {least:g}"
+    opening, closing = "[" if above is None else "(", "]" if below is None else ")"
+    return f" in {opening}{least:g}, {most:g}{closing}"
+
+
+def _default(of_key: Schema, schema: Schema) -> str:
+    """As YAML writes it in one line; of a section what differs from its own defaults."""
+    value = of_key["default"]
+    if isinstance(value, dict):
+        value = _differing(value, of_key, schema)
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _differing(value: Schema, of_key: Schema, schema: Schema) -> Schema:
+    """What of a section's value its own defaults do not say already."""
+    own = next((_resolve(inner, schema) for inner, _ in _inner(of_key)), None)
+    if own is None:
+        return value
+    found = {}
+    for name, given in value.items():
+        inside = own["properties"][name]
+        if given == inside.get("default"):
+            continue
+        found[name] = _differing(given, inside, schema) if isinstance(given, dict) else given
+    return found
+
+
+def as_json() -> str:
+    """All keys by their dotted names, for programs, in one line.
+
+    >>> json.loads(as_json())["spike.timesteps"]
+    {'type': 'whole number ≥ 1', 'required': False, 'default': 5, 'meaning': 'Steps that ...'}
+    """
+    rows = {}
+    for section in sections():
+        for place in section.places:
+            for key in section.keys:
+                rows[f"{place}.{key.name}".removeprefix(".")] = {
+                    "type": key.type,
+                    "required": not key.default,
+                    "default": yaml.safe_load(key.default),
+                    "meaning": key.meaning,
+                }
+    return json.dumps(rows)
+
+
+def render_keys() -> Group:
+    """All keys for a terminal: a title and a table for each section."""
+    parts: list[RenderableType] = []
+    for section in sections():
+        title = ", ".join(section.places) or "at the top"
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=not parts, expand=True)
+        table.add_column("key", style="bold", width=20, no_wrap=True)
+        for column, ratio in (("takes", 3), ("unless given", 2), ("meaning", 6)):
+            table.add_column(column, ratio=ratio)
+        for key in section.keys:
+            default = key.default or "must be given"
+            table.add_row(*map(Text, (key.name, key.type, default, key.meaning.replace("`", ""))))
+        parts += [Text(f"\n{title}", style="bold"), Text(section.meaning.replace("`", "")), table]
+    return Group(*parts)

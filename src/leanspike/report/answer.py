@@ -1,0 +1,71 @@
+"""The answer of a whole result, as text."""
+
+from __future__ import annotations
+
+import math
+
+from leanspike.evaluate.result import Result
+from leanspike.report.text import device, percent, plural, sample_noun, samples, saving, times
+
+
+def answer(result: Result) -> str:
+    """The whole result in a sentence, and how long the SNN takes in another, if that was measured.
+
+    >>> from leanspike.evaluate.result import Energy
+    >>> from leanspike.evaluate.times import BatchTime, Spread, Times
+    >>> result = Result.model_construct(timesteps=5, accuracy=(0.9, 0.967), n=360, split="test",
+    ...     encode="direct", ann_accuracy=0.981, energy=Energy.model_construct(ratio=7.31),
+    ...     chance=0.1)
+    >>> answer(result)
+    'At 5 timesteps the SNN answers 96.7 % of 360 test images correctly (ANN: 98.1 %)
+    and spends 7.3× less energy on arithmetic than the ANN.'
+    >>> spread = Spread(low=2.5, median=2.6, high=2.7)
+    >>> row = BatchTime(batch=64, rounds=15, snn_ms=spread, ratio=spread)
+    >>> answer(result.model_copy(update={"times": Times(device="cpu", batches=(row,))}))
+    '...less energy on arithmetic than the ANN. The SNN takes 2.6× as long on this CPU (batch 64).'
+    >>> answer(result.model_copy(update={"accuracy": (0.1, 0.111)}))
+    'At 5 timesteps the SNN answers 11.1 % of 360 test images correctly (ANN: 98.1 %),
+    which is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. What it spends ...'
+    """
+    n = result.n
+    beside = "" if result.ann_accuracy is None else f" (ANN: {percent(result.ann_accuracy, n)})"
+    those = samples(n, sample_noun(result), result.split)
+    if result.at_chance:
+        return (
+            f"At {plural(result.timesteps, 'timestep')} the SNN answers "
+            f"{percent(result.accuracy[-1], n)} of {those} correctly{beside}, {_chance(result)}"
+        )
+    other = "the same network as an ANN" if result.ann_accuracy is None else "the ANN"
+    factor, way = saving(result.energy.ratio)
+    energy_words = (
+        f"{factor} {way} energy on arithmetic than" if way else "as much energy on arithmetic as"
+    )
+    return (
+        f"At {plural(result.timesteps, 'timestep')} the SNN answers "
+        f"{percent(result.accuracy[-1], n)} of {those} correctly{beside} "
+        f"and spends {energy_words} {other}.{_longer(result)}"
+    )
+
+
+def _longer(result: Result) -> str:
+    """How long the SNN takes beside the ANN, where that was measured."""
+    ratios = {} if result.times is None else result.times.ratios
+    if result.times is None or not ratios:
+        return ""
+    batch = max(ratios)
+    where = device(result.times.device)
+    return f" The SNN takes {times(ratios[batch])} as long on this {where} (batch {batch})."
+
+
+def _chance(result: Result) -> str:
+    """What an accuracy that is not above guessing says, and where to look."""
+    guessing = result.guessing or 0.0
+    error = math.sqrt(guessing * (1 - guessing) / result.n)
+    ann = result.ann_accuracy
+    way = "train or calibrate it"
+    if ann is not None and ann <= guessing + 3 * error:
+        way = "the ANN is at chance, too: check its weights, the labels and the pixels' scale"
+    return (
+        f"which is at chance: guessing gives {percent(guessing, result.n)}, with 3 standard errors "
+        f"{percent(guessing + 3 * error, result.n)}. What it spends says nothing; {way}."
+    )

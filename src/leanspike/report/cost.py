@@ -1,0 +1,91 @@
+"""What an SNN costs and brings beside its ANN, in one table: accuracy, time, energy."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from leanspike.evaluate.result import Result
+from leanspike.evaluate.times import BatchTime, Spread
+from leanspike.report.text import (
+    device,
+    duration,
+    energy,
+    percent,
+    plural,
+    points,
+    sample_noun,
+    saving,
+    times,
+)
+
+ARITHMETIC = "arithmetic only: no memory traffic, no static power; no chip was measured"
+"""What a counted energy is of."""
+
+
+class Row(NamedTuple):
+    """One quantity of both networks in words, and how the SNN's compares."""
+
+    what: str
+    ann: str
+    snn: str
+    beside: str
+
+
+def cost_table(result: Result) -> list[Row]:
+    """Accuracy, time and energy; nothing is said of the energy where the accuracy is at chance.
+
+    >>> from leanspike.evaluate.result import Energy
+    >>> from leanspike.evaluate.times import Times
+    >>> ms = [Spread(low=0.9 * value, median=value, high=1.1 * value) for value in (1.0, 3.0)]
+    >>> row = BatchTime(batch=64, rounds=15, ann_ms=ms[0], snn_ms=ms[1], ratio=ms[1])
+    >>> result = Result.model_construct(
+    ...     timesteps=5, accuracy=(0.967,), n=360, encode="direct", ann_accuracy=0.981, chance=0.1,
+    ...     energy=Energy.model_construct(ann_pj=8e6, snn_pj=2e6, ratio=4.0),
+    ...     times=Times(device="cpu", batches=(row,)))
+    >>> for row in cost_table(result):
+    ...     print(*row, sep=" | ")
+    accuracy | 98.1 % | 96.7 % | −1.4 points
+    time of 64 images, measured | 1.00 ms | 3.00 ms | 3.0× as long (2.7–3.3)
+    energy of one image, counted | 8.00 µJ | 2.00 µJ | 4.0× less
+    """
+    n, ann, total = result.n, result.ann_accuracy, result.energy
+    snn = result.accuracy[-1]
+    beside = "" if ann is None else points(snn - ann, n)
+    accuracy = Row("accuracy", "–" if ann is None else percent(ann, n), percent(snn, n), beside)
+    timed = [] if result.times is None else result.times.batches
+    quoted = "–: at chance" if result.at_chance else " ".join(saving(total.ratio)).strip()
+    what = f"energy of one {sample_noun(result)}, counted"
+    counted = Row(what, energy(total.ann_pj), energy(total.snn_pj), quoted)
+    return [accuracy, *(_time(result, row) for row in timed), counted]
+
+
+def _time(result: Result, row: BatchTime) -> Row:
+    noun = sample_noun(result)
+    what = f"one {noun}" if row.batch == 1 else plural(row.batch, noun)
+    ann = "–" if row.ann_ms is None else duration(row.ann_ms.median)
+    beside = (
+        "" if row.ratio is None else f"{times(row.ratio.median)} as long ({_between(row.ratio)})"
+    )
+    return Row(f"time of {what}, measured", ann, duration(row.snn_ms.median), beside)
+
+
+def _between(spread: Spread) -> str:
+    return f"{times(spread.low)[:-1]}–{times(spread.high)[:-1]}"
+
+
+def how_timed(result: Result) -> str:
+    """On what, and how, the times were measured; empty where none were.
+
+    >>> how_timed(Result.model_construct())
+    ''
+    """
+    if result.times is None:
+        return ""
+    origin = result.provenance
+    frame = "; the ANN sees one frame" if result.encode == "frames" else ""
+    rounds = " and ".join(dict.fromkeys(str(row.rounds) for row in result.times.batches))
+    return (
+        f"times: on {origin.hardware}, {plural(origin.threads, 'thread')}, float32; medians of "
+        f"{rounds} rounds in turn, quartiles of the ratio in brackets; another "
+        f"{device(result.times.device)} or load gives others{frame}"
+    )
