@@ -16,13 +16,29 @@ from leanspike.synapse.stand_in import StandIn
 Shape = Sequence[int]
 
 
+def at_outputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
+    """Of a convolution, ``[C, ...]``: each weight is used at each pixel of the output."""
+    return outputs[1:]
+
+
+def at_inputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
+    """Of a transposed convolution, ``[C, ...]``: at each pixel of the input."""
+    return inputs[1:]
+
+
+def at_rows(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
+    """Of a linear layer, ``[..., K]``: once for each row of the output."""
+    return outputs[:-1]
+
+
 @dataclass(frozen=True)
 class Synapses:
     """Weights, whose multiplications (or accumulations) make up the cost of a network.
 
-    ``positions``: from the shapes of a sample that enters and that leaves to the sizes of what each
-    weight is used at. ``norm_axis``: the output axis of the channels that rows of ``weight`` make,
-    so that a norm over it folds into them; None where rows of weights are not output channels.
+    ``positions``: from the shapes of a sample before and after the layer to those of the places
+    where each weight is used: :func:`at_outputs`, :func:`at_inputs` or :func:`at_rows`.
+    ``norm_axis``: the output axis whose channels are the rows of ``weight``, so that a norm over it
+    folds into them; None where there is no such axis.
     """
 
     positions: Callable[[Shape, Shape], Shape]
@@ -31,8 +47,8 @@ class Synapses:
     def dense_macs(self, layer: nn.Module, inputs: Shape, outputs: Shape) -> float:
         """The textbook number of multiply-accumulates for one sample, zero padding included.
 
-        >>> Synapses(lambda inputs, outputs: outputs[1:]).dense_macs(
-        ...     nn.Conv2d(3, 64, 3, padding=1), (3, 32, 32), (64, 32, 32))
+        >>> conv = nn.Conv2d(3, 64, 3, padding=1)
+        >>> Synapses(at_outputs).dense_macs(conv, (3, 32, 32), (64, 32, 32))
         1769472.0
         """
         weight = layer.weight

@@ -20,7 +20,15 @@ from torch import fx, nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.graph import rules
-from leanspike.graph.operation import UNKNOWN, Norm, Operation, Synapses
+from leanspike.graph.operation import (
+    UNKNOWN,
+    Norm,
+    Operation,
+    Synapses,
+    at_inputs,
+    at_outputs,
+    at_rows,
+)
 from leanspike.graph.signal import Call, Kind, Signal
 from leanspike.graph.table import ROWS
 
@@ -38,6 +46,9 @@ __all__ = [
     "Operations",
     "Signal",
     "Synapses",
+    "at_inputs",
+    "at_outputs",
+    "at_rows",
     "is_batch_norm",
     "kin",
     "op_of",
@@ -137,7 +148,7 @@ class Operations:
         known = self.row(op)
         if known is UNKNOWN:  # its costs are those of its kin
             kin = self.kin(op)
-            norm = kin.norm and Norm(priced=kin.norm.priced, decayed=kin.norm.decayed)
+            norm = kin.norm and replace(kin.norm, batch=False)  # it stays where it is
             known = Operation(synapses=kin.synapses, norm=norm)
         return replace(known, kind=kind, check=None, refused=None)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.graph import counts, rules
-from leanspike.graph.operation import Norm, Operation, Shape, Synapses
+from leanspike.graph.operation import Norm, Operation, Synapses, at_inputs, at_outputs, at_rows
 from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
     Affine,
@@ -29,18 +29,6 @@ from leanspike.temporal import (
     repeat,
     unfold,
 )
-
-
-def _of_outputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    return outputs[1:]
-
-
-def _of_inputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    return inputs[1:]
-
-
-def _of_rows(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    return outputs[:-1]
 
 
 def _batch_norm(norm: Any) -> tuple[Tensor, Tensor] | None:
@@ -64,9 +52,9 @@ ALONG_DIM = partial(rules.axes, position=1, name="dim")
 ANALOG = Operation(rules.analog)
 MOVED = Operation(rules.same, follow=counts.moved)
 
-CONVOLUTION = Operation(rules.analog, synapses=Synapses(_of_outputs, norm_axis=1))
-TRANSPOSED = Operation(rules.analog, synapses=Synapses(_of_inputs))
-LINEAR = Operation(rules.analog, synapses=Synapses(_of_rows, norm_axis=-1))
+CONVOLUTION = Operation(rules.analog, synapses=Synapses(at_outputs, norm_axis=1))
+TRANSPOSED = Operation(rules.analog, synapses=Synapses(at_inputs))
+LINEAR = Operation(rules.analog, synapses=Synapses(at_rows, norm_axis=-1))
 
 LEFT = Operation(rules.analog, norm=Norm())
 LAYER_NORM = Operation(rules.analog, rules.normalised, norm=Norm())
