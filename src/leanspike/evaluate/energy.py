@@ -159,10 +159,12 @@ class OperationCounter:
         sources = [s for s in node.all_input_nodes if _is(s, "spike") or _is(s, "graded")]
         if not all(source in self._counts for source in sources):
             return
-        args = fx.node.map_arg(node.args, lambda n: self._counts.get(n, values.get(n)))
+        args, named = fx.node.map_arg(
+            (node.args, node.kwargs), lambda n: self._counts.get(n, values.get(n))
+        )
         follow = row_of(node, self.snn).follow
         if follow is not None:
-            self._counts[node] = follow(_called(node, self.snn), args, node.kwargs)
+            self._counts[node] = follow(_called(node, self.snn), args, named)
 
 
 def fan_out(layer: nn.Module, shape: Sequence[int]) -> Tensor:
