@@ -1,7 +1,9 @@
 """Rows are found by what a layer computes, and given for one call or from outside."""
 
 import ast
+import copy
 import operator
+import pickle
 from pathlib import Path
 
 import pytest
@@ -26,8 +28,8 @@ from leanspike.graph.ops import (
     row_of,
 )
 from leanspike.graph.table import ROWS
-from leanspike.lower import fold_norms
 from leanspike.saved import load, save
+from leanspike.surgery import fold_norms
 from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
     BNTT,
@@ -278,6 +280,14 @@ def test_a_forward_of_its_own_that_hides_weights_is_refused_and_may_be_declared(
     assert counted == ([] if isinstance(layer, nn.BatchNorm2d) else ["1"])  # as its base
 
 
+@torch.no_grad()
+def test_what_is_declared_for_one_call_is_copied_and_pickled_with_the_network():
+    ann = nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU(), OwnConv(2, 2, 3, padding=1)).eval()
+    snn = spike(ann, example_input=X[:1], ops={OwnConv: "analog"})
+    for again in (copy.deepcopy(snn), pickle.loads(pickle.dumps(snn))):
+        assert [str(node.target) for node in again.synaptic_nodes()] == ["0", "2"]
+
+
 # -- what leanspike puts in --------------------------------------------------------------------
 
 
@@ -499,10 +509,13 @@ BESIDE = {
 
 
 def named(tree: ast.Module) -> list[str]:
-    """Operations with a row that are named, other than to call them, to subclass, in a type."""
+    """Operations with a row that are named, other than to call, to subclass, in a type, a graph."""
     used = set()
     for node in ast.walk(tree):
-        parts = [node.func] if isinstance(node, ast.Call) else []
+        parts = []
+        if isinstance(node, ast.Call):
+            recorded = ast.unparse(node.func).endswith(".call_function")
+            parts += [node.func, *(node.args[:1] if recorded else ())]
         parts += node.bases if isinstance(node, ast.ClassDef) else []
         types = [getattr(node, name, None) for name in ("annotation", "returns")]
         parts += [part for whole in types if whole is not None for part in ast.walk(whole)]
@@ -530,6 +543,7 @@ def test_a_list_beside_the_table_is_noticed():
         "from torch.nn import Linear\nNORMS = (nn.BatchNorm2d, nn.GroupNorm)\n"
         "def f(x: nn.Linear) -> nn.Module:\n    return isinstance(x, nn.Conv2d) or x is torch.cat\n"
         "class A(nn.ReLU): pass\nnet = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU())\n"
+        "graph.call_function(torch.sum, (x, 1))\n"
     )
     expected = ["Linear", "nn.BatchNorm2d", "nn.GroupNorm", "nn.Conv2d", "torch.cat"]
     assert sorted(named(ast.parse(code))) == sorted(expected)

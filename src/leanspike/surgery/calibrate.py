@@ -69,6 +69,7 @@ class Calibration:
     ``agreement`` is the share of the images that the SNN answers, after the last step, as the ANN
     does (a single output by its sign); ``choices`` says in words how it was done, and why.
 
+    >>> from torch import nn
     >>> from leanspike import spike
     >>> _ = torch.manual_seed(0)
     >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -145,6 +146,7 @@ def calibrate(
             are then those of before.
 
     Example:
+        >>> from torch import nn
         >>> from leanspike import spike
         >>> _ = torch.manual_seed(0)
         >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
