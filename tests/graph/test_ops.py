@@ -93,7 +93,7 @@ def half(self, x, *rest):  # noqa: ARG001
         *((nn.Conv1d, "_conv_forward"), (nn.Conv2d, "_conv_forward"), (nn.Conv2d, "__call__")),
         *((nn.ConvTranspose2d, "_output_padding"), (nn.BatchNorm2d, "_check_input_dim")),
         *((nn.Linear, "weight"), (nn.ReLU, "inplace"), (nn.MaxPool2d, "stride")),
-        *((nn.AvgPool2d, "padding"), (nn.Dropout, "p")),
+        *((nn.AvgPool2d, "padding"), (nn.Dropout, "p"), (nn.Dropout, "train")),
     ],
 )
 def test_a_subclass_that_overrides_what_the_forward_reads_is_not_that_layer(layer, name):

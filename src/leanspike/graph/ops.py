@@ -187,7 +187,7 @@ def _computes_as(layer: type, base: type) -> bool:
 @cache
 def _read_by(layer: type) -> frozenset[str]:
     """Names in the code of a layer's forward, and of the methods of its own that it calls."""
-    found = {"forward", "__call__", "_call_impl", "__getattr__", "__getattribute__"}
+    found = {"forward", "train", "__call__", "_call_impl", "__getattr__", "__getattribute__"}
     waiting = ["forward"]
     while waiting:
         code = getattr(getattr(layer, waiting.pop(), None), "__code__", None)
