@@ -36,6 +36,7 @@ from leanspike.temporal import (
     TDBN,
     TEBN,
     Affine,
+    ChannelAffine,
     TemporalDropout,
     broadcast,
     fold,
@@ -438,6 +439,35 @@ def check_costs(snn, x):
         y_NK, state = snn.step(x, state)
         steps.append(y_NK)
     torch.testing.assert_close(torch.stack(steps), y_TNK)
+
+
+class Fixed(nn.Module):
+    """A norm of constants."""
+
+    def forward(self, x):
+        return 2 * x - 0.5 if len(x) else x
+
+
+def constants(_norm):
+    return torch.full((4,), 2.0), torch.full((4,), -0.5)
+
+
+@torch.no_grad()
+def test_a_norm_from_outside_folds_and_is_priced_where_it_cannot():
+    register(Fixed, Operation(rules.analog, norm=ops.Norm(channels=constants, priced=True)))
+    torch.manual_seed(0)
+    hidden = nn.Linear(4, 4), Fixed(), nn.ReLU(), Fixed(), nn.Linear(4, 2)
+    ann, x = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), *hidden).eval(), torch.rand(N, 6)
+    snn = spike(ann, example_input=x, neuron=LIF(0.2), timesteps=T)
+    energy = evaluate(snn, [(x, torch.zeros(N).long())]).energy
+    assert energy.norm_pj == pytest.approx(T * 4 * 4.6)  # of the one behind the neuron
+    folded = fold_norms(snn)
+    called = [str(node.target) for node in folded.plan.graph.nodes if node.op == "call_module"]
+    assert called == ["0", "1", "2", "4", "5", "6"]
+    assert isinstance(folded.get_submodule("5"), ChannelAffine)
+    torch.testing.assert_close(folded(x), snn(x))
+    with pytest.raises(SurgeryError, match="module 5: this norm does not follow a convolution or"):
+        spike(ann, example_input=x, norm="fold")
 
 
 def test_the_check_of_a_row_from_outside_is_heeded():

@@ -35,6 +35,7 @@ def at_rows(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
 class Synapses:
     """Weights, whose multiplications (or accumulations) make up the cost of a network.
 
+    The layer holds them as ``weight``, and is linear in its input.
     ``positions``: from the shapes of a sample before and after the layer to those of the places
     where each weight is used: :func:`at_outputs`, :func:`at_inputs` or :func:`at_rows`.
     ``norm_axis``: the output axis whose channels are the rows of ``weight``, so that a norm over it
