@@ -348,7 +348,7 @@ def test_what_overwrites_its_input_becomes_its_like_that_does_not(write, twin):
     snn = spike(Net(), example_input=X[:1], neuron=nn.ReLU(), timesteps=T)
     targets = [node.target for node in snn.plan.graph.nodes]
     assert twin in targets
-    assert not [op for op in targets if row(op).out_of_place]
+    assert not [op for op in targets if row(op).twin]
     torch.testing.assert_close(snn(X)[-1], Net()(X))
 
 
