@@ -16,7 +16,7 @@ from torch import nn
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.files import atomic, write_text
-from leanspike.graph.rewrite import BATCH_NORMS
+from leanspike.graph.ops import is_batch_norm
 from leanspike.models import create_model
 from leanspike.models.own import is_own
 from leanspike.neuron import LIF, SURROGATES
@@ -260,7 +260,7 @@ def _respike(ann: nn.Module, spec: SpikeSpec) -> SpikingNetwork:
     if norm is not None:  # whose parameters are loaded: what the ANN's have learnt is in the way
         ann = deepcopy(ann)
         for module in ann.modules():
-            if isinstance(module, BATCH_NORMS):
+            if is_batch_norm(module):
                 module.reset_parameters()
     snn = spike(
         ann,

@@ -16,11 +16,11 @@ from leanspike.evaluate.energy import (
     OperationCounter,
     Prices,
     _weighted,
-    dense_macs,
     fan_out,
     price,
 )
 from leanspike.evaluate.result import LayerOperations, NeuronActivity, load_result
+from leanspike.graph.ops import OPERATIONS
 from leanspike.neuron.kernels import Reset
 from leanspike.temporal import Frames
 
@@ -201,6 +201,33 @@ def test_spikes_of_two_branches_are_both_charged() -> None:
     assert row.snn_acs == pytest.approx(2 * both / 3)
 
 
+class Beside(nn.Module):
+    """Spikes beside sums of spikes, which are given by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(10, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.first(x))
+        return self.last(torch.cat(tensors=[h, torch.add(input=h, other=h[:, :])], dim=1))
+
+
+def test_spikes_under_tensors_that_are_given_by_keyword_are_counted() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(3, 4)
+    snn = ls.spike(Beside().eval(), example_input=x[:1], timesteps=4, neuron=ls.LIF(0.05))
+    fired: list[Tensor] = []
+    snn.get_submodule("neuron_0").register_forward_hook(lambda _m, _x, y: fired.append(y))
+    counter = OperationCounter(snn)
+    counter.begin_batch(3)
+    snn.run(x, observer=counter)
+    row = {r.path: r for r in counter.rows(Prices())}["last"]
+    assert row.edge == "graded"
+    assert row.snn_acs == pytest.approx(3 * 2 * float(fired[0].detach().sum()) / 3)
+    assert row.snn_acs > 0
+
+
 def test_spikes_of_threshold_height_cost_what_unit_spikes_cost() -> None:
     """The height folds into the weights: same spikes, same accumulates."""
     ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -224,11 +251,12 @@ def test_without_padding_the_textbook_count_and_ours_agree(
     layer: nn.Module, inputs: tuple[int, ...]
 ) -> None:
     outputs = layer(torch.zeros(1, *inputs)).shape[1:]
+    dense_macs = OPERATIONS.row(type(layer)).synapses.dense_macs(layer, inputs, outputs)
     padded = isinstance(layer, nn.Conv1d)
     ours = float(fan_out(layer, inputs).sum())
-    assert (ours < dense_macs(layer, inputs, outputs)) if padded else True
+    assert (ours < dense_macs) if padded else True
     if not padded:
-        assert ours == dense_macs(layer, inputs, outputs)
+        assert ours == dense_macs
 
 
 def test_the_papers_formulas_and_the_counted_energy_by_hand() -> None:

@@ -26,12 +26,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.evaluate.formulas import bntt_ratio, diet_snn_ratio, entering_rates
-from leanspike.evaluate.graded import spikes_under
 from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity
 from leanspike.execute import SpikingNetwork
-from leanspike.graph.ops import Signal
+from leanspike.graph.ops import Signal, row_of
 from leanspike.lower import remaining_norms
-from leanspike.temporal import Affine, TemporalNorm
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class OperationCounter:
         formulas. Where spikes are the input's, or nobody says how many there were, their rate is
         the number of accumulates in the place of one multiply-accumulate.
         """
-        rates = entering_rates(self.snn.plan.graph, fired or {})
+        rates = entering_rates(self.snn, fired or {})
         return tuple(self._row(node, prices, rates) for node in self.layers)
 
     def _row(
@@ -135,15 +133,16 @@ class OperationCounter:
 
     def _count_norm(self, node: fx.Node, y: Tensor) -> None:
         self.norm_macs += y.numel()
-        module = self.snn.get_submodule(str(node.target))
-        sample = y[0, 0] if isinstance(module, TemporalNorm | Affine) else y[0]
+        sample = y[0, 0] if row_of(node, self.snn).sequence else y[0]
         self.ann_norm_macs[node] = sample.numel() if self.norms[node] else 0.0
 
     def _count(self, node: fx.Node, x: Tensor, y: Tensor) -> None:
         if node not in self.fan_out:
             layer = self.snn.get_submodule(str(node.target))
             self.fan_out[node] = fan_out(layer, x.shape[1:]).to(x.device)
-            self.dense_macs[node] = dense_macs(layer, x.shape[1:], y.shape[1:])
+            synapses = row_of(node, self.snn).synapses
+            assert synapses is not None  # as it is one of `layers`
+            self.dense_macs[node] = synapses.dense_macs(layer, x.shape[1:], y.shape[1:])
         source = node.all_input_nodes[0]
         if _is(source, "spike"):
             self.acs[node] += _weighted(x != 0, self.fan_out[node])
@@ -160,10 +159,12 @@ class OperationCounter:
         sources = [s for s in node.all_input_nodes if _is(s, "spike") or _is(s, "graded")]
         if not all(source in self._counts for source in sources):
             return
-        args = fx.node.map_arg(node.args, lambda n: self._counts.get(n, values.get(n)))
-        counts = spikes_under(self.snn, node, args)
-        if counts is not None:
-            self._counts[node] = counts
+        args, named = fx.node.map_arg(
+            (node.args, node.kwargs), lambda n: self._counts.get(n, values.get(n))
+        )
+        follow = row_of(node, self.snn).follow
+        if follow is not None:
+            self._counts[node] = follow(_called(node, self.snn), args, named)
 
 
 def fan_out(layer: nn.Module, shape: Sequence[int]) -> Tensor:
@@ -182,21 +183,6 @@ def fan_out(layer: nn.Module, shape: Sequence[int]) -> Tensor:
         ones(x).sum().backward()
     assert x.grad is not None
     return x.grad[0]
-
-
-def dense_macs(layer: nn.Module, inputs: Sequence[int], outputs: Sequence[int]) -> float:
-    """The textbook number of multiply-accumulates for one sample, zero padding included.
-
-    >>> dense_macs(nn.Conv2d(3, 64, 3, padding=1), (3, 32, 32), (64, 32, 32))
-    1769472.0
-    """
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    if isinstance(layer, nn.Linear):
-        return float(weight.shape[1] * torch.Size(outputs).numel())
-    transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
-    positions = torch.Size((inputs if transposed else outputs)[1:]).numel()
-    return float(weight.numel() * positions)
 
 
 def price(
@@ -233,6 +219,16 @@ def price(
         bntt_formula_ratio=bntt_ratio(operations, timesteps, prices.mac_pj, prices.ac_pj),
         spikes_per_neuron=rate,
     )
+
+
+def _called(node: fx.Node, snn: SpikingNetwork) -> Any:
+    """What a node calls, as a function of its arguments."""
+    if node.op == "call_module":
+        return snn.get_submodule(str(node.target))
+    if node.op == "call_method":
+        name = str(node.target)
+        return lambda x, *rest, **named: getattr(x, name)(*rest, **named)
+    return node.target
 
 
 def _weighted(counts_B: Tensor, weights: Tensor) -> float:

@@ -14,13 +14,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import fx
+
+from leanspike.execute import SpikingNetwork
+from leanspike.graph.ops import row_of
 
 if TYPE_CHECKING:
     from leanspike.evaluate.result import LayerOperations, NeuronActivity
-
-CONCATENATIONS = frozenset((torch.cat, torch.concat, torch.concatenate))
 
 CHAINS = frozenset(
     (
@@ -76,18 +76,18 @@ def bntt_ratio(
     return ann / snn if snn else math.inf
 
 
-def entering_rates(graph: fx.Graph, fired: Mapping[str, float]) -> dict[fx.Node, float]:
+def entering_rates(snn: SpikingNetwork, fired: Mapping[str, float]) -> dict[fx.Node, float]:
     """Spikes per neuron, over all steps, of the neurons behind each signal that is made of spikes.
 
     Pools, reshapes and the like hand the rate on, sums of branches add theirs, a concatenation has
     the mean over its entries. A signal with a source whose rate is not known has none.
 
     Args:
-        graph: of a spiking network.
+        snn: the spiking network.
         fired: spikes per neuron by the path of the neurons.
     """
     rates: dict[fx.Node, float] = {}
-    for node in graph.nodes:
+    for node in snn.plan.graph.nodes:
         if node.meta.get("neuron"):
             if str(node.target) in fired:
                 rates[node] = fired[str(node.target)]
@@ -95,7 +95,7 @@ def entering_rates(graph: fx.Graph, fired: Mapping[str, float]) -> dict[fx.Node,
         sources = [source for source in node.all_input_nodes if _made_of_spikes(source)]
         if not sources or not _made_of_spikes(node) or not all(s in rates for s in sources):
             continue
-        if node.target in CONCATENATIONS:
+        if row_of(node, snn).concatenates:
             entries = [source.meta["shape"][1:].numel() for source in sources]
             parts = zip(sources, entries, strict=True)
             rates[node] = sum(rates[s] * size for s, size in parts) / sum(entries)

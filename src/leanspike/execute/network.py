@@ -20,7 +20,7 @@ from leanspike.execute.doubts import Doubts
 from leanspike.execute.state import State
 from leanspike.execute.streaming import Steps
 from leanspike.graph.modules import is_static, share
-from leanspike.graph.ops import SYNAPTIC
+from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan, PlanRecord
 from leanspike.neuron import Neuron
 from leanspike.synapse import Stream, streaming
@@ -211,8 +211,7 @@ class SpikingNetwork(nn.Module):
         return [
             node
             for node in self.plan.graph.nodes
-            if node.op == "call_module"
-            and isinstance(self.get_submodule(str(node.target)), SYNAPTIC)
+            if node.op == "call_module" and row_of(node, self).synapses is not None
         ]
 
     def keep_in_range(self) -> None:

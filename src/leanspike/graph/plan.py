@@ -15,7 +15,7 @@ from leanspike.graph.modules import as_module, copied_tree, neuron_nodes, submod
 from leanspike.graph.per_step import StepPlan, step_plan
 from leanspike.temporal import Encoder
 
-KEPT_FACTS = ("signal", "shape", "neuron")
+KEPT_FACTS = ("signal", "shape", "neuron", "row")
 """What a node's ``meta`` says once the surgery is done."""
 
 

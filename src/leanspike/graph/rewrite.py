@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -11,9 +10,8 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
-from leanspike.graph import ops as table
-from leanspike.graph.ops import Call, Kind, Signal
-from leanspike.graph.trace import FUNCTIONAL_DROPOUT, Shapes, device_of, names_of_calls
+from leanspike.graph.ops import OPERATIONS, Call, Kind, Operation, Operations, Signal, op_of
+from leanspike.graph.trace import Shapes, device_of, names_of_calls
 from leanspike.graph.trace import where as place_of
 from leanspike.neuron import Neuron
 from leanspike.temporal import (
@@ -25,22 +23,17 @@ from leanspike.temporal import (
     unfold,
 )
 
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
 
 @dataclass(frozen=True)
 class Parts:
-    """What the surgery puts in, and what the user declared.
+    """What the surgery puts in, and the rows of this call, the user's among them.
 
-    ``neuron`` makes one for a path, ``norm`` one for a number of channels (None keeps batch
-    norms); ``activations`` are replaced besides ReLU; ``declared`` are the user's own operations.
+    ``neuron`` makes one for a path, ``norm`` one for a number of channels (None keeps batch norms).
     """
 
     neuron: Callable[[str], nn.Module]
     norm: Callable[[int], TemporalNorm] | None
-    activations: frozenset[Any]
-    declared: dict[Any, Any]
+    operations: Operations
 
 
 @final
@@ -52,7 +45,6 @@ class Rewriting:
         self.graph = graph
         self.parts = parts
         self.device = device_of(root)
-        self.activations = table.RELU | parts.activations
         self.repeated: dict[fx.Node, fx.Node] = {}
         self.timesteps: fx.Node
 
@@ -65,9 +57,10 @@ class Rewriting:
         self.timesteps.meta["signal"] = Signal(False, None)
         image.meta["signal"] = entering
 
-        firing = [node for node in nodes if self._op(node) in self.activations]
-        dropping = [n for n in nodes if self._op(n) in (*DROPOUTS, *FUNCTIONAL_DROPOUT)]
-        normal = [node for node in nodes if self._op(node) in BATCH_NORMS]
+        rows = {node: self.parts.operations.row_of(node, self.root) for node in nodes}
+        firing = [node for node, row in rows.items() if row.activation]
+        dropping = [node for node, row in rows.items() if row.dropout]
+        normal = [node for node, row in rows.items() if row.norm and row.norm.batch]
         neurons = names_of_calls(firing, "neuron")
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
@@ -75,13 +68,13 @@ class Rewriting:
             if node in neurons:
                 self._place_neuron(node, neurons[node])
             elif node in dropouts:
-                self._place_dropout(node, dropouts[node])
+                self._place_dropout(node, dropouts[node], rows[node])
             elif node in norms and self._renews(node):
                 self._place_norm(node, norms[node])
             elif node.op == "output":
                 self._finish(node)
             elif node.op != "placeholder":
-                self._keep(node)
+                self._keep(node, rows[node])
         if not firing:
             raise SurgeryError(
                 "the network has no activation to replace; it needs nn.ReLU (or name its own "
@@ -89,12 +82,6 @@ class Rewriting:
             )
         self._drop_replaced(firing + dropping + normal)
         self.graph.lint()
-
-    def _op(self, node: fx.Node) -> Any:
-        """What the op table is asked for: a module's type, a function, a method's name."""
-        if node.op == "call_module":
-            return type(self.root.get_submodule(str(node.target)))
-        return node.target if node.op in ("call_function", "call_method") else None
 
     # -- neurons, dropout, norms ---------------------------------------------------------------
 
@@ -104,15 +91,13 @@ class Rewriting:
         self._install(node, path, module)
         self._replace(node, path, Signal(True, kind), neuron=True)
 
-    def _place_dropout(self, node: fx.Node, path: str) -> None:
+    def _place_dropout(self, node: fx.Node, path: str, row: Operation) -> None:
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         if node.op == "call_module":
-            old = self.root.get_submodule(str(node.target))
-            p, channels = float(old.p), not isinstance(old, nn.Dropout)  # type: ignore[arg-type]
+            p = float(self.root.get_submodule(str(node.target)).p)  # type: ignore[arg-type]
         else:
             p = float(node.kwargs.get("p", 0.5))  # type: ignore[arg-type]
-            channels = self._op(node) is not FUNCTIONAL_DROPOUT[0]
-        self._install(node, path, TemporalDropout(p, channels))
+        self._install(node, path, TemporalDropout(p, row.dropout == "channels"))
         self._replace(node, path, signal, neuron=False)
 
     def _renews(self, node: fx.Node) -> bool:
@@ -171,7 +156,7 @@ class Rewriting:
 
     # -- everything else -----------------------------------------------------------------------
 
-    def _keep(self, node: fx.Node) -> None:
+    def _keep(self, node: fx.Node, row: Operation) -> None:
         """Declare what the operation emits; make its inputs agree in time."""
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
         if node.op == "get_attr" or {signal.kind for signal in signals} == {"constant"}:
@@ -181,22 +166,19 @@ class Rewriting:
         module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
         shapes = Shapes.of(node)
         call = Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
-        if module is None and not any(isinstance(value, torch.dtype) for value in node.args):
-            node.target = _ALIKE.get(node.target, node.target)
-        kind = self._rule(call)(call)
+        reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
+        if row.twin is not None and not reinterpreted:
+            node.target = row.twin
+            row = self.parts.operations.row(row.twin)
+        op = op_of(node, self.root)
+        if row is not OPERATIONS.row(op):  # which nobody else would find
+            node.meta["row"] = row
+        kind = _kind(call, row, op)
         if call.kinds == {"constant"}:  # and sizes
             kind = "constant"
         node.meta["signal"] = Signal(timed, kind)
         if timed and kind not in (None, "constant"):
             self._align(node, call)
-
-    def _rule(self, call: Call) -> table.Rule:
-        op = self._op(call.node)
-        if op in self.parts.declared:
-            declared = self.parts.declared[op]
-            return table.same if declared == "same" else (lambda _call: declared)
-        rules: dict[Any, table.Rule] = {**table.MODULES, **table.FUNCTIONS, **table.METHODS}
-        return rules[op] if op in rules else call.refuse(*_reason(op))
 
     def _align(self, node: fx.Node, call: Call) -> None:
         """Where a static edge meets a timed one it is repeated for each step."""
@@ -204,7 +186,7 @@ class Rewriting:
             if signal.kind == "constant":
                 shape = Shapes.of(source).output or torch.Size()
                 batched = call.out_shape and len(shape) >= len(call.out_shape) and shape[0] != 1
-                if batched and self._op(node) not in self.parts.declared:
+                if batched and "row" not in node.meta:
                     call.refuse(
                         f"combines the batch with a constant of shape {tuple(shape)}",
                         "give the constant no batch axis",
@@ -238,38 +220,17 @@ class Rewriting:
         node.meta["signal"] = y_TN.meta["signal"]
 
 
-# An operation that overwrites its input, and its like that does not: as nobody reads what was
-# overwritten (the tracing saw to it), they are the same. So are the view of
-# another shape and reshape, which takes channels_last, too.
-_ALIKE: dict[Any, Any] = {
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    "add_": "add",
-    "mul_": "mul",
-    "sub_": "sub",
-    "div_": "div",
-    "squeeze_": "squeeze",
-    "unsqueeze_": "unsqueeze",
-    "view": "reshape",
-}
-
-
-def _reason(op: Any) -> tuple[str, str]:
-    """Why an operation is refused, and the way out."""
+def _kind(call: Call, row: Operation, op: Any) -> Kind | None:
+    """What a call emits, if it may run on folded time; else why not, and the way out."""
     name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
     code = repr(op) if isinstance(op, str) else name
-    if op in table.OTHER_ACTIVATIONS:
-        return (
-            f"{name} is not a ReLU, and a spiking neuron computes something else",
-            f"train the network with nn.ReLU, or replace it too with activations=({code},)",
+    if row.refused is not None:
+        call.refuse(*(text.format(name=name, code=code) for text in row.refused))
+    if row.kind is None:
+        call.refuse(
+            f"{name} is not known to keep timesteps and samples apart",
+            f"if it does, declare it with ops={{{code}: 'analog'}}; else take it out",
         )
-    if op in table.CLAMPS:
-        return ("a clamp may be an activation in disguise", "write nn.ReLU for clamp(min=0)")
-    if op in table.FIXES:
-        return (f"{name} cannot be folded over time or counted", table.FIXES[op])
-    return (
-        f"{name} is not known to keep timesteps and samples apart",
-        f"if it does, declare it with ops={{{code}: 'analog'}}; else take it out",
-    )
+    if row.check is not None:
+        row.check(call)
+    return row.kind(call)

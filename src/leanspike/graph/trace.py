@@ -10,16 +10,9 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
 from leanspike.errors import SurgeryError, one_line
-
-BATCHED = {
-    nn.Conv1d: "[N, C, L]",
-    nn.Conv2d: "[N, C, H, W]",
-    nn.Conv3d: "[N, C, D, H, W]",
-}
-FUNCTIONAL_DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+from leanspike.graph.ops import UNKNOWN, Operations
 
 
 class _AugmentedProxy(fx.Proxy):
@@ -41,12 +34,12 @@ class _AugmentedProxy(fx.Proxy):
 class PathTracer(fx.Tracer):
     """Symbolic tracing that remembers in which module it is, for its errors.
 
-    ``leaves`` are the user's own modules that are declared time-safe and stay whole.
+    Modules with a row stay whole; what else is not torch's own is looked into.
     """
 
-    def __init__(self, leaves: tuple[type[nn.Module], ...]) -> None:
+    def __init__(self, operations: Operations) -> None:
         super().__init__()
-        self.leaves = leaves
+        self.operations = operations
         self.path = ""
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -54,8 +47,10 @@ class PathTracer(fx.Tracer):
         return _AugmentedProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """torch's own modules and the declared ones."""
-        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+        """torch's own modules and those that have a row."""
+        row = self.operations.row(type(m))
+        known = row is not UNKNOWN and not row.sequence
+        return known or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """As usual; where it fails, ``path`` is left at the module that failed."""
@@ -65,20 +60,20 @@ class PathTracer(fx.Tracer):
         return result
 
 
-def trace(ann: nn.Module, example_input: Tensor, leaves: tuple[type[nn.Module], ...]) -> fx.Graph:
+def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> fx.Graph:
     """The graph of ``ann``, in eval mode, with shapes; refuses what depends on values or mode.
 
     Functional dropout comes out with ``training=False`` and is left to the caller to replace.
     """
     own = set(vars(ann))
-    training = _symbolic(ann.train(), leaves)
+    training = _symbolic(ann.train(), operations)
     for constant in set(vars(ann)) - own:  # left behind by the tracer, which would count on
         delattr(ann, constant)
-    graph = _symbolic(ann.eval(), leaves)
+    graph = _symbolic(ann.eval(), operations)
     _check_inputs(graph)
-    _check_modes(training, graph)
+    _check_modes(training, graph, operations)
     graph.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
-    _propagate_shapes(ann, graph, example_input)
+    _propagate_shapes(ann, graph, example_input, operations)
     return graph
 
 
@@ -119,8 +114,8 @@ def names_of_calls(nodes: list[fx.Node], stem: str) -> dict[fx.Node, str]:
     return names
 
 
-def _symbolic(ann: nn.Module, leaves: tuple[type[nn.Module], ...]) -> fx.Graph:
-    tracer = PathTracer(leaves)
+def _symbolic(ann: nn.Module, operations: Operations) -> fx.Graph:
+    tracer = PathTracer(operations)
     try:
         return tracer.trace(ann)
     except Exception as error:
@@ -142,11 +137,12 @@ def _check_inputs(graph: fx.Graph) -> None:
         )
 
 
-def _check_modes(training: fx.Graph, evaluation: fx.Graph) -> None:
+def _check_modes(training: fx.Graph, evaluation: fx.Graph, operations: Operations) -> None:
     """Apart from functional dropout's switch, training and eval must be the same graph."""
     pairs = list(zip(training.nodes, evaluation.nodes, strict=False))
     for before, after in pairs:
-        if after.target in FUNCTIONAL_DROPOUT and after.target == before.target:
+        drops = after.op == "call_function" and operations.row(after.target).dropout is not None
+        if drops and after.target == before.target:
             if after.kwargs.get("training", True):
                 raise SurgeryError(
                     f"{where(after)}: drops in eval mode too; use nn.Dropout, or pass "
@@ -197,11 +193,13 @@ def in_place(node: fx.Node, ann: nn.Module) -> bool:
     )
 
 
-def _propagate_shapes(ann: nn.Module, graph: fx.Graph, example_input: Tensor) -> None:
+def _propagate_shapes(
+    ann: nn.Module, graph: fx.Graph, example_input: Tensor, operations: Operations
+) -> None:
     try:
         with torch.no_grad():
             x = example_input.to(device_of(ann), copy=True)  # which may be overwritten
-            _Propagation(ann, graph).run(x)
+            _Propagation(ann, graph, operations).run(x)
     except SurgeryError:
         raise
     except Exception as error:
@@ -218,10 +216,11 @@ class _Propagation(fx.Interpreter):
     does not, and nobody may read what was overwritten, under its own or another name (a view).
     """
 
-    def __init__(self, ann: nn.Module, graph: fx.Graph) -> None:
+    def __init__(self, ann: nn.Module, graph: fx.Graph, operations: Operations) -> None:
         super().__init__(ann, graph=graph)
         self.extra_traceback = False
         self.ann = ann
+        self.operations = operations
         self.overwritten: dict[int, tuple[fx.Node, Any]] = {}  # by address, which they occupy
 
     def run_node(self, n: fx.Node) -> Any:
@@ -240,12 +239,11 @@ class _Propagation(fx.Interpreter):
 
     def _check_axes(self, n: fx.Node) -> None:
         """A convolution of torch takes a single sample, too, which would pass for a batch."""
-        kind = type(self.ann.get_submodule(str(n.target))) if n.op == "call_module" else None
-        if kind in BATCHED and self.env[n.all_input_nodes[0]].dim() < len(BATCHED[kind].split(",")):
+        takes = self.operations.row_of(n, self.ann).takes
+        if takes is not None and self.env[n.all_input_nodes[0]].dim() < len(takes.split(",")):
             shape = list(self.env[n.all_input_nodes[0]].shape)
             raise ValueError(
-                f"{n.target} takes {BATCHED[kind]}, not {shape}: one sample is "
-                "example_input.unsqueeze(0)"
+                f"{n.target} takes {takes}, not {shape}: one sample is example_input.unsqueeze(0)"
             )
 
     def _refuse(self, writer: fx.Node, why: str) -> NoReturn:

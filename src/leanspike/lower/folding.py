@@ -9,12 +9,10 @@ from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError
 from leanspike.graph.modules import submodule
+from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan
 from leanspike.graph.trace import Shapes
-from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, affine_of_norm, unfold
-
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, unfold
 
 
 def fold_norms(plan: Plan) -> Plan:
@@ -37,15 +35,15 @@ def fold_norms(plan: Plan) -> Plan:
     folded = plan.copied()
     root, graph = folded.module, folded.graph
     for node in list(graph.nodes):
-        norm = submodule(root, node)
-        if not isinstance(norm, BatchNorm | TemporalNorm):
+        if not _has_scale(root, node):
             continue
+        norm = submodule(root, node)
         if _folds(root, graph, node):
             _fold_into_layer(root, graph, node)
         elif isinstance(norm, TemporalNorm):
             root.set_submodule(str(node.target), Affine(*norm.affine(norm.timesteps)))
         else:
-            root.set_submodule(str(node.target), ChannelAffine(*_affine(norm, node)))
+            root.set_submodule(str(node.target), ChannelAffine(*_affine(root, node)))
     return folded.after("fold_norms")
 
 
@@ -59,7 +57,7 @@ def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
             running statistics.
     """
     for node in list(graph.nodes):
-        if not isinstance(submodule(root, node), BatchNorm):
+        if not _has_scale(root, node):
             continue
         if not _folds(root, graph, node):
             raise SurgeryError(
@@ -83,18 +81,26 @@ def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
     {'3': False}
     """
     root, graph = plan.module, plan.graph
-    norms = BatchNorm | TemporalNorm | Affine | ChannelAffine
+    norms = [(node, row_of(node, root).norm) for node in graph.nodes]
     return {
         node: _layer_before(root, graph, node) is None
-        for node in graph.nodes
-        if isinstance(submodule(root, node), norms) and not _folds(root, graph, node)
+        for node, norm in norms
+        if norm is not None and norm.priced and not _folds(root, graph, node)
     }
+
+
+def _has_scale(root: nn.Module, node: fx.Node) -> bool:
+    """Whether ``node`` is a norm that is a scale and a shift in eval mode."""
+    norm = row_of(node, root).norm
+    return norm is not None and norm.channels is not None
 
 
 def _folds(root: nn.Module, graph: fx.Graph, node: fx.Node) -> bool:
     """Whether the weights of the layer before the norm at ``node`` can take it up."""
-    norm = submodule(root, node)
-    same = isinstance(norm, BatchNorm) or (isinstance(norm, TemporalNorm) and norm.folds)
+    norm = row_of(node, root).norm
+    if norm is None or norm.channels is None:
+        return False
+    same = norm.folds(submodule(root, node))
     return same and _layer_before(root, graph, node) is not None
 
 
@@ -105,9 +111,11 @@ def _layer_before(root: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.Node | 
     if source.target is unfold:
         source = source.all_input_nodes[0]
         alone = alone and len(source.users) == 1
-    layer = submodule(root, source)
+    synapses = row_of(source, root).synapses
+    if synapses is None or synapses.norm_axis is None:
+        return None
     rank = len(Shapes.of(source).output or ())
-    fits = isinstance(layer, CONVOLUTIONS) or (isinstance(layer, nn.Linear) and rank == 2)
+    fits = synapses.norm_axis in (1, 1 - rank)
     return source if alone and fits and _once(graph, source) else None
 
 
@@ -116,7 +124,7 @@ def _fold_into_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
     source = _layer_before(root, graph, node)
     assert source is not None
     layer = root.get_submodule(str(source.target))
-    scale_C, shift_C = _affine(root.get_submodule(str(node.target)), node)
+    scale_C, shift_C = _affine(root, node)
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
     fused = deepcopy(layer)
@@ -130,19 +138,17 @@ def _fold_into_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
 
 
 @torch.no_grad()
-def _affine(norm: nn.Module, node: fx.Node) -> tuple[Tensor, Tensor]:
+def _affine(root: nn.Module, node: fx.Node) -> tuple[Tensor, Tensor]:
     """What a norm that is the same at each step does in eval mode: scale and shift, ``[C]``."""
-    if isinstance(norm, TemporalNorm):
-        scale_1C, shift_1C = norm.affine(1)
-        return scale_1C[0], shift_1C[0]
-    assert isinstance(norm, BatchNorm)
-    if norm.running_mean is None or norm.running_var is None:
+    norm = row_of(node, root).norm
+    assert norm is not None and norm.channels is not None  # noqa: PT018
+    found = norm.channels(submodule(root, node))
+    if found is None:
         raise SurgeryError(
             f"module {node.target}: this norm has no running statistics, so it cannot be folded; "
             "keep it, or make it with track_running_stats=True and train it"
         )
-    weight, bias = (norm.weight, norm.bias) if norm.affine else (None, None)
-    return affine_of_norm(norm.running_mean, norm.running_var, norm.eps, weight, bias)
+    return found
 
 
 def _once(graph: fx.Graph, node: fx.Node) -> bool:

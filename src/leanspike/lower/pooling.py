@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
-
+from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan
-from leanspike.synapse import TiledAvgPool2d
 
 
 def tiled_pooling(plan: Plan) -> Plan:
     """Average pools that know when their windows tile the input.
 
     >>> import torch
+    >>> from torch import nn
     >>> from leanspike import spike
     >>> ann = nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))
     >>> plan = spike(ann, example_input=torch.zeros(1, 1, 8, 8), lower=()).plan
@@ -19,8 +18,8 @@ def tiled_pooling(plan: Plan) -> Plan:
     'TiledAvgPool2d'
     """
     lowered = plan.copied()
-    for path in {str(node.target) for node in plan.graph.nodes if node.op == "call_module"}:
-        module = lowered.module.get_submodule(path)
-        if type(module) is nn.AvgPool2d:
-            lowered.module.set_submodule(path, TiledAvgPool2d.of(module))
+    kinds = {str(node.target): row_of(node, plan.module).tiled for node in plan.graph.nodes}
+    for path, kind in kinds.items():
+        if kind is not None:
+            lowered.module.set_submodule(path, kind.of(lowered.module.get_submodule(path)))
     return lowered.after("tiled_pooling")

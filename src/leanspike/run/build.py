@@ -22,7 +22,7 @@ from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_da
 from leanspike.data.folds import fold
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
-from leanspike.graph.rewrite import BATCH_NORMS
+from leanspike.graph.ops import is_batch_norm
 from leanspike.models import create_model
 from leanspike.models.own import create_own, is_own
 from leanspike.models.published import load_published
@@ -255,7 +255,7 @@ def shift_norms(network: nn.Module) -> None:
     True
     """
     for module in network.modules():
-        if isinstance(module, BATCH_NORMS) and module.bias is not None:
+        if is_batch_norm(module) and module.bias is not None:
             with torch.no_grad():
                 module.bias.add_(0.1)
 

@@ -19,12 +19,13 @@ from typing import Any, Literal, final, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.nn import functional as F
 
 from leanspike.batches import Source, images_of
 from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.execute.network import Execution, SpikingNetwork, readout, value_range
+from leanspike.graph.ops import is_batch_norm, kin
 from leanspike.modes import eval_mode
 from leanspike.neuron import LIF
 from leanspike.neuron.lif import SMALLEST_THRESHOLD
@@ -41,8 +42,6 @@ from leanspike.surgery.pixels import FirstNorm, tell_of_scale
 from leanspike.temporal import TemporalNorm, broadcast
 
 PercentileRule = Literal["interpolated", "nearest"]
-
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 LOW_AGREEMENT = 0.9
 """Below this share of the images that SNN and ANN answer alike, `calibrate` warns."""
@@ -70,6 +69,7 @@ class Calibration:
     ``agreement`` is the share of the images that the SNN answers, after the last step, as the ANN
     does (a single output by its sign); ``choices`` says in words how it was done, and why.
 
+    >>> from torch import nn
     >>> from leanspike import spike
     >>> _ = torch.manual_seed(0)
     >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -146,6 +146,7 @@ def calibrate(
             are then those of before.
 
     Example:
+        >>> from torch import nn
         >>> from leanspike import spike
         >>> _ = torch.manual_seed(0)
         >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
@@ -379,11 +380,14 @@ def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
         if node.op != "call_module" or not node.meta["signal"].timed:
             return
         norm = sweep.snn.get_submodule(str(node.target))
+        row = kin(type(norm)).norm
         if isinstance(norm, TemporalNorm):
             norm.set_statistics(inputs)
             done.append(str(node.target))
             return
-        if not isinstance(norm, NORMS) or norm.running_mean is None or norm.running_var is None:
+        if not is_batch_norm(norm) or row is None or row.synchronised:
+            return
+        if norm.running_mean is None or norm.running_var is None:
             return
         values = torch.cat([x.transpose(0, 1).flatten(1).double() for x in inputs], dim=1)
         norm.running_mean.copy_(values.mean(1))

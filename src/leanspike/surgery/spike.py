@@ -13,9 +13,9 @@ from leanspike.errors import LeanspikeError, check_count
 from leanspike.execute.doubts import warn_of_training_mode
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.modules import as_module
-from leanspike.graph.ops import Kind, Signal
+from leanspike.graph.ops import OPERATIONS, Meaning, Signal, is_batch_norm
 from leanspike.graph.plan import Plan
-from leanspike.graph.rewrite import BATCH_NORMS, Parts, Rewriting
+from leanspike.graph.rewrite import Parts, Rewriting
 from leanspike.graph.trace import trace
 from leanspike.lower import DEFAULT, Pass, apply_passes
 from leanspike.lower.folding import fold_into_layers
@@ -53,7 +53,7 @@ def spike(
     neuron: NeuronFactory | None = None,
     norm: str | NormFactory | None = None,
     activations: Collection[Any] = (),
-    ops: Mapping[Any, Kind | Literal["same"]] | None = None,
+    ops: Mapping[Any, Meaning] | None = None,
     preset: Preset = "network",
     lower: Iterable[str | Pass] = DEFAULT,
 ) -> SpikingNetwork:
@@ -85,8 +85,8 @@ def spike(
             statistics of each step, and so for ``timesteps`` steps at most.
         activations: further activations to replace: module types, functions, method names.
         ops: further time-safe operations: module type, function or method name, to the kind of
-            signal it emits ("analog", "graded", "spike", or "same" as its input). Modules named
-            here are not looked into.
+            signal it emits ("analog", "graded", "spike", or "same" as its input), or to a whole
+            row (``leanspike.graph.ops.Operation``). Modules named here are not looked into.
         preset: "paper" is the papers' neuron as the default, whatever the network has.
         lower: the passes that put in layers which give the same for less, by name or as functions
             from a ``Plan`` to another: "event_driven" convolutions and "tiled_pooling" unless
@@ -112,14 +112,7 @@ def spike(
         raise LeanspikeError("this network spikes already; pass the ANN it was made from")
     encoder = create_encoder(encode) if isinstance(encode, str) else encode
     root = deepcopy(ann)
-    declared = dict(ops or {})
-    for kind in declared.values():
-        if kind not in ("analog", "graded", "spike", "same", None):
-            raise LeanspikeError(
-                f"ops declares the kind {kind!r}; choose one of analog, graded, spike, same, or "
-                "None for what is no tensor"
-            )
-    leaves = tuple(op for op in {*declared, *activations} if isinstance(op, type))
+    operations = OPERATIONS.for_call(ops or {}, activations)
     if not isinstance(example_input, Tensor):
         kind = type(example_input).__name__
         raise LeanspikeError(
@@ -131,7 +124,7 @@ def spike(
             f"example_input has the shape {tuple(example_input.shape)}; give a batch, "
             f"{'[T, N, ...]' if encoder.batch_axis else '[N, ...]'}"
         )
-    graph = trace(root, sample, leaves)
+    graph = trace(root, sample, operations)
     chooses = neuron is None and norm is None and preset == "network"
     each_step = norm_of_each_step(root, graph) if chooses else None
     before: NormsBefore = "kept" if each_step is None else "renewed"
@@ -141,8 +134,7 @@ def spike(
     parts = Parts(
         neuron=_neuron_factory(neuron if neuron is not None else LIF(learn=("leak", "threshold"))),
         norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
-        activations=frozenset(activations),
-        declared=declared,
+        operations=operations,
     )
     Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
     given = parts.norm is not None and each_step is None
@@ -162,7 +154,7 @@ def spike(
 
 
 def _has_norms(ann: nn.Module) -> bool:
-    return any(isinstance(module, BATCH_NORMS) for module in ann.modules())
+    return any(map(is_batch_norm, ann.modules()))
 
 
 def _raise_doubts(snn: SpikingNetwork, ann: nn.Module) -> None:
@@ -178,8 +170,12 @@ def _raise_doubts(snn: SpikingNetwork, ann: nn.Module) -> None:
 
 def _active(snn: SpikingNetwork) -> tuple[str, ...]:
     """The paths of the norms and dropouts that do what they do in training only."""
-    kinds = (*BATCH_NORMS, TemporalNorm, TemporalDropout)
-    found = [(path, m) for path, m in snn.named_modules() if isinstance(m, kinds) and m.training]
+    found = [
+        (path, module)
+        for path, module in snn.named_modules()
+        if module.training
+        and (is_batch_norm(module) or isinstance(module, TemporalNorm | TemporalDropout))
+    ]
     return tuple(p for p, m in found if not (isinstance(m, TemporalDropout) and m.p == 0))
 
 
