@@ -31,9 +31,10 @@ LAYERS = (
         "batches",
         "processor",
     ),
-    *("native_sources", "native"),
+    *("registry", "native_sources", "native"),
     *(
-        "backend",
+        "surrogate",
+        *("backends", "backend"),
         "neuron",
         "synapse",
         "temporal",
