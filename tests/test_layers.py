@@ -31,7 +31,7 @@ LAYERS = (
         "batches",
         "processor",
     ),
-    *("registry", "native_sources", "native"),
+    *("section", "registry", "native_sources", "native"),
     *(
         "surrogate",
         *("backends", "backend"),

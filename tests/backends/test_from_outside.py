@@ -3,13 +3,22 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
 import leanspike as ls
-from leanspike.backends import Backend, LIFCall, backends, choose, use_backend
+from leanspike.backends import (
+    Backend,
+    LIFCall,
+    NeuronCall,
+    backends,
+    choose,
+    use_backend,
+    watch_backends,
+)
 from leanspike.errors import LeanspikeError
 
 IMAGES = [(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.arange(4) % 2)]
@@ -94,6 +103,36 @@ def test_nothing_of_it_is_left_once_it_is_taken_out():
         use_backend("ours").__enter__()
     with pytest.raises(LeanspikeError, match=r"^backend is 'ours'; choose one of "):
         backends.unregister("ours")
+
+
+@dataclass(frozen=True, eq=False)
+class DoubleCall(NeuronCall):
+    """A kind of work that leanspike does not know."""
+
+    x: torch.Tensor
+
+    def reference(self):
+        return 2 * self.x
+
+
+class Doubler(Backend):
+    def serves(self, call):
+        return isinstance(call, DoubleCall) and call.x.dtype == torch.float32
+
+    def run(self, call):
+        return call.x + call.x
+
+
+def test_a_kind_of_call_is_the_references_where_no_backend_knows_it():
+    backends.register("doubler")(Doubler)
+    try:
+        with watch_backends() as ran:
+            found = [DoubleCall(torch.ones(2)), DoubleCall(torch.ones(2).double())]
+            found = [choose(call).run(call) for call in found]
+    finally:
+        backends.unregister("doubler")
+    assert [y.tolist() for y in found] == [[2.0, 2.0]] * 2
+    assert ran.backend == "doubler, reference"
 
 
 PACKAGE = """
