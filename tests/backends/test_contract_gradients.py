@@ -36,6 +36,7 @@ from hypothesis import strategies as st
 
 from leanspike.backends import (
     Dynamics,
+    LIFCall,
     LIFStepCall,
 )
 from leanspike.backends.reference import initial_membrane
@@ -249,3 +250,23 @@ def test_empty_batches(name):
     spikes, *gradients = with_gradients(computed_by(name), x, 0.9, 0.7, Dynamics(), x)
     assert spikes.shape == x.shape
     assert [g.tolist() for g in gradients] == [[[], [], []], 0.0, 0.0]
+
+
+@every
+def test_transforms_of_torch_func_are_those_of_the_reference(name):
+    """Gradients by function, of inputs and of parameters alone, and maps over a further axis."""
+    x, d = inputs((3, 2, 4), 1.0, 0), Dynamics(height="threshold")
+    pair = torch.tensor(0.9), torch.tensor(0.7)
+
+    def whole(answer):
+        def loss(x, leak, threshold):
+            return answer(LIFCall(x, leak, threshold, d)).square().sum()
+
+        def mapped(x):
+            return answer(LIFCall(x, *pair, d))
+
+        of_input = torch.func.grad(loss)(x, *pair)
+        of_threshold = torch.func.grad(loss, argnums=2)(x, *pair)
+        return of_input, of_threshold, torch.func.vmap(mapped, in_dims=1, out_dims=1)(x)
+
+    torch.testing.assert_close(whole(computed_by(name)), whole(reference))
