@@ -22,6 +22,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 LAYERS = (
     *(
         "errors",
+        "environment",
         "notice",
         "optional",
         "files",

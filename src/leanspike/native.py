@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from leanspike.environment import variable
 from leanspike.errors import LeanspikeError
 from leanspike.native_sources import native_digest, native_files
 
@@ -130,7 +131,7 @@ def chosen_instructions() -> str:
 
 
 def _instructions() -> int:
-    name = os.environ.get("LEANSPIKE_INSTRUCTIONS")
+    name = variable(b"LEANSPIKE_INSTRUCTIONS")
     if name is None:
         return _best_instructions(library())
     available = available_instructions()

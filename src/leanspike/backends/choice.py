@@ -9,16 +9,16 @@ reference last. By name, that backend computes what it serves, and the reference
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from typing import overload
 
 from leanspike.backends.calls import Call, NeuronCall
 from leanspike.backends.notes import note_backend
 from leanspike.backends.protocol import Backend, backends
+from leanspike.environment import variable
 from leanspike.errors import LeanspikeError
 from leanspike.registry import nearest
 
@@ -84,7 +84,7 @@ def candidates() -> tuple[str, ...]:
     """
     name, source = _asked_for()
     if name == AUTO:
-        return (*(known for known in reversed(tuple(backends.registered)) if known != LAST), LAST)
+        return _in_turn(tuple(backends.registered))
     if name not in backends.registered and name not in backends.names():
         raise LeanspikeError(f"{source} is {name!r}; {nearest(name, (AUTO, *backends.names()))}")
     missing = backends.find(name)().missing()
@@ -98,15 +98,21 @@ def candidates() -> tuple[str, ...]:
 candidates._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+@lru_cache(maxsize=1)
+def _in_turn(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that registered later first, the reference last."""
+    return (*(name for name in reversed(names) if name != LAST), LAST)
+
+
 def _asked_for() -> tuple[str, str]:
     """The choice, and where it was made."""
     name = _chosen.get()
     if name is not None:
         return name, "backend"
-    name = os.environ.get("LEANSPIKE_BACKEND")
+    name = variable(b"LEANSPIKE_BACKEND")
     if name is not None:
         return name, "LEANSPIKE_BACKEND"
-    name = os.environ.get("LEANSPIKE_KERNEL")
+    name = variable(b"LEANSPIKE_KERNEL")
     if name is not None:
         _say_what_replaced_it(name)
         return name, "LEANSPIKE_KERNEL"

@@ -19,7 +19,7 @@ from leanspike import native
 from leanspike.backends.calls import LIFCall, LIFStepCall
 from leanspike.backends.reference import Dynamics, Reset
 from leanspike.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
-from leanspike.transforms import is_transformed
+from leanspike.transforms import is_transforming
 
 _SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # as in lif.h
 _RESETS = get_args(Reset)  # as in lif.h
@@ -39,8 +39,7 @@ def serves_step(call: LIFStepCall) -> bool:
         return False
     learns = x_N.requires_grad or leak.requires_grad or threshold.requires_grad
     if u_N is not None:
-        alike = u_N.dtype == torch.float32 and u_N.shape == x_N.shape and u_N.device == x_N.device
-        if not (alike and _has_memory(u_N)):
+        if u_N.dtype != torch.float32 or u_N.shape != x_N.shape or not u_N.is_cpu:
             return False
         learns = learns or u_N.requires_grad
     return not (learns and torch.is_grad_enabled())
@@ -52,16 +51,11 @@ def _knows(x: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> bo
         and leak.dtype == threshold.dtype == torch.float32
         and leak.ndim == threshold.ndim == 0
         and type(dynamics.surrogate) in _SURROGATES
-        and x.device.type == leak.device.type == threshold.device.type == "cpu"
-        and _has_memory(x)
-        and _has_memory(leak)
-        and _has_memory(threshold)
+        and x.is_cpu
+        and leak.is_cpu
+        and threshold.is_cpu
+        and (torch.compiler.is_compiling() or not is_transforming())
     )
-
-
-def _has_memory(x: Tensor) -> bool:
-    """Whether it will have, in what `torch.compile` makes."""
-    return torch.compiler.is_compiling() or not is_transformed(x)
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
