@@ -199,7 +199,7 @@ def test_a_network_of_reference_neurons_compiles_whole_at_its_first_call(
 ) -> None:
     if older_than(2, 13):
         pytest.skip("an older torch (2.6 does) breaks the graph at an autograd.Function")
-    monkeypatch.setenv("LEANSPIKE_KERNEL", "reference")  # as on a GPU
+    monkeypatch.setenv("LEANSPIKE_BACKEND", "reference")  # as on a GPU
     small = ann("vgg", layers=[8, "A", 8], head=[], batch_norm=True, dropout_conv=0.0)
     snn, x = spiking(norm, network=small), torch.randn(N, 3, 16, 16)
     compiled = torch.compile(copy.deepcopy(snn), backend="aot_eager", fullgraph=True)

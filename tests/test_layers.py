@@ -22,6 +22,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 LAYERS = (
     *(
         "errors",
+        "environment",
         "notice",
         "optional",
         "files",
@@ -31,9 +32,10 @@ LAYERS = (
         "batches",
         "processor",
     ),
-    *("native_sources", "native"),
+    *("section", "registry", "native_sources", "native"),
     *(
-        "backend",
+        "surrogate",
+        *("backends", "backend"),
         "neuron",
         "synapse",
         "temporal",

@@ -21,6 +21,18 @@ def is_transformed(x: Tensor) -> bool:
     return wrapped or forward_ad._current_level >= 0
 
 
+def is_transforming() -> bool:
+    """Whether any such transform is at work, on whatever tensor.
+
+    >>> torch.func.vmap(lambda x: x + is_transforming())(torch.zeros(2))
+    tensor([1., 1.])
+    >>> is_transforming()
+    False
+    """
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active or forward_ad._current_level >= 0
+
+
 def has_values(x: Tensor) -> bool:
     """Whether the values of a tensor can be looked at: by no transform, nor ``torch.compile``.
 

@@ -114,10 +114,10 @@ def test_what_is_told_is_kept() -> None:
 
 def test_a_result_names_what_ran() -> None:
     snn, batches = make()
-    with patch.dict(os.environ, LEANSPIKE_KERNEL="reference"):
+    with patch.dict(os.environ, LEANSPIKE_BACKEND="reference"):
         assert ls.evaluate(snn, batches).provenance.backend == "reference"
     if native.is_built():
-        with patch.dict(os.environ, LEANSPIKE_KERNEL="native", LEANSPIKE_INSTRUCTIONS="plain"):
+        with patch.dict(os.environ, LEANSPIKE_BACKEND="native", LEANSPIKE_INSTRUCTIONS="plain"):
             origin = ls.evaluate(snn, batches).provenance
             assert (origin.backend, origin.instructions) == ("native", "plain")
             wide = [(x.double(), labels) for x, labels in batches]
@@ -129,7 +129,7 @@ def test_robustness_names_what_ran_and_makes_nothing_up() -> None:
     split = synthetic((1, 2, 4), classes=3, train=3, test=9).test
     ann = nn.Sequential(nn.Flatten(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
     snn = ls.spike(ann, example_input=torch.zeros(1, 1, 2, 4))
-    with patch.dict(os.environ, LEANSPIKE_KERNEL="reference"):
+    with patch.dict(os.environ, LEANSPIKE_BACKEND="reference"):
         found = measure_robustness(
             {"ann": ann, "snn": snn}, split, mean=(0.5,), std=(0.5,), corruptions=["blur"]
         )

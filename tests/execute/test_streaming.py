@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from leanspike import LIF, native, spike
+from leanspike.backends.choice import candidates
+from leanspike.backends.native import convolution
 from leanspike.surgery import fold_norms
-from leanspike.synapse import EventConv2d, Stream, convolution
+from leanspike.synapse import EventConv2d, Stream
 from networks import build, draw
 
 T, N = 3, 2
@@ -72,7 +74,7 @@ def wide():
 
 @pytest.fixture
 def packings(monkeypatch):
-    if not native.is_chosen() or native.available_instructions() == ("plain",):
+    if "native" not in candidates() or native.available_instructions() == ("plain",):
         pytest.skip("needs the native convolution")
     count, pack = [], convolution.pack
 
@@ -134,7 +136,7 @@ def test_a_state_is_copied_without_the_layers(packings):
 
 @torch.no_grad()
 def test_a_compiled_step_gives_the_same(monkeypatch):
-    monkeypatch.setenv("LEANSPIKE_KERNEL", "reference")
+    monkeypatch.setenv("LEANSPIKE_BACKEND", "reference")
     snn, x = network("vector"), draw("vector", N)
     compiled = torch.compile(snn.step, backend="eager")
     y_NK, state = compiled(x)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leanspike import LIF, Arctan, LeanspikeError, Neuron, Rectangle, Sigmoid, Triangle
-from leanspike.neuron.kernels import reference
+from leanspike.backends import reference
 
 CHOICES = [
     {"reset": reset, "initial": initial, "height": height}

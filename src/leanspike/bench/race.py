@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from leanspike.backend import Backends
+from leanspike.backends import Backends
 from leanspike.bench.contenders import CONTENDERS, SEED
 from leanspike.bench.result import Entry, Heat, Outcome, Profile, Race
 from leanspike.bench.worker import Worker

@@ -48,7 +48,7 @@ class Entry(Record):
 
     ``own_bytes`` is the part of the peak that came after everything was imported and built.
     ``backend`` and ``instructions`` say which of leanspike's code it ran, if any (see
-    `leanspike.backend.Backends`). ``failure`` says why there are no times.
+    `leanspike.backends.Backends`). ``failure`` says why there are no times.
     """
 
     contender: str

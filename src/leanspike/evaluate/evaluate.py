@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.backend import watch_backends
+from leanspike.backends import watch_backends
 from leanspike.batches import Source
 from leanspike.errors import LeanspikeError
 from leanspike.evaluate.accuracy import (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from leanspike.backend import Backends
+from leanspike.backends import Backends
 from leanspike.evaluate.result import Provenance
 
 SOURCES = ("src", "setup.py", "pyproject.toml")

@@ -125,7 +125,7 @@ class Provenance(Record):
     """Where the figures come from: enough to obtain them again.
 
     What nobody told is None, or empty: nothing is made up. ``commit`` ends in "-dirty" if the
-    sources differ from it. ``backend`` ("native", "reference" or both) and ``instructions``
+    sources differ from it. ``backend`` ("native", "reference", or several) and ``instructions``
     ("plain", "avx2", "avx512") computed the figures; ``backends`` are those of earlier phases of
     the run, behind the type they computed in. Results from before they were recorded have neither.
     ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase.

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from leanspike.backend import watch_backends
+from leanspike.backends import watch_backends
 from leanspike.data import Loader, Split, stratified
 from leanspike.data.corrupt import CORRUPTIONS, SEVERITIES, CorruptedSplit, check_severity
 from leanspike.errors import LeanspikeError

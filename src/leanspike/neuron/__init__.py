@@ -1,7 +1,7 @@
 """Spiking neurons and the surrogate derivatives they are trained with."""
 
 from leanspike.neuron.lif import LIF, Neuron
-from leanspike.neuron.surrogate import (
+from leanspike.surrogate import (
     SURROGATES,
     Arctan,
     Rectangle,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import kernels
-from leanspike.neuron.surrogate import Surrogate, Triangle
+from leanspike.surrogate import Surrogate, Triangle
 
 SMALLEST_THRESHOLD = 1e-4
 Learnable = Literal["leak", "threshold"]

@@ -20,7 +20,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from leanspike.backend import watch_backends
+from leanspike.backends import watch_backends
 from leanspike.config import (
     CalibrateSection,
     EvaluateSection,

@@ -16,23 +16,45 @@ import torch
 from torch import Tensor
 
 from leanspike import native
-from leanspike.neuron.kernels.reference import Dynamics, Reset
-from leanspike.neuron.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
+from leanspike.backends.calls import LIFCall, LIFStepCall
+from leanspike.backends.reference import Dynamics, Reset
+from leanspike.surrogate import Arctan, Rectangle, Sigmoid, Surrogate, Triangle
+from leanspike.transforms import is_transforming
 
 _SURROGATES: tuple[type[Surrogate], ...] = (Triangle, Arctan, Sigmoid, Rectangle)  # as in lif.h
 _RESETS = get_args(Reset)  # as in lif.h
 
 
-def serves(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> bool:
+def serves(call: LIFCall) -> bool:
     """Whether the native code knows these types and devices; it takes any layout."""
+    x_TN = call.x_TN
+    known = x_TN.ndim >= 2 and x_TN.shape[0] >= 1
+    return known and _knows(x_TN, call.leak, call.threshold, call.dynamics)
+
+
+def serves_step(call: LIFStepCall) -> bool:
+    """The same for a step; with gradients it is the reference's."""
+    u_N, x_N, leak, threshold = call.u_N, call.x_N, call.leak, call.threshold
+    if x_N.ndim < 1 or not _knows(x_N, leak, threshold, call.dynamics):
+        return False
+    learns = x_N.requires_grad or leak.requires_grad or threshold.requires_grad
+    if u_N is not None:
+        if u_N.dtype != torch.float32 or u_N.shape != x_N.shape or not u_N.is_cpu:
+            return False
+        learns = learns or u_N.requires_grad
+    return not (learns and torch.is_grad_enabled())
+
+
+def _knows(x: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> bool:
     return (
-        x_TN.device.type == leak.device.type == threshold.device.type == "cpu"
-        and x_TN.dtype in (torch.float32, torch.bfloat16)
+        (x.dtype == torch.float32 or x.dtype == torch.bfloat16)
         and leak.dtype == threshold.dtype == torch.float32
         and leak.ndim == threshold.ndim == 0
-        and x_TN.ndim >= 2
-        and x_TN.shape[0] >= 1
         and type(dynamics.surrogate) in _SURROGATES
+        and x.is_cpu
+        and leak.is_cpu
+        and threshold.is_cpu
+        and (torch.compiler.is_compiling() or not is_transforming())
     )
 
 

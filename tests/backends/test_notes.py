@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from leanspike import native
-from leanspike.backend import watch_backends
+from leanspike.backends import watch_backends
 from leanspike.neuron import LIF, Triangle
 from leanspike.synapse import EventConv2d
 
@@ -22,7 +22,7 @@ X_TN = torch.rand(3, 4)
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine that tests has chosen by hand does not matter here."""
-    for name in ("LEANSPIKE_KERNEL", "LEANSPIKE_INSTRUCTIONS"):
+    for name in ("LEANSPIKE_BACKEND", "LEANSPIKE_INSTRUCTIONS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -57,7 +57,7 @@ def test_neurons_that_it_does_not_know_run_the_reference(neuron: LIF, x_TN: torc
 
 
 def test_the_reference_can_be_chosen() -> None:
-    with patch.dict(os.environ, LEANSPIKE_KERNEL="reference"), watch_backends() as ran:
+    with patch.dict(os.environ, LEANSPIKE_BACKEND="reference"), watch_backends() as ran:
         LIF()(X_TN)
         LIF().step(X_TN, None)
     assert (ran.backend, ran.instructions) == ("reference", None)
@@ -111,3 +111,12 @@ def test_an_error_ends_the_watching() -> None:
         raise ZeroDivisionError
     LIF()(X_TN)
     assert ran.backend is None
+
+
+def test_the_module_of_old_still_watches_and_says_what_replaced_it() -> None:
+    said = "leanspike.backend is leanspike.backends now; from leanspike.backends import watch_b"
+    with pytest.warns(FutureWarning, match=said):
+        from leanspike.backend import watch_backends as of_old
+    assert of_old is watch_backends
+    with pytest.raises(ImportError, match="cannot import name 'fast'"):
+        from leanspike.backend import fast  # noqa: F401

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from leanspike.neuron.surrogate import Surrogate, Triangle
+from leanspike.surrogate import Surrogate, Triangle
 
 Reset = Literal["soft", "hard", "undecayed"]
 
