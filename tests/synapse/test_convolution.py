@@ -217,7 +217,10 @@ class Branches(nn.Module):
 
 
 class Own(nn.Conv2d):
-    """A user's own convolution, which is left alone."""
+    """A user's own convolution with a forward of its own, which is left alone."""
+
+    def forward(self, x):
+        return super().forward(x)
 
 
 @pytest.fixture
