@@ -30,7 +30,14 @@ from leanspike.config import (
 )
 from leanspike.data import Loader, Split, describe, normalise
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Result, evaluate, measure_times, provenance, record_example
+from leanspike.evaluate import (
+    Result,
+    evaluate,
+    measure_times,
+    provenance,
+    readings,
+    record_example,
+)
 from leanspike.evaluate.accuracy import outputs
 from leanspike.evaluate.provenance import computed_by
 from leanspike.evaluate.times import BATCH, Times
@@ -38,7 +45,6 @@ from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
 from leanspike.models.own import create_own, is_own
 from leanspike.modes import eval_mode
-from leanspike.neuron import LIF
 from leanspike.report import write_report
 from leanspike.run.build import (
     build_augment,
@@ -196,6 +202,8 @@ class Run:
             snn = self.load("start")
         else:
             snn = self._spike(self._untrained() if recipe.spike.start == "scratch" else ann)
+            if recipe.spike.calibrate is not None:
+                calibrated(snn)  # or refuse what cannot be
         for section in recipe.snn:
             self._try(snn, section, teacher, section.timesteps)
 
@@ -323,7 +331,7 @@ class Run:
                 data=data.name,
                 split="test",
                 classes=data.classes,
-                start=_parameters(start) if recipe.snn else None,
+                start=readings(start) if recipe.snn else None,
                 readout=section.readout,
             )
         if section.early_exit:
@@ -517,14 +525,6 @@ def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
         period_epochs=section.period_epochs,
         milestones=section.milestones,
     )
-
-
-def _parameters(snn: SpikingNetwork) -> dict[str, tuple[float, float]]:
-    return {
-        path: (module.threshold.item(), module.leak.item())
-        for path, module in snn.neurons()
-        if isinstance(module, LIF)
-    }
 
 
 def _pairs_table(pairs: Sequence[Pair]) -> Table:
