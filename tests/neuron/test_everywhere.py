@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 import leanspike as ls
 from leanspike.evaluate import Confident, confidence, exit_early, readings
-from leanspike.neuron import Calibrated, Neuron, create_neuron, neurons
+from leanspike.neuron import Calibrated, Cost, Neuron, create_neuron, neurons
 from leanspike.recipes import load_recipe
 from leanspike.report import render_tables
 from leanspike.run import Run
@@ -24,6 +24,10 @@ from leanspike.train import Monitor, SpikeRate, create_optimizer
 T, N = 4, 6
 WAYS: dict[str, dict[str, object]] = {name: {} for name in sorted(neurons.registered)}
 WAYS |= {"lif per channel": {"per": "channel"}, "lif per neuron": {"per": "neuron"}}
+SHORT = (
+    *("model.options.layers=[4, A, 4, A]", "model.options.head=[]", "ann.epochs=1"),
+    *("spike.timesteps=2", "snn.0.epochs=1", "data.train_images=200", "data.validation=50"),
+)
 every_neuron = pytest.mark.parametrize("way", WAYS)
 
 
@@ -139,11 +143,7 @@ def test_its_spikes_have_a_price(way: str) -> None:
 
 @pytest.mark.parametrize("name", neurons.registered)
 def test_a_recipe_names_it_and_its_options(name: str, tmp_path: Path) -> None:
-    changes = (
-        *("model.options.layers=[4, A, 4, A]", "model.options.head=[]", "ann.epochs=1"),
-        *("spike.timesteps=2", "snn.0.epochs=1", "data.train_images=200", "data.validation=50"),
-    )
-    recipe = load_recipe("digits", [*changes, f"spike.neuron={{name: {name}}}"])
+    recipe = load_recipe("digits", [*SHORT, f"spike.neuron={{name: {name}}}"])
     run = Run(recipe, tmp_path / "run", Monitor(Console(quiet=True), tmp_path / "run"))
     result = run.train()
     for layer in result.neurons:
@@ -154,6 +154,40 @@ def test_a_recipe_names_it_and_its_options(name: str, tmp_path: Path) -> None:
     kept = result.provenance.recipe["spike"]
     assert isinstance(kept, dict)
     assert kept["neuron"]["name"] == name
+
+
+class Measured(Neuron):
+    """Without a scale that could be calibrated."""
+
+    def initial(self, x_N: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x_N)
+
+    def step(self, x_N: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x_N.clamp(min=0), torch.zeros_like(x_N) if state is None else state
+
+    def spike_height(self) -> None:
+        return None
+
+    def update_cost(self) -> Cost:
+        return Cost()
+
+
+def test_a_run_whose_neurons_cannot_be_calibrated_is_refused_at_its_start(tmp_path: Path) -> None:
+    neurons.register("measured")(Measured)
+    try:
+        for calibrate in ({}, {"spike.calibrate": "null"}):
+            changes = [f"{key}={value}" for key, value in calibrate.items()]
+            recipe = load_recipe("digits", [*SHORT, "spike.neuron={name: measured}", *changes])
+            folder = tmp_path / str(len(changes))
+            run = Run(recipe, folder, Monitor(Console(quiet=True), folder))
+            if changes:
+                run.begin()
+                continue
+            message = "neurons features.2: a Measured has no threshold to set"
+            with pytest.raises(ls.LeanspikeError, match=message):
+                run.begin()
+    finally:
+        neurons.unregister("measured")
 
 
 def test_a_wrong_key_of_a_neuron_is_answered_with_its_own_keys() -> None:

@@ -8,6 +8,7 @@ from typing import Literal, final
 from pydantic import Field
 from torch import Tensor
 
+from leanspike.backends.reference import initial_membrane
 from leanspike.neuron import kernels
 from leanspike.neuron.protocol import neurons
 from leanspike.neuron.threshold import Per, ThresholdConfig, ThresholdNeuron, Value

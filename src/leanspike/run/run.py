@@ -88,6 +88,7 @@ from leanspike.run.seen import check_seen, keep_seen
 from leanspike.run.trained import untrained
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
+from leanspike.surgery.calibrate import calibrated
 from leanspike.temporal import create_encoder, dropout_rate
 from leanspike.train import (
     Checkpoints,
@@ -198,14 +199,17 @@ class Run:
             self._try(ann, recipe.ann, teacher, None)
             if recipe.ann.epochs:
                 shift_norms(ann)  # as training does
-        if "start" in done:
-            snn = self.load("start")
-        else:
-            snn = self._spike(self._untrained() if recipe.spike.start == "scratch" else ann)
-            if recipe.spike.calibrate is not None:
-                calibrated(snn)  # or refuse what cannot be
+        snn = self.load("start") if "start" in done else self._rehearse_conversion(ann)
         for section in recipe.snn:
             self._try(snn, section, teacher, section.timesteps)
+
+    def _rehearse_conversion(self, ann: nn.Module) -> SpikingNetwork:
+        """The network that `convert` will begin with, whose neurons can be calibrated if asked."""
+        section = self.recipe.spike
+        snn = self._spike(self._untrained() if section.start == "scratch" else ann)
+        if section.calibrate is not None:
+            calibrated(snn)  # or refuses by their path
+        return snn
 
     def _try(
         self, network: nn.Module, section: TrainSection, teacher: Teacher, timesteps: int | None
