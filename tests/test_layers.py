@@ -23,6 +23,8 @@ LAYERS = (
     *(
         "errors",
         "environment",
+        "section",
+        "registry",
         "notice",
         "optional",
         "files",
@@ -32,7 +34,7 @@ LAYERS = (
         "batches",
         "processor",
     ),
-    *("section", "registry", "native_sources", "native"),
+    *("native_sources", "native"),
     *(
         "surrogate",
         *("backends", "backend"),

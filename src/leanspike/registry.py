@@ -246,7 +246,8 @@ class ChosenSection(BaseModel):
         cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Any of the registered parts, each with its own options."""
-        names = list(cls.registry.registered)
+        usual = cls.model_fields["name"].default
+        names = sorted(cls.registry.registered, key=lambda name: name != usual)
         configs = [cls.registry.config(name).__pydantic_core_schema__ for name in names]
         found = handler(core_schema.union_schema(list(configs)))
         for name, choice in zip(names, found["anyOf"], strict=True):
@@ -271,7 +272,7 @@ def nearest(wrong: str, valid: Collection[str]) -> str:
     >>> nearest("step", ("direct", "frames")), nearest("lfi", ("lif", "cuba_lif"))
     ('choose one of direct, frames', "choose one of lif, cuba_lif; did you mean 'lif'?")
     """
-    close = get_close_matches(wrong, list(valid), n=1)
+    close = get_close_matches(wrong, list(valid), n=1, cutoff=0.65)
     meant = f"; did you mean {close[0]!r}?" if close else ""
     return f"choose one of {', '.join(valid)}{meant}"
 

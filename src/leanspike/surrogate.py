@@ -12,9 +12,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
+from leanspike.registry import ChosenPart, Registry
+
+surrogates: Registry[Surrogate] = Registry("surrogate", "leanspike.surrogates")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class _Spike(torch.autograd.Function):
         return grad_outputs[0] * ctx.surrogate.derivative(z), None
 
 
+@surrogates.register("triangle")
 @dataclass(frozen=True)
 class Triangle(Surrogate):
     """``do/dz = γ · max(0, 1 − |z|/w)``: DIET-SNN (arXiv 2008.03658, eq. 8), γ = 0.3, w = 1.
@@ -84,6 +89,7 @@ class Triangle(Surrogate):
         return self.gamma * (1 - z.abs() / self.width).clamp(min=0)
 
 
+@surrogates.register("arctan")
 @dataclass(frozen=True)
 class Arctan(Surrogate):
     """``do/dz = α/2 / (1 + (π/2 · α · z)²)``: Fang et al. 2021 (arXiv 2007.05785), α = 2.
@@ -98,6 +104,7 @@ class Arctan(Surrogate):
         return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * z) ** 2)
 
 
+@surrogates.register("sigmoid")
 @dataclass(frozen=True)
 class Sigmoid(Surrogate):
     """``do/dz = α · σ(αz) · (1 − σ(αz))``: Zenke & Ganguli 2018 and many since, α = 4.
@@ -113,6 +120,7 @@ class Sigmoid(Surrogate):
         return self.alpha * s * (1 - s)
 
 
+@surrogates.register("rectangle")
 @dataclass(frozen=True)
 class Rectangle(Surrogate):
     """``do/dz = 1/w where |z| < w/2, else 0``: STBP, Wu et al. 2018 (arXiv 1706.02609), w = 1.
@@ -127,9 +135,16 @@ class Rectangle(Surrogate):
         return (z.abs() < self.width / 2).to(z.dtype) / self.width
 
 
-SURROGATES: dict[str, type[Surrogate]] = {
-    "triangle": Triangle,
-    "arctan": Arctan,
-    "sigmoid": Sigmoid,
-    "rectangle": Rectangle,
-}
+SURROGATES = surrogates.registered
+
+
+class SurrogateSection(ChosenPart):
+    """The derivative that stands in for that of a spike, which is a step, in training."""
+
+    registry = surrogates
+
+    name: str = Field("triangle", description="Its shape; DIET-SNN and BNTT take the triangle.")
+    options: dict[str, float] = Field(
+        {},
+        description="Its constants, as gamma of the triangle; see `leanspike.neuron`.",
+    )

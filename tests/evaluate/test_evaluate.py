@@ -82,7 +82,7 @@ def test_what_is_no_measurement_is_refused() -> None:
         with pytest.raises(LeanspikeError, match="expected a whole number for each of the 20"):
             ls.evaluate(snn, [(x, wrong)])
     relus = ls.spike(ann, example_input=x[:1], neuron=nn.ReLU())
-    with pytest.raises(LeanspikeError, match="the network has no neurons that spike"):
+    with pytest.raises(LeanspikeError, match="neurons 2: a ReLU does not say what it emits"):
         ls.evaluate(relus, batches)  # type: ignore[arg-type]
     with pytest.raises(LeanspikeError, match="a Sequential has no spikes to count"):
         ls.evaluate(ann, batches)  # type: ignore[arg-type]

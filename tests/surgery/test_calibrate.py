@@ -414,7 +414,7 @@ def test_a_layer_whose_input_is_not_finite_is_named(rule):
         calibrate(spiking(ann), images(), percentile_rule=rule)
 
 
-def test_a_network_without_lif_neurons_is_refused():
+def test_what_has_no_threshold_to_set_is_refused_by_its_path():
     snn = spike(mlp(), example_input=images(1), neuron=nn.ReLU())
-    with pytest.raises(LeanspikeError, match="no LIF neurons, whose thresholds could be set"):
+    with pytest.raises(LeanspikeError, match="neurons 1: a ReLU has no threshold to set; put"):
         calibrate(snn, images())

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from leanspike import LIF, LeanspikeError, Neuron, SurgeryError, calibrate, spike
 from leanspike.graph.ops import Signal
+from leanspike.neuron import Cost
 from leanspike.temporal import TemporalDropout
 from networks import NETWORKS, USERS, ZOO, Block, build, draw
 
@@ -253,15 +254,19 @@ def test_a_neuron_may_be_made_by_a_function_of_the_path():
 
 def test_the_kind_of_a_neuron_of_ones_own_is_what_it_declares():
     class Graded(Neuron):
-        emits = "analog"
+        def initial(self, x_N):
+            return torch.zeros_like(x_N)
 
-        def forward(self, x_TN):
-            return x_TN
+        def step(self, x_N, state):
+            return x_N, state
 
-        def step(self, x_N, membrane_N):
-            return x_N, membrane_N
+        def spike_height(self):
+            return None
 
-    for neuron, kind in ((Graded(), "analog"), (nn.ReLU(), "analog"), (LIF(), "spike")):
+        def update_cost(self):
+            return Cost()
+
+    for neuron, kind in ((Graded(), "graded"), (nn.ReLU(), "analog"), (LIF(), "spike")):
         snn = spike(build("vector"), example_input=draw("vector", 1), neuron=neuron)
         assert {n.meta["signal"] for n in snn.neuron_nodes()} == {Signal(True, kind)}
 

@@ -1,7 +1,7 @@
 """What an SNN is worth: accuracy after every step, activity, operations, energy."""
 
 from leanspike.evaluate.accuracy import accuracy, count_correct
-from leanspike.evaluate.activity import SpikeCounter, record_example
+from leanspike.evaluate.activity import SpikeCounter, readings, record_example
 from leanspike.evaluate.attack import fgsm, pgd
 from leanspike.evaluate.early_exit import (
     After,
@@ -64,5 +64,6 @@ __all__ = [
     "pgd",
     "picture_of",
     "provenance",
+    "readings",
     "record_example",
 ]

@@ -8,9 +8,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx
 
+from leanspike.errors import LeanspikeError
 from leanspike.evaluate.mistakes import portrait
 from leanspike.evaluate.result import Example, NeuronActivity, Raster
-from leanspike.neuron import LIF
+from leanspike.neuron import Neuron
 from leanspike.surgery import SpikingNetwork, readout
 
 SHOWN = 64
@@ -22,7 +23,7 @@ class SpikeCounter:
     """Counts the spikes of each layer and step: an observer of ``snn.run``.
 
     >>> from torch import nn
-    >>> from leanspike import spike
+    >>> from leanspike import LIF, spike
     >>> ann = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU())
     >>> snn = spike(ann, example_input=torch.zeros(1, 1), neuron=LIF(threshold=1.0))
     >>> _ = torch.nn.init.constant_(snn.get_submodule("0").weight, 0.5)
@@ -49,27 +50,75 @@ class SpikeCounter:
         self._samples[path] = self._samples.get(path, 0) + value.shape[1]
 
     def rows(
-        self, start: Mapping[str, tuple[float, float]] | None = None
+        self, start: Mapping[str, Mapping[str, float]] | None = None
     ) -> tuple[NeuronActivity, ...]:
-        """A row per layer; ``start`` holds threshold and leak before the training, by path."""
-        rows = []
-        for path, module in self.snn.neurons():
-            if not isinstance(module, LIF):
-                continue
-            cells = self._neurons[path] * self._samples[path]
-            before = (start or {}).get(path, (None, None))
-            rows.append(
-                NeuronActivity(
-                    path=path,
-                    neurons=self._neurons[path],
-                    spikes_per_step=tuple(n / cells for n in self._spikes[path].tolist()),
-                    threshold=module.threshold.item(),
-                    leak=module.leak.item(),
-                    threshold_start=before[0],
-                    leak_start=before[1],
-                )
+        """A row per layer; ``start`` holds the `readings` of before the training, by path."""
+        return tuple(
+            self._row(path, neuron, (start or {}).get(path, {}))
+            for path, neuron in neurons_of(self.snn)
+        )
+
+    def _row(self, path: str, neuron: Neuron, start: Mapping[str, float]) -> NeuronActivity:
+        cells = self._neurons[path] * self._samples[path]
+        found, cost = neuron.readings(), neuron.update_cost()
+        return NeuronActivity(
+            path=path,
+            neurons=self._neurons[path],
+            spikes_per_step=tuple(n / cells for n in self._spikes[path].tolist()),
+            readings=means(found),
+            ranges={
+                name: (value.min().item(), value.max().item())
+                for name, value in found.items()
+                if value.numel() > 1
+            },
+            readings_start=dict(start),
+            update_macs=cost.macs,
+            update_acs=cost.acs,
+        )
+
+
+def neurons_of(snn: SpikingNetwork) -> list[tuple[str, Neuron]]:
+    """The neurons with their paths, all of which say what they do and cost.
+
+    Raises LeanspikeError for a plain module in a neuron's place, by its path.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    >>> neurons_of(spike(ann, example_input=torch.zeros(1, 1), neuron=nn.ReLU()))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: neurons 1: a ReLU does not say what it emits and costs; ...
+    """
+    found = []
+    for path, module in snn.neurons():
+        if not isinstance(module, Neuron):
+            raise LeanspikeError(
+                f"neurons {path}: a {type(module).__name__} does not say what it emits and costs; "
+                "put neurons in its place, as spike(neuron=LIF()), or measure the accuracy() alone"
             )
-        return tuple(rows)
+        found.append((path, module))
+    return found
+
+
+def readings(snn: SpikingNetwork) -> dict[str, dict[str, float]]:
+    """What each layer of neurons has to show, by path and name, as means over the layer.
+
+    >>> from torch import nn
+    >>> from leanspike import LIF, spike
+    >>> ann = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    >>> readings(spike(ann, example_input=torch.zeros(1, 1), neuron=LIF(0.5)))
+    {'1': {'threshold': 0.5, 'leak': 1.0}}
+    """
+    return {path: means(neuron.readings()) for path, neuron in neurons_of(snn)}
+
+
+def means(found: Mapping[str, Tensor]) -> dict[str, float]:
+    """The mean of each.
+
+    >>> means({"leak": torch.tensor([0.5, 1.0])})
+    {'leak': 0.75}
+    """
+    return {name: value.double().mean().item() for name, value in found.items()}
 
 
 @torch.no_grad()

@@ -36,8 +36,8 @@ from leanspike.lower import remaining_norms
 class Prices:
     """Energy per operation in pJ: 32-bit floating point at 45 nm (Horowitz, ISSCC 2014).
 
-    A MAC is a multiplication (3.7) and an addition (0.9). A membrane update is a MAC where the
-    leak multiplies, an addition where the leak is 1.
+    A MAC is a multiplication (3.7) and an addition (0.9). What a membrane update takes of both is
+    the neuron's to say: LIF's is a MAC where the leak multiplies, an addition where it is 1.
 
     >>> round(Prices().mac_pj / Prices().ac_pj, 1)  # so much cheaper is a spike than a product
     5.1
@@ -198,7 +198,8 @@ def price(
     """
     updates = float(sum(layer.neurons for layer in neurons) * timesteps)
     membranes = timesteps * sum(
-        layer.neurons * (prices.ac_pj if layer.leak == 1 else prices.mac_pj) for layer in neurons
+        layer.neurons * (layer.update_macs * prices.mac_pj + layer.update_acs * prices.ac_pj)
+        for layer in neurons
     )
     ann_norm_pj, snn_norm_pj = norm_pj
     ann_pj = sum(row.ann_pj for row in operations) + ann_norm_pj

@@ -18,7 +18,7 @@ from leanspike.evaluate.accuracy import (
     count_correct,
     outputs,
 )
-from leanspike.evaluate.activity import SpikeCounter
+from leanspike.evaluate.activity import SpikeCounter, neurons_of
 from leanspike.evaluate.early_exit import gamma_by_step
 from leanspike.evaluate.energy import OperationCounter, Prices, price
 from leanspike.evaluate.mistakes import MistakeFinder
@@ -40,7 +40,7 @@ def evaluate(
     split: str | None = None,
     seed: int | None = None,
     classes: tuple[str, ...] = (),
-    start: Mapping[str, tuple[float, float]] | None = None,
+    start: Mapping[str, Mapping[str, float]] | None = None,
     readout: Literal["sum", "mean"] = "sum",
     origin: Provenance | None = None,
     progress: Callable[[int], None] | None = None,
@@ -62,7 +62,7 @@ def evaluate(
         name, classes: for the report.
         data, split, seed: the data set, which part of it this is ("test"), and the seed of the
             training; unknown where they are not given.
-        start: threshold and leak before training by neuron path, for the report.
+        start: what `leanspike.evaluate.readings` gave before the training, for the report.
         readout: "sum" or "mean" of the outputs (their argmax is the same).
         origin: where the figures come from (default: this process), but for what computed them.
         progress: called with the number of samples after each batch.
@@ -70,7 +70,7 @@ def evaluate(
     Raises:
         LeanspikeError: if there are no samples, or values that are not finite; for labels that
             are no numbers of outputs, and ``classes`` or an ANN of other than as many; for a
-            seed beside an origin, which has its own.
+            seed beside an origin, which has its own; for a plain module in a neuron's place.
 
     Example:
         >>> from leanspike import spike
@@ -116,8 +116,8 @@ def evaluate(
     neurons = spikes.rows(start)
     fired = {layer.path: layer.spikes_per_neuron for layer in neurons}
     layers = operations.rows(prices, fired)
-    if not neurons or not layers:
-        raise LeanspikeError("the network has no neurons that spike, or no layers with weights")
+    if not layers:
+        raise LeanspikeError("the network has no layers with weights, whose work could be counted")
     return Result(
         name=name,
         data=data,
@@ -146,6 +146,7 @@ def _check(snn: SpikingNetwork, seed: int | None, origin: Provenance | None) -> 
             f"a {type(snn).__name__} has no spikes to count; make it spike first, or measure its "
             "accuracy()"
         )
+    neurons_of(snn)
     if origin is not None and seed is not None:
         raise LeanspikeError(f"seed is {seed}, and origin has {origin.seed}; give one of the two")
     for path, value in snn.state_dict().items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -24,16 +25,34 @@ class NeuronActivity(Record):
 
     ``spikes_per_step[t]`` is the mean number of spikes that one neuron of the layer fires at
     step t (in [0, 1]); their sum over t is the papers' "spikes per neuron".
-    ``*_start`` are the values before the training of the SNN (None if it was not trained).
+    ``readings`` are what its neurons show of themselves, as threshold and leak, as means over the
+    layer; ``ranges`` the lowest and the highest of those that differ within it; ``readings_start``
+    those before the training of the SNN (none if it was not trained). ``update_macs`` and
+    ``update_acs`` are what a step costs one neuron.
     """
 
     path: str
     neurons: int
     spikes_per_step: tuple[float, ...]
-    threshold: float
-    leak: float
-    threshold_start: float | None = None
-    leak_start: float | None = None
+    readings: dict[str, float] = Field({})
+    ranges: dict[str, tuple[float, float]] = Field({})
+    readings_start: dict[str, float] = Field({})
+    update_macs: float
+    update_acs: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, value: Any) -> Any:
+        """Records of before there were several kinds of neurons have a threshold and a leak."""
+        if not isinstance(value, dict) or "threshold" not in value:
+            return value
+        new = dict(value)
+        shown = {name: new.pop(name) for name in ("threshold", "leak") if name in new}
+        start = {name: new.pop(f"{name}_start", None) for name in shown}
+        known = {name: number for name, number in start.items() if number is not None}
+        leaks = shown.get("leak") != 1
+        cost = {"update_macs": float(leaks), "update_acs": float(not leaks)}
+        return {"readings": shown, "readings_start": known, **cost, **new}
 
     @property
     def spikes_per_neuron(self) -> float:

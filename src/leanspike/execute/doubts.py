@@ -8,7 +8,7 @@ from typing import final
 
 from torch import nn
 
-from leanspike.neuron import LIF
+from leanspike.neuron import Calibrated
 
 
 @final
@@ -41,27 +41,33 @@ class Doubts:
     def tell(self, neurons: Iterable[tuple[str, nn.Module]], *, training: bool) -> None:
         """Warn at a call, with gradients in training mode or not, of a network of these neurons.
 
+        >>> from leanspike.neuron import LIF
         >>> doubts = Doubts()
         >>> doubts.uncalibrated = True
         >>> doubts.tell([("relu", LIF(threshold=0.3))], training=False)  # somebody chose it
         >>> doubts.any
         False
         """
-        layers = [module for _, module in neurons if isinstance(module, LIF)]
+        layers = [module for _, module in neurons if isinstance(module, Calibrated)]
         logger = logging.getLogger("leanspike")
         if self.uncalibrated:
             self.uncalibrated = False
-            if layers and all(layer.threshold.item() == 1.0 for layer in layers):
+            if layers and all(bool((layer.scale() == 1).all()) for layer in layers):
                 logger.warning(
                     "the network was never calibrated: all thresholds are 1; call "
                     "leanspike.calibrate(snn, images) with some hundreds of training images first"
                 )
         if self.fixed and training:
             self.fixed = False
-            if layers and not any(layer.learn for layer in layers):
+            numbers = [dict(layer.named_parameters(recurse=False)) for layer in layers]
+            if any(numbers) and not any(
+                p.requires_grad for found in numbers for p in found.values()
+            ):
+                learn = ", ".join(f'"{name}"' for name in sorted(numbers[0]))
                 logger.warning(
                     "leaks and thresholds are not trained, only the weights; make the network with "
-                    'LIF(learn=("leak", "threshold"), ...), or leave out neuron= in spike'
+                    f"{type(layers[0]).__name__}(learn=({learn}), ...), or leave out neuron= in "
+                    "spike"
                 )
 
 

@@ -87,7 +87,10 @@ class Rewriting:
 
     def _place_neuron(self, node: fx.Node, path: str) -> None:
         module = self.parts.neuron(path)
-        kind: Kind = module.emits if isinstance(module, Neuron) else "analog"
+        kind: Kind = "analog"
+        if isinstance(module, Neuron):
+            module.sized((Shapes.of(node).output or torch.Size())[1:])
+            kind = module.emits
         self._install(node, path, module)
         self._replace(node, path, Signal(True, kind), neuron=True)
 

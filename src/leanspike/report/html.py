@@ -65,7 +65,9 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     plots = {
         "accuracy": figures.accuracy_figure(result),
         "spikes": figures.spikes_figure(result.neurons),
-        "neurons": figures.neurons_figure(result.neurons),
+        "neurons": figures.neurons_figure(result.neurons)
+        if text.reading_names(result.neurons)
+        else "",
         "energy": figures.energy_figure(
             result.operations, result.energy, quotable=not result.at_chance
         ),

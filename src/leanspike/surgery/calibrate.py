@@ -12,23 +12,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal, final, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
 from leanspike.batches import Source, images_of
 from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.execute.network import Execution, SpikingNetwork, readout, value_range
 from leanspike.graph.ops import is_batch_norm, kin
 from leanspike.modes import eval_mode
-from leanspike.neuron import LIF
-from leanspike.neuron.lif import SMALLEST_THRESHOLD
+from leanspike.neuron import SMALLEST_THRESHOLD, Calibrated
 from leanspike.notice import say
 from leanspike.surgery.choices import (
     Choice,
@@ -50,6 +49,8 @@ LOW_AGREEMENT = 0.9
 @dataclass(frozen=True)
 class CalibratedLayer:
     """One layer of neurons: its size per sample, the percentile found, and the threshold set.
+
+    Of thresholds per channel or neuron ``threshold_before`` is the mean.
 
     >>> CalibratedLayer("relu", 16, percentile_value=2.5, threshold_before=1.0, threshold=1.5).path
     'relu'
@@ -141,9 +142,9 @@ def calibrate(
         A row per layer: path, neurons, percentile, threshold before and after.
 
     Raises:
-        LeanspikeError: for arguments out of range, NaN or infinite images, neurons that are not
-            LIF, or a layer whose inputs are not positive (which would never fire). The thresholds
-            are then those of before.
+        LeanspikeError: for arguments out of range, NaN or infinite images, neurons that cannot be
+            calibrated (a plain module), or a layer whose inputs are not positive (which would never
+            fire). The thresholds are then those of before.
 
     Example:
         >>> from torch import nn
@@ -166,7 +167,9 @@ def calibrate(
     _check(x, percentile_rule, choice)
     seen = value_range(x)
     sweep = Sweep(snn, x, steps, batch_size)
-    before = {path: module.threshold.item() for path, module in _lif_layers(snn)}
+    layers = calibrated(snn)
+    before = {path: neuron.scale().mean().item() for path, neuron in layers.items()}
+    kept = {path: deepcopy(module.state_dict()) for path, module in snn.neurons()}
     with eval_mode(snn):
         try:
             rows = _measure(sweep, percentile, percentile_rule, choice.method)
@@ -174,15 +177,18 @@ def calibrate(
             first = FirstNorm(snn)
             best, norms, agreement = _choose(sweep, choice, found, first)
         except LeanspikeError:
-            _set_thresholds(snn, before, 1.0)
+            for path, module in snn.neurons():
+                module.load_state_dict(kept[path])
             raise
-    layers = tuple(
-        CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], threshold)
-        for r, threshold in zip(rows, _set_thresholds(snn, found, best), strict=True)
+    set_to = _set_thresholds(layers, found, best)
+    table_rows = tuple(
+        CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], v)
+        for r, v in zip(rows, set_to, strict=True)
     )
     snn.input_range = seen
     snn.doubts.calibrated(training=snn.training)
-    table = Calibration(best, layers, norms, agreement, _in_words(choice, best, bool(norms)))
+    words = _in_words(choice, best, bool(norms))
+    table = Calibration(best, table_rows, norms, agreement, words)
     _tell(table, x.shape[axis], x.shape[0] if axis else steps, choice)  # frames bring their steps
     tell_of_scale(first, x, seen)
     return table
@@ -217,7 +223,7 @@ def _choose(
     answers = _answers(sweep.run(first, relu=True))[-1]
     tried = []
     for scale in choice.scales:  # each trial overwrites all that the one before it set
-        _set_thresholds(sweep.snn, found, scale)
+        _set_thresholds(calibrated(sweep.snn), found, scale)
         norms: tuple[str, ...] = ()
         outputs: list[Tensor] | None = None
         if choice.statistics == "reestimate":
@@ -284,12 +290,13 @@ class Sweep:
 
 @final
 class _Activations(Execution):
-    """Neurons replaced by the ReLUs they stand for."""
+    """Neurons replaced by the activations they stand for."""
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """As usual, but for neurons."""
-        if isinstance(self.fetch_attr(target), LIF):
-            return F.relu(args[0])
+        module = self.fetch_attr(target)
+        if isinstance(module, Calibrated):
+            return module.as_activation(args[0])
         return super().call_module(target, args, kwargs)
 
 
@@ -303,9 +310,7 @@ class _Row:
 def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_Row]:
     """The percentile of each layer's input, each set as its threshold as it is found."""
     rows: list[_Row] = []
-    layers = dict(_lif_layers(sweep.snn))
-    if not layers:
-        raise LeanspikeError("the network has no LIF neurons, whose thresholds could be set")
+    layers = calibrated(sweep.snn)
 
     def visit(node: fx.Node, inputs: list[Any]) -> None:
         if node.op != "call_module" or node.target not in layers:
@@ -322,12 +327,14 @@ def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_R
                 "they would hardly ever fire; give a higher percentile or other images"
             )
         rows.append(_Row(path, inputs[0][0, 0].numel(), value))
-        layers[path].threshold.fill_(value)
+        layers[path].set_scale(value)
 
     if method == "one_pass":
         sweep.run(visit, relu=True)
     else:
-        with _leak_of_one(layers):
+        with ExitStack() as measuring:
+            for neuron in layers.values():
+                measuring.enter_context(neuron.while_measured())
             sweep.run(visit)
     return rows
 
@@ -348,24 +355,12 @@ def _percentile(values: list[Tensor], percentile: float, rule: str, path: str) -
     return result
 
 
-@contextmanager
-def _leak_of_one(layers: dict[str, LIF]) -> Iterator[None]:
-    leaks = {path: layer.leak.item() for path, layer in layers.items()}
-    try:
-        for layer in layers.values():
-            layer.leak.fill_(1.0)
-        yield
-    finally:
-        for path, layer in layers.items():
-            layer.leak.fill_(leaks[path])
-
-
-def _set_thresholds(snn: SpikingNetwork, found: dict[str, float], scale: float) -> list[float]:
-    layers = dict(_lif_layers(snn))
+def _set_thresholds(
+    layers: dict[str, Calibrated], found: dict[str, float], scale: float
+) -> list[float]:
     for path, value in found.items():
-        layers[path].threshold.fill_(value * scale)
-        layers[path].keep_in_range()
-    return [layers[path].threshold.item() for path in found]
+        layers[path].set_scale(value * scale)
+    return [layers[path].scale().flatten()[0].item() for path in found]
 
 
 def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
@@ -398,8 +393,20 @@ def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
     return tuple(done), outputs if len(set(done)) == len(done) else None
 
 
-def _lif_layers(snn: SpikingNetwork) -> Iterator[tuple[str, LIF]]:
-    return ((path, module) for path, module in snn.neurons() if isinstance(module, LIF))
+def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:
+    """The neurons by path, all of which can be calibrated.
+
+    Raises LeanspikeError for one that cannot, by its path.
+    """
+    layers: dict[str, Calibrated] = {}
+    for path, module in snn.neurons():
+        if not isinstance(module, Calibrated):
+            raise LeanspikeError(
+                f"neurons {path}: a {type(module).__name__} has no threshold to set; put neurons "
+                "with one in its place, as spike(neuron=LIF()), or leave out the calibration"
+            )
+        layers[path] = module
+    return layers
 
 
 def check_percentile(percentile: float) -> None:

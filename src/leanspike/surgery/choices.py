@@ -17,7 +17,7 @@ from torch import fx, nn
 from leanspike.errors import LeanspikeError, check_number
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.ops import Signal, is_batch_norm, kin, row_of
-from leanspike.neuron import LIF
+from leanspike.neuron import Calibrated, create_neuron
 from leanspike.temporal import BNTT, NormFactory, TemporalNorm
 
 Preset = Literal["network", "paper"]
@@ -85,6 +85,10 @@ def _meet(node: fx.Node) -> bool:
     return len(tensors) > 1 and any(signal.timed for signal in tensors)
 
 
+PAPERS = {"learn": ("leak", "threshold")}
+"""What the papers' neuron, the default of ``spike``, is beside its own defaults."""
+
+
 def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> str:
     """Give the neurons of ``spike``'s default the start and the height that fit; say which.
 
@@ -100,10 +104,12 @@ def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> s
         return f"spike: spikes of height 1, membranes from 0, as in the papers, {reason}"
     starts = set()
     for node in snn.neuron_nodes():
-        module = snn.get_submodule(str(node.target))
-        assert isinstance(module, LIF)
+        path = str(node.target)
         start: Literal["zero", "half"] = "zero" if _enters_max_pool(node, snn) else "half"
-        module.dynamics = replace(module.dynamics, height="threshold", initial=start)
+        chosen = create_neuron("lif", {**PAPERS, "height": "threshold", "initial": start})
+        before = snn.get_submodule(path)
+        place = next(before.parameters()).device
+        snn.set_submodule(path, chosen.to(place).train(before.training))
         starts.add(start)
     words = {"half": "half a threshold", "zero": "0 before max pools"}
     membranes = " and ".join(words[start] for start in sorted(starts))
@@ -182,8 +188,7 @@ def choose_calibration(
     traits = traits_of(snn.plan.graph, snn)
     norms = traits.batch_norms or traits.temporal_norms
     high = all(
-        isinstance(module, LIF) and module.dynamics.height == "threshold"
-        for _, module in snn.neurons()
+        isinstance(module, Calibrated) and module.keeps_scale() for _, module in snn.neurons()
     )
     needs = norms or traits.branches or high
     fits = preset == "network" and needs

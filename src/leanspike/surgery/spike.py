@@ -19,9 +19,10 @@ from leanspike.graph.rewrite import Parts, Rewriting
 from leanspike.graph.trace import trace
 from leanspike.lower import DEFAULT, Pass, apply_passes
 from leanspike.lower.folding import fold_into_layers
-from leanspike.neuron import LIF
+from leanspike.neuron import Calibrated, create_neuron
 from leanspike.notice import say
 from leanspike.surgery.choices import (
+    PAPERS,
     NormsBefore,
     Preset,
     check_preset,
@@ -31,12 +32,12 @@ from leanspike.surgery.choices import (
 )
 from leanspike.synapse import step_around
 from leanspike.temporal import (
-    TEMPORAL_NORMS,
     Encoder,
     NormFactory,
     TemporalDropout,
     TemporalNorm,
     create_encoder,
+    norms,
     temporal_norm,
 )
 
@@ -132,7 +133,7 @@ def spike(
         before = "folded" if _has_norms(root) else "kept"
         fold_into_layers(root, graph)
     parts = Parts(
-        neuron=_neuron_factory(neuron if neuron is not None else LIF(learn=("leak", "threshold"))),
+        neuron=_neuron_factory(create_neuron("lif", PAPERS) if neuron is None else neuron),
         norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
         operations=operations,
     )
@@ -206,10 +207,8 @@ def _norm_factory(
     if isinstance(norm, str):
         if norm in ("keep", "fold"):
             return None
-        if norm not in TEMPORAL_NORMS:
-            choices = ", ".join(("keep", "fold", *TEMPORAL_NORMS))
-            raise LeanspikeError(f"norm is {norm!r}; choose one of {choices}")
-        threshold = neuron.threshold.item() if isinstance(neuron, LIF) else 1.0
+        norms.find(norm, also=("keep", "fold"))
+        threshold = neuron.scale().mean().item() if isinstance(neuron, Calibrated) else 1.0
         norm = temporal_norm(norm, threshold=threshold)
     if isinstance(norm, nn.Module) or not callable(norm):
         raise LeanspikeError(f"norm is {norm!r}; give its name, as norm='bntt', or {NORM_FORM}")

@@ -2,7 +2,15 @@
 
 from leanspike.temporal.affine import Affine, ChannelAffine, affine_of_norm
 from leanspike.temporal.dropout import TemporalDropout, dropout_rate
-from leanspike.temporal.encode import ENCODERS, Direct, Encoder, Frames, Poisson, create_encoder
+from leanspike.temporal.encode import (
+    ENCODERS,
+    Direct,
+    Encoder,
+    Frames,
+    Poisson,
+    create_encoder,
+    encoders,
+)
 from leanspike.temporal.fold import broadcast, fold, repeat, unfold
 from leanspike.temporal.norm import (
     BNTT,
@@ -11,6 +19,7 @@ from leanspike.temporal.norm import (
     TEMPORAL_NORMS,
     NormFactory,
     TemporalNorm,
+    norms,
     temporal_norm,
 )
 
@@ -33,7 +42,9 @@ __all__ = [
     "broadcast",
     "create_encoder",
     "dropout_rate",
+    "encoders",
     "fold",
+    "norms",
     "repeat",
     "temporal_norm",
     "unfold",

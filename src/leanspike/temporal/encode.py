@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
+from leanspike.registry import Registry
 
 
 class Encoder(ABC):
@@ -38,6 +39,10 @@ class Encoder(ABC):
         return x_N
 
 
+encoders: Registry[Encoder] = Registry("encode", "leanspike.encoders")
+
+
+@encoders.register("direct")
 @final
 @dataclass(frozen=True)
 class Direct(Encoder):
@@ -54,6 +59,7 @@ class Direct(Encoder):
         return x, timesteps
 
 
+@encoders.register("frames")
 @final
 @dataclass(frozen=True)
 class Frames(Encoder):
@@ -82,6 +88,7 @@ class Frames(Encoder):
         return x.flatten(0, 1), x.shape[0]
 
 
+@encoders.register("poisson")
 @final
 @dataclass(frozen=True)
 class Poisson(Encoder):
@@ -151,7 +158,7 @@ def _keys(x_N: Tensor) -> list[int]:
     return mixed
 
 
-ENCODERS: dict[str, type[Encoder]] = {"direct": Direct, "frames": Frames, "poisson": Poisson}
+ENCODERS = encoders.registered
 
 
 def create_encoder(name: str, options: Mapping[str, Any] | None = None) -> Encoder:
@@ -163,13 +170,4 @@ def create_encoder(name: str, options: Mapping[str, Any] | None = None) -> Encod
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: encode is 'rate'; choose one of direct, frames, poisson
     """
-    if name not in ENCODERS:
-        raise LeanspikeError(f"encode is {name!r}; choose one of {', '.join(ENCODERS)}")
-    kind: Any = ENCODERS[name]
-    valid = [field.name for field in fields(kind)]
-    for option in options or {}:
-        if option not in valid:
-            have = f"valid are {', '.join(valid)}" if valid else "it has none"
-            raise LeanspikeError(f"encode {name} has no option {option!r}; {have}")
-    encoder: Encoder = kind(**(options or {}))
-    return encoder
+    return encoders.create(name, options)

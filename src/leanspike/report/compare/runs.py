@@ -45,7 +45,7 @@ class Compared:
     @property
     def trained(self) -> bool:
         """Whether the SNN was trained, so that it is known where its neurons started."""
-        return any(layer.threshold_start is not None for layer in self.result.neurons)
+        return any(layer.readings_start for layer in self.result.neurons)
 
     @property
     def summary(self) -> dict[str, object]:
