@@ -37,7 +37,7 @@ from leanspike import keep_freed_memory
 from leanspike.backends import use_backend
 from leanspike.backends.native import convolution, lif
 from leanspike.data import Loader
-from leanspike.evaluate import accuracy
+from leanspike.evaluation import accuracy
 from leanspike.recipes import load_recipe
 from leanspike.run import Run
 from leanspike.surgery import SpikingNetwork

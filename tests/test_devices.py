@@ -18,8 +18,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import leanspike as ls
 from leanspike.data import Augment, EventAugment, Loader, TensorSplit
-from leanspike.evaluate import choose_confidence
-from leanspike.evaluate.energy import _weighted
+from leanspike.evaluation import choose_confidence
+from leanspike.evaluation.energy import _weighted
 from leanspike.run.build import choose_dtype
 from leanspike.surgery import SpikingNetwork, fold_norms
 from leanspike.temporal import TEMPORAL_NORMS

@@ -20,38 +20,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "leanspike"
 
 # From the bottom up: each may import those before it, and none after it.
 LAYERS = (
-    *(
-        "errors",
-        "environment",
-        "section",
-        "registry",
-        "notice",
-        "optional",
-        "files",
-        "memory",
-        "modes",
-        "transforms",
-        "batches",
-        "processor",
-    ),
-    *("native_sources", "native"),
-    *(
-        "surrogate",
-        *("backends", "backend"),
-        "neuron",
-        "synapse",
-        "temporal",
-        "models",
-        "graph",
-        "execute",
-        "lower",
-        "surgery",
-        "saved",
-        "data",
-        "evaluate",
-    ),
-    *("train", "report", "config", "recipes", "run", "bench", "cli"),
+    *("errors", "environment", "section", "registry", "notice", "optional", "files", "memory"),
+    *("modes", "transforms", "batches", "processor", "native_sources", "native", "surrogate"),
+    *("backends", "neuron", "synapse", "temporal", "models", "graph", "lower", "execute"),
+    *("surgery", "saved", "data", "evaluation", "train", "report", "config", "recipes", "run"),
+    *("bench", "cli"),
 )
+# Old names, each for one more version; nothing of leanspike's uses them.
+OLD = {"backend": "backends", "evaluate": "evaluation"}
 PEERS = ("spikingjelly", "snntorch", "norse")
 # Not everybody has these, or needs them at once.
 OPTIONAL = ("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard", *PEERS)
@@ -96,7 +72,27 @@ def layer(name: str) -> str:
 
 
 def test_every_module_has_a_layer() -> None:
-    assert {layer(name) for name in modules()} == {*LAYERS, "recipes", ""}
+    assert {layer(name) for name in modules()} == {*LAYERS, *OLD, ""}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_and_what_its_package_exports_never_share_a_name(name: str) -> None:
+    package, _, own = name.rpartition(".")
+    if package and own not in OLD:
+        assert getattr(import_module(package), own, None) in (None, import_module(name))
+
+
+@pytest.mark.parametrize("old", OLD)
+def test_an_old_name_says_what_replaced_it_and_works(old: str) -> None:
+    new = import_module(f"leanspike.{OLD[old]}")
+    code = (
+        f"import warnings, leanspike; warnings.simplefilter('always')\n"
+        f"from leanspike.{old} import {new.__all__[0]}\n"
+        f"import leanspike.{OLD[old]} as new; assert new.{new.__all__[0]} is {new.__all__[0]}\n"
+        f"assert callable(leanspike.evaluate) and not isinstance(leanspike.spike, type(new))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"leanspike.{old} is leanspike.{OLD[old]} now" in told.stderr
 
 
 @pytest.mark.parametrize("name", modules())

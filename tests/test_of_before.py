@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import leanspike as ls
-from leanspike.evaluate import load_result
-from leanspike.evaluate.energy import Prices, price
+from leanspike.evaluation import load_result
+from leanspike.evaluation.energy import Prices, price
 from leanspike.recipes import dump, load_recipe
 from leanspike.run.build import build_neuron, build_norm
 from leanspike.saved import save

@@ -15,7 +15,7 @@ import torch
 
 from leanspike import native
 from leanspike.backends.choice import candidates
-from leanspike.evaluate.provenance import provenance
+from leanspike.evaluation.origin import provenance
 
 
 def requires_native(environment: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ torch.Size([5, 8, 10])
 
 from leanspike import models
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
-from leanspike.evaluate import Result, evaluate
+from leanspike.evaluation import Result, evaluate
 from leanspike.memory import keep_freed_memory
 from leanspike.neuron import (
     LIF,

@@ -7,6 +7,7 @@ key is its meaning in the reference (``leanspike recipes --keys``).
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -17,7 +18,7 @@ from leanspike.models import MODELS
 from leanspike.neuron import NeuronSection
 from leanspike.section import Count, Finite, NonNegative, Positive
 from leanspike.section import Section as Closed
-from leanspike.surgery.calibrate import PercentileRule, check_percentile
+from leanspike.surgery.calibration import PercentileRule, check_percentile
 from leanspike.temporal import encoders, norms
 
 OF_A_HUNDRED: dict[str, Any] = {"exclusiveMinimum": 1}
@@ -75,14 +76,26 @@ class DataSection(Section):
     """Read a folder of images as grey (1) or colour (3); null: grey if all of them are."""
     frames: FramesSection | None = None
     """For recordings of events: how they become frames; null: the section's defaults."""
-    fold: tuple[Count, Count] | None = None
-    """[k, n] cross-validates: the test set is the k-th of n equal parts of all images."""
+    cross_validation: tuple[Count, Count] | None = None
+    """[k, n]: split k of n. The test set is the k-th of n equal parts of all images."""
     mean: tuple[Finite, ...] | None = None
     """Subtracted from the pixels (0 to 1), for each channel; null: the data set's own."""
     std: tuple[Positive, ...] | None = None
     """What they are divided by after that; null: the data set's own."""
     augment: AugmentSection = AugmentSection()
     """Augmentation in training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, value: Any) -> Any:
+        """`fold`, the old name of `cross_validation`, is taken for one version."""
+        if not isinstance(value, dict) or "fold" not in value:
+            return value
+        others = {key: part for key, part in value.items() if key != "fold"}
+        if value["fold"] is None:  # as written out in recipes of before
+            return others
+        logging.getLogger("leanspike").warning("data.fold is data.cross_validation now")
+        return {"cross_validation": value["fold"], **others}
 
 
 class TrainedSection(Section):

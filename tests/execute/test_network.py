@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from leanspike import LIF, LeanspikeError, calibrate, readout, spike
-from leanspike.evaluate import After, exit_early
+from leanspike.evaluation import After, exit_early
 from leanspike.surgery import State
 from networks import build, draw
 

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import leanspike
 from leanspike import LIF, LeanspikeError, SurgeryError, evaluate, spike
-from leanspike.evaluate.energy import OperationCounter, Prices
+from leanspike.evaluation.energy import OperationCounter, Prices
 from leanspike.graph import counts, ops, rules
 from leanspike.graph.ops import (
     OPERATIONS,
@@ -39,9 +39,9 @@ from leanspike.temporal import (
     ChannelAffine,
     TemporalDropout,
     broadcast,
-    fold,
     repeat,
-    unfold,
+    stack,
+    unstack,
 )
 
 LAYERS = [op for op in ROWS if isinstance(op, type) and issubclass(op, nn.Module)]
@@ -306,7 +306,7 @@ def test_what_leanspike_puts_in_has_rows():
     assert row(TiledAvgPool2d).follow is row(nn.AvgPool2d).follow
     assert row(BNTT).norm.priced
     assert row(Affine).norm.priced
-    for op in (TemporalDropout, fold, unfold, broadcast, repeat):
+    for op in (TemporalDropout, stack, unstack, broadcast, repeat):
         assert row(op).sequence
         assert row(op).follow is counts.moved
 
@@ -532,7 +532,7 @@ BESIDE = {
     "graph/trace.py": "records x += y, which torch.fx does not",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",
-    "models/vgg.py": "a network is built of layers",
+    "models/vggs.py": "a network is built of layers",
     "bench/contenders.py": "puts the neurons of other libraries in the place of a ReLU",
 }
 """Who may name operations of PyTorch other than to use them, and why."""

@@ -1,4 +1,4 @@
-"""The table: every row is run on folded time, and every kind is declared as it should be.
+"""The table: every row is run on stacked time, and every kind is declared as it should be.
 
 Each row needs an example here; a new row without one fails.
 """

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import leanspike as ls
-from leanspike.evaluate import Confident, confidence, exit_early, readings
+from leanspike.evaluation import Confident, confidence, exit_early, readings
 from leanspike.neuron import Calibrated, Cost, Neuron, create_neuron, neurons
 from leanspike.recipes import load_recipe
 from leanspike.report import render_tables

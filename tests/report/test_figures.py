@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report import figures
 
 

@@ -14,10 +14,10 @@ import torch
 
 import leanspike.report
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import picture_of
-from leanspike.evaluate.exit_result import ClassExit, EarlyExit
-from leanspike.evaluate.mistakes import Mistake, Mistakes
-from leanspike.evaluate.result import Result
+from leanspike.evaluation import picture_of
+from leanspike.evaluation.exit_result import ClassExit, EarlyExit
+from leanspike.evaluation.mistakes import Mistake, Mistakes
+from leanspike.evaluation.result import Result
 from leanspike.report import style, write_report
 
 History = list[dict[str, object]]

@@ -8,8 +8,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from leanspike.evaluate.exit_result import EarlyExit
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.result import Result
 from leanspike.report import render_tables
 from leanspike.report.cost import ARITHMETIC
 

@@ -54,7 +54,7 @@ def layers(ann: nn.Module) -> Iterator[nn.Module]:
 
 
 class Leanspike(nn.Module):
-    """leanspike: time folded into the batch, leak and threshold learned."""
+    """leanspike: time stacked into the batch, leak and threshold learned."""
 
     def __init__(self, ann: nn.Module, timesteps: int) -> None:
         super().__init__()

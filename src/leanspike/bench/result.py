@@ -9,8 +9,8 @@ from __future__ import annotations
 from statistics import median, quantiles
 from typing import Literal
 
-from leanspike.evaluate.record import Record
-from leanspike.evaluate.result import Provenance
+from leanspike.evaluation.record import Record
+from leanspike.evaluation.result import Provenance
 
 
 class Heat(Record):

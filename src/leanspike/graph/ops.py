@@ -1,4 +1,4 @@
-"""The operations that may run on time folded into the batch: one row says everything about each.
+"""The operations that may run on time stacked into the batch: one row says everything about each.
 
     >>> import torch
     >>> row(nn.MaxPool2d).max_pool, row(torch.relu).activation, row("flatten").norm

@@ -22,12 +22,12 @@ from leanspike.temporal import (
     TemporalDropout,
     TemporalNorm,
     broadcast,
-    fold,
     repeat,
-    unfold,
+    stack,
+    unstack,
 )
 
-PASSED_ON = (fold, unfold, broadcast, repeat)
+PASSED_ON = (stack, unstack, broadcast, repeat)
 
 
 @dataclass(frozen=True)

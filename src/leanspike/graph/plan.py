@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def graph(self) -> fx.Graph:
-        """The graph of the whole sequence, time folded into the batch."""
+        """The graph of the whole sequence, time stacked into the batch."""
         return self.module.graph
 
     def submodule(self, node: fx.Node) -> nn.Module | None:

@@ -18,9 +18,9 @@ from leanspike.temporal import (
     TemporalDropout,
     TemporalNorm,
     broadcast,
-    fold,
     repeat,
-    unfold,
+    stack,
+    unstack,
 )
 
 
@@ -130,10 +130,10 @@ class Rewriting:
         length = self.timesteps if signal.timed else 1
         with self.graph.inserting_before(node):
             opened = self.graph.call_function(
-                unfold if incoming.timed else broadcast, (source, length)
+                unstack if incoming.timed else broadcast, (source, length)
             )
             called = self.graph.call_module(path, (opened,))
-            folded = self.graph.call_function(fold, (called,))
+            folded = self.graph.call_function(stack, (called,))
         opened.meta["signal"] = Signal(signal.timed, incoming.kind)
         called.meta["signal"] = folded.meta["signal"] = signal
         called.meta["neuron"] = neuron
@@ -217,14 +217,14 @@ class Rewriting:
             )
         signal: Signal = result.meta["signal"]
         with self.graph.inserting_before(node):
-            y_TN = self.graph.call_function(unfold, (result, self.timesteps))
+            y_TN = self.graph.call_function(unstack, (result, self.timesteps))
         y_TN.meta["signal"] = Signal(True, signal.kind)
         node.args = (y_TN,)
         node.meta["signal"] = y_TN.meta["signal"]
 
 
 def _kind(call: Call, row: Operation, op: Any) -> Kind | None:
-    """What a call emits, if it may run on folded time; else why not, and the way out."""
+    """What a call emits, if it may run on stacked time; else why not, and the way out."""
     name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
     code = repr(op) if isinstance(op, str) else name
     if row.refused is not None:

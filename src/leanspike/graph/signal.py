@@ -57,7 +57,7 @@ class Call:
         raise SurgeryError(f"{self.where}: {why}; {fix}")
 
     def check_axes(self, axes: Any) -> None:
-        """Refuse an operation along axis 0, where time and samples are folded together."""
+        """Refuse an operation along axis 0, where time and samples are stacked together."""
         if axes is None:
             self.refuse("works on all axes, samples included", "name the axes, without 0")
         rank = len(self.shapes[0])

@@ -25,9 +25,9 @@ from leanspike.temporal import (
     TemporalNorm,
     affine_of_norm,
     broadcast,
-    fold,
     repeat,
-    unfold,
+    stack,
+    unstack,
 )
 
 
@@ -100,7 +100,7 @@ CLAMP = Operation(
 
 def _refused(fix: str) -> Operation:
     """What would not be counted, or has a time of its own, without a word."""
-    return Operation(refused=("{name} cannot be folded over time or counted", fix))
+    return Operation(refused=("{name} cannot be stacked over time or counted", fix))
 
 
 LAYERS: dict[type[nn.Module], Operation] = {
@@ -221,7 +221,7 @@ METHODS: dict[str, Operation] = {
 OWN: dict[Any, Operation] = {
     EventConv2d: replace(LAYERS[nn.Conv2d], event_driven=None),
     TiledAvgPool2d: replace(LAYERS[nn.AvgPool2d], tiled=None),
-    **dict.fromkeys((fold, unfold, broadcast, repeat), OURS),
+    **dict.fromkeys((stack, unstack, broadcast, repeat), OURS),
     TemporalDropout: OURS,
     TemporalNorm: Operation(
         rules.analog,

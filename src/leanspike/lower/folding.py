@@ -12,7 +12,7 @@ from leanspike.graph.modules import submodule
 from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan
 from leanspike.graph.trace import Shapes
-from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, unfold
+from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, unstack
 
 
 def fold_norms(plan: Plan) -> Plan:
@@ -108,7 +108,7 @@ def _layer_before(root: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.Node | 
     """The layer that only the norm at ``node`` reads, and whose output channels it scales."""
     source = node.all_input_nodes[0]
     alone = _once(graph, node) and len(source.users) == 1
-    if source.target is unfold:
+    if source.target is unstack:
         source = source.all_input_nodes[0]
         alone = alone and len(source.users) == 1
     synapses = row_of(source, root).synapses

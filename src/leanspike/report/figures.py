@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity, Result
+from leanspike.evaluation.result import Energy, LayerOperations, NeuronActivity, Result
 from leanspike.report import style
 from leanspike.report.text import (
     energy,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.result import Result
-from leanspike.evaluate.robustness_result import Robustness
+from leanspike.evaluation.result import Result
+from leanspike.evaluation.robustness_result import Robustness
 from leanspike.files import write_text
 from leanspike.optional import import_optional
 from leanspike.report import answer, cost, exits, figures, frames, mistakes, robustness, story, text

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.result import Example, Raster, Result
+from leanspike.evaluation.result import Example, Raster, Result
 from leanspike.report import style
 from leanspike.report.text import head, plural, tail
 

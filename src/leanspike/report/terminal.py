@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from leanspike.evaluate.result import LayerOperations, NeuronActivity, Result
+from leanspike.evaluation.result import LayerOperations, NeuronActivity, Result
 from leanspike.report.answer import answer
 from leanspike.report.cost import ARITHMETIC, cost_table, how_timed
 from leanspike.report.text import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from leanspike.evaluate.exit_result import EarlyExit
-from leanspike.evaluate.result import NeuronActivity, Provenance, Result
+from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.result import NeuronActivity, Provenance, Result
 
 
 def percent(fraction: float, n: int) -> str:

@@ -18,7 +18,7 @@ from leanspike.config import (
     TrainSection,
 )
 from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_dataset
-from leanspike.data.folds import fold
+from leanspike.data.cross_validation import cross_validation_split
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
 from leanspike.graph.ops import is_batch_norm
@@ -97,8 +97,8 @@ def open_data(recipe: Recipe) -> Dataset:
         std=section.std,
     )
     _check_time(recipe, data)
-    if section.fold is not None:
-        data = fold(data, *section.fold)
+    if section.cross_validation is not None:
+        data = cross_validation_split(data, *section.cross_validation)
     changes: dict[str, Any] = {}
     if section.train_images is not None:
         if section.train_images > len(data.train):

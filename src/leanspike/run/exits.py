@@ -8,7 +8,7 @@ from torch import Tensor
 
 from leanspike.config import EvaluateSection, Recipe
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import (
+from leanspike.evaluation import (
     EarlyExit,
     Result,
     anytime,

@@ -30,7 +30,7 @@ from leanspike.config import (
 )
 from leanspike.data import Loader, Split, describe, normalise
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import (
+from leanspike.evaluation import (
     Result,
     evaluate,
     measure_times,
@@ -38,9 +38,9 @@ from leanspike.evaluate import (
     readings,
     record_example,
 )
-from leanspike.evaluate.accuracy import outputs
-from leanspike.evaluate.provenance import computed_by
-from leanspike.evaluate.times import BATCH, Times
+from leanspike.evaluation.answers import outputs
+from leanspike.evaluation.origin import computed_by
+from leanspike.evaluation.times import BATCH, Times
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
 from leanspike.models.own import create_own, is_own
@@ -88,7 +88,7 @@ from leanspike.run.seen import check_seen, keep_seen
 from leanspike.run.trained import untrained
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
-from leanspike.surgery.calibrate import calibrated
+from leanspike.surgery.calibration import calibrated
 from leanspike.temporal import create_encoder, dropout_rate
 from leanspike.train import (
     Checkpoints,

@@ -2,9 +2,9 @@
 
 from leanspike.execute.network import Observer, SpikingNetwork, readout
 from leanspike.execute.state import State
-from leanspike.surgery.calibrate import CalibratedLayer, Calibration, calibrate
+from leanspike.surgery.calibration import CalibratedLayer, Calibration, calibrate
+from leanspike.surgery.conversion import spike
 from leanspike.surgery.inference import fold_norms
-from leanspike.surgery.spike import spike
 
 __all__ = [
     "CalibratedLayer",

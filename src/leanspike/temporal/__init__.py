@@ -11,7 +11,6 @@ from leanspike.temporal.encode import (
     create_encoder,
     encoders,
 )
-from leanspike.temporal.fold import broadcast, fold, repeat, unfold
 from leanspike.temporal.norm import (
     BNTT,
     TDBN,
@@ -22,6 +21,7 @@ from leanspike.temporal.norm import (
     norms,
     temporal_norm,
 )
+from leanspike.temporal.stacking import broadcast, repeat, stack, unstack
 
 __all__ = [
     "BNTT",
@@ -43,9 +43,9 @@ __all__ = [
     "create_encoder",
     "dropout_rate",
     "encoders",
-    "fold",
     "norms",
     "repeat",
+    "stack",
     "temporal_norm",
-    "unfold",
+    "unstack",
 ]

@@ -1,6 +1,6 @@
 """How a sample enters the network: what the first layer sees at each timestep.
 
-``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``, no suffix is folded (``[T*N, ...]``).
+``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``, no suffix is stacked (``[T*N, ...]``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:
-        """The input of the whole sequence, folded if timed, and its number of steps."""
+        """The input of the whole sequence, stacked if timed, and its number of steps."""
 
     def step(self, x_N: Tensor, step: int) -> Tensor:  # noqa: ARG002
         """The input of one timestep in eval mode, for streaming; the first is 0."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report.compare import Compared, compare, figures
 
 Make = Callable[..., Result]

@@ -24,7 +24,7 @@ _NAME = 34
 def color(run: Compared) -> str:
     """The colour of a run, the same in every figure and in the page's tables.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> color(Compared(0, "first", Result.model_construct(), []))
     '#0b6bb3'
     """
@@ -38,7 +38,7 @@ def _marker(run: Compared) -> str:
 def accuracy_figure(runs: Sequence[Compared]) -> str:
     """Accuracy of all runs after every step, with 95 % intervals; their ANNs as dashed lines.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> result = Result.model_construct(accuracy=(0.8, 0.9), n=360, ann_accuracy=0.95)
     >>> accuracy_figure([Compared(0, "first", result, [])])
     '<svg...first: 90.0 % (ANN 95.0 %)</text>...</svg>'
@@ -104,7 +104,7 @@ def training_figure(runs: Sequence[Compared]) -> str:
 
     The stages of an SNN follow each other. Empty if no run has such an epoch.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> epoch = {"event": "epoch", "stage": "ann", "epoch": 1, "train_loss": 2.3,
     ...          "train_accuracy": 0.1, "val_accuracy": 0.2}
     >>> training_figure([Compared(0, "first", Result.model_construct(), [epoch])])
@@ -137,7 +137,7 @@ def training_figure(runs: Sequence[Compared]) -> str:
 def held_out(run: Compared) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """(Epoch, accuracy on held-out data) of the ANN's training and of the SNN's stages in a row.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> epoch = {"event": "epoch", "stage": "snn T=2", "epoch": 1, "train_loss": 2.3,
     ...          "train_accuracy": 0.1, "val_accuracy": 0.2}
     >>> held_out(Compared(0, "first", Result.model_construct(), [epoch]))
@@ -173,7 +173,7 @@ def _curve(axes: Axes, run: Compared, points: Sequence[tuple[int, float]]) -> No
 def energy_figure(runs: Sequence[Compared]) -> str:
     """Two bars for each run, to one scale: the ANN's energy, and the SNN's by operation.
 
-    >>> from leanspike.evaluate.result import Energy, Result
+    >>> from leanspike.evaluation.result import Energy, Result
     >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
     ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
     >>> result = Result.model_construct(
@@ -212,7 +212,7 @@ def energy_figure(runs: Sequence[Compared]) -> str:
 def neurons_figure(runs: Sequence[Compared]) -> str:
     """What the neurons of each layer show, before and after training, of runs with the same layers.
 
-    >>> from leanspike.evaluate.result import NeuronActivity, Result
+    >>> from leanspike.evaluation.result import NeuronActivity, Result
     >>> layer = NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0,
     ...                        leak=0.9, threshold_start=1.2, leak_start=1.0)
     >>> neurons_figure([Compared(0, "first", Result.model_construct(neurons=(layer,)), [])])
@@ -292,7 +292,7 @@ def _marks(
 def same_layers(runs: Sequence[Compared]) -> list[list[Compared]]:
     """The runs in groups whose layers of neurons have the same paths, in order.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> run = Compared(0, "first", Result.model_construct(neurons=()), [])
     >>> len(same_layers([run, run]))
     1
