@@ -7,7 +7,6 @@ key is its meaning in the reference (``leanspike recipes --keys``).
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -84,18 +83,6 @@ class DataSection(Section):
     """What they are divided by after that; null: the data set's own."""
     augment: AugmentSection = AugmentSection()
     """Augmentation in training."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, value: Any) -> Any:
-        """`fold`, the old name of `cross_validation`, is taken for one version."""
-        if not isinstance(value, dict) or "fold" not in value:
-            return value
-        others = {key: part for key, part in value.items() if key != "fold"}
-        if value["fold"] is None:  # as written out in recipes of before
-            return others
-        logging.getLogger("leanspike").warning("data.fold is data.cross_validation now")
-        return {"cross_validation": value["fold"], **others}
 
 
 class TrainedSection(Section):

@@ -7,6 +7,7 @@ valid one.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -108,8 +109,20 @@ def _names_no_own(override: str) -> bool:
     return not (key in ("model.name", "teacher.model.name") and is_own(value))
 
 
+def _take_old_key(data: dict[str, Any]) -> None:
+    """``data.fold``, the old name of ``data.cross_validation``, is taken for one more version."""
+    section = data.get("data")
+    if not isinstance(section, dict) or "fold" not in section:
+        return
+    value = section.pop("fold")
+    if value is not None:  # else it was written out in a recipe of before
+        logging.getLogger("leanspike").warning("data.fold is data.cross_validation now")
+        section["cross_validation"] = value
+
+
 def validate(data: dict[str, Any], name: str) -> Recipe:
     """Plain data as a recipe, or one line on what is wrong with it."""
+    _take_old_key(data)
     try:
         return Recipe.model_validate_json(json.dumps(data))
     except ValidationError as error:

@@ -35,10 +35,10 @@ def compare_robustness(
     """``robustness.json`` and ``robustness.html`` of a run, beside other runs on the same data.
 
     The networks are the teacher that the recipe names, or the run's ANN, then each run's SNN.
-    CIFAR-10-C takes part if it lies beside the data set, unless ``data.cross_validation`` has chosen
-    other test images, which is said. With ``common`` the corruptions of ImageNet-C take part, by the package
-    that the extra ``corruptions`` installs. Where pixels are drawn as spikes, no gradient reaches
-    them and nothing is attacked.
+    CIFAR-10-C takes part if it lies beside the data set, unless ``data.cross_validation`` has
+    chosen other test images, which is said. With ``common`` the corruptions of ImageNet-C take
+    part, by the package that the extra ``corruptions`` installs. Where pixels are drawn as spikes,
+    no gradient reaches them and nothing is attacked.
 
     Raises:
         LeanspikeError: for runs on other test images, or with another normalisation; for images
