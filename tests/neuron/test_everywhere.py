@@ -183,7 +183,7 @@ def test_a_run_whose_neurons_cannot_be_calibrated_is_refused_at_its_start(tmp_pa
             if changes:
                 run.begin()
                 continue
-            message = "neurons features.2: a Measured has no threshold to set"
+            message = "neurons features.relu1: a Measured has no threshold to set"
             with pytest.raises(ls.LeanspikeError, match=message):
                 run.begin()
     finally:

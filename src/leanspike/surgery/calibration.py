@@ -403,7 +403,8 @@ def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:
         if not isinstance(module, Calibrated):
             raise LeanspikeError(
                 f"neurons {path}: a {type(module).__name__} has no threshold to set; put neurons "
-                "with one in its place, as spike(neuron=LIF()), or leave out the calibration"
+                "with one in its place, as spike(neuron=LIF()), or leave the calibration out (in a "
+                "recipe spike.calibrate=null)"
             )
         layers[path] = module
     return layers
