@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from leanspike import LIF, calibrate, spike
 from leanspike.graph.per_step import StepPlan
-from leanspike.neuron import Neuron
+from leanspike.neuron import Neuron, create_neuron
 from leanspike.temporal import temporal_norm
 from networks import NETWORKS, USERS, ZOO, build, draw
 
@@ -17,6 +17,9 @@ NEURONS = {
     "papers": LIF(learn=("leak", "threshold")),
     "height": LIF(leak=0.9, height="threshold", initial="half"),
     "undecayed": LIF(leak=0.75, reset="undecayed"),
+    "current": create_neuron("cuba_lif", {"synapse_leak": 0.25, "learn": ["threshold"]}),
+    "adaptive": create_neuron("adaptive_lif", {"leak": 0.9, "height": "threshold"}),
+    "per-channel": LIF(leak=0.9, per="channel", learn=("leak", "threshold")),
     "relu": nn.ReLU(),
 }
 
@@ -33,7 +36,8 @@ def spiking(name, neuron="papers", norm="keep", encode="direct"):
     ).double()
     if neuron != "relu":
         images = draw(name, *((T, 8) if encode == "frames" else (8,)), seed=5).double()
-        calibrate(snn, images, percentile=95, scale=0.4, timesteps=2)
+        steps, percentile = (T, 99) if neuron == "current" else (2, 95)  # it rises from 0
+        calibrate(snn, images, percentile=percentile, scale=0.4, timesteps=steps)
     return snn
 
 

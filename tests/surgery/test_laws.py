@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from leanspike import LIF, Arctan, Sigmoid, calibrate, spike
+from leanspike.neuron import create_neuron
 from leanspike.neuron.kernels import Reset
 from networks import USERS, ZOO, build, draw
 
@@ -27,6 +28,9 @@ NEURONS = {
     ),
     "height": LIF(leak=0.9, height="threshold", surrogate=Arctan()),
     "undecayed": LIF(leak=0.75, reset="undecayed", learn=("leak", "threshold")),
+    "current": create_neuron("cuba_lif", {"synapse_leak": 0.25, "learn": ["threshold"]}),
+    "adaptive": create_neuron("adaptive_lif", {"leak": 0.9, "height": "threshold"}),
+    "per-channel": LIF(leak=0.9, per="channel", learn=("leak", "threshold")),
     "relu": nn.ReLU(),
 }
 LAWFUL = [*USERS, *ZOO]
@@ -52,7 +56,9 @@ def spiking(name, neuron, encode="direct"):
     if neuron != "relu":
         lead = (T, 8) if encode == "frames" else (8,)
         images = draw(name, *lead, seed=5).double()
-        calibrate(snn, images, percentile=95, scale=0.4, timesteps=2, statistics="reestimate")
+        steps, percentile = (T, 99) if neuron == "current" else (2, 95)  # it rises from 0
+        how = {"scale": 0.4, "statistics": "reestimate"}
+        calibrate(snn, images, percentile=percentile, timesteps=steps, **how)
     return snn
 
 

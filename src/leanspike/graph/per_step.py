@@ -1,7 +1,7 @@
 """The network of one step: what a plan's graph comes to for a sequence of one, state explicit.
 
-Where a sequence is unfolded for a neuron or a norm, and folded again, a step has nothing to do: it
-hands ``[N, ...]`` on. Neurons take up their states, norms that know the step read their row.
+Where a sequence is unstacked for a neuron or a norm, and stacked again, a step has nothing to do:
+it hands ``[N, ...]`` on. Neurons take up their states, norms that know the step read their row.
 """
 
 from __future__ import annotations

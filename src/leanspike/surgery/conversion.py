@@ -144,10 +144,10 @@ def spike(
             "time reaches no batch norm of this network that another norm could take the place of; "
             "give it batch norms behind its first neurons, or norm='keep'"
         )
-    step_around(root)
     kept: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
     plan = Plan(as_module(root, graph), encoder, kept, sample_shape=tuple(sample.shape[1:]))
     snn = SpikingNetwork(apply_passes(plan, lower), timesteps).train(ann.training)
+    step_around(snn)
     if neuron is None:
         say(choose_neurons(snn, preset, before))
     _raise_doubts(snn, ann)
