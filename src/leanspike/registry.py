@@ -206,7 +206,9 @@ class ChosenSection(BaseModel):
     It holds all options of the part, defaults included, as attributes and in :attr:`options`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, extra="allow", strict=True, protected_namespaces=()
+    )
     registry: ClassVar[Registry[Any]]
 
     name: str

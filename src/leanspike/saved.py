@@ -49,7 +49,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
 
 class ModelSpec(_Part):
@@ -78,7 +78,7 @@ class NeuronSpec(BaseModel):
     {'reset': 'hard'}
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="allow")
 
     name: str
 

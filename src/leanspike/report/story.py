@@ -26,7 +26,7 @@ class Epoch(BaseModel):
     1
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     stage: str
     epoch: int
