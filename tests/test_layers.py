@@ -178,7 +178,7 @@ def methods(value: type) -> dict[str, list[str]]:
     """The public methods of a class: their docstrings, there and where they are declared."""
     found: dict[str, list[str]] = {}
     for base in value.__mro__:
-        for name, member in vars(base).items():
+        for name, member in list(vars(base).items()):  # pydantic may complete the class
             member = getattr(member, "fget", None) or getattr(member, "__func__", member)
             function = inspect.unwrap(member) if callable(member) else None
             ours = base.__module__.startswith("leanspike") and not name.startswith("_")
