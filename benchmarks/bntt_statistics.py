@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from leanspike.data import Loader
-from leanspike.evaluate import accuracy
+from leanspike.evaluation import accuracy
 from leanspike.run import Run, open_run
 from leanspike.surgery import SpikingNetwork
 from leanspike.temporal import BNTT

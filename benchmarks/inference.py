@@ -17,7 +17,7 @@ import torch
 import typer
 
 import leanspike as ls
-from leanspike.evaluate import accuracy
+from leanspike.evaluation import accuracy
 
 
 def main(

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from leanspike import native as library
+from leanspike.backends import Dynamics, reference
+from leanspike.backends.native import lif as native
 from leanspike.memory import keep_freed_memory
-from leanspike.neuron.kernels import Dynamics, native, reference
 from leanspike.temporal import broadcast
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Dynamics], Tensor]

@@ -10,7 +10,7 @@ images, augmentations and dropout masks. The file gets one line of JSON per seed
 it are not trained again. The table compares the first two arms.
 
 Arms: "native" (neurons and event-driven convolutions in C), "reference" (which has neither:
-LEANSPIKE_KERNEL=reference), "dense" (native neurons, PyTorch's convolutions), "events" (reference
+LEANSPIKE_BACKEND=reference), "dense" (native neurons, PyTorch's convolutions), "events" (reference
 neurons, event-driven convolutions).
 """
 
@@ -34,13 +34,13 @@ from rich.table import Table
 from torch import nn
 
 from leanspike import keep_freed_memory
+from leanspike.backends import use_backend
+from leanspike.backends.native import convolution, lif
 from leanspike.data import Loader
-from leanspike.evaluate import accuracy
-from leanspike.neuron.kernels import native
+from leanspike.evaluation import accuracy
 from leanspike.recipes import load_recipe
 from leanspike.run import Run
 from leanspike.surgery import SpikingNetwork
-from leanspike.synapse import convolution
 from leanspike.train import Monitor, loop
 
 Found = dict[str, list[float]]
@@ -130,22 +130,22 @@ def train_arm(run: Run, arm: str) -> Found:
 
 
 @contextmanager
-def kernel(name: str, *, dense: bool = False, neurons: bool = True) -> Iterator[None]:
-    """A choice of kernel; without event-driven convolutions, without native neurons."""
+def backend(name: str, *, dense: bool = False, neurons: bool = True) -> Iterator[None]:
+    """A choice of backend; without event-driven convolutions, without native neurons."""
     with ExitStack() as stack:
-        stack.enter_context(patch.dict("os.environ", LEANSPIKE_KERNEL=name))
+        stack.enter_context(use_backend(name))
         if dense:
             stack.enter_context(patch.dict(convolution.DENSEST, clear=True))
         if not neurons:
-            stack.enter_context(patch.object(native, "serves", lambda *_: False))
+            stack.enter_context(patch.object(lif, "_knows", lambda *_: False))
         yield
 
 
 ARMS = {
-    "native": lambda: kernel("native"),
-    "reference": lambda: kernel("reference"),
-    "dense": lambda: kernel("native", dense=True),
-    "events": lambda: kernel("native", neurons=False),
+    "native": lambda: backend("native"),
+    "reference": lambda: backend("reference"),
+    "dense": lambda: backend("native", dense=True),
+    "events": lambda: backend("native", neurons=False),
 }
 
 

@@ -28,9 +28,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from leanspike.backends import reference
+from leanspike.backends.native import lif as native
 from leanspike.data import Loader
 from leanspike.neuron import LIF
-from leanspike.neuron.kernels import native, reference
 from leanspike.run import open_run
 from leanspike.run.build import build_augment
 from leanspike.surgery import SpikingNetwork

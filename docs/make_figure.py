@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leanspike.evaluate import Result, load_result
-from leanspike.evaluate.result import Raster
+from leanspike.evaluation import Result, load_result
+from leanspike.evaluation.result import Raster
 from leanspike.report import style
 from leanspike.report.text import energy, percent, times
 

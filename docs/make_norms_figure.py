@@ -12,7 +12,7 @@ from make_results import ROOT, RUNS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leanspike.evaluate import load_result
+from leanspike.evaluation import load_result
 from leanspike.report import style
 
 OUT, HEIGHT = ROOT / "docs" / "norms.svg", 320

@@ -28,7 +28,7 @@ from statistics import mean, stdev
 
 from scipy import stats
 
-from leanspike.evaluate import Result, load_result, load_robustness
+from leanspike.evaluation import Result, load_result, load_robustness
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "choose.md")

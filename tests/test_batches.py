@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import leanspike as ls
 from leanspike.batches import ENOUGH, Batches, images_of
 from leanspike.data import Loader, load_dataset
-from leanspike.evaluate import accuracy, anytime, choose_confidence, measure_exit
+from leanspike.evaluation import accuracy, anytime, choose_confidence, measure_exit
 
 N, K = 60, 3
 

@@ -17,7 +17,7 @@ import torch
 from leanspike import native
 from leanspike.cli import main
 from leanspike.data import load_dataset
-from leanspike.evaluate import load_result, picture_of
+from leanspike.evaluation import load_result, picture_of
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe, recipes
 

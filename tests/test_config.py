@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from leanspike.config import ResponseSection
 from leanspike.errors import LeanspikeError
-from leanspike.recipes import dump, load_recipe, recipes
+from leanspike.recipes import dump, load_recipe, recipes, validate
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -148,3 +149,14 @@ def test_the_advice_on_a_list_works() -> None:
     assert load_recipe("digits", ["snn=[{epochs: 1}]", "snn.0.epochs=2"]).snn[0].epochs == 2
     with pytest.raises(LeanspikeError, match=r"as snn\.0\.objective\.tet\.weight=2$"):
         load_recipe("digits", ["snn.objective.tet.weight=2"])
+
+
+def test_the_old_name_of_cross_validation_is_taken_and_says_the_new_one(caplog):
+    recipe = load_recipe("digits", ["data.fold=[1, 5]"])
+    assert recipe.data.cross_validation == (1, 5)
+    assert caplog.messages == ["data.fold is data.cross_validation now"]
+    written = dump(load_recipe("digits")).replace("cross_validation: null", "fold: null")
+    assert "fold: null" in written
+    caplog.clear()
+    assert validate(yaml.safe_load(written), "old") == load_recipe("digits")
+    assert caplog.messages == []

@@ -18,8 +18,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import leanspike as ls
 from leanspike.data import Augment, EventAugment, Loader, TensorSplit
-from leanspike.evaluate import choose_confidence
-from leanspike.evaluate.energy import _weighted
+from leanspike.evaluation import choose_confidence
+from leanspike.evaluation.energy import _weighted
 from leanspike.run.build import choose_dtype
 from leanspike.surgery import SpikingNetwork, fold_norms
 from leanspike.temporal import TEMPORAL_NORMS
@@ -32,7 +32,7 @@ T, N = 3, 4
 @pytest.fixture(autouse=True)
 def no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one look at values in a forward pass, which is meant: it comes first."""
-    monkeypatch.setattr("leanspike.surgery.network.value_range", lambda _: (0.0, 1.0))
+    monkeypatch.setattr("leanspike.execute.network.value_range", lambda _: (0.0, 1.0))
 
 
 @contextmanager
@@ -109,9 +109,9 @@ def test_streaming_and_folded_norms_stay_on_the_gpu(norm: str) -> None:
         for _ in range(T):
             y_NK, state = snn.step(images("cuda"), state)
         assert y_NK.device.type == "cuda"
-        assert {u.device.type for u in state.membranes.values()} == {"cuda"}
+        assert {u.device.type for u in state.neurons.values()} == {"cuda"}
         kept = state.keep(torch.empty(2, dtype=torch.int64, device="cuda"))
-        assert {len(u) for u in kept.membranes.values()} == {2}
+        assert {len(u) for u in kept.neurons.values()} == {2}
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -199,7 +199,7 @@ def test_a_network_of_reference_neurons_compiles_whole_at_its_first_call(
 ) -> None:
     if older_than(2, 13):
         pytest.skip("an older torch (2.6 does) breaks the graph at an autograd.Function")
-    monkeypatch.setenv("LEANSPIKE_KERNEL", "reference")  # as on a GPU
+    monkeypatch.setenv("LEANSPIKE_BACKEND", "reference")  # as on a GPU
     small = ann("vgg", layers=[8, "A", 8], head=[], batch_norm=True, dropout_conv=0.0)
     snn, x = spiking(norm, network=small), torch.randn(N, 3, 16, 16)
     compiled = torch.compile(copy.deepcopy(snn), backend="aot_eager", fullgraph=True)

@@ -301,6 +301,6 @@ def test_at_chance_nobody_reads_of_energy(hour: Hour) -> None:
         with console.capture() as said:
             console.print(render_tables(result))
         words[result.at_chance] = said.get()
-    assert "less energy than the ANN" in words[False]
+    assert "less energy on arithmetic than the ANN" in words[False]
     assert "less energy" not in words[True]
     assert "the ANN is at chance, too: check its weights, the labels" in words[True]

@@ -113,7 +113,7 @@ def test_the_run_says_what_it_read_and_how_it_went(first: tuple[dict[str, Any], 
     assert "model fifthnet:Net takes no images in channels_last" in words
     assert answer["ann_accuracy"] > 0.94
     assert answer["snn_accuracy"] > answer["ann_accuracy"] - 0.04  # of 180 images
-    assert "less energy than the ANN" in words
+    assert "less energy on arithmetic than the ANN" in words
     assert Path(answer["report"]).read_text().startswith("<!DOCTYPE html>")
 
 

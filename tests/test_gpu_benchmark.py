@@ -44,7 +44,7 @@ def test_a_check_passes_where_all_is_well(name: str) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_neuron_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEANSPIKE_KERNEL", "reference")
+    monkeypatch.setenv("LEANSPIKE_BACKEND", "reference")
     assert check_neurons.compiled("cpu").ok
 
 
@@ -100,7 +100,7 @@ def test_every_precision_and_number_of_steps_is_timed_as_it_stands_and_compiled(
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["network", "neurons"])
 def test_a_compiled_network_is_timed(what: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEANSPIKE_KERNEL", "reference")
+    monkeypatch.setenv("LEANSPIKE_BACKEND", "reference")
     assert times.measure_network(times.Work(True, 2, "float32", what), TINY).values["ms"] > 0
 
 

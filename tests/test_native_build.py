@@ -72,7 +72,7 @@ for _ in range(2):
 @pytest.mark.slow
 def test_without_a_compiler_the_build_succeeds(tmp_path):
     wheel = build_wheel(tmp_path, CC="false")
-    assert "leanspike/neuron/kernels/reference.py" in wheel.namelist()
+    assert "leanspike/backends/reference.py" in wheel.namelist()
     assert not [name for name in wheel.namelist() if name.endswith(".so")]
     (place, *spikes), told = run_installed(wheel, tmp_path / "site", SPIKES)
     assert Path(place).is_relative_to(tmp_path)
@@ -88,7 +88,7 @@ def test_a_wheel_brings_its_library_and_no_sources_to_where_no_compiler_is(tmp_p
     assert libraries == ["leanspike/_native.so"]
     assert not [name for name in wheel.namelist() if name.endswith((".c", ".h"))]
     (place, *spikes), told = run_installed(
-        wheel, tmp_path / "site", SPIKES, LEANSPIKE_KERNEL="native"
+        wheel, tmp_path / "site", SPIKES, LEANSPIKE_BACKEND="native"
     )
     assert Path(place).is_relative_to(tmp_path)
     assert spikes == ["3", "3"]  # u = 0.5, 1, 1.5 (spike, 0.5 left), 1
@@ -142,7 +142,8 @@ class Venv:
         # As text in a .pth file the folder's own .pth files are not read, nor what they install.
         (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
         self.bin = folder / "bin"
-        ours = ("PYTHONPATH", "CC", "LEANSPIKE_KERNEL", "LEANSPIKE_INSTRUCTIONS")
+        chosen = ("LEANSPIKE_BACKEND", "LEANSPIKE_KERNEL", "LEANSPIKE_INSTRUCTIONS")
+        ours = ("PYTHONPATH", "CC", *chosen)
         self.environment = {k: v for k, v in os.environ.items() if k not in ours}
         self.environment["PATH"] = str(self.bin)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from leanspike.evaluate import load_result
+from leanspike.evaluation import load_result
 from leanspike.recipes import load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def test_a_run_that_is_kept_can_be_read_and_run_again(run: Path) -> None:
     recipe = load_recipe(run / "recipe.yaml")
     assert recipe.name == result.name
     assert recipe.seed == result.provenance.seed
-    if recipe.data.fold is None:
+    if recipe.data.cross_validation is None:
         assert result.n == 10_000
     assert result.energy.bntt_formula_ratio is not None  # worked out where it was not recorded
     assert result.example is None  # the images are not ours to hand on
@@ -81,7 +81,7 @@ def test_the_readmes_energies_are_those_of_the_runs(command: str, runs: str) -> 
     assert f"| {steps} | {expected} " in row  # beside every ratio stands its T
 
 
-def test_the_folds_together_are_all_recordings() -> None:
-    folds = [load_result(run / "result.json") for run in RUNS if run.name.startswith("nmnist-")]
-    assert len(folds) == 5
-    assert sum(result.n for result in folds) == 1_100
+def test_the_splits_together_are_all_recordings() -> None:
+    splits = [load_result(run / "result.json") for run in RUNS if run.name.startswith("nmnist-")]
+    assert len(splits) == 5
+    assert sum(result.n for result in splits) == 1_100

@@ -196,9 +196,9 @@ def test_hostile_files_run_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
-def test_only_lif_neurons_can_be_saved(tmp_path: Path) -> None:
+def test_a_neuron_without_a_name_cannot_be_saved(tmp_path: Path) -> None:
     snn = ls.spike(Own(), example_input=torch.zeros(1, 6), neuron=nn.ReLU())
-    with pytest.raises(LeanspikeError, match=r"neuron neuron_0 is a ReLU"):
+    with pytest.raises(LeanspikeError, match=r"neuron neuron_0 is a ReLU, which has no name"):
         ls.save(snn, tmp_path)
 
 

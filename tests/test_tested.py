@@ -102,7 +102,7 @@ def test_the_end_says_what_was_tested_and_the_last_line_how_many_passed(half_ski
 
 
 def test_the_reference_says_that_it_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEANSPIKE_KERNEL", "reference")
+    monkeypatch.setenv("LEANSPIKE_BACKEND", "reference")
     assert tested.what_was_tested()[0].startswith("neurons: reference")
 
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from leanspike import native
-from leanspike.evaluate.provenance import provenance
+from leanspike.backends.choice import candidates
+from leanspike.evaluation.origin import provenance
 
 
 def requires_native(environment: Mapping[str, str]) -> bool:
@@ -62,8 +63,9 @@ def _backend() -> str:
     if not native.is_built():
         return f"reference only ({native.what_is_missing()})"
     there = ", ".join(native.available_instructions())
-    if not native.is_chosen():
-        return f"reference (LEANSPIKE_KERNEL; the native library has {there})"
+    names = candidates()
+    if "native" not in names:
+        return f"{', '.join(names)} (chosen by hand; the native library has {there})"
     best = native.chosen_instructions()
     return f"native, {best} (library and processor have {there}), and the reference"
 

@@ -24,7 +24,7 @@ import leanspike as ls
 from benchmarks.gpu.cases import Case, Found
 from benchmarks.gpu.check_neurons import error
 from leanspike.data import Augment, Loader, synthetic
-from leanspike.evaluate import Confident, anytime, choose_confidence, exit_early, pgd
+from leanspike.evaluation import Confident, anytime, choose_confidence, exit_early, pgd
 from leanspike.recipes import load_recipe
 from leanspike.run import Run
 from leanspike.surgery import SpikingNetwork

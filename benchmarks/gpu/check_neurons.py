@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.cases import Case, Found
+from leanspike.backends import Dynamics, reference
 from leanspike.neuron import LIF, SURROGATES
-from leanspike.neuron.kernels import Dynamics, reference
 from leanspike.temporal import TEMPORAL_NORMS, broadcast
 
 SHAPE = (6, 8, 16, 8, 8)  # T, N, C, H, W

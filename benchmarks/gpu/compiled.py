@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.gpu.cases import Case, Found, Options
 from benchmarks.gpu.times import DTYPES, Work, measure_layer, measure_network
-from leanspike.neuron.kernels import Dynamics, reference
+from leanspike.backends import Dynamics, reference
 
 LIMIT = 120.0
 

@@ -125,7 +125,7 @@ def choose(given: argparse.Namespace, work: str) -> Options:
 
 def surroundings(rehearse: bool) -> dict[str, str]:
     """The environment of the processes: on a CPU the kernel that a GPU would have, too."""
-    own = {"PYTHONUNBUFFERED": "1"} | ({"LEANSPIKE_KERNEL": "reference"} if rehearse else {})
+    own = {"PYTHONUNBUFFERED": "1"} | ({"LEANSPIKE_BACKEND": "reference"} if rehearse else {})
     return {**os.environ, **own}
 
 

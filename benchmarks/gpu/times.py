@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.gpu.cases import Case, Found, Options
+from leanspike.backends import Dynamics, reference
 from leanspike.bench.contenders import Leanspike, network
-from leanspike.neuron.kernels import Dynamics, reference
 from leanspike.surgery import SpikingNetwork
 
 DTYPES = ("bfloat16", "float32")

@@ -26,7 +26,7 @@ from benchmarks.gpu.cases import Case, Found, Options
 from benchmarks.gpu.cifar import collect
 from leanspike.config import Recipe, TrainSection
 from leanspike.data import Loader
-from leanspike.evaluate import accuracy, evaluate
+from leanspike.evaluation import accuracy, evaluate
 from leanspike.recipes import load_recipe
 from leanspike.run import Run
 from leanspike.run.build import build_augment, build_network, build_neuron

@@ -15,9 +15,18 @@ torch.Size([5, 8, 10])
 
 from leanspike import models
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
-from leanspike.evaluate import Result, evaluate
+from leanspike.evaluation import Result, evaluate
 from leanspike.memory import keep_freed_memory
-from leanspike.neuron import LIF, Arctan, Neuron, Rectangle, Sigmoid, Triangle
+from leanspike.neuron import (
+    LIF,
+    AdaptiveLIF,
+    Arctan,
+    CurrentLIF,
+    Neuron,
+    Rectangle,
+    Sigmoid,
+    Triangle,
+)
 from leanspike.report import write_report
 from leanspike.saved import ModelSpec, load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, readout, spike
@@ -26,8 +35,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LIF",
+    "AdaptiveLIF",
     "Arctan",
     "Calibration",
+    "CurrentLIF",
     "DataError",
     "LeanspikeError",
     "ModelSpec",

@@ -103,7 +103,7 @@ def train(
 
         leanspike train digits data.name=image_folder data.root=~/photos --out runs/photos
     """
-    from leanspike.evaluate import load_result
+    from leanspike.evaluation import load_result
     from leanspike.recipes import load_recipe
     from leanspike.run import RESULT, Run, check_free, check_trained
     from leanspike.train import Monitor
@@ -282,7 +282,7 @@ def report(
 
         leanspike report runs/digits runs/short --out digits.html
     """
-    from leanspike.evaluate import load_result
+    from leanspike.evaluation import load_result
     from leanspike.report import write_report
     from leanspike.report.compare import compare, differences, render_comparison, write_comparison
     from leanspike.run import LOG, REPORT, RESULT

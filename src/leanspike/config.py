@@ -9,29 +9,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from leanspike.data import DATASETS
 from leanspike.errors import LeanspikeError
 from leanspike.models import MODELS
-from leanspike.neuron.kernels import Reset
-from leanspike.surgery.calibrate import PercentileRule, check_percentile
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+from leanspike.neuron import NeuronSection
+from leanspike.section import Count, Finite, NonNegative, Positive
+from leanspike.section import Section as Closed
+from leanspike.surgery.calibration import PercentileRule, check_percentile
+from leanspike.temporal import encoders, norms
 
 OF_A_HUNDRED: dict[str, Any] = {"exclusiveMinimum": 1}
 """The bound that a check with a message of its own holds."""
 
 
-class Section(BaseModel):
+class Section(Closed):
     """Base of every part of a recipe."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class AugmentSection(Section):
@@ -79,8 +75,8 @@ class DataSection(Section):
     """Read a folder of images as grey (1) or colour (3); null: grey if all of them are."""
     frames: FramesSection | None = None
     """For recordings of events: how they become frames; null: the section's defaults."""
-    fold: tuple[Count, Count] | None = None
-    """[k, n] cross-validates: the test set is the k-th of n equal parts of all images."""
+    cross_validation: tuple[Count, Count] | None = None
+    """[k, n]: split k of n. The test set is the k-th of n equal parts of all images."""
     mean: tuple[Finite, ...] | None = None
     """Subtracted from the pixels (0 to 1), for each channel; null: the data set's own."""
     std: tuple[Positive, ...] | None = None
@@ -94,7 +90,7 @@ class TrainedSection(Section):
 
     name: Annotated[str | None, Field(examples=[*MODELS, "torchvision/NAME"])] = None
     """The network; null: the one that was saved in the folder of the weights."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     """Arguments of the network by name, as a width; `leanspike.models` has those of each."""
     weights: str | None = None
     """A file of PyTorch's kind, or a folder that leanspike saved, as `runs/RECIPE/ann`."""
@@ -105,38 +101,10 @@ class ModelSection(TrainedSection):
 
     name: Annotated[str, Field(examples=[*MODELS, "torchvision/NAME", "package.module:Class"])]
     """The network; `package.module:Class` is one of your own, imported with `--trust` only."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     """Arguments of the network by name, as a width; your own gets these and nothing else."""
     weights: str | None = None
     """A file of PyTorch's kind, or a folder that leanspike saved; null: as it begins."""
-
-
-class SurrogateSection(Section):
-    """The derivative that stands in for that of a spike, which is a step, in training."""
-
-    name: Literal["triangle", "arctan", "sigmoid", "rectangle"] = "triangle"
-    """Its shape; DIET-SNN and BNTT take the triangle."""
-    options: dict[str, float] = {}
-    """Its constants, as gamma and width of the triangle; `leanspike.neuron` has those of each."""
-
-
-class NeuronSection(Section):
-    """The leaky integrate-and-fire (LIF) neuron, one leak and one threshold for each layer."""
-
-    threshold: Positive = 1.0
-    """The membrane above which a neuron spikes; a calibration sets it anew."""
-    leak: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """What of the membrane is left after a step; 1: nothing leaks."""
-    learn: tuple[Literal["leak", "threshold"], ...] = ("leak", "threshold")
-    """Which of the two are trained; the others keep their value."""
-    reset: Reset = "soft"
-    """After a spike: subtract the threshold, go to 0, or as in equation 1 of DIET-SNN's paper."""
-    initial: Literal["zero", "half"] = "zero"
-    """The membrane before the first step: 0, or half a threshold, which answers sooner."""
-    height: Literal["unit", "threshold"] = "unit"
-    """A spike is 1, or as high as the threshold, which keeps the scale of the ANN's activations."""
-    surrogate: SurrogateSection = SurrogateSection()
-    """The derivative of a spike in training."""
 
 
 class CalibrateSection(Section):
@@ -170,22 +138,34 @@ class CalibrateSection(Section):
 class SpikeSection(Section):
     """How the ANN becomes an SNN: its input, timesteps, norms and neurons."""
 
-    encode: Literal["direct", "poisson", "frames"] = "direct"
+    encode: Annotated[str, Field(examples=list(encoders.registered))] = "direct"
     """The input of a step: the image itself, random spikes, or the step's own frame."""
-    encode_options: dict[str, bool | float | int] = {}
+    encode_options: dict[str, bool | float | int] = Field({})
     """Constants of the encoder: gain and seed of poisson, counts of frames."""
     timesteps: Count = 5
     """Steps that the SNN ends with; a stage of its training may have others."""
     start: Literal["ann", "scratch"] = "ann"
     """Begin with the ANN's weights, if there is one; or anew, and the ANN only teaches."""
-    norm: Literal["keep", "fold", "bntt", "tdbn", "tebn"] = "keep"
+    norm: Annotated[str, Field(examples=["keep", "fold", *norms.registered])] = "keep"
     """Batch norms stay, are folded into weights, or give way to ones that know the timestep."""
-    norm_options: dict[str, bool | float] = {}
+    norm_options: dict[str, bool | float] = Field({})
     """Constants of bntt, tdbn or tebn, as eps and momentum; `leanspike.temporal` has them."""
     neuron: NeuronSection = NeuronSection()
     """The neurons in the place of each ReLU."""
     calibrate: CalibrateSection | None = CalibrateSection()
     """How thresholds are found; null: they stay at `spike.neuron.threshold`."""
+
+    @field_validator("encode", "norm")
+    @classmethod
+    def _exists(cls, name: str, info: ValidationInfo) -> str:
+        try:
+            if info.field_name == "encode":
+                encoders.find(name)
+            elif name not in ("keep", "fold"):
+                norms.find(name, also=("keep", "fold"))
+        except LeanspikeError as error:
+            raise ValueError(str(error).partition("; ")[2]) from None
+        return name
 
 
 class CrossEntropySection(Section):

@@ -1,15 +1,13 @@
 """The native library: whether it is there, with what instructions and in which threads it works.
 
-Its code is in ``src/native``. Two environment variables choose by hand. ``LEANSPIKE_KERNEL``:
-"reference" uses plain PyTorch instead, "native" makes it an error that the library was not built,
-"auto" is the default. ``LEANSPIKE_INSTRUCTIONS`` (plain, avx2 or avx512) holds it to that
-instruction set; without it the best that the processor has is used.
+Its code is in ``src/native``; `leanspike.backends` chooses whether it is used. The environment
+variable ``LEANSPIKE_INSTRUCTIONS`` (plain, avx2 or avx512) holds it to that instruction set;
+without it the best that the processor has is used.
 """
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 from functools import cache
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from leanspike.environment import variable
 from leanspike.errors import LeanspikeError
 from leanspike.native_sources import native_digest, native_files
 
@@ -43,35 +42,6 @@ def means() -> Means:
     return Means(_parallel(os.getpid()), torch.get_num_threads(), _instructions())
 
 
-def is_chosen() -> bool:
-    """Whether the library is to be used: it was built, and the environment does not say otherwise.
-
-    Where it was not built, or from other sources, this is said once.
-
-    >>> from unittest.mock import patch
-    >>> with patch.dict(os.environ, LEANSPIKE_KERNEL="reference"):
-    ...     is_chosen()
-    False
-    """
-    choice = os.environ.get("LEANSPIKE_KERNEL", "auto")
-    if choice not in ("auto", "native", "reference"):
-        raise LeanspikeError(
-            f"LEANSPIKE_KERNEL is {choice!r}; choose auto, native or reference, or unset it"
-        )
-    if choice == "reference":
-        return False
-    if choice == "native" and not is_built():
-        raise LeanspikeError(f"LEANSPIKE_KERNEL is 'native', but {what_is_missing()}")
-    if not is_built():
-        _warn_once()
-    return is_built()
-
-
-# What torch.compiler.assume_constant_result sets, without its import of the whole compiler,
-# which takes longer than that of torch.
-is_chosen._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
 def what_is_missing() -> str:
     """Why the library is not there, and what to do."""
     again = (
@@ -84,13 +54,6 @@ def what_is_missing() -> str:
     return (
         "the native kernel is not built: install a C compiler (gcc or clang), "
         f"then leanspike again ({again})"
-    )
-
-
-@cache
-def _warn_once() -> None:
-    logging.getLogger("leanspike").warning(
-        "neurons run on the slow reference; %s", what_is_missing()
     )
 
 
@@ -138,7 +101,7 @@ def is_stale() -> bool:
 def refuse_second_derivatives(_ctx: object, *_gradients: Tensor) -> None:
     """The derivative of an operator that is one itself: autograd would take it for 0."""
     raise LeanspikeError(
-        "the native code has no second derivatives; set LEANSPIKE_KERNEL=reference, which has"
+        "the native code has no second derivatives; set LEANSPIKE_BACKEND=reference, which has"
     )
 
 
@@ -168,8 +131,10 @@ def chosen_instructions() -> str:
 
 
 def _instructions() -> int:
+    name = variable(b"LEANSPIKE_INSTRUCTIONS")
+    if name is None:
+        return _best_instructions(library())
     available = available_instructions()
-    name = os.environ.get("LEANSPIKE_INSTRUCTIONS", available[-1])
     if name not in available:
         raise LeanspikeError(
             f"LEANSPIKE_INSTRUCTIONS is {name!r}; choose one of {', '.join(available)} "

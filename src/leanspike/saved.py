@@ -9,24 +9,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.files import atomic, write_text
+from leanspike.graph.ops import is_batch_norm
 from leanspike.models import create_model
 from leanspike.models.own import is_own
-from leanspike.neuron import LIF, SURROGATES
-from leanspike.neuron.kernels import Reset
+from leanspike.neuron import Neuron, create_neuron, name_of, neurons
 from leanspike.surgery import SpikingNetwork, spike
-from leanspike.surgery.rewrite import BATCH_NORMS
 from leanspike.temporal import (
-    TEMPORAL_NORMS,
     Affine,
     TemporalNorm,
     create_encoder,
+    encoders,
+    norms,
     temporal_norm,
 )
 
@@ -42,7 +49,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
 
 class ModelSpec(_Part):
@@ -62,15 +69,34 @@ class ModelSpec(_Part):
     options: dict[str, Any] = {}
 
 
-class NeuronSpec(_Part):
-    """What a neuron is apart from its trained parameters."""
+class NeuronSpec(BaseModel):
+    """What a neuron is apart from its trained parameters: the name of its class, and its options.
 
-    learn: tuple[Literal["leak", "threshold"], ...]
-    reset: Reset
-    initial: Literal["zero", "half"]
-    height: Literal["unit", "threshold"]
-    surrogate: str
-    constants: dict[str, float]
+    A spec without a name is of before there were several: its neurons are LIF.
+
+    >>> NeuronSpec(name="lif", reset="hard").options
+    {'reset': 'hard'}
+    """
+
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="allow")
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "name" in value:
+            return value
+        options = {key: option for key, option in value.items() if key != "constants"}
+        if "surrogate" in options:
+            constants = value.get("constants", {})
+            options["surrogate"] = {"name": options["surrogate"], "options": constants}
+        return {"name": "lif", **options}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the registry builds it of."""
+        return dict(self.model_extra or {})
 
 
 class TemporalNormSpec(_Part):
@@ -112,14 +138,14 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     """Save an ANN or a spiking network as ``model.safetensors`` and ``spec.json``.
 
     Args:
-        network: its neurons, if any, must be ``LIF``.
+        network: its neurons, if any, must be of classes that a name is registered for.
         folder: is made; the two files in it are replaced.
         model: for a network of the zoo, what :func:`load` needs to build it; for one of the user's
             own, if given, what it is called.
 
     Raises:
-        LeanspikeError: for a neuron of another class, settings that :func:`load` would refuse, or a
-            file in the place of the folder.
+        LeanspikeError: for a neuron without such a name, settings that :func:`load` would refuse,
+            or a file in the place of the folder.
 
     >>> import tempfile
     >>> from leanspike.models import create_model
@@ -248,19 +274,19 @@ def _build(spec: Spec, ann: nn.Module) -> nn.Module:
 
 
 def _respike(ann: nn.Module, spec: SpikeSpec) -> SpikingNetwork:
-    def neuron(path: str) -> LIF:
+    def neuron(path: str) -> Neuron:
         if path not in spec.neurons:
             raise LeanspikeError(
                 f"the saved network has no neuron {path!r}; pass the architecture it was saved from"
             )
-        return create_neuron(spec.neurons[path])
+        return create_neuron(spec.neurons[path].name, spec.neurons[path].options)
 
     encoder = create_encoder(spec.encode, spec.encode_options)
     norm = spec.temporal_norm
     if norm is not None:  # whose parameters are loaded: what the ANN's have learnt is in the way
         ann = deepcopy(ann)
         for module in ann.modules():
-            if isinstance(module, BATCH_NORMS):
+            if is_batch_norm(module):
                 module.reset_parameters()
     snn = spike(
         ann,
@@ -274,90 +300,55 @@ def _respike(ann: nn.Module, spec: SpikeSpec) -> SpikingNetwork:
     return snn
 
 
-def create_neuron(spec: NeuronSpec, threshold: float = 1.0, leak: float = 1.0) -> LIF:
-    """The neuron that a spec describes.
-
-    >>> create_neuron(NeuronSpec(learn=(), reset="soft", initial="zero", height="unit",
-    ...                          surrogate="arctan", constants={"alpha": 2.0})).dynamics.surrogate
-    Arctan(alpha=2.0)
-    """
-    if spec.surrogate not in SURROGATES:
-        raise LeanspikeError(
-            f"surrogate is {spec.surrogate!r}; choose one of {', '.join(SURROGATES)}"
-        )
-    try:
-        surrogate = SURROGATES[spec.surrogate](**spec.constants)
-    except TypeError as error:
-        raise LeanspikeError(f"surrogate {spec.surrogate}: {error}") from None
-    return LIF(
-        threshold,
-        leak,
-        learn=spec.learn,
-        reset=spec.reset,
-        initial=spec.initial,
-        height=spec.height,
-        surrogate=surrogate,
-    )
-
-
 def _spike_spec(network: nn.Module) -> SpikeSpec | None:
     if not isinstance(network, SpikingNetwork):
         return None
-    neurons = {}
-    for path, module in network.neurons():
-        if not isinstance(module, LIF):
-            raise LeanspikeError(
-                f"neuron {path} is a {type(module).__name__}; only LIF neurons can be saved"
-            )
-        neurons[path] = _neuron_spec(module)
     encoder = network.plan.encoder
+    encode = encoders.name_of(type(encoder))
+    if encode is None:
+        kind = type(encoder).__name__
+        raise LeanspikeError(f"encoder {kind} is not one of leanspike's; cannot save it")
     return SpikeSpec(
-        encode=type(encoder).__name__.lower(),
+        encode=encode,
         encode_options=vars(encoder),
         timesteps=network.timesteps,
         sample_shape=network.plan.sample_shape,
         norm=network.plan.norm,
         temporal_norm=_temporal_norm_spec(network),
-        neurons=neurons,
+        neurons={path: _neuron_spec(path, module) for path, module in network.neurons()},
         input_range=network.input_range,
     )
 
 
 def _temporal_norm_spec(network: SpikingNetwork) -> TemporalNormSpec | None:
-    kinds = {kind: name for name, kind in TEMPORAL_NORMS.items()}
     specs = []
     for path, module in network.named_modules():
         if isinstance(module, Affine):
             raise LeanspikeError(f"norm {path} is folded; save the network it was folded from")
         if isinstance(module, TemporalNorm):
-            if type(module) not in kinds:
+            name = norms.name_of(type(module))
+            if name is None:
                 kind = type(module).__name__
                 raise LeanspikeError(
                     f"norm {path} is a {kind}, not one of leanspike's; cannot save it"
                 )
             specs.append(
-                TemporalNormSpec(
-                    name=kinds[type(module)], timesteps=module.timesteps, options=module.options
-                )
+                TemporalNormSpec(name=name, timesteps=module.timesteps, options=module.options)
             )
     if any(spec != specs[0] for spec in specs):
         raise LeanspikeError("the norms differ in their settings; only one kind can be saved")
     return specs[0] if specs else None
 
 
-def _neuron_spec(neuron: LIF) -> NeuronSpec:
-    surrogate = neuron.dynamics.surrogate
-    names = {kind: name for name, kind in SURROGATES.items()}
-    if type(surrogate) not in names:
-        raise LeanspikeError(f"{surrogate} is not one of leanspike's surrogates; cannot save it")
-    return NeuronSpec(
-        learn=neuron.learn,
-        reset=neuron.dynamics.reset,
-        initial=neuron.dynamics.initial,
-        height=neuron.dynamics.height,
-        surrogate=names[type(surrogate)],
-        constants=vars(surrogate),
-    )
+def _neuron_spec(path: str, neuron: nn.Module) -> NeuronSpec:
+    name = name_of(neuron) if isinstance(neuron, Neuron) else None
+    if not isinstance(neuron, Neuron) or name is None:
+        raise LeanspikeError(
+            f"neuron {path} is a {type(neuron).__name__}, which has no name in the registry; "
+            'register its class, as @leanspike.neuron.neurons.register("its_name")'
+        )
+    neurons.options(name, neuron.options)  # which is what loading will ask for
+    return NeuronSpec(name=name, **neuron.options)
 
 
 def _read_spec(folder: Path) -> Spec:

@@ -65,7 +65,7 @@ def _is_relu(net: nn.Module, node: torch.fx.Node) -> bool:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_no_operation_reads_a_shape(name: str) -> None:
-    """Time is folded into the batch: a size in the graph would freeze the number of steps."""
+    """Time is stacked into the batch: a size in the graph would freeze the number of steps."""
     graph = torch.fx.symbolic_trace(small(name)).graph
     functions = {node.target for node in graph.nodes if node.op in ("call_method", "call_function")}
     assert functions.isdisjoint({"size", "view", "reshape", getattr})

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leanspike import LIF, Arctan, LeanspikeError, Neuron, Rectangle, Sigmoid, Triangle
-from leanspike.neuron.kernels import reference
+from leanspike import LIF, Arctan, LeanspikeError, Rectangle, Sigmoid, Triangle
+from leanspike.backends import reference
 
 CHOICES = [
     {"reset": reset, "initial": initial, "height": height}
@@ -455,16 +455,3 @@ def test_print_tells_every_setting():
         "LIF(threshold=0.5, leak=0.25, learn=('leak',), reset='hard', initial='zero', "
         "height='unit', surrogate=Arctan(alpha=3.0))"
     )
-
-
-def test_a_neuron_needs_forward_and_step_and_may_leave_its_range_alone():
-    class Silent(Neuron):
-        def forward(self, x_TN):
-            return 0 * x_TN
-
-        def step(self, x_N, membrane_N):  # noqa: ARG002
-            return 0 * x_N, x_N
-
-    assert Silent().keep_in_range() is None
-    with pytest.raises(TypeError, match="forward"):
-        Neuron()

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import TypeAdapter
+from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from leanspike import config
 from leanspike.data import DATASETS
 from leanspike.errors import LeanspikeError
 from leanspike.models import MODELS
+from leanspike.neuron import SurrogateSection, neurons
 from leanspike.recipes import dump, load_recipe, recipes
 from leanspike.recipes.keys import KeySection, as_json, render_keys, sections
+from leanspike.section import Section
 
 ROOT = Path(__file__).parents[2]
 KEYS: dict[str, dict[str, Any]] = json.loads(as_json())
@@ -45,25 +48,34 @@ def test_every_key_of_a_recipe_is_listed(name: str) -> None:
     assert set(written(yaml.safe_load(dump(load_recipe(name))))) <= set(KEYS)
 
 
-def models() -> dict[str, type[config.Section]]:
-    """The sections' models by what their docstrings say."""
+def models() -> dict[str, type[Section]]:
+    """The sections' models, and those of the neurons, by what their docstrings say."""
     found = (value for value in vars(config).values() if isinstance(value, type))
-    classes = [c for c in found if issubclass(c, config.Section) and c is not config.Section]
+    bases = (Section, config.Section)
+    classes = [c for c in found if issubclass(c, Section) and c not in bases]
+    classes += [SurrogateSection, *map(neurons.config, neurons.registered)]
     return {" ".join(str(c.__doc__).replace("``", "`").split()): c for c in classes}
+
+
+def fields_of(section: KeySection) -> dict[str, FieldInfo]:
+    """The fields of a section's model; of a part that its name chooses, the name, too."""
+    model = models()[section.meaning]
+    named = [name for name in neurons.registered if neurons.config(name) is model]
+    chosen = [("name", FieldInfo(annotation=str, default=name)) for name in named]
+    return {**dict(chosen), **model.model_fields}
 
 
 def test_every_section_is_listed_with_all_its_keys() -> None:
     assert len(models()) > 15
     assert {section.meaning for section in sections()} == set(models())
     for section in sections():
-        fields = models()[section.meaning].model_fields
-        assert [key.name for key in section.keys] == list(fields)
+        assert [key.name for key in section.keys] == list(fields_of(section))
 
 
 @pytest.mark.parametrize("section", sections(), ids=lambda section: section.places[0] or "top")
 def test_the_defaults_that_are_told_are_those_taken(section: KeySection) -> None:
     for key in section.keys:
-        field = models()[section.meaning].model_fields[key.name]
+        field = fields_of(section)[key.name]
         assert (key.default == "") == field.is_required()
         if key.default:
             told = json.dumps(yaml.safe_load(key.default))

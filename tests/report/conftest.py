@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from leanspike.evaluate.result import (
+from leanspike.evaluation.result import (
     Energy,
     Example,
     LayerOperations,
@@ -16,7 +16,7 @@ from leanspike.evaluate.result import (
     Raster,
     Result,
 )
-from leanspike.evaluate.times import BatchTime, Spread, Times
+from leanspike.evaluation.times import BatchTime, Spread, Times
 
 MAC_PJ, AC_PJ = 4.6, 0.9
 

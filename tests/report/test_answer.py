@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from leanspike.evaluate.result import Energy, Result
-from leanspike.evaluate.times import BatchTime, Spread, Times
+from leanspike.evaluation.result import Energy, Result
+from leanspike.evaluation.times import BatchTime, Spread, Times
 from leanspike.report.answer import answer
 
 

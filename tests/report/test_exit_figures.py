@@ -10,8 +10,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leanspike.evaluate.exit_result import ClassExit, EarlyExit
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.exit_result import ClassExit, EarlyExit
+from leanspike.evaluation.result import Result
 from leanspike.report import exits, style
 from leanspike.report.text import wilson_interval
 

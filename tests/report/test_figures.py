@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report import figures
 
 
@@ -49,7 +49,7 @@ def test_spike_rates_are_in_the_cells(make_result: Callable[..., Result]) -> Non
 def test_silence_and_a_start_known_for_some_layers_only(make_result: Callable[..., Result]) -> None:
     first, second = make_result(["a", "b"]).neurons
     silent = first.model_copy(update={"spikes_per_step": (0.0,) * 5})
-    fresh = second.model_copy(update={"threshold_start": None, "leak_start": None})
+    fresh = second.model_copy(update={"readings_start": {}})
     assert "0.00" in words(figures.spikes_figure([silent, silent]))
     assert "before training" in words(figures.neurons_figure([silent, fresh]))
 
@@ -58,8 +58,12 @@ def test_thresholds_of_very_different_size_get_a_log_axis(
     make_result: Callable[..., Result],
 ) -> None:
     first, second = make_result(["a", "b"]).neurons
-    small = first.model_copy(update={"threshold": 0.01, "threshold_start": None})
-    large = second.model_copy(update={"threshold": 100.0, "threshold_start": None})
+    small = first.model_copy(
+        update={"readings": {"threshold": 0.01, "leak": 1.0}, "readings_start": {"leak": 1.0}}
+    )
+    large = second.model_copy(
+        update={"readings": {"threshold": 100.0, "leak": 1.0}, "readings_start": {"leak": 1.0}}
+    )
     shown = words(figures.neurons_figure([small, large]))
     assert {"0.01", "0.1", "1", "10", "100"} <= set(shown)
 

@@ -14,10 +14,10 @@ import torch
 
 import leanspike.report
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import picture_of
-from leanspike.evaluate.exit_result import ClassExit, EarlyExit
-from leanspike.evaluate.mistakes import Mistake, Mistakes
-from leanspike.evaluate.result import Result
+from leanspike.evaluation import picture_of
+from leanspike.evaluation.exit_result import ClassExit, EarlyExit
+from leanspike.evaluation.mistakes import Mistake, Mistakes
+from leanspike.evaluation.result import Result
 from leanspike.report import style, write_report
 
 History = list[dict[str, object]]
@@ -140,7 +140,7 @@ def test_numbers(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     assert "9.1× less BNTT’s: not recorded; both at T = 5" in text
     assert "= not recorded at T = 5" in text
     layer = result.neurons[0]
-    assert f"{layer.threshold_start:.3f} → {layer.threshold:.3f}" in text
+    assert f"{layer.readings_start['threshold']:.3f} → {layer.readings['threshold']:.3f}" in text
     assert "leanspike train digits --out runs/quickstart --fresh" in text
     assert "num_classes: 10" in text
 
@@ -206,7 +206,7 @@ def test_survives_what_may_be_missing(
     tmp_path: Path, make_result: Callable[..., Result], timesteps: int
 ) -> None:
     result = make_result(["relu"], timesteps=timesteps)
-    plain = {"threshold_start": None, "leak_start": None}
+    plain = {"readings_start": {}}
     neurons = tuple(layer.model_copy(update=plain) for layer in result.neurons)
     provenance = result.provenance.model_copy(
         update={"commit": None, "versions": {}, "seconds": {}, "recipe": {}}

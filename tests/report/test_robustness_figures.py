@@ -11,9 +11,9 @@ from rich.console import Console
 
 from leanspike.data import CORRUPTIONS
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Curve, Robustness
-from leanspike.evaluate.provenance import provenance
-from leanspike.evaluate.robustness_result import OWN, CleanSample
+from leanspike.evaluation import Curve, Robustness
+from leanspike.evaluation.origin import provenance
+from leanspike.evaluation.robustness_result import OWN, CleanSample
 from leanspike.report.html import write_robustness
 from leanspike.report.robustness import contact_sheet, render_robustness, robustness_figure
 

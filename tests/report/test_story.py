@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.result import Example, Result
+from leanspike.evaluation.result import Example, Result
 from leanspike.report import story
 
 History = list[dict[str, object]]

@@ -8,8 +8,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from leanspike.evaluate.exit_result import EarlyExit
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.result import Result
 from leanspike.report import render_tables
 from leanspike.report.cost import ARITHMETIC
 
@@ -25,8 +25,9 @@ def printed(result: Result, width: int = 80) -> list[str]:
 def test_a_small_result_word_for_word(make_result: Callable[..., Result]) -> None:
     result = make_result(["relu"], timesteps=2)
     neuron = result.neurons[0].model_copy(
-        update={"spikes_per_step": (0.25, 0.5), "threshold": 0.8, "threshold_start": 2.1}
-        | {"leak": 0.87, "leak_start": 1.0, "neurons": 32768}
+        update={"spikes_per_step": (0.25, 0.5), "neurons": 32768}
+        | {"readings": {"threshold": 0.8, "leak": 0.87}}
+        | {"readings_start": {"threshold": 2.1, "leak": 1.0}}
     )
     energy = result.energy.model_copy(
         update={"ratio": 7.31, "formula_ratio": 9.06, "bntt_formula_ratio": 8.74}
@@ -96,14 +97,14 @@ def test_names_are_not_markup(make_result: Callable[..., Result]) -> None:
 
 def test_without_an_ann_or_training(make_result: Callable[..., Result]) -> None:
     result = make_result(["relu"])
-    neuron = result.neurons[0].model_copy(update={"threshold_start": None, "leak_start": None})
+    neuron = result.neurons[0].model_copy(update={"readings_start": {}})
     result = result.model_copy(update={"ann_accuracy": None, "neurons": (neuron,)})
     lines = printed(result)
     assert not any(line.startswith("ANN") for line in lines)
     assert "Neurons: spikes per neuron over all steps" in lines
     row = next(line for line in lines if line.startswith("relu"))
     assert "→" not in row
-    assert row.endswith(f"{neuron.threshold:.2f}  {neuron.leak:.2f}")
+    assert row.endswith(f"{neuron.readings['threshold']:.2f}  {neuron.readings['leak']:.2f}")
 
 
 def test_times_stand_beside_energy_and_accuracy(make_result: Callable[..., Result]) -> None:

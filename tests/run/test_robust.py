@@ -13,7 +13,7 @@ from rich.console import Console
 
 from leanspike.data import COMMON_CORRUPTIONS, cifar_c, load_dataset
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Robustness
+from leanspike.evaluation import Robustness
 from leanspike.recipes import load_recipe
 from leanspike.run import Run, compare_robustness
 from leanspike.run import robust as module
@@ -43,8 +43,14 @@ def said(run: Run) -> str:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("data.fold=[2, 5]", "b has data.fold (2, 5), a has (1, 5); compare runs on the same data"),
-        ("data.fold=null", "b has data.fold None, a has (1, 5); compare runs on the same data"),
+        (
+            "data.cross_validation=[2, 5]",
+            "b has data.cross_validation (2, 5), a has (1, 5); compare runs on the same data",
+        ),
+        (
+            "data.cross_validation=null",
+            "b has data.cross_validation None, a has (1, 5); compare runs on the same data",
+        ),
         ("data.image_size=16", "b has images of (3, 16, 16), a has (3, 32, 32); compare runs on"),
         ("data.name=synthetic_100", "b has data synthetic_100, a has synthetic; compare runs on"),
         ("data.mean=[0, 0, 0]", "b has mean (0.0, 0.0, 0.0), a has (0."),
@@ -54,9 +60,11 @@ def test_a_run_on_other_test_images_is_refused(
     change: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = untrained(Path("a"), "data.fold=[1, 5]")
+    run = untrained(Path("a"), "data.cross_validation=[1, 5]")
     with pytest.raises(LeanspikeError) as error:
-        compare_robustness(run, [untrained(Path("b"), "data.fold=[1, 5]", change)], limit=10)
+        compare_robustness(
+            run, [untrained(Path("b"), "data.cross_validation=[1, 5]", change)], limit=10
+        )
     assert str(error.value).startswith(message)
 
 
@@ -85,10 +93,10 @@ def test_cifar_10_c_takes_part_with_a_mean_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("published")
-def test_cifar_10_c_is_left_out_of_a_fold_which_is_said(tmp_path: Path) -> None:
-    run = untrained(tmp_path / "run", "data.fold=[1, 5]")
+def test_cifar_10_c_is_left_out_of_a_split_which_is_said(tmp_path: Path) -> None:
+    run = untrained(tmp_path / "run", "data.cross_validation=[1, 5]")
     assert counts(compare_robustness(run, limit=10)) == {"leanspike": 10}
-    expected = "CIFAR-10-C is left out: data.fold has chosen other test images"
+    expected = "CIFAR-10-C is left out: data.cross_validation has chosen other test images"
     assert said(run).splitlines()[-1] == expected
 
 

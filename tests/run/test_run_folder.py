@@ -28,7 +28,7 @@ def test_a_phase_without_neurons_records_its_type_only(tmp_path: Path) -> None:
 @pytest.mark.skipif(not native.is_built(), reason="the native library is not built")
 def test_attempts_with_different_code_are_all_recorded(tmp_path: Path) -> None:
     for kernel in ("native", "native", "reference"):
-        how = {"LEANSPIKE_KERNEL": kernel, "LEANSPIKE_INSTRUCTIONS": "plain"}
+        how = {"LEANSPIKE_BACKEND": kernel, "LEANSPIKE_INSTRUCTIONS": "plain"}
         with patch.dict(os.environ, how), Clock(tmp_path, "train snn", torch.float32):
             LIF()(X_TN)
     assert read_backends(tmp_path) == {"train snn": "float32, native, plain; float32, reference"}

@@ -4,13 +4,13 @@ import logging
 
 import pytest
 import torch
-from surgery_networks import build, draw
 from torch import nn
 
 import leanspike as ls
 from leanspike import LIF, LeanspikeError, calibrate, spike
 from leanspike.surgery.choices import SCALES, WIDE_SCALES
 from leanspike.temporal import BNTT
+from networks import build, draw
 
 X = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 

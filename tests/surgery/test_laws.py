@@ -13,11 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from surgery_networks import USERS, ZOO, build, draw
 from torch import nn
 
 from leanspike import LIF, Arctan, Sigmoid, calibrate, spike
+from leanspike.neuron import create_neuron
 from leanspike.neuron.kernels import Reset
+from networks import USERS, ZOO, build, draw
 
 T, N = 4, 3
 NEURONS = {
@@ -27,6 +28,9 @@ NEURONS = {
     ),
     "height": LIF(leak=0.9, height="threshold", surrogate=Arctan()),
     "undecayed": LIF(leak=0.75, reset="undecayed", learn=("leak", "threshold")),
+    "current": create_neuron("cuba_lif", {"synapse_leak": 0.25, "learn": ["threshold"]}),
+    "adaptive": create_neuron("adaptive_lif", {"leak": 0.9, "height": "threshold"}),
+    "per-channel": LIF(leak=0.9, per="channel", learn=("leak", "threshold")),
     "relu": nn.ReLU(),
 }
 LAWFUL = [*USERS, *ZOO]
@@ -52,7 +56,9 @@ def spiking(name, neuron, encode="direct"):
     if neuron != "relu":
         lead = (T, 8) if encode == "frames" else (8,)
         images = draw(name, *lead, seed=5).double()
-        calibrate(snn, images, percentile=95, scale=0.4, timesteps=2, statistics="reestimate")
+        steps, percentile = (T, 99) if neuron == "current" else (2, 95)  # it rises from 0
+        how = {"scale": 0.4, "statistics": "reestimate"}
+        calibrate(snn, images, percentile=percentile, timesteps=steps, **how)
     return snn
 
 
@@ -297,7 +303,7 @@ def test_under_autocast_whole_sequence_is_step_by_step_with_float32_membranes(na
             torch.testing.assert_close(
                 found.float().mean(), y_NK.float().mean(), rtol=0.05, atol=0.05
             )
-            assert {u_N.dtype for u_N in state.membranes.values()} == {torch.float32}
+            assert {u_N.dtype for u_N in state.neurons.values()} == {torch.float32}
 
 
 # -- training ----------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ REFUSALS = {
     ),
     "torch.stack": (
         body(lambda _s, x: torch.stack([x, x])),
-        ["stack in body", "cannot be folded over time", "use torch.cat along axis 1 or later"],
+        ["stack in body", "cannot be stacked over time", "use torch.cat along axis 1 or later"],
     ),
     "loop on values": (
         body(value_dependent_loop),

@@ -110,7 +110,10 @@ def test_it_is_the_same_layer():
 
 
 class Own(nn.AvgPool2d):
-    """A user's own pooling, which is left alone."""
+    """A user's own pooling with a forward of its own, which is left alone."""
+
+    def forward(self, x):
+        return super().forward(x)
 
 
 def test_the_surgery_puts_it_in():

@@ -16,7 +16,7 @@ from torch import nn
 import leanspike as ls
 from leanspike.data import Loader, TensorSplit
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import accuracy as measure
+from leanspike.evaluation import accuracy as measure
 from leanspike.train import (
     Checkpoints,
     CrossEntropy,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.models import create_model
-from leanspike.neuron import LIF
+from leanspike.neuron import create_neuron
 from leanspike.surgery import spike
 
 LEAK, THRESHOLD = 7 / 8, 1.0
@@ -54,11 +54,11 @@ def layers(ann: nn.Module) -> Iterator[nn.Module]:
 
 
 class Leanspike(nn.Module):
-    """leanspike: time folded into the batch, leak and threshold learned."""
+    """leanspike: time stacked into the batch, leak and threshold learned."""
 
     def __init__(self, ann: nn.Module, timesteps: int) -> None:
         super().__init__()
-        neuron = LIF(THRESHOLD, LEAK, learn=("leak", "threshold"))
+        neuron = create_neuron("lif", {"threshold": THRESHOLD, "leak": LEAK})
         example = torch.zeros(1, 3, 32, 32)
         self.snn = spike(ann, example_input=example, timesteps=timesteps, neuron=neuron)
 

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from leanspike.backend import Backends
+from leanspike.backends import Backends
 from leanspike.bench.contenders import CONTENDERS, SEED
 from leanspike.bench.result import Entry, Heat, Outcome, Profile, Race
 from leanspike.bench.worker import Worker
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.provenance import computed_by, provenance
+from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.processor import EMULATED, has_bfloat16
 
 WARM_UP = 3

@@ -9,8 +9,8 @@ from __future__ import annotations
 from statistics import median, quantiles
 from typing import Literal
 
-from leanspike.evaluate.record import Record
-from leanspike.evaluate.result import Provenance
+from leanspike.evaluation.record import Record
+from leanspike.evaluation.result import Provenance
 
 
 class Heat(Record):
@@ -48,7 +48,7 @@ class Entry(Record):
 
     ``own_bytes`` is the part of the peak that came after everything was imported and built.
     ``backend`` and ``instructions`` say which of leanspike's code it ran, if any (see
-    `leanspike.backend.Backends`). ``failure`` says why there are no times.
+    `leanspike.backends.Backends`). ``failure`` says why there are no times.
     """
 
     contender: str

@@ -118,7 +118,7 @@ def _contenders(outcomes: Sequence[Outcome]) -> list[str]:
 def markdown(race: Race) -> str:
     """The race as a page of Markdown: origin, figure, tables.
 
-    >>> from leanspike.evaluate import provenance
+    >>> from leanspike.evaluation import provenance
     >>> origin = provenance(command="leanspike bench")
     >>> markdown(Race(outcomes=(), provenance=origin)).splitlines()[0][:7]
     '# Race '

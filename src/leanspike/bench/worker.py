@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from leanspike.backend import Backends, watch_backends
+from leanspike.backends import Backends, watch_backends
 from leanspike.bench.contenders import CONTENDERS, SEED, network
 from leanspike.bench.profile import kinds_of_work
 from leanspike.bench.result import Heat

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leanspike.data.corrupt import SEVERITIES
+from leanspike.data.corruptions import SEVERITIES
 from leanspike.data.split import TensorSplit
 from leanspike.errors import DataError
 

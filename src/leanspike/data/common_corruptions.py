@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leanspike.data.corrupt import LazilyCorrupted, check_severity
+from leanspike.data.corruptions import LazilyCorrupted, check_severity
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional

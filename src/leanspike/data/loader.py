@@ -146,11 +146,11 @@ class Loader:
             yield self._in_format(inputs), send(labels, self.device)
 
     def _in_format(self, inputs: Tensor) -> Tensor:
-        """In ``memory_format``; a sequence so that its steps, folded into the batch, are in it."""
+        """In ``memory_format``; a sequence so that its steps, stacked into the batch, are in it."""
         if inputs.dim() == 4:
             return inputs.contiguous(memory_format=self.memory_format)
-        folded = inputs.flatten(0, 1).contiguous(memory_format=self.memory_format)
-        return folded.view(inputs.shape)
+        stacked = inputs.flatten(0, 1).contiguous(memory_format=self.memory_format)
+        return stacked.view(inputs.shape)
 
     def _read(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         if not self.split.lazy:

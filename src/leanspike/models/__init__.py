@@ -26,7 +26,7 @@ from leanspike.models.mlp import MLP
 from leanspike.models.published import load_published
 from leanspike.models.pyramidnet import PyramidNet, pyramidnet18
 from leanspike.models.resnet import ResNet, ResNet18, resnet12, resnet20
-from leanspike.models.vgg import (
+from leanspike.models.vggs import (
     VGG,
     mnist_net,
     vgg,

@@ -1,22 +1,56 @@
-"""Spiking neurons and the surrogate derivatives they are trained with."""
+"""Spiking neurons and the surrogate derivatives they are trained with.
 
-from leanspike.neuron.lif import LIF, Neuron
-from leanspike.neuron.surrogate import (
+>>> neurons.names()[:3]
+('adaptive_lif', 'cuba_lif', 'lif')
+>>> create_neuron("adaptive_lif", {"adaptation": 0.25}).adaptation.item()
+0.25
+>>> SurrogateSection(name="arctan", options={"alpha": 3.0}).create()
+Arctan(alpha=3.0)
+"""
+
+from leanspike.neuron.adaptive_lif import AdaptiveLIF
+from leanspike.neuron.current_lif import CurrentLIF
+from leanspike.neuron.lif import LIF
+from leanspike.neuron.protocol import (
+    Calibrated,
+    Cost,
+    Neuron,
+    NeuronSection,
+    create_neuron,
+    name_of,
+    neurons,
+)
+from leanspike.neuron.threshold import SMALLEST_THRESHOLD, ThresholdNeuron
+from leanspike.surrogate import (
     SURROGATES,
     Arctan,
     Rectangle,
     Sigmoid,
     Surrogate,
+    SurrogateSection,
     Triangle,
+    surrogates,
 )
 
 __all__ = [
     "LIF",
+    "SMALLEST_THRESHOLD",
     "SURROGATES",
+    "AdaptiveLIF",
     "Arctan",
+    "Calibrated",
+    "Cost",
+    "CurrentLIF",
     "Neuron",
+    "NeuronSection",
     "Rectangle",
     "Sigmoid",
     "Surrogate",
+    "SurrogateSection",
+    "ThresholdNeuron",
     "Triangle",
+    "create_neuron",
+    "name_of",
+    "neurons",
+    "surrogates",
 ]

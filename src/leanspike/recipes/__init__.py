@@ -7,6 +7,7 @@ valid one.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ from pydantic_core import ErrorDetails
 from leanspike.config import Recipe, terms_by_name
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
+from leanspike.registry import ChosenSection
 from leanspike.saved import SPEC, ModelSpec, read_model
 
 
@@ -107,12 +109,24 @@ def _names_no_own(override: str) -> bool:
     return not (key in ("model.name", "teacher.model.name") and is_own(value))
 
 
+def _take_old_key(data: dict[str, Any]) -> None:
+    """``data.fold``, the old name of ``data.cross_validation``, is taken for one more version."""
+    section = data.get("data")
+    if not isinstance(section, dict) or "fold" not in section:
+        return
+    value = section.pop("fold")
+    if value is not None:  # else it was written out in a recipe of before
+        logging.getLogger("leanspike").warning("data.fold is data.cross_validation now")
+        section["cross_validation"] = value
+
+
 def validate(data: dict[str, Any], name: str) -> Recipe:
     """Plain data as a recipe, or one line on what is wrong with it."""
+    _take_old_key(data)
     try:
         return Recipe.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        raise LeanspikeError(f"recipe {name}: {_explain(error.errors()[0])}") from None
+        raise LeanspikeError(f"recipe {name}: {_explain(error.errors()[0], data)}") from None
     except (TypeError, ValueError) as error:
         raise LeanspikeError(f"recipe {name}: {error}") from None
 
@@ -211,12 +225,12 @@ def _position(place: list[Any], part: str, key: str, value: str) -> int:
     return int(part)
 
 
-def _explain(error: ErrorDetails) -> str:
+def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
     """One line for the first thing that is wrong."""
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key}; {_nearest(path[-1], _siblings(path))}"
+        return f"unknown key {key}; {_nearest(path[-1], _siblings(path, data))}"
     if error["type"] == "missing":
         return f"key {key} is missing; give it a value"
     message = error["msg"].removeprefix("Value error, ")
@@ -225,14 +239,15 @@ def _explain(error: ErrorDetails) -> str:
     return f"{key} is {error['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
-def _siblings(path: list[str]) -> Iterable[str]:
+def _siblings(path: list[str], data: Any) -> Iterable[str]:
     """The keys that are valid where an unknown one was found."""
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
         field = section.model_fields.get(part)
         if field is not None:
             section = _section(field.annotation) or section
-    return section.model_fields
+        data = data.get(part) if isinstance(data, dict) else None
+    return section.keys(data) if issubclass(section, ChosenSection) else section.model_fields
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

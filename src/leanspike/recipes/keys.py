@@ -55,28 +55,34 @@ def sections() -> tuple[KeySection, ...]:
     [Key(name='seed', type='whole number ≥ 0', default='0', meaning='All that is random ...')]
     """
     schema = Recipe.model_json_schema()
-    places: dict[str, list[str]] = {}
+    places: dict[str, dict[str, None]] = {}
     for name, place in _walk(schema, "", schema, ""):
-        places.setdefault(name, []).append(place)
-    return tuple(_section(_resolve(name, schema), schema, found) for name, found in places.items())
+        places.setdefault(name, {})[place] = None
+    return tuple(
+        _section(_resolve(name, schema), schema, list(found)) for name, found in places.items()
+    )
 
 
 def _walk(section: Schema, name: str, schema: Schema, place: str) -> Iterator[tuple[str, str]]:
     """The names of the sections in the schema, from this one down, and where they stand."""
     yield name, place
     for key, of_key in section["properties"].items():
-        for inner, several in _inner(of_key):
+        for inner, several in _inner(of_key, schema):
             where = ".".join(part for part in (place, key, "N" if several else "") if part)
             yield from _walk(_resolve(inner, schema), inner, schema, where)
 
 
-def _inner(of_key: Schema) -> list[tuple[str, bool]]:
-    """The sections that a key may hold, and whether as a list of them."""
+def _inner(of_key: Schema, schema: Schema) -> list[tuple[str, bool]]:
+    """The sections that a key may hold, and whether as a list of them.
+
+    A section that its name chooses, as that of the neurons, is any of those that it may be.
+    """
     if "$ref" in of_key:
-        return [(of_key["$ref"], False)]
+        section = _resolve(of_key["$ref"], schema)
+        return _inner(section, schema) if "anyOf" in section else [(of_key["$ref"], False)]
     if "items" in of_key:
-        return [(inner, True) for inner, _ in _inner(of_key["items"])]
-    return [inner for choice in of_key.get("anyOf", ()) for inner in _inner(choice)]
+        return [(inner, True) for inner, _ in _inner(of_key["items"], schema)]
+    return [inner for choice in of_key.get("anyOf", ()) for inner in _inner(choice, schema)]
 
 
 def _resolve(name: str, schema: Schema) -> Schema:
@@ -160,12 +166,15 @@ def _default(of_key: Schema, schema: Schema) -> str:
 
 def _differing(value: Schema, of_key: Schema, schema: Schema) -> Schema:
     """What of a section's value its own defaults do not say already."""
-    own = next((_resolve(inner, schema) for inner, _ in _inner(of_key)), None)
-    if own is None:
+    several = [_resolve(inner, schema)["properties"] for inner, _ in _inner(of_key, schema)]
+    if len(several) > 1:
+        several = [keys for keys in several if keys["name"]["default"] == value["name"]]
+    if not several:
         return value
+    (own,) = several
     found = {}
     for name, given in value.items():
-        inside = own["properties"][name]
+        inside = own[name]
         if given == inside.get("default"):
             continue
         found[name] = _differing(given, inside, schema) if isinstance(given, dict) else given
@@ -175,19 +184,22 @@ def _differing(value: Schema, of_key: Schema, schema: Schema) -> Schema:
 def as_json() -> str:
     """All keys by their dotted names, for programs, in one line.
 
+    Where the name of a part decides, as of the neurons, they are those of its default first.
+
     >>> json.loads(as_json())["spike.timesteps"]
     {'type': 'whole number ≥ 1', 'required': False, 'default': 5, 'meaning': 'Steps that ...'}
     """
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for section in sections():
         for place in section.places:
             for key in section.keys:
-                rows[f"{place}.{key.name}".removeprefix(".")] = {
+                row = {
                     "type": key.type,
                     "required": not key.default,
                     "default": yaml.safe_load(key.default),
                     "meaning": key.meaning,
                 }
+                rows.setdefault(f"{place}.{key.name}".removeprefix("."), row)
     return json.dumps(rows)
 
 

@@ -5,7 +5,7 @@ Usually the result is read from a run's ``result.json``; here is one by hand:
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory
 >>> from rich.console import Console
->>> from leanspike.evaluate.result import Result
+>>> from leanspike.evaluation.result import Result
 >>> result = Result.model_validate({
 ...     "name": "tiny", "data": "digits", "split": "test", "n": 360, "classes": ("odd", "even"),
 ...     "timesteps": 2, "encode": "direct", "ann_accuracy": 0.95, "accuracy": (0.8, 0.9),

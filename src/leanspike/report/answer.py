@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report.text import device, percent, plural, sample_noun, samples, saving, times
 
 
 def answer(result: Result) -> str:
     """The whole result in a sentence, and how long the SNN takes in another, if that was measured.
 
-    >>> from leanspike.evaluate.result import Energy
-    >>> from leanspike.evaluate.times import BatchTime, Spread, Times
+    >>> from leanspike.evaluation.result import Energy
+    >>> from leanspike.evaluation.times import BatchTime, Spread, Times
     >>> result = Result.model_construct(timesteps=5, accuracy=(0.9, 0.967), n=360, split="test",
     ...     encode="direct", ann_accuracy=0.981, energy=Energy.model_construct(ratio=7.31),
     ...     chance=0.1)

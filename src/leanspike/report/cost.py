@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from leanspike.evaluate.result import Result
-from leanspike.evaluate.times import BatchTime, Spread
+from leanspike.evaluation.result import Result
+from leanspike.evaluation.times import BatchTime, Spread
 from leanspike.report.text import (
     device,
     duration,
@@ -34,8 +34,8 @@ class Row(NamedTuple):
 def cost_table(result: Result) -> list[Row]:
     """Accuracy, time and energy; nothing is said of the energy where the accuracy is at chance.
 
-    >>> from leanspike.evaluate.result import Energy
-    >>> from leanspike.evaluate.times import Times
+    >>> from leanspike.evaluation.result import Energy
+    >>> from leanspike.evaluation.times import Times
     >>> ms = [Spread(low=0.9 * value, median=value, high=1.1 * value) for value in (1.0, 3.0)]
     >>> row = BatchTime(batch=64, rounds=15, ann_ms=ms[0], snn_ms=ms[1], ratio=ms[1])
     >>> result = Result.model_construct(

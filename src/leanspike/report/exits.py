@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanspike.evaluate.exit_result import EarlyExit
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.result import Result
 from leanspike.report import style
 from leanspike.report.text import energy, percent, plural, sample_noun, tail, wilson_interval
 
@@ -58,7 +58,7 @@ def exit_figure(result: Result) -> str:
     On the left also each rule's curve over its thresholds, on the held-out samples that it was
     chosen on (hollow: the chosen point); on the right 95 % intervals. Full: what was measured.
 
-    >>> from leanspike.evaluate.result import Energy
+    >>> from leanspike.evaluation.result import Energy
     >>> early = EarlyExit.model_construct(
     ...     by="margin", curve=((1.0, 0.8), (1.5, 0.9), (2.0, 0.9)), validation_n=500,
     ...     validation_mean_steps=1.5, validation_accuracy=0.9,
@@ -123,7 +123,7 @@ def _against_energy(axes: Axes, result: Result) -> None:
 def leaving_figure(early: EarlyExit) -> str:
     """Which share of each class leaves after each step.
 
-    >>> from leanspike.evaluate.exit_result import ClassExit
+    >>> from leanspike.evaluation.exit_result import ClassExit
     >>> cat = ClassExit(name="cat", n=10, accuracy=0.9, mean_steps=1.4, leaving=(0.6, 0.4))
     >>> leaving_figure(EarlyExit.model_construct(by="margin", leaving=(0.6, 0.4), classes=(cat,)))
     '<svg...cat</text>...0.60</text>...1.40</text>...</svg>'

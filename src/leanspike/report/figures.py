@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.evaluate.result import Energy, LayerOperations, NeuronActivity, Result
+from leanspike.evaluation.result import Energy, LayerOperations, NeuronActivity, Result
 from leanspike.report import style
 from leanspike.report.text import (
     energy,
+    listed,
     percent,
     plural,
     ratio,
+    reading_names,
     saving,
     spikes,
     times,
@@ -117,7 +119,9 @@ def _separate_cells(axes: Axes, rows: int, columns: int) -> None:
 
 
 def neurons_figure(neurons: Sequence[NeuronActivity]) -> str:
-    """Threshold and leak of each layer, and where they stood before the training.
+    """What the neurons of each layer show, as threshold and leak, and what before the training.
+
+    Of what differs within a layer the dot is the mean, and a thin line the range.
 
     >>> rates = dict(neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0, leak=1.0)
     >>> "before training" in neurons_figure([NeuronActivity(path="relu", **rates)])
@@ -125,32 +129,49 @@ def neurons_figure(neurons: Sequence[NeuronActivity]) -> str:
     """
 
     def content(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2, sharey=True)
-        before = [layer.threshold_start for layer in neurons]
-        _moved(left, before, [layer.threshold for layer in neurons])
-        _moved(right, [layer.leak_start for layer in neurons], [layer.leak for layer in neurons])
-        left.set_title("Threshold")
-        right.set_title("Leak")
-        right.set_xlim(min(0.0, right.get_xlim()[0]), max(1.05, right.get_xlim()[1]))
-        style.label_rows(left, [layer.path for layer in neurons])
-        if any(start is not None for start in before):
-            _legend(right)
+        columns = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(columns, names, strict=True):
+            _moved(axes, neurons, name)
+            axes.set_title(listed([name]))
+            if name.endswith("leak"):
+                fit_shares(axes)
+        style.label_rows(columns[0], [layer.path for layer in neurons])
+        if any(layer.readings_start for layer in neurons):
+            _legend(columns[-1])
 
+    names = reading_names(neurons)
     height = len(neurons) * style.row_height(len(neurons)) + 100
-    label = f"Threshold and leak of {plural(len(neurons), 'layer')} before and after training"
+    layers = plural(len(neurons), "layer")
+    label = f"{listed(names)} of {layers} before and after training"
     return style.draw("neurons", label, height, content)
 
 
-def _moved(axes: Axes, before: Sequence[float | None], after: Sequence[float]) -> None:
+def fit_shares(axes: Axes) -> None:
+    """An x axis from 0 to 1 at least.
+
+    >>> def content(figure: "Figure") -> None:
+    ...     fit_shares(axes := figure.subplots())
+    ...     print(axes.get_xlim()[1])
+    >>> _ = style.draw("shares", "", 99, content)
+    1.05
+    """
+    axes.set_xlim(min(0.0, axes.get_xlim()[0]), max(1.05, axes.get_xlim()[1]))
+
+
+def _moved(axes: Axes, neurons: Sequence[NeuronActivity], name: str) -> None:
     """One row each: a hollow dot where a value stood, a full one where it is, a line between."""
-    rows = range(len(after))
-    start = [now if then is None else then for then, now in zip(before, after, strict=True)]
+    rows = [row for row, layer in enumerate(neurons) if name in layer.readings]
+    after = [neurons[row].readings[name] for row in rows]
+    known = [row for row in rows if name in neurons[row].readings_start]
+    start = [neurons[row].readings_start.get(name, neurons[row].readings[name]) for row in rows]
     axes.hlines(rows, start, after, color=style.SNN_LIGHT, linewidth=3)
+    for row in rows:
+        if name in neurons[row].ranges:
+            axes.hlines(row, *neurons[row].ranges[name], color=style.SNN, linewidth=1)
     axes.grid(visible=True, axis="y", color="#f1f4f7")
-    size = max(3.5, min(7.0, style.row_height(len(after)) / 2.5))
-    known = [row for row in rows if before[row] is not None]
+    size = max(3.5, min(7.0, style.row_height(len(neurons)) / 2.5))
     axes.plot(
-        [start[row] for row in known],
+        [neurons[row].readings_start[name] for row in known],
         known,
         "o",
         color=style.ANN,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.result import Result
-from leanspike.evaluate.robustness_result import Robustness
+from leanspike.evaluation.result import Result
+from leanspike.evaluation.robustness_result import Robustness
 from leanspike.files import write_text
 from leanspike.optional import import_optional
 from leanspike.report import answer, cost, exits, figures, frames, mistakes, robustness, story, text
@@ -65,7 +65,9 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     plots = {
         "accuracy": figures.accuracy_figure(result),
         "spikes": figures.spikes_figure(result.neurons),
-        "neurons": figures.neurons_figure(result.neurons),
+        "neurons": figures.neurons_figure(result.neurons)
+        if text.reading_names(result.neurons)
+        else "",
         "energy": figures.energy_figure(
             result.operations, result.energy, quotable=not result.at_chance
         ),

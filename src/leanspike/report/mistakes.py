@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanspike.evaluate.mistakes import Mistake, Picture
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.mistakes import Mistake, Picture
+from leanspike.evaluation.result import Result
 from leanspike.report import style
 from leanspike.report.text import head, plural, sample_noun
 
@@ -27,7 +27,7 @@ def mistakes_figure(result: Result) -> str:
 
     Empty where no pictures were recorded.
 
-    >>> from leanspike.evaluate.mistakes import Mistakes
+    >>> from leanspike.evaluation.mistakes import Mistakes
     >>> dot = Picture(height=1, width=1, channels=1, pixels=base64.b64encode(b"7").decode())
     >>> wrong = Mistake(index=0, label=0, snn=1, ann=0, picture=dot)
     >>> mistakes = Mistakes(snn_only=9, ann_only=0, both=0, first=(wrong,))

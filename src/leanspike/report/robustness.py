@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from leanspike.data.corrupt import SEVERITIES, corrupt
+from leanspike.data.corruptions import SEVERITIES, corrupt
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.robustness_result import OWN, CleanSample, Curve, Robustness
+from leanspike.evaluation.robustness_result import OWN, CleanSample, Curve, Robustness
 from leanspike.report import style
 from leanspike.report.text import head, percent, plural, samples, times
 

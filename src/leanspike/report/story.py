@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.result import Example, Raster, Result
+from leanspike.evaluation.result import Example, Raster, Result
 from leanspike.report import style
 from leanspike.report.text import head, plural, tail
 
@@ -26,7 +26,7 @@ class Epoch(BaseModel):
     1
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(defer_build=True, frozen=True)
 
     stage: str
     epoch: int

@@ -8,17 +8,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from leanspike.evaluate.result import LayerOperations, NeuronActivity, Result
+from leanspike.evaluation.result import LayerOperations, NeuronActivity, Result
 from leanspike.report.answer import answer
 from leanspike.report.cost import ARITHMETIC, cost_table, how_timed
 from leanspike.report.text import (
     count,
     energy,
     exit_threshold,
+    listed,
     percent,
     plural,
     quoted,
     ratio,
+    reading_names,
     sample_noun,
     samples,
     spikes,
@@ -28,6 +30,7 @@ from leanspike.report.text import (
 
 _STEPS_A_LINE = 10
 _ROWS_AT_MOST = 24
+_READINGS_A_TABLE = 2
 
 
 def render_tables(result: Result) -> RenderableType:
@@ -37,13 +40,14 @@ def render_tables(result: Result) -> RenderableType:
     shows its two ends and says how many layers lie between; the HTML report has them all.
     The package's docstring prints one.
     """
-    trained = any(layer.threshold_start is not None for layer in result.neurons)
+    trained = any(layer.readings_start for layer in result.neurons)
     change = "; before → after training" if trained else ""
     operations = _operations(result)
     name = Text(result.name + (f" ({result.data})" if result.data else ""), style="bold")
     sections: tuple[tuple[str, Table], ...] = (
         (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
         (f"Neurons: spikes per neuron over all steps{change}", _neurons(result)),
+        *_further_readings(result, change),
         (f"Operations and energy of one {sample_noun(result)}, T = {result.timesteps}", operations),
     )
     if result.early_exit:
@@ -122,26 +126,51 @@ def _bare_percent(fraction: float, n: int) -> str:
 
 
 def _neurons(result: Result) -> Table:
-    """Spikes, threshold and leak of each layer of neurons."""
-    table = _table(2, "layer", "neurons", "spikes", "threshold", "leak")
-    _add_layers(table, [_neuron_row(layer) for layer in result.neurons])
+    """Spikes of each layer of neurons, and the first of what they show, as threshold and leak."""
+    names = reading_names(result.neurons)[:_READINGS_A_TABLE]
+    table = _table(2, "layer", "neurons", "spikes", *map(_words, names))
+    _add_layers(table, [_neuron_row(layer, names) for layer in result.neurons])
     number = count(sum(layer.neurons for layer in result.neurons))
     table.add_row("all", number, spikes(result.energy.spikes_per_neuron), style="bold")
     return table
 
 
-def _neuron_row(layer: NeuronActivity) -> list[Text | str]:
+def _neuron_row(layer: NeuronActivity, names: Sequence[str]) -> list[Text | str]:
     return [
         Text(tail(layer.path, 30)),
         count(layer.neurons),
         spikes(layer.spikes_per_neuron),
-        _change(layer.threshold_start, layer.threshold),
-        _change(layer.leak_start, layer.leak),
+        *[_change(layer, name) for name in names],
     ]
 
 
-def _change(before: float | None, after: float) -> str:
-    return f"{after:.2f}" if before is None else f"{before:.2f} → {after:.2f}"
+def _further_readings(result: Result, change: str) -> list[tuple[str, Table]]:
+    """What else the neurons show, where that is more than fits beside their spikes."""
+    names = reading_names(result.neurons)[_READINGS_A_TABLE:]
+    found = []
+    for first in range(0, len(names), _READINGS_A_TABLE):
+        some = names[first : first + _READINGS_A_TABLE]
+        table = _table(2, "layer", *map(_words, some))
+        rows: list[list[Text | str]] = [
+            [Text(tail(layer.path, 30)), *[_change(layer, name) for name in some]]
+            for layer in result.neurons
+        ]
+        _add_layers(table, rows)
+        found.append((f"{listed(some)}{change}", table))
+    return found
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _change(layer: NeuronActivity, name: str) -> str:
+    """A reading as the mean of its layer, behind that of before the training."""
+    if name not in layer.readings:
+        return ""
+    after = f"{layer.readings[name]:.2f}"
+    before = layer.readings_start.get(name)
+    return after if before is None else f"{before:.2f} → {after}"
 
 
 def _operations(result: Result) -> Table:

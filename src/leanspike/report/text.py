@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from leanspike.evaluate.exit_result import EarlyExit
-from leanspike.evaluate.result import Provenance, Result
+from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.result import NeuronActivity, Provenance, Result
 
 
 def percent(fraction: float, n: int) -> str:
@@ -145,6 +145,27 @@ def plural(number: int, noun: str) -> str:
     ('1 timestep', '10,000 images')
     """
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def reading_names(neurons: Iterable[NeuronActivity]) -> list[str]:
+    """What layers of neurons have to show, each name once, in order.
+
+    >>> layer = NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.5,), threshold=1, leak=1)
+    >>> reading_names([layer, layer])
+    ['threshold', 'leak']
+    """
+    return list(dict.fromkeys(name for layer in neurons for name in layer.readings))
+
+
+def listed(names: Sequence[str], ending: str = "") -> str:
+    """Names of readings as words that begin a sentence, each with an ending.
+
+    >>> listed(["threshold", "synapse_leak"]), listed(["threshold", "leak"], ending="s")
+    ('Threshold and synapse leak', 'Thresholds and leaks')
+    """
+    words = [name.replace("_", " ") + ending for name in names]
+    text = ", ".join([*words[:-2], " and ".join(words[-2:])])
+    return text[:1].upper() + text[1:]
 
 
 def sample_noun(result: Result) -> str:

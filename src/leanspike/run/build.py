@@ -12,25 +12,24 @@ from torch import Tensor, nn
 
 from leanspike.config import (
     AugmentSection,
-    NeuronSection,
     Recipe,
     SpikeSection,
     TrainedSection,
     TrainSection,
 )
 from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_dataset
-from leanspike.data.folds import fold
+from leanspike.data.cross_validation import cross_validation_split
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
+from leanspike.graph.ops import is_batch_norm
 from leanspike.models import create_model
 from leanspike.models.own import create_own, is_own
 from leanspike.models.published import load_published
-from leanspike.neuron import LIF
+from leanspike.neuron import Neuron, NeuronSection, create_neuron
 from leanspike.processor import has_bfloat16, warn_of_emulation
 from leanspike.recipes import check_named
-from leanspike.saved import SPEC, ModelSpec, NeuronSpec, create_neuron, load, read_model
-from leanspike.surgery.rewrite import BATCH_NORMS
-from leanspike.temporal import TEMPORAL_NORMS, NormFactory, temporal_norm
+from leanspike.saved import SPEC, ModelSpec, load, read_model
+from leanspike.temporal import NormFactory, temporal_norm
 from leanspike.train import (
     TET,
     CrossEntropy,
@@ -98,8 +97,8 @@ def open_data(recipe: Recipe) -> Dataset:
         std=section.std,
     )
     _check_time(recipe, data)
-    if section.fold is not None:
-        data = fold(data, *section.fold)
+    if section.cross_validation is not None:
+        data = cross_validation_split(data, *section.cross_validation)
     changes: dict[str, Any] = {}
     if section.train_images is not None:
         if section.train_images > len(data.train):
@@ -255,7 +254,7 @@ def shift_norms(network: nn.Module) -> None:
     True
     """
     for module in network.modules():
-        if isinstance(module, BATCH_NORMS) and module.bias is not None:
+        if is_batch_norm(module) and module.bias is not None:
             with torch.no_grad():
                 module.bias.add_(0.1)
 
@@ -278,21 +277,13 @@ def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
     )
 
 
-def build_neuron(section: NeuronSection) -> LIF:
+def build_neuron(section: NeuronSection) -> Neuron:
     """The neuron that a section describes.
 
     >>> build_neuron(NeuronSection(threshold=2.0, leak=0.5)).leak.item()
     0.5
     """
-    spec = NeuronSpec(
-        learn=section.learn,
-        reset=section.reset,
-        initial=section.initial,
-        height=section.height,
-        surrogate=section.surrogate.name,
-        constants=section.surrogate.options,
-    )
-    return create_neuron(spec, section.threshold, section.leak)
+    return create_neuron(section.name, section.options)
 
 
 def build_norm(section: SpikeSection) -> str | NormFactory:
@@ -303,8 +294,9 @@ def build_norm(section: SpikeSection) -> str | NormFactory:
     >>> build_norm(SpikeSection(norm="bntt", norm_options={"bias": True}))(8, 5)
     BNTT(8, timesteps=5, bias=True, eps=0.0001, momentum=0.1, synchronise=False)
     """
-    if section.norm in TEMPORAL_NORMS:
-        return temporal_norm(section.norm, section.norm_options, section.neuron.threshold)
+    if section.norm not in ("keep", "fold"):
+        threshold = section.neuron.options.get("threshold", 1.0)
+        return temporal_norm(section.norm, section.norm_options, threshold)
     if section.norm_options:
         raise LeanspikeError(f"norm {section.norm} has no options; remove norm_options")
     return section.norm

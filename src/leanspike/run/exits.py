@@ -8,7 +8,7 @@ from torch import Tensor
 
 from leanspike.config import EvaluateSection, Recipe
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import (
+from leanspike.evaluation import (
     EarlyExit,
     Result,
     anytime,
@@ -17,8 +17,8 @@ from leanspike.evaluate import (
     gamma_by_step,
     measure_exit,
 )
+from leanspike.execute import SpikingNetwork
 from leanspike.recipes import validate
-from leanspike.surgery import SpikingNetwork
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 

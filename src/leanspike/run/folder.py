@@ -12,7 +12,7 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from leanspike.backend import watch_backends
+from leanspike.backends import watch_backends
 from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
 from leanspike.files import write_text

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from leanspike.config import Recipe, TrainedSection
 from leanspike.data import Dataset
 from leanspike.errors import LeanspikeError, one_line
+from leanspike.execute import SpikingNetwork
 from leanspike.models.own import find_own, is_own
 from leanspike.modes import eval_mode
-from leanspike.surgery import SpikingNetwork
 
 
 def own_sections(recipe: Recipe) -> list[TrainedSection]:

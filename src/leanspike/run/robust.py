@@ -13,13 +13,13 @@ from leanspike.data import COMMON_CORRUPTIONS, CommonCorruptedSplit
 from leanspike.data.cifar_c import cifar_c_names, read_cifar_c
 from leanspike.data.images import data_root
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Robustness, measure_robustness, provenance
-from leanspike.evaluate.robustness import Attack, Family
+from leanspike.evaluation import Robustness, measure_robustness, provenance
+from leanspike.evaluation.robustness import Attack, Family
+from leanspike.execute import SpikingNetwork
 from leanspike.files import write_text
 from leanspike.report.html import write_robustness
 from leanspike.run.folder import ROBUSTNESS, ROBUSTNESS_PAGE, read_backends
 from leanspike.run.run import Run
-from leanspike.surgery import SpikingNetwork
 
 EPSILONS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 CIFAR_C = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
@@ -35,10 +35,10 @@ def compare_robustness(
     """``robustness.json`` and ``robustness.html`` of a run, beside other runs on the same data.
 
     The networks are the teacher that the recipe names, or the run's ANN, then each run's SNN.
-    CIFAR-10-C takes part if it lies beside the data set, unless ``data.fold`` has chosen other test
-    images, which is said. With ``common`` the corruptions of ImageNet-C take part, by the package
-    that the extra ``corruptions`` installs. Where pixels are drawn as spikes, no gradient reaches
-    them and nothing is attacked.
+    CIFAR-10-C takes part if it lies beside the data set, unless ``data.cross_validation`` has
+    chosen other test images, which is said. With ``common`` the corruptions of ImageNet-C take
+    part, by the package that the extra ``corruptions`` installs. Where pixels are drawn as spikes,
+    no gradient reaches them and nothing is attacked.
 
     Raises:
         LeanspikeError: for runs on other test images, or with another normalisation; for images
@@ -101,7 +101,7 @@ def _sees(run: Run) -> dict[str, object]:
     data = run.data
     return {
         "data": data.name,
-        "data.fold": run.recipe.data.fold,
+        "data.cross_validation": run.recipe.data.cross_validation,
         "images of": data.shape,
         "test images": len(data.test),
         "mean": data.mean,
@@ -127,8 +127,10 @@ def _published(run: Run) -> dict[str, Family]:
     folder = (Path(root).expanduser() if root else data_root()) / name
     if not folder.is_dir():
         return {}
-    if run.recipe.data.fold is not None:
-        run.monitor.console.print(f"{name} is left out: data.fold has chosen other test images")
+    if run.recipe.data.cross_validation is not None:
+        run.monitor.console.print(
+            f"{name} is left out: data.cross_validation has chosen other test images"
+        )
         return {}
     return {name: {kind: partial(read_cifar_c, folder, kind) for kind in cifar_c_names(folder)}}
 

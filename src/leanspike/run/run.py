@@ -20,7 +20,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from leanspike.backend import watch_backends
+from leanspike.backends import watch_backends
 from leanspike.config import (
     CalibrateSection,
     EvaluateSection,
@@ -30,15 +30,21 @@ from leanspike.config import (
 )
 from leanspike.data import Loader, Split, describe, normalise
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate import Result, evaluate, measure_times, provenance, record_example
-from leanspike.evaluate.accuracy import outputs
-from leanspike.evaluate.provenance import computed_by
-from leanspike.evaluate.times import BATCH, Times
+from leanspike.evaluation import (
+    Result,
+    evaluate,
+    measure_times,
+    provenance,
+    readings,
+    record_example,
+)
+from leanspike.evaluation.answers import outputs
+from leanspike.evaluation.origin import computed_by
+from leanspike.evaluation.times import BATCH, Times
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
 from leanspike.models.own import create_own, is_own
 from leanspike.modes import eval_mode
-from leanspike.neuron import LIF
 from leanspike.report import write_report
 from leanspike.run.build import (
     build_augment,
@@ -82,6 +88,7 @@ from leanspike.run.seen import check_seen, keep_seen
 from leanspike.run.trained import untrained
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
+from leanspike.surgery.calibration import calibrated
 from leanspike.temporal import create_encoder, dropout_rate
 from leanspike.train import (
     Checkpoints,
@@ -192,12 +199,17 @@ class Run:
             self._try(ann, recipe.ann, teacher, None)
             if recipe.ann.epochs:
                 shift_norms(ann)  # as training does
-        if "start" in done:
-            snn = self.load("start")
-        else:
-            snn = self._spike(self._untrained() if recipe.spike.start == "scratch" else ann)
+        snn = self.load("start") if "start" in done else self._rehearse_conversion(ann)
         for section in recipe.snn:
             self._try(snn, section, teacher, section.timesteps)
+
+    def _rehearse_conversion(self, ann: nn.Module) -> SpikingNetwork:
+        """The network that `convert` will begin with, whose neurons can be calibrated if asked."""
+        section = self.recipe.spike
+        snn = self._spike(self._untrained() if section.start == "scratch" else ann)
+        if section.calibrate is not None:
+            calibrated(snn)  # or refuses by their path
+        return snn
 
     def _try(
         self, network: nn.Module, section: TrainSection, teacher: Teacher, timesteps: int | None
@@ -323,7 +335,7 @@ class Run:
                 data=data.name,
                 split="test",
                 classes=data.classes,
-                start=_parameters(start) if recipe.snn else None,
+                start=readings(start) if recipe.snn else None,
                 readout=section.readout,
             )
         if section.early_exit:
@@ -517,14 +529,6 @@ def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
         period_epochs=section.period_epochs,
         milestones=section.milestones,
     )
-
-
-def _parameters(snn: SpikingNetwork) -> dict[str, tuple[float, float]]:
-    return {
-        path: (module.threshold.item(), module.leak.item())
-        for path, module in snn.neurons()
-        if isinstance(module, LIF)
-    }
 
 
 def _pairs_table(pairs: Sequence[Pair]) -> Table:

@@ -1,9 +1,10 @@
 """The surgery that makes a network spike, and the network that comes out of it."""
 
-from leanspike.surgery.calibrate import CalibratedLayer, Calibration, calibrate
-from leanspike.surgery.fold_norms import fold_norms, remaining_norms
-from leanspike.surgery.network import Observer, SpikingNetwork, State, readout
-from leanspike.surgery.spike import spike
+from leanspike.execute.network import Observer, SpikingNetwork, readout
+from leanspike.execute.state import State
+from leanspike.surgery.calibration import CalibratedLayer, Calibration, calibrate
+from leanspike.surgery.conversion import spike
+from leanspike.surgery.inference import fold_norms
 
 __all__ = [
     "CalibratedLayer",
@@ -14,6 +15,5 @@ __all__ = [
     "calibrate",
     "fold_norms",
     "readout",
-    "remaining_norms",
     "spike",
 ]

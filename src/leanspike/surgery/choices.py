@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, check_number
-from leanspike.neuron import LIF
-from leanspike.surgery.network import SpikingNetwork
-from leanspike.surgery.ops import FUNCTIONS, METHODS, MODULES, Signal, max_pool
-from leanspike.surgery.rewrite import BATCH_NORMS
+from leanspike.execute.network import SpikingNetwork
+from leanspike.graph.ops import Signal, is_batch_norm, kin, row_of
+from leanspike.neuron import Calibrated, create_neuron
 from leanspike.temporal import BNTT, NormFactory, TemporalNorm
 
 Preset = Literal["network", "paper"]
@@ -73,7 +72,7 @@ def traits_of(graph: fx.Graph, root: nn.Module) -> Traits:
         if node.op == "call_module" and node.meta["signal"].timed
     ]
     return Traits(
-        batch_norms=any(isinstance(module, BATCH_NORMS) for module in modules),
+        batch_norms=any(map(is_batch_norm, modules)),
         temporal_norms=any(isinstance(module, TemporalNorm) for module in modules),
         branches=any(_meet(node) for node in graph.nodes if node.op.startswith("call")),
     )
@@ -84,6 +83,10 @@ def _meet(node: fx.Node) -> bool:
     signals: list[Signal] = [source.meta["signal"] for source in node.all_input_nodes]
     tensors = [signal for signal in signals if signal.kind not in (None, "constant")]
     return len(tensors) > 1 and any(signal.timed for signal in tensors)
+
+
+PAPERS = {"learn": ("leak", "threshold")}
+"""What the papers' neuron, the default of ``spike``, is beside its own defaults."""
 
 
 def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> str:
@@ -101,10 +104,12 @@ def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> s
         return f"spike: spikes of height 1, membranes from 0, as in the papers, {reason}"
     starts = set()
     for node in snn.neuron_nodes():
-        module = snn.get_submodule(str(node.target))
-        assert isinstance(module, LIF)
+        path = str(node.target)
         start: Literal["zero", "half"] = "zero" if _enters_max_pool(node, snn) else "half"
-        module.dynamics = replace(module.dynamics, height="threshold", initial=start)
+        chosen = create_neuron("lif", {**PAPERS, "height": "threshold", "initial": start})
+        before = snn.get_submodule(path)
+        place = next(before.parameters()).device
+        snn.set_submodule(path, chosen.to(place).train(before.training))
         starts.add(start)
     words = {"half": "half a threshold", "zero": "0 before max pools"}
     membranes = " and ".join(words[start] for start in sorted(starts))
@@ -118,10 +123,7 @@ def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> s
 def _enters_max_pool(node: fx.Node, root: nn.Module) -> bool:
     """Whether the spikes of a node enter a max pool as they are."""
     for user in node.users:
-        op: Any = user.target
-        if user.op == "call_module":
-            op = type(root.get_submodule(str(user.target)))
-        if max_pool in (MODULES.get(op), FUNCTIONS.get(op), METHODS.get(op)):
+        if row_of(user, root).max_pool:
             return True
         passed = user.meta["signal"].kind == "spike" and not user.meta.get("neuron")
         if passed and _enters_max_pool(user, root):
@@ -135,13 +137,14 @@ def norm_of_each_step(root: nn.Module, graph: fx.Graph) -> NormFactory | None:
     Its statistics are those of each step, which differ most in the first ones.
     """
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
-    norms = [m for m in map(root.get_submodule, called) if isinstance(m, BATCH_NORMS)]
-    settings = {(isinstance(m, nn.SyncBatchNorm), m.track_running_stats, m.eps) for m in norms}
+    norms = [m for m in map(root.get_submodule, called) if is_batch_norm(m)]
+    settings = {(kin(type(m)).norm, m.track_running_stats, m.eps) for m in norms}
     once = len(set(norms)) == len(norms)
     if not (is_trained(root) and once and len(settings) == 1):
         return None
-    synchronised, tracked, eps = settings.pop()
-    return partial(BNTT, bias=True, eps=eps) if tracked and not synchronised else None
+    norm, tracked, eps = settings.pop()
+    alone = norm is not None and not norm.synchronised
+    return partial(BNTT, bias=True, eps=eps) if tracked and alone else None
 
 
 def is_trained(ann: nn.Module) -> bool:
@@ -153,7 +156,7 @@ def is_trained(ann: nn.Module) -> bool:
     return any(
         bool(module.running_mean.any())
         for module in ann.modules()
-        if isinstance(module, BATCH_NORMS)
+        if is_batch_norm(module)
         and module.running_mean is not None
         and not module.running_mean.is_meta
     )
@@ -185,8 +188,7 @@ def choose_calibration(
     traits = traits_of(snn.plan.graph, snn)
     norms = traits.batch_norms or traits.temporal_norms
     high = all(
-        isinstance(module, LIF) and module.dynamics.height == "threshold"
-        for _, module in snn.neurons()
+        isinstance(module, Calibrated) and module.keeps_scale() for _, module in snn.neurons()
     )
     needs = norms or traits.branches or high
     fits = preset == "network" and needs

@@ -13,9 +13,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx
 
+from leanspike.execute.network import SpikingNetwork
+from leanspike.graph.ops import is_batch_norm
 from leanspike.notice import say
-from leanspike.surgery.network import SpikingNetwork
-from leanspike.surgery.rewrite import BATCH_NORMS
 
 OTHERWISE = 2.0
 """Standard deviations that differ by this factor are of images of another scale.
@@ -58,7 +58,7 @@ class FirstNorm:
         for node in snn.plan.graph.nodes:
             if node.op == "call_module":
                 norm = snn.get_submodule(str(node.target))
-                if isinstance(norm, BATCH_NORMS):
+                if is_batch_norm(norm):
                     if not node.meta["signal"].timed:
                         self.node, self.eps = node, norm.eps
                         self.variance_C = _variance_of_training(norm)

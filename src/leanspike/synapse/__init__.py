@@ -1,13 +1,16 @@
 """Layers between neurons: PyTorch's, where they can do with less work."""
 
-from leanspike.synapse.convolution import EventConv2d, Stream, streaming
+from leanspike.backends import Stream
+from leanspike.synapse.convolution import EventConv2d, streaming
 from leanspike.synapse.onednn import step_around, stepping_around
 from leanspike.synapse.pooling import TiledAvgPool2d
+from leanspike.synapse.stand_in import plain
 
 __all__ = [
     "EventConv2d",
     "Stream",
     "TiledAvgPool2d",
+    "plain",
     "step_around",
     "stepping_around",
     "streaming",

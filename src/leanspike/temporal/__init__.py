@@ -2,8 +2,15 @@
 
 from leanspike.temporal.affine import Affine, ChannelAffine, affine_of_norm
 from leanspike.temporal.dropout import TemporalDropout, dropout_rate
-from leanspike.temporal.encode import ENCODERS, Direct, Encoder, Frames, Poisson, create_encoder
-from leanspike.temporal.fold import broadcast, fold, repeat, unfold
+from leanspike.temporal.encode import (
+    ENCODERS,
+    Direct,
+    Encoder,
+    Frames,
+    Poisson,
+    create_encoder,
+    encoders,
+)
 from leanspike.temporal.norm import (
     BNTT,
     TDBN,
@@ -11,8 +18,10 @@ from leanspike.temporal.norm import (
     TEMPORAL_NORMS,
     NormFactory,
     TemporalNorm,
+    norms,
     temporal_norm,
 )
+from leanspike.temporal.stacking import broadcast, repeat, stack, unstack
 
 __all__ = [
     "BNTT",
@@ -33,8 +42,10 @@ __all__ = [
     "broadcast",
     "create_encoder",
     "dropout_rate",
-    "fold",
+    "encoders",
+    "norms",
     "repeat",
+    "stack",
     "temporal_norm",
-    "unfold",
+    "unstack",
 ]

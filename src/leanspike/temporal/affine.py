@@ -67,12 +67,25 @@ class Affine(nn.Module):
         """One timestep ``[N, C, ...]``; the first is 0."""
         return self._apply_rows(x_N.unsqueeze(0), step)[0]
 
-    def _apply_rows(self, x_TN: Tensor, first: int) -> Tensor:
-        if first + len(x_TN) > len(self.scale):
+    @property
+    def timesteps(self) -> int:
+        """The largest T."""
+        return len(self.scale)
+
+    def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
+        """Scale and shift of the first steps, as of :class:`TemporalNorm`."""
+        return self.scale[:timesteps], self.shift[:timesteps]
+
+    def check_steps(self, steps: int) -> None:
+        """Raise LeanspikeError unless it has scales for so many steps."""
+        if steps > len(self.scale):
             raise LeanspikeError(
                 f"this network was folded for {len(self.scale)} timesteps and is asked for "
-                f"{first + len(x_TN)}; ask for fewer, or fold it again"
+                f"{steps}; ask for fewer, or fold it again"
             )
+
+    def _apply_rows(self, x_TN: Tensor, first: int) -> Tensor:
+        self.check_steps(first + len(x_TN))
         rows = slice(first, first + len(x_TN))
         return scale_and_shift(x_TN, self.scale[rows], self.shift[rows])
 

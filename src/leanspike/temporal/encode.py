@@ -1,13 +1,13 @@
 """How a sample enters the network: what the first layer sees at each timestep.
 
-``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``, no suffix is folded (``[T*N, ...]``).
+``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``, no suffix is stacked (``[T*N, ...]``).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
+from leanspike.registry import Registry
 
 
 class Encoder(ABC):
@@ -31,13 +32,17 @@ class Encoder(ABC):
 
     @abstractmethod
     def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:
-        """The input of the whole sequence, folded if timed, and its number of steps."""
+        """The input of the whole sequence, stacked if timed, and its number of steps."""
 
     def step(self, x_N: Tensor, step: int) -> Tensor:  # noqa: ARG002
         """The input of one timestep in eval mode, for streaming; the first is 0."""
         return x_N
 
 
+encoders: Registry[Encoder] = Registry("encode", "leanspike.encoders")
+
+
+@encoders.register("direct")
 @final
 @dataclass(frozen=True)
 class Direct(Encoder):
@@ -54,6 +59,7 @@ class Direct(Encoder):
         return x, timesteps
 
 
+@encoders.register("frames")
 @final
 @dataclass(frozen=True)
 class Frames(Encoder):
@@ -82,6 +88,7 @@ class Frames(Encoder):
         return x.flatten(0, 1), x.shape[0]
 
 
+@encoders.register("poisson")
 @final
 @dataclass(frozen=True)
 class Poisson(Encoder):
@@ -151,7 +158,7 @@ def _keys(x_N: Tensor) -> list[int]:
     return mixed
 
 
-ENCODERS: dict[str, type[Encoder]] = {"direct": Direct, "frames": Frames, "poisson": Poisson}
+ENCODERS = encoders.registered
 
 
 def create_encoder(name: str, options: Mapping[str, Any] | None = None) -> Encoder:
@@ -163,13 +170,4 @@ def create_encoder(name: str, options: Mapping[str, Any] | None = None) -> Encod
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: encode is 'rate'; choose one of direct, frames, poisson
     """
-    if name not in ENCODERS:
-        raise LeanspikeError(f"encode is {name!r}; choose one of {', '.join(ENCODERS)}")
-    kind: Any = ENCODERS[name]
-    valid = [field.name for field in fields(kind)]
-    for option in options or {}:
-        if option not in valid:
-            have = f"valid are {', '.join(valid)}" if valid else "it has none"
-            raise LeanspikeError(f"encode {name} has no option {option!r}; {have}")
-    encoder: Encoder = kind(**(options or {}))
-    return encoder
+    return encoders.create(name, options)

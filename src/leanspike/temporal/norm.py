@@ -13,7 +13,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from inspect import signature
 from typing import Any, ClassVar, final
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
+from leanspike.registry import Registry
 from leanspike.temporal.affine import affine_of_norm, scale_and_shift
 from leanspike.temporal.synchronise import several_processes, synchronised_batch_norm
 
@@ -158,6 +158,10 @@ class TemporalNorm(nn.Module, ABC):
             raise LeanspikeError(
                 f"currents of shape {tuple(x_TN.shape)}; expected [T, N, {self.channels}, ...]"
             )
+        self.check_steps(steps)
+
+    def check_steps(self, steps: int) -> None:
+        """Raise LeanspikeError unless it has parameters for so many steps."""
         if steps > self.timesteps:
             raise LeanspikeError(
                 f"{type(self).__name__} has parameters for {self.timesteps} timesteps and is asked "
@@ -199,6 +203,10 @@ class TemporalNorm(nn.Module, ABC):
         return torch.stack(y) if len(y) > 1 else y[0].unsqueeze(0)
 
 
+norms: Registry[TemporalNorm] = Registry("norm", "leanspike.norms")
+
+
+@norms.register("bntt")
 @final
 class BNTT(TemporalNorm):
     """Batch normalisation through time: statistics and a scale of its own for every timestep.
@@ -239,6 +247,7 @@ class BNTT(TemporalNorm):
         return self._batch_norm(x_TN)
 
 
+@norms.register("tdbn")
 @final
 class TDBN(TemporalNorm):
     """Threshold-dependent batch norm: one norm for all steps, scaled to the neurons' threshold.
@@ -293,6 +302,7 @@ class TDBN(TemporalNorm):
         return {"threshold": self.threshold, "alpha": self.alpha, **super().options}
 
 
+@norms.register("tebn")
 @final
 class TEBN(TemporalNorm):
     """Temporal effective batch norm: one norm for all steps, weighted anew at each.
@@ -338,7 +348,7 @@ class TEBN(TemporalNorm):
         return p_T1 * scale_TC, p_T1 * shift_TC
 
 
-TEMPORAL_NORMS: dict[str, type[TemporalNorm]] = {"bntt": BNTT, "tdbn": TDBN, "tebn": TEBN}
+TEMPORAL_NORMS = norms.registered
 
 NormFactory = Callable[[int, int], TemporalNorm]
 """From the channels and the timesteps to a new norm: a class above, or a partial of it."""
@@ -357,14 +367,5 @@ def temporal_norm(
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: norm bntt has no option 'shift'; valid are bias, eps, ...
     """
-    if name not in TEMPORAL_NORMS:
-        raise LeanspikeError(f"norm is {name!r}; choose one of {', '.join(TEMPORAL_NORMS)}")
-    kind = TEMPORAL_NORMS[name]
-    valid = list(signature(kind).parameters)[2:]
-    for option in options or {}:
-        if option not in valid:
-            raise LeanspikeError(
-                f"norm {name} has no option {option!r}; valid are {', '.join(valid)}"
-            )
-    own = {"threshold": threshold} if kind is TDBN else {}
-    return partial(kind, **(own | dict(options or {})))
+    scaled = {"threshold": threshold} if "threshold" in norms.config(name).model_fields else {}
+    return partial(norms.find(name), **norms.options(name, scaled | dict(options or {})))

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
+from leanspike.execute import SpikingNetwork
 from leanspike.modes import eval_mode
-from leanspike.surgery import SpikingNetwork
 from leanspike.train.objective import Objective
 from leanspike.train.teacher import Teacher
 from leanspike.train.watch import hooks, maps

@@ -17,8 +17,8 @@ from torch import nn
 
 from leanspike.data.loader import Loader, generator_for
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.evaluate.accuracy import accuracy, count_correct, outputs
-from leanspike.surgery import SpikingNetwork
+from leanspike.evaluation.answers import accuracy, count_correct, outputs
+from leanspike.execute import SpikingNetwork
 from leanspike.synapse import stepping_around
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.monitor import Monitor

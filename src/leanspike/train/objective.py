@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
-from leanspike.neuron import LIF
+from leanspike.execute.network import check_readout
+from leanspike.neuron import Neuron
 from leanspike.surgery import SpikingNetwork, readout
-from leanspike.surgery.network import check_readout
 from leanspike.train.teacher import Teacher
 from leanspike.train.watch import hooks
 
@@ -158,7 +158,7 @@ class Response(Objective):
 
 @final
 class SpikeRate(Objective):
-    """The spikes per neuron over all steps, as a price on them; only of LIF neurons.
+    """The spikes per neuron over all steps, as a price on them; of neurons that spike.
 
         R = Σ_l Σ_t spikes of layer l at t / Σ_l neurons of layer l          per sample
 
@@ -186,16 +186,11 @@ class SpikeRate(Objective):
         self._spikes, self._neurons = [], 0
 
         def count(module: nn.Module, _args: Any, o_TN: Any) -> None:
-            assert isinstance(module, LIF)
-            unit = module.dynamics.height == "unit"
-            # Not detached: the threshold in the outputs v·o has to cancel in the gradient too.
-            height = 1.0 if unit else module.threshold
-            dtype = torch.promote_types(o_TN.dtype, torch.float32)
-            self._spikes.append(o_TN.sum(dtype=dtype) / height / o_TN.shape[1])
+            assert isinstance(module, Neuron)
+            self._spikes.append(_spikes(o_TN, module.spike_height()) / o_TN.shape[1])
             self._neurons += o_TN[0, 0].numel()
 
-        layers = [module for _, module in network.neurons() if isinstance(module, LIF)]
-        with hooks([(layer, count) for layer in layers]):
+        with hooks([(layer, count) for layer in _spiking(network)]):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
@@ -243,6 +238,31 @@ class Weighted(Objective):
         """See :class:`Objective`."""
         losses = [objective(y_TNK, labels, x) for objective in self.objectives]
         return torch.stack([w * loss for w, loss in zip(self.weights, losses, strict=True)]).sum()
+
+
+def _spiking(network: SpikingNetwork) -> list[Neuron]:
+    """The neurons of a network, all of which spike."""
+    found = []
+    for path, module in network.neurons():
+        if not isinstance(module, Neuron) or module.spike_height() is None:
+            raise LeanspikeError(
+                f"neurons {path}: what a {type(module).__name__} emits are no spikes, whose rate "
+                "could have a price; leave spike_rate out, or put neurons that spike in its place"
+            )
+        found.append(module)
+    return found
+
+
+def _spikes(o_TN: Tensor, height: Tensor | None) -> Tensor:
+    """How many, with a gradient that does not depend on their height.
+
+    That is not detached: the threshold in the outputs v·o has to cancel in the gradient too.
+    """
+    assert height is not None
+    dtype = torch.promote_types(o_TN.dtype, torch.float32)
+    if height.ndim == 0:
+        return o_TN.sum(dtype=dtype) / height
+    return (o_TN / height).sum(dtype=dtype)
 
 
 def _widened(y_TNK: Tensor) -> Tensor:

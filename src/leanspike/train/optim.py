@@ -10,13 +10,8 @@ import torch
 from torch import nn
 
 from leanspike.errors import LeanspikeError
+from leanspike.graph.ops import kin
 from leanspike.neuron import Neuron
-from leanspike.temporal import TemporalNorm
-
-NORMS = (
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, TemporalNorm),
-)
 
 Schedule = Callable[[int], float]
 """From the step (0-based) to the factor of the learning rate."""
@@ -71,12 +66,14 @@ def _split(
     plain: dict[nn.Parameter, None] = {}
     neurons: dict[nn.Parameter, None] = {}
     for module in network.modules():
+        norm = kin(type(module)).norm
+        spared = norm is not None and not (norm.decayed or decay_norms)
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             if isinstance(module, Neuron):
                 neurons[parameter] = None
-            elif name.endswith("bias") or (isinstance(module, NORMS) and not decay_norms):
+            elif name.endswith("bias") or spared:
                 plain[parameter] = None
             else:
                 decayed[parameter] = None

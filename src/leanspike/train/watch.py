@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
-from leanspike.surgery import SpikingNetwork
+from leanspike.execute import SpikingNetwork
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from leanspike.cli import main
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report import style
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report.compare import Compared, compare, figures
 
 Make = Callable[..., Result]
@@ -94,7 +94,7 @@ def test_runs_are_grouped_by_their_layers(make_result: Make) -> None:
 def test_a_start_is_drawn_only_where_it_is_known(make_result: Make, known: bool) -> None:
     result = make_result(["relu"])
     if not known:
-        plain = {"threshold_start": None, "leak_start": None}
+        plain = {"readings_start": {}}
         layers = tuple(layer.model_copy(update=plain) for layer in result.neurons)
         result = result.model_copy(update={"neurons": layers})
     hollow = "fill: #ffffff; stroke: #0b6bb3" in figures.neurons_figure(runs_of(result))

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report import style
 from leanspike.report.compare import Compared, compare, render_comparison, write_comparison
 from leanspike.report.compare.table import cells

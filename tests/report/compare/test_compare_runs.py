@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report.compare import Compared, compare, differences
 from leanspike.report.compare.runs import recipe_changes
 

@@ -5,7 +5,7 @@ The results are usually read from the ``result.json`` of each run:
 
 >>> from pathlib import Path
 >>> from rich.console import Console
->>> from leanspike.evaluate.result import Energy, Provenance, Result
+>>> from leanspike.evaluation.result import Energy, Provenance, Result
 >>> def result(data: str, seed: int) -> Result:
 ...     origin = Provenance.model_construct(
 ...         seed=seed, recipe={"model": {"name": "vgg9"}}, hardware="", threads=1,

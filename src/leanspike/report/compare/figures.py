@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from leanspike.evaluate.result import NeuronActivity
 from leanspike.report import style
 from leanspike.report.compare.runs import Compared
-from leanspike.report.figures import draw_totals, scale_for
+from leanspike.report.figures import draw_totals, fit_shares, scale_for
 from leanspike.report.story import Epoch, read_epochs
-from leanspike.report.text import percent, plural, tail, wilson_interval
+from leanspike.report.text import listed, percent, plural, reading_names, tail, wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +24,7 @@ _NAME = 34
 def color(run: Compared) -> str:
     """The colour of a run, the same in every figure and in the page's tables.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> color(Compared(0, "first", Result.model_construct(), []))
     '#0b6bb3'
     """
@@ -39,7 +38,7 @@ def _marker(run: Compared) -> str:
 def accuracy_figure(runs: Sequence[Compared]) -> str:
     """Accuracy of all runs after every step, with 95 % intervals; their ANNs as dashed lines.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> result = Result.model_construct(accuracy=(0.8, 0.9), n=360, ann_accuracy=0.95)
     >>> accuracy_figure([Compared(0, "first", result, [])])
     '<svg...first: 90.0 % (ANN 95.0 %)</text>...</svg>'
@@ -105,7 +104,7 @@ def training_figure(runs: Sequence[Compared]) -> str:
 
     The stages of an SNN follow each other. Empty if no run has such an epoch.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> epoch = {"event": "epoch", "stage": "ann", "epoch": 1, "train_loss": 2.3,
     ...          "train_accuracy": 0.1, "val_accuracy": 0.2}
     >>> training_figure([Compared(0, "first", Result.model_construct(), [epoch])])
@@ -138,7 +137,7 @@ def training_figure(runs: Sequence[Compared]) -> str:
 def held_out(run: Compared) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """(Epoch, accuracy on held-out data) of the ANN's training and of the SNN's stages in a row.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> epoch = {"event": "epoch", "stage": "snn T=2", "epoch": 1, "train_loss": 2.3,
     ...          "train_accuracy": 0.1, "val_accuracy": 0.2}
     >>> held_out(Compared(0, "first", Result.model_construct(), [epoch]))
@@ -174,7 +173,7 @@ def _curve(axes: Axes, run: Compared, points: Sequence[tuple[int, float]]) -> No
 def energy_figure(runs: Sequence[Compared]) -> str:
     """Two bars for each run, to one scale: the ANN's energy, and the SNN's by operation.
 
-    >>> from leanspike.evaluate.result import Energy, Result
+    >>> from leanspike.evaluation.result import Energy, Result
     >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
     ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
     >>> result = Result.model_construct(
@@ -211,9 +210,9 @@ def energy_figure(runs: Sequence[Compared]) -> str:
 
 
 def neurons_figure(runs: Sequence[Compared]) -> str:
-    """Threshold and leak of each layer, before and after training, of runs with the same layers.
+    """What the neurons of each layer show, before and after training, of runs with the same layers.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import NeuronActivity, Result
     >>> layer = NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0,
     ...                        leak=0.9, threshold_start=1.2, leak_start=1.0)
     >>> neurons_figure([Compared(0, "first", Result.model_construct(neurons=(layer,)), [])])
@@ -223,41 +222,46 @@ def neurons_figure(runs: Sequence[Compared]) -> str:
     row = max(style.row_height(len(paths)), min(8.0 + 8 * len(runs), 2400 / len(paths)))
 
     def content(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2, sharey=True)
-        for axes in (left, right):
-            axes.grid(visible=True, axis="y", color="#f1f4f7")
-        for place, run in enumerate(runs):
-            shift = 0.72 * ((place + 0.5) / len(runs) - 0.5)
-            layers, size = run.result.neurons, min(7.0, 0.75 * row / (len(runs) + 0.4))
-            _moved(left, run, [(n.threshold_start, n.threshold) for n in layers], shift, size)
-            _moved(right, run, [(n.leak_start, n.leak) for n in layers], shift, size)
-        scale_for([v for run in runs for n in run.result.neurons for v in _thresholds(n)], left)
-        right.set_xlim(min(0.0, right.get_xlim()[0]), max(1.05, right.get_xlim()[1]))
-        left.set_title("Threshold")
-        right.set_title("Leak")
-        style.label_rows(left, paths)
-        _legend(figure, left, runs)
+        columns = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(columns, names, strict=True):
+            _readings(axes, runs, name, row)
+        style.label_rows(columns[0], paths)
+        _legend(figure, columns[0], runs)
 
-    label = f"Threshold and leak of {plural(len(paths), 'layer')}, before and after training"
+    names = reading_names(layer for run in runs for layer in run.result.neurons)
+    layers = plural(len(paths), "layer")
+    label = f"{listed(names)} of {layers}, before and after training"
     height = len(paths) * row + 80 + _legend_height(runs)
     return style.draw(f"neurons of {runs[0].number}", label, height, content)
 
 
-def _thresholds(layer: NeuronActivity) -> list[float]:
-    start = layer.threshold_start
-    return [layer.threshold] if start is None else [start, layer.threshold]
+def _readings(axes: Axes, runs: Sequence[Compared], name: str, row: float) -> None:
+    """One of them: a column of all layers and runs."""
+    axes.grid(visible=True, axis="y", color="#f1f4f7")
+    everything: list[float] = []
+    for place, run in enumerate(runs):
+        shift = 0.72 * ((place + 0.5) / len(runs) - 0.5)
+        size = min(7.0, 0.75 * row / (len(runs) + 0.4))
+        both = [(n.readings_start.get(name), n.readings.get(name)) for n in run.result.neurons]
+        _moved(axes, run, both, shift, size)
+        everything += [value for values in both for value in values if value is not None]
+    if name.endswith("leak"):
+        fit_shares(axes)
+    else:
+        scale_for(everything, axes)
+    axes.set_title(listed([name]))
 
 
 def _moved(
     axes: Axes,
     run: Compared,
-    values: Sequence[tuple[float | None, float]],
+    values: Sequence[tuple[float | None, float | None]],
     shift: float,
     size: float,
 ) -> None:
     """A mark per layer, full; a hollow one where it stood before, if known; a line between."""
     for row, (before, after) in enumerate(values):
-        if before is not None:
+        if before is not None and after is not None:
             at = (row + shift, row + shift)
             axes.plot((before, after), at, color=color(run), alpha=0.4, linewidth=2)
     _marks(axes, run, [before for before, _ in values], shift, size, "white", "")
@@ -288,7 +292,7 @@ def _marks(
 def same_layers(runs: Sequence[Compared]) -> list[list[Compared]]:
     """The runs in groups whose layers of neurons have the same paths, in order.
 
-    >>> from leanspike.evaluate.result import Result
+    >>> from leanspike.evaluation.result import Result
     >>> run = Compared(0, "first", Result.model_construct(neurons=()), [])
     >>> len(same_layers([run, run]))
     1

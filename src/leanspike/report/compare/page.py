@@ -45,6 +45,7 @@ def _page(runs: Sequence[Compared]) -> str:
         "training": figures.training_figure(runs),
         "energy": figures.energy_figure(runs),
     }
+    readings = text.reading_names(layer for run in runs for layer in run.result.neurons)
     return (
         templates()
         .get_template("comparison.html")
@@ -53,7 +54,10 @@ def _page(runs: Sequence[Compared]) -> str:
             sign=_SIGN,
             text=text,
             plots=plots,
-            neurons=[figures.neurons_figure(group) for group in figures.same_layers(runs)],
+            readings=readings,
+            neurons=[figures.neurons_figure(group) for group in figures.same_layers(runs)]
+            if readings
+            else [],
             warnings=differences(runs),
             changes=recipe_changes(runs),
             without_curve=[run.name for run in runs if not any(figures.held_out(run))],

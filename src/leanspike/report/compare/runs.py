@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluate.result import Result
+from leanspike.evaluation.result import Result
 from leanspike.report.text import count, percent, plural, sample_noun, samples
 
 History = Sequence[dict[str, object]]
@@ -45,7 +45,7 @@ class Compared:
     @property
     def trained(self) -> bool:
         """Whether the SNN was trained, so that it is known where its neurons started."""
-        return any(layer.threshold_start is not None for layer in self.result.neurons)
+        return any(layer.readings_start for layer in self.result.neurons)
 
     @property
     def summary(self) -> dict[str, object]:
@@ -174,7 +174,7 @@ def _different_batches(runs: Sequence[Compared]) -> Iterator[str]:
 def hardware(run: Compared) -> str:
     """The machine and how many threads it worked with.
 
-    >>> from leanspike.evaluate.result import Provenance
+    >>> from leanspike.evaluation.result import Provenance
     >>> origin = Provenance.model_construct(hardware="Example CPU", threads=2)
     >>> hardware(Compared(0, "", Result.model_construct(provenance=origin), []))
     'Example CPU, 2 threads'
@@ -191,7 +191,7 @@ def _distinct(words: Iterable[str]) -> list[str]:
 def recipe_changes(runs: Sequence[Compared]) -> dict[str, list[str]]:
     """The keys in which the recipes differ, each with its value in every run ("" if none).
 
-    >>> from leanspike.evaluate.result import Provenance
+    >>> from leanspike.evaluation.result import Provenance
     >>> def run(recipe: dict[str, object]) -> Compared:
     ...     origin = Provenance.model_construct(recipe=recipe)
     ...     return Compared(0, "", Result.model_construct(provenance=origin), [])

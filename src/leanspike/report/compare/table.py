@@ -39,7 +39,7 @@ def render_comparison(runs: Sequence[Compared]) -> RenderableType:
 def cells(run: Compared) -> list[str]:
     """The row of a run as text.
 
-    >>> from leanspike.evaluate.result import Energy, Provenance, Result
+    >>> from leanspike.evaluation.result import Energy, Provenance, Result
     >>> origin = Provenance.model_construct(seed=3, recipe={}, seconds={})
     >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
     >>> result = Result.model_construct(data="digits", n=360, ann_accuracy=None, accuracy=(0.9,),

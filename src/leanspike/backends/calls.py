@@ -1,0 +1,113 @@
+"""What backends are asked to compute: one frozen class for each kind of work.
+
+A call holds all that its answer depends on. Shapes: T timesteps, N samples; a trailing ``_TN``
+means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import Tensor
+
+from leanspike.backends import reference
+from leanspike.backends.reference import Dynamics
+from leanspike.backends.stream import Stream
+
+
+class Call(ABC):  # noqa: B024 (kinds of work have nothing in common)
+    """A piece of work that a backend may take. What none takes is left to PyTorch.
+
+    >>> issubclass(LIFCall, Call)
+    True
+    """
+
+
+class NeuronCall(Call):
+    """The work of a layer of neurons, which says itself what it comes to in plain PyTorch.
+
+    So it always has an answer. A neuron of your own can have a class of its own, which backends of
+    your own know.
+    """
+
+    @abstractmethod
+    def reference(self) -> Any:
+        """The answer by the neuron's equation in plain PyTorch, for any device and dtype."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LIFCall(NeuronCall):
+    """All timesteps of a layer of LIF neurons; the answer is their spikes, like ``x_TN``.
+
+    ``x_TN``: inputs ``[T, N, ...]`` of any layout, also one step expanded over T.
+    ``leak``, ``threshold``: scalars, or whatever broadcasts to a step.
+
+    >>> import torch
+    >>> x_TN = torch.tensor([[0.75], [0.75], [0.75]])
+    >>> call = LIFCall(x_TN, torch.tensor(1.0), torch.tensor(1.0), Dynamics())
+    >>> call.reference().flatten().tolist()
+    [0.0, 1.0, 1.0]
+    """
+
+    x_TN: Tensor
+    leak: Tensor
+    threshold: Tensor
+    dynamics: Dynamics
+
+    def reference(self) -> Tensor:
+        return reference.lif(self.x_TN, self.leak, self.threshold, self.dynamics)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LIFStepCall(NeuronCall):
+    """One timestep of LIF neurons; the answer is their spikes and the membranes after it.
+
+    ``u_N``: the membranes before it, float32 (float64 for float64 input); None at the first step.
+
+    >>> import torch
+    >>> u, x, leak, threshold = torch.tensor([[1.0, 1.0, 0.5, 1.0]]).T
+    >>> LIFStepCall(u, x, leak[0], threshold[0], Dynamics()).reference()
+    (tensor([1.]), tensor([0.5000]))
+    """
+
+    u_N: Tensor | None
+    x_N: Tensor
+    leak: Tensor
+    threshold: Tensor
+    dynamics: Dynamics
+
+    def reference(self) -> tuple[Tensor, Tensor]:
+        pair = self.leak, self.threshold
+        u_N = self.u_N
+        if u_N is None:
+            u_N = reference.initial_membrane(self.x_N, self.threshold, self.dynamics)
+        return reference.lif_step(u_N, self.x_N, *pair, self.dynamics)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ConvolutionCall(Call):
+    """A convolution of spikes, most of which may be 0; the answer is ``[N, K, H', W']``.
+
+    ``x``: ``[N, C, H, W]``. ``weight`` ``[K, C / groups, h, w]`` and ``bias`` ``[K]`` are taken in
+    the dtype of ``x``. ``stream``: what was laid out of weights at earlier steps of a stream.
+    PyTorch's own convolution serves what no backend does.
+
+    >>> import torch
+    >>> x, weight = torch.zeros(1, 2, 4, 4), torch.ones(3, 2, 3, 3)
+    >>> ConvolutionCall(x, weight, None, stride=(1, 1), padding=(1, 1)).groups
+    1
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+    stream: Stream | None = None

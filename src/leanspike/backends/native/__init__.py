@@ -1,0 +1,67 @@
+"""The native backend: C for the CPU, in float32 and bfloat16. Its code is in ``src/native``."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any, final
+
+from leanspike import native as library
+from leanspike.backends.calls import Call, ConvolutionCall, LIFCall, LIFStepCall
+from leanspike.backends.native import convolution, lif
+from leanspike.backends.protocol import Backend, backends
+
+
+@final
+@backends.register("native")
+class Native(Backend):
+    """LIF neurons, and convolutions that work where there are events.
+
+    Single steps with gradients, surrogates of your own and parameters that are no scalars are left
+    to the reference, dense and small convolutions to PyTorch.
+
+    >>> import torch
+    >>> x = torch.ones(1, 64, 32, 32).to(memory_format=torch.channels_last)  # dense
+    >>> Native().serves(ConvolutionCall(x, torch.ones(64, 64, 3, 3), None, (1, 1), (1, 1)))
+    False
+    """
+
+    def missing(self) -> str | None:
+        return None if library.is_built() else library.what_is_missing()
+
+    def serves(self, call: Call) -> bool:
+        if type(call) is LIFCall:
+            return lif.serves(call) and is_there()
+        if type(call) is LIFStepCall:
+            return lif.serves_step(call) and is_there()
+        if type(call) is ConvolutionCall:
+            return convolution.knows(call) and is_there() and convolution.is_worth_it(call)
+        return False
+
+    def run(self, call: Call) -> Any:
+        if type(call) is LIFCall:
+            return lif.lif(call.x_TN, call.leak, call.threshold, call.dynamics)
+        if type(call) is LIFStepCall:
+            return lif.lif_step(call.u_N, call.x_N, call.leak, call.threshold, call.dynamics)
+        assert isinstance(call, ConvolutionCall)
+        return convolution.run(call)
+
+    def instructions(self) -> str:
+        return library.chosen_instructions()
+
+
+def is_there() -> bool:
+    """Whether the library was built; where it was not, or from other sources, this is said once."""
+    if not library.is_built():
+        _warn_once()
+    return library.is_built()
+
+
+is_there._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in choice.py
+
+
+@cache
+def _warn_once() -> None:
+    logging.getLogger("leanspike").warning(
+        "neurons run on the slow reference; %s", library.what_is_missing()
+    )

@@ -1,0 +1,269 @@
+"""The native event-driven convolution: what is 0 costs nothing.
+
+The code (``src/native/convolution.h``) lists the inputs that are not 0, pixel by pixel, and adds up
+the rows of weights that they meet; the gradient of the weights adds up the rows of dL/dy likewise.
+dL/dx is dense, since neurons below their threshold have gradients too, and stays PyTorch's.
+
+Sums are float32, as PyTorch's, in another order: results agree to rounding. (Products of 0 with
+infinite weights or gradients, NaN elsewhere, are nothing here.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leanspike import native
+from leanspike.backends.calls import ConvolutionCall
+
+DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
+"""The share of inputs that are not 0 above which PyTorch's dense convolution is faster."""
+
+PACKING = {torch.float32: 75, torch.bfloat16: 250}
+"""Input pixels whose dense convolution takes as long as laying out the weights for events."""
+
+OUTPUTS = 64
+"""Output channels that the native code computes together, needed or not."""
+
+STREAM = 4
+"""Steps that a stream is expected to take: its weights are laid out once for all of them."""
+
+LEAST_WORK = 1_000_000
+"""Multiplications of a dense convolution below which the choice costs more than it brings."""
+
+
+def knows(call: ConvolutionCall) -> bool:
+    """Whether the native code has this kind of convolution, and takes this kind of tensor.
+
+    It takes channels_last, where there is work enough for the choice to be worth its time.
+    """
+    x, weight = call.x, call.weight
+    if x.dtype not in DENSEST or x.dim() != 4 or x.shape[1] != weight.shape[1]:
+        return False  # if channels do not fit, torch says so
+    if x.numel() // max(1, x.shape[1]) * weight.numel() < LEAST_WORK:
+        return False
+    return (
+        x.device.type == weight.device.type == "cpu"
+        and call.groups == 1
+        and call.dilation == (1, 1)
+        and max(x.shape[2:]) <= 2**15
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not x.is_contiguous()
+    )
+
+
+def is_worth_it(call: ConvolutionCall) -> bool:
+    """Whether it is faster than PyTorch's: few of the inputs are not 0.
+
+    Laying out the weights counts, too; a part of it where a stream will use them again.
+
+    >>> ones, weight = torch.ones(8, 64, 16, 16), torch.ones(64, 64, 3, 3)
+    >>> is_worth_it(ConvolutionCall(ones, weight, None, (1, 1), (1, 1)))
+    False
+    """
+    x, weight, stream = call.x, call.weight, call.stream
+    laying_out = 1.0
+    if stream is not None:
+        laid_out = stream.get(weight, call.bias, x.dtype) is not None
+        laying_out = 0.0 if laid_out else 1 / STREAM
+    pixels, packing = x.numel() // x.shape[1], PACKING[x.dtype] * laying_out
+    if pixels <= packing or native.available_instructions() == ("plain",):
+        return False
+    if x.dtype == torch.bfloat16 and _has_matrix_units():
+        return False
+    needed = len(weight) / (-(-len(weight) // OUTPUTS) * OUTPUTS)
+    return density(x) <= DENSEST[x.dtype] * needed * (1 - packing / pixels)
+
+
+def run(call: ConvolutionCall) -> Tensor:
+    """The convolution; in a stream from weights that are laid out once."""
+    x, stream = call.x, call.stream
+    weight, bias = call.weight.to(x.dtype), None if call.bias is None else call.bias.to(x.dtype)
+    how = list(call.stride), list(call.padding)
+    if stream is None:
+        y: Tensor = torch.ops.leanspike.convolution(x, weight, bias, *how)
+        return y
+    packed = stream.get(call.weight, call.bias, x.dtype)
+    if packed is None:
+        packed = pack(x, weight, bias)
+        stream.put(call.weight, call.bias, x.dtype, packed)
+    return _run_forward(x, weight, bias, *how, packed)
+
+
+def density(x: Tensor) -> float:
+    """The share of elements that are not 0, in a sample of a dense tensor, spread evenly.
+
+    >>> density(torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    0.5
+    """
+    bf16 = ctypes.c_int32(x.dtype == torch.bfloat16)
+    size, address = ctypes.c_int64(x.numel()), ctypes.c_void_p(x.data_ptr())
+    share: float = native.library().leanspike_density(address, size, bf16)
+    return share
+
+
+@cache
+def _has_matrix_units() -> bool:
+    return bool(native.library().leanspike_has_matrix_units())
+
+
+# The operators that torch sees, for whatever density and layout.
+
+torch.library.define(
+    "leanspike::convolution",
+    "(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding) -> Tensor",
+)
+torch.library.define(
+    "leanspike::convolution_weight_gradient",
+    "(Tensor grad, Tensor x, Tensor weight, int[] padding) -> Tensor",
+)
+
+
+@torch.library.impl("leanspike::convolution", "CPU")
+def _convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int]
+) -> Tensor:
+    return _run_forward(x, weight, bias, stride, padding, None)
+
+
+def _run_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    packed: Tensor | None,
+) -> Tensor:
+    """The convolution, with weights and bias as `pack` laid them out, if it did."""
+    y = _output_like(x, weight, bias, stride, padding)
+    x, weight = x.contiguous(memory_format=torch.channels_last), weight.float()
+    bias = None if bias is None else bias.float().contiguous()
+    call = _call(x, weight, stride, padding, y)
+    call.weight, call.y = weight.data_ptr(), y.data_ptr()
+    call.bias = None if bias is None else bias.data_ptr()
+    call.packed = None if packed is None else packed.data_ptr()
+    _run(call)
+    return y
+
+
+def pack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Weights and bias laid out for events such as those of ``x``."""
+    weight = weight.detach().float()
+    bias = None if bias is None else bias.detach().float().contiguous()
+    call = _call(x, weight, (1, 1), (0, 0), x)
+    call.weight = weight.data_ptr()
+    call.bias = None if bias is None else bias.data_ptr()
+    packed = weight.new_empty(native.library().leanspike_convolution_room(ctypes.byref(call)))
+    if (
+        native.library().leanspike_convolution_pack(
+            ctypes.byref(call), ctypes.c_void_p(packed.data_ptr())
+        )
+        != 0
+    ):
+        raise MemoryError("the native convolution found no memory to work in")
+    return packed
+
+
+@torch.library.impl("leanspike::convolution_weight_gradient", "CPU")
+def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
+    grad, x = (t.contiguous(memory_format=torch.channels_last) for t in (grad, x))
+    found = torch.empty_like(weight, dtype=torch.float32)
+    call = _call(x, found, [1, 1], padding, grad)
+    call.grad, call.grad_weight = grad.data_ptr(), found.data_ptr()
+    _run(call)
+    return found.to(weight.dtype)
+
+
+def _output_like(
+    x: Tensor, weight: Tensor, _bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
+) -> Tensor:
+    height, width = (
+        (x.shape[2 + i] + 2 * padding[i] - weight.shape[2 + i]) // stride[i] + 1 for i in (0, 1)
+    )
+    if x.shape[1] != weight.shape[1] or min(height, width) < 1:
+        raise RuntimeError(
+            f"input of shape {tuple(x.shape)}, padded by {tuple(padding)}, does not fit weights of "
+            f"shape {tuple(weight.shape)}"
+        )
+    shape = (x.shape[0], weight.shape[0], height, width)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    x, weight, bias, ctx.stride, ctx.padding = inputs
+    ctx.save_for_backward(x, weight)
+    ctx.has_bias = bias is not None
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+    by_events = wants_weight and ctx.stride == [1, 1]
+    dense = wants_x, wants_weight and not by_events, wants_bias
+    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+        *(grad, x, weight, [len(weight)] if ctx.has_bias else None),
+        *(ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, dense),
+    )
+    if by_events:
+        grad_weight = torch.ops.leanspike.convolution_weight_gradient(grad, x, weight, ctx.padding)
+    return grad_x, grad_weight, grad_bias, None, None
+
+
+torch.library.register_fake("leanspike::convolution", _output_like)
+torch.library.register_fake(
+    "leanspike::convolution_weight_gradient",
+    lambda _grad, _x, weight, _padding: torch.empty_like(weight),
+)
+torch.library.register_autograd("leanspike::convolution", _backward, setup_context=_save)
+torch.library.register_autograd(
+    "leanspike::convolution_weight_gradient", native.refuse_second_derivatives
+)
+
+
+class _Axis(ctypes.Structure):
+    """``convolution_axis`` of convolution.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int64) for name in ("input", "output", "kernel", "stride", "padding")
+    )
+
+
+class _Call(ctypes.Structure):
+    """``convolution_call`` of convolution.h."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("x", "weight", "bias", "y", "packed", "grad", "grad_weight")
+        ),
+        *((name, ctypes.c_int64) for name in ("images", "channels", "outputs")),
+        ("rows", _Axis),
+        ("columns", _Axis),
+        ("strides", ctypes.c_int64 * 4),
+        ("means", native.Means),
+        ("bf16", ctypes.c_int32),
+    )
+
+
+def _call(
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], output: Tensor
+) -> _Call:
+    rows, columns = (
+        _Axis(x.shape[2 + i], output.shape[2 + i], weight.shape[2 + i], stride[i], padding[i])
+        for i in (0, 1)
+    )
+    images, channels, outputs = x.shape[0], x.shape[1], weight.shape[0]
+    call = _Call(images=images, channels=channels, outputs=outputs, rows=rows, columns=columns)
+    call.x, call.means, call.bf16 = x.data_ptr(), native.means(), x.dtype == torch.bfloat16
+    call.strides = (ctypes.c_int64 * 4)(*weight.stride())
+    return call
+
+
+def _run(call: _Call) -> None:
+    if native.library().leanspike_convolution(ctypes.byref(call)) != 0:
+        raise MemoryError("the native convolution found no memory to work in")

@@ -1,0 +1,89 @@
+"""The neuron's equation in plain PyTorch, to be read beside the paper: the reference.
+
+Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from leanspike.surrogate import Surrogate, Triangle
+
+Reset = Literal["soft", "hard", "undecayed"]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """How a neuron behaves, apart from its two parameters.
+
+    ``reset``: after a spike the membrane loses one threshold ("soft") or becomes 0 ("hard"), or
+    loses the threshold in the next step, after the leak ("undecayed").
+    ``initial``: the membrane starts at 0 ("zero") or at half the threshold ("half").
+    ``height``: a spike is 1 ("unit") or as high as the threshold ("threshold").
+
+    >>> Dynamics(reset="hard")
+    Dynamics(reset='hard', initial='zero', height='unit', surrogate=Triangle(gamma=0.3, width=1.0))
+    """
+
+    reset: Reset = "soft"
+    initial: Literal["zero", "half"] = "zero"
+    height: Literal["unit", "threshold"] = "unit"
+    surrogate: Surrogate = Triangle()
+
+
+def initial_membrane(like_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+    """u₀ for an input ``like_N``: float32, or float64 where the input is; in the input's layout.
+
+    >>> initial_membrane(torch.zeros(2), torch.tensor(1.5), Dynamics(initial="half"))
+    tensor([0.7500, 0.7500])
+    """
+    dtype = torch.promote_types(like_N.dtype, torch.float32)
+    u_N = torch.zeros_like(like_N, dtype=dtype)
+    return u_N + threshold / 2 if dynamics.initial == "half" else u_N
+
+
+def lif_step(
+    u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+) -> tuple[Tensor, Tensor]:
+    """One timestep: the membrane and the input in, the spikes and the new membrane out.
+
+    The comparison inside the reset carries no gradient, the threshold that is subtracted does.
+    With the undecayed reset the new membrane is the one that has not been reset yet.
+
+    >>> u, x, leak, threshold = torch.tensor([[1.0, 0.5, 0.5, 1.0]]).T
+    >>> lif_step(u, x, leak, threshold, Dynamics())  # u = 0.5 · 1 + 0.5 reaches 1, no more
+    (tensor([0.]), tensor([1.]))
+    >>> lif_step(u, 2 * x, leak, threshold, Dynamics())
+    (tensor([1.]), tensor([0.5000]))
+    """
+    last_N = u_N
+    u_N = leak * u_N + x_N
+    if dynamics.reset == "undecayed":
+        u_N = u_N - threshold * (last_N / threshold - 1 > 0).to(u_N.dtype)
+    z_N = u_N / threshold - 1
+    o_N = dynamics.surrogate.spike(z_N)
+    fired_N = o_N.detach()
+    if dynamics.reset == "soft":
+        u_N = u_N - threshold * fired_N
+    elif dynamics.reset == "hard":
+        u_N = torch.where(fired_N > 0, 0.0, u_N)
+    if dynamics.height == "threshold":
+        o_N = threshold * o_N
+    return o_N.to(x_N.dtype), u_N
+
+
+def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+    """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out.
+
+    The spikes are put together along the batch, which keeps a channels_last layout.
+    """
+    u_N = initial_membrane(x_TN[0], threshold, dynamics)
+    spikes = []
+    for x_N in x_TN:
+        o_N, u_N = lif_step(u_N, x_N, leak, threshold, dynamics)
+        spikes.append(o_N)
+    return torch.cat(spikes).view(x_TN.shape)

@@ -1,0 +1,69 @@
+"""What an SNN is worth: accuracy after every step, activity, operations, energy."""
+
+from leanspike.evaluation.activity import SpikeCounter, readings, record_example
+from leanspike.evaluation.answers import accuracy, count_correct
+from leanspike.evaluation.attack import fgsm, pgd
+from leanspike.evaluation.early_exit import (
+    After,
+    Confident,
+    ExitRule,
+    Exits,
+    confidence,
+    exit_early,
+    gamma_by_step,
+    gamma_steps,
+)
+from leanspike.evaluation.energy import OperationCounter, Prices
+from leanspike.evaluation.exit_choice import (
+    Choice,
+    anytime,
+    choose_confidence,
+    choose_gamma,
+    measure_exit,
+)
+from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.measure import evaluate
+from leanspike.evaluation.mistakes import Mistakes, picture_of
+from leanspike.evaluation.origin import provenance
+from leanspike.evaluation.result import Result, load_result
+from leanspike.evaluation.robustness import measure_robustness
+from leanspike.evaluation.robustness_result import Curve, Robustness, load_robustness
+from leanspike.evaluation.times import Times, measure_times
+
+__all__ = [
+    "After",
+    "Choice",
+    "Confident",
+    "Curve",
+    "EarlyExit",
+    "ExitRule",
+    "Exits",
+    "Mistakes",
+    "OperationCounter",
+    "Prices",
+    "Result",
+    "Robustness",
+    "SpikeCounter",
+    "Times",
+    "accuracy",
+    "anytime",
+    "choose_confidence",
+    "choose_gamma",
+    "confidence",
+    "count_correct",
+    "evaluate",
+    "exit_early",
+    "fgsm",
+    "gamma_by_step",
+    "gamma_steps",
+    "load_result",
+    "load_robustness",
+    "measure_exit",
+    "measure_robustness",
+    "measure_times",
+    "pgd",
+    "picture_of",
+    "provenance",
+    "readings",
+    "record_example",
+]

@@ -1,0 +1,214 @@
+"""Attacks: changes of the pixels, too small to matter to us, that hurt a network the most.
+
+They follow the network's own gradient at the pixels: for an SNN the surrogate gradient that it is
+trained with, through all steps and layers. Pixels are float32 in [0, 1], before normalisation, and
+ε is in the same units (8/255, say): no value moves by more (L∞), none leaves [0, 1]. The network is
+run in eval mode, and its parameters, their ``.grad`` and its modes are left as they are.
+
+The loss is ``log Σ_{j≠y} exp z_j − z_y``, by how much the other classes outweigh the label y, with
+z the readout "sum" of all steps. Cross-entropy is ``log(1 + exp loss)``: its gradient is the loss's
+times the probability of a wrong answer, so it has the same signs, and the two agree on which attack
+is worse. But where a network is sure this probability rounds to 0, and the sum makes an SNN T times
+as sure as its mean: it would seem robust for that alone. The loss's own gradient does not fade.
+
+Shapes: N samples, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from leanspike.data.corruptions import Draws
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation.answers import outputs
+from leanspike.modes import eval_mode
+from leanspike.surgery import SpikingNetwork, readout
+
+
+def network_input(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x − mean) / std, with a gradient: what ``leanspike.data.normalise`` makes of the bytes.
+
+    Raises LeanspikeError if the constants do not fit the channels.
+
+    >>> network_input(torch.ones(1, 1, 1, 1), mean=(0.5,), std=(0.25,))
+    tensor([[[[2.]]]])
+    """
+    channels = x.shape[1]
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise LeanspikeError(
+            f"mean {tuple(mean)} and std {tuple(std)} do not fit images of {channels} channels; "
+            f"give {channels} numbers each, std positive"
+        )
+    constants = x.new_tensor([list(mean), list(std)])[:, :, None, None]
+    return (x - constants[0]) / constants[1]
+
+
+def pixel_gradient(
+    network: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """The gradient of each sample's loss (see the module) at its pixels, ``[N, C, H, W]``.
+
+    Args:
+        network: ANN or SNN; of an SNN, with ``snn.timesteps`` steps.
+        x: pixels, floating point ``[N, C, H, W]`` in [0, 1].
+        labels: classes, int64 ``[N]``.
+        mean, std: of the normalisation, one number for each channel.
+
+    Raises:
+        LeanspikeError: for pixels that are none, or an SNN whose input is drawn as spikes.
+
+    >>> one_pixel = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+    >>> _ = one_pixel[1].weight.data.copy_(torch.tensor([[0.0], [2.0]]))  # logits 0 and 2x
+    >>> x, labels = torch.zeros(1, 1, 1, 1), torch.tensor([0])
+    >>> pixel_gradient(one_pixel, x, labels, mean=[0], std=[1]).item()  # of 2x − 0
+    2.0
+    """
+    _check(network, x)
+    x = x.detach().requires_grad_()
+    with torch.enable_grad(), eval_mode(network):
+        loss = _losses(network, x, labels, mean, std).sum()
+    (gradient,) = torch.autograd.grad(loss, x)
+    return gradient
+
+
+def fgsm(
+    network: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    epsilon: float,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """The fast gradient sign method, one step: ``x + ε·sign(∂loss/∂x)``, cut off to [0, 1].
+
+    Goodfellow et al. 2015 (arXiv 1412.6572, section 4), who take the cross-entropy, whose gradient
+    has the same signs. Returns pixels like ``x``. The arguments are those of
+    :func:`pixel_gradient`, and ε in [0, 1].
+
+    Raises:
+        LeanspikeError: as there, and for an ε out of range.
+
+    >>> ann = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> x, labels = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 2])
+    >>> attacked = fgsm(ann, x, labels, 8 / 255, mean=[0.5], std=[0.5])
+    >>> round((attacked - x).abs().max().item() * 255)
+    8
+    """
+    check_epsilon(epsilon)
+    gradient = pixel_gradient(network, x, labels, mean=mean, std=std)
+    return (x + epsilon * gradient.sign()).clamp(0, 1)
+
+
+def pgd(
+    network: nn.Module,
+    x: Tensor,
+    labels: Tensor,
+    epsilon: float,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    steps: int = 10,
+    step_size: float | None = None,
+    restarts: int = 1,
+    seed: int = 0,
+    positions: Tensor | None = None,
+) -> Tensor:
+    """Projected gradient descent: ``steps`` signed steps within ε of x, from a random start.
+
+    Madry et al. 2018 (arXiv 1706.06083, section 2.1). Returns, of each sample, the end of the
+    restart whose loss is largest; the other arguments are those of :func:`fgsm`.
+
+    Args:
+        steps: 1 or more.
+        step_size: above 0; default 2.5·ε / steps, so that any point within ε can be reached.
+        restarts: 1 or more.
+        seed: of the starts, 0 or more.
+        positions: of the samples in their split, int64 ``[N]``, default 0..N−1: with the seed they
+            decide on the start, so that this does not depend on the batch.
+
+    Raises:
+        LeanspikeError: as in :func:`fgsm`, and for numbers out of range.
+
+    >>> ann = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> x, labels = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 2])
+    >>> attacked = pgd(ann, x, labels, 8 / 255, mean=[0.5], std=[0.5], steps=3)
+    >>> (attacked - x).abs().max().item() * 255 < 8.001
+    True
+    """
+    _check(network, x)
+    check_epsilon(epsilon)
+    for name, count in (("steps", steps), ("restarts", restarts)):
+        if count < 1:
+            raise LeanspikeError(f"{name} is {count}; give 1 or more")
+    size = 2.5 * epsilon / steps if step_size is None else step_size
+    if size < 0 or (step_size is not None and size == 0):
+        raise LeanspikeError(f"step_size is {step_size}; give a number above 0")
+    low, high = (x - epsilon).clamp(min=0), (x + epsilon).clamp(max=1)
+    worst = x
+    largest = x.new_full(labels.shape, -math.inf)
+    where = range(len(x)) if positions is None else positions.tolist()
+    for restart in range(restarts):
+        start = Draws(seed, where, stream=1 + restart).uniform(*x.shape[1:]).to(x)
+        attacked = torch.lerp(low, high, start)
+        for _ in range(steps):
+            gradient = pixel_gradient(network, attacked, labels, mean=mean, std=std)
+            attacked = (attacked + size * gradient.sign()).clamp(low, high)
+        with torch.no_grad(), eval_mode(network):
+            losses = _losses(network, attacked, labels, mean, std)
+        worst = torch.where((losses > largest)[:, None, None, None], attacked, worst)
+        largest = torch.maximum(losses, largest)
+    return worst
+
+
+def _losses(
+    network: nn.Module, x: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]
+) -> Tensor:
+    """By how much the other classes outweigh each sample's label, ``[N]``."""
+    logits_NK = readout(outputs(network, network_input(x, mean, std)), "sum")[-1]
+    others_NK = logits_NK.scatter(1, labels[:, None], -math.inf)
+    return others_NK.logsumexp(1) - logits_NK.gather(1, labels[:, None])[:, 0]
+
+
+def _check(network: nn.Module, x: Tensor) -> None:
+    if not x.is_floating_point() or x.dim() != 4 or len(x) == 0:
+        raise LeanspikeError(
+            f"pixels are {x.dtype} {list(x.shape)}; give floating point [N, C, H, W] in [0, 1]"
+        )
+    if x.min() < 0 or x.max() > 1:
+        raise LeanspikeError(
+            f"pixels range from {x.min():.3g} to {x.max():.3g}; give them in [0, 1], not normalised"
+        )
+    check_attackable(network)
+
+
+def check_attackable(network: nn.Module) -> None:
+    """Raise if no gradient reaches the pixels of a network.
+
+    >>> check_attackable(nn.Linear(1, 1))
+    """
+    if isinstance(network, SpikingNetwork) and network.plan.encoder.emits == "spike":
+        raise LeanspikeError(
+            "the input is drawn as spikes, which let no gradient through to the pixels; "
+            "attack a network with encode='direct'"
+        )
+
+
+def check_epsilon(epsilon: float) -> None:
+    """Raise unless ε lies in [0, 1].
+
+    >>> check_epsilon(8)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: epsilon is 8; give a number in [0, 1], such as 8/255
+    """
+    if not 0 <= epsilon <= 1:
+        raise LeanspikeError(f"epsilon is {epsilon}; give a number in [0, 1], such as 8/255")

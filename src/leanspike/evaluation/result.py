@@ -1,0 +1,303 @@
+"""What an evaluation found, as one frozen object that is written to and read from JSON.
+
+Every quantity is for ONE sample, averaged over all samples, unless it says otherwise.
+Time is in steps; energies are in picojoules (``_pj``).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from leanspike.errors import LeanspikeError, one_line
+from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.formulas import CHAINS, bntt_ratio, chain_rates
+from leanspike.evaluation.mistakes import Mistakes
+from leanspike.evaluation.record import Record
+from leanspike.evaluation.times import Times
+
+
+class NeuronActivity(Record):
+    """One layer of neurons.
+
+    ``spikes_per_step[t]`` is the mean number of spikes that one neuron of the layer fires at
+    step t (in [0, 1]); their sum over t is the papers' "spikes per neuron".
+    ``readings`` are what its neurons show of themselves, as threshold and leak, as means over the
+    layer; ``ranges`` the lowest and the highest of those that differ within it; ``readings_start``
+    those before the training of the SNN (none if it was not trained). ``update_macs`` and
+    ``update_acs`` are what a step costs one neuron.
+    """
+
+    path: str
+    neurons: int
+    spikes_per_step: tuple[float, ...]
+    readings: dict[str, float] = Field({})
+    ranges: dict[str, tuple[float, float]] = Field({})
+    readings_start: dict[str, float] = Field({})
+    update_macs: float
+    update_acs: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, value: Any) -> Any:
+        """Records of before there were several kinds of neurons have a threshold and a leak."""
+        if not isinstance(value, dict) or "threshold" not in value:
+            return value
+        new = dict(value)
+        shown = {name: new.pop(name) for name in ("threshold", "leak") if name in new}
+        start = {name: new.pop(f"{name}_start", None) for name in shown}
+        known = {name: number for name, number in start.items() if number is not None}
+        leaks = shown.get("leak") != 1
+        cost = {"update_macs": float(leaks), "update_acs": float(not leaks)}
+        return {"readings": shown, "readings_start": known, **cost, **new}
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron, summed over the timesteps.
+
+        >>> NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0,
+        ...                leak=1.0).spikes_per_neuron
+        0.75
+        """
+        return sum(self.spikes_per_step)
+
+
+class LayerOperations(Record):
+    """The arithmetic of one layer with weights.
+
+    ``edge`` is the kind of signal that enters it (``analog``, ``spike`` or ``graded``) and
+    ``static`` whether that signal is the same at every step, so that it is computed once.
+    ``dense_macs`` is the textbook count for one ANN pass (padding included); ``ann_macs`` leaves
+    the multiplications with zero padding out, as ``snn_macs`` and ``snn_acs`` (all steps) do.
+    ``spike_rate`` is that of the neurons whose spikes enter, summed over all steps (None where the
+    layer multiplies, and in results from before it was recorded).
+    """
+
+    path: str
+    edge: str
+    static: bool
+    dense_macs: float
+    ann_macs: float
+    snn_macs: float
+    snn_acs: float
+    ann_pj: float
+    snn_pj: float
+    spike_rate: float | None = None
+
+
+class Energy(Record):
+    """Energy of the arithmetic: counted where it happens, and by the papers' formulas.
+
+    ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, the scales and shifts of
+    norms that no weights can take up ``norm_pj``; ``snn_pj`` contains both. ``ann_norm_pj``, in
+    ``ann_pj``, is that of the ANN's norms.
+    All ratios are E_ANN / E_SNN at the result's T steps: larger is better; those by a formula may
+    be infinite. ``ratio`` is of what was counted, ``formula_ratio`` by DIET-SNN's formula,
+    ``bntt_formula_ratio`` by BNTT's (None: the record is older, and does not say enough).
+    """
+
+    mac_pj: float
+    ac_pj: float
+    ann_pj: float
+    snn_pj: float
+    membrane_updates: float
+    membrane_pj: float
+    norm_pj: float = 0.0
+    ann_norm_pj: float = 0.0
+    ratio: float
+    formula_ratio: float
+    bntt_formula_ratio: float | None = None
+    spikes_per_neuron: float
+
+
+class Raster(Record):
+    """Which neurons of one layer fired at which step for one image: (step, neuron) pairs.
+
+    ``shown`` neurons, evenly spaced over the layer's ``neurons``, were recorded: step is in
+    0..T-1, neuron in 0..shown-1.
+    """
+
+    path: str
+    neurons: int
+    shown: int
+    spikes: tuple[tuple[int, int], ...]
+
+
+class Example(Record):
+    """One test image with everything the SNN did on it.
+
+    ``pixels`` is ``[H][W][C]`` in 0..255; ``probabilities[t][k]`` the answer after each step.
+    ``frames`` is ``[T][2][H][W]``, the counts of events, of a recording (else None).
+    """
+
+    pixels: tuple[tuple[tuple[int, ...], ...], ...]
+    label: int
+    probabilities: tuple[tuple[float, ...], ...]
+    rasters: tuple[Raster, ...]
+    frames: tuple[tuple[tuple[tuple[int, ...], ...], ...], ...] | None = None
+
+
+class Provenance(Record):
+    """Where the figures come from: enough to obtain them again.
+
+    What nobody told is None, or empty: nothing is made up. ``commit`` ends in "-dirty" if the
+    sources differ from it. ``backend`` ("native", "reference", or several) and ``instructions``
+    ("plain", "avx2", "avx512") computed the figures; ``backends`` are those of earlier phases of
+    the run, behind the type they computed in. Results from before they were recorded have neither.
+    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase.
+    """
+
+    command: str | None
+    created: str
+    leanspike: str
+    commit: str | None
+    seed: int | None
+    hardware: str
+    threads: int
+    backend: str | None = None
+    instructions: str | None = None
+    backends: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str]
+    recipe: dict[str, object]
+    seconds: dict[str, float]
+
+
+class Result(Record):
+    """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
+
+    ``accuracy[t]`` is the fraction of the ``n`` samples answered correctly after step t+1; they are
+    the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of guessing:
+    one output in K, or the share of the commonest label (None in older records).
+    ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
+    ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
+
+    >>> import torch
+    >>> from leanspike import evaluate, spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=2)
+    >>> result = evaluate(snn, [(torch.rand(32, 8), torch.randint(3, (32,)))])
+    >>> result.n, len(result.accuracy), [row.edge for row in result.operations]
+    (32, 2, ['analog', 'spike'])
+    >>> Result.model_validate_json(result.model_dump_json()) == result
+    True
+    """
+
+    schema_version: int = 1
+    name: str
+    data: str | None
+    split: str | None
+    n: int
+    classes: tuple[str, ...]
+    timesteps: int
+    encode: str
+    ann_accuracy: float | None
+    accuracy: tuple[float, ...]
+    neurons: tuple[NeuronActivity, ...]
+    operations: tuple[LayerOperations, ...]
+    energy: Energy
+    gammas: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    early_exit: tuple[EarlyExit, ...] = ()
+    example: Example | None
+    provenance: Provenance
+    chance: float | None = None
+    times: Times | None = None
+    mistakes: Mistakes | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Result:
+        if len(self.accuracy) != self.timesteps or not self.timesteps:
+            raise ValueError(f"{len(self.accuracy)} accuracies for {self.timesteps} timesteps")
+        if not self.neurons or not self.operations:
+            raise ValueError("no neurons, or no layers with weights")
+        return self
+
+    @property
+    def guessing(self) -> float | None:
+        """The accuracy of guessing, of older records by the number of classes, if that is known."""
+        return self.chance or (1 / len(self.classes) if self.classes else None)
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the last answer is not above guessing by 3 standard errors √(p·(1−p)/n).
+
+        >>> [Result.model_construct(accuracy=(a,), n=360, chance=0.1, classes=()).at_chance
+        ...  for a in (0.111, 0.147, 0.148)]
+        [True, True, False]
+        """
+        p = self.guessing
+        return p is not None and self.accuracy[-1] <= p + 3 * math.sqrt(p * (1 - p) / self.n)
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """The figures that a run is known by, for programs.
+
+        ``energy_ratio`` is the counted one, ``formula_energy_ratio`` is by DIET-SNN's formula.
+        ``time_ratio_batch_1`` and so on are the times of SNN ÷ ANN, where they were measured;
+        ``at_chance`` is there where it is true.
+
+        >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
+        >>> result = Result.model_construct(
+        ...     ann_accuracy=0.95, accuracy=(0.8, 0.9), n=100, classes=(), timesteps=2,
+        ...     energy=energy)
+        >>> result.summary["snn_accuracy"], result.summary["energy_ratio"]
+        (0.9, 2.92)
+        """
+        bntt = self.energy.bntt_formula_ratio
+        exits = {
+            early.by: {"accuracy": early.accuracy, "mean_steps": round(early.mean_steps, 3)}
+            for early in self.early_exit
+        }
+        ratios = {} if self.times is None else self.times.ratios
+        return {
+            "ann_accuracy": self.ann_accuracy,
+            "snn_accuracy": self.accuracy[-1],
+            "timesteps": self.timesteps,
+            "energy_ratio": round(self.energy.ratio, 3),
+            "formula_energy_ratio": round(self.energy.formula_ratio, 3),
+            "bntt_formula_energy_ratio": None if bntt is None else round(bntt, 3),
+            "spikes_per_neuron": round(self.energy.spikes_per_neuron, 4),
+            **{f"time_ratio_batch_{batch}": round(ratio, 3) for batch, ratio in ratios.items()},
+            **({"early_exit": exits} if exits else {}),
+            **({"at_chance": True} if self.at_chance else {}),
+        }
+
+
+def load_result(path: Path) -> Result:
+    """Read a ``result.json`` back; a damaged or foreign file is an error of one line.
+
+    In records from before BNTT's formula it is worked out where they say enough: for networks whose
+    layers each read the neurons before them.
+
+    >>> load_result(Path("nowhere.json"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no result at nowhere.json; write one with ...
+    """
+    if not path.is_file():
+        raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
+    try:
+        return _with_bntt_formula(Result.model_validate_json(path.read_text()))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise LeanspikeError(
+            f"{path} is not a leanspike result ({one_line(error)}); "
+            "write it again with `leanspike evaluate RUN`"
+        ) from None
+
+
+def _with_bntt_formula(result: Result) -> Result:
+    """The result with the ratio by BNTT's formula, if it lacks it and says enough."""
+    energy, model = result.energy, result.provenance.recipe.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    chain = name in CHAINS and len(result.operations) == len(result.neurons) + 1
+    if energy.bntt_formula_ratio is not None or not chain:
+        return result
+    rates = chain_rates(result.operations, result.neurons)
+    layers = tuple(
+        row.model_copy(update={"spike_rate": rate})
+        for row, rate in zip(result.operations, rates, strict=True)
+    )
+    ratio = bntt_ratio(layers, result.timesteps, energy.mac_pj, energy.ac_pj)
+    update = {"energy": energy.model_copy(update={"bntt_formula_ratio": ratio})}
+    return result.model_copy(update={**update, "operations": layers})

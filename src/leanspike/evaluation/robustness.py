@@ -1,0 +1,308 @@
+"""How accuracy falls on corrupted and on attacked images, for several networks side by side.
+
+All of them see the very same corrupted images; each is attacked along its own gradient. Accuracy is
+that after the last step, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+from leanspike.backends import watch_backends
+from leanspike.data import Loader, Split, stratified
+from leanspike.data.corruptions import CORRUPTIONS, SEVERITIES, CorruptedSplit, check_severity
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation.answers import count_correct, outputs
+from leanspike.evaluation.attack import (
+    check_attackable,
+    check_epsilon,
+    fgsm,
+    network_input,
+    pgd,
+    pixel_gradient,
+)
+from leanspike.evaluation.origin import computed_by, provenance
+from leanspike.evaluation.result import Provenance
+from leanspike.evaluation.robustness_result import OWN, CleanSample, Curve, Robustness
+from leanspike.modes import eval_mode
+
+Attack = Literal["fgsm", "pgd"]
+Strength = TypeVar("Strength", bound=float)
+Family = Mapping[str, Callable[[int], Split]]
+"""Corruptions by name: from the severity to the images under it."""
+Change = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
+"""From a network, its pixels, labels and positions to other pixels."""
+
+
+def measure_robustness(
+    networks: Mapping[str, nn.Module],
+    split: Split,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    corruptions: Sequence[str] = tuple(CORRUPTIONS),
+    severities: Sequence[int] = SEVERITIES,
+    more: Mapping[str, Family] | None = None,
+    attacks: Mapping[Attack, Sequence[float]] | None = None,
+    pgd_steps: int = 10,
+    batch_size: int = 100,
+    limit: int | None = None,
+    seed: int = 0,
+    data: str | None = None,
+    split_name: str | None = None,
+    origin: Provenance | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Robustness:
+    """Measure networks on clean, corrupted and attacked images of a split.
+
+    Args:
+        networks: by name, on one device, the one to compare with first; run in eval mode and put
+            back after it.
+        split: the images.
+        mean, std: of the normalisation that the networks were trained with.
+        corruptions: names in ``leanspike.data.CORRUPTIONS``, each measured at all ``severities``.
+        severities: of 1..5.
+        more: further families of corruptions, each by name a function from the severity to the
+            same images in the same order, corrupted:
+            ``{"CIFAR-10-C": {"fog": partial(read_cifar_c, folder, "fog")}}``.
+        attacks: ε in [0, 1], such as 8/255, for "fgsm" and "pgd".
+        pgd_steps: of each "pgd", 1 or more.
+        batch_size: 1 or more.
+        limit: measure on so many images, drawn alike from all classes and always the same ones;
+            default all.
+        seed: of all that is random, 0 or more.
+        data, split_name: the data set and which part of it ``split`` is ("test"), if known.
+        origin: where the figures come from (default: this process), but for what computed them.
+        progress: called after each batch with the images passed so far, and in all.
+
+    Raises:
+        LeanspikeError: for arguments that do not fit, before anything is measured: each corruption
+            is tried on one image, at the first of the severities.
+
+    Example:
+        >>> from leanspike.data import synthetic
+        >>> split = synthetic((1, 8, 8), classes=3, test=12).test
+        >>> ann = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        >>> found = measure_robustness({"ann": ann}, split, mean=(0.5,), std=(0.5,),
+        ...                            corruptions=["blur"], attacks={"fgsm": (0.02, 0.1)})
+        >>> found.corruptions["leanspike"][0].strengths, len(found.attacks[0].accuracy["ann"])
+        ((1.0, 2.0, 3.0, 4.0, 5.0), 2)
+    """
+    own = {name: partial(CorruptedSplit, split, name, seed=seed) for name in corruptions}
+    families, attacks = _families(own, more or {}), attacks or {}
+    _check_counts(batch_size=batch_size, pgd_steps=pgd_steps, limit=1 if limit is None else limit)
+    _check(networks, split, families, severities, attacks)
+    chosen = _chosen(split, limit)
+    passes = 1 + len(severities) * sum(map(len, families.values()))
+    passes += sum(map(len, attacks.values())) + bool(attacks)
+    run = _Run(networks, split, chosen, mean, std, batch_size, seed, pgd_steps, progress, passes)
+    with ExitStack() as modes:
+        for network in networks.values():
+            modes.enter_context(eval_mode(network))
+        ran = modes.enter_context(watch_backends())
+        return Robustness(
+            data=data,
+            split=split_name,
+            n=len(chosen),
+            seed=seed,
+            networks=tuple(networks),
+            clean=run.accuracy(split),
+            corruptions={
+                family: tuple(
+                    _curve(name, severities, partial(run.corrupted, source))
+                    for name, source in sources.items()
+                )
+                for family, sources in families.items()
+            },
+            attacks=tuple(
+                _curve(name, epsilons, partial(run.attacked, name))
+                for name, epsilons in attacks.items()
+            ),
+            silent=run.silent() if attacks else {},
+            sample=_sample(split, int(chosen[0])),
+            # Last, when all of it has run:
+            provenance=computed_by(origin or provenance(device=_device(networks)), ran),
+        )
+
+
+@dataclass
+class _Run:
+    """One measurement: the networks, the images, and which of these are chosen."""
+
+    networks: Mapping[str, nn.Module]
+    split: Split
+    chosen: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    batch_size: int
+    seed: int
+    pgd_steps: int
+    progress: Callable[[int, int], None] | None
+    passes: int
+    done: int = 0
+
+    def accuracy(self, split: Split, change: Change | None = None) -> dict[str, float]:
+        """What each network answers correctly of the chosen images, changed for itself."""
+        right = dict.fromkeys(self.networks, 0)
+        for x, labels, positions in self._batches(split):
+            for name, network in self.networks.items():
+                changed = x if change is None else change(network, x, labels, positions)
+                with torch.no_grad():
+                    y_TNK = outputs(network, network_input(changed, self.mean, self.std))
+                right[name] += int(count_correct(y_TNK, labels)[-1])
+        return {name: count / len(self.chosen) for name, count in right.items()}
+
+    def corrupted(self, source: Callable[[int], Split], severity: int) -> dict[str, float]:
+        """Accuracy under a corruption."""
+        return self.accuracy(_open(source, severity, self.split))
+
+    def attacked(self, attack: Attack, epsilon: float) -> dict[str, float]:
+        """Accuracy under an attack on each network."""
+
+        def change(network: nn.Module, x: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
+            if attack == "fgsm":
+                return fgsm(network, x, labels, epsilon, mean=self.mean, std=self.std)
+            return pgd(
+                network,
+                x,
+                labels,
+                epsilon,
+                mean=self.mean,
+                std=self.std,
+                steps=self.pgd_steps,
+                seed=self.seed,
+                positions=positions,
+            )
+
+        return self.accuracy(self.split, change)
+
+    def silent(self) -> dict[str, float]:
+        """The share of the images at whose pixels the gradient of each network is 0."""
+        count = dict.fromkeys(self.networks, 0)
+        for x, labels, _ in self._batches(self.split):
+            for name, network in self.networks.items():
+                gradient = pixel_gradient(network, x, labels, mean=self.mean, std=self.std)
+                count[name] += int((gradient == 0).flatten(1).all(1).sum())
+        return {name: silent / len(self.chosen) for name, silent in count.items()}
+
+    def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Pixels in [0, 1], labels and positions of the chosen images."""
+        channels = split.shape[0]
+        loader = Loader(
+            split.select(self.chosen),
+            batch_size=self.batch_size,
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
+            seed=0,
+            train=False,
+            device=_device(self.networks),
+        )
+        positions = torch.split(self.chosen, self.batch_size)
+        for (x, labels), where in zip(loader.epoch(0), positions, strict=True):
+            yield x, labels, where
+            self.done += len(x)
+            if self.progress is not None:
+                self.progress(self.done, self.passes * len(self.chosen))
+
+
+def _device(networks: Mapping[str, nn.Module]) -> torch.device:
+    """Where the networks are."""
+    parameters = (p for network in networks.values() for p in network.parameters())
+    return next((p.device for p in parameters), torch.device("cpu"))
+
+
+def _families(own: Family, more: Mapping[str, Family]) -> dict[str, Family]:
+    """Those that have something to measure."""
+    if OWN in more:
+        raise LeanspikeError(f"a family in more is named {OWN!r}; give it another name")
+    return {name: family for name, family in {OWN: own, **more}.items() if family}
+
+
+def _open(source: Callable[[int], Split], severity: int, split: Split) -> Split:
+    """The images of a split, corrupted; an error for those of another one."""
+    corrupted = source(severity)
+    if not torch.equal(corrupted.labels, split.labels):
+        raise LeanspikeError(
+            f"the corrupted images ({len(corrupted)}) are not the {len(split)} of the split "
+            "in the same order: their labels differ; give those of the same test set"
+        )
+    return corrupted
+
+
+def _curve(
+    name: str, strengths: Sequence[Strength], measure: Callable[[Strength], dict[str, float]]
+) -> Curve:
+    """What is measured at each strength, by network."""
+    found = [measure(strength) for strength in strengths]
+    accuracy = {network: tuple(at[network] for at in found) for network in found[0]}
+    return Curve(name=name, strengths=tuple(strengths), accuracy=accuracy)
+
+
+def _chosen(split: Split, limit: int | None) -> Tensor:
+    """The indices of the images to measure on."""
+    if limit is None or limit >= len(split):
+        return torch.arange(len(split))
+    return stratified(split.labels, limit)[1]
+
+
+def _sample(split: Split, position: int) -> CleanSample:
+    images, _ = split.batch(torch.tensor([position]))
+    return CleanSample(position=position, pixels=images[0].permute(1, 2, 0).tolist())
+
+
+def _check(
+    networks: Mapping[str, nn.Module],
+    split: Split,
+    families: Mapping[str, Family],
+    severities: Sequence[int],
+    attacks: Mapping[Attack, Sequence[float]],
+) -> None:
+    """Before hours of measuring: is there something to measure, and can it be measured?"""
+    if not isinstance(split, Split):
+        raise LeanspikeError(
+            f"split is a {type(split).__name__}; corruptions are of bytes: give images uint8 "
+            "[N, C, H, W] and labels int64 [N], as leanspike.data.TensorSplit(images, labels)"
+        )
+    sized: dict[str, Sized] = {"networks": networks, "images": split, "severities": severities}
+    for what, things in sized.items():
+        if len(things) == 0:
+            raise LeanspikeError(f"no {what} to measure the robustness with; give 1 or more")
+    images, _ = split.batch(torch.tensor([0]))
+    if images.dim() != 4:
+        raise LeanspikeError(
+            f"samples are {list(images.shape[1:])}; robustness is measured on images [C, H, W]"
+        )
+    for severity in severities:
+        check_severity(severity)
+    for family in families.values():
+        for source in family.values():
+            _open(source, severities[0], split).batch(torch.tensor([0]))
+    if attacks:
+        _check_attacks(networks, attacks)
+
+
+def _check_attacks(
+    networks: Mapping[str, nn.Module], attacks: Mapping[Attack, Sequence[float]]
+) -> None:
+    for network in networks.values():
+        check_attackable(network)
+    for attack, epsilons in attacks.items():
+        if attack not in get_args(Attack):
+            raise LeanspikeError(f"no attack {attack!r}; choose one of fgsm, pgd")
+        if len(epsilons) == 0:
+            raise LeanspikeError(f"{attack} has no epsilon; give it one or more, such as 8/255")
+        for epsilon in epsilons:
+            check_epsilon(epsilon)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise LeanspikeError(f"{name} is {count}; give 1 or more")

@@ -1,0 +1,445 @@
+"""The spiking network: runs its graph for a whole sequence at once, or step by step.
+
+Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, Literal, SupportsIndex, final
+
+import torch
+from torch import Tensor, fx, nn
+
+from leanspike.batches import check_dtype
+from leanspike.errors import LeanspikeError, SurgeryError, check_count, one_line
+from leanspike.execute.doubts import Doubts
+from leanspike.execute.state import State
+from leanspike.execute.streaming import Steps
+from leanspike.graph.modules import is_static, share
+from leanspike.graph.ops import row_of
+from leanspike.graph.plan import Plan, PlanRecord
+from leanspike.neuron import Neuron
+from leanspike.synapse import Stream, streaming
+from leanspike.temporal import Affine, TemporalNorm
+from leanspike.transforms import has_values
+
+Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
+"""Called after each operation with its node, the values of the nodes it read, and its value."""
+
+
+BRIGHTER, DIMMER = 10, 100
+"""Input so many times larger, or smaller, than the calibration's is of another scale."""
+
+
+@final
+class SpikingNetwork(nn.Module):
+    """A network whose activations are neurons. Made by :func:`leanspike.spike`.
+
+    It has the ANN's modules at the ANN's paths, and no state between calls: ``snn(x)`` twice is
+    the same twice (in eval mode), the batch size may change, there is nothing to reset.
+
+    Attributes:
+        timesteps: the number of steps of a call that does not say it. May be changed.
+        plan: the graph and how input enters it.
+        input_range: the smallest and the largest value of the images that it was calibrated on;
+            None before. Input of quite another range is warned about, once.
+        doubts: what a call warns about, once.
+    """
+
+    def __init__(self, plan: Plan, timesteps: int) -> None:
+        super().__init__()
+        self.training = plan.module.training
+        self.plan = plan
+        self.timesteps = timesteps
+        self.input_range: tuple[float, float] | None = None
+        self._warned_of: tuple[float, float] | None = None
+        self.doubts = Doubts()
+        _check_names(plan.module, self)
+        share(plan.module, self)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Take the code of the plan's graphs: before `torch.compile` might look on."""
+        self._whole: Callable[..., Tensor] = type(self.plan.module).forward
+        self._steps = Steps(self.plan)
+        self._neurons = {str(node.target): node for node in self.plan.neuron_nodes()}
+
+    def replanned(self, plan: Plan) -> SpikingNetwork:
+        """The same network of another plan, such as a pass made of this one's."""
+        other = SpikingNetwork(plan, self.timesteps)
+        other.input_range, other.doubts = self.input_range, self.doubts
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickle: functions are made of the graph again."""
+        made = ("_whole", "_steps", "_neurons")
+        state = {name: value for name, value in vars(self).items() if name not in made}
+        return {**state, "plan": PlanRecord.of(self.plan)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.plan = state["plan"].plan(self)
+        self._prepare()
+
+    def forward(self, x: Tensor, timesteps: int | None = None) -> Tensor:
+        """The output of every step.
+
+        Args:
+            x: ``[N, ...]`` (``[T, N, ...]`` when encoded as frames), floating point.
+            timesteps: T; default ``self.timesteps``. Frames bring their own.
+
+        Returns:
+            ``y_TNK`` of shape ``[T, N, K]``: what the output layer emits at each step, not
+            cumulated; see :func:`leanspike.readout`.
+
+        Raises:
+            LeanspikeError: for input of another shape or type than at the surgery.
+        """
+        return self.run(x, timesteps)
+
+    def run(
+        self, x: Tensor, timesteps: int | None = None, observer: Observer | None = None
+    ) -> Tensor:
+        """:meth:`forward`, with ``observer`` called after each operation."""
+        encoder = self.plan.encoder
+        self.check_input(x, encoder.batch_axis)
+        steps = self.timesteps if timesteps is None else timesteps
+        if isinstance(steps, bool) or not isinstance(steps, SupportsIndex) or steps < 1:
+            check_count("timesteps", steps)
+        if self.doubts.any and not torch.compiler.is_compiling():
+            self.doubts.tell(self.neurons(), training=self.training and torch.is_grad_enabled())
+        sequence, steps = encoder.sequence(x, steps, self.training)
+        try:
+            if observer is None:
+                return self._whole(self, sequence, steps)
+            y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
+        except RuntimeError as error:
+            self._explain(error, x, encoder.batch_axis)
+            raise
+        return y_TNK
+
+    @torch.no_grad()
+    def step(
+        self, x_N: Tensor, state: State | None = None, observer: Observer | None = None
+    ) -> tuple[Tensor, State]:
+        """One timestep, in eval mode, without gradients: for streaming and early exit.
+
+        Args:
+            x_N: this step's input, ``[N, ...]``. With direct encoding only the first step's
+                counts, since what does not depend on time is kept.
+            state: what the previous step returned; None to begin. ``state.keep(samples)``
+                drops samples; pass their input only.
+            observer: called after each operation that this step computes.
+
+        Returns:
+            The output of this step ``[N, K]`` and the state for the next.
+
+        Example:
+            >>> from leanspike import spike
+            >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+            >>> snn = spike(ann, example_input=torch.zeros(1, 2), timesteps=3)
+            >>> x, state, steps = torch.ones(4, 2), None, []
+            >>> for _ in range(3):
+            ...     y_NK, state = snn.step(x, state)
+            ...     steps.append(y_NK)
+            >>> torch.allclose(torch.stack(steps), snn(x), atol=1e-6)
+            True
+        """
+        if self.training:
+            raise LeanspikeError("step() in training mode; call .eval() first")
+        if self.doubts.any and not torch.compiler.is_compiling():
+            self.doubts.tell(self.neurons(), training=False)
+        state = state or State()
+        ignored = state.steps > 0 and not self.plan.encoder.timed
+        self.check_input(x_N, batch_axis=0, values=not ignored)
+        self._check_state(state, len(x_N))
+        self._steps.check(self, state.steps)
+        current_N = self.plan.encoder.step(x_N, state.steps)
+        weights = state.weights
+        if weights is None and has_values(x_N):
+            weights = Stream()
+        try:
+            with nullcontext() if weights is None else streaming(weights):
+                if observer is None:
+                    return self._step(current_N, state, weights)
+                execution = Streaming(self, self._steps, state, observer)
+                y_1NK: Tensor = execution.run(current_N, 1)
+                return y_1NK[0], execution.next_state(weights)
+        except RuntimeError as error:
+            self._explain(error, x_N, batch_axis=0)
+            raise
+
+    def _step(self, x_N: Tensor, state: State, weights: Stream | None) -> tuple[Tensor, State]:
+        steps, number = self._steps, state.steps
+        if number == 0:
+            none = [None] * len(steps.neurons)
+            y_NK, after, static, constants = steps.first(self, x_N, number, *none)
+            kept = dict(zip(steps.static, static, strict=True))
+            same = dict(zip(steps.constants, constants, strict=True))
+        else:
+            kept, same = dict(state.static), dict(state.constants)
+            inputs = *state.neurons.values(), *kept.values(), *same.values()
+            y_NK, after = steps.later(self, x_N, number, *inputs)
+        neurons = dict(zip(steps.neurons, after, strict=True))
+        return y_NK, State(number + 1, neurons, kept, same, steps.network, weights)
+
+    def _check_state(self, state: State, samples: int) -> None:
+        """Raise unless the state is this network's, of so many samples."""
+        if state.steps > 0 and state.network != self._steps.network:
+            raise LeanspikeError("the state is that of another network; begin with state=None")
+        held = state.samples()
+        if held is not None and held != samples:
+            raise LeanspikeError(
+                f"input of {samples} samples, but the state holds {held}; keep those of the input "
+                "with state.keep(samples)"
+            )
+
+    def neurons(self) -> Iterator[tuple[str, nn.Module]]:
+        """The modules that stand for activations with their paths, in the order of the graph."""
+        return ((path, self.get_submodule(path)) for path in self._neurons)
+
+    def neuron_nodes(self) -> list[fx.Node]:
+        """The graph nodes of the neurons, in order."""
+        return list(self._neurons.values())
+
+    def synaptic_nodes(self) -> list[fx.Node]:
+        """The graph nodes of the layers with weights (convolutions, linear), in order."""
+        return [
+            node
+            for node in self.plan.graph.nodes
+            if node.op == "call_module" and row_of(node, self).synapses is not None
+        ]
+
+    def keep_in_range(self) -> None:
+        """Put every neuron's trained parameters back into range; call after optimiser steps."""
+        for _, module in self.neurons():
+            if isinstance(module, Neuron):
+                module.keep_in_range()
+
+    def load_ann(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load an ANN's ``state_dict`` strictly: all its keys, and none but the neurons' missing.
+
+        Temporal norms begin as its batch norms are, the same at each step.
+
+        Raises:
+            LeanspikeError: naming the keys that are missing, unexpected or of another shape.
+
+        Example:
+            >>> from leanspike import spike
+            >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
+            >>> snn = spike(ann, example_input=torch.zeros(1, 2))
+            >>> snn.load_ann(ann.state_dict())
+        """
+        fired = {module for _, module in self.neurons()}
+        modules = dict(self.named_modules(remove_duplicate=False))
+        norms = {path: m for path, m in modules.items() if isinstance(m, TemporalNorm)}
+        of_norms = {path: _below(path, state_dict) for path in norms}
+        theirs = {
+            f"{path}.{name}"
+            for path, module in modules.items()
+            if module in fired or path in norms
+            for name in module.state_dict()
+        }
+        own = {key: value for key, value in self.state_dict().items() if key not in theirs}
+        taken = {f"{path}.{name}" for path, state in of_norms.items() for name in state}
+        rest = {key: value for key, value in state_dict.items() if key not in taken}
+        missing = sorted(
+            {*(set(own) - set(rest)), *(p for p, found in of_norms.items() if not found)}
+        )
+        unexpected = sorted(set(rest) - set(own))
+        shapes = [k for k, v in rest.items() if k in own and own[k].shape != v.shape]
+        for what, keys in (
+            ("lacks", missing),
+            ("has unknown", unexpected),
+            ("has other shapes for", shapes),
+        ):
+            if keys:
+                shown = ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
+                raise LeanspikeError(
+                    f"the ANN's state_dict {what} {len(keys)} of this network's keys: {shown}; "
+                    "it must come from the architecture that was converted (with norm='keep')"
+                )
+        for path, norm in norms.items():
+            norm.load_batch_norm(of_norms[path])
+        self.load_state_dict(rest, strict=False)
+
+    def check_input(self, x: Tensor, batch_axis: int, values: bool = True) -> None:
+        """Raise unless ``x`` is like the surgery's example input, for any N, and has finite values.
+
+        Without ``values`` these are not looked at.
+        """
+        if not isinstance(x, Tensor):
+            raise LeanspikeError(
+                f"input is a {type(x).__name__}; give a tensor, as torch.as_tensor(x).float()"
+            )
+        sample_shape = self.plan.sample_shape
+        ranks_agree = x.dim() == len(sample_shape) + 1 + batch_axis
+        if not ranks_agree or x.shape[1 + batch_axis] != sample_shape[0]:
+            expected = ", ".join((*("T" * batch_axis), "N", *map(str, sample_shape)))
+            raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
+        if not x.is_floating_point():
+            raise LeanspikeError(
+                f"input of type {x.dtype}; expected floating point (normalise the pixels)"
+            )
+        if values and has_values(x) and x.numel() > 0:
+            self._check_values(x, batch_axis)
+
+    def _check_values(self, x: Tensor, batch_axis: int) -> None:
+        """Raise for values that are not finite; warn of a range far from the calibration's."""
+        low, high = value_range(x)
+        if self.input_range is None or self.input_range == self._warned_of:
+            return
+        seen, here = max(map(abs, self.input_range)), max(abs(low), abs(high))
+        dark = 0 < here < seen / DIMMER and x.shape[batch_axis] > 1
+        if here > seen * BRIGHTER or dark:
+            self._warned_of = self.input_range
+            logging.getLogger("leanspike").warning(
+                f"input of {low:.3g} to {high:.3g}, and the network was calibrated on images of "
+                f"{self.input_range[0]:.3g} to {self.input_range[1]:.3g}; scale the pixels alike "
+                f"(as x {'*' if dark else '/'} 255), or calibrate on such images"
+            )
+
+    def _explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
+        """Say it where samples are of another type, place or size than they should be."""
+        check_dtype(x, self)
+        place = next((p.device for p in self.parameters()), x.device)
+        if place != x.device:
+            raise LeanspikeError(
+                f"input on {x.device}, and the network is on {place}; give x.to({str(place)!r})"
+            ) from error
+        same = x.shape[1 + batch_axis :] == self.plan.sample_shape
+        if same or isinstance(error, torch.OutOfMemoryError):
+            return
+        raise LeanspikeError(
+            f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
+            f"network was made for samples of shape {self.plan.sample_shape}"
+        ) from error
+
+
+class Execution(fx.Interpreter):
+    """One run of a network's graph, operation by operation, for an observer or a single step."""
+
+    def __init__(self, network: SpikingNetwork, observer: Observer | None = None) -> None:
+        super().__init__(network, graph=network.plan.graph)
+        self.extra_traceback = False
+        self.observer = observer
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one operation; tell the observer."""
+        value = super().run_node(n)
+        if self.observer is not None and n.op.startswith("call"):
+            self.observer(n, self.env, value)
+        return value
+
+
+class Streaming(Execution):
+    """A run of a single step: neurons take up their states, static values are kept."""
+
+    def __init__(
+        self, network: SpikingNetwork, steps: Steps, state: State, observer: Observer
+    ) -> None:
+        super().__init__(network, observer)
+        self.network, self.steps, self.state = network, steps, state
+        self.after: dict[str, Any] = {}
+        kept = {**state.static, **state.constants}
+        self.found = {node: kept.get(name) for name, node in steps.sources.items()}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one operation, unless it is static and this is not the first step."""
+        if not is_static(n):
+            return super().run_node(n)
+        if self.state.steps > 0 and n.op != "get_attr":
+            return self.found.get(n)
+        value = super().run_node(n)
+        if n in self.found:
+            self.found[n] = value
+        return value
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A neuron makes one step from its state; a norm is told which step it is."""
+        module = self.fetch_attr(target)
+        if isinstance(module, TemporalNorm | Affine):
+            return module.step(args[0][0], self.state.steps).unsqueeze(0)
+        if not isinstance(module, Neuron):
+            return super().call_module(target, args, kwargs)
+        o_N, self.after[target] = module.step(args[0][0], self.state.neurons.get(target))
+        return o_N.unsqueeze(0)
+
+    def next_state(self, weights: Stream | None) -> State:
+        """What the next step needs."""
+        neurons = {path: self.after.get(path) for path in self.steps.neurons}
+        static, constants = self.state.static, self.state.constants
+        if self.state.steps == 0:
+            static, constants = self.steps.values(self.network, self.found)
+        return State(
+            *(self.state.steps + 1, neurons, static, constants),
+            *(self.steps.network, weights),
+        )
+
+
+def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
+    """The answer after every step ("anytime logits") from the outputs of the steps.
+
+    "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, whose
+    scale does not grow with t (BNTT; use it for margins, temperatures and early exit).
+
+    Args:
+        y_TNK: the outputs of the steps ``[T, N, K]``.
+        mode: "sum" or "mean".
+
+    Returns:
+        ``[T, N, K]``, in float32 at least.
+
+    >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "mean").flatten().tolist()
+    [1.0, 2.0]
+    >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "sum").flatten().tolist()
+    [1.0, 4.0]
+    """
+    check_readout(mode)
+    y_TNK = y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
+    total_TNK = y_TNK.cumsum(0)
+    if mode == "sum":
+        return total_TNK
+    t = torch.arange(1, len(y_TNK) + 1, device=y_TNK.device, dtype=total_TNK.dtype)
+    return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
+
+
+def value_range(x: Tensor) -> tuple[float, float]:
+    """The smallest and the largest value; LeanspikeError if any is not finite.
+
+    >>> value_range(torch.tensor([0.5, -2.0]))
+    (-2.0, 0.5)
+    """
+    # NaN is passed on by aminmax, which is faster than isfinite.
+    low, high = torch.stack(x.detach().aminmax()).tolist()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise LeanspikeError(
+            "the input has values that are NaN or infinite, which spikes would hide; mend it"
+        )
+    return low, high
+
+
+def check_readout(mode: str) -> None:
+    """Raise LeanspikeError unless it is one of the readouts."""
+    if mode not in ("sum", "mean"):
+        raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
+
+
+def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a module, by their own names."""
+    start = f"{path}."
+    return {k.removeprefix(start): v for k, v in state_dict.items() if k.startswith(start)}
+
+
+def _check_names(root: nn.Module, network: SpikingNetwork) -> None:
+    """Raise where a name of the user's network is an attribute of every spiking network, too."""
+    for name in (*root._modules, *root._parameters, *root._buffers):
+        if name in dir(network):
+            raise SurgeryError(
+                f"the network's own attribute {name!r} collides with one of SpikingNetwork; "
+                "wrap the network: nn.Sequential(network)"
+            )

@@ -1,0 +1,148 @@
+"""What a streaming network remembers between two steps: a value that its user holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from warnings import warn
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from leanspike.errors import LeanspikeError, one_line
+from leanspike.files import atomic
+from leanspike.synapse import Stream
+
+FORMAT = "leanspike state 1"
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a streaming network remembers between two steps.
+
+    Attributes:
+        steps: taken so far.
+        neurons: the state of each layer of neurons by its path: tensors ``[N, ...]``, or tuples,
+            lists and dicts of such; None of a module without a state.
+        static: the values that do not depend on time, ``[N, ...]`` each, by name, kept from the
+            first step.
+        constants: what depends neither on time nor on samples: scales of norms, sizes.
+        network: a fingerprint of the network's plan and sizes: others refuse the state.
+        weights: as laid out for event-driven convolutions, shared by all steps; as much memory as
+            those weights.
+
+    >>> state = State(1, {"relu": torch.zeros(4, 8)})
+    >>> state.keep(torch.tensor([0, 2])).neurons["relu"].shape
+    torch.Size([2, 8])
+    """
+
+    steps: int = 0
+    neurons: Mapping[str, Any] = field(default_factory=dict)
+    static: Mapping[str, Tensor] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
+    weights: Stream | None = field(default=None, repr=False, compare=False)
+
+    def keep(self, samples: Tensor) -> State:
+        """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        return replace(
+            self,
+            neurons=pytree.tree_map(
+                lambda leaf_N: None if leaf_N is None else leaf_N[samples], dict(self.neurons)
+            ),
+            static={name: value[samples] for name, value in self.static.items()},
+        )
+
+    @property
+    def membranes(self) -> Mapping[str, Any]:
+        """The old name of `neurons`, for one version."""
+        warn("State.membranes is State.neurons now", DeprecationWarning, stacklevel=2)
+        return self.neurons
+
+    def samples(self) -> int | None:
+        """N; None of a state that holds nothing."""
+        leaves = pytree.tree_leaves((dict(self.neurons), dict(self.static)))
+        return next((len(leaf) for leaf in leaves if leaf is not None), None)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the state into a file: tensors as safetensors, the rest as JSON in its header.
+
+        >>> import tempfile
+        >>> state = State(1, {"a": (torch.zeros(2), torch.ones(2))})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     again = State.load(state.save(Path(folder) / "state.safetensors"))
+        >>> again.steps, again.neurons["a"][1].tolist()
+        (1, [1.0, 1.0])
+        """
+        tensors: dict[str, Tensor] = {}
+        parts = (dict(self.neurons), dict(self.static), dict(self.constants))
+        written = json.dumps(
+            [self.steps, self.network, *(_written(part, tensors) for part in parts)]
+        )
+        with atomic(Path(path)) as part:
+            save_file(tensors, part, {"format": FORMAT, "state": written})
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> State:
+        """Read what `save` wrote; no code is run.
+
+        Raises:
+            LeanspikeError: for a missing, damaged or foreign file.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+                if about.get("format") != FORMAT:
+                    raise LeanspikeError(f"{path} holds no state; write one with state.save(path)")
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            steps, network, *parts = json.loads(about["state"])
+            neurons, static, constants = (_read(part, tensors) for part in parts)
+            return State(int(steps), neurons, static, constants, str(network))
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise LeanspikeError(
+                f"{path} is missing, damaged or not of leanspike ({one_line(error)}); write it "
+                "again with state.save(path)"
+            ) from None
+
+
+def _written(part: Any, tensors: dict[str, Tensor]) -> Any:
+    """A part of the state in JSON, its tensors taken out into ``tensors``."""
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    if isinstance(part, Tensor):
+        name = str(len(tensors))
+        tensors[name] = part.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name, "channels_last": _is_channels_last(part)}
+    if isinstance(part, dict):
+        return {"dict": {str(key): _written(value, tensors) for key, value in part.items()}}
+    if isinstance(part, tuple | list):
+        kind = "list" if isinstance(part, list) else "tuple"
+        return {kind: [_written(value, tensors) for value in part]}
+    raise LeanspikeError(
+        f"the state holds a {type(part).__name__}, which cannot be written; neurons may keep "
+        "tensors, and tuples, lists and dicts of them"
+    )
+
+
+def _read(part: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(part, dict):
+        return part
+    if "tensor" in part:
+        tensor = tensors[part["tensor"]]
+        last = torch.channels_last if part["channels_last"] else torch.contiguous_format
+        return tensor.contiguous(memory_format=last)
+    if "dict" in part:
+        return {key: _read(value, tensors) for key, value in part["dict"].items()}
+    kind = tuple if "tuple" in part else list
+    return kind(_read(value, tensors) for value in part["tuple" if kind is tuple else "list"])
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)

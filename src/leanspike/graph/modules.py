@@ -1,0 +1,86 @@
+"""Graphs with the modules that they call: one tree of modules, several graphs on it."""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from leanspike.graph.ops import Signal
+
+
+def submodule(root: nn.Module, node: fx.Node) -> nn.Module | None:
+    """The module that a node calls; None if it calls none.
+
+    >>> graph = fx.Graph()
+    >>> called = graph.call_module("0", (graph.placeholder("x"),))
+    >>> submodule(nn.Sequential(nn.Identity()), called)
+    Identity()
+    """
+    return root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def neuron_nodes(graph: fx.Graph) -> list[fx.Node]:
+    """The calls of what stands for activations, in order."""
+    return [node for node in graph.nodes if node.op == "call_module" and node.meta.get("neuron")]
+
+
+def as_module(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """A graph as a module that shares modules, parameters and buffers with ``root``.
+
+    >>> root, graph = nn.Sequential(nn.Linear(2, 3)), fx.Graph()
+    >>> _ = graph.output(graph.call_module("0", (graph.placeholder("x"),)))
+    >>> module = as_module(root, graph)
+    >>> root[0] = nn.Linear(2, 4)
+    >>> module.get_submodule("0").out_features
+    4
+    """
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            _register_constant(root, str(node.target))
+    module = fx.GraphModule(root, graph, class_name="Graph")
+    share(root, module)
+    return module
+
+
+def share(root: nn.Module, other: nn.Module) -> None:
+    """Give ``other`` the modules, parameters and buffers of ``root``: the same dictionaries."""
+    names = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
+    vars(other).update({name: vars(root)[name] for name in names})
+
+
+def _register_constant(root: nn.Module, target: str) -> None:
+    """A tensor that the tracer made of a constant in a forward belongs to no module yet."""
+    value = vars(root).get(target)
+    if value is not None and not isinstance(value, nn.Module):
+        delattr(root, target)
+        root.register_buffer(target, value, persistent=False)
+
+
+def copied_tree(module: nn.Module, called: set[int], made: dict[int, nn.Module]) -> nn.Module:
+    """The tree of modules anew, down to those that are called, by their ids, which stay."""
+    if id(module) in called:
+        return module
+    if id(module) not in made:
+        bare = nn.Module() if isinstance(module, fx.GraphModule) else _bare(module)
+        twin = made[id(module)] = bare
+        parts = vars(twin)
+        parts["_parameters"] = dict(module._parameters)
+        parts["_buffers"] = dict(module._buffers)
+        parts["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
+        parts["training"] = module.training
+        parts["_modules"] = {
+            name: child and copied_tree(child, called, made)
+            for name, child in module._modules.items()
+        }
+    return made[id(module)]
+
+
+def _bare(module: nn.Module) -> nn.Module:
+    twin = object.__new__(type(module))
+    vars(twin).update(vars(module))
+    return twin
+
+
+def is_static(node: fx.Node) -> bool:
+    """Whether a node computes what does not depend on time."""
+    signal: Signal | None = node.meta.get("signal")
+    return node.op not in ("placeholder", "output") and signal is not None and not signal.timed

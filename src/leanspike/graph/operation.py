@@ -1,0 +1,129 @@
+"""A row of the table: everything that an operation means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from leanspike.graph.counts import Follow
+from leanspike.graph.rules import Check, Rule
+from leanspike.synapse.stand_in import StandIn
+
+Shape = Sequence[int]
+
+
+def at_outputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
+    """Of a convolution, ``[C, ...]``: each weight is used at each pixel of the output."""
+    return outputs[1:]
+
+
+def at_inputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
+    """Of a transposed convolution, ``[C, ...]``: at each pixel of the input."""
+    return inputs[1:]
+
+
+def at_rows(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
+    """Of a linear layer, ``[..., K]``: once for each row of the output."""
+    return outputs[:-1]
+
+
+@dataclass(frozen=True)
+class Synapses:
+    """Weights, whose multiplications (or accumulations) make up the cost of a network.
+
+    The layer holds them as ``weight``, and is linear in its input.
+    ``positions``: from the shapes of a sample before and after the layer to those of the places
+    where each weight is used: :func:`at_outputs`, :func:`at_inputs` or :func:`at_rows`.
+    ``norm_axis``: the output axis whose channels are the rows of ``weight``, so that a norm over it
+    folds into them; None where there is no such axis.
+    """
+
+    positions: Callable[[Shape, Shape], Shape]
+    norm_axis: int | None = None
+
+    def dense_macs(self, layer: nn.Module, inputs: Shape, outputs: Shape) -> float:
+        """The textbook number of multiply-accumulates for one sample, zero padding included.
+
+        >>> conv = nn.Conv2d(3, 64, 3, padding=1)
+        >>> Synapses(at_outputs).dense_macs(conv, (3, 32, 32), (64, 32, 32))
+        1769472.0
+        """
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        return float(weight.numel() * torch.Size(self.positions(inputs, outputs)).numel())
+
+
+def always(norm: nn.Module) -> bool:  # noqa: ARG001
+    """Of a norm without a time of its own: it is the same at each step."""
+    return True
+
+
+@dataclass(frozen=True)
+class Norm:
+    """What becomes of a norm.
+
+    ``batch``: it has statistics of a batch for each channel; another norm may take its place where
+    time reaches it. ``synchronised``: those of all processes, which stay as they are.
+    ``channels``: its scale and shift per channel in eval mode, ``[C]`` each, or None if it has no
+    statistics; without such a function it stays. ``folds``: whether they are the same at each step,
+    so that weights can take them up. ``priced``: where they cannot, it costs a multiply-accumulate
+    per entry. ``decayed``: weight decay reaches its scale.
+    """
+
+    batch: bool = False
+    synchronised: bool = False
+    channels: Callable[[Any], tuple[Tensor, Tensor] | None] | None = None
+    folds: Callable[[Any], bool] = always
+    priced: bool = False
+    decayed: bool = False
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What the surgery, the passes, the energy and the reports know of an operation.
+
+    Args:
+        kind: the rule for the kind of what it emits; None where it never runs in an SNN.
+        check: refuses calls that reach axis 0, where time and samples lie together.
+        follow: how many spikes lie under what it emits; None: unknown, so that its readers pay
+            for multiplications.
+        synapses: its weights, if it is a layer that has some.
+        norm: what becomes of it, if it is a norm.
+        activation: it becomes a neuron.
+        dropout: what it drops; one mask for all timesteps takes its place.
+        max_pool: spikes that enter it are more than the maximum over their rates.
+        concatenates: its inputs lie beside each other, so that their spike rates are averaged.
+        twin: the operation that does the same, overwrites nothing and takes any layout. It runs in
+            its place, by its own row.
+        takes: the axes of its input, where one sample would pass for a batch.
+        event_driven: the layer that does the same for less where only spikes enter.
+        tiled: the layer that does the same for less.
+        sequence: ours, and takes ``[T, N, ...]`` or makes it: not for a user's network.
+        family: subclasses with code of their own are it, too.
+        refused: why, and the way out; ``{name}`` and ``{code}`` stand for the operation.
+    """
+
+    kind: Rule | None = None
+    check: Check | None = None
+    follow: Follow | None = None
+    synapses: Synapses | None = None
+    norm: Norm | None = None
+    activation: bool = False
+    dropout: Literal["elements", "channels"] | None = None
+    max_pool: bool = False
+    concatenates: bool = False
+    twin: Any = None
+    takes: str | None = None
+    event_driven: type[StandIn] | None = None
+    tiled: type[StandIn] | None = None
+    sequence: bool = False
+    family: bool = False
+    refused: tuple[str, str] | None = None
+
+
+UNKNOWN = Operation()
+"""What has no row: it might mix timesteps or samples, and is refused."""

@@ -1,0 +1,145 @@
+"""The plan of a spiking network: its graph, the modules that it calls, how input enters.
+
+A plan is what passes work on (`leanspike.lower`) and what runs (`leanspike.execute`).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import fx, nn
+
+from leanspike.graph.modules import as_module, copied_tree, neuron_nodes, submodule
+from leanspike.graph.per_step import StepPlan, step_plan
+from leanspike.temporal import Encoder
+
+KEPT_FACTS = ("signal", "shape", "neuron", "row")
+"""What a node's ``meta`` says once the surgery is done."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the surgery made: a graph with its modules, and what else must be known to run it.
+
+    Attributes:
+        module: the graph of the whole sequence as a module, which takes the encoded input and T.
+            It holds the network's own modules, at their paths.
+        encoder: how a sample enters.
+        norm: what became of batch norms before the surgery.
+        sample_shape: that of one input sample at one step.
+        passes: the names of the passes that it went through.
+
+    Each node's ``meta["signal"]`` holds the declared facts of the edge it emits.
+
+    >>> import torch
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
+    >>> plan = spike(ann, example_input=torch.zeros(1, 2)).plan
+    >>> [node.target for node in plan.neuron_nodes()], plan.sample_shape
+    (['1'], (2,))
+    """
+
+    module: fx.GraphModule
+    encoder: Encoder
+    norm: Literal["keep", "fold"]
+    sample_shape: tuple[int, ...]
+    passes: tuple[str, ...] = ()
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the whole sequence, time stacked into the batch."""
+        return self.module.graph
+
+    def submodule(self, node: fx.Node) -> nn.Module | None:
+        """The module that a node calls; None if it calls none."""
+        return submodule(self.module, node)
+
+    def neuron_nodes(self) -> list[fx.Node]:
+        """The calls of what stands for activations, in order."""
+        return neuron_nodes(self.graph)
+
+    def per_step(self) -> StepPlan:
+        """The network of one step as a plain graph with explicit state.
+
+        Of the plan's modules as they are now: scales and shifts of norms are those of this
+        moment, layers that stand in for PyTorch's are PyTorch's again, dropout is gone.
+        """
+        return step_plan(self.copied().module)
+
+    def copied(self) -> Plan:
+        """Another plan of the same layers, whose graph and tree of modules may be changed.
+
+        What a graph calls is shared, and so are parameters; the modules that hold them are not.
+        """
+        called = {id(self.submodule(node)) for node in self.graph.nodes}
+        return self.bound_to(copied_tree(self.module, called, {}), copy.deepcopy(self.graph))
+
+    def bound_to(self, root: nn.Module, graph: fx.Graph) -> Plan:
+        """The same plan of another graph, on the modules of ``root``: the very same dictionaries.
+
+        Whatever is put into ``root`` later, or moved, is so in the plan's module.
+        """
+        return replace(self, module=as_module(root, graph))
+
+    def after(self, name: str) -> Plan:
+        """The plan, which went through the pass of that name; its graph as it is now."""
+        self.graph.lint()
+        self.module.recompile()
+        return replace(self, passes=(*self.passes, name))
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """A plan without its modules, for copies and for pickle: the nodes in a row, no links.
+
+    (A graph links each node to the next. Pickle would follow them one inside another, and end at
+    a recursion limit.)
+    """
+
+    rows: tuple[tuple[Any, ...], ...]
+    encoder: Encoder
+    norm: Literal["keep", "fold"]
+    sample_shape: tuple[int, ...]
+    passes: tuple[str, ...]
+
+    @staticmethod
+    def of(plan: Plan) -> PlanRecord:
+        """Write a plan down."""
+        rows = tuple(
+            (
+                *(node.op, node.name, node.target),
+                *(fx.node.map_arg(part, _Reference.of) for part in (node.args, node.kwargs)),
+                {fact: node.meta[fact] for fact in KEPT_FACTS if fact in node.meta},
+            )
+            for node in plan.graph.nodes
+        )
+        return PlanRecord(rows, plan.encoder, plan.norm, plan.sample_shape, plan.passes)
+
+    def plan(self, root: nn.Module) -> Plan:
+        """The plan again, on the modules of ``root``."""
+        graph, found = fx.Graph(), dict[str, fx.Node]()
+        for op, name, target, args, kwargs, facts in self.rows:
+            args, kwargs = (_resolve(part, found) for part in (args, kwargs))
+            found[name] = graph.create_node(op, target, args, kwargs, name)
+            found[name].meta.update(facts)
+        module = as_module(root, graph)
+        return Plan(module, self.encoder, self.norm, self.sample_shape, self.passes)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """A node in the arguments of another, by its name."""
+
+    name: str
+
+    @staticmethod
+    def of(node: fx.Node) -> Any:
+        return _Reference(node.name)
+
+
+def _resolve(part: Any, found: dict[str, fx.Node]) -> Any:
+    return fx.node.map_aggregate(
+        part, lambda leaf: found[leaf.name] if isinstance(leaf, _Reference) else leaf
+    )

@@ -1,0 +1,239 @@
+"""The rewriting: neurons in the place of activations, every edge with its declared facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import fx, nn
+
+from leanspike.errors import LeanspikeError, SurgeryError
+from leanspike.graph.ops import OPERATIONS, Call, Kind, Operation, Operations, Signal, op_of
+from leanspike.graph.trace import Shapes, device_of, names_of_calls
+from leanspike.graph.trace import where as place_of
+from leanspike.neuron import Neuron
+from leanspike.temporal import (
+    TemporalDropout,
+    TemporalNorm,
+    broadcast,
+    repeat,
+    stack,
+    unstack,
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the surgery puts in, and the rows of this call, the user's among them.
+
+    ``neuron`` makes one for a path, ``norm`` one for a number of channels (None keeps batch norms).
+    """
+
+    neuron: Callable[[str], nn.Module]
+    norm: Callable[[int], TemporalNorm] | None
+    operations: Operations
+
+
+@final
+class Rewriting:
+    """Walks the graph once, in order: declares each edge's facts, puts neurons and norms in."""
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, parts: Parts) -> None:
+        self.root = root
+        self.graph = graph
+        self.parts = parts
+        self.device = device_of(root)
+        self.repeated: dict[fx.Node, fx.Node] = {}
+        self.timesteps: fx.Node
+
+    def run(self, entering: Signal) -> None:
+        """Rewrite the whole graph in place, whose input is such a signal."""
+        nodes = list(self.graph.nodes)
+        image = nodes[0]
+        with self.graph.inserting_after(image):
+            self.timesteps = self.graph.placeholder("timesteps")
+        self.timesteps.meta["signal"] = Signal(False, None)
+        image.meta["signal"] = entering
+
+        rows = {node: self.parts.operations.row_of(node, self.root) for node in nodes}
+        firing = [node for node, row in rows.items() if row.activation]
+        dropping = [node for node, row in rows.items() if row.dropout]
+        normal = [node for node, row in rows.items() if row.norm and row.norm.batch]
+        neurons = names_of_calls(firing, "neuron")
+        dropouts = names_of_calls(dropping, "dropout")
+        norms = names_of_calls(normal, "norm")
+        for node in nodes:
+            if node in neurons:
+                self._place_neuron(node, neurons[node])
+            elif node in dropouts:
+                self._place_dropout(node, dropouts[node], rows[node])
+            elif node in norms and self._renews(node):
+                self._place_norm(node, norms[node])
+            elif node.op == "output":
+                self._finish(node)
+            elif node.op != "placeholder":
+                self._keep(node, rows[node])
+        if not firing:
+            raise SurgeryError(
+                "the network has no activation to replace; it needs nn.ReLU (or name its own "
+                "with activations=...)"
+            )
+        self._drop_replaced(firing + dropping + normal)
+        self.graph.lint()
+
+    # -- neurons, dropout, norms ---------------------------------------------------------------
+
+    def _place_neuron(self, node: fx.Node, path: str) -> None:
+        module = self.parts.neuron(path)
+        kind: Kind = "analog"
+        if isinstance(module, Neuron):
+            module.sized((Shapes.of(node).output or torch.Size())[1:])
+            kind = module.emits
+        self._install(node, path, module)
+        self._replace(node, path, Signal(True, kind), neuron=True)
+
+    def _place_dropout(self, node: fx.Node, path: str, row: Operation) -> None:
+        signal: Signal = node.all_input_nodes[0].meta["signal"]
+        if node.op == "call_module":
+            p = float(self.root.get_submodule(str(node.target)).p)  # type: ignore[arg-type]
+        else:
+            p = float(node.kwargs.get("p", 0.5))  # type: ignore[arg-type]
+        self._install(node, path, TemporalDropout(p, row.dropout == "channels"))
+        self._replace(node, path, signal, neuron=False)
+
+    def _renews(self, node: fx.Node) -> bool:
+        """Whether a batch norm is to be replaced: where time reaches it."""
+        signal: Signal = node.all_input_nodes[0].meta["signal"]
+        return self.parts.norm is not None and signal.timed
+
+    def _place_norm(self, node: fx.Node, path: str) -> None:
+        old = self.root.get_submodule(str(node.target))
+        assert self.parts.norm is not None
+        module = self.parts.norm(int(old.num_features))  # type: ignore[arg-type]
+        self._install(node, path, module)
+        try:
+            module.load_batch_norm(old.state_dict())
+        except LeanspikeError as error:
+            raise SurgeryError(f"module {node.target}: {error}") from None
+        self._replace(node, path, Signal(True, "analog"), neuron=False)
+
+    def _replace(self, node: fx.Node, path: str, signal: Signal, *, neuron: bool) -> None:
+        """Call the module at ``path`` on ``[T, N, ...]`` in place of ``node``.
+
+        A static input of a module that stays static (dropout before the first neuron) is a
+        sequence of length 1.
+        """
+        source = node.all_input_nodes[0]
+        incoming: Signal = source.meta["signal"]
+        length = self.timesteps if signal.timed else 1
+        with self.graph.inserting_before(node):
+            opened = self.graph.call_function(
+                unstack if incoming.timed else broadcast, (source, length)
+            )
+            called = self.graph.call_module(path, (opened,))
+            folded = self.graph.call_function(stack, (called,))
+        opened.meta["signal"] = Signal(signal.timed, incoming.kind)
+        called.meta["signal"] = folded.meta["signal"] = signal
+        called.meta["neuron"] = neuron
+        Shapes.copy(node, folded)
+        node.replace_all_uses_with(folded)
+        self.graph.erase_node(node)
+
+    def _install(self, node: fx.Node, path: str, module: nn.Module) -> None:
+        """Put the module at the path of the one it replaces, or at one that is free."""
+        parent, _, name = path.rpartition(".")
+        holder = self.root.get_submodule(parent)  # the user's, whose attributes nobody declares
+        if path != node.target and hasattr(holder, name):
+            raise SurgeryError(
+                f"{path}: the name is taken by an attribute of {type(holder).__name__}; rename it"
+            )
+        holder.add_module(name, module.to(self.device))
+
+    def _drop_replaced(self, nodes: list[fx.Node]) -> None:
+        """Forget activations that were called several times: their neurons have other paths."""
+        used = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
+        for path in {str(node.target) for node in nodes if node.op == "call_module"} - used:
+            self.root.set_submodule(path, nn.Identity())
+
+    # -- everything else -----------------------------------------------------------------------
+
+    def _keep(self, node: fx.Node, row: Operation) -> None:
+        """Declare what the operation emits; make its inputs agree in time."""
+        signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
+        if node.op == "get_attr" or {signal.kind for signal in signals} == {"constant"}:
+            node.meta["signal"] = Signal(False, "constant")
+            return
+        timed = any(s.timed for s in signals)
+        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        shapes = Shapes.of(node)
+        call = Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
+        reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
+        if row.twin is not None and not reinterpreted:
+            node.target = row.twin
+            row = self.parts.operations.row(row.twin)
+        op = op_of(node, self.root)
+        if row is not OPERATIONS.row(op):  # which nobody else would find
+            node.meta["row"] = row
+        kind = _kind(call, row, op)
+        if call.kinds == {"constant"}:  # and sizes
+            kind = "constant"
+        node.meta["signal"] = Signal(timed, kind)
+        if timed and kind not in (None, "constant"):
+            self._align(node, call)
+
+    def _align(self, node: fx.Node, call: Call) -> None:
+        """Where a static edge meets a timed one it is repeated for each step."""
+        for source, signal in zip(node.all_input_nodes, call.inputs, strict=True):
+            if signal.kind == "constant":
+                shape = Shapes.of(source).output or torch.Size()
+                batched = call.out_shape and len(shape) >= len(call.out_shape) and shape[0] != 1
+                if batched and "row" not in node.meta:
+                    call.refuse(
+                        f"combines the batch with a constant of shape {tuple(shape)}",
+                        "give the constant no batch axis",
+                    )
+            elif signal.kind is not None and not signal.timed:
+                node.replace_input_with(source, self._repeat(source, node))
+
+    def _repeat(self, source: fx.Node, before: fx.Node) -> fx.Node:
+        if source not in self.repeated:
+            with self.graph.inserting_before(before):
+                copy = self.graph.call_function(repeat, (source, self.timesteps))
+            copy.meta["signal"] = Signal(True, source.meta["signal"].kind)
+            Shapes.copy(source, copy)
+            self.repeated[source] = copy
+        return self.repeated[source]
+
+    def _finish(self, node: fx.Node) -> None:
+        result = node.args[0]
+        if not isinstance(result, fx.Node) or Shapes.of(result).output is None:
+            kind = type(result).__name__.removeprefix("immutable_")  # a dict of fx
+            what = "something else" if isinstance(result, fx.Node) else f"a {kind}"
+            raise SurgeryError(
+                f"the network returns {what} instead of one tensor; wrap it in a module that "
+                "returns the logits only"
+            )
+        signal: Signal = result.meta["signal"]
+        with self.graph.inserting_before(node):
+            y_TN = self.graph.call_function(unstack, (result, self.timesteps))
+        y_TN.meta["signal"] = Signal(True, signal.kind)
+        node.args = (y_TN,)
+        node.meta["signal"] = y_TN.meta["signal"]
+
+
+def _kind(call: Call, row: Operation, op: Any) -> Kind | None:
+    """What a call emits, if it may run on stacked time; else why not, and the way out."""
+    name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
+    code = repr(op) if isinstance(op, str) else name
+    if row.refused is not None:
+        call.refuse(*(text.format(name=name, code=code) for text in row.refused))
+    if row.kind is None:
+        call.refuse(
+            f"{name} is not known to keep timesteps and samples apart",
+            f"if it does, declare it with ops={{{code}: 'analog'}}; else take it out",
+        )
+    if row.check is not None:
+        row.check(call)
+    return row.kind(call)

@@ -1,0 +1,25 @@
+"""Average pools whose gradient is a copy, in the place of PyTorch's."""
+
+from __future__ import annotations
+
+from leanspike.graph.ops import row_of
+from leanspike.graph.plan import Plan
+
+
+def tiled_pooling(plan: Plan) -> Plan:
+    """Average pools that know when their windows tile the input.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))
+    >>> plan = spike(ann, example_input=torch.zeros(1, 1, 8, 8), lower=()).plan
+    >>> type(tiled_pooling(plan).module.get_submodule("1")).__name__
+    'TiledAvgPool2d'
+    """
+    lowered = plan.copied()
+    kinds = {str(node.target): row_of(node, plan.module).tiled for node in plan.graph.nodes}
+    for path, kind in kinds.items():
+        if kind is not None:
+            lowered.module.set_submodule(path, kind.of(lowered.module.get_submodule(path)))
+    return lowered.after("tiled_pooling")

@@ -1,0 +1,42 @@
+"""The neuron's equation, computed by whichever backend is the fastest for it.
+
+`leanspike.backends` chooses; the environment variable ``LEANSPIKE_BACKEND`` says otherwise.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from leanspike.backends import Dynamics, LIFCall, LIFStepCall, Reset, choose
+
+__all__ = ["Dynamics", "Reset", "lif", "lif_step"]
+
+
+def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+    """Spikes of all timesteps, ``[T, N, ...]`` like the input.
+
+    >>> import torch
+    >>> x_TN = torch.tensor([[0.75], [0.75], [0.75]])
+    >>> lif(x_TN, torch.tensor(1.0), torch.tensor(1.0), Dynamics()).flatten().tolist()
+    [0.0, 1.0, 1.0]
+    """
+    call = LIFCall(x_TN, leak, threshold, dynamics)
+    spikes: Tensor = choose(call).run(call)
+    return spikes
+
+
+def lif_step(
+    u_N: Tensor | None, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+) -> tuple[Tensor, Tensor]:
+    """One timestep: the membrane and the input in, the spikes and the new membrane out.
+
+    Without a membrane it is the first one.
+
+    >>> import torch
+    >>> u, x, leak, threshold = torch.tensor([[1.0, 1.0, 0.5, 1.0]]).T
+    >>> lif_step(u, x, leak[0], threshold[0], Dynamics())  # u = 0.5 · 1 + 1 fires, loses 1
+    (tensor([1.]), tensor([0.5000]))
+    """
+    call = LIFStepCall(u_N, x_N, leak, threshold, dynamics)
+    found: tuple[Tensor, Tensor] = choose(call).run(call)
+    return found

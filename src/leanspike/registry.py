@@ -1,0 +1,284 @@
+"""Parts by name: one registry for each kind of part, open to other packages.
+
+A class registers itself where it is written, and brings its options along, as a
+:class:`~leanspike.section.Section` whose fields are keyword arguments of its constructor. An
+installed package adds parts by entry points, in a group named after the registry::
+
+    [project.entry-points."leanspike.neurons"]
+    resonate = "its_package.resonate:Resonate"
+
+Such a part is imported when its name is asked for, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, TypeVar, final
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema, to_json
+
+from leanspike.errors import LeanspikeError
+from leanspike.section import Section, section_of
+
+T = TypeVar("T")
+Kind = TypeVar("Kind", bound=type)
+
+
+@final
+class Registry(Generic[T]):
+    """The classes of one kind of part, by name.
+
+    Args:
+        noun: what a message calls one of them.
+        group: of the entry points by which other packages add theirs.
+        config: from a class to its options. Without it they are its constructor's (`section_of`),
+            which checks their values itself.
+
+    >>> pools: Registry[object] = Registry("pool", "example.pools")
+    >>> @pools.register("max")
+    ... class Max:
+    ...     def __init__(self, size: int = 2) -> None:
+    ...         self.size = size
+    >>> pools.create("max", {"size": 3}).size
+    3
+    >>> pools.find("maxx")
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: pool is 'maxx'; choose one of max; did you mean 'max'?
+    """
+
+    def __init__(
+        self, noun: str, group: str, config: Callable[[type], type[Section]] | None = None
+    ) -> None:
+        self.noun, self.group, self._config = noun, group, config
+        self._kinds: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Callable[[Kind], Kind]:
+        """A decorator that puts a class in.
+
+        Raises LeanspikeError for a name that another class has.
+        """
+
+        def put(kind: Kind) -> Kind:
+            self._put(name, kind)
+            return kind
+
+        return put
+
+    def unregister(self, name: str) -> None:
+        """Take a class out again, as a test does with its own.
+
+        Raises LeanspikeError for a name that none has.
+        """
+        if name not in self._kinds:
+            raise LeanspikeError(f"{self.noun} is {name!r}; {nearest(name, self._kinds)}")
+        del self._kinds[name]
+
+    def _put(self, name: str, kind: type[T]) -> None:
+        other = self._kinds.get(name, kind)
+        if other is not kind:
+            raise LeanspikeError(
+                f"{self.noun} {name!r} is {other.__module__}.{other.__qualname__} already; "
+                f"register {kind.__module__}.{kind.__qualname__} under another name"
+            )
+        self._kinds[name] = kind
+
+    @property
+    def registered(self) -> Mapping[str, type[T]]:
+        """The classes that have registered so far, by name."""
+        return MappingProxyType(self._kinds)
+
+    def names(self) -> tuple[str, ...]:
+        """All names, those of other packages too, which are not imported for that."""
+        return tuple(dict.fromkeys((*self._kinds, *self._offered())))
+
+    def find(self, name: str, also: Collection[str] = ()) -> type[T]:
+        """The class of that name.
+
+        Raises LeanspikeError for an unknown one, with the nearest; ``also`` are further names that
+        are valid where this one stands.
+        """
+        if name not in self._kinds and name in (offered := self._offered()):
+            self._import(name, offered[name])
+        if name not in self._kinds:
+            valid = [*also, *self.names()]
+            raise LeanspikeError(f"{self.noun} is {name!r}; {nearest(name, valid)}")
+        return self._kinds[name]
+
+    def name_of(self, kind: type) -> str | None:
+        """Under which name a class is registered; None if it is not."""
+        return next((name for name, known in self._kinds.items() if known is kind), None)
+
+    def config(self, name: str) -> type[Section]:
+        """The options of the class of that name."""
+        return (self._config or section_of)(self.find(name))
+
+    def options(self, name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Those options of a class, as its constructor takes them; of its own ``Config``, all.
+
+        Raises LeanspikeError for an option that it does not have, or a value that its ``Config``
+        does not take.
+        """
+        config = self.config(name)
+        given = given or {}
+        for option in given:
+            if option not in config.model_fields:
+                valid = ", ".join(config.model_fields)
+                have = f"valid are {valid}" if valid else "it has none"
+                raise LeanspikeError(f"{self.noun} {name} has no option {option!r}; {have}")
+        if self._config is None:
+            return dict(given)
+        try:
+            section = _validate(config, given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            message = first["msg"].removeprefix("Value error, ")
+            raise LeanspikeError(
+                f"{self.noun} {name}: {place} is {first['input']!r}: {message}"
+            ) from None
+        return values_of(section)
+
+    def create(self, name: str, given: Mapping[str, Any] | None = None) -> T:
+        """A new part of that name with these options.
+
+        Raises LeanspikeError as :meth:`options`, and for values that its constructor refuses.
+        """
+        options = {
+            option: value.create() if isinstance(value, ChosenPart) else value
+            for option, value in self.options(name, given).items()
+        }
+        try:
+            return self.find(name)(**options)
+        except TypeError as error:
+            raise LeanspikeError(f"{self.noun} {name}: {error}") from None
+
+    def _offered(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _import(self, name: str, point: EntryPoint) -> None:
+        try:
+            kind = point.load()
+        except (ImportError, AttributeError) as error:
+            package = point.dist.name if point.dist else point.value
+            raise LeanspikeError(
+                f"{self.noun} {name!r} of the package {package} cannot be imported ({error}); "
+                "mend or remove the package"
+            ) from error
+        self._put(name, kind)
+
+
+class ChosenPart(Section):
+    """A part that an option names: ``{name: arctan, options: {alpha: 2.0}}``."""
+
+    registry: ClassVar[Registry[Any]]
+
+    name: str
+    options: dict[str, Any] = Field({})
+
+    @model_validator(mode="after")
+    def _exists(self) -> ChosenPart:
+        try:
+            self.create()
+        except LeanspikeError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def create(self) -> Any:
+        """The part."""
+        return self.registry.create(self.name, self.options)
+
+
+class ChosenSection(BaseModel):
+    """A part with its options beside its name: ``{name: lif, leak: 0.9}``.
+
+    It holds all options of the part, defaults included, as attributes and in :attr:`options`.
+    """
+
+    model_config = ConfigDict(
+        defer_build=True, frozen=True, extra="allow", strict=True, protected_namespaces=()
+    )
+    registry: ClassVar[Registry[Any]]
+
+    name: str
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _complete(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if not isinstance(value, Mapping):
+            return handler(value)
+        given = dict(value)
+        name = given.pop("name", cls.model_fields["name"].default)
+        if not isinstance(name, str):
+            return handler(value)
+        try:
+            config = cls.registry.config(name)
+        except LeanspikeError as error:
+            raise ValueError(str(error)) from None
+        return handler({"name": name, **values_of(_validate(config, given))})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the part, without its name."""
+        return {
+            key: value.model_dump() if isinstance(value, BaseModel) else value
+            for key, value in (self.model_extra or {}).items()
+        }
+
+    @classmethod
+    def keys(cls, value: Any) -> list[str]:
+        """The keys that are valid in such a section, for the name that it has."""
+        name = value.get("name") if isinstance(value, Mapping) else None
+        known = cls.registry.config(name or cls.model_fields["name"].default)
+        return ["name", *known.model_fields]
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Any of the registered parts, each with its own options."""
+        usual = cls.model_fields["name"].default
+        names = sorted(cls.registry.registered, key=lambda name: name != usual)
+        configs = [cls.registry.config(name).__pydantic_core_schema__ for name in names]
+        found = handler(core_schema.union_schema(list(configs)))
+        for name, choice in zip(names, found["anyOf"], strict=True):
+            section = handler.resolve_ref_schema(choice)
+            named = {"const": name, "type": "string", "default": name, "description": "Its name."}
+            section["properties"] = {"name": named, **section["properties"]}
+        return found
+
+
+def values_of(section: Section) -> dict[str, Any]:
+    """The values of a section by name, sections among them as they are.
+
+    >>> values_of(Section())
+    {}
+    """
+    return {name: getattr(section, name) for name in type(section).model_fields}
+
+
+def nearest(wrong: str, valid: Collection[str]) -> str:
+    """What to choose instead of a name that is none.
+
+    >>> nearest("step", ("direct", "frames")), nearest("lfi", ("lif", "cuba_lif"))
+    ('choose one of direct, frames', "choose one of lif, cuba_lif; did you mean 'lif'?")
+    """
+    close = get_close_matches(wrong, list(valid), n=1, cutoff=0.65)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    return f"choose one of {', '.join(valid)}{meant}"
+
+
+def _validate(config: type[Section], given: Mapping[str, Any]) -> Section:
+    """Plain data as a section: lists for tuples, as JSON has them, and sections as their values."""
+    return config.model_validate_json(to_json(given))

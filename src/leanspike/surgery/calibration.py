@@ -1,0 +1,439 @@
+"""Thresholds from data: what makes a trained ANN a good start for an SNN.
+
+The network is run operation by operation over ALL calibration images before the next operation
+begins. So one pass is the papers' layer-by-layer procedure: a threshold is set from the whole set
+of inputs before its layer fires for the first time, and nothing depends on the order or the size
+of the batches.
+
+Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal, final, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from leanspike.batches import Source, images_of
+from leanspike.errors import LeanspikeError, check_count, check_number
+from leanspike.execute.network import Execution, SpikingNetwork, readout, value_range
+from leanspike.graph.ops import is_batch_norm, kin
+from leanspike.modes import eval_mode
+from leanspike.neuron import SMALLEST_THRESHOLD, Calibrated
+from leanspike.notice import say
+from leanspike.surgery.choices import (
+    Choice,
+    Method,
+    Preset,
+    Statistics,
+    check_preset,
+    choose_calibration,
+)
+from leanspike.surgery.pixels import FirstNorm, tell_of_scale
+from leanspike.temporal import TemporalNorm, broadcast
+
+PercentileRule = Literal["interpolated", "nearest"]
+
+LOW_AGREEMENT = 0.9
+"""Below this share of the images that SNN and ANN answer alike, `calibrate` warns."""
+
+
+@dataclass(frozen=True)
+class CalibratedLayer:
+    """One layer of neurons: its size per sample, the percentile found, and the threshold set.
+
+    Of thresholds per channel or neuron ``threshold_before`` is the mean.
+
+    >>> CalibratedLayer("relu", 16, percentile_value=2.5, threshold_before=1.0, threshold=1.5).path
+    'relu'
+    """
+
+    path: str
+    neurons: int
+    percentile_value: float
+    threshold_before: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration did: the scale it used, a row per layer, the norms it re-estimated.
+
+    ``agreement`` is the share of the images that the SNN answers, after the last step, as the ANN
+    does (a single output by its sign); ``choices`` says in words how it was done, and why.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> _ = torch.manual_seed(0)
+    >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
+    >>> found = calibrate(snn, torch.randn(256, 8), scale=(0.4, 0.8))
+    >>> found.scale, found.agreement > 0.5, [row.path for row in found.layers]
+    (0.4, True, ['1'])
+    >>> found.choices
+    'layer by layer, scale 0.4 of 2, for no batch norm and no branches meet spikes'
+    """
+
+    scale: float
+    layers: tuple[CalibratedLayer, ...]
+    norms: tuple[str, ...]
+    agreement: float
+    choices: str
+
+
+@torch.no_grad()
+def calibrate(
+    snn: SpikingNetwork,
+    images: Source,
+    *,
+    percentile: float = 99.7,
+    percentile_rule: PercentileRule = "interpolated",
+    scale: float | Sequence[float] | None = None,
+    method: Method | None = None,
+    statistics: Statistics | None = None,
+    preset: Preset = "network",
+    timesteps: int | None = None,
+    batch_size: int = 64,
+) -> Calibration:
+    """Set every neuron's threshold from its input: v = scale · percentile of the input current.
+
+    "layerwise" (DIET-SNN's official code): layer by layer, earlier thresholds (without scale)
+    active, leak 1, the maximum over the steps of each step's percentile. "one_pass": from the
+    pre-activations of the ANN, as if the neurons were ReLUs; cheaper by the factor T, and fit for
+    spikes of threshold height, which keep the ANN's scale.
+
+    With batch norms, unit spikes change the scale of every current and the norms' running
+    statistics no longer fit: "reestimate" measures them again, layer by layer, without labels, on
+    the same images with the thresholds in force.
+
+    What is not given is chosen by what the network has, and said in one line: "one_pass" for
+    neurons that all emit spikes of threshold height, else "layerwise"; "reestimate" where time
+    reaches norms, else "keep"; for any of these, and where branches meet, of several scales the
+    one that agrees best with the ANN in the mean over all steps, else 1. How often SNN and ANN
+    agree at the last step is said, too, with a warning where it is seldom.
+
+    Args:
+        snn: changed in place: thresholds, and statistics of norms that time reaches. Its leaks
+            are left as they are.
+        images: network input ``[N, ...]``, as for a call, a tensor or array; 512 training images
+            do. All values of a layer for all images and steps are held in memory at once. Of a
+            DataLoader or a list of batches, with or without labels, the first 512 images are
+            taken, and no more are read. They are sent to the network's device.
+        percentile: p in (1, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
+        percentile_rule: of a rank between two entries, "interpolated" takes the value between
+            them, as ``numpy.percentile``, "nearest" (DIET-SNN's code) the nearer entry.
+        scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
+            T = 5 to 25). Of several, the one whose answers agree best with the ANN's is taken.
+        method: "layerwise" or "one_pass".
+        statistics: "keep" or "reestimate" the norms' running statistics.
+        preset: "paper" is DIET-SNN's for what is not given: "layerwise", scale 1, "keep".
+        timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
+        batch_size: images computed at a time; no influence on the result but by rounding.
+
+    Returns:
+        A row per layer: path, neurons, percentile, threshold before and after.
+
+    Raises:
+        LeanspikeError: for arguments out of range, NaN or infinite images, neurons that cannot be
+            calibrated (a plain module), or a layer whose inputs are not positive (which would never
+            fire). The thresholds are then those of before.
+
+    Example:
+        >>> from torch import nn
+        >>> from leanspike import spike
+        >>> _ = torch.manual_seed(0)
+        >>> ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
+        >>> table = calibrate(snn, torch.randn(256, 8), percentile=99.7, scale=0.6)
+        >>> round(table.layers[0].threshold / table.layers[0].percentile_value, 3)
+        0.6
+    """
+    check_preset(preset)
+    choice = choose_calibration(snn, preset, method, scale, statistics)
+    steps = check_count("timesteps", snn.timesteps if timesteps is None else timesteps)
+    check_count("batch_size", batch_size)
+    check_percentile(check_number("percentile", percentile))
+    axis = snn.plan.encoder.batch_axis
+    x = images_of(images, snn, axis)
+    snn.check_input(x, axis, values=False)
+    _check(x, percentile_rule, choice)
+    seen = value_range(x)
+    sweep = Sweep(snn, x, steps, batch_size)
+    layers = calibrated(snn)
+    before = {path: neuron.scale().mean().item() for path, neuron in layers.items()}
+    kept = {path: deepcopy(module.state_dict()) for path, module in snn.neurons()}
+    with eval_mode(snn):
+        try:
+            rows = _measure(sweep, percentile, percentile_rule, choice.method)
+            found = {row.path: row.percentile_value for row in rows}
+            first = FirstNorm(snn)
+            best, norms, agreement = _choose(sweep, choice, found, first)
+        except LeanspikeError:
+            for path, module in snn.neurons():
+                module.load_state_dict(kept[path])
+            raise
+    set_to = _set_thresholds(layers, found, best)
+    table_rows = tuple(
+        CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], v)
+        for r, v in zip(rows, set_to, strict=True)
+    )
+    snn.input_range = seen
+    snn.doubts.calibrated(training=snn.training)
+    words = _in_words(choice, best, bool(norms))
+    table = Calibration(best, table_rows, norms, agreement, words)
+    _tell(table, x.shape[axis], x.shape[0] if axis else steps, choice)  # frames bring their steps
+    tell_of_scale(first, x, seen)
+    return table
+
+
+def _in_words(choice: Choice, best: float, measured: bool) -> str:
+    methods = {"layerwise": "layer by layer", "one_pass": "in one pass"}
+    of = f" of {len(choice.scales)}" if len(choice.scales) > 1 else ""
+    again = ", norm statistics measured again" if measured else ""
+    return f"{methods[choice.method]}, scale {best:g}{of}{again}, {choice.reason}"
+
+
+def _tell(table: Calibration, images: int, steps: int, choice: Choice) -> None:
+    """One line about what was done; a second one where the SNN is not like the ANN."""
+    alike = f"{100 * table.agreement:.1f} % of {images} images alike at T = {steps}"
+    say(f"calibrate: {table.choices}; SNN and ANN answer {alike}")
+    if table.agreement >= LOW_AGREEMENT:
+        return
+    logging.getLogger("leanspike").warning(
+        "SNN and ANN answer only %.1f %% of the images alike; %s, or train the SNN",
+        *(100 * table.agreement, choice.way_out.format(more=2 * steps)),
+    )
+
+
+def _choose(
+    sweep: Sweep, choice: Choice, found: dict[str, float], first: FirstNorm
+) -> tuple[float, tuple[str, ...], float]:
+    """Put the best scale and its statistics in force; tell scale, norms and agreement.
+
+    ``first`` sees what the ANN's first norm gets.
+    """
+    answers = _answers(sweep.run(first, relu=True))[-1]
+    tried = []
+    for scale in choice.scales:  # each trial overwrites all that the one before it set
+        _set_thresholds(calibrated(sweep.snn), found, scale)
+        norms: tuple[str, ...] = ()
+        outputs: list[Tensor] | None = None
+        if choice.statistics == "reestimate":
+            norms, outputs = _reestimate(sweep)
+        same = _answers(sweep.run() if outputs is None else outputs) == answers
+        alike_T = same.double().flatten(1).mean(1)
+        state = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
+        rank = alike_T.mean() if choice.each_step else alike_T[-1]
+        tried.append((rank.item(), scale, norms, state, alike_T[-1].item()))
+    _, scale, norms, state, agreement = max(tried, key=lambda trial: trial[0])
+    sweep.snn.load_state_dict(state)
+    return scale, norms, agreement
+
+
+def _answers(outputs: list[Tensor]) -> Tensor:
+    """At each step the class with the largest output; of a single output whether it is positive."""
+    y_TN = torch.cat(outputs, dim=1)
+    return y_TN.argmax(2) if y_TN.dim() > 2 and y_TN.shape[2] > 1 else y_TN > 0
+
+
+Visit = Callable[[fx.Node, list[Any]], None]
+
+
+@final
+class Sweep:
+    """Runs a network node by node over all images, in chunks."""
+
+    def __init__(
+        self, snn: SpikingNetwork, images: Tensor, timesteps: int, batch_size: int
+    ) -> None:
+        self.snn = snn
+        self.timesteps = timesteps
+        self.chunks = torch.split(images, batch_size, dim=snn.plan.encoder.batch_axis)
+
+    def run(self, visit: Visit | None = None, *, relu: bool = False) -> list[Tensor]:
+        """One sweep: the sum of the outputs so far, ``[T, n, K]`` for each chunk.
+
+        ``visit`` sees every node before it runs, with its first argument for every chunk. With
+        ``relu`` the neurons act as the ANN's activations, for one step.
+        """
+        executions = []
+        encoder = self.snn.plan.encoder
+        for chunk in self.chunks:
+            if relu and encoder.batch_axis == 0:  # the ANN sees the analog input
+                sequence, steps = chunk, 1
+            else:
+                sequence, steps = encoder.sequence(chunk, self.timesteps, training=False)
+            execution = _Activations(self.snn) if relu else Execution(self.snn)
+            execution.args_iter = iter([sequence, steps])
+            executions.append(execution)
+        for node in self.snn.plan.graph.nodes:
+            if node.op == "output":
+                break
+            if visit is not None and node.op.startswith("call"):
+                # No name for the list: it would keep all those tensors while the node runs.
+                visit(node, [e.fetch_args_kwargs_from_env(node)[0][0] for e in executions])
+            for execution in executions:
+                execution.env[node] = execution.run_node(node)
+                for done in execution.user_to_last_uses.get(node, ()):
+                    del execution.env[done]
+        result = node.args[0]
+        return [readout(execution.env[result], "sum") for execution in executions]
+
+
+@final
+class _Activations(Execution):
+    """Neurons replaced by the activations they stand for."""
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """As usual, but for neurons."""
+        module = self.fetch_attr(target)
+        if isinstance(module, Calibrated):
+            return module.as_activation(args[0])
+        return super().call_module(target, args, kwargs)
+
+
+@dataclass(frozen=True)
+class _Row:
+    path: str
+    neurons: int
+    percentile_value: float
+
+
+def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_Row]:
+    """The percentile of each layer's input, each set as its threshold as it is found."""
+    rows: list[_Row] = []
+    layers = calibrated(sweep.snn)
+
+    def visit(node: fx.Node, inputs: list[Any]) -> None:
+        if node.op != "call_module" or node.target not in layers:
+            return
+        path = str(node.target)
+        same = node.all_input_nodes[0].target is broadcast  # the same current at every step
+        steps = 1 if same else inputs[0].shape[0]
+        value = max(
+            _percentile([x_TN[t] for x_TN in inputs], percentile, rule, path) for t in range(steps)
+        )
+        if value < SMALLEST_THRESHOLD:
+            raise LeanspikeError(
+                f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, so "
+                "they would hardly ever fire; give a higher percentile or other images"
+            )
+        rows.append(_Row(path, inputs[0][0, 0].numel(), value))
+        layers[path].set_scale(value)
+
+    if method == "one_pass":
+        sweep.run(visit, relu=True)
+    else:
+        with ExitStack() as measuring:
+            for neuron in layers.values():
+                measuring.enter_context(neuron.while_measured())
+            sweep.run(visit)
+    return rows
+
+
+def _percentile(values: list[Tensor], percentile: float, rule: str, path: str) -> float:
+    dtype = torch.promote_types(values[0].dtype, torch.float32)
+    everything = torch.cat([value.to(dtype).flatten() for value in values]).cpu().numpy()
+    if rule == "nearest":
+        rank = round(0.01 * percentile * (everything.size - 1))  # ties as in DIET-SNN's code
+        everything.partition((rank, everything.size - 1))  # NaN, if there is one, comes last
+        result = math.nan if np.isnan(everything[-1]) else float(everything[rank])
+    else:
+        result = float(np.percentile(everything, percentile, overwrite_input=True))
+    if not np.isfinite(result):
+        raise LeanspikeError(
+            f"neurons {path}: their input holds NaN or infinity; check the network's weights"
+        )
+    return result
+
+
+def _set_thresholds(
+    layers: dict[str, Calibrated], found: dict[str, float], scale: float
+) -> list[float]:
+    for path, value in found.items():
+        layers[path].set_scale(value * scale)
+    return [layers[path].scale().flatten()[0].item() for path in found]
+
+
+def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
+    """Running mean and variance of each norm that time reaches, from all images and steps.
+
+    Told are the norms and, unless one was called twice and first with other statistics, the
+    outputs: each norm's statistics were in force before it ran.
+    """
+    done: list[str] = []
+
+    def visit(node: fx.Node, inputs: list[Any]) -> None:
+        if node.op != "call_module" or not node.meta["signal"].timed:
+            return
+        norm = sweep.snn.get_submodule(str(node.target))
+        row = kin(type(norm)).norm
+        if isinstance(norm, TemporalNorm):
+            norm.set_statistics(inputs)
+            done.append(str(node.target))
+            return
+        if not is_batch_norm(norm) or row is None or row.synchronised:
+            return
+        if norm.running_mean is None or norm.running_var is None:
+            return
+        values = torch.cat([x.transpose(0, 1).flatten(1).double() for x in inputs], dim=1)
+        norm.running_mean.copy_(values.mean(1))
+        norm.running_var.copy_(values.var(1))
+        done.append(str(node.target))
+
+    outputs = sweep.run(visit)
+    return tuple(done), outputs if len(set(done)) == len(done) else None
+
+
+def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:
+    """The neurons by path, all of which can be calibrated.
+
+    Raises LeanspikeError for one that cannot, by its path.
+    """
+    layers: dict[str, Calibrated] = {}
+    for path, module in snn.neurons():
+        if not isinstance(module, Calibrated):
+            raise LeanspikeError(
+                f"neurons {path}: a {type(module).__name__} has no threshold to set; put neurons "
+                "with one in its place, as spike(neuron=LIF()), or leave the calibration out (in a "
+                "recipe spike.calibrate=null)"
+            )
+        layers[path] = module
+    return layers
+
+
+def check_percentile(percentile: float) -> None:
+    """Raise LeanspikeError unless it is one of 100: in (1, 100].
+
+    >>> check_percentile(0.997)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: percentile is 0.997, and it is of 100; did you mean 99.7?
+    """
+    if 0 < percentile <= 1:
+        raise LeanspikeError(
+            f"percentile is {percentile:g}, and it is of 100; did you mean {100 * percentile:g}?"
+        )
+    if not 1 < percentile <= 100:
+        raise LeanspikeError(f"percentile is {percentile:g}; give a number in (1, 100]")
+
+
+def _check(images: Tensor, percentile_rule: str, choice: Choice) -> None:
+    if not choice.scales or not all(scale > 0 and np.isfinite(scale) for scale in choice.scales):
+        raise LeanspikeError(f"scale is {list(choice.scales)}; give numbers above 0")
+    if percentile_rule not in get_args(PercentileRule):
+        choices = ", ".join(get_args(PercentileRule))
+        raise LeanspikeError(f"percentile_rule is {percentile_rule!r}; choose one of {choices}")
+    if choice.method not in ("layerwise", "one_pass"):
+        raise LeanspikeError(f"method is {choice.method!r}; choose one of layerwise, one_pass")
+    if choice.statistics not in ("keep", "reestimate"):
+        raise LeanspikeError(f"statistics is {choice.statistics!r}; choose one of keep, reestimate")
+    if images.numel() == 0:
+        raise LeanspikeError("no images to calibrate on; give some hundreds of training images")

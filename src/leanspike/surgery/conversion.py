@@ -1,0 +1,244 @@
+"""The surgery: an ordinary network in, the same network with spiking neurons out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from leanspike.errors import LeanspikeError, check_count
+from leanspike.execute.doubts import warn_of_training_mode
+from leanspike.execute.network import SpikingNetwork
+from leanspike.graph.modules import as_module
+from leanspike.graph.ops import OPERATIONS, Meaning, Signal, is_batch_norm
+from leanspike.graph.plan import Plan
+from leanspike.graph.rewrite import Parts, Rewriting
+from leanspike.graph.trace import trace
+from leanspike.lower import DEFAULT, Pass, apply_passes
+from leanspike.lower.folding import fold_into_layers
+from leanspike.neuron import Calibrated, create_neuron
+from leanspike.notice import say
+from leanspike.surgery.choices import (
+    PAPERS,
+    NormsBefore,
+    Preset,
+    check_preset,
+    choose_neurons,
+    is_trained,
+    norm_of_each_step,
+)
+from leanspike.synapse import step_around
+from leanspike.temporal import (
+    Encoder,
+    NormFactory,
+    TemporalDropout,
+    TemporalNorm,
+    create_encoder,
+    norms,
+    temporal_norm,
+)
+
+NeuronFactory = nn.Module | Callable[[str], nn.Module]
+NORM_FORM = "norm=lambda channels, timesteps: BNTT(channels, timesteps)"
+
+
+def spike(
+    ann: nn.Module,
+    *,
+    example_input: Tensor,
+    encode: str | Encoder = "direct",
+    timesteps: int = 5,
+    neuron: NeuronFactory | None = None,
+    norm: str | NormFactory | None = None,
+    activations: Collection[Any] = (),
+    ops: Mapping[Any, Meaning] | None = None,
+    preset: Preset = "network",
+    lower: Iterable[str | Pass] = DEFAULT,
+) -> SpikingNetwork:
+    """Make a network spike: each of its activations becomes a layer of neurons.
+
+    The network is traced with ``torch.fx`` and copied; ``ann`` itself is left untouched. Each
+    call of a ReLU gets its own neuron: at the ReLU module's path if that is called once, else at
+    ``<owner>.neuron_<k>``, in the order of the calls. All other modules keep their paths, so the
+    ANN's ``state_dict`` loads with :meth:`SpikingNetwork.load_ann`. Dropout draws one mask for
+    all timesteps. What does not depend on time is computed once.
+
+    Args:
+        ann: any network that torch.fx can trace and whose operations are in the op table.
+        example_input: as for a call, ``[N, ...]`` (``[T, N, ...]`` for frames), whose samples
+            ``ann`` accepts; only its shape matters, not its device.
+        encode: "direct" (analog input as a constant current), "poisson" (random spikes, see
+            ``leanspike.temporal.Poisson``), "frames" (``[T, N, ...]``), or such an encoder.
+        timesteps: T, 1 or more: the default number of steps of a call.
+        neuron: a neuron to copy for each call, or a function from the path to a new one; default
+            ``LIF(learn=("leak", "threshold"))`` as in the papers, with ``height="threshold",
+            initial="half"`` ("zero" before max pools) where time reaches batch norms or branches
+            meet; which, is said. Any module from ``[T, N, ...]`` to the same will do: with
+            ``nn.ReLU()`` the result answers as the ANN at each step.
+        norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics);
+            or what takes their place where time reaches them, beginning with their parameters:
+            "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a function from
+            channels and timesteps to a new ``leanspike.temporal.TemporalNorm``. Default "keep",
+            and beside the default neuron, where the norms were trained, a "bntt" with their shift:
+            statistics of each step, and so for ``timesteps`` steps at most.
+        activations: further activations to replace: module types, functions, method names.
+        ops: further time-safe operations: module type, function or method name, to the kind of
+            signal it emits ("analog", "graded", "spike", or "same" as its input), or to a whole
+            row (``leanspike.graph.ops.Operation``). Modules named here are not looked into.
+        preset: "paper" is the papers' neuron as the default, whatever the network has.
+        lower: the passes that put in layers which give the same for less, by name or as functions
+            from a ``Plan`` to another: "event_driven" convolutions and "tiled_pooling" unless
+            said; () for none.
+
+    Returns:
+        The network, in the mode (train or eval) and on the device of ``ann``.
+
+    Raises:
+        SurgeryError: for what cannot be traced or is not time-safe, by its path, with a way out.
+        LeanspikeError: for arguments out of range, or a norm with nothing to take the place of.
+
+    Example:
+        >>> import torch
+        >>> ann = nn.Sequential(nn.Flatten(), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
+        >>> snn(torch.randn(4, 8)).shape  # [T, N, K]
+        torch.Size([5, 4, 3])
+    """
+    timesteps = check_count("timesteps", timesteps)
+    check_preset(preset)
+    if isinstance(ann, SpikingNetwork):
+        raise LeanspikeError("this network spikes already; pass the ANN it was made from")
+    encoder = create_encoder(encode) if isinstance(encode, str) else encode
+    root = deepcopy(ann)
+    operations = OPERATIONS.for_call(ops or {}, activations)
+    if not isinstance(example_input, Tensor):
+        kind = type(example_input).__name__
+        raise LeanspikeError(
+            f"example_input is a {kind}; give a tensor, as torch.as_tensor(x).float()"
+        )
+    sample = example_input[0] if encoder.batch_axis else example_input
+    if sample.dim() < 2:
+        raise LeanspikeError(
+            f"example_input has the shape {tuple(example_input.shape)}; give a batch, "
+            f"{'[T, N, ...]' if encoder.batch_axis else '[N, ...]'}"
+        )
+    graph = trace(root, sample, operations)
+    chooses = neuron is None and norm is None and preset == "network"
+    each_step = norm_of_each_step(root, graph) if chooses else None
+    before: NormsBefore = "kept" if each_step is None else "renewed"
+    if norm == "fold":
+        before = "folded" if _has_norms(root) else "kept"
+        fold_into_layers(root, graph)
+    parts = Parts(
+        neuron=_neuron_factory(create_neuron("lif", PAPERS) if neuron is None else neuron),
+        norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
+        operations=operations,
+    )
+    Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
+    given = parts.norm is not None and each_step is None
+    if given and not any(isinstance(m, TemporalNorm) for m in root.modules()):
+        raise LeanspikeError(
+            "time reaches no batch norm of this network that another norm could take the place of; "
+            "give it batch norms behind its first neurons, or norm='keep'"
+        )
+    kept: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
+    plan = Plan(as_module(root, graph), encoder, kept, sample_shape=tuple(sample.shape[1:]))
+    snn = SpikingNetwork(apply_passes(plan, lower), timesteps).train(ann.training)
+    step_around(snn)
+    if neuron is None:
+        say(choose_neurons(snn, preset, before))
+    _raise_doubts(snn, ann)
+    return snn
+
+
+def _has_norms(ann: nn.Module) -> bool:
+    return any(map(is_batch_norm, ann.modules()))
+
+
+def _raise_doubts(snn: SpikingNetwork, ann: nn.Module) -> None:
+    """Warn of a trained ANN in training mode, and set what is to be warned about later."""
+    trained = is_trained(ann)
+    snn.doubts.uncalibrated = trained or not (ann.training or _has_norms(ann))
+    active = _active(snn)
+    if trained and active:
+        warn_of_training_mode(active)
+    elif not _has_norms(ann):  # by which a trained ANN is told from a new one
+        snn.doubts.active = active
+
+
+def _active(snn: SpikingNetwork) -> tuple[str, ...]:
+    """The paths of the norms and dropouts that do what they do in training only."""
+    found = [
+        (path, module)
+        for path, module in snn.named_modules()
+        if module.training
+        and (is_batch_norm(module) or isinstance(module, TemporalNorm | TemporalDropout))
+    ]
+    return tuple(p for p, m in found if not (isinstance(m, TemporalDropout) and m.p == 0))
+
+
+def _neuron_factory(neuron: NeuronFactory) -> Callable[[str], nn.Module]:
+    if isinstance(neuron, type):
+        name = neuron.__name__
+        raise LeanspikeError(f"neuron is the class {name}; give one to copy, as in {name}()")
+    if not callable(neuron):
+        raise LeanspikeError(f"neuron is {neuron!r}; give one to copy, as in LIF()")
+    if isinstance(neuron, nn.Module):
+        template = neuron
+        return lambda _path: deepcopy(template)
+    factory = neuron
+    _check_takes(factory, "neuron", ("path",), "neuron=lambda path: LIF()")
+
+    def make(path: str) -> nn.Module:
+        made = factory(path)
+        if not isinstance(made, nn.Module):
+            raise LeanspikeError(f"neuron({path!r}) gives {made!r}; return a neuron, as LIF()")
+        return made
+
+    return make
+
+
+def _norm_factory(
+    norm: str | NormFactory, timesteps: int, neuron: NeuronFactory | None
+) -> Callable[[int], TemporalNorm] | None:
+    if isinstance(norm, str):
+        if norm in ("keep", "fold"):
+            return None
+        norms.find(norm, also=("keep", "fold"))
+        threshold = neuron.scale().mean().item() if isinstance(neuron, Calibrated) else 1.0
+        norm = temporal_norm(norm, threshold=threshold)
+    if isinstance(norm, nn.Module) or not callable(norm):
+        raise LeanspikeError(f"norm is {norm!r}; give its name, as norm='bntt', or {NORM_FORM}")
+    factory = norm
+    _check_takes(factory, "norm", ("channels", "timesteps"), NORM_FORM)
+
+    def make(channels: int) -> TemporalNorm:
+        made = factory(channels, timesteps)
+        if not isinstance(made, TemporalNorm):
+            raise LeanspikeError(
+                f"norm({channels}, {timesteps}) gives {made!r}; return a TemporalNorm, as "
+                "BNTT(channels, timesteps)"
+            )
+        return made
+
+    return make
+
+
+def _check_takes(
+    factory: Callable[..., object], name: str, arguments: Sequence[str], form: str
+) -> None:
+    """Raise LeanspikeError for a function that cannot be called with these arguments."""
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # a function of another language does not tell
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise LeanspikeError(
+            f"{name} is a function of {signature}, and is called with ({', '.join(arguments)}); "
+            f"write {form}"
+        ) from None

@@ -1,0 +1,30 @@
+"""A trained network made ready for inference."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from leanspike.execute import SpikingNetwork
+from leanspike.lower import apply_passes
+
+
+def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
+    """A copy for inference, with no norm left in it and the same answers (to rounding).
+
+    See the pass :func:`leanspike.lower.fold_norms`.
+
+    Raises:
+        SurgeryError: for a batch norm without running statistics.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
+    >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), *hidden)
+    >>> snn = spike(ann, example_input=torch.zeros(1, 2), norm="bntt").eval()
+    >>> folded, x = fold_norms(snn), torch.randn(4, 2)
+    >>> type(folded.get_submodule("3")).__name__, bool((folded(x) == snn(x)).float().mean() > 0.99)
+    ('Affine', True)
+    """
+    folded = deepcopy(snn).eval()
+    return folded.replanned(apply_passes(folded.plan, ["fold_norms"]))
