@@ -1,6 +1,6 @@
 """The surgery that makes a network spike, and the network that comes out of it."""
 
-from leanspike.execute.network import Observer, SpikingNetwork, readout
+from leanspike.execute import Observer, SpikingNetwork, readout
 from leanspike.execute.state import State
 from leanspike.surgery.calibration import CalibratedLayer, Calibration, calibrate
 from leanspike.surgery.conversion import spike
