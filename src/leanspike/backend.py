@@ -1,18 +1,7 @@
 """The old name of `leanspike.backends`, which works for one more version."""
 
-from __future__ import annotations
+from leanspike.renamed import renamed
 
-import warnings
+NAMES = ("Backends", "note_backend", "watch_backends")
 
-from leanspike import backends
-
-
-def __getattr__(name: str) -> object:
-    if name not in ("Backends", "note_backend", "watch_backends"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(
-        f"leanspike.backend is leanspike.backends now; from leanspike.backends import {name}",
-        FutureWarning,
-        stacklevel=2,
-    )
-    return getattr(backends, name)
+__getattr__ = renamed(__name__, {name: f"leanspike.backends.{name}" for name in NAMES})

@@ -8,18 +8,19 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 from typing import Any
-from warnings import warn
 
 from leanspike import evaluation
+from leanspike.renamed import renamed
+
+_find = renamed(__name__, {name: f"leanspike.evaluation.{name}" for name in evaluation.__all__})
 
 
 class _Old(ModuleType):
     def __getattr__(self, name: str) -> Any:
-        return getattr(evaluation, name)
+        return _find(name)
 
     def __call__(self, *arguments: Any, **named: Any) -> evaluation.Result:
         return evaluation.evaluate(*arguments, **named)
 
 
-warn("leanspike.evaluate is leanspike.evaluation now", FutureWarning, stacklevel=2)
 sys.modules[__name__].__class__ = _Old

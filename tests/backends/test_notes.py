@@ -114,7 +114,7 @@ def test_an_error_ends_the_watching() -> None:
 
 
 def test_the_module_of_old_still_watches_and_says_what_replaced_it() -> None:
-    said = "leanspike.backend is leanspike.backends now; from leanspike.backends import watch_b"
+    said = "leanspike.backend.watch_backends is leanspike.backends.watch_backends now"
     with pytest.warns(FutureWarning, match=said):
         from leanspike.backend import watch_backends as of_old
     assert of_old is watch_backends

@@ -19,7 +19,8 @@ from leanspike.evaluation.energy import (
     fan_out,
     price,
 )
-from leanspike.evaluation.result import LayerOperations, NeuronActivity, load_result
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.result import load_result
 from leanspike.graph.ops import OPERATIONS
 from leanspike.neuron.kernels import Reset
 from leanspike.temporal import Frames

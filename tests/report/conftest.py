@@ -7,15 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from leanspike.evaluation.result import (
-    Energy,
-    Example,
-    LayerOperations,
-    NeuronActivity,
-    Provenance,
-    Raster,
-    Result,
-)
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.result import Energy, Example, Provenance, Raster, Result
 from leanspike.evaluation.times import BatchTime, Spread, Times
 
 MAC_PJ, AC_PJ = 4.6, 0.9

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, fx
 
 from leanspike.errors import LeanspikeError
+from leanspike.evaluation.layers import NeuronActivity
 from leanspike.evaluation.mistakes import portrait
-from leanspike.evaluation.result import Example, NeuronActivity, Raster
+from leanspike.evaluation.result import Example, Raster
 from leanspike.neuron import Neuron
 from leanspike.surgery import SpikingNetwork, readout
 

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.evaluation.formulas import bntt_ratio, diet_snn_ratio, entering_rates
-from leanspike.evaluation.result import Energy, LayerOperations, NeuronActivity
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.result import Energy
 from leanspike.execute import SpikingNetwork
 from leanspike.graph.ops import Signal, row_of
 from leanspike.lower import remaining_norms

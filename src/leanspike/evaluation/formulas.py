@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from torch import fx
 
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.execute import SpikingNetwork
 from leanspike.graph.ops import row_of
-
-if TYPE_CHECKING:
-    from leanspike.evaluation.result import LayerOperations, NeuronActivity
 
 CHAINS = frozenset(
     (
@@ -39,7 +36,7 @@ def diet_snn_ratio(
     f₁ is the share of D in layers that are computed once, R the spikes per neuron of the whole
     network, summed over all steps. Infinite for a network that is silent and computes nothing once.
 
-    >>> from leanspike.evaluation.result import LayerOperations
+    >>> from leanspike.evaluation.layers import LayerOperations
     >>> row = LayerOperations.model_construct
     >>> layers = [row(static=True, dense_macs=1.0), row(static=False, dense_macs=9.0)]
     >>> round(diet_snn_ratio(layers, spikes_per_neuron=0.5, mac_pj=4.6, ac_pj=0.9), 2)
@@ -60,7 +57,7 @@ def bntt_ratio(
     A layer without one multiplies: once if its input is the same at each step, else at each.
     Infinite for a network that is silent and multiplies nothing.
 
-    >>> from leanspike.evaluation.result import LayerOperations
+    >>> from leanspike.evaluation.layers import LayerOperations
     >>> row = LayerOperations.model_construct
     >>> layers = [row(static=True, dense_macs=1.0), row(dense_macs=9.0, spike_rate=0.5)]
     >>> round(bntt_ratio(layers, timesteps=5, mac_pj=4.6, ac_pj=0.9), 2)  # 46 / (4.6 + 4.05)

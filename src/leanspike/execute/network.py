@@ -6,30 +6,27 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any, Literal, SupportsIndex, final
+from typing import Any, SupportsIndex, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from leanspike.batches import check_dtype
 from leanspike.errors import LeanspikeError, SurgeryError, check_count, one_line
+from leanspike.execute.answers import value_range
 from leanspike.execute.doubts import Doubts
+from leanspike.execute.observed import Execution, Observer, Streaming
 from leanspike.execute.state import State
 from leanspike.execute.streaming import Steps
-from leanspike.graph.modules import is_static, share
+from leanspike.graph.modules import share
 from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan, PlanRecord
 from leanspike.neuron import Neuron
 from leanspike.synapse import Stream, streaming
-from leanspike.temporal import Affine, TemporalNorm
+from leanspike.temporal import TemporalNorm
 from leanspike.transforms import has_values
-
-Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
-"""Called after each operation with its node, the values of the nodes it read, and its value."""
-
 
 BRIGHTER, DIMMER = 10, 100
 """Input so many times larger, or smaller, than the calibration's is of another scale."""
@@ -116,7 +113,7 @@ class SpikingNetwork(nn.Module):
         try:
             if observer is None:
                 return self._whole(self, sequence, steps)
-            y_TNK: Tensor = Execution(self, observer).run(sequence, steps)
+            y_TNK: Tensor = Execution(self, self.plan, observer).run(sequence, steps)
         except RuntimeError as error:
             self._explain(error, x, encoder.batch_axis)
             raise
@@ -166,7 +163,7 @@ class SpikingNetwork(nn.Module):
             with nullcontext() if weights is None else streaming(weights):
                 if observer is None:
                     return self._step(current_N, state, weights)
-                execution = Streaming(self, self._steps, state, observer)
+                execution = Streaming(self, self.plan, self._steps, state, observer)
                 y_1NK: Tensor = execution.run(current_N, 1)
                 return y_1NK[0], execution.next_state(weights)
         except RuntimeError as error:
@@ -318,115 +315,6 @@ class SpikingNetwork(nn.Module):
             f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
             f"network was made for samples of shape {self.plan.sample_shape}"
         ) from error
-
-
-class Execution(fx.Interpreter):
-    """One run of a network's graph, operation by operation, for an observer or a single step."""
-
-    def __init__(self, network: SpikingNetwork, observer: Observer | None = None) -> None:
-        super().__init__(network, graph=network.plan.graph)
-        self.extra_traceback = False
-        self.observer = observer
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Run one operation; tell the observer."""
-        value = super().run_node(n)
-        if self.observer is not None and n.op.startswith("call"):
-            self.observer(n, self.env, value)
-        return value
-
-
-class Streaming(Execution):
-    """A run of a single step: neurons take up their states, static values are kept."""
-
-    def __init__(
-        self, network: SpikingNetwork, steps: Steps, state: State, observer: Observer
-    ) -> None:
-        super().__init__(network, observer)
-        self.network, self.steps, self.state = network, steps, state
-        self.after: dict[str, Any] = {}
-        kept = {**state.static, **state.constants}
-        self.found = {node: kept.get(name) for name, node in steps.sources.items()}
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Run one operation, unless it is static and this is not the first step."""
-        if not is_static(n):
-            return super().run_node(n)
-        if self.state.steps > 0 and n.op != "get_attr":
-            return self.found.get(n)
-        value = super().run_node(n)
-        if n in self.found:
-            self.found[n] = value
-        return value
-
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A neuron makes one step from its state; a norm is told which step it is."""
-        module = self.fetch_attr(target)
-        if isinstance(module, TemporalNorm | Affine):
-            return module.step(args[0][0], self.state.steps).unsqueeze(0)
-        if not isinstance(module, Neuron):
-            return super().call_module(target, args, kwargs)
-        o_N, self.after[target] = module.step(args[0][0], self.state.neurons.get(target))
-        return o_N.unsqueeze(0)
-
-    def next_state(self, weights: Stream | None) -> State:
-        """What the next step needs."""
-        neurons = {path: self.after.get(path) for path in self.steps.neurons}
-        static, constants = self.state.static, self.state.constants
-        if self.state.steps == 0:
-            static, constants = self.steps.values(self.network, self.found)
-        return State(
-            *(self.state.steps + 1, neurons, static, constants),
-            *(self.steps.network, weights),
-        )
-
-
-def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
-    """The answer after every step ("anytime logits") from the outputs of the steps.
-
-    "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, whose
-    scale does not grow with t (BNTT; use it for margins, temperatures and early exit).
-
-    Args:
-        y_TNK: the outputs of the steps ``[T, N, K]``.
-        mode: "sum" or "mean".
-
-    Returns:
-        ``[T, N, K]``, in float32 at least.
-
-    >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "mean").flatten().tolist()
-    [1.0, 2.0]
-    >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "sum").flatten().tolist()
-    [1.0, 4.0]
-    """
-    check_readout(mode)
-    y_TNK = y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
-    total_TNK = y_TNK.cumsum(0)
-    if mode == "sum":
-        return total_TNK
-    t = torch.arange(1, len(y_TNK) + 1, device=y_TNK.device, dtype=total_TNK.dtype)
-    return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
-
-
-def value_range(x: Tensor) -> tuple[float, float]:
-    """The smallest and the largest value; LeanspikeError if any is not finite.
-
-    >>> value_range(torch.tensor([0.5, -2.0]))
-    (-2.0, 0.5)
-    """
-    # NaN is passed on by aminmax, which is faster than isfinite.
-    low, high = torch.stack(x.detach().aminmax()).tolist()
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise LeanspikeError(
-            "the input has values that are NaN or infinite, which spikes would hide; mend it"
-        )
-    return low, high
-
-
-def check_readout(mode: str) -> None:
-    """Raise LeanspikeError unless it is one of the readouts."""
-    if mode not in ("sum", "mean"):
-        raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
 
 
 def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

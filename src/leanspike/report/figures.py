@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.evaluation.result import Energy, LayerOperations, NeuronActivity, Result
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.result import Energy, Result
 from leanspike.report import style
 from leanspike.report.text import (
     energy,

@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from leanspike.evaluation.result import LayerOperations, NeuronActivity, Result
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
 from leanspike.report.cost import ARITHMETIC, cost_table, how_timed
 from leanspike.report.text import (

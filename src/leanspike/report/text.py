@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from leanspike.evaluation.exit_result import EarlyExit
-from leanspike.evaluation.result import NeuronActivity, Provenance, Result
+from leanspike.evaluation.layers import NeuronActivity
+from leanspike.evaluation.result import Provenance, Result
 
 
 def percent(fraction: float, n: int) -> str:

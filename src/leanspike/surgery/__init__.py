@@ -1,10 +1,10 @@
 """The surgery that makes a network spike, and the network that comes out of it."""
 
-from leanspike.execute.network import Observer, SpikingNetwork, readout
+from leanspike.execute import Observer, SpikingNetwork, readout
 from leanspike.execute.state import State
 from leanspike.surgery.calibration import CalibratedLayer, Calibration, calibrate
 from leanspike.surgery.conversion import spike
-from leanspike.surgery.inference import fold_norms
+from leanspike.surgery.inference import fold_norms, remaining_norms
 
 __all__ = [
     "CalibratedLayer",
@@ -15,5 +15,6 @@ __all__ = [
     "calibrate",
     "fold_norms",
     "readout",
+    "remaining_norms",
     "spike",
 ]

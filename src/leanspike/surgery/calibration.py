@@ -24,7 +24,9 @@ from torch import Tensor, fx
 
 from leanspike.batches import Source, images_of
 from leanspike.errors import LeanspikeError, check_count, check_number
-from leanspike.execute.network import Execution, SpikingNetwork, readout, value_range
+from leanspike.execute.answers import readout, value_range
+from leanspike.execute.network import SpikingNetwork
+from leanspike.execute.observed import Execution
 from leanspike.graph.ops import is_batch_norm, kin
 from leanspike.modes import eval_mode
 from leanspike.neuron import SMALLEST_THRESHOLD, Calibrated
@@ -264,14 +266,14 @@ class Sweep:
         ``visit`` sees every node before it runs, with its first argument for every chunk. With
         ``relu`` the neurons act as the ANN's activations, for one step.
         """
-        executions = []
+        executions, plan = [], self.snn.plan
         encoder = self.snn.plan.encoder
         for chunk in self.chunks:
             if relu and encoder.batch_axis == 0:  # the ANN sees the analog input
                 sequence, steps = chunk, 1
             else:
                 sequence, steps = encoder.sequence(chunk, self.timesteps, training=False)
-            execution = _Activations(self.snn) if relu else Execution(self.snn)
+            execution = _Activations(self.snn, plan) if relu else Execution(self.snn, plan)
             execution.args_iter = iter([sequence, steps])
             executions.append(execution)
         for node in self.snn.plan.graph.nodes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from warnings import warn
 
+from torch import fx
+
+from leanspike import lower
 from leanspike.execute import SpikingNetwork
-from leanspike.lower import apply_passes
 
 
 def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
@@ -27,4 +30,22 @@ def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
     ('Affine', True)
     """
     folded = deepcopy(snn).eval()
-    return folded.replanned(apply_passes(folded.plan, ["fold_norms"]))
+    return folded.replanned(lower.apply_passes(folded.plan, ["fold_norms"]))
+
+
+def remaining_norms(snn: SpikingNetwork) -> dict[fx.Node, bool]:
+    """The old name of :func:`leanspike.lower.remaining_norms`, for one more version.
+
+    >>> import pytest, torch
+    >>> from leanspike import spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+    >>> with pytest.warns(FutureWarning):
+    ...     remaining_norms(spike(ann, example_input=torch.zeros(1, 2)))
+    {}
+    """
+    warn(
+        "leanspike.surgery.remaining_norms(snn) is leanspike.lower.remaining_norms(snn.plan) now",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return lower.remaining_norms(snn.plan)

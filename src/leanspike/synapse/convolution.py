@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.backends import ConvolutionCall, Stream, choose
+from leanspike.renamed import renamed
 from leanspike.synapse.onednn import is_stepped_around
 from leanspike.synapse.stand_in import StandIn
 from leanspike.transforms import is_transformed
@@ -86,3 +87,10 @@ def streaming(stream: Stream) -> Iterator[None]:
         yield
     finally:
         _stream.reset(token)
+
+
+MOVED = ("DENSEST", "LEAST_WORK", "OUTPUTS", "density")
+
+__getattr__ = renamed(
+    __name__, {name: f"leanspike.backends.native.convolution.{name}" for name in MOVED}
+)

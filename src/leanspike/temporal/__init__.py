@@ -1,5 +1,6 @@
 """What knows about time besides the neurons: folding, encoders, dropout, norms."""
 
+from leanspike.renamed import renamed
 from leanspike.temporal.affine import Affine, ChannelAffine, affine_of_norm
 from leanspike.temporal.dropout import TemporalDropout, dropout_rate
 from leanspike.temporal.encode import (
@@ -49,3 +50,7 @@ __all__ = [
     "temporal_norm",
     "unstack",
 ]
+
+__getattr__ = renamed(
+    __name__, {"fold": "leanspike.temporal.stack", "unfold": "leanspike.temporal.unstack"}
+)

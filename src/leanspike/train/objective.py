@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
-from leanspike.execute.network import check_readout
+from leanspike.execute.answers import check_readout
 from leanspike.neuron import Neuron
 from leanspike.surgery import SpikingNetwork, readout
 from leanspike.train.teacher import Teacher

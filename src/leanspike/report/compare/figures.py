@@ -212,7 +212,8 @@ def energy_figure(runs: Sequence[Compared]) -> str:
 def neurons_figure(runs: Sequence[Compared]) -> str:
     """What the neurons of each layer show, before and after training, of runs with the same layers.
 
-    >>> from leanspike.evaluation.result import NeuronActivity, Result
+    >>> from leanspike.evaluation.layers import NeuronActivity
+    >>> from leanspike.evaluation.result import Result
     >>> layer = NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0,
     ...                        leak=0.9, threshold_start=1.2, leak_start=1.0)
     >>> neurons_figure([Compared(0, "first", Result.model_construct(neurons=(layer,)), [])])

@@ -1,0 +1,80 @@
+"""What was counted of single layers, of neurons and of those with weights.
+
+Every quantity is for ONE sample, averaged over all samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from leanspike.evaluation.record import Record
+
+
+class NeuronActivity(Record):
+    """One layer of neurons.
+
+    ``spikes_per_step[t]`` is the mean number of spikes that one neuron of the layer fires at
+    step t (in [0, 1]); their sum over t is the papers' "spikes per neuron".
+    ``readings`` are what its neurons show of themselves, as threshold and leak, as means over the
+    layer; ``ranges`` the lowest and the highest of those that differ within it; ``readings_start``
+    those before the training of the SNN (none if it was not trained). ``update_macs`` and
+    ``update_acs`` are what a step costs one neuron.
+    """
+
+    path: str
+    neurons: int
+    spikes_per_step: tuple[float, ...]
+    readings: dict[str, float] = Field({})
+    ranges: dict[str, tuple[float, float]] = Field({})
+    readings_start: dict[str, float] = Field({})
+    update_macs: float
+    update_acs: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, value: Any) -> Any:
+        """Records of before there were several kinds of neurons have a threshold and a leak."""
+        if not isinstance(value, dict) or "threshold" not in value:
+            return value
+        new = dict(value)
+        shown = {name: new.pop(name) for name in ("threshold", "leak") if name in new}
+        start = {name: new.pop(f"{name}_start", None) for name in shown}
+        known = {name: number for name, number in start.items() if number is not None}
+        leaks = shown.get("leak") != 1
+        cost = {"update_macs": float(leaks), "update_acs": float(not leaks)}
+        return {"readings": shown, "readings_start": known, **cost, **new}
+
+    @property
+    def spikes_per_neuron(self) -> float:
+        """Spikes per neuron, summed over the timesteps.
+
+        >>> NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0,
+        ...                leak=1.0).spikes_per_neuron
+        0.75
+        """
+        return sum(self.spikes_per_step)
+
+
+class LayerOperations(Record):
+    """The arithmetic of one layer with weights.
+
+    ``edge`` is the kind of signal that enters it (``analog``, ``spike`` or ``graded``) and
+    ``static`` whether that signal is the same at every step, so that it is computed once.
+    ``dense_macs`` is the textbook count for one ANN pass (padding included); ``ann_macs`` leaves
+    the multiplications with zero padding out, as ``snn_macs`` and ``snn_acs`` (all steps) do.
+    ``spike_rate`` is that of the neurons whose spikes enter, summed over all steps (None where the
+    layer multiplies, and in results from before it was recorded).
+    """
+
+    path: str
+    edge: str
+    static: bool
+    dense_macs: float
+    ann_macs: float
+    snn_macs: float
+    snn_acs: float
+    ann_pj: float
+    snn_pj: float
+    spike_rate: float | None = None

@@ -1,0 +1,62 @@
+"""What a network's outputs answer, and whether values are finite.
+
+Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from leanspike.errors import LeanspikeError
+
+
+def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
+    """The answer after every step ("anytime logits") from the outputs of the steps.
+
+    "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, whose
+    scale does not grow with t (BNTT; use it for margins, temperatures and early exit).
+
+    Args:
+        y_TNK: the outputs of the steps ``[T, N, K]``.
+        mode: "sum" or "mean".
+
+    Returns:
+        ``[T, N, K]``, in float32 at least.
+
+    >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "mean").flatten().tolist()
+    [1.0, 2.0]
+    >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "sum").flatten().tolist()
+    [1.0, 4.0]
+    """
+    check_readout(mode)
+    y_TNK = y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
+    total_TNK = y_TNK.cumsum(0)
+    if mode == "sum":
+        return total_TNK
+    t = torch.arange(1, len(y_TNK) + 1, device=y_TNK.device, dtype=total_TNK.dtype)
+    return total_TNK / t.view(-1, *[1] * (y_TNK.dim() - 1))
+
+
+def check_readout(mode: str) -> None:
+    """Raise LeanspikeError unless it is one of the readouts."""
+    if mode not in ("sum", "mean"):
+        raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
+
+
+def value_range(x: Tensor) -> tuple[float, float]:
+    """The smallest and the largest value; LeanspikeError if any is not finite.
+
+    >>> value_range(torch.tensor([0.5, -2.0]))
+    (-2.0, 0.5)
+    """
+    # NaN is passed on by aminmax, which is faster than isfinite.
+    low, high = torch.stack(x.detach().aminmax()).tolist()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise LeanspikeError(
+            "the input has values that are NaN or infinite, which spikes would hide; mend it"
+        )
+    return low, high

@@ -1,0 +1,80 @@
+"""Runs of a network's graph operation by operation, for whoever wants to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import fx, nn
+
+from leanspike.execute.state import State
+from leanspike.execute.streaming import Steps
+from leanspike.graph.modules import is_static
+from leanspike.graph.plan import Plan
+from leanspike.neuron import Neuron
+from leanspike.synapse import Stream
+from leanspike.temporal import Affine, TemporalNorm
+
+Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
+"""Called after each operation with its node, the values of the nodes it read, and its value."""
+
+
+class Execution(fx.Interpreter):
+    """One run of a network's graph, operation by operation, for an observer or a single step."""
+
+    def __init__(self, network: nn.Module, plan: Plan, observer: Observer | None = None) -> None:
+        super().__init__(network, graph=plan.graph)
+        self.extra_traceback = False
+        self.observer = observer
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one operation; tell the observer."""
+        value = super().run_node(n)
+        if self.observer is not None and n.op.startswith("call"):
+            self.observer(n, self.env, value)
+        return value
+
+
+class Streaming(Execution):
+    """A run of a single step: neurons take up their states, static values are kept."""
+
+    def __init__(
+        self, network: nn.Module, plan: Plan, steps: Steps, state: State, observer: Observer
+    ) -> None:
+        super().__init__(network, plan, observer)
+        self.network, self.steps, self.state = network, steps, state
+        self.after: dict[str, Any] = {}
+        kept = {**state.static, **state.constants}
+        self.found = {node: kept.get(name) for name, node in steps.sources.items()}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one operation, unless it is static and this is not the first step."""
+        if not is_static(n):
+            return super().run_node(n)
+        if self.state.steps > 0 and n.op != "get_attr":
+            return self.found.get(n)
+        value = super().run_node(n)
+        if n in self.found:
+            self.found[n] = value
+        return value
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A neuron makes one step from its state; a norm is told which step it is."""
+        module = self.fetch_attr(target)
+        if isinstance(module, TemporalNorm | Affine):
+            return module.step(args[0][0], self.state.steps).unsqueeze(0)
+        if not isinstance(module, Neuron):
+            return super().call_module(target, args, kwargs)
+        o_N, self.after[target] = module.step(args[0][0], self.state.neurons.get(target))
+        return o_N.unsqueeze(0)
+
+    def next_state(self, weights: Stream | None) -> State:
+        """What the next step needs."""
+        neurons = {path: self.after.get(path) for path in self.steps.neurons}
+        static, constants = self.state.static, self.state.constants
+        if self.state.steps == 0:
+            static, constants = self.steps.values(self.network, self.found)
+        return State(
+            *(self.state.steps + 1, neurons, static, constants),
+            *(self.steps.network, weights),
+        )
