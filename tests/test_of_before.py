@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from leanspike.evaluation import load_result
 from leanspike.evaluation.energy import Prices, price
 from leanspike.recipes import dump, load_recipe
 from leanspike.run.build import build_neuron, build_norm
+from leanspike.run.folder import check_free
 from leanspike.saved import save
 
 HERE = Path(__file__).parent / "of_before"
@@ -76,3 +78,18 @@ def test_a_result_has_the_same_readings_and_the_same_energy(path: Path) -> None:
     again = price(result.operations, result.neurons, result.timesteps, prices)
     assert again.membrane_pj == old["energy"]["membrane_pj"]
     assert type(result).model_validate_json(result.model_dump_json()) == result
+
+
+def test_a_run_that_was_begun_before_goes_on(tmp_path: Path) -> None:
+    recipe = load_recipe("digits")
+    written = dump(recipe).replace("  cross_validation: null", "  fold: null")
+    older = re.sub(r"^ *name: lif\n", "", written, flags=re.M)
+    assert older.count("\n") < written.count("\n")
+    (tmp_path / "recipe.yaml").write_text(older)
+    check_free(tmp_path, recipe)
+    with pytest.raises(ls.LeanspikeError, match="seed is 0 there and 1 here"):
+        check_free(tmp_path, load_recipe("digits", ["seed=1"]))
+    for damaged in ("[", "text", ""):
+        (tmp_path / "recipe.yaml").write_text(damaged)
+        with pytest.raises(ls.LeanspikeError, match="holds a run of another recipe"):
+            check_free(tmp_path, recipe)

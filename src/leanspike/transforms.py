@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def is_transformed(x: Tensor) -> bool:
+def is_transforming() -> bool:
     """Whether a transform of ``torch.func`` is at work, or forward-mode differentiation.
 
-    Such a tensor has no memory that native code could read, and no values that could be asked for.
-
-    >>> torch.func.vmap(lambda x: x + is_transformed(x))(torch.zeros(2))
-    tensor([1., 1.])
-    >>> is_transformed(torch.zeros(2))
-    False
-    """
-    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(x)
-    return wrapped or forward_ad._current_level >= 0
-
-
-def is_transforming() -> bool:
-    """Whether any such transform is at work, on whatever tensor.
+    Its tensors have no memory that native code could read, and no values that could be asked for.
 
     >>> torch.func.vmap(lambda x: x + is_transforming())(torch.zeros(2))
     tensor([1., 1.])
@@ -33,10 +20,10 @@ def is_transforming() -> bool:
     return active or forward_ad._current_level >= 0
 
 
-def has_values(x: Tensor) -> bool:
-    """Whether the values of a tensor can be looked at: by no transform, nor ``torch.compile``.
+def has_values() -> bool:
+    """Whether values can be looked at: by no such transform, nor ``torch.compile``.
 
-    >>> has_values(torch.zeros(2))
+    >>> has_values()
     True
     """
-    return not torch.compiler.is_compiling() and not is_transformed(x)
+    return not torch.compiler.is_compiling() and not is_transforming()

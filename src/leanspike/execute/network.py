@@ -157,7 +157,7 @@ class SpikingNetwork(nn.Module):
         self._steps.check(self, state.steps)
         current_N = self.plan.encoder.step(x_N, state.steps)
         weights = state.weights
-        if weights is None and has_values(x_N):
+        if weights is None and has_values():
             weights = Stream()
         try:
             with nullcontext() if weights is None else streaming(weights):
@@ -282,7 +282,7 @@ class SpikingNetwork(nn.Module):
             raise LeanspikeError(
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"
             )
-        if values and has_values(x) and x.numel() > 0:
+        if values and has_values() and x.numel() > 0:
             self._check_values(x, batch_axis)
 
     def _check_values(self, x: Tensor, batch_axis: int) -> None:

@@ -111,7 +111,7 @@ def _names_no_own(override: str) -> bool:
 
 def _take_old_key(data: dict[str, Any]) -> None:
     """``data.fold``, the old name of ``data.cross_validation``, is taken for one more version."""
-    section = data.get("data")
+    section = data.get("data") if isinstance(data, dict) else None
     if not isinstance(section, dict) or "fold" not in section:
         return
     value = section.pop("fold")

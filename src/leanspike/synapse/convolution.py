@@ -17,7 +17,7 @@ from leanspike.backends import ConvolutionCall, Stream, choose
 from leanspike.renamed import renamed
 from leanspike.synapse.onednn import is_stepped_around
 from leanspike.synapse.stand_in import StandIn
-from leanspike.transforms import is_transformed
+from leanspike.transforms import is_transforming
 
 
 @final
@@ -49,7 +49,7 @@ class EventConv2d(StandIn, nn.Conv2d):
         """What backends are asked for; None for what is PyTorch's in any case."""
         if (
             type(x) is not Tensor
-            or is_transformed(x)
+            or is_transforming()
             or x.is_meta
             or isinstance(self.padding, str)
             or self.padding_mode != "zeros"
