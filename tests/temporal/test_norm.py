@@ -266,7 +266,8 @@ def in_a_process(rank, world, store, kind, results):
 @pytest.mark.parametrize("kind", KINDS)
 def test_processes_together_are_one_with_the_whole_batch(kind, tmp_path):
     run = partial(in_a_process, world=2, store=tmp_path / "store", kind=kind, results=tmp_path)
-    context = multiprocessing.get_context("fork")
+    # Not a fork: autograd does not survive one in a process where torch has compiled.
+    context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=run, args=(rank,)) for rank in range(2)]
     for process in processes:
         process.start()
