@@ -1,44 +1,13 @@
 """The network of one step as a plain graph: run in a loop it is the whole network."""
 
-from copy import deepcopy
-
 import pytest
 import torch
-from torch import fx, nn
+from torch import fx
 
-from leanspike import LIF, calibrate, spike
 from leanspike.graph.per_step import StepPlan
-from leanspike.neuron import Neuron, create_neuron
-from leanspike.temporal import temporal_norm
-from networks import NETWORKS, USERS, ZOO, build, draw
-
-T, N = 4, 3
-NEURONS = {
-    "papers": LIF(learn=("leak", "threshold")),
-    "height": LIF(leak=0.9, height="threshold", initial="half"),
-    "undecayed": LIF(leak=0.75, reset="undecayed"),
-    "current": create_neuron("cuba_lif", {"synapse_leak": 0.25, "learn": ["threshold"]}),
-    "adaptive": create_neuron("adaptive_lif", {"leak": 0.9, "height": "threshold"}),
-    "per-channel": LIF(leak=0.9, per="channel", learn=("leak", "threshold")),
-    "relu": nn.ReLU(),
-}
-
-
-def spiking(name, neuron="papers", norm="keep", encode="direct"):
-    lead = (1, 1) if encode == "frames" else (1,)
-    snn = spike(
-        build(name),
-        example_input=draw(name, *lead),
-        encode=encode,
-        timesteps=T,
-        neuron=deepcopy(NEURONS[neuron]),
-        norm=temporal_norm("bntt", {"bias": True}) if norm == "bntt" else norm,
-    ).double()
-    if neuron != "relu":
-        images = draw(name, *((T, 8) if encode == "frames" else (8,)), seed=5).double()
-        steps, percentile = (T, 99) if neuron == "current" else (2, 95)  # it rises from 0
-        calibrate(snn, images, percentile=percentile, scale=0.4, timesteps=steps)
-    return snn
+from leanspike.neuron import Neuron
+from networks import NETWORKS, USERS, ZOO, draw
+from spiking_networks import NEURONS, N, T, spiking
 
 
 def in_a_loop(one: StepPlan, x, steps=T):

@@ -15,24 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from leanspike import LIF, Arctan, Sigmoid, calibrate, spike
-from leanspike.neuron import create_neuron
+from leanspike import LIF, spike
 from leanspike.neuron.kernels import Reset
 from networks import USERS, ZOO, build, draw
+from spiking_networks import NEURONS, N, T, spiking
 
-T, N = 4, 3
-NEURONS = {
-    "papers": LIF(learn=("leak", "threshold")),
-    "leaky-hard-half": LIF(
-        leak=0.5, reset="hard", initial="half", learn=("threshold",), surrogate=Sigmoid(1.0)
-    ),
-    "height": LIF(leak=0.9, height="threshold", surrogate=Arctan()),
-    "undecayed": LIF(leak=0.75, reset="undecayed", learn=("leak", "threshold")),
-    "current": create_neuron("cuba_lif", {"synapse_leak": 0.25, "learn": ["threshold"]}),
-    "adaptive": create_neuron("adaptive_lif", {"leak": 0.9, "height": "threshold"}),
-    "per-channel": LIF(leak=0.9, per="channel", learn=("leak", "threshold")),
-    "relu": nn.ReLU(),
-}
 LAWFUL = [*USERS, *ZOO]
 lawful = pytest.mark.parametrize(
     ("name", "neuron"),
@@ -41,25 +28,6 @@ lawful = pytest.mark.parametrize(
         *zip(ZOO, cycle(NEURONS), strict=False),  # taking turns
     ],
 )
-
-
-def spiking(name, neuron, encode="direct"):
-    """In float64 and eval mode, calibrated so that its neurons fire."""
-    lead = (1, 1) if encode == "frames" else (1,)
-    snn = spike(
-        build(name),
-        example_input=draw(name, *lead),
-        encode=encode,
-        timesteps=T,
-        neuron=deepcopy(NEURONS[neuron]),
-    ).double()
-    if neuron != "relu":
-        lead = (T, 8) if encode == "frames" else (8,)
-        images = draw(name, *lead, seed=5).double()
-        steps, percentile = (T, 99) if neuron == "current" else (2, 95)  # it rises from 0
-        how = {"scale": 0.4, "statistics": "reestimate"}
-        calibrate(snn, images, percentile=percentile, timesteps=steps, **how)
-    return snn
 
 
 @cache

@@ -63,7 +63,6 @@ class SpikingNetwork(nn.Module):
         """Take the code of the plan's graphs: before `torch.compile` might look on."""
         self._whole: Callable[..., Tensor] = type(self.plan.module).forward
         self._steps = Steps(self.plan)
-        self._neurons = {str(node.target): node for node in self.plan.neuron_nodes()}
 
     def replanned(self, plan: Plan) -> SpikingNetwork:
         """The same network of another plan, such as a pass made of this one's."""
@@ -73,7 +72,7 @@ class SpikingNetwork(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickle: functions are made of the graph again."""
-        made = ("_whole", "_steps", "_neurons")
+        made = ("_whole", "_steps")
         state = {name: value for name, value in vars(self).items() if name not in made}
         return {**state, "plan": PlanRecord.of(self.plan)}
 
@@ -175,10 +174,10 @@ class SpikingNetwork(nn.Module):
         if number == 0:
             none = [None] * len(steps.neurons)
             y_NK, after, static, constants = steps.first(self, x_N, number, *none)
-            kept = dict(zip(steps.static, static, strict=True))
-            same = dict(zip(steps.constants, constants, strict=True))
+            kept: Mapping[str, Tensor] = dict(zip(steps.static, static, strict=True))
+            same: Mapping[str, Any] = dict(zip(steps.constants, constants, strict=True))
         else:
-            kept, same = dict(state.static), dict(state.constants)
+            kept, same = state.static, state.constants
             inputs = *state.neurons.values(), *kept.values(), *same.values()
             y_NK, after = steps.later(self, x_N, number, *inputs)
         neurons = dict(zip(steps.neurons, after, strict=True))
@@ -197,11 +196,11 @@ class SpikingNetwork(nn.Module):
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
         """The modules that stand for activations with their paths, in the order of the graph."""
-        return ((path, self.get_submodule(path)) for path in self._neurons)
+        return ((path, self.get_submodule(path)) for path in self._steps.neurons)
 
     def neuron_nodes(self) -> list[fx.Node]:
         """The graph nodes of the neurons, in order."""
-        return list(self._neurons.values())
+        return self.plan.neuron_nodes()
 
     def synaptic_nodes(self) -> list[fx.Node]:
         """The graph nodes of the layers with weights (convolutions, linear), in order."""

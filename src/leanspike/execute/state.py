@@ -67,7 +67,8 @@ class State:
 
     def samples(self) -> int | None:
         """N; None of a state that holds nothing."""
-        leaves = pytree.tree_leaves((dict(self.neurons), dict(self.static)))
+        parts = (*self.neurons.values(), *self.static.values())
+        leaves = (leaf for part in parts for leaf in pytree.tree_leaves(part))
         return next((len(leaf) for leaf in leaves if leaf is not None), None)
 
     def save(self, path: str | Path) -> Path:

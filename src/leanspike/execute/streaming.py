@@ -48,6 +48,8 @@ class Steps:
         computed = {found: node for node, found in reversed(step.found.items())}
         self.sources = {n.name: computed[n] for n in kept if n.name not in self._tables}
         self._norms = tuple(step.tables.values())
+        made_for = [plan.module.get_submodule(path).timesteps for path in self._norms]
+        self._timesteps = min(map(int, made_for), default=None)  # type: ignore[arg-type]
         self.network = _fingerprint(plan)
         step.finish(tuple(static), tuple(constants))
         self.first: First = _function(plan, step.graph)
@@ -55,6 +57,8 @@ class Steps:
 
     def check(self, network: nn.Module, step: int) -> None:
         """Raise LeanspikeError where a norm has no parameters for a step, counted from 0."""
+        if self._timesteps is None or step < self._timesteps:
+            return
         for path in self._norms:
             norm = network.get_submodule(path)
             assert isinstance(norm, TemporalNorm | Affine)

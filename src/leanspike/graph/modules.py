@@ -26,6 +26,8 @@ def neuron_nodes(graph: fx.Graph) -> list[fx.Node]:
 def as_module(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     """A graph as a module that shares modules, parameters and buffers with ``root``.
 
+    Whatever is put into ``root`` later, or moved, is so in the module, and the other way round.
+
     >>> root, graph = nn.Sequential(nn.Linear(2, 3)), fx.Graph()
     >>> _ = graph.output(graph.call_module("0", (graph.placeholder("x"),)))
     >>> module = as_module(root, graph)

@@ -6,7 +6,8 @@ A plan is what passes work on (`leanspike.lower`) and what runs (`leanspike.exec
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from torch import fx, nn
@@ -74,17 +75,18 @@ class Plan:
         What a graph calls is shared, and so are parameters; the modules that hold them are not.
         """
         called = {id(self.submodule(node)) for node in self.graph.nodes}
-        return self.bound_to(copied_tree(self.module, called, {}), copy.deepcopy(self.graph))
-
-    def bound_to(self, root: nn.Module, graph: fx.Graph) -> Plan:
-        """The same plan of another graph, on the modules of ``root``: the very same dictionaries.
-
-        Whatever is put into ``root`` later, or moved, is so in the plan's module.
-        """
+        root, graph = copied_tree(self.module, called, {}), copy.deepcopy(self.graph)
         return replace(self, module=as_module(root, graph))
 
+    def with_layers(self, layers: Mapping[str, nn.Module], name: str) -> Plan:
+        """Another plan with these layers at their paths, put in by the pass of that name."""
+        other = self.copied() if layers else self
+        for path, layer in layers.items():
+            other.module.set_submodule(path, layer)
+        return replace(other, passes=(*self.passes, name))
+
     def after(self, name: str) -> Plan:
-        """The plan, which went through the pass of that name; its graph as it is now."""
+        """The plan, whose graph the pass of that name has changed; the graph as it is now."""
         self.graph.lint()
         self.module.recompile()
         return replace(self, passes=(*self.passes, name))
@@ -99,10 +101,7 @@ class PlanRecord:
     """
 
     rows: tuple[tuple[Any, ...], ...]
-    encoder: Encoder
-    norm: Literal["keep", "fold"]
-    sample_shape: tuple[int, ...]
-    passes: tuple[str, ...]
+    rest: dict[str, Any]
 
     @staticmethod
     def of(plan: Plan) -> PlanRecord:
@@ -115,7 +114,9 @@ class PlanRecord:
             )
             for node in plan.graph.nodes
         )
-        return PlanRecord(rows, plan.encoder, plan.norm, plan.sample_shape, plan.passes)
+        rest = {part.name: getattr(plan, part.name) for part in fields(plan)}
+        del rest["module"]
+        return PlanRecord(rows, rest)
 
     def plan(self, root: nn.Module) -> Plan:
         """The plan again, on the modules of ``root``."""
@@ -124,8 +125,7 @@ class PlanRecord:
             args, kwargs = (_resolve(part, found) for part in (args, kwargs))
             found[name] = graph.create_node(op, target, args, kwargs, name)
             found[name].meta.update(facts)
-        module = as_module(root, graph)
-        return Plan(module, self.encoder, self.norm, self.sample_shape, self.passes)
+        return Plan(as_module(root, graph), **self.rest)
 
 
 @dataclass(frozen=True)

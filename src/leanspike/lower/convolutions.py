@@ -26,8 +26,9 @@ def event_driven(plan: Plan) -> Plan:
         if kind is not None:
             kinds[str(node.target)] = kind
             entering[str(node.target)].append(node.all_input_nodes[0].meta["signal"])
-    lowered = plan.copied()
-    for path, kind in kinds.items():
-        if all(signal.timed and signal.kind in ("spike", "graded") for signal in entering[path]):
-            lowered.module.set_submodule(path, kind.of(lowered.module.get_submodule(path)))
-    return lowered.after("event_driven")
+    layers = {
+        path: kind.of(plan.module.get_submodule(path))
+        for path, kind in kinds.items()
+        if all(signal.timed and signal.kind in ("spike", "graded") for signal in entering[path])
+    }
+    return plan.with_layers(layers, "event_driven")

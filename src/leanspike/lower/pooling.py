@@ -17,9 +17,10 @@ def tiled_pooling(plan: Plan) -> Plan:
     >>> type(tiled_pooling(plan).module.get_submodule("1")).__name__
     'TiledAvgPool2d'
     """
-    lowered = plan.copied()
     kinds = {str(node.target): row_of(node, plan.module).tiled for node in plan.graph.nodes}
-    for path, kind in kinds.items():
-        if kind is not None:
-            lowered.module.set_submodule(path, kind.of(lowered.module.get_submodule(path)))
-    return lowered.after("tiled_pooling")
+    layers = {
+        path: kind.of(plan.module.get_submodule(path))
+        for path, kind in kinds.items()
+        if kind is not None
+    }
+    return plan.with_layers(layers, "tiled_pooling")

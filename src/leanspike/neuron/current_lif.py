@@ -31,10 +31,6 @@ class CurrentLIFConfig(ThresholdConfig):
         ("leak", "synapse_leak", "threshold"),
         description="Which of the three are trained; the others keep their value.",
     )
-    reset: kernels.Reset = Field(
-        "soft",
-        description="After a spike: subtract the threshold, go to 0, or as DIET-SNN's eq. 1.",
-    )
 
 
 @neurons.register("cuba_lif")

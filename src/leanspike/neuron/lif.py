@@ -24,10 +24,6 @@ class LIFConfig(ThresholdConfig):
         ("leak", "threshold"),
         description="Which of the two are trained; the others keep their value.",
     )
-    reset: kernels.Reset = Field(
-        "soft",
-        description="After a spike: subtract the threshold, go to 0, or as DIET-SNN's eq. 1.",
-    )
 
 
 @neurons.register("lif")

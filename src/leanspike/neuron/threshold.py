@@ -36,7 +36,10 @@ class ThresholdConfig(Section):
         ("leak", "threshold"),
         description="Which of its numbers are trained; the others keep their value.",
     )
-    reset: Reset = Field("soft", description="After a spike: subtract the threshold, or go to 0.")
+    reset: Reset = Field(
+        "soft",
+        description="After a spike: subtract the threshold, go to 0, or as DIET-SNN's eq. 1.",
+    )
     initial: Literal["zero", "half"] = Field(
         "zero",
         description="The membrane before step 1: 0, or half a threshold, which answers sooner.",

@@ -267,7 +267,7 @@ class Sweep:
         ``relu`` the neurons act as the ANN's activations, for one step.
         """
         executions, plan = [], self.snn.plan
-        encoder = self.snn.plan.encoder
+        encoder = plan.encoder
         for chunk in self.chunks:
             if relu and encoder.batch_axis == 0:  # the ANN sees the analog input
                 sequence, steps = chunk, 1
@@ -276,7 +276,7 @@ class Sweep:
             execution = _Activations(self.snn, plan) if relu else Execution(self.snn, plan)
             execution.args_iter = iter([sequence, steps])
             executions.append(execution)
-        for node in self.snn.plan.graph.nodes:
+        for node in plan.graph.nodes:
             if node.op == "output":
                 break
             if visit is not None and node.op.startswith("call"):
