@@ -152,15 +152,20 @@ class Result(Record):
         return self.chance or (1 / len(self.classes) if self.classes else None)
 
     @property
+    def chance_bound(self) -> float | None:
+        """Up to this accuracy it may be guessing: p + 3 standard errors √(p·(1−p)/n)."""
+        p = self.guessing
+        return None if p is None else p + 3 * math.sqrt(p * (1 - p) / self.n)
+
+    @property
     def at_chance(self) -> bool:
-        """Whether the last answer is not above guessing by 3 standard errors √(p·(1−p)/n).
+        """Whether the last answer is not above guessing by 3 standard errors.
 
         >>> [Result.model_construct(accuracy=(a,), n=360, chance=0.1, classes=()).at_chance
         ...  for a in (0.111, 0.147, 0.148)]
         [True, True, False]
         """
-        p = self.guessing
-        return p is not None and self.accuracy[-1] <= p + 3 * math.sqrt(p * (1 - p) / self.n)
+        return self.chance_bound is not None and self.accuracy[-1] <= self.chance_bound
 
     @property
     def summary(self) -> dict[str, object]:

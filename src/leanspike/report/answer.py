@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from leanspike.evaluation.result import Result
 from leanspike.report.text import device, percent, plural, sample_noun, samples, saving, times
 
@@ -30,21 +28,18 @@ def answer(result: Result) -> str:
     n = result.n
     beside = "" if result.ann_accuracy is None else f" (ANN: {percent(result.ann_accuracy, n)})"
     those = samples(n, sample_noun(result), result.split)
+    answers = (
+        f"At {plural(result.timesteps, 'timestep')} the SNN answers "
+        f"{percent(result.accuracy[-1], n)} of {those} correctly{beside}"
+    )
     if result.at_chance:
-        return (
-            f"At {plural(result.timesteps, 'timestep')} the SNN answers "
-            f"{percent(result.accuracy[-1], n)} of {those} correctly{beside}, {_chance(result)}"
-        )
+        return f"{answers}, {_chance(result)}"
     other = "the same network as an ANN" if result.ann_accuracy is None else "the ANN"
     factor, way = saving(result.energy.ratio)
     energy_words = (
         f"{factor} {way} energy on arithmetic than" if way else "as much energy on arithmetic as"
     )
-    return (
-        f"At {plural(result.timesteps, 'timestep')} the SNN answers "
-        f"{percent(result.accuracy[-1], n)} of {those} correctly{beside} "
-        f"and spends {energy_words} {other}.{_longer(result)}"
-    )
+    return f"{answers} and spends {energy_words} {other}.{_longer(result)}"
 
 
 def _longer(result: Result) -> str:
@@ -59,13 +54,14 @@ def _longer(result: Result) -> str:
 
 def _chance(result: Result) -> str:
     """What an accuracy that is not above guessing says, and where to look."""
-    guessing = result.guessing or 0.0
-    error = math.sqrt(guessing * (1 - guessing) / result.n)
+    guessing, bound = result.guessing, result.chance_bound
+    assert guessing is not None
+    assert bound is not None
     ann = result.ann_accuracy
     way = "train or calibrate it"
-    if ann is not None and ann <= guessing + 3 * error:
+    if ann is not None and ann <= bound:
         way = "the ANN is at chance, too: check its weights, the labels and the pixels' scale"
     return (
         f"which is at chance: guessing gives {percent(guessing, result.n)}, with 3 standard errors "
-        f"{percent(guessing + 3 * error, result.n)}. What it spends says nothing; {way}."
+        f"{percent(bound, result.n)}. What it spends says nothing; {way}."
     )
