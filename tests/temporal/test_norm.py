@@ -259,8 +259,10 @@ def in_a_process(rank, world, store, kind, results):
         },
         f"{results}/{rank}.pt",
     )
-    # Without destroy_process_group, which in torch 2.6 can wait for ever: it holds Python's lock
-    # while it joins gloo's thread, which needs the lock to let go of a tensor.
+    # Neither destroy_process_group, which in torch 2.6 can wait for ever (it holds Python's lock
+    # while it joins gloo's thread, which needs the lock to let go of a tensor), nor the usual end
+    # of a process, which can abort because that thread still runs.
+    os._exit(0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
