@@ -16,9 +16,11 @@ quickstart: $(VENV)/installed-all
 
 test test-slow: export LEANSPIKE_NATIVE := $(LEANSPIKE_NATIVE)
 
-# Types are checked against the newest torch only: those of others differ.
+# Types are checked against the newest torch only: those of others differ. A process for each core
+# has one thread: torch's threads spin while they wait for each other.
+test: export OMP_NUM_THREADS := 1
 test: $(if $(strip $(PINS)),$(VENV)/installed-dev,lint)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(VENV)/installed-dev $(VENV)/installed-dist
 	@$(BIN)/python -m pytest -m slow -o faulthandler_timeout=1830

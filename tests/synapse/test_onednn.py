@@ -226,7 +226,7 @@ CASES = [  # a layer, and with which instructions it computes in another way
 
 
 @pytest.mark.parametrize("name", ["none", *BLOCKS])
-@pytest.mark.parametrize(("layer", "where"), CASES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("layer", "where"), CASES, ids=[str(layer)[:60] for layer, _ in CASES])
 def test_no_other_layer_is_touched(layer, where, name):
     layer = copy.deepcopy(layer)
     before, needed = dict(vars(layer)), name in where
