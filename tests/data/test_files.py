@@ -25,7 +25,9 @@ def test_another_size_is_damage(tmp_path, found, packed):
         read_exactly(tmp_path / "x", 3, "unpack it")
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(bytes(1000), mtime=0)[:-12], b"\x1f\x8b\x08"])
+@pytest.mark.parametrize(
+    "content", [b"no gzip", gzip.compress(bytes(1000), mtime=0)[:-12], b"\x1f\x8b\x08"]
+)
 def test_a_broken_archive_is_one_line(tmp_path, content):
     (tmp_path / "x.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"x cannot be read \(.*\); unpack it$"):
