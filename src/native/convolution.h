@@ -36,7 +36,8 @@ int leanspike_convolution(const convolution_call *call);
 int64_t leanspike_convolution_room(const convolution_call *call);
 int leanspike_convolution_pack(const convolution_call *call, float *packed);
 
-/* The share of elements that are not 0 in a sample, spread evenly, of `size` elements. */
+/* The share of elements that are not 0 in a sample of `size` elements, of all of them where they are few:
+ * one run of neighbours from each stretch, drawn the same at each call. */
 double leanspike_density(const void *x, int64_t size, int32_t bf16);
 
 #endif

@@ -3,6 +3,7 @@
 import os
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -225,6 +226,36 @@ def test_density_is_that_of_a_sample_spread_evenly():
     half = torch.cat([torch.ones(2**20), torch.zeros(2**20)])
     assert convolution.density(half) == 0.5
     assert convolution.density(torch.zeros(0)) == 0.0
+
+
+ONLY = {
+    "channel 0": np.s_[:, 0],
+    "all channels but 0": np.s_[:, 1:],
+    "every other channel": np.s_[:, ::2],
+    "the first channels": np.s_[:, :64],
+    "even rows": np.s_[:, :, ::2],
+    "every other column": np.s_[:, :, :, ::2],
+    "column 0": np.s_[..., 0],
+    "one column": np.s_[..., 5],
+    "one sample": np.s_[1],
+}
+
+
+@pytest.mark.parametrize("only", ONLY)
+@pytest.mark.parametrize("layout", [NHWC, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(10, 128, 16, 16), (40, 64, 32, 32), (5, 96, 28, 28)])
+def test_no_pattern_of_rows_columns_or_channels_hides_from_the_sample(only, layout, shape):
+    x = torch.zeros(shape)
+    x[ONLY[only]] = 1
+    x = x.contiguous(memory_format=layout)
+    assert convolution.density(x) == pytest.approx(float(x.mean()), abs=0.04)
+    assert convolution.density(x) == convolution.density(x.clone())
+
+
+def test_of_few_elements_all_are_counted():
+    x = torch.zeros(1, 64, 8, 8)
+    x[0, 5, 3, 3:5] = 1
+    assert convolution.density(x) == 2 / 4096
 
 
 def test_second_derivatives_are_refused():

@@ -154,17 +154,31 @@ void check_convolution(dice *d, int instructions) {
 }
 
 /* Each run of 64 elements, however long the tensor is, has as many that are not 0. */
+static void check_equal_runs(dice *d, int64_t runs, int bf16) {
+    int64_t events = below(d, 65);
+    void *x = tensor(runs * 64, bf16);
+    for (int64_t i = 0; i < runs * 64; i++)
+        put(x, i, (i * 29) % 64 < events ? -1.0f : i % 2 ? 0.0f : -0.0f, bf16);
+    double found = leanspike_density(x, runs * 64, bf16);
+    double wanted = runs ? (double)events / 64.0 : 0.0;
+    if (found != wanted) fail("density: %g, not %g (bf16 %d)", found, wanted, bf16);
+    free(x);
+}
+
+/* Every other stripe is not 0, whatever its width: no period is missed. */
+static void check_stripes(dice *d, int bf16) {
+    int64_t width = (int64_t)64 << below(d, 6), runs = 1024 * (1 + below(d, 40)), size = runs * 64;
+    void *x = tensor(size, bf16);
+    for (int64_t i = 0; i < size; i++) put(x, i, i / width % 2 ? 1.0f : 0.0f, bf16);
+    double found = leanspike_density(x, size, bf16);
+    if (fabs(found - 0.5) > 0.08)
+        fail("density: %g of stripes of %lld elements", found, (long long)width);
+    free(x);
+}
+
 void check_density(dice *d) {
-    for (int bf16 = 0; bf16 < 2; bf16++)
-        for (int64_t runs = 0; runs < 70; runs++) {
-            int64_t events = below(d, 65);
-            void *x = tensor(runs * 64, bf16);
-            for (int64_t i = 0; i < runs * 64; i++)
-                put(x, i, (i * 29) % 64 < events ? -1.0f : i % 2 ? 0.0f : -0.0f, bf16);
-            double found = leanspike_density(x, runs * 64, bf16);
-            double wanted = runs ? (double)events / 64.0 : 0.0;
-            if (found != wanted) fail("density: %g, not %g (bf16 %d)", found, wanted, bf16);
-            d->calls++;
-            free(x);
-        }
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        for (int64_t runs = 0; runs < 70; runs++, d->calls++) check_equal_runs(d, runs, bf16);
+        check_stripes(d, bf16);
+    }
 }

@@ -96,7 +96,9 @@ def run(call: ConvolutionCall) -> Tensor:
 
 
 def density(x: Tensor) -> float:
-    """The share of elements that are not 0, in a sample of a dense tensor, spread evenly.
+    """The share of elements that are not 0, in a sample of a tensor without gaps.
+
+    The sample is spread evenly, and has no period that rows, columns or channels could share.
 
     >>> density(torch.tensor([0.0, 1.0, 0.0, 1.0]))
     0.5
