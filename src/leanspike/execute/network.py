@@ -17,6 +17,7 @@ from leanspike.batches import check_dtype
 from leanspike.errors import LeanspikeError, SurgeryError, check_count, one_line
 from leanspike.execute.answers import value_range
 from leanspike.execute.doubts import Doubts
+from leanspike.execute.layout import Layout, leave
 from leanspike.execute.observed import Execution, Observer, Streaming
 from leanspike.execute.state import State
 from leanspike.execute.streaming import Steps
@@ -45,6 +46,7 @@ class SpikingNetwork(nn.Module):
         input_range: the smallest and the largest value of the images that it was calibrated on;
             None before. Input of quite another range is warned about, once.
         doubts: what a call warns about, once.
+        layout: how images lie inside.
     """
 
     def __init__(self, plan: Plan, timesteps: int) -> None:
@@ -63,6 +65,7 @@ class SpikingNetwork(nn.Module):
         """Take the code of the plan's graphs: before `torch.compile` might look on."""
         self._whole: Callable[..., Tensor] = type(self.plan.module).forward
         self._steps = Steps(self.plan)
+        self.layout = Layout.of(self.plan)
 
     def replanned(self, plan: Plan) -> SpikingNetwork:
         """The same network of another plan, such as a pass made of this one's."""
@@ -72,7 +75,7 @@ class SpikingNetwork(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickle: functions are made of the graph again."""
-        made = ("_whole", "_steps")
+        made = ("_whole", "_steps", "layout")
         state = {name: value for name, value in vars(self).items() if name not in made}
         return {**state, "plan": PlanRecord.of(self.plan)}
 
@@ -109,14 +112,16 @@ class SpikingNetwork(nn.Module):
         if self.doubts.any and not torch.compiler.is_compiling():
             self.doubts.tell(self.neurons(), training=self.training and torch.is_grad_enabled())
         sequence, steps = encoder.sequence(x, steps, self.training)
+        sequence, turned = self.layout.enter(sequence)
         try:
             if observer is None:
-                return self._whole(self, sequence, steps)
-            y_TNK: Tensor = Execution(self, self.plan, observer).run(sequence, steps)
+                y_TNK = self._whole(self, sequence, steps)
+            else:
+                y_TNK = Execution(self, self.plan, observer).run(sequence, steps)
         except RuntimeError as error:
             self._explain(error, x, encoder.batch_axis)
             raise
-        return y_TNK
+        return leave(y_TNK) if turned else y_TNK
 
     @torch.no_grad()
     def step(
@@ -154,22 +159,25 @@ class SpikingNetwork(nn.Module):
         self.check_input(x_N, batch_axis=0, values=not ignored)
         self._check_state(state, len(x_N))
         self._steps.check(self, state.steps)
-        current_N = self.plan.encoder.step(x_N, state.steps)
+        current_N, turned = self.layout.enter(self.plan.encoder.step(x_N, state.steps))
         weights = state.weights
         if weights is None and has_values():
             weights = Stream()
         try:
             with nullcontext() if weights is None else streaming(weights):
-                if observer is None:
-                    return self._step(current_N, state, weights)
-                execution = Streaming(self, self.plan, self._steps, state, observer)
-                y_1NK: Tensor = execution.run(current_N, 1)
-                return y_1NK[0], execution.next_state(weights)
+                y_NK, after = self._step(current_N, state, weights, observer)
         except RuntimeError as error:
             self._explain(error, x_N, batch_axis=0)
             raise
+        return leave(y_NK) if turned else y_NK, after
 
-    def _step(self, x_N: Tensor, state: State, weights: Stream | None) -> tuple[Tensor, State]:
+    def _step(
+        self, x_N: Tensor, state: State, weights: Stream | None, observer: Observer | None
+    ) -> tuple[Tensor, State]:
+        if observer is not None:
+            execution = Streaming(self, self.plan, self._steps, state, observer)
+            y_1NK: Tensor = execution.run(x_N, 1)
+            return y_1NK[0], execution.next_state(weights)
         steps, number = self._steps, state.steps
         if number == 0:
             none = [None] * len(steps.neurons)

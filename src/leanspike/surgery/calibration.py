@@ -1,9 +1,9 @@
 """Thresholds from data: what makes a trained ANN a good start for an SNN.
 
-The network is run operation by operation over ALL calibration images before the next operation
-begins. So one pass is the papers' layer-by-layer procedure: a threshold is set from the whole set
-of inputs before its layer fires for the first time, and nothing depends on the order or the size
-of the batches.
+A threshold is set from ALL calibration images before its layer fires for the first time, the
+papers' layer-by-layer procedure: the batches halt in front of each layer
+(:mod:`leanspike.surgery.sweep`). Nothing depends on the order or the size of the batches, and
+memory is needed for one.
 
 Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
 """
@@ -11,12 +11,11 @@ Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal, final, get_args
+from typing import Any, final, get_args
 
 import numpy as np
 import torch
@@ -24,9 +23,8 @@ from torch import Tensor, fx
 
 from leanspike.batches import Source, images_of
 from leanspike.errors import LeanspikeError, check_count, check_number
-from leanspike.execute.answers import readout, value_range
+from leanspike.execute.answers import value_range
 from leanspike.execute.network import SpikingNetwork
-from leanspike.execute.observed import Execution
 from leanspike.graph.ops import is_batch_norm, kin
 from leanspike.modes import eval_mode
 from leanspike.neuron import SMALLEST_THRESHOLD, Calibrated
@@ -39,10 +37,11 @@ from leanspike.surgery.choices import (
     check_preset,
     choose_calibration,
 )
+from leanspike.surgery.percentile import Percentile, PercentileRule
 from leanspike.surgery.pixels import FirstNorm, tell_of_scale
+from leanspike.surgery.sweep import Sweep
 from leanspike.temporal import TemporalNorm, broadcast
-
-PercentileRule = Literal["interpolated", "nearest"]
+from leanspike.temporal.moments import Moments
 
 LOW_AGREEMENT = 0.9
 """Below this share of the images that SNN and ANN answer alike, `calibrate` warns."""
@@ -126,9 +125,10 @@ def calibrate(
         snn: changed in place: thresholds, and statistics of norms that time reaches. Its leaks
             are left as they are.
         images: network input ``[N, ...]``, as for a call, a tensor or array; 512 training images
-            do. All values of a layer for all images and steps are held in memory at once. Of a
-            DataLoader or a list of batches, with or without labels, the first 512 images are
-            taken, and no more are read. They are sent to the network's device.
+            do. Memory is needed for a batch, and between layers up to 1 GiB, or a bit for each
+            spike of a layer if that is more. Of a DataLoader or a list of batches, with or without
+            labels, the first 512 images are taken, and no more are read. They are sent to the
+            network's device.
         percentile: p in (1, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
         percentile_rule: of a rank between two entries, "interpolated" takes the value between
             them, as ``numpy.percentile``, "nearest" (DIET-SNN's code) the nearer entry.
@@ -138,7 +138,8 @@ def calibrate(
         statistics: "keep" or "reestimate" the norms' running statistics.
         preset: "paper" is DIET-SNN's for what is not given: "layerwise", scale 1, "keep".
         timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
-        batch_size: images computed at a time; no influence on the result but by rounding.
+        batch_size: images computed at a time, fewer where one of their values would take more than
+            256 MiB; no influence on the result but by rounding.
 
     Returns:
         A row per layer: path, neurons, percentile, threshold before and after.
@@ -222,15 +223,15 @@ def _choose(
 
     ``first`` sees what the ANN's first norm gets.
     """
-    answers = _answers(sweep.run(first, relu=True))[-1]
+    answers = sweep.answers(first, relu=True)[-1]
     tried = []
     for scale in choice.scales:  # each trial overwrites all that the one before it set
         _set_thresholds(calibrated(sweep.snn), found, scale)
         norms: tuple[str, ...] = ()
-        outputs: list[Tensor] | None = None
+        own: Tensor | None = None
         if choice.statistics == "reestimate":
-            norms, outputs = _reestimate(sweep)
-        same = _answers(sweep.run() if outputs is None else outputs) == answers
+            norms, own = _reestimate(sweep)
+        same = (sweep.answers() if own is None else own) == answers
         alike_T = same.double().flatten(1).mean(1)
         state = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
         rank = alike_T.mean() if choice.each_step else alike_T[-1]
@@ -238,68 +239,6 @@ def _choose(
     _, scale, norms, state, agreement = max(tried, key=lambda trial: trial[0])
     sweep.snn.load_state_dict(state)
     return scale, norms, agreement
-
-
-def _answers(outputs: list[Tensor]) -> Tensor:
-    """At each step the class with the largest output; of a single output whether it is positive."""
-    y_TN = torch.cat(outputs, dim=1)
-    return y_TN.argmax(2) if y_TN.dim() > 2 and y_TN.shape[2] > 1 else y_TN > 0
-
-
-Visit = Callable[[fx.Node, list[Any]], None]
-
-
-@final
-class Sweep:
-    """Runs a network node by node over all images, in chunks."""
-
-    def __init__(
-        self, snn: SpikingNetwork, images: Tensor, timesteps: int, batch_size: int
-    ) -> None:
-        self.snn = snn
-        self.timesteps = timesteps
-        self.chunks = torch.split(images, batch_size, dim=snn.plan.encoder.batch_axis)
-
-    def run(self, visit: Visit | None = None, *, relu: bool = False) -> list[Tensor]:
-        """One sweep: the sum of the outputs so far, ``[T, n, K]`` for each chunk.
-
-        ``visit`` sees every node before it runs, with its first argument for every chunk. With
-        ``relu`` the neurons act as the ANN's activations, for one step.
-        """
-        executions, plan = [], self.snn.plan
-        encoder = plan.encoder
-        for chunk in self.chunks:
-            if relu and encoder.batch_axis == 0:  # the ANN sees the analog input
-                sequence, steps = chunk, 1
-            else:
-                sequence, steps = encoder.sequence(chunk, self.timesteps, training=False)
-            execution = _Activations(self.snn, plan) if relu else Execution(self.snn, plan)
-            execution.args_iter = iter([sequence, steps])
-            executions.append(execution)
-        for node in plan.graph.nodes:
-            if node.op == "output":
-                break
-            if visit is not None and node.op.startswith("call"):
-                # No name for the list: it would keep all those tensors while the node runs.
-                visit(node, [e.fetch_args_kwargs_from_env(node)[0][0] for e in executions])
-            for execution in executions:
-                execution.env[node] = execution.run_node(node)
-                for done in execution.user_to_last_uses.get(node, ()):
-                    del execution.env[done]
-        result = node.args[0]
-        return [readout(execution.env[result], "sum") for execution in executions]
-
-
-@final
-class _Activations(Execution):
-    """Neurons replaced by the activations they stand for."""
-
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As usual, but for neurons."""
-        module = self.fetch_attr(target)
-        if isinstance(module, Calibrated):
-            return module.as_activation(args[0])
-        return super().call_module(target, args, kwargs)
 
 
 @dataclass(frozen=True)
@@ -310,51 +249,92 @@ class _Row:
 
 
 def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_Row]:
-    """The percentile of each layer's input, each set as its threshold as it is found."""
-    rows: list[_Row] = []
+    """The percentile of each layer's input; "layerwise" sets each as it is found."""
     layers = calibrated(sweep.snn)
-
-    def visit(node: fx.Node, inputs: list[Any]) -> None:
-        if node.op != "call_module" or node.target not in layers:
-            return
-        path = str(node.target)
-        same = node.all_input_nodes[0].target is broadcast  # the same current at every step
-        steps = 1 if same else inputs[0].shape[0]
-        value = max(
-            _percentile([x_TN[t] for x_TN in inputs], percentile, rule, path) for t in range(steps)
-        )
-        if value < SMALLEST_THRESHOLD:
-            raise LeanspikeError(
-                f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, so "
-                "they would hardly ever fire; give a higher percentile or other images"
-            )
-        rows.append(_Row(path, inputs[0][0, 0].numel(), value))
-        layers[path].set_scale(value)
-
+    nodes = {node: str(node.target) for node in sweep.nodes if node.target in layers}
     if method == "one_pass":
-        sweep.run(visit, relu=True)
-    else:
-        with ExitStack() as measuring:
-            for neuron in layers.values():
-                measuring.enter_context(neuron.while_measured())
-            sweep.run(visit)
+        return _measure_at_once(sweep, percentile, rule, nodes)
+    rows: list[_Row] = []
+
+    def visit(node: fx.Node, inputs: Iterable[Tensor]) -> None:
+        found = _Steps(node, nodes[node], percentile, rule)
+        while found.wants_more:
+            for x_TN in inputs:
+                found.add(x_TN)
+            found.end_round()
+        rows.append(found.row())
+        layers[nodes[node]].set_scale(rows[-1].percentile_value)
+
+    with ExitStack() as measuring:
+        for neuron in layers.values():
+            measuring.enter_context(neuron.while_measured())
+        sweep.halting(nodes, visit)
     return rows
 
 
-def _percentile(values: list[Tensor], percentile: float, rule: str, path: str) -> float:
-    dtype = torch.promote_types(values[0].dtype, torch.float32)
-    everything = torch.cat([value.to(dtype).flatten() for value in values]).cpu().numpy()
-    if rule == "nearest":
-        rank = round(0.01 * percentile * (everything.size - 1))  # ties as in DIET-SNN's code
-        everything.partition((rank, everything.size - 1))  # NaN, if there is one, comes last
-        result = math.nan if np.isnan(everything[-1]) else float(everything[rank])
-    else:
-        result = float(np.percentile(everything, percentile, overwrite_input=True))
-    if not np.isfinite(result):
-        raise LeanspikeError(
-            f"neurons {path}: their input holds NaN or infinity; check the network's weights"
-        )
-    return result
+def _measure_at_once(
+    sweep: Sweep, percentile: float, rule: str, nodes: dict[fx.Node, str]
+) -> list[_Row]:
+    """From the ANN's pre-activations, which depend on no threshold: all layers in each round."""
+    found = {node: _Steps(node, path, percentile, rule) for node, path in nodes.items()}
+
+    def observe(node: fx.Node, values: Mapping[fx.Node, Any], _value: Any) -> None:
+        if node in found and found[node].wants_more:
+            found[node].add(values[node.all_input_nodes[0]])
+
+    while any(steps.wants_more for steps in found.values()):
+        sweep.answers(observe, relu=True)
+        for steps in found.values():
+            if steps.wants_more:
+                steps.end_round()
+    return [steps.row() for steps in found.values()]
+
+
+@final
+class _Steps:
+    """Finds the largest of the steps' percentiles of what enters a layer of neurons."""
+
+    def __init__(self, node: fx.Node, path: str, percentile: float, rule: str) -> None:
+        self.path, self.percentile, self.rule = path, percentile, rule
+        self.same = node.all_input_nodes[0].target is broadcast  # the same current at every step
+        self.neurons = 0
+        self.steps: list[Percentile] = []
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether another round through all images is needed."""
+        return not self.steps or any(step.wants_more for step in self.steps)
+
+    def add(self, x_TN: Tensor) -> None:
+        """Show the currents of a batch."""
+        if not self.steps:
+            many = 1 if self.same else len(x_TN)
+            self.steps = [Percentile(self.percentile, self.rule) for _ in range(many)]
+            self.neurons = x_TN[0, 0].numel()
+        for step, x_N in zip(self.steps, x_TN, strict=False):
+            step.add(x_N)
+
+    def end_round(self) -> None:
+        """All images were shown."""
+        for step in self.steps:
+            step.end_round()
+
+    def row(self) -> _Row:
+        """What was found; LeanspikeError unless it is a threshold."""
+        found = [step.value() for step in self.steps]
+        if not np.isfinite(found).all():
+            raise LeanspikeError(
+                f"neurons {self.path}: their input holds NaN or infinity; check the network's "
+                "weights"
+            )
+        value = max(found)
+        if value < SMALLEST_THRESHOLD:
+            raise LeanspikeError(
+                f"neurons {self.path}: the {self.percentile} percentile of their input is "
+                f"{value:.3g}, so they would hardly ever fire; give a higher percentile or other "
+                "images"
+            )
+        return _Row(self.path, self.neurons, value)
 
 
 def _set_thresholds(
@@ -365,34 +345,41 @@ def _set_thresholds(
     return [layers[path].scale().flatten()[0].item() for path in found]
 
 
-def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
+def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], Tensor | None]:
     """Running mean and variance of each norm that time reaches, from all images and steps.
 
     Told are the norms and, unless one was called twice and first with other statistics, the
-    outputs: each norm's statistics were in force before it ran.
+    answers: each norm's statistics were in force before it ran.
     """
-    done: list[str] = []
+    norms = {node: norm for node in sweep.nodes if (norm := _timed_norm(sweep.snn, node))}
 
-    def visit(node: fx.Node, inputs: list[Any]) -> None:
-        if node.op != "call_module" or not node.meta["signal"].timed:
-            return
-        norm = sweep.snn.get_submodule(str(node.target))
-        row = kin(type(norm)).norm
+    def visit(node: fx.Node, inputs: Iterable[Tensor]) -> None:
+        norm = norms[node]
         if isinstance(norm, TemporalNorm):
             norm.set_statistics(inputs)
-            done.append(str(node.target))
             return
-        if not is_batch_norm(norm) or row is None or row.synchronised:
-            return
-        if norm.running_mean is None or norm.running_var is None:
-            return
-        values = torch.cat([x.transpose(0, 1).flatten(1).double() for x in inputs], dim=1)
-        norm.running_mean.copy_(values.mean(1))
-        norm.running_var.copy_(values.var(1))
-        done.append(str(node.target))
+        moments = Moments((1,))
+        for x in inputs:
+            moments.add(x.transpose(0, 1).flatten(1))
+        norm.running_mean.copy_(moments.mean)
+        norm.running_var.copy_(moments.variance())
 
-    outputs = sweep.run(visit)
-    return tuple(done), outputs if len(set(done)) == len(done) else None
+    answers = sweep.halting(norms, visit)
+    paths = tuple(str(node.target) for node in norms)
+    return paths, answers if len(set(paths)) == len(paths) else None
+
+
+def _timed_norm(snn: SpikingNetwork, node: fx.Node) -> Any:
+    """The norm that a node calls, if time reaches it and its statistics can be measured."""
+    if node.op != "call_module" or not node.meta["signal"].timed:
+        return None
+    norm = snn.get_submodule(str(node.target))
+    if isinstance(norm, TemporalNorm):
+        return norm
+    row = kin(type(norm)).norm
+    if not is_batch_norm(norm) or row is None or row.synchronised:
+        return None
+    return None if norm.running_mean is None or norm.running_var is None else norm
 
 
 def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:

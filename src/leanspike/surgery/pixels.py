@@ -8,6 +8,7 @@ are alike in size.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, final
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, fx
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.ops import is_batch_norm
 from leanspike.notice import say
+from leanspike.temporal.moments import Moments
 
 OTHERWISE = 2.0
 """Standard deviations that differ by this factor are of images of another scale.
@@ -36,10 +38,6 @@ class FirstNorm:
     Args:
         snn: whose first norm it is, if that is trained and time does not reach it.
 
-    Attributes:
-        ratio: the standard deviation of what entered, in those of the training; the median of the
-            channels. None if there is no such norm.
-
     >>> from torch import nn
     >>> from leanspike import spike
     >>> norm = nn.BatchNorm1d(2)
@@ -47,12 +45,13 @@ class FirstNorm:
     >>> ann = nn.Sequential(norm, nn.ReLU(), nn.Linear(2, 3)).eval()
     >>> first = FirstNorm(spike(ann, example_input=torch.zeros(1, 2)))
     >>> assert first.node is not None
-    >>> first(first.node, [255 * torch.randn(1000, 2)])
+    >>> source = first.node.all_input_nodes[0]
+    >>> first(first.node, {source: 255 * torch.randn(1000, 2)}, None)
     >>> assert 200 < first.ratio < 300
     """
 
     def __init__(self, snn: SpikingNetwork) -> None:
-        self.ratio: float | None = None
+        self.moments = Moments((1,))
         self.node: fx.Node | None = None
         self.variance_C: Tensor | None = None
         for node in snn.plan.graph.nodes:
@@ -64,18 +63,21 @@ class FirstNorm:
                         self.variance_C = _variance_of_training(norm)
                     return
 
-    def __call__(self, node: fx.Node, inputs: list[Any]) -> None:
-        """Measure what enters: ``[N, C, ...]`` for each chunk of the images."""
-        if node is not self.node or self.variance_C is None:
-            return
-        values = [x.detach().transpose(0, 1).flatten(1) for x in inputs]
-        n = sum(x.shape[1] for x in values)
-        mean_C = sum(x.sum(1, dtype=torch.float64) for x in values) / n
-        square_C = sum(
-            ((x - mean_C[:, None].to(x)) ** 2).sum(1, dtype=torch.float64) for x in values
-        )
-        ratio_C = (square_C / n + self.eps) / (self.variance_C + self.eps)
-        self.ratio = ratio_C.sqrt().median().item()
+    def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], _value: Any) -> None:
+        """Measure what enters, ``[N, C, ...]`` of a batch: an observer of a run."""
+        if node is self.node:
+            self.moments.add(values[node.all_input_nodes[0]].transpose(0, 1).flatten(1))
+
+    @property
+    def ratio(self) -> float | None:
+        """The standard deviation of what entered, in those of the training; the channels' median.
+
+        None if there is no such norm, or nothing entered.
+        """
+        if self.variance_C is None or self.moments.n == 0:
+            return None
+        ratio_C = (self.moments.variance(0) + self.eps) / (self.variance_C + self.eps)
+        return ratio_C.sqrt().median().item()
 
 
 def _variance_of_training(norm: torch.nn.modules.batchnorm._BatchNorm) -> Tensor | None:

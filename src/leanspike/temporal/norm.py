@@ -11,7 +11,7 @@ groups with statistics of their own: one for each step, or one in all.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar, final
 
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from leanspike.errors import LeanspikeError
 from leanspike.registry import Registry
 from leanspike.temporal.affine import affine_of_norm, scale_and_shift
+from leanspike.temporal.moments import Moments
 from leanspike.temporal.synchronise import several_processes, synchronised_batch_norm
 
 
@@ -139,14 +140,14 @@ class TemporalNorm(nn.Module, ABC):
                 )
 
     @torch.no_grad()
-    def set_statistics(self, chunks_TN: Sequence[Tensor]) -> None:
+    def set_statistics(self, chunks_TN: Iterable[Tensor]) -> None:
         """Take the running statistics from these currents, chunks of one batch."""
-        chunks = [x_TN.double().reshape(*x_TN.shape[:3], -1) for x_TN in chunks_TN]
-        values = torch.cat(chunks, dim=1)
-        rest = (1, 3) if self.per_step else (0, 1, 3)
-        steps = len(values) if self.per_step else self.channels
-        self.running_mean[:steps] = values.mean(rest)
-        self.running_var[:steps] = values.var(rest)
+        moments = Moments((1, 3) if self.per_step else (0, 1, 3))
+        for x_TN in chunks_TN:
+            moments.add(x_TN.reshape(*x_TN.shape[:3], -1))
+        steps = len(moments.mean) if self.per_step else self.channels
+        self.running_mean[:steps] = moments.mean
+        self.running_var[:steps] = moments.variance()
 
     def extra_repr(self) -> str:
         """The settings, for ``print(network)``."""

@@ -40,7 +40,8 @@ LEAST_WORK = 1_000_000
 def knows(call: ConvolutionCall) -> bool:
     """Whether the native code has this kind of convolution, and takes this kind of tensor.
 
-    It takes channels_last, where there is work enough for the choice to be worth its time.
+    It takes images without gaps, where there is work enough for the choice to be worth its time. It
+    works in channels_last; of a contiguous input it makes a copy, and of its answer another one.
     """
     x, weight = call.x, call.weight
     if x.dtype not in DENSEST or x.dim() != 4 or x.shape[1] != weight.shape[1]:
@@ -52,9 +53,20 @@ def knows(call: ConvolutionCall) -> bool:
         and call.groups == 1
         and call.dilation == (1, 1)
         and max(x.shape[2:]) <= 2**15
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and not x.is_contiguous()
+        and layout_of(x) is not None
     )
+
+
+def layout_of(x: Tensor) -> torch.memory_format | None:
+    """How images lie that have no gaps; None for others.
+
+    >>> layout_of(torch.zeros(2, 3, 4, 4)), layout_of(torch.zeros(2, 3, 4, 8)[..., ::2])
+    (torch.contiguous_format, None)
+    """
+    if x.is_contiguous():
+        return torch.contiguous_format
+    last = torch.channels_last
+    return last if x.is_contiguous(memory_format=last) else None
 
 
 def is_worth_it(call: ConvolutionCall) -> bool:
@@ -145,12 +157,13 @@ def _run_forward(
     y = _output_like(x, weight, bias, stride, padding)
     x, weight = x.contiguous(memory_format=torch.channels_last), weight.float()
     bias = None if bias is None else bias.float().contiguous()
-    call = _call(x, weight, stride, padding, y)
-    call.weight, call.y = weight.data_ptr(), y.data_ptr()
+    inside = y.contiguous(memory_format=torch.channels_last)
+    call = _call(x, weight, stride, padding, inside)
+    call.weight, call.y = weight.data_ptr(), inside.data_ptr()
     call.bias = None if bias is None else bias.data_ptr()
     call.packed = None if packed is None else packed.data_ptr()
     _run(call)
-    return y
+    return y if inside is y else y.copy_(inside)
 
 
 def pack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -193,7 +206,8 @@ def _output_like(
             f"shape {tuple(weight.shape)}"
         )
     shape = (x.shape[0], weight.shape[0], height, width)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001

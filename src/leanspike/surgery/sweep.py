@@ -1,0 +1,209 @@
+"""Runs of a network over all calibration images, batch by batch, in memory for a batch.
+
+Shapes: T timesteps, n images of a batch, N of all, K outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx
+
+from leanspike.execute.answers import readout
+from leanspike.execute.network import SpikingNetwork
+from leanspike.execute.observed import Execution, Observer
+from leanspike.neuron import Calibrated
+from leanspike.surgery.frontier import pack, packed_bytes, unpack
+
+ROOM = 2**30
+"""Bytes that halted batches may take together; where they would take more they are halted where
+they take least, and what follows is computed again."""
+
+LARGEST = 2**28
+"""Bytes of a batch's largest value; larger images are computed fewer at a time."""
+
+Visit = Callable[[fx.Node, Iterable[Tensor]], None]
+"""Gets a node and what will enter it, batch by batch, as often as it is gone through."""
+
+
+@final
+class Sweep:
+    """Runs a network over all images.
+
+    Args:
+        snn: whose thresholds and statistics may change between two nodes.
+        images: ``[N, ...]``, or ``[T, N, ...]``.
+        timesteps: T.
+        batch_size: images computed at a time, at most.
+    """
+
+    def __init__(
+        self, snn: SpikingNetwork, images: Tensor, timesteps: int, batch_size: int
+    ) -> None:
+        self.snn = snn
+        self.timesteps = timesteps
+        self.nodes = list(snn.plan.graph.nodes)
+        self.axis = snn.plan.encoder.batch_axis
+        size = min(batch_size, self._fitting(images))
+        self.chunks = torch.split(images, size, dim=self.axis)
+
+    def answers(self, observer: Observer | None = None, *, relu: bool = False) -> Tensor:
+        """What the network answers at each step, ``[T, N, ...]``, one batch after the other.
+
+        With ``relu`` the neurons act as the ANN's activations, for one step. ``observer`` sees each
+        operation of each batch.
+        """
+        found = []
+        for chunk in self.chunks:
+            execution = self.execution(observer, relu=relu)
+            found.append(_answers(execution.run(*self.entering(chunk, relu=relu))))
+        return torch.cat(found, dim=1)
+
+    def halting(self, stops: Collection[fx.Node], visit: Visit) -> Tensor:
+        """The same, where all batches halt before each of ``stops`` for ``visit`` to see them.
+
+        So what it sets is in force for all images from there on.
+        """
+        halted = Halted(self, stops)
+        for place, node in enumerate(self.nodes):
+            if node in stops:
+                halted.stop = place
+                visit(node, halted)
+        return torch.cat(list(halted.answers()), dim=1)
+
+    def execution(self, observer: Observer | None = None, *, relu: bool = False) -> Execution:
+        """A run of the network's graph."""
+        return (_Activations if relu else Execution)(self.snn, self.snn.plan, observer)
+
+    def entering(self, chunk: Tensor, *, relu: bool = False) -> tuple[Tensor, int]:
+        """What a batch is for the graph: its input and the number of steps."""
+        if relu and self.axis == 0:  # the ANN sees the analog input
+            return self.snn.layout.enter(chunk)[0], 1
+        sequence, steps = self.snn.plan.encoder.sequence(chunk, self.timesteps, training=False)
+        return self.snn.layout.enter(sequence)[0], steps
+
+    def _fitting(self, images: Tensor) -> int:
+        """How many images may be computed at a time, by what the ANN computes of one."""
+        sizes = [0]
+
+        def observe(_node: fx.Node, _values: Any, value: Any) -> None:
+            if isinstance(value, Tensor):
+                sizes.append(value.numel() * value.element_size())
+
+        one = images.narrow(self.axis, 0, 1)
+        self.execution(observe, relu=True).run(*self.entering(one, relu=True))
+        steps = self.timesteps if self.axis == 0 else 1  # frames bring theirs
+        return max(1, LARGEST // max(1, steps * max(sizes)))
+
+
+@final
+class Halted:
+    """All batches before a node. Whoever goes through them gets what will enter it.
+
+    A batch is kept as the values that are still needed, at the last place before the node where all
+    batches fit into `ROOM`, or else where they take least: behind neurons, whose spikes take a bit
+    each. From there it goes on each time.
+    """
+
+    def __init__(self, sweep: Sweep, stops: Collection[fx.Node]) -> None:
+        self.sweep = sweep
+        self.stop = self.place = 0
+        self.kept: list[dict[fx.Node, Any]] = [{} for _ in sweep.chunks]
+        targets = [node.target for node in stops]
+        self.called_again = {node for node in stops if targets.count(node.target) > 1}
+        self.passed: list[int] = []
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """What will enter the node, for each batch."""
+        node, begin, cut = self.sweep.nodes[self.stop], self.place, -1
+        for i in range(len(self.kept)):
+            execution = self._resumed(i)
+            if i == 0:
+                cut, env = self._best_place(execution)
+            else:
+                self._run(execution, begin, cut)
+                env = dict(execution.env)
+                self._run(execution, cut, self.stop)
+            if cut != begin:
+                self.kept[i] = pack(env)
+            env = {}
+            (x, *_), _ = execution.fetch_args_kwargs_from_env(node)
+            del execution  # before the next batch begins
+            yield x
+        self.place = cut
+        if self.stop not in self.passed:
+            self.passed.append(self.stop)
+
+    def answers(self) -> Iterator[Tensor]:
+        """Run each batch to its end."""
+        *_, output = self.sweep.nodes
+        for i in range(len(self.kept)):
+            execution = self._resumed(i)
+            self.kept[i] = {}
+            self._run(execution, self.place, len(self.sweep.nodes) - 1)
+            yield _answers(execution.env[output.args[0]])
+
+    def _resumed(self, i: int) -> Execution:
+        """A run of a batch that was kept, or of one that has not begun."""
+        execution = self.sweep.execution()
+        if self.place == 0:
+            execution.args_iter = iter(self.sweep.entering(self.sweep.chunks[i]))
+        else:
+            execution.env = unpack(self.kept[i])
+        return execution
+
+    def _run(self, execution: Execution, begin: int, end: int) -> None:
+        for node in self.sweep.nodes[begin:end]:
+            _run_node(execution, node)
+
+    def _best_place(self, execution: Execution) -> tuple[int, dict[fx.Node, Any]]:
+        """Where batches are to be kept, found while the first one runs, and its values there."""
+        best, least, values = -1, 0, dict[fx.Node, Any]()
+        for place in range(self.place, self.stop + 1):
+            if place > self.place:
+                _run_node(execution, self.sweep.nodes[place - 1])
+            if place < self._first_place():
+                continue
+            needed = packed_bytes(execution.env) if place else 0
+            fits = needed * len(self.kept) <= ROOM
+            if best < 0 or fits or needed <= least:
+                best, least, values = place, needed, dict(execution.env)
+        return best, values
+
+    def _first_place(self) -> int:
+        """Batches go on at least to here, lest much is computed again and again.
+
+        What a layer was called with before must stand where it is called again.
+        """
+        since = [stop for stop in self.passed if self.place <= stop < self.stop]
+        again = [stop for stop in since if self.sweep.nodes[stop] in self.called_again]
+        if again or len(since) > 1:
+            return since[-1] + 1
+        return self.place
+
+
+def _run_node(execution: Execution, node: fx.Node) -> None:
+    """One operation, and what nobody needs any more is let go."""
+    execution.env[node] = execution.run_node(node)
+    for done in execution.user_to_last_uses.get(node, ()):
+        del execution.env[done]
+
+
+def _answers(y_TN: Tensor) -> Tensor:
+    """At each step the class with the largest sum; of a single output whether it is positive."""
+    y_TN = readout(y_TN, "sum")
+    return y_TN.argmax(2) if y_TN.dim() > 2 and y_TN.shape[2] > 1 else y_TN > 0
+
+
+@final
+class _Activations(Execution):
+    """Neurons replaced by the activations they stand for."""
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """As usual, but for neurons."""
+        module = self.fetch_attr(target)
+        if isinstance(module, Calibrated):
+            return module.as_activation(args[0])
+        return super().call_module(target, args, kwargs)

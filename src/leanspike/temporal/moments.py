@@ -1,0 +1,50 @@
+"""Mean and variance of values that are shown batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+@final
+class Moments:
+    """Mean and variance over some axes, in float64, without a copy of all values.
+
+    The sums of squares of two parts are put together by what lies between their means (Chan,
+    Golub and LeVeque 1979), which loses no digits where the mean is large.
+
+    Args:
+        axes: those that are averaged over.
+
+    >>> moments = Moments((0,))
+    >>> for x in (torch.tensor([[1.0]]), torch.tensor([[2.0], [6.0]])):
+    ...     moments.add(x)
+    >>> moments.mean, moments.variance()
+    (tensor([3.], dtype=torch.float64), tensor([7.], dtype=torch.float64))
+    """
+
+    def __init__(self, axes: Sequence[int]) -> None:
+        self.axes = tuple(axes)
+        self.n = 0
+        self.mean: Tensor
+        self.squares: Tensor
+
+    def add(self, x: Tensor) -> None:
+        """Show some values."""
+        values = x.detach().double()
+        mean = values.mean(self.axes)
+        squares = values.var(self.axes, correction=0) * (n := values.numel() // mean.numel())
+        if self.n == 0:
+            self.n, self.mean, self.squares = n, mean, squares
+            return
+        apart, total = mean - self.mean, self.n + n
+        self.squares = self.squares + squares + apart**2 * (self.n * n / total)
+        self.mean = self.mean + apart * (n / total)
+        self.n = total
+
+    def variance(self, correction: int = 1) -> Tensor:
+        """The sum of squares over n − ``correction``."""
+        return self.squares / torch.tensor(self.n - correction, dtype=torch.float64)
