@@ -110,9 +110,19 @@ def test_few_pixels_must_be_sparser(layer):
     assert is_by_events(layer, mostly_zeros((2, 64, 8, 8), 0.1))
 
 
-def test_other_layouts_little_work_and_single_images_stay_torchs(layer):
+def test_contiguous_images_are_worked_on_by_events_too_and_give_contiguous_ones(layer):
     x = mostly_zeros(SHAPE, SPARSE)
-    assert not is_by_events(layer, x.contiguous())
+    assert is_by_events(layer, x.contiguous())
+    y = layer(x.contiguous())
+    assert torch.equal(y, layer(x))
+    assert y.is_contiguous()
+    assert not is_by_events(layer, mostly_zeros(SHAPE, 0.9).contiguous())
+
+
+def test_layouts_with_gaps_little_work_and_single_images_stay_torchs(layer):
+    x = mostly_zeros(SHAPE, SPARSE)
+    assert not is_by_events(layer, torch.cat([x, x])[::2])
+    assert not is_by_events(layer, x.contiguous().transpose(2, 3))
     assert not is_by_events(layer, x[:1, :, :2, :2].contiguous(memory_format=NHWC))
     assert not is_by_events(layer, x[0])
     assert layer(x[0]).shape == SHAPE[1:]

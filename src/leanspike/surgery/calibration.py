@@ -169,12 +169,12 @@ def calibrate(
     snn.check_input(x, axis, values=False)
     _check(x, percentile_rule, choice)
     seen = value_range(x)
-    sweep = Sweep(snn, x, steps, batch_size)
     layers = calibrated(snn)
     before = {path: neuron.scale().mean().item() for path, neuron in layers.items()}
     kept = {path: deepcopy(module.state_dict()) for path, module in snn.neurons()}
     with eval_mode(snn):
         try:
+            sweep = Sweep(snn, x, steps, batch_size)
             rows = _measure(sweep, percentile, percentile_rule, choice.method)
             found = {row.path: row.percentile_value for row in rows}
             first = FirstNorm(snn)
