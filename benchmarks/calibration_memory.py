@@ -2,10 +2,10 @@
 
     python benchmarks/calibration_memory.py [NETWORK] [--images 8 16] [--size 224]
 
-VGG16 of torchvision's form by default (weights as they begin, images of noise), spiking and calibrated
-by the defaults of `spike` and `calibrate`, T = 5, one thread, float32. Each number of images runs in a
-process of its own; its peak is the largest resident set, and that of a process that has made the
-network and run one image is shown beside it. One pass is a call of the network on all images.
+VGG16 by default (weights as they begin, images of noise), spiking and calibrated by the defaults of
+`spike` and `calibrate`, T = 5, one thread, float32. Each number of images runs in a process of its
+own. Its peak is the largest resident set, beside that before the calibration, when the network had
+run one image. One pass is a call of the network on all images; times are the processor's.
 """
 
 from __future__ import annotations
@@ -27,24 +27,25 @@ def main(
     network: Annotated[str, typer.Argument(help="Of create_model.")] = "vgg16",
     images: Annotated[list[int], typer.Option(help="How many.")] = [8, 16],  # noqa: B006
     size: Annotated[int, typer.Option(help="Pixels of an image's side.")] = 224,
-    norm: Annotated[str, typer.Option(help="Of the network.")] = "none",
+    batch_norm: Annotated[bool, typer.Option(help="Whether the network has batch norms.")] = False,
     alone: Annotated[bool, typer.Option(help="In this process, one number.")] = False,
 ) -> None:
     """Print a row for each number of images."""
     if alone:
-        print(row(network, images[0], size, norm), flush=True)
+        print(row(network, images[0], size, batch_norm=batch_norm), flush=True)
         return
     for n in images:
         command = [sys.executable, __file__, network, "--images", str(n), "--size", str(size)]
-        subprocess.run([*command, "--norm", norm, "--alone"], check=True)
+        norms = ["--batch-norm"] * batch_norm
+        subprocess.run([*command, *norms, "--alone"], check=True)
 
 
 @torch.no_grad()
-def row(network: str, n: int, size: int, norm: str) -> str:
+def row(network: str, n: int, size: int, *, batch_norm: bool) -> str:
     """Calibrate on so many images; tell peaks and times."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    ann = create_model(network, 10, image_size=size, norm=norm).eval()
+    ann = create_model(network, 10, image_size=size, batch_norm=batch_norm).eval()
     x = torch.rand(n, 3, size, size)
     snn = ls.spike(ann, example_input=x[:1], timesteps=5).eval()
     snn(x[:1])
@@ -55,8 +56,8 @@ def row(network: str, n: int, size: int, norm: str) -> str:
         snn(part)
     one = time.process_time() - begun
     return (
-        f"{network} {norm}, {n} images of {size} pixels: peak {peak():.2f} GiB ({before:.2f} before), "
-        f"{took:.1f} s, {took / one:.1f} passes; {found.choices}"
+        f"{network}, {n} images of {size} pixels: peak {peak():.2f} GiB "
+        f"({before:.2f} before), {took:.1f} s, {took / one:.1f} passes; {found.choices}"
     )
 
 

@@ -1,6 +1,6 @@
 """What a plain call costs beside one in channels_last, the layout of `leanspike train`.
 
-    python benchmarks/layout.py [--timesteps 5] [--batches 1 64] [--rounds 11]
+    python benchmarks/layout.py [--timesteps 5] [--batches 1] [--networks cifar10] [--rounds 11]
 
 Three networks with the sizes of the recipes digits, cifar10 and published_resnet20, as in steps.py,
 float32, one thread. Weights and images lie contiguous, PyTorch's default. "kept" are calls that
@@ -30,6 +30,7 @@ from leanspike.backends.native import convolution
 def main(
     timesteps: Annotated[int, typer.Option(help="T.")] = 5,
     batches: Annotated[list[int], typer.Option(help="Images at once.")] = [1, 64],  # noqa: B006
+    networks: Annotated[list[str], typer.Option(help="Of which.")] = list(NETWORKS),  # noqa: B008
     rounds: Annotated[int, typer.Option(help="That are timed, after one.")] = 11,
 ) -> None:
     """Print a row for each network and batch."""
@@ -37,7 +38,7 @@ def main(
     ls.keep_freed_memory()
     print(f"T = {timesteps}, medians of {rounds} rounds; torch {torch.__version__}")
     for batch in batches:
-        for name in NETWORKS:
+        for name in networks:
             found = measure(name, timesteps, batch, rounds)
             last = found.pop("channels_last")
             shares = (
