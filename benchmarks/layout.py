@@ -30,7 +30,7 @@ from leanspike.backends.native import convolution
 def main(
     timesteps: Annotated[int, typer.Option(help="T.")] = 5,
     batches: Annotated[list[int], typer.Option(help="Images at once.")] = [1, 64],  # noqa: B006
-    networks: Annotated[list[str], typer.Option(help="Of which.")] = list(NETWORKS),  # noqa: B008
+    networks: Annotated[list[str], typer.Option(help="Of which.")] = list(NETWORKS),  # noqa: B006
     rounds: Annotated[int, typer.Option(help="That are timed, after one.")] = 11,
 ) -> None:
     """Print a row for each network and batch."""
