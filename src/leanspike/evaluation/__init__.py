@@ -19,8 +19,8 @@ from leanspike.evaluation.exit_choice import (
     anytime,
     choose_confidence,
     choose_gamma,
-    measure_exit,
 )
+from leanspike.evaluation.exit_measure import measure_exit
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.measure import evaluate
 from leanspike.evaluation.mistakes import Mistakes, picture_of
@@ -28,10 +28,13 @@ from leanspike.evaluation.origin import provenance
 from leanspike.evaluation.result import Result, load_result
 from leanspike.evaluation.robustness import measure_robustness
 from leanspike.evaluation.robustness_result import Curve, Robustness, load_robustness
+from leanspike.evaluation.task import Binary, Multiclass, Multilabel, Task
 from leanspike.evaluation.times import Times, measure_times
+from leanspike.evaluation.which_task import find_task
 
 __all__ = [
     "After",
+    "Binary",
     "Choice",
     "Confident",
     "Curve",
@@ -39,11 +42,14 @@ __all__ = [
     "ExitRule",
     "Exits",
     "Mistakes",
+    "Multiclass",
+    "Multilabel",
     "OperationCounter",
     "Prices",
     "Result",
     "Robustness",
     "SpikeCounter",
+    "Task",
     "Times",
     "accuracy",
     "anytime",
@@ -54,6 +60,7 @@ __all__ = [
     "evaluate",
     "exit_early",
     "fgsm",
+    "find_task",
     "gamma_by_step",
     "gamma_steps",
     "load_result",

@@ -63,7 +63,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     environment = templates()
     example = result.example
     plots = {
-        "accuracy": figures.accuracy_figure(result),
+        "accuracy": figures.accuracy_figure(result) if result.accuracy else "",
         "spikes": figures.spikes_figure(result.neurons),
         "neurons": figures.neurons_figure(result.neurons)
         if text.reading_names(result.neurons)
@@ -76,7 +76,9 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         "gamma": exits.gamma_figure(result.gammas) if result.gammas else "",
         "exit": exits.exit_figure(result) if result.early_exit else "",
         "leaving": [
-            exits.leaving_figure(early) for early in result.early_exit if early.by != "gamma"
+            exits.leaving_figure(early)
+            for early in result.early_exit
+            if early.by != "gamma" and early.classes
         ],
         "example": story.example_figure(result, example) if example else "",
         "mistakes": mistakes.mistakes_figure(result),

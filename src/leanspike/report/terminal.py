@@ -13,9 +13,11 @@ from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
 from leanspike.report.cost import ARITHMETIC, cost_table, how_timed
 from leanspike.report.text import (
+    answered,
     count,
     energy,
     exit_threshold,
+    figure,
     listed,
     percent,
     plural,
@@ -23,7 +25,6 @@ from leanspike.report.text import (
     ratio,
     reading_names,
     sample_noun,
-    samples,
     spikes,
     tail,
     times,
@@ -46,13 +47,13 @@ def render_tables(result: Result) -> RenderableType:
     operations = _operations(result)
     name = Text(result.name + (f" ({result.data})" if result.data else ""), style="bold")
     sections: tuple[tuple[str, Table], ...] = (
-        (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
+        *_answers(result),
         (f"Neurons: spikes per neuron over all steps{change}", _neurons(result)),
         *_further_readings(result, change),
         (f"Operations and energy of one {sample_noun(result)}, T = {result.timesteps}", operations),
     )
     if result.early_exit:
-        exits = f"Early exit, measured on {_samples(result)}", _exits(result)
+        exits = f"Early exit, measured on {answered(result)}", _exits(result)
         sections = (sections[0], exits, *sections[1:])
     parts: list[RenderableType] = [name, Text(answer(result))]
     if result.times is not None:
@@ -67,8 +68,19 @@ def render_tables(result: Result) -> RenderableType:
     return Group(*parts)
 
 
-def _samples(result: Result) -> str:
-    return samples(result.n, sample_noun(result), result.split)
+def _answers(result: Result) -> list[tuple[str, Table]]:
+    """Accuracy, and what a function of the user's gave, as far as they were measured."""
+    found = []
+    if result.accuracy:
+        title = f"Accuracy in % of {answered(result)}, after each step"
+        snn = [_bare_percent(fraction, result.n) for fraction in result.accuracy]
+        ann = result.ann_accuracy
+        found.append((title, _steps(snn, None if ann is None else _bare_percent(ann, result.n))))
+    for name, values in result.metrics.items():
+        theirs = result.ann_metrics.get(name)
+        table = _steps(list(map(figure, values)), None if theirs is None else figure(theirs))
+        found.append((f"{name} of {answered(result)}, after each step", table))
+    return found
 
 
 def _table(gap: int, *columns: str) -> Table:
@@ -88,19 +100,20 @@ def _cost(result: Result) -> Table:
     return table
 
 
-def _accuracy(result: Result) -> Table:
-    """Accuracy in percent after every step, ten steps a line, and the ANN's."""
-    table = _table(1, *[""] * (1 + min(_STEPS_A_LINE, len(result.accuracy))))
+def _steps(snn: Sequence[str], ann: str | None) -> Table:
+    """Figures after every step, as many steps a line as fit, and the ANN's."""
+    most = min(_STEPS_A_LINE, 72 // (1 + max(map(len, snn))))
+    table = _table(1, *[""] * (1 + min(most, len(snn))))
     table.show_header = False
     for column in table.columns[1:]:
         column.min_width = 6
-    for first in range(0, len(result.accuracy), _STEPS_A_LINE):
-        line = result.accuracy[first : first + _STEPS_A_LINE]
+    for first in range(0, len(snn), most):
+        line = snn[first : first + most]
         steps = [str(first + offset + 1) for offset in range(len(line))]
         table.add_row("step", *steps, style="dim")
-        table.add_row("SNN", *[_bare_percent(fraction, result.n) for fraction in line])
-    if result.ann_accuracy is not None:
-        table.add_row("ANN", _bare_percent(result.ann_accuracy, result.n))
+        table.add_row("SNN", *line)
+    if ann is not None:
+        table.add_row("ANN", ann)
     return table
 
 
