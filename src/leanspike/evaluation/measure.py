@@ -139,6 +139,7 @@ def evaluate(
         example=None,
         provenance=computed_by(origin, ran),
         **answered.fields(n),
+        uncounted=operations.uncounted(),
     )
 
 
