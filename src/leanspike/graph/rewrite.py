@@ -85,8 +85,8 @@ class Rewriting:
                 "the network has no activation to replace; it needs nn.ReLU (or name its own "
                 "with activations=...)"
             )
-        self._drop_replaced(firing, Replaced)
-        self._drop_replaced(dropping + normal, nn.Identity)
+        self._drop_replaced(firing, activations=True)
+        self._drop_replaced(dropping + normal, activations=False)
         self.graph.lint()
 
     # -- neurons, dropout, norms ---------------------------------------------------------------
@@ -159,11 +159,11 @@ class Rewriting:
             )
         holder.add_module(name, module.to(self.device))
 
-    def _drop_replaced(self, nodes: list[fx.Node], by: type[nn.Module]) -> None:
+    def _drop_replaced(self, nodes: list[fx.Node], *, activations: bool) -> None:
         """Forget activations that were called several times: their neurons have other paths."""
         used = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
         for path in {str(node.target) for node in nodes if node.op == "call_module"} - used:
-            self.root.set_submodule(path, by())
+            self.root.set_submodule(path, Replaced() if activations else nn.Identity())
 
     # -- everything else -----------------------------------------------------------------------
 
