@@ -209,6 +209,18 @@ def test_answers_are_chosen_before_the_surgery() -> None:
         ls.Answer(ann("dict"), "logits")(X)
 
 
+def test_what_needs_one_tensor_says_how_to_choose_it() -> None:
+    batches = [(X, torch.tensor([0, 1, 2, 0]))]
+    for several in (network("dict"), ann("dict")):
+        with pytest.raises(
+            LeanspikeError, match=r"in a dict; .*leanspike\.Answer\(ann, 'logits'\)"
+        ):
+            ls.evaluation.accuracy(several, batches)
+    chosen = ls.Answer(ann("dict"), "policy")
+    assert len(ls.evaluation.accuracy(chosen, batches)) == 1
+    assert len(ls.evaluation.accuracy(ls.spike(chosen, example_input=X, timesteps=T), batches)) == T
+
+
 @pytest.mark.parametrize(
     ("kind", "path"),
     [("tuple", (0,)), ("named", ("policy",)), ("dataclass", ("features", 0)), ("dict", ("stem",))],
