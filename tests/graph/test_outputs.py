@@ -212,9 +212,7 @@ def test_answers_are_chosen_before_the_surgery() -> None:
 def test_what_needs_one_tensor_says_how_to_choose_it() -> None:
     batches = [(X, torch.tensor([0, 1, 2, 0]))]
     for several in (network("dict"), ann("dict")):
-        with pytest.raises(
-            LeanspikeError, match=r"in a dict; .*leanspike\.Answer\(ann, 'logits'\)"
-        ):
+        with pytest.raises(LeanspikeError, match=r"in a dict; .*Answer\(ann, 'logits'\)"):
             ls.evaluation.accuracy(several, batches)
     chosen = ls.Answer(ann("dict"), "policy")
     assert len(ls.evaluation.accuracy(chosen, batches)) == 1
