@@ -62,7 +62,8 @@ def one_tensor(y: Any, whose: str = "the network") -> Tensor:
     if not isinstance(y, Tensor):
         raise LeanspikeError(
             f"{whose} has outputs in a {type(y).__name__}; accuracy is of one tensor: let the "
-            f"network give that alone, or leave it out: {HOW}"
+            "network give that alone, as spike(leanspike.Answer(ann, 'logits'), ...) of a dict or "
+            f"leanspike.Answer(ann, 0) of a tuple, or leave it out: {HOW}"
         )
     if not y.isfinite().all():
         raise LeanspikeError(

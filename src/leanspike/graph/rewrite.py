@@ -50,6 +50,8 @@ class Rewriting:
         self.device = device_of(root)
         self.repeated: dict[fx.Node, fx.Node] = {}
         self.timesteps: fx.Node
+        self.batch: torch.Size
+        self.replaced: tuple[str, ...] = ()
 
     def run(self, entering: Signal) -> None:
         """Rewrite the whole graph in place, whose input is such a signal."""
@@ -59,6 +61,7 @@ class Rewriting:
             self.timesteps = self.graph.placeholder("timesteps")
         self.timesteps.meta["signal"] = Signal(False, None)
         image.meta["signal"] = entering
+        self.batch = (Shapes.of(image).output or torch.Size())[:1]
 
         rows = {node: self.parts.operations.row_of(node, self.root) for node in nodes}
         firing = [node for node, row in rows.items() if row.activation]
@@ -66,6 +69,7 @@ class Rewriting:
         normal = [node for node, row in rows.items() if row.norm and row.norm.batch]
         for node, place in places_of_functions(nodes).items():
             node.meta["place"] = place
+        self.replaced = self._entries([n for n in firing if n.op == "call_module"])
         neurons = names_of_calls(firing, "neuron")
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
@@ -88,6 +92,16 @@ class Rewriting:
         self._drop_replaced(firing, activations=True)
         self._drop_replaced(dropping + normal, activations=False)
         self.graph.lint()
+
+    def _entries(self, nodes: list[fx.Node]) -> tuple[str, ...]:
+        """What the network's ``state_dict`` calls the entries of the modules that these call."""
+        called = {self.root.get_submodule(str(node.target)) for node in nodes}
+        return tuple(
+            f"{path}.{name}"
+            for path, module in self.root.named_modules(remove_duplicate=False)
+            if module in called
+            for name in module.state_dict()
+        )
 
     # -- neurons, dropout, norms ---------------------------------------------------------------
 
@@ -232,20 +246,34 @@ class Rewriting:
         return self.repeated[source]
 
     def _finish(self, node: fx.Node) -> None:
-        result = node.args[0]
-        if not isinstance(result, fx.Node) or Shapes.of(result).output is None:
-            kind = type(result).__name__.removeprefix("immutable_")  # a dict of fx
-            what = "something else" if isinstance(result, fx.Node) else f"a {kind}"
-            raise SurgeryError(
-                f"the network returns {what} instead of one tensor; wrap it in a module that "
-                "returns the logits only"
-            )
-        signal: Signal = result.meta["signal"]
+        """Put time before each tensor that the network returns."""
+        leaves = list(dict.fromkeys(node.all_input_nodes))
+        if not leaves:
+            raise SurgeryError("the network returns no tensor; return what it computes")
         with self.graph.inserting_before(node):
-            y_TN = self.graph.call_function(unstack, (result, self.timesteps))
+            sequences = {leaf: self._sequence(leaf) for leaf in leaves}
+        node.args = fx.node.map_arg(node.args, sequences.__getitem__)
+        kinds = {leaf.meta["signal"].kind for leaf in leaves}
+        node.meta["signal"] = Signal(True, kinds.pop() if len(kinds) == 1 else "analog")
+
+    def _sequence(self, leaf: fx.Node) -> fx.Node:
+        """``[T, N, ...]`` of a tensor that the network returns."""
+        signal: Signal = leaf.meta["signal"]
+        shape = Shapes.of(leaf).output
+        if shape is None:
+            raise SurgeryError(
+                f"{place_of(leaf)}: the network returns it, and it is no tensor; leave it out of "
+                "what the network returns"
+            )
+        if signal.kind != "constant" and shape[:1] != self.batch:
+            raise SurgeryError(
+                f"{place_of(leaf)}: the network returns it, of shape {tuple(shape)} for "
+                f"{self.batch[0]} samples; return tensors whose axis 0 holds the samples"
+            )
+        opening = unstack if signal.timed else broadcast
+        y_TN = self.graph.call_function(opening, (leaf, self.timesteps))
         y_TN.meta["signal"] = Signal(True, signal.kind)
-        node.args = (y_TN,)
-        node.meta["signal"] = y_TN.meta["signal"]
+        return y_TN
 
 
 def _kind(call: Call, row: Operation) -> Kind | None:

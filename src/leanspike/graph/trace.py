@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.ops import UNKNOWN, Operations
+from leanspike.graph.outputs import Container, each_tensor, opened, returned
 
 
 class _AugmentedProxy(fx.Proxy):
@@ -41,6 +43,19 @@ class PathTracer(fx.Tracer):
         super().__init__()
         self.operations = operations
         self.path = ""
+        self.container: Container | None = None
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """As usual; what the network returns is opened, and what it was is kept."""
+        forward, arguments = super().create_args_for_root(root_fn, is_module, concrete_args)
+
+        def with_plain_outputs(*values: Any) -> Any:
+            plain, self.container = returned(forward(*values))
+            return plain
+
+        return with_plain_outputs, arguments
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for a value in the network's code."""
@@ -131,7 +146,9 @@ def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
 def _symbolic(ann: nn.Module, operations: Operations) -> fx.Graph:
     tracer = PathTracer(operations)
     try:
-        return tracer.trace(ann)
+        graph = tracer.trace(ann)
+    except SurgeryError:
+        raise
     except Exception as error:
         place = f"module {tracer.path}" if tracer.path else "the network's own forward"
         reason = one_line(error)[:160]
@@ -140,6 +157,13 @@ def _symbolic(ann: nn.Module, operations: Operations) -> fx.Graph:
             "not branch or loop on values: move such code out, or put it into a module of its own "
             "and declare that time-safe with ops={ThatModule: 'analog'}"
         ) from error
+    _output(graph).meta["container"] = tracer.container
+    return graph
+
+
+def _output(graph: fx.Graph) -> fx.Node:
+    node: fx.Node = next(iter(reversed(graph.nodes)))
+    return node
 
 
 def _check_inputs(graph: fx.Graph) -> None:
@@ -213,7 +237,7 @@ def _propagate_shapes(
     try:
         with torch.no_grad():
             x = example_input.to(device_of(ann), copy=True)  # which may be overwritten
-            _Propagation(ann, graph, operations).run(x)
+            value = _Propagation(ann, graph, operations).run(x)
     except SurgeryError:
         raise
     except Exception as error:
@@ -221,6 +245,15 @@ def _propagate_shapes(
             f"the network does not accept the example input of shape {tuple(example_input.shape)} "
             f"({one_line(error)[:160]}); pass an example_input that it accepts"
         ) from error
+    _open_outputs(_output(graph), value)
+
+
+def _open_outputs(output: fx.Node, plain: Any) -> None:
+    """Let the output node read tensors alone, where it reads nodes that give several."""
+    container: Container | None = output.meta["container"]
+    whole = plain if container is None else container.restored(plain)
+    output.args = (each_tensor(output.args[0], plain),)
+    output.meta["container"] = opened(whole)[1]
 
 
 class _Propagation(fx.Interpreter):

@@ -43,6 +43,9 @@ from leanspike.surgery.pixels import FirstNorm, tell_of_scale
 from leanspike.temporal import TemporalNorm, broadcast
 
 PercentileRule = Literal["interpolated", "nearest"]
+Visit = Callable[[fx.Node, list[Any]], None]
+Outputs = list[list[Tensor]]
+"""Of each output of a network the chunks of images."""
 
 LOW_AGREEMENT = 0.9
 """Below this share of the images that SNN and ANN answer alike, `calibrate` warns."""
@@ -70,7 +73,8 @@ class Calibration:
     """What a calibration did: the scale it used, a row per layer, the norms it re-estimated.
 
     ``agreement`` is the share of the images that the SNN answers, after the last step, as the ANN
-    does (a single output by its sign); ``choices`` says in words how it was done, and why.
+    does (a single output by its sign; of several tensors, the mean of their shares); ``choices``
+    says in words how it was done, and why.
 
     >>> from torch import nn
     >>> from leanspike import spike
@@ -222,16 +226,17 @@ def _choose(
 
     ``first`` sees what the ANN's first norm gets.
     """
-    answers = _answers(sweep.run(first, relu=True))[-1]
+    answers = [answer[-1] for answer in _answers(sweep.run(first, relu=True))]
     tried = []
     for scale in choice.scales:  # each trial overwrites all that the one before it set
         _set_thresholds(calibrated(sweep.snn), found, scale)
         norms: tuple[str, ...] = ()
-        outputs: list[Tensor] | None = None
+        outputs: Outputs | None = None
         if choice.statistics == "reestimate":
             norms, outputs = _reestimate(sweep)
-        same = _answers(sweep.run() if outputs is None else outputs) == answers
-        alike_T = same.double().flatten(1).mean(1)
+        ours = _answers(sweep.run() if outputs is None else outputs)
+        same = [ours_TN == theirs_N for ours_TN, theirs_N in zip(ours, answers, strict=True)]
+        alike_T = torch.stack([each.double().flatten(1).mean(1) for each in same]).mean(0)
         state = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
         rank = alike_T.mean() if choice.each_step else alike_T[-1]
         tried.append((rank.item(), scale, norms, state, alike_T[-1].item()))
@@ -240,13 +245,10 @@ def _choose(
     return scale, norms, agreement
 
 
-def _answers(outputs: list[Tensor]) -> Tensor:
+def _answers(outputs: Outputs) -> list[Tensor]:
     """At each step the class with the largest output; of a single output whether it is positive."""
-    y_TN = torch.cat(outputs, dim=1)
-    return y_TN.argmax(2) if y_TN.dim() > 2 and y_TN.shape[2] > 1 else y_TN > 0
-
-
-Visit = Callable[[fx.Node, list[Any]], None]
+    whole = [torch.cat(chunks, dim=1) for chunks in outputs]
+    return [y.argmax(2) if y.dim() > 2 and y.shape[2] > 1 else y > 0 for y in whole]
 
 
 @final
@@ -260,8 +262,10 @@ class Sweep:
         self.timesteps = timesteps
         self.chunks = torch.split(images, batch_size, dim=snn.plan.encoder.batch_axis)
 
-    def run(self, visit: Visit | None = None, *, relu: bool = False) -> list[Tensor]:
-        """One sweep: the sum of the outputs so far, ``[T, n, K]`` for each chunk.
+    def run(self, visit: Visit | None = None, *, relu: bool = False) -> Outputs:
+        """One sweep: the sum of each output so far, ``[T, n, K]`` for each chunk.
+
+        Outputs that no neuron reaches are left out.
 
         ``visit`` sees every node before it runs, with its first argument for every chunk. With
         ``relu`` the neurons act as the ANN's activations, for one step.
@@ -286,8 +290,8 @@ class Sweep:
                 execution.env[node] = execution.run_node(node)
                 for done in execution.user_to_last_uses.get(node, ()):
                     del execution.env[done]
-        result = node.args[0]
-        return [readout(execution.env[result], "sum") for execution in executions]
+        results = [leaf for leaf in node.all_input_nodes if leaf.target is not broadcast]
+        return [[readout(e.env[leaf], "sum") for e in executions] for leaf in results]
 
 
 @final
@@ -365,7 +369,7 @@ def _set_thresholds(
     return [layers[path].scale().flatten()[0].item() for path in found]
 
 
-def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
+def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], Outputs | None]:
     """Running mean and variance of each norm that time reaches, from all images and steps.
 
     Told are the norms and, unless one was called twice and first with other statistics, the

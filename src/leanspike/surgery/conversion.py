@@ -13,6 +13,7 @@ from leanspike.errors import LeanspikeError, check_count
 from leanspike.execute.doubts import warn_of_training_mode
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.modules import as_module
+from leanspike.graph.named import Declared
 from leanspike.graph.ops import OPERATIONS, Meaning, Signal, is_batch_norm
 from leanspike.graph.plan import Plan
 from leanspike.graph.rewrite import Parts, Rewriting
@@ -137,7 +138,8 @@ def spike(
         norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
         operations=operations,
     )
-    Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
+    rewriting = Rewriting(root, graph, parts)
+    rewriting.run(Signal(encoder.timed, encoder.emits))
     given = parts.norm is not None and each_step is None
     if given and not any(isinstance(m, TemporalNorm) for m in root.modules()):
         raise LeanspikeError(
@@ -145,7 +147,13 @@ def spike(
             "give it batch norms behind its first neurons, or norm='keep'"
         )
     kept: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
-    plan = Plan(as_module(root, graph), encoder, kept, sample_shape=tuple(sample.shape[1:]))
+    plan = Plan(
+        *(as_module(root, graph), encoder, kept),
+        sample_shape=tuple(sample.shape[1:]),
+        sample_dtype=sample.dtype,
+        declared=Declared.of(activations, ops or {}),
+        replaced=rewriting.replaced,
+    )
     snn = SpikingNetwork(apply_passes(plan, lower), timesteps).train(ann.training)
     step_around(snn)
     if neuron is None:
