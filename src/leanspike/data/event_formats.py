@@ -1,7 +1,7 @@
 """The files of event cameras, format by format: from bytes to places, times and polarities.
 
-Each reader checks the form of its file and raises ValueError with the reason, :class:`UnsaidError` where
-the file is whole; whether the events lie on the sensor, and in which order, is up to
+Each reader checks the form of its file and raises ValueError with the reason, :class:`UnsaidError`
+where the file is whole; whether the events lie on the sensor, and in which order, is up to
 ``leanspike.data.events.read_events``. Arrays are read in ``event_arrays``, .raw in ``event_raw``.
 """
 
