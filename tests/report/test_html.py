@@ -368,14 +368,14 @@ def test_rivals_are_a_table_of_three_columns(
         "ANN, float32 ANN, int8 SNN, T = 5",
         "Memory: membranes – – 2.00 µJ",
         "Both 7.00 µJ 3.00 µJ 6.00 µJ",
-        "Breaks even at, both 12.5 % no rate fires 8.0 %",
+        "Break-even rate, both 12.5 % none fires 8.0 %",
         "Memory: 10 pJ for each 64 bits read or written, nothing reused;",
         "0.3 pJ for a product of 8 bits added to a sum of 32. No chip was measured",
     ):
         assert words in text
     guessing = result.model_copy(update={"accuracy": (0.1,) * 5})
     text = Page(write_report(guessing, [], tmp_path / "r.html").read_text("utf-8")).text
-    assert "Breaks even at –: at chance –: at chance fires 8.0 %" in text
+    assert "Break-even rate –: at chance –: at chance fires 8.0 %" in text
 
 
 def wrong(index: int, label: int, snn: int, ann: int | None, picture: bool = True) -> Mistake:

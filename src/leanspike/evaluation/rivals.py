@@ -14,7 +14,8 @@ written    one per output                    membranes: read and written per acc
 ========== ================================= ===============================================
 
 Each layer of neurons reads and writes its membranes once a step, and writes an address per spike;
-where its currents were multiplied it reads those at each step, too.
+where its currents were multiplied it reads those at each step, too. Products of two signals, and
+those inside declared modules, read two values each.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def compare_rivals(
         memory, int8: other prices than the cited ones.
     """
     memory, int8 = memory or Memory(), int8 or Int8Prices()
-    layers = [_Layer(*pair) for pair in zip(operations, traffic.layers(), strict=True)]
+    layers = _paired(operations, traffic.layers())
     norms = energy.ann_norm_pj / energy.mac_pj
     macs = sum(layer.row.ann_macs for layer in layers) + norms
     acs = (energy.ann_pj - macs * energy.mac_pj) / energy.ac_pj
@@ -94,6 +95,21 @@ def compare_rivals(
         int8_mac_pj=int8.mac_pj,
         int8_ac_pj=int8.ac_pj,
     )
+
+
+def _paired(operations: Sequence[LayerOperations], traffic: Sequence[LayerTraffic]) -> list[_Layer]:
+    """Each row with what is known of its layer, by their path and, where several share it, order.
+
+    Of a row without weights of its own, as a product of signals, two reads for each product count.
+    """
+    waiting: dict[str, list[LayerTraffic]] = {}
+    for layer in traffic:
+        waiting.setdefault(layer.path, []).append(layer)
+    unknown = LayerTraffic("", 0.0, 0.0, 0.0, once=False, events=0.0, fired=False)
+    return [
+        _Layer(row, waiting[row.path].pop(0) if waiting.get(row.path) else unknown)
+        for row in operations
+    ]
 
 
 def _dense(

@@ -78,7 +78,8 @@ class TrafficCounter:
         self.operations = operations
         self.state_values: dict[str, float] = {}
         self._layers: dict[fx.Node, LayerTraffic] = {}
-        self._events = dict.fromkeys(snn.synaptic_nodes(), 0.0)
+        self._sources = _with_weights(snn)
+        self._events = dict.fromkeys(self._sources, 0.0)
         self._fired = _behind_neurons(snn)
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
@@ -87,10 +88,11 @@ class TrafficCounter:
             if str(node.target) not in self.state_values:
                 self.state_values[str(node.target)] = self._state(node, value)
         elif node in self._events:
-            x = values[node.all_input_nodes[0]]
+            source = self._sources[node]
+            x = values[source]
             if node not in self._layers:
                 self._layers[node] = self._layer(node, x, value)
-            self._events[node] += self._entering(node.all_input_nodes[0], x)
+            self._events[node] += self._entering(source, x)
 
     def layers(self) -> tuple[LayerTraffic, ...]:
         """Those with weights, in the order of ``operations.rows``; events as means over samples."""
@@ -103,16 +105,18 @@ class TrafficCounter:
     def _layer(self, node: fx.Node, x: Tensor, y: Tensor) -> LayerTraffic:
         synapses = row_of(node, self.snn).synapses
         assert synapses is not None  # as it is one of the synaptic nodes
-        bias = getattr(self.snn.get_submodule(str(node.target)), "bias", None)
+        module = node.op == "call_module"
+        path = str(node.target if module else node.meta.get("place", node.name))
+        bias = getattr(self.snn.get_submodule(path), "bias", None) if module else None
         outputs = float(y[0].numel())
         return LayerTraffic(
-            path=str(node.target),
+            path=path,
             inputs=float(x[0].numel()),
             outputs=outputs,
             biases=0.0 if bias is None else outputs,
             once=synapses.positions is at_rows,
             events=0.0,
-            fired=node.all_input_nodes[0] in self._fired,
+            fired=self._sources[node] in self._fired,
         )
 
     def _entering(self, source: fx.Node, x: Tensor) -> float:
@@ -126,7 +130,24 @@ class TrafficCounter:
         """How many numbers a neuron of that layer remembers."""
         neuron: Any = self.snn.get_submodule(str(node.target))
         like = torch.zeros_like(y_TN[0, :1])
-        return sum(float(leaf.numel()) for leaf in tree_leaves(neuron.initial(like))) / like.numel()
+        state = [leaf for leaf in tree_leaves(neuron.initial(like)) if isinstance(leaf, Tensor)]
+        return sum(float(leaf.numel()) for leaf in state) / like.numel()
+
+
+def _with_weights(snn: SpikingNetwork) -> dict[fx.Node, fx.Node]:
+    """The nodes of layers with weights, each with the one signal that enters it."""
+    found = {}
+    for node in snn.plan.graph.nodes:
+        if node.op.startswith("call") and row_of(node, snn).synapses is not None:
+            signals = [source for source in node.all_input_nodes if _is_signal(source)]
+            if len(signals) == 1:
+                found[node] = signals[0]
+    return found
+
+
+def _is_signal(node: fx.Node) -> bool:
+    signal = node.meta.get("signal")
+    return signal is not None and signal.kind in ("spike", "graded", "analog")
 
 
 def _behind_neurons(snn: SpikingNetwork) -> set[fx.Node]:

@@ -36,8 +36,8 @@ def rivals_table(result: Result, *, whole: bool = True) -> list[RivalRow]:
     arithmetic | 4.00 µJ | 1.00 µJ | 2.00 µJ
     memory | 3.00 µJ | 3.00 µJ | 3.00 µJ
     both | 7.00 µJ | 4.00 µJ | 5.00 µJ
-    breaks even at, arithmetic | any rate | 5.0 % | fires 8.0 %
-    breaks even at, both | 12.5 % | no rate | fires 8.0 %
+    break-even rate, arithmetic | any | 5.0 % | fires 8.0 %
+    break-even rate, both | 12.5 % | none | fires 8.0 %
     """
     found = result.rivals
     if found is None:
@@ -65,11 +65,11 @@ def _break_even_rows(found: Rivals, *, at_chance: bool) -> list[RivalRow]:
     fires = f"fires {_percent(found.spike_rate)}"
     ann, int8 = found.break_even_ann, found.break_even_int8
     if at_chance:
-        return [RivalRow("breaks even at", "–: at chance", "–: at chance", fires)]
+        return [RivalRow("break-even rate", "–: at chance", "–: at chance", fires)]
     alone = _rate(ann.arithmetic), _rate(int8.arithmetic)
     return [
-        RivalRow("breaks even at, arithmetic", *alone, fires),
-        RivalRow("breaks even at, both", _rate(ann.total), _rate(int8.total), fires),
+        RivalRow("break-even rate, arithmetic", *alone, fires),
+        RivalRow("break-even rate, both", _rate(ann.total), _rate(int8.total), fires),
     ]
 
 
@@ -80,7 +80,7 @@ def _energy(picojoules: float) -> str:
 def _rate(rate: float | None) -> str:
     if rate is None:
         return "–"
-    return "no rate" if rate == 0 else "any rate" if rate > 1 else _percent(rate)
+    return "none" if rate == 0 else "any" if rate > 1 else _percent(rate)
 
 
 def _percent(rate: float) -> str:
