@@ -72,6 +72,24 @@ def compare_rivals(
         traffic: what saw the same run.
         timesteps: T of that run.
         memory, int8: other prices than the cited ones.
+
+    Example:
+        >>> import torch
+        >>> from leanspike import spike
+        >>> from leanspike.evaluation import OperationCounter, Prices, SpikeCounter
+        >>> from leanspike.evaluation.energy import price
+        >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 4))
+        >>> snn = spike(ann, example_input=torch.zeros(1, 2), timesteps=5)
+        >>> spikes, operations = SpikeCounter(snn), OperationCounter(snn)
+        >>> traffic = TrafficCounter(snn, operations)
+        >>> operations.begin_batch(1)
+        >>> counters = (spikes, operations, traffic)
+        >>> _ = snn.run(torch.zeros(1, 2), observer=lambda *seen: [see(*seen) for see in counters])
+        >>> rows, neurons = operations.rows(Prices()), spikes.rows()
+        >>> energy = price(rows, neurons, timesteps=5, prices=Prices())
+        >>> found = compare_rivals(rows, neurons, energy, traffic, timesteps=5)
+        >>> found.ann.values_pj, found.ann_int8.values_pj  # 2 + 3 inputs, 3 + 4 outputs
+        (60.0, 15.0)
     """
     memory, int8 = memory or Memory(), int8 or Int8Prices()
     layers = _paired(operations, traffic.layers())

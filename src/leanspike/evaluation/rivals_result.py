@@ -53,6 +53,14 @@ class Rivals(Record):
     assume that all layers fire more, or less, by the same factor.
     ``word_pj`` is the price of ``word_bits`` bits read or written; ``int8_mac_pj`` and
     ``int8_ac_pj`` are those of the int8 network's operations.
+
+    >>> import torch
+    >>> from leanspike import LIF, evaluate, spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=2, neuron=LIF(threshold=99.0))
+    >>> rivals = evaluate(snn, [(torch.rand(32, 8), torch.randint(3, (32,)))]).rivals
+    >>> rivals.spike_rate, rivals.snn.spikes_pj, rivals.snn.membranes_pj  # 2·2·16·5 pJ
+    (0.0, 0.0, 320.0)
     """
 
     ann: Column
