@@ -68,8 +68,8 @@ def test_columns_without_names_need_their_order(folder, suffix, order):
 @pytest.mark.parametrize(
     ("t", "unit", "advice"),
     [
-        ("<f8", "s", 't is float64 with fractions, so not in µs; give unit="s" or "ms"'),
-        ("<f8", "ms", 'give unit="s" or "ms"'),
+        ("<f8", "s", 't is float64 with fractions, no whole µs; give unit="s", "ms" or "us"'),
+        ("<f8", "ms", 'give unit="s", "ms" or'),
         ("<f8", "us", 't is float64 of unknown unit; give unit="us", "ms", "s" or "ns"'),
         ("<f8", "ns", '"s" or "ns"'),
         ("<f4", "s", "t is float32 with fractions"),
@@ -167,7 +167,12 @@ def test_other_arrays_are_refused(folder, array, why):
     ("form", "message"),
     [
         ({"unit": "h"}, "unit is 'h'; give one of s, ms, us, ns"),
+        ({"unit": ["s"]}, r"unit is \['s'\]; give one of"),
         ({"columns": "xyt"}, "columns is 'xyt'; give the letters x, y, t and p in"),
+        ({"columns": 4}, "columns is 4; give the letters"),
+        ({"polarity": 1}, "polarity is 1; give two values"),
+        ({"polarity": ("off", "on")}, r"polarity is \('off', 'on'\); give two values"),
+        ({"polarity": (0, 1, 2)}, r"polarity is \(0, 1, 2\); give two values"),
         ({"polarity": (1, 1)}, r"polarity is \(1, 1\); give two values, OFF before ON, such as"),
     ],
 )
@@ -246,7 +251,7 @@ def test_h5_with_times_in_seconds_and_other_names(folder, h5py):
         for name, values in columns().items():
             file[f"events/{names[name]}"] = values * 1e-6 if name == "t" else values
         file["images/image000000000"] = np.zeros((4, 4), np.uint8)
-    with pytest.raises(DataError, match='so not in µs; give unit="s"'):
+    with pytest.raises(DataError, match='no whole µs; give unit="s"'):
         read_events(folder / "ecd.hdf5")
     assert tuples(read_events(folder / "ecd.hdf5", unit="s")) == EXAMPLE
 

@@ -54,11 +54,14 @@ class ArrayForm:
     def __post_init__(self) -> None:
         if self.unit is not None and self.unit not in get_args(Unit):
             raise LeanspikeError(f"unit is {self.unit!r}; give one of {', '.join(get_args(Unit))}")
-        if self.columns is not None and sorted(self.columns) != sorted("xytp"):
+        columns = self.columns
+        if columns is not None and not (
+            isinstance(columns, str) and sorted(columns) == sorted("xytp")
+        ):
             raise LeanspikeError(
                 f"columns is {self.columns!r}; give the letters x, y, t and p in the file's order"
             )
-        if self.polarity is not None and len(set(self.polarity)) != 2:
+        if self.polarity is not None and not _is_pair(self.polarity):
             raise LeanspikeError(
                 f"polarity is {self.polarity!r}; give two values, OFF before ON, such as (0, 1)"
             )
@@ -67,6 +70,12 @@ class ArrayForm:
     def said(self) -> list[str]:
         """The names of what is given."""
         return [name for name in ("unit", "columns", "polarity") if getattr(self, name) is not None]
+
+
+def _is_pair(values: object) -> bool:
+    """Two numbers, and not the same one twice."""
+    pair = isinstance(values, (tuple, list)) and len(values) == 2 and len(set(values)) == 2
+    return pair and all(isinstance(value, (int, float)) for value in cast("list[object]", values))
 
 
 def read_npy(path: Path, form: ArrayForm) -> Raw:
@@ -213,7 +222,7 @@ def _times(values: Values, unit: Unit | None, offset: int) -> NDArray[np.int64]:
         fractions = (values != np.floor(values)).any()
         if fractions:
             raise UnsaidError(
-                f't is {values.dtype} with fractions, so not in µs; give unit="s" or "ms"'
+                f't is {values.dtype} with fractions, no whole µs; give unit="s", "ms" or "us"'
             )
         raise UnsaidError(f't is {values.dtype} of unknown unit; give unit="us", "ms", "s" or "ns"')
     factor, divisor = {"s": (10**6, 1), "ms": (1000, 1), "ns": (1, 1000)}.get(unit or "", (1, 1))
