@@ -193,3 +193,4 @@ def test_rivals_stand_with_memory_and_break_even_rates(
     guessing = "\n".join(printed(result.model_copy(update={"accuracy": (0.1,) * 5})))
     assert "12.5 %" not in guessing
     assert "rate, both" not in guessing
+    assert "break-even rate  –: at chance  –: at chance  fires 8.0 %" in guessing
