@@ -117,6 +117,10 @@ class OperationCounter:
         if _is(node, "spike") and read and node not in self._counts:
             self._counts[node] = _spikes(node, value)
 
+    def spikes_under(self, node: fx.Node) -> Tensor | None:
+        """How many spikes lie under each entry of a graded signal of this batch, where known."""
+        return self._counts.get(node)
+
     def begin_batch(self, samples: int) -> None:
         """The next run is over that many samples."""
         self.samples += samples

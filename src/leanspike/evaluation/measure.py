@@ -19,7 +19,9 @@ from leanspike.evaluation.energy import OperationCounter, Prices, price
 from leanspike.evaluation.metric import Function
 from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.evaluation.result import Provenance, Result
+from leanspike.evaluation.rivals import compare_rivals
 from leanspike.evaluation.task import Task, TaskName
+from leanspike.evaluation.traffic import TrafficCounter
 from leanspike.execute import SpikingNetwork
 from leanspike.modes import eval_mode
 
@@ -98,10 +100,12 @@ def evaluate(
     pairs = batches_for(snn, batches, "if any" if labelled else "of any kind")
     spikes, operations = SpikeCounter(snn), OperationCounter(snn)
     answered = Answered(task, metric, readout, classes)
+    traffic = TrafficCounter(snn, operations)
 
     def observe(node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         spikes(node, values, value)
         operations(node, values, value)
+        traffic(node, values, value)
 
     n, device = 0, torch.device("cpu")
     with eval_mode(snn), eval_mode(snn if ann is None else ann), watch_backends() as ran:
@@ -124,6 +128,7 @@ def evaluate(
     layers = operations.rows(prices, fired)
     if not layers:
         raise LeanspikeError("the network has no layers with weights, whose work could be counted")
+    counted = price(layers, neurons, answered.timesteps, prices, operations.norm_pj(prices))
     return Result(
         name=name,
         data=data,
@@ -134,10 +139,11 @@ def evaluate(
         encode=type(snn.plan.encoder).__name__.lower(),
         neurons=neurons,
         operations=layers,
-        energy=price(layers, neurons, answered.timesteps, prices, operations.norm_pj(prices)),
+        energy=counted,
         gammas=gamma_by_step(snn),
         example=None,
         provenance=computed_by(origin, ran),
+        rivals=compare_rivals(layers, neurons, counted, traffic, answered.timesteps),
         **answered.fields(n),
         uncounted=operations.uncounted(),
     )

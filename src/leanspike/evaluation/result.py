@@ -17,6 +17,7 @@ from leanspike.evaluation.formulas import CHAINS, bntt_ratio, chain_rates
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity, Uncounted
 from leanspike.evaluation.mistakes import Mistakes
 from leanspike.evaluation.record import Record
+from leanspike.evaluation.rivals_result import Rivals
 from leanspike.evaluation.task import TaskName
 from leanspike.evaluation.times import Times
 
@@ -110,6 +111,7 @@ class Result(Record):
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
     ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
     ``uncounted`` are the modules whose weights are in none of the numbers (none in older records).
+    ``rivals`` is the energy with memory, beside ANNs in float32 and int8 (None in older records).
 
     >>> import torch
     >>> from leanspike import evaluate, spike
@@ -147,6 +149,7 @@ class Result(Record):
     metrics: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     ann_metrics: dict[str, float] = Field(default_factory=dict)
     uncounted: tuple[Uncounted, ...] = ()
+    rivals: Rivals | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Result:

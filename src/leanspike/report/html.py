@@ -13,7 +13,18 @@ from leanspike.evaluation.result import Result
 from leanspike.evaluation.robustness_result import Robustness
 from leanspike.files import write_text
 from leanspike.optional import import_optional
-from leanspike.report import answer, cost, exits, figures, frames, mistakes, robustness, story, text
+from leanspike.report import (
+    answer,
+    cost,
+    exits,
+    figures,
+    frames,
+    mistakes,
+    rivals,
+    robustness,
+    story,
+    text,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -89,6 +100,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         text=text,
         answer=answer.answer(result),
         cost=cost,
+        rivals=rivals,
         plots=plots,
         recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
     )

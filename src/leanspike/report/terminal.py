@@ -12,6 +12,7 @@ from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
 from leanspike.report.cost import ARITHMETIC, cost_table, how_timed, not_counted
+from leanspike.report.rivals import how_rivals, rivals_table
 from leanspike.report.text import (
     answered,
     count,
@@ -67,6 +68,10 @@ def render_tables(result: Result) -> RenderableType:
     if result.uncounted:
         parts.append(Text(not_counted(result), style="bold"))
     parts.append(Text(ARITHMETIC, style="dim"))
+    if result.rivals is not None:
+        title = f"Energy with memory, beside the ANN in float32 and int8, T = {result.timesteps}"
+        parts += [Text(), Text(title, style="bold"), _rivals(result)]
+        parts.append(Text(how_rivals(result), style="dim"))
     return Group(*parts)
 
 
@@ -98,6 +103,14 @@ def _cost(result: Result) -> Table:
     table = _table(2, "", "ANN", "SNN", "SNN beside ANN")
     table.columns[3].justify = "left"
     for row in cost_table(result):
+        table.add_row(*row)
+    return table
+
+
+def _rivals(result: Result) -> Table:
+    """Arithmetic, memory and break-even rates of the three networks."""
+    table = _table(2, "", "ANN float32", "ANN int8", "SNN")
+    for row in rivals_table(result, whole=False):
         table.add_row(*row)
     return table
 
