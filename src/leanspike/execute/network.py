@@ -20,7 +20,7 @@ from leanspike.execute.doubts import Doubts
 from leanspike.execute.observed import Execution, Observer, Streaming
 from leanspike.execute.state import State
 from leanspike.execute.streaming import Steps
-from leanspike.graph.modules import share
+from leanspike.graph.modules import own_state, share
 from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan, PlanRecord
 from leanspike.neuron import Neuron
@@ -233,12 +233,12 @@ class SpikingNetwork(nn.Module):
         fired = {module for _, module in self.neurons()}
         modules = dict(self.named_modules(remove_duplicate=False))
         norms = {path: m for path, m in modules.items() if isinstance(m, TemporalNorm)}
-        of_norms = {path: _below(path, state_dict) for path in norms}
+        of_norms = {path: own_state(_below(path, state_dict)) for path in norms}
         theirs = {
             f"{path}.{name}"
             for path, module in modules.items()
             if module in fired or path in norms
-            for name in module.state_dict()
+            for name in (own_state(module.state_dict()) if path in norms else module.state_dict())
         }
         own = {key: value for key, value in self.state_dict().items() if key not in theirs}
         taken = {f"{path}.{name}" for path, state in of_norms.items() for name in state}

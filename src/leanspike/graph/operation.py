@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -83,6 +83,18 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Inner:
+    """A function as the inside of a layer, whose forward calls it with attributes of its own.
+
+    ``layers``: those layers. ``arguments``: after the input, named as the attributes are, with
+    what each is where a call does not give it.
+    """
+
+    layers: tuple[type[nn.Module], ...]
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Operation:
     """What the surgery, the passes, the energy and the reports know of an operation.
 
@@ -102,6 +114,8 @@ class Operation:
         takes: the axes of its input, where one sample would pass for a batch.
         event_driven: the layer that does the same for less where only spikes enter.
         tiled: the layer that does the same for less.
+        inner: a function that is the inside of a layer: a subclass of that layer which calls it with
+            its own tensors is the layer, and its forward is looked into.
         sequence: ours, and takes ``[T, N, ...]`` or makes it: not for a user's network.
         family: subclasses with code of their own are it, too.
         refused: why, and the way out; ``{name}`` and ``{code}`` stand for the operation.
@@ -120,6 +134,7 @@ class Operation:
     takes: str | None = None
     event_driven: type[StandIn] | None = None
     tiled: type[StandIn] | None = None
+    inner: Inner | None = None
     sequence: bool = False
     family: bool = False
     refused: tuple[str, str] | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
+from leanspike.graph.modules import own_state, put
 from leanspike.graph.ops import OPERATIONS, Call, Kind, Operation, Operations, Signal, op_of
 from leanspike.graph.trace import Shapes, device_of, names_of_calls
 from leanspike.graph.trace import where as place_of
@@ -112,9 +113,11 @@ class Rewriting:
         old = self.root.get_submodule(str(node.target))
         assert self.parts.norm is not None
         module = self.parts.norm(int(old.num_features))  # type: ignore[arg-type]
+        for name, child in old.named_children():  # its activation, as in timm's BatchNormAct2d
+            module.add_module(name, child)
         self._install(node, path, module)
         try:
-            module.load_batch_norm(old.state_dict())
+            module.load_batch_norm(own_state(old.state_dict()))
         except LeanspikeError as error:
             raise SurgeryError(f"module {node.target}: {error}") from None
         self._replace(node, path, Signal(True, "analog"), neuron=False)
@@ -155,7 +158,7 @@ class Rewriting:
         """Forget activations that were called several times: their neurons have other paths."""
         used = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
         for path in {str(node.target) for node in nodes if node.op == "call_module"} - used:
-            self.root.set_submodule(path, nn.Identity())
+            put(self.root, path, nn.Identity())
 
     # -- everything else -----------------------------------------------------------------------
 

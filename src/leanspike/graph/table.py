@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.graph import counts, rules
-from leanspike.graph.operation import Norm, Operation, Synapses, at_inputs, at_outputs, at_rows
+from leanspike.graph.operation import (
+    Inner,
+    Norm,
+    Operation,
+    Synapses,
+    at_inputs,
+    at_outputs,
+    at_rows,
+)
 from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
     Affine,
@@ -102,6 +110,20 @@ def _refused(fix: str) -> Operation:
     """What would not be counted, or has a time of its own, without a word."""
     return Operation(refused=("{name} cannot be stacked over time or counted", fix))
 
+
+CONVOLVED = {"weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+NORMALISED = {"running_mean": None, "running_var": None, "weight": None, "bias": None}
+INNER: dict[Any, Inner] = {
+    F.conv1d: Inner((nn.Conv1d,), CONVOLVED),
+    F.conv2d: Inner((nn.Conv2d,), CONVOLVED),
+    F.conv3d: Inner((nn.Conv3d,), CONVOLVED),
+    F.linear: Inner((nn.Linear,), {"weight": None, "bias": None}),
+    F.batch_norm: Inner(
+        (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+        {**NORMALISED, "training": False, "momentum": 0.1, "eps": 1e-5},
+    ),
+}
+"""What layers call inside, so that a subclass which calls it too can be opened."""
 
 LAYERS: dict[type[nn.Module], Operation] = {
     nn.Conv1d: replace(CONVOLUTION, takes="[N, C, L]"),
@@ -234,3 +256,4 @@ OWN: dict[Any, Operation] = {
 }
 
 ROWS: dict[Any, Operation] = {**LAYERS, **FUNCTIONS, **METHODS, **OWN}
+ROWS |= {function: replace(ROWS[function], inner=inner) for function, inner in INNER.items()}

@@ -1,0 +1,258 @@
+"""Write docs/networks.md: which networks of torchvision and timm spike, how, and why not.
+
+    python docs/make_networks.py              # all of them, each in a process of its own
+    python docs/make_networks.py NAME ...     # these alone, a line of JSON for each
+
+A network converts when four things hold, with random weights and two timesteps: with its
+activations in the place of the neurons it answers as the ANN does; step by step it is the whole
+sequence; every weight is in the energy; saved and loaded it is the same. A refusal whose message
+says ``activations=...`` or ``ops=...`` is followed to the letter, once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import operator
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import leanspike as ls
+from leanspike.evaluation import OperationCounter, Prices
+
+PAGE = Path(__file__).parent / "networks.md"
+SECONDS = 300
+BYTES = 14 * 2**30
+SIDES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 512, 1024)
+ADVICE = re.compile(r"(activations=\([^()]*\)|ops=\{[^{}]*\})")
+TIMESTEPS = 2
+
+
+def build(name: str) -> nn.Module:
+    """The network ``timm:NAME`` or ``torchvision:NAME`` with weights that leave no part out."""
+    library, _, model = name.partition(":")
+    torch.manual_seed(0)
+    if library == "timm":
+        ann = timm.create_model(model, pretrained=False)
+    else:
+        ann = torchvision.models.get_model(model, weights=None)
+    stir(ann)
+    return ann.eval()
+
+
+@torch.no_grad()
+def stir(ann: nn.Module) -> None:
+    """Move what begins at 0, at 1 or at a millionth, as the scales of residual branches do."""
+    for parameter in ann.parameters():
+        if parameter.dim() <= 1 or parameter.std() == 0:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    for path, buffer in ann.named_buffers():
+        if path.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+        if path.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+
+
+def example(ann: nn.Module, name: str) -> Tensor:
+    """The smallest image that the network takes; a clip of 16 for a network of videos."""
+    video = name.partition(":")[2] in torchvision.models.list_models(torchvision.models.video)
+    frames = (16,) if video else ()
+    for side in SIDES:
+        x = torch.rand(1, 3, *frames, side, side)
+        try:
+            with torch.no_grad():
+                ann(x)
+                return x
+        except Exception:
+            continue
+    raise RuntimeError(f"{name} takes no image of a side of {SIDES}")
+
+
+def advice_in(message: str, ann: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each piece of advice that a refusal spells out, as code and as arguments of ``spike``."""
+    known: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "operator": operator}
+    for place in (operator, torch, F):
+        known.update({key: value for key, value in vars(place).items() if callable(value)})
+    known.update({type(module).__name__: type(module) for module in ann.modules()})
+    for code in ADVICE.findall(message):
+        try:
+            yield code, eval(f"dict({code})", known)
+        except (NameError, SyntaxError):
+            continue
+
+
+def attempt(ann: nn.Module, x: Tensor, **given: Any) -> str | None:
+    """Why the network does not convert with these arguments; None where it does."""
+    snn = ls.spike(ann, example_input=x, timesteps=TIMESTEPS, **given).eval()
+    check_answers(ann, x, given)
+    check_steps(snn, x)
+    check_energy(snn, ann, x)
+    check_saved(snn, ann, x)
+    return None
+
+
+class Wrong(Exception):
+    """What no refusal announced."""
+
+
+def check_answers(ann: nn.Module, x: Tensor, given: dict[str, Any]) -> None:
+    """With the activations themselves where the neurons go, each step answers as the ANN."""
+
+    def activation(path: str) -> nn.Module:
+        try:
+            module = deepcopy(ann.get_submodule(path))
+            if "inplace" in vars(module):
+                module.inplace = False  # its input may be one that all steps share
+            return module
+        except AttributeError:
+            functions = [a for a in given.get("activations", ()) if not isinstance(a, type)]
+            return Called(functions[0]) if functions else nn.ReLU()
+
+    same = ls.spike(ann, example_input=x, timesteps=TIMESTEPS, neuron=activation, **given).eval()
+    with torch.no_grad():
+        expected = ann(x)
+        for y in same(x):
+            close("another answer than the ANN's", y, expected)
+
+
+class Called(nn.Module):
+    """A function, or a method by its name, as a module."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        named = isinstance(self.function, str)
+        return getattr(x, self.function)() if named else self.function(x)
+
+
+def close(what: str, given: Tensor, expected: Tensor) -> None:
+    """Raise unless two answers agree to rounding, the largest entry being the scale."""
+    if not expected.isfinite().all():
+        raise Wrong("the ANN's own answer is not finite")
+    if given.shape != expected.shape:
+        raise Wrong(f"{what}: {tuple(given.shape)}, {tuple(expected.shape)}")
+    off = float((given - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+    if not off < 1e-3:
+        raise Wrong(f"{what}: off by {off:.1e} of the largest")
+
+
+@torch.no_grad()
+def check_steps(snn: ls.SpikingNetwork, x: Tensor) -> None:
+    """Step by step is the whole sequence; in double precision no spike hangs on rounding."""
+    try:
+        snn = snn.double()
+        x = x.double()
+        whole, state = snn(x), None
+    except RuntimeError:
+        snn, x = snn.float(), x.float()
+        whole, state = snn(x), None
+    for y in whole:
+        step, state = snn.step(x, state)
+        close("step by step", step, y)
+    snn.float()
+
+
+@torch.no_grad()
+def check_energy(snn: ls.SpikingNetwork, ann: nn.Module, x: Tensor) -> None:
+    """Every weight that multiplies a signal is in the table of operations."""
+    counter = OperationCounter(snn)
+    counter.begin_batch(1)
+    snn.run(x, observer=counter)
+    counted = {row.path for row in counter.rows(Prices()) if row.ann_macs > 0}
+    missing = [
+        path
+        for path, p in ann.named_parameters()
+        if p.dim() > 1 and path.endswith("weight") and path.rpartition(".")[0] not in counted
+    ]
+    if missing:
+        raise Wrong(f"not in the energy: {missing[0]}, {len(missing)} in all")
+
+
+@torch.no_grad()
+def check_saved(snn: ls.SpikingNetwork, ann: nn.Module, x: Tensor) -> None:
+    """What is saved loads, and answers the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        same = ls.load(ls.save(snn, folder), ann=ann)
+    close("saved and loaded", same(x), snn(x))
+
+
+def examine(name: str) -> dict[str, Any]:
+    """What becomes of one network, by following one piece of advice after another."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    ann = build(name)
+    x = example(ann, name)
+    row: dict[str, Any] = {"name": name, "side": x.shape[-1]}
+    row["parameters"] = sum(p.numel() for p in ann.parameters())
+    given: dict[str, Any] = {}
+    codes: list[str] = []
+    while True:
+        try:
+            attempt(ann, x, **given)
+            return {**row, "verdict": "converts", "advice": codes}
+        except ls.LeanspikeError as error:
+            row["why"] = [*row.get("why", []), str(error)]
+            offers = [(c, g) for c, g in advice_in(str(error), ann) if c not in codes]
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            why += f" ({Path(frame.filename).name}:{frame.lineno})"
+            return {**row, "verdict": "fails", "advice": codes, "why": [*row.get("why", []), why]}
+        if not offers or len(codes) > 8:
+            return {**row, "verdict": "refused", "advice": codes}
+        code, arguments = offers[0]
+        codes.append(code)
+        for key, value in arguments.items():
+            given[key] = (
+                given[key] | value
+                if key == "ops" and key in given
+                else ((*given.get(key, ()), *value) if key == "activations" else value)
+            )
+
+
+def main(names: list[str]) -> None:
+    for name in names:
+        print(json.dumps(examine(name)), flush=True)
+
+
+def limited() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+
+
+def apart(name: str) -> dict[str, Any]:
+    """:func:`examine` in a process of its own, with a limit of time and memory."""
+    command = [sys.executable, __file__, name]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, env=env, preexec_fn=limited
+        )
+    except subprocess.TimeoutExpired:
+        return {"name": name, "verdict": "fails", "why": [f"more than {SECONDS} s"], "advice": []}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or ["?"])[-1]
+        return {"name": name, "verdict": "fails", "why": [last[:300]], "advice": []}
+    return json.loads(lines[-1])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
