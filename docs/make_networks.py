@@ -107,7 +107,7 @@ def attempt(ann: nn.Module, x: Tensor, **given: Any) -> str | None:
     return None
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """What no refusal announced."""
 
 
@@ -146,12 +146,12 @@ class Called(nn.Module):
 def close(what: str, given: Tensor, expected: Tensor) -> None:
     """Raise unless two answers agree to rounding, the largest entry being the scale."""
     if not expected.isfinite().all():
-        raise Wrong("the ANN's own answer is not finite")
+        raise WrongError("the ANN's own answer is not finite")
     if given.shape != expected.shape:
-        raise Wrong(f"{what}: {tuple(given.shape)}, {tuple(expected.shape)}")
+        raise WrongError(f"{what}: {tuple(given.shape)}, {tuple(expected.shape)}")
     off = float((given - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
     if not off < 1e-3:
-        raise Wrong(f"{what}: off by {off:.1e} of the largest")
+        raise WrongError(f"{what}: off by {off:.1e} of the largest")
 
 
 @torch.no_grad()
@@ -183,7 +183,7 @@ def check_energy(snn: ls.SpikingNetwork, ann: nn.Module, x: Tensor) -> None:
         if p.dim() > 1 and path.endswith("weight") and path.rpartition(".")[0] not in counted
     ]
     if missing:
-        raise Wrong(f"not in the energy: {missing[0]}, {len(missing)} in all")
+        raise WrongError(f"not in the energy: {missing[0]}, {len(missing)} in all")
 
 
 @torch.no_grad()

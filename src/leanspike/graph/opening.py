@@ -62,6 +62,8 @@ def _is_own(value: Any, module: nn.Module, place: str) -> bool:
     own = tensors[name] if name in tensors else getattr(module, name, None)
     if isinstance(own, Tensor):
         return isinstance(value, fx.Node) and (value.op, value.target) == ("get_attr", place)
+    if own is None and name == "momentum":  # of statistics over all batches
+        return not isinstance(value, fx.Node)
     if isinstance(own, tuple) and isinstance(value, int):
         return set(own) == {value}
     return not isinstance(value, fx.Node) and bool(value == own)

@@ -114,8 +114,8 @@ class Operation:
         takes: the axes of its input, where one sample would pass for a batch.
         event_driven: the layer that does the same for less where only spikes enter.
         tiled: the layer that does the same for less.
-        inner: a function that is the inside of a layer: a subclass of that layer which calls it with
-            its own tensors is the layer, and its forward is looked into.
+        inner: of a function that layers call inside: a subclass with a forward of its own that
+            calls it as the layer does is opened into the layer and what is around it.
         sequence: ours, and takes ``[T, N, ...]`` or makes it: not for a user's network.
         family: subclasses with code of their own are it, too.
         refused: why, and the way out; ``{name}`` and ``{code}`` stand for the operation.

@@ -57,7 +57,7 @@ class PathTracer(fx.Tracer):
         name: str | None = None,
         type_expr: Any = None,
     ) -> fx.Node:
-        """As usual; where a layer with a forward of its own calls what is inside of it, that layer."""
+        """As usual; a layer where its subclass calls what is inside of it."""
         inner = self.operations.row(target).inner if kind == "call_function" else None
         if inner is not None and args:
             module = self.root.get_submodule(self.path)
