@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import operator
-import os
 import re
 import resource
-import subprocess
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -230,28 +230,37 @@ def examine(name: str) -> dict[str, Any]:
 
 def main(names: list[str]) -> None:
     for name in names:
-        print(json.dumps(examine(name)), flush=True)
-
-
-def limited() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+        print(json.dumps(apart(name)), flush=True)
 
 
 def apart(name: str) -> dict[str, Any]:
-    """:func:`examine` in a process of its own, with a limit of time and memory."""
-    command = [sys.executable, __file__, name]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    """:func:`examine` in a fork of this process, with a limit of time and memory."""
+    forks = multiprocessing.get_context("fork")
+    ours, theirs = forks.Pipe(duplex=False)
+    process = forks.Process(target=_report, args=(theirs, name))
+    began = time.monotonic()
+    process.start()
+    theirs.close()
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, env=env, preexec_fn=limited
-        )
-    except subprocess.TimeoutExpired:
-        return {"name": name, "verdict": "fails", "why": [f"more than {SECONDS} s"], "advice": []}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        last = (done.stderr.strip().splitlines() or ["?"])[-1]
-        return {"name": name, "verdict": "fails", "why": [last[:300]], "advice": []}
-    return json.loads(lines[-1])
+        row = ours.recv() if ours.poll(SECONDS) else _failed(name, f"more than {SECONDS} s")
+    except EOFError:
+        row = _failed(name, "its process was killed")
+    process.kill()
+    process.join()
+    return {**row, "seconds": round(time.monotonic() - began)}
+
+
+def _report(pipe: Any, name: str) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    torch.set_num_threads(1)
+    try:
+        pipe.send(examine(name))
+    except BaseException as error:
+        pipe.send(_failed(name, f"{type(error).__name__}: {error}"[:300]))
+
+
+def _failed(name: str, why: str) -> dict[str, Any]:
+    return {"name": name, "verdict": "fails", "advice": [], "why": [why]}
 
 
 if __name__ == "__main__":

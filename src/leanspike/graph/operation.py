@@ -106,7 +106,8 @@ class Operation:
         synapses: its weights, if it is a layer that has some.
         norm: what becomes of it, if it is a norm.
         activation: it becomes a neuron.
-        dropout: what it drops; one mask for all timesteps takes its place.
+        dropout: what it drops; one mask for all timesteps takes its place. ``rate`` is the
+            attribute that holds how often.
         max_pool: spikes that enter it are more than the maximum over their rates.
         concatenates: its inputs lie beside each other, so that their spike rates are averaged.
         twin: the operation that does the same, overwrites nothing and takes any layout. It runs in
@@ -127,7 +128,8 @@ class Operation:
     synapses: Synapses | None = None
     norm: Norm | None = None
     activation: bool = False
-    dropout: Literal["elements", "channels"] | None = None
+    dropout: Literal["elements", "channels", "samples"] | None = None
+    rate: str = "p"
     max_pool: bool = False
     concatenates: bool = False
     twin: Any = None

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
-from leanspike.graph.modules import own_state, put
+from leanspike.graph.modules import own_state, put, submodule
 from leanspike.graph.ops import OPERATIONS, Call, Kind, Operation, Operations, Signal, op_of
 from leanspike.graph.trace import Shapes, device_of, names_of_calls
 from leanspike.graph.trace import where as place_of
@@ -98,10 +98,12 @@ class Rewriting:
     def _place_dropout(self, node: fx.Node, path: str, row: Operation) -> None:
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         if node.op == "call_module":
-            p = float(self.root.get_submodule(str(node.target)).p)  # type: ignore[arg-type]
+            p = float(getattr(self.root.get_submodule(str(node.target)), row.rate))
         else:
             p = float(node.kwargs.get("p", 0.5))  # type: ignore[arg-type]
-        self._install(node, path, TemporalDropout(p, row.dropout == "channels"))
+        if row.check is not None:
+            row.check(self._call(node, (signal,)))
+        self._install(node, path, TemporalDropout(p, row.dropout or "elements"))
         self._replace(node, path, signal, neuron=False)
 
     def _renews(self, node: fx.Node) -> bool:
@@ -169,9 +171,7 @@ class Rewriting:
             node.meta["signal"] = Signal(False, "constant")
             return
         timed = any(s.timed for s in signals)
-        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        shapes = Shapes.of(node)
-        call = Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
+        call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
         if row.twin is not None and not reinterpreted:
             node.target = row.twin
@@ -185,6 +185,11 @@ class Rewriting:
         node.meta["signal"] = Signal(timed, kind)
         if timed and kind not in (None, "constant"):
             self._align(node, call)
+
+    def _call(self, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
+        shapes = Shapes.of(node)
+        module = submodule(self.root, node)
+        return Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
 
     def _align(self, node: fx.Node, call: Call) -> None:
         """Where a static edge meets a timed one it is repeated for each step."""

@@ -89,6 +89,7 @@ SIZE = Operation(rules.nothing)
 
 DROPPED = replace(MOVED, dropout="elements")
 CHANNELS_DROPPED = replace(MOVED, dropout="channels")
+SAMPLES_DROPPED = replace(MOVED, check=rules.row_by_row, dropout="samples")
 ACTIVATION = Operation(activation=True)
 
 OURS = replace(MOVED, sequence=True)
@@ -254,6 +255,12 @@ OWN: dict[Any, Operation] = {
     Affine: Operation(rules.analog, norm=Norm(priced=True), sequence=True),
     ChannelAffine: Operation(rules.analog, norm=Norm(priced=True)),
 }
+
+FOREIGN: dict[str, Operation] = {
+    "torchvision.ops.stochastic_depth.StochasticDepth": SAMPLES_DROPPED,
+    "timm.layers.drop.DropPath": replace(SAMPLES_DROPPED, rate="drop_prob"),
+}
+"""Layers of packages that leanspike does not import, by their full names."""
 
 ROWS: dict[Any, Operation] = {**LAYERS, **FUNCTIONS, **METHODS, **OWN}
 ROWS |= {function: replace(ROWS[function], inner=inner) for function, inner in INNER.items()}
