@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.batch_first import keep_batch_first
 from leanspike.graph.opening import demoted, opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 
@@ -102,6 +103,7 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> fx.G
         traced.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
     _check_modes(training, graph, operations)
     _propagate_shapes(ann, graph, example_input, operations)
+    keep_batch_first(graph)
     return graph
 
 
