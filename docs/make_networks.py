@@ -3,10 +3,10 @@
     python docs/make_networks.py              # all of them, each in a process of its own
     python docs/make_networks.py NAME ...     # these alone, a line of JSON for each
 
-A network converts when four things hold, with random weights and two timesteps: with its
-activations in the place of the neurons it answers as the ANN does; step by step it is the whole
-sequence; every weight is in the energy; saved and loaded it is the same. A refusal whose message
-says ``activations=...`` or ``ops=...`` is followed to the letter, once.
+A network converts when four things hold, with random weights and two timesteps: ``spike`` proves
+that it computes what the ANN does; step by step it is the whole sequence; every weight is in the
+energy; saved and loaded it is the same. A refusal whose message says ``activations=...`` or
+``ops=...`` is followed to the letter, once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -40,27 +39,109 @@ PAGE = Path(__file__).parent / "networks.md"
 SECONDS = 300
 BYTES = 14 * 2**30
 SIDES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 512, 1024)
-ADVICE = re.compile(r"(activations=\([^()]*\)|ops=\{[^{}]*\})")
+CODE = r"(?:activations=\([^()]*\)|ops=\{[^{}]*\})"
+ADVICE = re.compile(rf"{CODE}(?:, {CODE})*")
 TIMESTEPS = 2
-TIMM = """
-beit_base_patch16_224 cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32 cpubone_nano
-crossvit_tiny_240 cs3darknet_focus_s csatv2 cspnext_tiny davit_tiny deepseek_vit_412m
-deit_tiny_patch16_224 densenet121 dla46x_c dpn48b edgenext_xx_small efficientformer_l1
-efficientformerv2_s0 efficientvim_m1 efficientvit_b0 efficientvit_m0 ese_vovnet19b_slim_dw
-fasternet_t0 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny gemma4_vit_167m ghostnet_050
-gmlp_ti16_224 halonet_h1 hardcorenas_b hgnetv2_b0 hiera_tiny_224 hrnet_w18_small iformer_t
-inception_next_atto inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small
-legacy_seresnet18 legacy_xception levit_128s lowformer_b0 mobilenetv3_small_050 mobilenetv5_base
-mobilevit_xxs mvitv2_tiny naflexvit_base_patch16_parfac_gap nasnetalarge nest_tiny nextvit_small
-pit_ti_224 pnasnet5large poolformerv2_s12 pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetx_002
-repghostnet_050 repvit_m1 res2next50 resnest14d resnetv2_18 rexnet_100 sam2_hiera_tiny
-samvit_base_patch16_224 selecsls42 sequencer2d_s shvit_s1 skresnet18 starnet_s050 swiftformer_xs
-swin_tiny_patch4_window7_224 swinv2_cr_tiny_224 swinv2_tiny_window16_256 test_byobnet
-test_coatnet test_convnext test_efficientnet test_mambaout test_nfnet test_resnet test_vit
-test_vit_relpos tiny_vit_5m_224 tnt_s_legacy_patch16_224 tresnet_m twins_svt_small vgg11
-visformer_tiny vit_tiny_patch16_dinov3_qkvb vit_tiny_r_s16_p8_224 vitamin_small_224 volo_d1_224
-xception41p xcit_nano_12_p8_224
-""".split()
+TIMM = [
+    "beit_base_patch16_224",
+    "cait_xxs24_224",
+    "coat_tiny",
+    "convit_tiny",
+    "convmixer_768_32",
+    "cpubone_nano",
+    "crossvit_tiny_240",
+    "cs3darknet_focus_s",
+    "csatv2",
+    "cspnext_tiny",
+    "davit_tiny",
+    "deepseek_vit_412m",
+    "deit_tiny_patch16_224",
+    "densenet121",
+    "dla46x_c",
+    "dpn48b",
+    "edgenext_xx_small",
+    "efficientformer_l1",
+    "efficientformerv2_s0",
+    "efficientvim_m1",
+    "efficientvit_b0",
+    "efficientvit_m0",
+    "ese_vovnet19b_slim_dw",
+    "fasternet_t0",
+    "fastvit_t8",
+    "focalnet_tiny_srf",
+    "gcvit_xxtiny",
+    "gemma4_vit_167m",
+    "ghostnet_050",
+    "gmlp_ti16_224",
+    "halonet_h1",
+    "hardcorenas_b",
+    "hgnetv2_b0",
+    "hiera_tiny_224",
+    "hrnet_w18_small",
+    "iformer_t",
+    "inception_next_atto",
+    "inception_resnet_v2",
+    "inception_v3",
+    "inception_v4",
+    "lcnetv2_small",
+    "legacy_seresnet18",
+    "legacy_xception",
+    "levit_128s",
+    "lowformer_b0",
+    "mobilenetv3_small_050",
+    "mobilenetv5_base",
+    "mobilevit_xxs",
+    "mvitv2_tiny",
+    "naflexvit_base_patch16_parfac_gap",
+    "nasnetalarge",
+    "nest_tiny",
+    "nextvit_small",
+    "pit_ti_224",
+    "pnasnet5large",
+    "poolformerv2_s12",
+    "pvt_v2_b0",
+    "qwen3_vit_88m",
+    "rdnet_tiny",
+    "regnetx_002",
+    "repghostnet_050",
+    "repvit_m1",
+    "res2next50",
+    "resnest14d",
+    "resnetv2_18",
+    "rexnet_100",
+    "sam2_hiera_tiny",
+    "samvit_base_patch16_224",
+    "selecsls42",
+    "sequencer2d_s",
+    "shvit_s1",
+    "skresnet18",
+    "starnet_s050",
+    "swiftformer_xs",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_cr_tiny_224",
+    "swinv2_tiny_window16_256",
+    "test_byobnet",
+    "test_coatnet",
+    "test_convnext",
+    "test_efficientnet",
+    "test_mambaout",
+    "test_nfnet",
+    "test_resnet",
+    "test_vit",
+    "test_vit_relpos",
+    "tiny_vit_5m_224",
+    "tnt_s_legacy_patch16_224",
+    "tresnet_m",
+    "twins_svt_small",
+    "vgg11",
+    "visformer_tiny",
+    "vit_tiny_patch16_dinov3_qkvb",
+    "vit_tiny_r_s16_p8_224",
+    "vitamin_small_224",
+    "volo_d1_224",
+    "xception41p",
+    "xcit_nano_12_p8_224",
+]
 """The smallest model, by parameters, of each model module of timm 1.0.31."""
 
 
@@ -117,50 +198,24 @@ def advice_in(message: str, ann: nn.Module) -> Iterator[tuple[str, dict[str, Any
             continue
 
 
-def attempt(ann: nn.Module, x: Tensor, **given: Any) -> str | None:
+def attempt(ann: nn.Module, x: Tensor, **given: Any) -> Exception | None:
     """Why the network does not convert with these arguments; None where it does."""
-    snn = ls.spike(ann, example_input=x, timesteps=TIMESTEPS, **given).eval()
-    check_answers(ann, x, given)
-    check_steps(snn, x)
-    check_energy(snn, ann, x)
-    check_saved(snn, ann, x)
+    try:
+        snn = ls.spike(ann, example_input=x, timesteps=TIMESTEPS, **given).eval()
+        check_steps(snn, x)
+        check_energy(snn, ann, x)
+        check_saved(snn, ann, x)
+    except ls.LeanspikeError as error:
+        return error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        return WrongError(f"{type(error).__name__} ({place}): {' '.join(str(error).split())[:300]}")
     return None
 
 
 class WrongError(Exception):
     """What no refusal announced."""
-
-
-def check_answers(ann: nn.Module, x: Tensor, given: dict[str, Any]) -> None:
-    """With the activations themselves where the neurons go, each step answers as the ANN."""
-
-    def activation(path: str) -> nn.Module:
-        try:
-            module = deepcopy(ann.get_submodule(path))
-            if "inplace" in vars(module):
-                module.inplace = False  # its input may be one that all steps share
-            return module
-        except AttributeError:
-            functions = [a for a in given.get("activations", ()) if not isinstance(a, type)]
-            return Called(functions[0]) if functions else nn.ReLU()
-
-    same = ls.spike(ann, example_input=x, timesteps=TIMESTEPS, neuron=activation, **given).eval()
-    with torch.no_grad():
-        expected = ann(x)
-        for y in same(x):
-            close("another answer than the ANN's", y, expected)
-
-
-class Called(nn.Module):
-    """A function, or a method by its name, as a module."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        named = isinstance(self.function, str)
-        return getattr(x, self.function)() if named else self.function(x)
 
 
 def close(what: str, given: Tensor, expected: Tensor) -> None:
@@ -218,30 +273,20 @@ def examine(name: str) -> dict[str, Any]:
     x = example(ann, name)
     row: dict[str, Any] = {"name": name, "side": x.shape[-1]}
     row["parameters"] = sum(p.numel() for p in ann.parameters())
-    given: dict[str, Any] = {}
-    codes: list[str] = []
-    while True:
-        try:
-            attempt(ann, x, **given)
-            return {**row, "verdict": "converts", "advice": codes}
-        except ls.LeanspikeError as error:
-            row["why"] = [*row.get("why", []), str(error)]
-            offers = [(c, g) for c, g in advice_in(str(error), ann) if c not in codes]
-        except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            why += f" ({Path(frame.filename).name}:{frame.lineno})"
-            return {**row, "verdict": "fails", "advice": codes, "why": [*row.get("why", []), why]}
-        if not offers or len(codes) > 8:
-            return {**row, "verdict": "refused", "advice": codes}
-        code, arguments = offers[0]
-        codes.append(code)
-        for key, value in arguments.items():
-            given[key] = (
-                given[key] | value
-                if key == "ops" and key in given
-                else ((*given.get(key, ()), *value) if key == "activations" else value)
-            )
+    why = attempt(ann, x)
+    if why is None:
+        return {**row, "verdict": "as it is"}
+    row["why"] = str(why)
+    if not isinstance(why, ls.LeanspikeError):
+        return {**row, "verdict": "fails"}
+    for code, given in reversed(list(advice_in(str(why), ann))):
+        left = attempt(ann, x, **given)
+        if left is None:
+            return {**row, "verdict": "by advice", "advice": code}
+        if not isinstance(left, ls.LeanspikeError):
+            return {**row, "verdict": "fails", "advice": code, "why": str(left)}
+        row |= {"advice": code, "why": str(left)}
+    return {**row, "verdict": "refused"}
 
 
 def main(names: list[str]) -> None:
@@ -276,7 +321,7 @@ def _report(pipe: Any, name: str) -> None:
 
 
 def _failed(name: str, why: str) -> dict[str, Any]:
-    return {"name": name, "verdict": "fails", "advice": [], "why": [why]}
+    return {"name": name, "verdict": "fails", "why": why}
 
 
 if __name__ == "__main__":

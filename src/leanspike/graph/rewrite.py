@@ -10,8 +10,18 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
+from leanspike.graph.advice import Advice
 from leanspike.graph.modules import own_state, put, submodule
-from leanspike.graph.ops import OPERATIONS, Call, Kind, Operation, Operations, Signal, op_of
+from leanspike.graph.ops import (
+    OPERATIONS,
+    UNKNOWN,
+    Call,
+    Kind,
+    Operation,
+    Operations,
+    Signal,
+    op_of,
+)
 from leanspike.graph.trace import Shapes, device_of, names_of_calls
 from leanspike.graph.trace import where as place_of
 from leanspike.neuron import Neuron
@@ -47,6 +57,7 @@ class Rewriting:
         self.parts = parts
         self.device = device_of(root)
         self.repeated: dict[fx.Node, fx.Node] = {}
+        self.advice = Advice()
         self.timesteps: fx.Node
 
     def run(self, entering: Signal) -> None:
@@ -75,7 +86,8 @@ class Rewriting:
             elif node.op == "output":
                 self._finish(node)
             elif node.op != "placeholder":
-                self._keep(node, rows[node])
+                self._keep_or_note(node, rows[node])
+        self.advice.give()
         if not firing:
             raise SurgeryError(
                 "the network has no activation to replace; it needs nn.ReLU (or name its own "
@@ -163,6 +175,16 @@ class Rewriting:
             put(self.root, path, nn.Identity())
 
     # -- everything else -----------------------------------------------------------------------
+
+    def _keep_or_note(self, node: fx.Node, row: Operation) -> None:
+        """Keep a call; one that is refused until it is declared, as if it were declared."""
+        try:
+            self._keep(node, row)
+        except SurgeryError as error:
+            if row is UNKNOWN or not self.advice.note(node, error):
+                raise
+            timed = any(source.meta["signal"].timed for source in node.all_input_nodes)
+            node.meta["signal"] = Signal(timed, "analog")
 
     def _keep(self, node: fx.Node, row: Operation) -> None:
         """Declare what the operation emits; make its inputs agree in time."""
