@@ -1,7 +1,8 @@
 """Write docs/networks.md: which networks of torchvision and timm spike, how, and why not.
 
-    python docs/make_networks.py              # all of them, each in a process of its own
-    python docs/make_networks.py NAME ...     # these alone, a line of JSON for each
+    python docs/make_networks.py                     # all of them, each in a process of its own
+    python docs/make_networks.py ROWS.jsonl          # those that the file lacks, which it is told
+    python docs/make_networks.py timm:resnet10t ...  # these alone, a line of JSON for each
 
 A network converts when four things hold, with random weights and two timesteps: ``spike`` proves
 that it computes what the ANN does; step by step it is the whole sequence; every weight is in the
@@ -12,316 +13,119 @@ energy; saved and loaded it is the same. A refusal whose message says ``activati
 from __future__ import annotations
 
 import json
-import logging
-import multiprocessing
-import operator
-import re
-import resource
 import sys
-import tempfile
-import time
-import traceback
-import warnings
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torchvision
-from torch import Tensor, nn
-from torch.nn import functional as F
+from examine_network import apart
 
-import leanspike as ls
-from leanspike.evaluation import OperationCounter, Prices
+HEAD = """# Real networks
 
+Which networks of timm and torchvision spike, how, and why not. `python docs/make_networks.py` made
+this page, with {versions} and timm {timm}. Of timm it is the smallest model of each of its model
+modules, of torchvision all classifiers, of images and of videos.
+
+A network *converts* if four things hold, with random weights and two timesteps: `spike` proves that
+it computes what the ANN does; step by step it is the whole sequence; every weight is in the energy;
+saved and loaded it answers the same. "As it is" is `spike(ann, example_input=x)`. "By advice" is
+the same call with the arguments that its refusal spells out. An activation that becomes a neuron is
+another function, so train afterwards. The side, in pixels, is that of the smallest image that the
+network takes.
+"""
+LIBRARIES = {"timm": "timm", "torchvision": "torchvision"}
 PAGE = Path(__file__).parent / "networks.md"
-SECONDS = 300
-BYTES = 14 * 2**30
-SIDES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 512, 1024)
-CODE = r"(?:activations=\([^()]*\)|ops=\{[^{}]*\})"
-ADVICE = re.compile(rf"{CODE}(?:, {CODE})*")
-TIMESTEPS = 2
-TIMM = [
-    "beit_base_patch16_224",
-    "cait_xxs24_224",
-    "coat_tiny",
-    "convit_tiny",
-    "convmixer_768_32",
-    "cpubone_nano",
-    "crossvit_tiny_240",
-    "cs3darknet_focus_s",
-    "csatv2",
-    "cspnext_tiny",
-    "davit_tiny",
-    "deepseek_vit_412m",
-    "deit_tiny_patch16_224",
-    "densenet121",
-    "dla46x_c",
-    "dpn48b",
-    "edgenext_xx_small",
-    "efficientformer_l1",
-    "efficientformerv2_s0",
-    "efficientvim_m1",
-    "efficientvit_b0",
-    "efficientvit_m0",
-    "ese_vovnet19b_slim_dw",
-    "fasternet_t0",
-    "fastvit_t8",
-    "focalnet_tiny_srf",
-    "gcvit_xxtiny",
-    "gemma4_vit_167m",
-    "ghostnet_050",
-    "gmlp_ti16_224",
-    "halonet_h1",
-    "hardcorenas_b",
-    "hgnetv2_b0",
-    "hiera_tiny_224",
-    "hrnet_w18_small",
-    "iformer_t",
-    "inception_next_atto",
-    "inception_resnet_v2",
-    "inception_v3",
-    "inception_v4",
-    "lcnetv2_small",
-    "legacy_seresnet18",
-    "legacy_xception",
-    "levit_128s",
-    "lowformer_b0",
-    "mobilenetv3_small_050",
-    "mobilenetv5_base",
-    "mobilevit_xxs",
-    "mvitv2_tiny",
-    "naflexvit_base_patch16_parfac_gap",
-    "nasnetalarge",
-    "nest_tiny",
-    "nextvit_small",
-    "pit_ti_224",
-    "pnasnet5large",
-    "poolformerv2_s12",
-    "pvt_v2_b0",
-    "qwen3_vit_88m",
-    "rdnet_tiny",
-    "regnetx_002",
-    "repghostnet_050",
-    "repvit_m1",
-    "res2next50",
-    "resnest14d",
-    "resnetv2_18",
-    "rexnet_100",
-    "sam2_hiera_tiny",
-    "samvit_base_patch16_224",
-    "selecsls42",
-    "sequencer2d_s",
-    "shvit_s1",
-    "skresnet18",
-    "starnet_s050",
-    "swiftformer_xs",
-    "swin_tiny_patch4_window7_224",
-    "swinv2_cr_tiny_224",
-    "swinv2_tiny_window16_256",
-    "test_byobnet",
-    "test_coatnet",
-    "test_convnext",
-    "test_efficientnet",
-    "test_mambaout",
-    "test_nfnet",
-    "test_resnet",
-    "test_vit",
-    "test_vit_relpos",
-    "tiny_vit_5m_224",
-    "tnt_s_legacy_patch16_224",
-    "tresnet_m",
-    "twins_svt_small",
-    "vgg11",
-    "visformer_tiny",
-    "vit_tiny_patch16_dinov3_qkvb",
-    "vit_tiny_r_s16_p8_224",
-    "vitamin_small_224",
-    "volo_d1_224",
-    "xception41p",
-    "xcit_nano_12_p8_224",
-]
+TIMM = """
+beit_base_patch16_224 cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32 cpubone_nano
+crossvit_tiny_240 cs3darknet_focus_s csatv2 cspnext_tiny davit_tiny deepseek_vit_412m
+deit_tiny_patch16_224 densenet121 dla46x_c dpn48b edgenext_xx_small efficientformer_l1
+efficientformerv2_s0 efficientvim_m1 efficientvit_b0 efficientvit_m0 ese_vovnet19b_slim_dw
+fasternet_t0 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny gemma4_vit_167m ghostnet_050 gmlp_ti16_224
+halonet_h1 hardcorenas_b hgnetv2_b0 hiera_tiny_224 hrnet_w18_small iformer_t inception_next_atto
+inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small legacy_seresnet18 legacy_xception
+levit_128s lowformer_b0 mobilenetv3_small_050 mobilenetv5_base mobilevit_xxs mvitv2_tiny
+naflexvit_base_patch16_parfac_gap nasnetalarge nest_tiny nextvit_small pit_ti_224 pnasnet5large
+poolformerv2_s12 pvt_v2_b0 qwen3_vit_88m rdnet_tiny regnetx_002 repghostnet_050 repvit_m1
+res2next50 resnest14d resnetv2_18 rexnet_100 sam2_hiera_tiny samvit_base_patch16_224 selecsls42
+sequencer2d_s shvit_s1 skresnet18 starnet_s050 swiftformer_xs swin_tiny_patch4_window7_224
+swinv2_cr_tiny_224 swinv2_tiny_window16_256 test_byobnet test_coatnet test_convnext
+test_efficientnet test_mambaout test_nfnet test_resnet test_vit test_vit_relpos tiny_vit_5m_224
+tnt_s_legacy_patch16_224 tresnet_m twins_svt_small vgg11 visformer_tiny
+vit_tiny_patch16_dinov3_qkvb vit_tiny_r_s16_p8_224 vitamin_small_224 volo_d1_224 xception41p
+xcit_nano_12_p8_224
+"""
 """The smallest model, by parameters, of each model module of timm 1.0.31."""
 
 
-def build(name: str) -> nn.Module:
-    """The network ``timm:NAME`` or ``torchvision:NAME`` with weights that leave no part out."""
-    library, _, model = name.partition(":")
-    torch.manual_seed(0)
-    if library == "timm":
-        ann = timm.create_model(model, pretrained=False)
-    else:
-        ann = torchvision.models.get_model(model, weights=None)
-    stir(ann)
-    return ann.eval()
+def networks() -> list[str]:
+    """All that are surveyed: timm's smallest of each module, torchvision's classifiers."""
+    models = torchvision.models
+    theirs = models.list_models(module=models) + models.list_models(module=models.video)
+    return [f"timm:{name}" for name in TIMM.split()] + [f"torchvision:{name}" for name in theirs]
 
 
-@torch.no_grad()
-def stir(ann: nn.Module) -> None:
-    """Move what begins at 0, at 1 or at a millionth, as the scales of residual branches do."""
-    for parameter in ann.parameters():
-        if parameter.dim() <= 1 or parameter.std() == 0:
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    for path, buffer in ann.named_buffers():
-        if path.endswith("running_mean"):
-            buffer.normal_(0, 0.1)
-        if path.endswith("running_var"):
-            buffer.uniform_(0.5, 1.5)
+def survey(known: Path | None = None) -> list[dict[str, Any]]:
+    """What becomes of each network; ``known`` has a line for each that was examined before."""
+    lines = known.read_text().splitlines() if known is not None and known.is_file() else []
+    rows = {row["name"]: row for row in map(json.loads, lines)}
+    for name in networks():
+        if name not in rows:
+            rows[name] = apart(name)
+            if known is not None:
+                with known.open("a") as file:
+                    file.write(json.dumps(rows[name]) + "\n")
+    return [rows[name] for name in networks()]
 
 
-def example(ann: nn.Module, name: str) -> Tensor:
-    """The smallest image that the network takes; a clip of 16 for a network of videos."""
-    video = name.partition(":")[2] in torchvision.models.list_models(torchvision.models.video)
-    frames = (16,) if video else ()
-    for side in SIDES:
-        x = torch.rand(1, 3, *frames, side, side)
-        try:
-            with torch.no_grad():
-                ann(x)
-                return x
-        except Exception:
-            continue
-    raise RuntimeError(f"{name} takes no image of a side of {SIDES}")
+def page(rows: list[dict[str, Any]]) -> str:
+    """The page of the documentation."""
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    parts = [HEAD.format(versions=versions.replace("+cpu", ""), timm=timm.__version__)]
+    for library, title in LIBRARIES.items():
+        own = [row for row in rows if row["name"].startswith(f"{library}:")]
+        counts = Counter(row["verdict"] for row in own)
+        parts += [f"## {title}", "", totals(counts), ""]
+        parts += ["| network | million parameters | side | converts | how, or why not |"]
+        parts += ["|---|---|---|---|---|", *map(line, own), ""]
+    return "\n".join(parts)
 
 
-def advice_in(message: str, ann: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each piece of advice that a refusal spells out, as code and as arguments of ``spike``."""
-    known: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "operator": operator}
-    for place in (operator, torch, F):
-        known.update({key: value for key, value in vars(place).items() if callable(value)})
-    known.update({type(module).__name__: type(module) for module in ann.modules()})
-    for code in ADVICE.findall(message):
-        try:
-            yield code, eval(f"dict({code})", known)
-        except (NameError, SyntaxError):
-            continue
+def totals(counts: Counter[str]) -> str:
+    """How many convert, in a sentence."""
+    whole, converts = counts.total(), counts["as it is"] + counts["by advice"]
+    return (
+        f"{converts} of {whole} convert ({100 * converts / whole:.0f} %): {counts['as it is']} as "
+        f"they are, {counts['by advice']} by one piece of advice. {counts['refused']} are refused, "
+        f"{counts['fails']} fail."
+    )
 
 
-def attempt(ann: nn.Module, x: Tensor, **given: Any) -> Exception | None:
-    """Why the network does not convert with these arguments; None where it does."""
-    try:
-        snn = ls.spike(ann, example_input=x, timesteps=TIMESTEPS, **given).eval()
-        check_steps(snn, x)
-        check_energy(snn, ann, x)
-        check_saved(snn, ann, x)
-    except ls.LeanspikeError as error:
-        return error
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        return WrongError(f"{type(error).__name__} ({place}): {' '.join(str(error).split())[:300]}")
-    return None
+def line(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    name, verdict = row["name"].partition(":")[2], row["verdict"]
+    told = f"`{row['advice']}`" if verdict == "by advice" else short(row.get("why", ""))
+    if verdict == "as it is":
+        told = ""
+    size = f"{row['parameters'] / 1e6:.1f}" if "parameters" in row else ""
+    return f"| {name} | {size} | {row.get('side', '')} | {verdict} | {told} |"
 
 
-class WrongError(Exception):
-    """What no refusal announced."""
+def short(why: str) -> str:
+    """The reason of a refusal, without the place and the way out."""
+    reason = why.partition("; ")[0].replace("|", "/")
+    return reason if len(reason) <= 160 else f"{reason[:157]} ..."
 
 
-def close(what: str, given: Tensor, expected: Tensor) -> None:
-    """Raise unless two answers agree to rounding, the largest entry being the scale."""
-    if not expected.isfinite().all():
-        raise WrongError("the ANN's own answer is not finite")
-    if given.shape != expected.shape:
-        raise WrongError(f"{what}: {tuple(given.shape)}, {tuple(expected.shape)}")
-    off = float((given - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
-    if not off < 1e-3:
-        raise WrongError(f"{what}: off by {off:.1e} of the largest")
-
-
-@torch.no_grad()
-def check_steps(snn: ls.SpikingNetwork, x: Tensor) -> None:
-    """Step by step is the whole sequence; in double precision no spike hangs on rounding."""
-    try:
-        snn = snn.double()
-        x = x.double()
-        whole, state = snn(x), None
-    except RuntimeError:
-        snn, x = snn.float(), x.float()
-        whole, state = snn(x), None
-    for y in whole:
-        step, state = snn.step(x, state)
-        close("step by step", step, y)
-    snn.float()
-
-
-@torch.no_grad()
-def check_energy(snn: ls.SpikingNetwork, ann: nn.Module, x: Tensor) -> None:
-    """Every weight that multiplies a signal is in the table of operations."""
-    counter = OperationCounter(snn)
-    counter.begin_batch(1)
-    snn.run(x, observer=counter)
-    counter.rows(Prices())
-    left = counter.uncounted()
-    if left:
-        raise WrongError(f"not in the energy: {left[0].path}, {len(left)} in all")
-
-
-@torch.no_grad()
-def check_saved(snn: ls.SpikingNetwork, ann: nn.Module, x: Tensor) -> None:
-    """What is saved loads, and answers the same."""
-    with tempfile.TemporaryDirectory() as folder:
-        same = ls.load(ls.save(snn, folder), ann=ann)
-    close("saved and loaded", same(x), snn(x))
-
-
-def examine(name: str) -> dict[str, Any]:
-    """What becomes of one network, by following one piece of advice after another."""
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    ann = build(name)
-    x = example(ann, name)
-    row: dict[str, Any] = {"name": name, "side": x.shape[-1]}
-    row["parameters"] = sum(p.numel() for p in ann.parameters())
-    why = attempt(ann, x)
-    if why is None:
-        return {**row, "verdict": "as it is"}
-    row["why"] = str(why)
-    if not isinstance(why, ls.LeanspikeError):
-        return {**row, "verdict": "fails"}
-    for code, given in reversed(list(advice_in(str(why), ann))):
-        left = attempt(ann, x, **given)
-        if left is None:
-            return {**row, "verdict": "by advice", "advice": code}
-        if not isinstance(left, ls.LeanspikeError):
-            return {**row, "verdict": "fails", "advice": code, "why": str(left)}
-        row |= {"advice": code, "why": str(left)}
-    return {**row, "verdict": "refused"}
-
-
-def main(names: list[str]) -> None:
-    for name in names:
-        print(json.dumps(apart(name)), flush=True)
-
-
-def apart(name: str) -> dict[str, Any]:
-    """:func:`examine` in a fork of this process, with a limit of time and memory."""
-    forks = multiprocessing.get_context("fork")
-    ours, theirs = forks.Pipe(duplex=False)
-    process = forks.Process(target=_report, args=(theirs, name))
-    began = time.monotonic()
-    process.start()
-    theirs.close()
-    try:
-        row = ours.recv() if ours.poll(SECONDS) else _failed(name, f"more than {SECONDS} s")
-    except EOFError:
-        row = _failed(name, "its process was killed")
-    process.kill()
-    process.join()
-    return {**row, "seconds": round(time.monotonic() - began)}
-
-
-def _report(pipe: Any, name: str) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
-    torch.set_num_threads(1)
-    try:
-        pipe.send(examine(name))
-    except BaseException as error:
-        pipe.send(_failed(name, f"{type(error).__name__}: {error}"[:300]))
-
-
-def _failed(name: str, why: str) -> dict[str, Any]:
-    return {"name": name, "verdict": "fails", "why": why}
+def main(arguments: list[str]) -> None:
+    """Examine the named networks, or all of them for the page."""
+    if any(":" in name for name in arguments):
+        for name in arguments:
+            print(json.dumps(apart(name)), flush=True)
+        return
+    PAGE.write_text(page(survey(Path(arguments[0]) if arguments else None)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -135,3 +135,26 @@ def test_a_call_with_other_arguments_is_not_the_layer():
     net = nn.Sequential(Strided(3, 4, 3), nn.ReLU())
     with pytest.raises(ls.SurgeryError, match="conv2d in 0"):
         ls.spike(net, example_input=IMAGES[:1])
+
+
+class Biased(nn.Module):
+    """Adds what a small network makes of its weights alone, as position biases are made."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(6, 4))
+        self.mlp = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        self.conv = nn.Conv2d(3, 6, 1)
+
+    def forward(self, x):
+        bias = self.mlp(self.table).sum(1).view(1, 6, 1, 1)
+        return F.relu(self.conv(x) + bias)
+
+
+def test_an_activation_of_weights_alone_is_no_neuron():
+    torch.manual_seed(0)
+    ann = Biased().eval()
+    snn = ls.spike(ann, example_input=IMAGES[:1], neuron=nn.ReLU(), timesteps=2)
+    assert [path for path, _ in snn.neurons()] == ["neuron_0"]
+    for y in snn(IMAGES):
+        torch.testing.assert_close(y, ann(IMAGES))

@@ -38,7 +38,7 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
     def note(self, node: fx.Node, error: SurgeryError) -> bool:
         """Remember a refusal; False for one that no declaration lifts.
 
-        Where it may be an activation or a gate, a product of it with something else makes it a gate.
+        What may be an activation or a gate is a gate where it multiplies something else.
         """
         spelled = [found.groups() for found in DECLARED.finditer(str(error))]
         activations = [activation for activation, _ in spelled if activation]

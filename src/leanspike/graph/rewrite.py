@@ -77,7 +77,7 @@ class Rewriting:
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
         for node in nodes:
-            if node in neurons:
+            if node in neurons and not _of_weights(node):
                 self._place_neuron(node, neurons[node])
             elif node in dropouts:
                 self._place_dropout(node, dropouts[node], rows[node])
@@ -251,6 +251,12 @@ class Rewriting:
         y_TN.meta["signal"] = Signal(True, signal.kind)
         node.args = (y_TN,)
         node.meta["signal"] = y_TN.meta["signal"]
+
+
+def _of_weights(node: fx.Node) -> bool:
+    """Whether a call reads weights alone, as the network of a position bias does."""
+    sources = node.all_input_nodes
+    return bool(sources) and all(s.meta["signal"].kind == "constant" for s in sources)
 
 
 def _kind(call: Call, row: Operation, op: Any) -> Kind | None:
