@@ -12,6 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def example(ann: nn.Module, name: str) -> Tensor:
         x = torch.rand(1, 3, *frames, side, side)
         try:
             with torch.no_grad():
-                ann(x)
+                deepcopy(ann)(x)  # some keep what they computed in eval mode
                 return x
         except Exception:
             continue

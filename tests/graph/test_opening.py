@@ -158,3 +158,21 @@ def test_an_activation_of_weights_alone_is_no_neuron():
     assert [path for path, _ in snn.neurons()] == ["neuron_0"]
     for y in snn(IMAGES):
         torch.testing.assert_close(y, ann(IMAGES))
+
+
+class Positioned(nn.Module):
+    """Adds positions that it makes of numbers alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return F.relu(self.conv(x)) + torch.arange(8).sin()
+
+
+def test_what_is_made_of_numbers_alone_is_a_constant():
+    ann = Positioned().eval()
+    snn = ls.spike(ann, example_input=IMAGES[:1], neuron=nn.ReLU(), timesteps=2)
+    for y in snn(IMAGES):
+        torch.testing.assert_close(y, ann(IMAGES))

@@ -189,7 +189,9 @@ class Rewriting:
     def _keep(self, node: fx.Node, row: Operation) -> None:
         """Declare what the operation emits; make its inputs agree in time."""
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
-        if node.op == "get_attr" or {signal.kind for signal in signals} == {"constant"}:
+        kinds = {signal.kind for signal in signals}
+        made = row is UNKNOWN and not kinds and Shapes.of(node).output is not None  # as arange
+        if node.op == "get_attr" or kinds == {"constant"} or made:
             node.meta["signal"] = Signal(False, "constant")
             return
         timed = any(s.timed for s in signals)
