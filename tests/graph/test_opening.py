@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 import leanspike as ls
 from leanspike.evaluation import OperationCounter, Prices
 from leanspike.graph.modules import submodule
+from leanspike.graph.opening import opened_as
+from leanspike.graph.ops import row
 from leanspike.lower.folding import fold_norms
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -128,13 +130,14 @@ def test_its_weights_are_counted():
 
 
 def test_a_call_with_other_arguments_is_not_the_layer():
-    class Strided(nn.Conv2d):
-        def forward(self, x):
-            return F.conv2d(x, self.weight, self.bias, 2)
-
-    net = nn.Sequential(Strided(3, 4, 3), nn.ReLU())
-    with pytest.raises(ls.SurgeryError, match="conv2d in 0"):
-        ls.spike(net, example_input=IMAGES[:1])
+    graph, conv = fx.Graph(), nn.Conv2d(3, 4, 3)
+    own = tuple(graph.get_attr(f"body.{name}") for name in ("weight", "bias"))
+    inner = row(F.conv2d).inner
+    assert opened_as(inner, conv, "body", own, {}) is nn.Conv2d
+    assert opened_as(inner, conv, "body", own, {"stride": 2}) is None
+    assert opened_as(inner, conv, "body", own[::-1], {}) is None
+    assert opened_as(inner, conv, "another", own, {}) is None
+    assert opened_as(inner, nn.Linear(2, 2), "body", own, {}) is None
 
 
 class Biased(nn.Module):
