@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -146,7 +147,7 @@ def test_targets_of_any_kind_reach_the_metric() -> None:
         (lambda y, _: y, r"metric metric gave shape \[30, 2, 4, 4\]; give a number for a batch",
          lambda y, _: y.mean()),
         (lambda *_: None, "metric metric gave NoneType; give a number", lambda *_: 1),
-        (lambda *_: float("nan"), "metric metric is nan; .* leave out", lambda *_: 0.0),
+        (lambda *_: float("nan"), "metric metric is nan; .* leave out", lambda *_: np.float32(0)),
         (lambda *_: {}, "metric gave nothing, and no number before", lambda *_: {"a": 1}),
     ],
 )  # fmt: skip
@@ -170,6 +171,10 @@ def test_what_is_asked_for_must_be_there() -> None:
     assert ls.evaluate(snn, [(X[:10], labels[:10]), X[10:]], task="none").n == 30
     with pytest.raises(LeanspikeError, match="no samples to evaluate on"):
         ls.evaluate(snn, [])
+    for empty in (X[:0], (X[:0], labels[:0]), [(X[:0], labels[:0])]):
+        with pytest.raises(LeanspikeError, match="no samples to evaluate on"):
+            ls.evaluate(snn, empty)
+    assert ls.evaluate(snn, [(X[:0], labels[:0]), (X[:10], labels[:10])]).n == 10
 
 
 def test_a_policy_of_events_in_frames_needs_no_labels() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.layers import Uncounted
 from leanspike.evaluation.result import Result
-from leanspike.report import render_tables
+from leanspike.report import render_tables, write_report
 from leanspike.report.cost import ARITHMETIC
 
 
@@ -153,3 +155,16 @@ def test_at_chance_no_ratio_is_quoted(make_result: Callable[..., Result]) -> Non
         row = [line for line in guessing if line.startswith(start)][-1]
         assert row.endswith(" –")
     assert next(line for line in guessing if line.startswith("energy of one")).endswith("at chance")
+
+
+def test_what_is_in_no_number_is_named_in_terminal_and_page(
+    make_result: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = make_result(["relu"])
+    words = "not counted: body (Recurrent), which holds 25.0 % of the weights"
+    assert words not in " ".join(printed(result))
+    left = (Uncounted(path="body", kind="Recurrent", share=0.25),)
+    result = result.model_copy(update={"uncounted": left})
+    assert words in " ".join(" ".join(printed(result)).split())
+    page = write_report(result, [], tmp_path / "r.html").read_text("utf-8")
+    assert f"N{words[1:]}" in page

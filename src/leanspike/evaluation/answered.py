@@ -56,7 +56,7 @@ class Answered:
                     "autoencoder (x, x)"
                 )
             self.metric.add(y_TN, targets, ann_N)
-        if targets is not None and not self.labels.none and len(targets):
+        if targets is not None and not self.labels.none:
             self._score(one_tensor(y_TN), as_labels(targets), ann_N)
 
     def _score(self, y_TN: Tensor, labels: Tensor, ann_N: Any) -> None:

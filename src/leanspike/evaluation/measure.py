@@ -107,6 +107,8 @@ def evaluate(
     with eval_mode(snn), eval_mode(snn if ann is None else ann), watch_backends() as ran:
         for x, targets in pairs:
             samples = x.shape[pairs.axis]
+            if not samples:
+                continue
             operations.begin_batch(samples)
             y_TN = snn.run(x, observer=observe)
             answered.add(y_TN, targets, None if ann is None else ann(x))
@@ -137,6 +139,7 @@ def evaluate(
         example=None,
         provenance=computed_by(origin, ran),
         **answered.fields(n),
+        uncounted=operations.uncounted(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, Literal, final
 
 from torch import Tensor
@@ -95,7 +96,7 @@ def _number(name: str, value: object) -> float:
     """A finite number of a number or a tensor of one."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
-    if not isinstance(value, float | int):
+    if not isinstance(value, Real):
         found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise LeanspikeError(
             f"metric {name} gave {found}; give a number for a batch, as the mean over its samples"

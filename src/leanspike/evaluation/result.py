@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.formulas import CHAINS, bntt_ratio, chain_rates
-from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity, Uncounted
 from leanspike.evaluation.mistakes import Mistakes
 from leanspike.evaluation.record import Record
 from leanspike.evaluation.task import TaskName
@@ -109,6 +109,7 @@ class Result(Record):
     ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
     ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
+    ``uncounted`` are the modules whose weights are in none of the numbers (none in older records).
 
     >>> import torch
     >>> from leanspike import evaluate, spike
@@ -145,6 +146,7 @@ class Result(Record):
     unit: str = "sample"
     metrics: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     ann_metrics: dict[str, float] = Field(default_factory=dict)
+    uncounted: tuple[Uncounted, ...] = ()
 
     @model_validator(mode="after")
     def _whole(self) -> Result:

@@ -20,7 +20,7 @@ from leanspike.execute.doubts import Doubts
 from leanspike.execute.observed import Execution, Observer, Streaming
 from leanspike.execute.state import State
 from leanspike.execute.streaming import Steps
-from leanspike.graph.modules import own_state, share
+from leanspike.graph.modules import Replaced, own_state, share
 from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan, PlanRecord
 from leanspike.neuron import Neuron
@@ -219,7 +219,8 @@ class SpikingNetwork(nn.Module):
     def load_ann(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load an ANN's ``state_dict`` strictly: all its keys, and none but the neurons' missing.
 
-        Temporal norms begin as its batch norms are, the same at each step.
+        Temporal norms begin as its batch norms are, the same at each step. What an activation has
+        learned that became neurons, as nn.PReLU, is left out.
 
         Raises:
             LeanspikeError: naming the keys that are missing, unexpected or of another shape.
@@ -242,6 +243,10 @@ class SpikingNetwork(nn.Module):
         }
         own = {key: value for key, value in self.state_dict().items() if key not in theirs}
         taken = {f"{path}.{name}" for path, state in of_norms.items() for name in state}
+        activations = tuple(
+            f"{path}." for path, m in modules.items() if m in fired or isinstance(m, Replaced)
+        )  # which may have learned something that no neuron has
+        taken |= {key for key in state_dict if key.startswith(activations) and key not in theirs}
         rest = {key: value for key, value in state_dict.items() if key not in taken}
         missing = sorted(
             {*(set(own) - set(rest)), *(p for p, found in of_norms.items() if not found)}

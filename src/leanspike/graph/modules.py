@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, final
 
 from torch import Tensor, fx, nn
 
 from leanspike.graph.ops import Signal
+
+
+@final
+class Replaced(nn.Identity):
+    """In the place of an activation that is called several times: its neurons lie elsewhere."""
 
 
 def submodule(root: nn.Module, node: fx.Node) -> nn.Module | None:
@@ -18,6 +24,16 @@ def submodule(root: nn.Module, node: fx.Node) -> nn.Module | None:
     Identity()
     """
     return root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def called(node: fx.Node, root: nn.Module) -> Any:
+    """What a node calls, as a function of its arguments."""
+    if node.op == "call_module":
+        return root.get_submodule(str(node.target))
+    if node.op == "call_method":
+        name = str(node.target)
+        return lambda x, *rest, **named: getattr(x, name)(*rest, **named)
+    return node.target
 
 
 def neuron_nodes(graph: fx.Graph) -> list[fx.Node]:

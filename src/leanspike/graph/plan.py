@@ -16,7 +16,7 @@ from leanspike.graph.modules import as_module, copied_tree, neuron_nodes, submod
 from leanspike.graph.per_step import StepPlan, step_plan
 from leanspike.temporal import Encoder
 
-KEPT_FACTS = ("signal", "shape", "neuron", "row")
+KEPT_FACTS = ("signal", "shape", "neuron", "row", "place")
 """What a node's ``meta`` says once the surgery is done."""
 
 

@@ -11,7 +11,8 @@ from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
 from leanspike.graph.advice import Advice
-from leanspike.graph.modules import own_state, put, submodule
+from leanspike.graph.costs import signal_nodes
+from leanspike.graph.modules import Replaced, own_state, put, submodule
 from leanspike.graph.ops import (
     OPERATIONS,
     UNKNOWN,
@@ -22,7 +23,8 @@ from leanspike.graph.ops import (
     Signal,
     op_of,
 )
-from leanspike.graph.trace import Shapes, device_of, names_of_calls
+from leanspike.graph.signal import is_batch_size
+from leanspike.graph.trace import Shapes, device_of, names_of_calls, places_of_functions
 from leanspike.graph.trace import where as place_of
 from leanspike.neuron import Neuron
 from leanspike.temporal import (
@@ -73,6 +75,8 @@ class Rewriting:
         firing = [node for node, row in rows.items() if row.activation]
         dropping = [node for node, row in rows.items() if row.dropout]
         normal = [node for node, row in rows.items() if row.norm and row.norm.batch]
+        for node, place in places_of_functions(nodes).items():
+            node.meta["place"] = place
         neurons = names_of_calls(firing, "neuron")
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
@@ -82,7 +86,7 @@ class Rewriting:
             elif node in dropouts:
                 self._place_dropout(node, dropouts[node], rows[node])
             elif node in norms and self._renews(node):
-                self._place_norm(node, norms[node])
+                self._place_norm(node, norms[node], rows[node])
             elif node.op == "output":
                 self._finish(node)
             elif node.op != "placeholder":
@@ -93,7 +97,8 @@ class Rewriting:
                 "the network has no activation to replace; it needs nn.ReLU (or name its own "
                 "with activations=...)"
             )
-        self._drop_replaced(firing + dropping + normal)
+        self._drop_replaced(firing, Replaced)
+        self._drop_replaced(dropping + normal, nn.Identity)
         self.graph.lint()
 
     # -- neurons, dropout, norms ---------------------------------------------------------------
@@ -123,12 +128,14 @@ class Rewriting:
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         return self.parts.norm is not None and signal.timed
 
-    def _place_norm(self, node: fx.Node, path: str) -> None:
+    def _place_norm(self, node: fx.Node, path: str, row: Operation) -> None:
         old = self.root.get_submodule(str(node.target))
         assert self.parts.norm is not None
         module = self.parts.norm(int(old.num_features))  # type: ignore[arg-type]
         for name, child in old.named_children():  # its activation, as in timm's BatchNormAct2d
             module.add_module(name, child)
+        if row.norm is not None and row.norm.synchronised:
+            module.synchronise = True
         self._install(node, path, module)
         try:
             module.load_batch_norm(own_state(old.state_dict()))
@@ -168,11 +175,11 @@ class Rewriting:
             )
         holder.add_module(name, module.to(self.device))
 
-    def _drop_replaced(self, nodes: list[fx.Node]) -> None:
+    def _drop_replaced(self, nodes: list[fx.Node], by: type[nn.Module]) -> None:
         """Forget activations that were called several times: their neurons have other paths."""
         used = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
         for path in {str(node.target) for node in nodes if node.op == "call_module"} - used:
-            put(self.root, path, nn.Identity())
+            put(self.root, path, by())
 
     # -- everything else -----------------------------------------------------------------------
 
@@ -188,6 +195,7 @@ class Rewriting:
 
     def _keep(self, node: fx.Node, row: Operation) -> None:
         """Declare what the operation emits; make its inputs agree in time."""
+        self._take_own_sizes(node)
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
         kinds = {signal.kind for signal in signals}
         made = row is UNKNOWN and not kinds and Shapes.of(node).output is not None  # as arange
@@ -203,25 +211,41 @@ class Rewriting:
         op = op_of(node, self.root)
         if row is not OPERATIONS.row(op):  # which nobody else would find
             node.meta["row"] = row
-        kind = _kind(call, row, op)
-        if call.kinds == {"constant"}:  # and sizes
+        kind = _kind(call, row)
+        sized = any(map(is_batch_size, node.all_input_nodes))
+        if call.kinds == {"constant"} and not sized:  # and other sizes
             kind = "constant"
         node.meta["signal"] = Signal(timed, kind)
+        node.meta["batch_size"] = kind is None and _reads_batch_size(node)
         if timed and kind not in (None, "constant"):
-            self._align(node, call)
+            self._align(node, call, row)
 
     def _call(self, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
         shapes = Shapes.of(node)
         module = submodule(self.root, node)
         return Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
 
-    def _align(self, node: fx.Node, call: Call) -> None:
+    def _take_own_sizes(self, node: fx.Node) -> None:
+        """Read the number of samples off the signal that a call is about.
+
+        In ``y.view(x.size(0), -1)`` the image x may have fewer rows than y, which time reaches.
+        """
+        signals = signal_nodes(node)
+        about = next((s for s in signals if s.meta["signal"].timed), next(iter(signals), None))
+        for size in filter(is_batch_size, node.all_input_nodes):
+            if about is not None and size.meta["signal"].timed != about.meta["signal"].timed:
+                with self.graph.inserting_before(node):
+                    own = self.graph.call_method("size", (about, 0))
+                own.meta.update(signal=Signal(about.meta["signal"].timed, None), batch_size=True)
+                node.replace_input_with(size, own)
+
+    def _align(self, node: fx.Node, call: Call, row: Operation) -> None:
         """Where a static edge meets a timed one it is repeated for each step."""
         for source, signal in zip(node.all_input_nodes, call.inputs, strict=True):
             if signal.kind == "constant":
                 shape = Shapes.of(source).output or torch.Size()
                 batched = call.out_shape and len(shape) >= len(call.out_shape) and shape[0] != 1
-                if batched and "row" not in node.meta:
+                if batched and row.synapses is None and "row" not in node.meta:
                     call.refuse(
                         f"combines the batch with a constant of shape {tuple(shape)}",
                         "give the constant no batch axis",
@@ -261,17 +285,30 @@ def _of_weights(node: fx.Node) -> bool:
     return bool(sources) and all(s.meta["signal"].kind == "constant" for s in sources)
 
 
-def _kind(call: Call, row: Operation, op: Any) -> Kind | None:
+def _kind(call: Call, row: Operation) -> Kind | None:
     """What a call emits, if it may run on stacked time; else why not, and the way out."""
-    name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
-    code = repr(op) if isinstance(op, str) else name
+    name, code = call.name_of_op
     if row.refused is not None:
         call.refuse(*(text.format(name=name, code=code) for text in row.refused))
+    if row.check is not None:
+        row.check(call)
     if row.kind is None:
         call.refuse(
             f"{name} is not known to keep timesteps and samples apart",
             f"if it does, declare it with ops={{{code}: 'analog'}}; else take it out",
         )
-    if row.check is not None:
-        row.check(call)
     return row.kind(call)
+
+
+def _reads_batch_size(node: fx.Node) -> bool:
+    """Whether a node is ``x.size(0)``, or an entry 0 of ``x.shape`` or ``x.size()``."""
+    source: Any = next(iter(node.args), None)
+    if node.target == "size":
+        return 0 in (*node.args[1:], node.kwargs.get("dim")) and _is_signal(source)
+    if not isinstance(source, fx.Node) or source.target not in (getattr, "size"):
+        return False
+    return node.args[1:] == (0,) and _is_signal(source.args[0])
+
+
+def _is_signal(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.meta["signal"].kind not in (None, "constant")

@@ -144,6 +144,20 @@ def names_of_calls(nodes: list[fx.Node], stem: str) -> dict[fx.Node, str]:
     return names
 
 
+def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
+    """A path for each call of a function or method: owner and name, numbered if there are more."""
+    found: dict[str, list[fx.Node]] = {}
+    for node in nodes:
+        if node.op in ("call_function", "call_method"):
+            name = node.target if isinstance(node.target, str) else node.target.__name__
+            found.setdefault(f"{owner(node)}.{name}".lstrip("."), []).append(node)
+    return {
+        node: place if len(group) == 1 else f"{place}_{number}"
+        for place, group in found.items()
+        for number, node in enumerate(group)
+    }
+
+
 def _symbolic(ann: nn.Module, operations: Operations) -> PathTracer:
     tracer = PathTracer(operations)
     try:

@@ -71,7 +71,8 @@ def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
     """The norms that cost something at inference, where :func:`fold_norms` leaves a scale.
 
     The value says whether it is so in the ANN too: a norm that differs from step to step stays
-    where the ANN's would have gone into the layer before it.
+    where the ANN's would have gone into the layer before it. What measures each sample stays in
+    both.
 
     >>> from leanspike import spike
     >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
@@ -83,7 +84,7 @@ def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
     root, graph = plan.module, plan.graph
     norms = [(node, row_of(node, root).norm) for node in graph.nodes]
     return {
-        node: _layer_before(root, graph, node) is None
+        node: norm.measures or _layer_before(root, graph, node) is None
         for node, norm in norms
         if norm is not None and norm.priced and not _folds(root, graph, node)
     }

@@ -24,6 +24,26 @@ ARITHMETIC = "arithmetic only: no memory traffic, no static power; no chip was m
 """What a counted energy is of."""
 
 
+def not_counted(result: Result) -> str:
+    """Which modules are in none of the numbers, and how much of the network that is.
+
+    >>> from leanspike.evaluation.layers import Uncounted
+    >>> result = Result.model_construct(
+    ...     uncounted=(Uncounted(path="body", kind="Recurrent", share=0.25),))
+    >>> not_counted(result)
+    'not counted: body (Recurrent), which holds 25.0 % of the weights; operations and energy are
+    without it, in the ANN and the SNN'
+    """
+    modules = ", ".join(f"{part.path} ({part.kind})" for part in result.uncounted)
+    share = sum(part.share for part in result.uncounted)
+    one = len(result.uncounted) == 1
+    return (
+        f"not counted: {modules}, which {'holds' if one else 'hold'} {100 * share:.1f} % of the "
+        f"weights; operations and energy are without {'it' if one else 'them'}, in the ANN and the "
+        "SNN"
+    )
+
+
 class Row(NamedTuple):
     """One quantity of both networks in words, and how the SNN's compares."""
 

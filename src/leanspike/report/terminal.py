@@ -11,7 +11,7 @@ from rich.text import Text
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
-from leanspike.report.cost import ARITHMETIC, cost_table, how_timed
+from leanspike.report.cost import ARITHMETIC, cost_table, how_timed, not_counted
 from leanspike.report.text import (
     answered,
     count,
@@ -64,6 +64,8 @@ def render_tables(result: Result) -> RenderableType:
         parts += [Text(), Text(title, style="bold"), table]
     if result.energy.bntt_formula_ratio is None:
         parts.append(Text("by BNTT's formula: not recorded when this was evaluated", style="dim"))
+    if result.uncounted:
+        parts.append(Text(not_counted(result), style="bold"))
     parts.append(Text(ARITHMETIC, style="dim"))
     return Group(*parts)
 
@@ -188,7 +190,7 @@ def _change(layer: NeuronActivity, name: str) -> str:
 
 
 def _operations(result: Result) -> Table:
-    """Operations and energy of each layer with weights, of the membranes, and in all."""
+    """Operations and energy of each layer with weights and product, of the membranes, in all."""
     total, layers = result.energy, result.operations
     columns = ("edge", "ANN MAC", "SNN MAC", "SNN AC", "ANN", "SNN", "ANN/SNN")
     table = _table(1, "layer", *columns)

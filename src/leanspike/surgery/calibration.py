@@ -27,7 +27,7 @@ from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.execute.answers import readout, value_range
 from leanspike.execute.network import SpikingNetwork
 from leanspike.execute.observed import Execution
-from leanspike.graph.ops import is_batch_norm, kin
+from leanspike.graph.ops import is_batch_norm
 from leanspike.modes import eval_mode
 from leanspike.neuron import SMALLEST_THRESHOLD, Calibrated
 from leanspike.notice import say
@@ -377,12 +377,11 @@ def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
         if node.op != "call_module" or not node.meta["signal"].timed:
             return
         norm = sweep.snn.get_submodule(str(node.target))
-        row = kin(type(norm)).norm
         if isinstance(norm, TemporalNorm):
             norm.set_statistics(inputs)
             done.append(str(node.target))
             return
-        if not is_batch_norm(norm) or row is None or row.synchronised:
+        if not is_batch_norm(norm):
             return
         if norm.running_mean is None or norm.running_var is None:
             return
