@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, final
 
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
+from leanspike.graph.modules import own_state
 from leanspike.graph.plan import Plan
 from leanspike.temporal import TemporalNorm
 
@@ -32,7 +33,7 @@ class ANNWeights:
             f"{path}.{name}"
             for path, module in modules.items()
             if module in neurons or path in self.norms
-            for name in module.state_dict()
+            for name in _names(module, path in self.norms)
         }
         state = network.state_dict()
         self.own = {key: value for key, value in state.items() if key not in others}
@@ -56,7 +57,7 @@ class ANNWeights:
         self, state: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
         """The network's own entries, and those of each norm; not those of activations."""
-        of_norms = {path: _below(path, state) for path in self.norms}
+        of_norms = {path: own_state(_below(path, state)) for path in self.norms}
         elsewhere = {f"{path}.{name}" for path, found in of_norms.items() for name in found}
         left = self.replaced | elsewhere
         return {key: value for key, value in state.items() if key not in left}, of_norms
@@ -101,6 +102,12 @@ def _check_tensors(state_dict: Any) -> None:
             inner = next((k for k, v in state_dict.items() if isinstance(v, Mapping)), None)
             way = "give the state_dict alone" if inner is None else f"give what is under {inner!r}"
             raise LeanspikeError(f"{key!r} holds a {type(value).__name__}, no tensor; {way}")
+
+
+def _names(module: nn.Module, norm: bool) -> Iterable[str]:
+    """Those of its state; of a norm without the modules that it holds, as an activation."""
+    state = module.state_dict()
+    return own_state(state) if norm else state
 
 
 def _first_part(names: Mapping[str, Any]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -94,6 +94,18 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Inner:
+    """A function as the inside of a layer, whose forward calls it with attributes of its own.
+
+    ``layers``: those layers. ``arguments``: after the input, named as the attributes are, with
+    what each is where a call does not give it.
+    """
+
+    layers: tuple[type[nn.Module], ...]
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Operation:
     """What the surgery, the passes, the energy and the reports know of an operation.
 
@@ -107,7 +119,8 @@ class Operation:
         inside: it is counted by what it computes inside, as what is declared for one call is.
         norm: what becomes of it, if it is a norm.
         activation: it becomes a neuron.
-        dropout: what it drops; one mask for all timesteps takes its place.
+        dropout: what it drops; one mask for all timesteps takes its place. ``rate`` is the
+            attribute that holds how often.
         max_pool: spikes that enter it are more than the maximum over their rates.
         concatenates: its inputs lie beside each other, so that their spike rates are averaged.
         twin: the operation that does the same, overwrites nothing and takes any layout. It runs in
@@ -115,6 +128,8 @@ class Operation:
         takes: the axes of its input, where one sample would pass for a batch.
         event_driven: the layer that does the same for less where only spikes enter.
         tiled: the layer that does the same for less.
+        inner: of a function that layers call inside: a subclass with a forward of its own that
+            calls it as the layer does is opened into the layer and what is around it.
         sequence: ours, and takes ``[T, N, ...]`` or makes it: not for a user's network.
         family: subclasses with code of their own are it, too.
         refused: why, and the way out; ``{name}`` and ``{code}`` stand for the operation.
@@ -128,13 +143,15 @@ class Operation:
     inside: bool = False
     norm: Norm | None = None
     activation: bool = False
-    dropout: Literal["elements", "channels"] | None = None
+    dropout: Literal["elements", "channels", "samples"] | None = None
+    rate: str = "p"
     max_pool: bool = False
     concatenates: bool = False
     twin: Any = None
     takes: str | None = None
     event_driven: type[StandIn] | None = None
     tiled: type[StandIn] | None = None
+    inner: Inner | None = None
     sequence: bool = False
     family: bool = False
     refused: tuple[str, str] | None = None

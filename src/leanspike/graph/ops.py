@@ -30,7 +30,7 @@ from leanspike.graph.operation import (
     at_rows,
 )
 from leanspike.graph.signal import Call, Kind, Signal
-from leanspike.graph.table import ROWS
+from leanspike.graph.table import FOREIGN, ROWS
 
 if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -85,7 +85,7 @@ class Operations:
         if found is not None:
             return found
         for base in _bases(op):
-            found = self.rows.get(base)
+            found = self.rows.get(base, FOREIGN.get(f"{base.__module__}.{base.__qualname__}"))
             if found is not None and (found.family or _computes_as(op, base)):
                 return found
         return UNKNOWN

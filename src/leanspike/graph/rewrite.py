@@ -10,9 +10,19 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
+from leanspike.graph.advice import Advice
 from leanspike.graph.costs import signal_nodes
-from leanspike.graph.modules import Replaced
-from leanspike.graph.ops import OPERATIONS, Call, Kind, Operation, Operations, Signal, op_of
+from leanspike.graph.modules import own_state, put, submodule
+from leanspike.graph.ops import (
+    OPERATIONS,
+    UNKNOWN,
+    Call,
+    Kind,
+    Operation,
+    Operations,
+    Signal,
+    op_of,
+)
 from leanspike.graph.signal import is_batch_size
 from leanspike.graph.trace import Shapes, device_of, names_of_calls, places_of_functions
 from leanspike.graph.trace import where as place_of
@@ -49,6 +59,7 @@ class Rewriting:
         self.parts = parts
         self.device = device_of(root)
         self.repeated: dict[fx.Node, fx.Node] = {}
+        self.advice = Advice()
         self.timesteps: fx.Node
         self.batch: torch.Size
         self.replaced: tuple[str, ...] = ()
@@ -74,7 +85,7 @@ class Rewriting:
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
         for node in nodes:
-            if node in neurons:
+            if node in neurons and not _of_weights(node):
                 self._place_neuron(node, neurons[node])
             elif node in dropouts:
                 self._place_dropout(node, dropouts[node], rows[node])
@@ -83,14 +94,14 @@ class Rewriting:
             elif node.op == "output":
                 self._finish(node)
             elif node.op != "placeholder":
-                self._keep(node, rows[node])
+                self._keep_or_note(node, rows[node])
+        self.advice.give()
         if not firing:
             raise SurgeryError(
                 "the network has no activation to replace; it needs nn.ReLU (or name its own "
                 "with activations=...)"
             )
-        self._drop_replaced(firing, activations=True)
-        self._drop_replaced(dropping + normal, activations=False)
+        self._drop_replaced(firing + dropping + normal)
         self.graph.lint()
 
     def _entries(self, nodes: list[fx.Node]) -> tuple[str, ...]:
@@ -117,10 +128,12 @@ class Rewriting:
     def _place_dropout(self, node: fx.Node, path: str, row: Operation) -> None:
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         if node.op == "call_module":
-            p = float(self.root.get_submodule(str(node.target)).p)  # type: ignore[arg-type]
+            p = float(getattr(self.root.get_submodule(str(node.target)), row.rate))
         else:
             p = float(node.kwargs.get("p", 0.5))  # type: ignore[arg-type]
-        self._install(node, path, TemporalDropout(p, row.dropout == "channels"))
+        if row.check is not None:
+            row.check(self._call(node, (signal,)))
+        self._install(node, path, TemporalDropout(p, row.dropout or "elements"))
         self._replace(node, path, signal, neuron=False)
 
     def _renews(self, node: fx.Node) -> bool:
@@ -132,11 +145,13 @@ class Rewriting:
         old = self.root.get_submodule(str(node.target))
         assert self.parts.norm is not None
         module = self.parts.norm(int(old.num_features))  # type: ignore[arg-type]
+        for name, child in old.named_children():  # its activation, as in timm's BatchNormAct2d
+            module.add_module(name, child)
         if row.norm is not None and row.norm.synchronised:
             module.synchronise = True
         self._install(node, path, module)
         try:
-            module.load_batch_norm(old.state_dict())
+            module.load_batch_norm(own_state(old.state_dict()))
         except LeanspikeError as error:
             raise SurgeryError(f"module {node.target}: {error}") from None
         self._replace(node, path, Signal(True, "analog"), neuron=False)
@@ -173,25 +188,35 @@ class Rewriting:
             )
         holder.add_module(name, module.to(self.device))
 
-    def _drop_replaced(self, nodes: list[fx.Node], *, activations: bool) -> None:
+    def _drop_replaced(self, nodes: list[fx.Node]) -> None:
         """Forget activations that were called several times: their neurons have other paths."""
         used = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
         for path in {str(node.target) for node in nodes if node.op == "call_module"} - used:
-            self.root.set_submodule(path, Replaced() if activations else nn.Identity())
+            put(self.root, path, nn.Identity())
 
     # -- everything else -----------------------------------------------------------------------
+
+    def _keep_or_note(self, node: fx.Node, row: Operation) -> None:
+        """Keep a call; one that is refused until it is declared, as if it were declared."""
+        try:
+            self._keep(node, row)
+        except SurgeryError as error:
+            if row is UNKNOWN or not self.advice.note(node, error):
+                raise
+            timed = any(source.meta["signal"].timed for source in node.all_input_nodes)
+            node.meta["signal"] = Signal(timed, "analog")
 
     def _keep(self, node: fx.Node, row: Operation) -> None:
         """Declare what the operation emits; make its inputs agree in time."""
         self._take_own_sizes(node)
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
-        if node.op == "get_attr" or {signal.kind for signal in signals} == {"constant"}:
+        kinds = {signal.kind for signal in signals}
+        made = row is UNKNOWN and not kinds and Shapes.of(node).output is not None  # as arange
+        if node.op == "get_attr" or kinds == {"constant"} or made:
             node.meta["signal"] = Signal(False, "constant")
             return
         timed = any(s.timed for s in signals)
-        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        shapes = Shapes.of(node)
-        call = Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
+        call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
         if row.twin is not None and not reinterpreted:
             node.target = row.twin
@@ -207,6 +232,11 @@ class Rewriting:
         node.meta["batch_size"] = kind is None and _reads_batch_size(node)
         if timed and kind not in (None, "constant"):
             self._align(node, call, row)
+
+    def _call(self, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
+        shapes = Shapes.of(node)
+        module = submodule(self.root, node)
+        return Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
 
     def _take_own_sizes(self, node: fx.Node) -> None:
         """Read the number of samples off the signal that a call is about.
@@ -274,6 +304,12 @@ class Rewriting:
         y_TN = self.graph.call_function(opening, (leaf, self.timesteps))
         y_TN.meta["signal"] = Signal(True, signal.kind)
         return y_TN
+
+
+def _of_weights(node: fx.Node) -> bool:
+    """Whether a call reads weights alone, as the network of a position bias does."""
+    sources = node.all_input_nodes
+    return bool(sources) and all(s.meta["signal"].kind == "constant" for s in sources)
 
 
 def _kind(call: Call, row: Operation) -> Kind | None:

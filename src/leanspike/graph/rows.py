@@ -103,6 +103,7 @@ SIZE = Operation(rules.nothing)
 
 DROPPED = replace(MOVED, dropout="elements")
 CHANNELS_DROPPED = replace(MOVED, dropout="channels")
+SAMPLES_DROPPED = replace(MOVED, check=rules.row_by_row, dropout="samples")
 ACTIVATION = Operation(activation=True)
 
 OURS = replace(MOVED, sequence=True)

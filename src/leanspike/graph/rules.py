@@ -218,3 +218,9 @@ def attribute(call: Call) -> None:
     """x.shape and friends."""
     if call.node.args[1] not in ("shape", "dtype", "device", "ndim"):
         call.refuse(f"reads .{call.node.args[1]}", "use operations of the table only")
+
+
+def row_by_row(call: Call) -> None:
+    """Stochastic depth that draws for each sample."""
+    if call.argument(2, "mode", "row") != "row":
+        call.refuse("drops all samples of a batch together", "make it with mode='row'")

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from leanspike.graph import costs, products, rows, rules
-from leanspike.graph.operation import Norm, Operation
+from leanspike.graph.operation import Inner, Norm, Operation
 from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
     Affine,
@@ -28,6 +28,20 @@ from leanspike.temporal import (
     stack,
     unstack,
 )
+
+CONVOLVED = {"weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+NORMALISED = {"running_mean": None, "running_var": None, "weight": None, "bias": None}
+INNER: dict[Any, Inner] = {
+    F.conv1d: Inner((nn.Conv1d,), CONVOLVED),
+    F.conv2d: Inner((nn.Conv2d,), CONVOLVED),
+    F.conv3d: Inner((nn.Conv3d,), CONVOLVED),
+    F.linear: Inner((nn.Linear,), {"weight": None, "bias": None}),
+    F.batch_norm: Inner(
+        (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+        {**NORMALISED, "training": False, "momentum": 0.1, "eps": 1e-5},
+    ),
+}
+"""What layers call inside, so that a subclass which calls it too can be opened."""
 
 LAYERS: dict[type[nn.Module], Operation] = {
     nn.Conv1d: replace(rows.CONVOLUTION, takes="[N, C, L]"),
@@ -217,4 +231,11 @@ OWN: dict[Any, Operation] = {
     ChannelAffine: Operation(rules.analog, norm=Norm(priced=True)),
 }
 
+FOREIGN: dict[str, Operation] = {
+    "torchvision.ops.stochastic_depth.StochasticDepth": rows.SAMPLES_DROPPED,
+    "timm.layers.drop.DropPath": replace(rows.SAMPLES_DROPPED, rate="drop_prob"),
+}
+"""Layers of packages that leanspike does not import, by their full names."""
+
 ROWS: dict[Any, Operation] = {**LAYERS, **FUNCTIONS, **METHODS, **OWN}
+ROWS |= {function: replace(ROWS[function], inner=inner) for function, inner in INNER.items()}

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.batch_first import keep_batch_first
+from leanspike.graph.opening import demoted, opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.outputs import Container, each_tensor, opened, returned
 
@@ -43,6 +45,7 @@ class PathTracer(fx.Tracer):
         super().__init__()
         self.operations = operations
         self.path = ""
+        self.opened: dict[str, type[nn.Module]] = {}
         self.container: Container | None = None
 
     def create_args_for_root(
@@ -60,6 +63,25 @@ class PathTracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for a value in the network's code."""
         return _AugmentedProxy(node, self)
+
+    def create_node(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any = None,
+    ) -> fx.Node:
+        """As usual; a layer where its subclass calls what is inside of it."""
+        inner = self.operations.row(target).inner if kind == "call_function" else None
+        if inner is not None and args:
+            module = self.root.get_submodule(self.path)
+            base = opened_as(inner, module, self.path, args[1:], kwargs)
+            if base is not None:
+                self.opened[self.path] = base
+                kind, target, args, kwargs = "call_module", self.path, args[:1], {}
+        return super().create_node(kind, target, args, kwargs, name, type_expr)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """torch's own modules and those that have a row."""
@@ -81,14 +103,22 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> fx.G
     Functional dropout comes out with ``training=False`` and is left to the caller to replace.
     """
     own = set(vars(ann))
-    training = _symbolic(ann.train(), operations)
+    counted = {buffer: buffer.clone() for buffer in ann.buffers()}
+    training = _symbolic(ann.train(), operations).graph
     for constant in set(vars(ann)) - own:  # left behind by the tracer, which would count on
         delattr(ann, constant)
-    graph = _symbolic(ann.eval(), operations)
+    tracer = _symbolic(ann.eval(), operations)
+    graph = tracer.graph
+    for buffer, value in counted.items():  # a forward of the network's own has counted batches
+        buffer.copy_(value)
+    for path, base in tracer.opened.items():
+        ann.set_submodule(path, demoted(ann.get_submodule(path), base))
     _check_inputs(graph)
+    for traced in (training, graph):
+        traced.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
     _check_modes(training, graph, operations)
-    graph.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
     _propagate_shapes(ann, graph, example_input, operations)
+    keep_batch_first(graph)
     return graph
 
 
@@ -143,7 +173,7 @@ def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
     }
 
 
-def _symbolic(ann: nn.Module, operations: Operations) -> fx.Graph:
+def _symbolic(ann: nn.Module, operations: Operations) -> PathTracer:
     tracer = PathTracer(operations)
     try:
         graph = tracer.trace(ann)
@@ -158,7 +188,7 @@ def _symbolic(ann: nn.Module, operations: Operations) -> fx.Graph:
             "and declare that time-safe with ops={ThatModule: 'analog'}"
         ) from error
     _output(graph).meta["container"] = tracer.container
-    return graph
+    return tracer
 
 
 def _output(graph: fx.Graph) -> fx.Node:
