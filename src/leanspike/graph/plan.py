@@ -31,6 +31,8 @@ class Plan:
         norm: what became of batch norms before the surgery.
         sample_shape: that of one input sample at one step.
         passes: the names of the passes that it went through.
+        fixed_shape: whether the shape of a sample decided a branch or a loop of the network.
+        held: the paths of the modules that the network's own ``train()`` leaves in eval mode.
 
     Each node's ``meta["signal"]`` holds the declared facts of the edge it emits.
 
@@ -47,6 +49,8 @@ class Plan:
     norm: Literal["keep", "fold"]
     sample_shape: tuple[int, ...]
     passes: tuple[str, ...] = ()
+    fixed_shape: bool = False
+    held: tuple[str, ...] = ()
 
     @property
     def graph(self) -> fx.Graph:

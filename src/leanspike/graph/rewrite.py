@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
 from leanspike.graph.costs import signal_nodes
@@ -41,7 +41,10 @@ class Parts:
 
 @final
 class Rewriting:
-    """Walks the graph once, in order: declares each edge's facts, puts neurons and norms in."""
+    """Walks the graph once, in order: declares each edge's facts, puts neurons and norms in.
+
+    ``originals`` has what stood where each neuron, dropout and norm was put, on a stacked input.
+    """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, parts: Parts) -> None:
         self.root = root
@@ -49,6 +52,7 @@ class Rewriting:
         self.parts = parts
         self.device = device_of(root)
         self.repeated: dict[fx.Node, fx.Node] = {}
+        self.originals: dict[fx.Node, Callable[[Tensor], Tensor]] = {}
         self.timesteps: fx.Node
 
     def run(self, entering: Signal) -> None:
@@ -69,6 +73,7 @@ class Rewriting:
         neurons = names_of_calls(firing, "neuron")
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
+        self._replaced = {n: self._original(n) for n in firing + dropping + normal}
         for node in nodes:
             if node in neurons:
                 self._place_neuron(node, neurons[node])
@@ -145,9 +150,20 @@ class Rewriting:
         opened.meta["signal"] = Signal(signal.timed, incoming.kind)
         called.meta["signal"] = folded.meta["signal"] = signal
         called.meta["neuron"] = neuron
+        self.originals[called] = self._replaced[node]
         Shapes.copy(node, folded)
         node.replace_all_uses_with(folded)
         self.graph.erase_node(node)
+
+    def _original(self, node: fx.Node) -> Callable[[Tensor], Tensor]:
+        """What a node computes from its first argument."""
+        rest, kwargs = node.args[1:], node.kwargs
+        if node.op == "call_method":
+            return lambda x: getattr(x, str(node.target))(*rest, **kwargs)
+        target = node.target
+        found = self.root.get_submodule(str(target)) if node.op == "call_module" else target
+        assert callable(found)
+        return lambda x: found(x, *rest, **kwargs)
 
     def _install(self, node: fx.Node, path: str, module: nn.Module) -> None:
         """Put the module at the path of the one it replaces, or at one that is free."""
@@ -255,6 +271,8 @@ def _kind(call: Call, row: Operation) -> Kind | None:
         call.refuse(*(text.format(name=name, code=code) for text in row.refused))
     if row.check is not None:
         row.check(call)
+    if row.kind is None and not call.kinds and call.inputs and call.out_shape is None:
+        return None  # sizes, from which it computes another
     if row.kind is None:
         call.refuse(
             f"{name} is not known to keep timesteps and samples apart",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,10 +14,10 @@ from leanspike.errors import LeanspikeError, check_count
 from leanspike.execute.doubts import warn_of_training_mode
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.modules import as_module
-from leanspike.graph.ops import OPERATIONS, Meaning, Signal, is_batch_norm
+from leanspike.graph.ops import OPERATIONS, Meaning, Operations, Signal, is_batch_norm
 from leanspike.graph.plan import Plan
 from leanspike.graph.rewrite import Parts, Rewriting
-from leanspike.graph.trace import trace
+from leanspike.graph.trace import Traced, check_inputs, trace
 from leanspike.lower import DEFAULT, Pass, apply_passes
 from leanspike.lower.folding import fold_into_layers
 from leanspike.neuron import Calibrated, create_neuron
@@ -30,6 +31,8 @@ from leanspike.surgery.choices import (
     is_trained,
     norm_of_each_step,
 )
+from leanspike.surgery.original import check_original, copy_of
+from leanspike.surgery.proof import Reference, prove_graph, prove_steps, random_state_kept
 from leanspike.synapse import step_around
 from leanspike.temporal import (
     Encoder,
@@ -112,20 +115,10 @@ def spike(
     if isinstance(ann, SpikingNetwork):
         raise LeanspikeError("this network spikes already; pass the ANN it was made from")
     encoder = create_encoder(encode) if isinstance(encode, str) else encode
-    root = deepcopy(ann)
     operations = OPERATIONS.for_call(ops or {}, activations)
-    if not isinstance(example_input, Tensor):
-        kind = type(example_input).__name__
-        raise LeanspikeError(
-            f"example_input is a {kind}; give a tensor, as torch.as_tensor(x).float()"
-        )
-    sample = example_input[0] if encoder.batch_axis else example_input
-    if sample.dim() < 2:
-        raise LeanspikeError(
-            f"example_input has the shape {tuple(example_input.shape)}; give a batch, "
-            f"{'[T, N, ...]' if encoder.batch_axis else '[N, ...]'}"
-        )
-    graph = trace(root, sample, operations)
+    sample = _sample(example_input, encoder)
+    subject = _traced(ann, sample, operations, ops or {})
+    root, graph = subject.root, subject.traced.graph
     chooses = neuron is None and norm is None and preset == "network"
     each_step = norm_of_each_step(root, graph) if chooses else None
     before: NormsBefore = "kept" if each_step is None else "renewed"
@@ -137,21 +130,96 @@ def spike(
         norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
         operations=operations,
     )
-    Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
-    given = parts.norm is not None and each_step is None
-    if given and not any(isinstance(m, TemporalNorm) for m in root.modules()):
-        raise LeanspikeError(
-            "time reaches no batch norm of this network that another norm could take the place of; "
-            "give it batch norms behind its first neurons, or norm='keep'"
-        )
-    kept: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
-    plan = Plan(as_module(root, graph), encoder, kept, sample_shape=tuple(sample.shape[1:]))
-    snn = SpikingNetwork(apply_passes(plan, lower), timesteps).train(ann.training)
+    _rewritten(subject, parts, encoder, ops or {})
+    if parts.norm is not None and each_step is None:
+        _check_placed(root)
+    plan = Plan(
+        as_module(root, graph),
+        encoder,
+        "fold" if norm == "fold" else "keep",
+        sample_shape=tuple(sample.shape[1:]),
+        fixed_shape=subject.traced.fixed_shape,
+        held=subject.held,
+    )
+    snn = SpikingNetwork(apply_passes(plan, lower), timesteps)
+    _put_into_mode_of(ann, snn)
     step_around(snn)
     if neuron is None:
         say(choose_neurons(snn, preset, before))
     _raise_doubts(snn, ann)
     return snn
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The user's network during the surgery: a copy as it was, and one that is changed.
+
+    ``example`` is what it was traced with, ``held`` what its own ``train()`` leaves in eval mode.
+    """
+
+    reference: Reference
+    root: nn.Module
+    traced: Traced
+    example: Tensor
+    held: tuple[str, ...]
+
+
+def _sample(example_input: Tensor, encoder: Encoder) -> Tensor:
+    """A batch of the example as the network sees it at one step."""
+    if not isinstance(example_input, Tensor):
+        kind = type(example_input).__name__
+        raise LeanspikeError(
+            f"example_input is a {kind}; give a tensor, as torch.as_tensor(x).float()"
+        )
+    sample = example_input[0] if encoder.batch_axis else example_input
+    if sample.dim() < 2:
+        raise LeanspikeError(
+            f"example_input has the shape {tuple(example_input.shape)}; give a batch, "
+            f"{'[T, N, ...]' if encoder.batch_axis else '[N, ...]'}"
+        )
+    return sample
+
+
+def _traced(
+    ann: nn.Module, sample: Tensor, operations: Operations, ops: Mapping[Any, Meaning]
+) -> _Subject:
+    """Trace a copy of the network, and prove the graph beside another."""
+    check_original(ann, ops)
+    check_inputs(ann)
+    with random_state_kept():
+        reference, root = Reference(copy_of(ann)), copy_of(ann)
+        held = reference.held()
+        example = reference.accepts(sample)
+        traced = trace(root, example, operations)
+        prove_graph(reference, root, traced.graph, example, operations)
+    return _Subject(reference, root, traced, example, held)
+
+
+def _rewritten(
+    subject: _Subject, parts: Parts, encoder: Encoder, ops: Mapping[Any, Meaning]
+) -> None:
+    """Rewrite the graph, and prove that steps stay apart in it."""
+    rewriting = Rewriting(subject.root, subject.traced.graph, parts)
+    rewriting.run(Signal(encoder.timed, encoder.emits))
+    with random_state_kept():
+        prove_steps(subject.reference, rewriting, subject.example, ops)
+
+
+def _check_placed(root: nn.Module) -> None:
+    if not any(isinstance(m, TemporalNorm) for m in root.modules()):
+        raise LeanspikeError(
+            "time reaches no batch norm of this network that another norm could take the place of; "
+            "give it batch norms behind its first neurons, or norm='keep'"
+        )
+
+
+def _put_into_mode_of(ann: nn.Module, snn: SpikingNetwork) -> None:
+    """Each module as its like in the ANN is; what was put in as the whole network is."""
+    snn.train(ann.training)
+    modules = dict(snn.named_modules())
+    for path, module in ann.named_modules():
+        if path in modules:
+            modules[path].training = module.training
 
 
 def _has_norms(ann: nn.Module) -> bool:
