@@ -130,6 +130,9 @@ class Rewriting:
             module.load_batch_norm(old.state_dict())
         except LeanspikeError as error:
             raise SurgeryError(f"module {node.target}: {error}") from None
+        for name, parameter in module.named_parameters(recurse=False):
+            theirs = getattr(old, name, None)
+            parameter.requires_grad_(theirs is None or theirs.requires_grad)
         self._replace(node, path, Signal(True, "analog"), neuron=False)
 
     def _replace(self, node: fx.Node, path: str, signal: Signal, *, neuron: bool) -> None:

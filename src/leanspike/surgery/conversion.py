@@ -32,7 +32,8 @@ from leanspike.surgery.choices import (
     norm_of_each_step,
 )
 from leanspike.surgery.original import check_original, copy_of
-from leanspike.surgery.proof import Reference, prove_graph, prove_steps, random_state_kept
+from leanspike.surgery.proof import prove_graph, prove_steps
+from leanspike.surgery.reference import Reference, random_state_kept
 from leanspike.synapse import step_around
 from leanspike.temporal import (
     Encoder,
@@ -154,13 +155,12 @@ def spike(
 class _Subject:
     """The user's network during the surgery: a copy as it was, and one that is changed.
 
-    ``example`` is what it was traced with, ``held`` what its own ``train()`` leaves in eval mode.
+    ``held`` is what its own ``train()`` leaves in eval mode.
     """
 
     reference: Reference
     root: nn.Module
     traced: Traced
-    example: Tensor
     held: tuple[str, ...]
 
 
@@ -191,8 +191,8 @@ def _traced(
         held = reference.held()
         example = reference.accepts(sample)
         traced = trace(root, example, operations)
-        prove_graph(reference, root, traced.graph, example, operations)
-    return _Subject(reference, root, traced, example, held)
+        prove_graph(reference, root, traced.graph, operations)
+    return _Subject(reference, root, traced, held)
 
 
 def _rewritten(
@@ -202,7 +202,7 @@ def _rewritten(
     rewriting = Rewriting(subject.root, subject.traced.graph, parts)
     rewriting.run(Signal(encoder.timed, encoder.emits))
     with random_state_kept():
-        prove_steps(subject.reference, rewriting, subject.example, ops)
+        prove_steps(subject.reference, rewriting, ops)
 
 
 def _check_placed(root: nn.Module) -> None:

@@ -21,10 +21,20 @@ WRAPPERS = {
 """By the name of their class: those of torch.compile and of several processes import much."""
 
 REPARAMETRIZED = {
-    "WeightNorm": "torch.nn.utils.remove_weight_norm(net{place}, {name!r})",
-    "SpectralNorm": "torch.nn.utils.remove_spectral_norm(net{place}, {name!r})",
+    "WeightNorm": "torch.nn.utils.remove_weight_norm({layer}, {name!r})",
+    "SpectralNorm": "torch.nn.utils.remove_spectral_norm({layer}, {name!r})",
 }
 """What computes a weight in a hook, by the name of its class, and how it is made a weight again."""
+
+
+def spelled(path: str) -> str:
+    """How code calls the module of the network ``net`` at that path.
+
+    >>> spelled("layers.0.conv"), spelled("")
+    ('net.layers[0].conv', 'net')
+    """
+    parts = path.split(".") if path else []
+    return "net" + "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts)
 
 
 def check_original(ann: nn.Module, kept: Collection[Any]) -> None:
@@ -34,10 +44,10 @@ def check_original(ann: nn.Module, kept: Collection[Any]) -> None:
     without values. What lies within modules of the types ``kept`` is theirs: nobody looks into it.
     """
     for path, module in _looked_into(ann, "", kept, set()):
-        where, place = (f"module {path}", f".{path}") if path else ("the network", "")
-        _check_wrapper(module, where, f"net{place}")
-        _check_weights(module, where, place)
-        _check_hooks(module, where, f"net{place}")
+        where, name = f"module {path}" if path else "the network", spelled(path)
+        _check_wrapper(module, where, name)
+        _check_weights(module, where, name)
+        _check_hooks(module, where, name)
     _check_parameters(ann)
 
 
@@ -58,11 +68,10 @@ def copy_of(ann: nn.Module) -> nn.Module:
                 try:
                     deepcopy(value, {**cached, id(module): None})
                 except Exception as reason:
-                    place = f"{path}.{name}".lstrip(".")
                     raise SurgeryError(
-                        f"attribute {place}: a {type(value).__name__} cannot be copied "
-                        f"({one_line(reason)[:100]}), and so the network cannot; say net.{place} = "
-                        "None before spike"
+                        f"attribute {f'{path}.{name}'.lstrip('.')}: a {type(value).__name__} "
+                        f"cannot be copied ({one_line(reason)[:100]}), and so the network cannot; "
+                        f"say {spelled(path)}.{name} = None before spike"
                     ) from error
         raise SurgeryError(
             f"the network cannot be copied ({one_line(error)[:160]}); give one that "
@@ -94,18 +103,18 @@ def _check_wrapper(module: nn.Module, where: str, name: str) -> None:
         raise SurgeryError(f"{where}: {kind}, whose inside is not seen; {instead}")
 
 
-def _check_weights(module: nn.Module, where: str, place: str) -> None:
+def _check_weights(module: nn.Module, where: str, layer: str) -> None:
     if parametrize.is_parametrized(module):
         name = next(iter(module.parametrizations))  # type: ignore[arg-type]
-        fix = f"torch.nn.utils.parametrize.remove_parametrizations(net{place}, {name!r})"
+        fix = f"torch.nn.utils.parametrize.remove_parametrizations({layer}, {name!r})"
         raise SurgeryError(f"{where}: its {name} is computed by a parametrization; say {fix}")
     for hook in module._forward_pre_hooks.values():
         kind, name = type(hook).__name__, getattr(hook, "name", None)
         if isinstance(hook, prune.BasePruningMethod):
             name = hook._tensor_name
-            fix = f"torch.nn.utils.prune.remove(net{place}, {name!r})"
+            fix = f"torch.nn.utils.prune.remove({layer}, {name!r})"
         elif kind in REPARAMETRIZED:
-            fix = REPARAMETRIZED[kind].format(place=place, name=name)
+            fix = REPARAMETRIZED[kind].format(layer=layer, name=name)
         else:
             continue
         raise SurgeryError(f"{where}: its {name} is computed in a hook at each call; say {fix}")
