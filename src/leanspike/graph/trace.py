@@ -168,7 +168,8 @@ def _signature(node: fx.Node) -> tuple[Any, ...]:
 def _refuse_mode(node: fx.Node) -> None:
     raise SurgeryError(
         f"{where(node)}: the network computes something else in training than in eval mode from "
-        "here on (self.training is used); take that part out before the surgery"
+        "here on (self.training is used, or Python or NumPy draw a number); take that part out "
+        "before the surgery"
     )
 
 

@@ -327,8 +327,8 @@ def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_R
             factor = 10.0 ** math.ceil(-math.log10(value))
             raise LeanspikeError(
                 f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, and "
-                f"no threshold is below {SMALLEST_THRESHOLD:g}; multiply weight and bias of the layer "
-                f"before them by {factor:g}, and divide the weight of the layer behind them by "
+                f"no threshold is below {SMALLEST_THRESHOLD:g}; multiply weight and bias of the "
+                f"layer before them by {factor:g}, and divide the weight of the layer behind by "
                 f"{factor:g}, which leaves what an ANN of ReLUs answers as it is"
             )
         if value <= 0:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from leanspike.errors import LeanspikeError, check_count
+from leanspike.errors import LeanspikeError, SurgeryError, check_count
 from leanspike.execute.doubts import warn_of_training_mode
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.modules import as_module
@@ -155,13 +155,15 @@ def spike(
 class _Subject:
     """The user's network during the surgery: a copy as it was, and one that is changed.
 
-    ``held`` is what its own ``train()`` leaves in eval mode.
+    ``held`` is what its own ``train()`` leaves in eval mode. ``fault`` is told where nothing that
+    has a name is refused: what is not known to the table is often not traced well, either.
     """
 
     reference: Reference
     root: nn.Module
     traced: Traced
     held: tuple[str, ...]
+    fault: SurgeryError | None
 
 
 def _sample(example_input: Tensor, encoder: Encoder) -> Tensor:
@@ -191,8 +193,12 @@ def _traced(
         held = reference.held()
         example = reference.accepts(sample)
         traced = trace(root, example, operations)
-        prove_graph(reference, root, traced.graph, operations)
-    return _Subject(reference, root, traced, held)
+        fault: SurgeryError | None = None
+        try:
+            prove_graph(reference, root, traced.graph, operations)
+        except SurgeryError as error:
+            fault = error
+    return _Subject(reference, root, traced, held, fault)
 
 
 def _rewritten(
@@ -201,6 +207,8 @@ def _rewritten(
     """Rewrite the graph, and prove that steps stay apart in it."""
     rewriting = Rewriting(subject.root, subject.traced.graph, parts)
     rewriting.run(Signal(encoder.timed, encoder.emits))
+    if subject.fault is not None:
+        raise subject.fault
     with random_state_kept():
         prove_steps(subject.reference, rewriting, ops)
 

@@ -43,12 +43,12 @@ def check_original(ann: nn.Module, kept: Collection[Any]) -> None:
     Wrappers, forward hooks, forwards replaced on an object, weights computed in hooks, parameters
     without values. What lies within modules of the types ``kept`` is theirs: nobody looks into it.
     """
+    _check_parameters(ann)
     for path, module in _looked_into(ann, "", kept, set()):
         where, name = f"module {path}" if path else "the network", spelled(path)
         _check_wrapper(module, where, name)
         _check_weights(module, where, name)
         _check_hooks(module, where, name)
-    _check_parameters(ann)
 
 
 def copy_of(ann: nn.Module) -> nn.Module:
