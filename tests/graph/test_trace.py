@@ -177,6 +177,10 @@ def assigns(_net, h):
     return h
 
 
+def makes(_net, h):
+    return h + torch.zeros(h.shape[0], 8, 6, 6)
+
+
 def device(_net, h):
     return h if h.is_cuda else h * 2
 
@@ -193,6 +197,7 @@ REFUSED = {
     "an assert on values": (asserts_values, "in `assert h.min() >= 0`; take the assert out"),
     "an assert on samples": (asserts_samples, "in `assert h.shape[0] < 64`; take the assert out"),
     "assignment": (assigns, "assigns to entries of a tensor in `h[:, 0] = 0`; write what does not"),
+    "makes": (makes, "makes a tensor of a size that it computes in `return h + torch.zeros("),
     "device": (device, "on the .is_cuda of a tensor"),
 }
 
@@ -214,6 +219,7 @@ def masked(net, h):
 MENDED = {
     "assignment, by a mask": (masked, {"mask": nn.Parameter(torch.ones(8, 1, 1))}),
     "assignment, by cat": (lambda _net, h: torch.cat([0 * h[:, :1], h[:, 1:]], 1), {}),
+    "made of another": (lambda _net, h: h + 0 * h, {}),
     "an assert taken out": (lambda _net, h: h, {}),
 }
 

@@ -6,6 +6,7 @@ import inspect
 import linecache
 import math
 import operator
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ OWN_MODULE = (
     "move such code out, or put it into a module of its own and declare that time-safe with "
     "ops={ThatModule: 'analog'}"
 )
+MAKES = re.compile(r"\b(zeros|ones|full|empty|eye|arange|rand|randn)\(")
+"""What makes a tensor, and takes no sizes that are being traced."""
+
 FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 """Where code lies that is not the user's."""
 
@@ -185,6 +189,9 @@ def symbolic(ann: nn.Module, operations: Operations, sizes: Sizes) -> fx.Graph:
             why, fix = error.why.format(line=shown), error.fix
             if line.startswith("assert"):
                 fix = "take the assert out"
+        elif MAKES.search(line):
+            why = f"makes a tensor of a size that it computes{shown}"
+            fix = "take a tensor y of that shape, and write 0 * y"
         else:
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
