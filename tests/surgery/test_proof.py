@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from leanspike import LIF, SurgeryError, calibrate, spike
 from leanspike.errors import LeanspikeError
@@ -449,3 +450,63 @@ def test_a_declared_module_that_mixes_samples_is_found():
 def test_batch_norms_without_running_statistics_mix_samples():
     ann = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, track_running_stats=False), nn.ReLU())
     refused(ann.eval(), "depends on the other samples")
+
+
+# -- siblings ----------------------------------------------------------------------------------
+
+
+def test_an_activation_with_a_weight_is_put_back_with_it():
+    ann = Net(lambda net, x: net.b(F.prelu(net.a(x), net.slope)), slope=nn.Parameter(torch.ones(1)))
+    assert len(list(spike(ann, example_input=X, activations=(F.prelu,)).neurons())) == 1
+
+
+def test_a_train_that_returns_nothing_does_no_harm():
+    class Nothing(nn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+
+    ann = Nothing(*mlp())
+    snn = spike(ann, example_input=X, neuron=nn.ReLU())
+    torch.testing.assert_close(snn(X)[0], ann(X))
+
+
+def test_a_class_in_a_networks_place_is_refused():
+    with pytest.raises(LeanspikeError, match=r"give a network, as Net\(\)"):
+        spike(nn.Sequential, example_input=X)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_torchscript_within_a_network_may_be_declared():
+    scripted = torch.jit.script(nn.Linear(4, 4))
+    ann = nn.Sequential(scripted, mlp()).eval()
+    refused(ann, "module 0: TorchScript")
+    snn = spike(ann, example_input=X, ops={type(scripted): "analog"}, neuron=nn.ReLU())
+    torch.testing.assert_close(snn(X)[0], ann(X))
+
+
+def test_a_frozen_backbone_without_gradients_converts_as_the_advice_says():
+    ann = Net(no_grad)
+    ann.a.requires_grad_(False)
+    refused(ann, "stops gradients", "write x.detach()")
+    snn = assert_same(Net(lambda net, x: net.b(F.relu(net.a(x.detach())))))
+    assert snn.a.weight.requires_grad
+
+
+def test_checkpointed_parts_convert():
+    def forward(net, x):
+        return net.b(checkpoint(net.part, x, use_reentrant=False))
+
+    assert_same(Net(forward, part=nn.Sequential(nn.Linear(4, 6), nn.ReLU())))
+
+
+def test_dropouts_are_compared_with_the_same_masks():
+    def forward(net, x):
+        return net.b(F.dropout(net.drop(F.relu(net.a(x))), 0.5, net.training))
+
+    assert_same(Net(forward, drop=nn.Dropout(0.5)))
+
+    class Stronger(nn.Dropout):  # a leaf for tracing, whose call is its own
+        def __call__(self, x):
+            return super().__call__(x) * (2 if self.training else 1)
+
+    refused(Net(forward, drop=Stronger(0.5)), "training")

@@ -26,6 +26,9 @@ from leanspike.temporal import (
     unstack,
 )
 
+Original = Callable[[Tensor, Callable[[fx.Node], Any]], Tensor]
+"""What stood in a place: from its input, and the values of other nodes, to its output."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -52,7 +55,7 @@ class Rewriting:
         self.parts = parts
         self.device = device_of(root)
         self.repeated: dict[fx.Node, fx.Node] = {}
-        self.originals: dict[fx.Node, Callable[[Tensor], Tensor]] = {}
+        self.originals: dict[fx.Node, Original] = {}
         self.timesteps: fx.Node
 
     def run(self, entering: Signal) -> None:
@@ -158,15 +161,19 @@ class Rewriting:
         node.replace_all_uses_with(folded)
         self.graph.erase_node(node)
 
-    def _original(self, node: fx.Node) -> Callable[[Tensor], Tensor]:
+    def _original(self, node: fx.Node) -> Original:
         """What a node computes from its first argument."""
-        rest, kwargs = node.args[1:], node.kwargs
-        if node.op == "call_method":
-            return lambda x: getattr(x, str(node.target))(*rest, **kwargs)
-        target = node.target
-        found = self.root.get_submodule(str(target)) if node.op == "call_module" else target
-        assert callable(found)
-        return lambda x: found(x, *rest, **kwargs)
+        found = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        name, rest = str(node.target), (node.args[1:], node.kwargs)
+
+        def run(x: Tensor, value: Callable[[fx.Node], Any]) -> Any:
+            args, kwargs = fx.map_arg(rest, value)
+            if node.op == "call_method":
+                return getattr(x, name)(*args, **kwargs)
+            function: Any = found or node.target
+            return function(x, *args, **kwargs)
+
+        return run
 
     def _install(self, node: fx.Node, path: str, module: nn.Module) -> None:
         """Put the module at the path of the one it replaces, or at one that is free."""

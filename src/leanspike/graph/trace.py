@@ -41,10 +41,12 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
     Functional dropout comes out with ``training=False`` and is left to the caller to replace.
     """
     sizes = Sizes(ann, example_input)
+    ann.train()  # whose result nobody reads: a train() of the user's may return nothing
     with _left_as_it_is(ann):
-        training = symbolic(ann.train(), operations, sizes)
+        training = symbolic(ann, operations, sizes)
+    ann.eval()
     with _left_as_it_is(ann):
-        graph = symbolic(ann.eval(), operations, sizes)
+        graph = symbolic(ann, operations, sizes)
         constants = {
             name: vars(ann)[name]
             for name in (str(node.target) for node in graph.nodes if node.op == "get_attr")

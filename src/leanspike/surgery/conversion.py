@@ -5,19 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from leanspike.errors import LeanspikeError, SurgeryError, check_count
+from leanspike.errors import LeanspikeError, check_count
 from leanspike.execute.doubts import warn_of_training_mode
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.modules import as_module
-from leanspike.graph.ops import OPERATIONS, Meaning, Operations, Signal, is_batch_norm
+from leanspike.graph.ops import OPERATIONS, Meaning, is_batch_norm
 from leanspike.graph.plan import Plan
-from leanspike.graph.rewrite import Parts, Rewriting
-from leanspike.graph.trace import Traced, check_inputs, trace
+from leanspike.graph.rewrite import Parts
 from leanspike.lower import DEFAULT, Pass, apply_passes
 from leanspike.lower.folding import fold_into_layers
 from leanspike.neuron import Calibrated, create_neuron
@@ -31,9 +29,7 @@ from leanspike.surgery.choices import (
     is_trained,
     norm_of_each_step,
 )
-from leanspike.surgery.original import check_original, copy_of
-from leanspike.surgery.proof import prove_graph, prove_steps
-from leanspike.surgery.reference import Reference, random_state_kept
+from leanspike.surgery.subject import Subject
 from leanspike.synapse import step_around
 from leanspike.temporal import (
     Encoder,
@@ -113,35 +109,29 @@ def spike(
     """
     timesteps = check_count("timesteps", timesteps)
     check_preset(preset)
+    if not isinstance(ann, nn.Module):
+        raise LeanspikeError(f"ann is {ann!r}; give a network, as Net()")
     if isinstance(ann, SpikingNetwork):
         raise LeanspikeError("this network spikes already; pass the ANN it was made from")
     encoder = create_encoder(encode) if isinstance(encode, str) else encode
     operations = OPERATIONS.for_call(ops or {}, activations)
     sample = _sample(example_input, encoder)
-    subject = _traced(ann, sample, operations, ops or {})
-    root, graph = subject.root, subject.traced.graph
+    subject = Subject(ann, sample, operations, ops or {})
     chooses = neuron is None and norm is None and preset == "network"
-    each_step = norm_of_each_step(root, graph) if chooses else None
+    each_step = norm_of_each_step(subject.root, subject.graph) if chooses else None
     before: NormsBefore = "kept" if each_step is None else "renewed"
     if norm == "fold":
-        before = "folded" if _has_norms(root) else "kept"
-        fold_into_layers(root, graph)
+        before = "folded" if _has_norms(subject.root) else "kept"
+        fold_into_layers(subject.root, subject.graph)
     parts = Parts(
         neuron=_neuron_factory(create_neuron("lif", PAPERS) if neuron is None else neuron),
         norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
         operations=operations,
     )
-    _rewritten(subject, parts, encoder, ops or {})
+    subject.rewrite(parts, encoder)
     if parts.norm is not None and each_step is None:
-        _check_placed(root)
-    plan = Plan(
-        as_module(root, graph),
-        encoder,
-        "fold" if norm == "fold" else "keep",
-        sample_shape=tuple(sample.shape[1:]),
-        fixed_shape=subject.traced.fixed_shape,
-        held=subject.held,
-    )
+        _check_placed(subject.root)
+    plan = _plan(subject, encoder, sample, "fold" if norm == "fold" else "keep")
     snn = SpikingNetwork(apply_passes(plan, lower), timesteps)
     _put_into_mode_of(ann, snn)
     step_around(snn)
@@ -151,19 +141,17 @@ def spike(
     return snn
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """The user's network during the surgery: a copy as it was, and one that is changed.
-
-    ``held`` is what its own ``train()`` leaves in eval mode. ``fault`` is told where nothing that
-    has a name is refused: what is not known to the table is often not traced well, either.
-    """
-
-    reference: Reference
-    root: nn.Module
-    traced: Traced
-    held: tuple[str, ...]
-    fault: SurgeryError | None
+def _plan(
+    subject: Subject, encoder: Encoder, sample: Tensor, norm: Literal["keep", "fold"]
+) -> Plan:
+    return Plan(
+        as_module(subject.root, subject.graph),
+        encoder,
+        norm,
+        sample_shape=tuple(sample.shape[1:]),
+        fixed_shape=subject.fixed_shape,
+        held=subject.held,
+    )
 
 
 def _sample(example_input: Tensor, encoder: Encoder) -> Tensor:
@@ -180,37 +168,6 @@ def _sample(example_input: Tensor, encoder: Encoder) -> Tensor:
             f"{'[T, N, ...]' if encoder.batch_axis else '[N, ...]'}"
         )
     return sample
-
-
-def _traced(
-    ann: nn.Module, sample: Tensor, operations: Operations, ops: Mapping[Any, Meaning]
-) -> _Subject:
-    """Trace a copy of the network, and prove the graph beside another."""
-    check_original(ann, ops)
-    check_inputs(ann)
-    with random_state_kept():
-        reference, root = Reference(copy_of(ann)), copy_of(ann)
-        held = reference.held()
-        example = reference.accepts(sample)
-        traced = trace(root, example, operations)
-        fault: SurgeryError | None = None
-        try:
-            prove_graph(reference, root, traced.graph, operations)
-        except SurgeryError as error:
-            fault = error
-    return _Subject(reference, root, traced, held, fault)
-
-
-def _rewritten(
-    subject: _Subject, parts: Parts, encoder: Encoder, ops: Mapping[Any, Meaning]
-) -> None:
-    """Rewrite the graph, and prove that steps stay apart in it."""
-    rewriting = Rewriting(subject.root, subject.traced.graph, parts)
-    rewriting.run(Signal(encoder.timed, encoder.emits))
-    if subject.fault is not None:
-        raise subject.fault
-    with random_state_kept():
-        prove_steps(subject.reference, rewriting, ops)
 
 
 def _check_placed(root: nn.Module) -> None:
