@@ -135,6 +135,7 @@ class Reference:
                 lambda _module, args, path=path: note(found, path, args)
             )
             for module, path in self.paths.items()
+            if not isinstance(module, torch.jit.ScriptModule)  # which takes none
         ]
         try:
             with buffers_kept(self.network), seeded(self.network, training):
