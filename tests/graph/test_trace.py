@@ -324,3 +324,19 @@ def test_recurrent_layers_are_refused_by_name(layer):
     size = 6 if issubclass(layer, nn.RNNBase) else 8
     with pytest.raises(SurgeryError, match=f"module rnn: {layer.__name__} .*recurrent layer"):
         spike(Net(last, rnn=layer(size, 3)), example_input=X)
+
+
+class Noise(nn.Module):
+    """Noise in training only, as in many a network."""
+
+    def forward(self, x):
+        return x + torch.randn_like(x) if self.training else x
+
+
+def test_code_of_one_mode_in_a_declared_module_converts():
+    ann = Net(lambda net, h: net.noise(h), noise=Noise()).eval()
+    with pytest.raises(SurgeryError, match=r"computes something else in training .* ops={ThatMod"):
+        spike(ann, example_input=X)
+    snn = spike(ann, example_input=X, ops={Noise: "analog"}, neuron=nn.ReLU())
+    torch.testing.assert_close(snn(X)[0], ann(X))
+    assert not torch.equal(snn.train()(X)[0], ann(X))

@@ -162,7 +162,11 @@ REFUSALS = {
     "assignment to entries": (body(assignment), ["module body", "assigns to entries", "x * mask"]),
     "self.training": (
         body(mode_dependent),
-        ["computes something else in training", "(self.training is used", "take that part out"],
+        [
+            "computes something else in training",
+            "(self.training is used",
+            "ops={ThatModule: 'analog'}",
+        ],
     ),
     "self.training at the end": (body(shorter_in_eval), ["computes something else in training"]),
     "F.dropout always on": (

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.ops import Operations
 from leanspike.graph.sizes import Sizes
-from leanspike.graph.tracer import symbolic
+from leanspike.graph.tracer import OWN_MODULE, symbolic
 from leanspike.modes import buffers_kept
 
 
@@ -170,8 +170,7 @@ def _signature(node: fx.Node) -> tuple[Any, ...]:
 def _refuse_mode(node: fx.Node) -> None:
     raise SurgeryError(
         f"{where(node)}: the network computes something else in training than in eval mode from "
-        "here on (self.training is used, or Python or NumPy draw a number); take that part out "
-        "before the surgery"
+        f"here on (self.training is used, or Python or NumPy draw a number); {OWN_MODULE}"
     )
 
 
