@@ -106,7 +106,7 @@ def test_a_subclass_that_overrides_what_the_forward_reads_is_not_that_layer(laye
 
 def test_a_layer_whose_weights_are_computed_is_not_taken_for_its_class():
     ann = nn.Sequential(weight_norm(nn.Linear(4, 4)), nn.ReLU())
-    with pytest.raises(SurgeryError, match="module 0: ParametrizedLinear is not known to keep"):
+    with pytest.raises(SurgeryError, match="module 0: its weight is computed by a param"):
         spike(ann, example_input=torch.zeros(1, 4))
 
 
@@ -403,7 +403,7 @@ def net() -> nn.Module:
 @torch.no_grad()
 def test_an_operation_is_added_from_outside_the_package():
     ann, x = net(), torch.rand(N, 6)
-    with pytest.raises(SurgeryError, match=r"module (second|pairs): cannot be traced"):
+    with pytest.raises(SurgeryError, match=r"module (second|pairs): counts or loops over the"):
         spike(ann, example_input=x)
     for op, operation in ((torch.repeat_interleave, REPEAT), (Pairs, PAIRS), (Mixed, MIXED)):
         register(op, operation)
@@ -532,7 +532,8 @@ SOURCE = Path(leanspike.__file__).parent
 NAMESPACES = {"nn": nn, "F": F, "torch": torch, "operator": operator}
 BESIDE = {
     "graph/table.py": "the table",
-    "graph/trace.py": "records x += y, which torch.fx does not",
+    "graph/tracer.py": "records x += y, which torch.fx does not",
+    "graph/sizes.py": "which axis of a shape is read",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",
     "models/vggs.py": "a network is built of layers",

@@ -61,6 +61,13 @@ class SpikingNetwork(nn.Module):
         share(plan.module, self)
         self._prepare()
 
+    def train(self, mode: bool = True) -> SpikingNetwork:
+        """As for any module; what the network's own ``train()`` freezes stays in eval mode."""
+        super().train(mode)
+        for path in self.plan.held:
+            self.get_submodule(path).training = False
+        return self
+
     def _prepare(self) -> None:
         """Take the code of the plan's graphs: before `torch.compile` might look on."""
         self._whole: Callable[..., Any] = type(self.plan.module).forward
@@ -261,6 +268,12 @@ class SpikingNetwork(nn.Module):
         if not ranks_agree or x.shape[1 + batch_axis] != sample_shape[0]:
             expected = ", ".join((*("T" * batch_axis), "N", *map(str, sample_shape)))
             raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
+        if self.plan.fixed_shape and x.shape[1 + batch_axis :] != sample_shape:
+            raise LeanspikeError(
+                f"input of shape {tuple(x.shape)}; the network's code branches on shapes, and was "
+                f"traced for samples of shape {sample_shape}: give such, or call spike with an "
+                "example_input like this"
+            )
         if not x.is_floating_point():
             raise LeanspikeError(
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"

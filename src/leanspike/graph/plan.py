@@ -38,6 +38,8 @@ class Plan:
         declared: what ``spike`` was told of operations.
         replaced: what the ANN's ``state_dict`` calls the parameters of activations that are
             neurons now.
+        fixed_shape: whether the shape of a sample decided a branch or a loop of the network.
+        held: the paths of the modules that the network's own ``train()`` leaves in eval mode.
 
     Each node's ``meta["signal"]`` holds the declared facts of the edge it emits.
 
@@ -57,6 +59,8 @@ class Plan:
     sample_dtype: torch.dtype = torch.float32
     declared: Declared = field(default_factory=Declared)
     replaced: tuple[str, ...] = ()
+    fixed_shape: bool = False
+    held: tuple[str, ...] = ()
 
     @property
     def graph(self) -> fx.Graph:

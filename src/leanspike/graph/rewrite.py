@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
 from leanspike.graph.advice import Advice
@@ -36,6 +36,9 @@ from leanspike.temporal import (
     unstack,
 )
 
+Original = Callable[[Tensor, Callable[[fx.Node], Any]], Tensor]
+"""What stood in a place: from its input, and the values of other nodes, to its output."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -51,7 +54,10 @@ class Parts:
 
 @final
 class Rewriting:
-    """Walks the graph once, in order: declares each edge's facts, puts neurons and norms in."""
+    """Walks the graph once, in order: declares each edge's facts, puts neurons and norms in.
+
+    ``originals`` has what stood where each neuron, dropout and norm was put, on a stacked input.
+    """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, parts: Parts) -> None:
         self.root = root
@@ -60,6 +66,7 @@ class Rewriting:
         self.device = device_of(root)
         self.repeated: dict[fx.Node, fx.Node] = {}
         self.advice = Advice()
+        self.originals: dict[fx.Node, Original] = {}
         self.timesteps: fx.Node
         self.batch: torch.Size
         self.replaced: tuple[str, ...] = ()
@@ -84,6 +91,7 @@ class Rewriting:
         neurons = names_of_calls(firing, "neuron")
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
+        self._replaced = {n: self._original(n) for n in firing + dropping + normal}
         for node in nodes:
             if node in neurons and not _of_weights(node):
                 self._place_neuron(node, neurons[node])
@@ -154,6 +162,9 @@ class Rewriting:
             module.load_batch_norm(own_state(old.state_dict()))
         except LeanspikeError as error:
             raise SurgeryError(f"module {node.target}: {error}") from None
+        for name, parameter in module.named_parameters(recurse=False):
+            theirs = getattr(old, name, None)
+            parameter.requires_grad_(theirs is None or theirs.requires_grad)
         self._replace(node, path, Signal(True, "analog"), neuron=False)
 
     def _replace(self, node: fx.Node, path: str, signal: Signal, *, neuron: bool) -> None:
@@ -174,9 +185,24 @@ class Rewriting:
         opened.meta["signal"] = Signal(signal.timed, incoming.kind)
         called.meta["signal"] = folded.meta["signal"] = signal
         called.meta["neuron"] = neuron
+        self.originals[called] = self._replaced[node]
         Shapes.copy(node, folded)
         node.replace_all_uses_with(folded)
         self.graph.erase_node(node)
+
+    def _original(self, node: fx.Node) -> Original:
+        """What a node computes from its first argument."""
+        found = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        name, rest = str(node.target), (node.args[1:], node.kwargs)
+
+        def run(x: Tensor, value: Callable[[fx.Node], Any]) -> Any:
+            args, kwargs = fx.map_arg(rest, value)
+            if node.op == "call_method":
+                return getattr(x, name)(*args, **kwargs)
+            function: Any = found or node.target
+            return function(x, *args, **kwargs)
+
+        return run
 
     def _install(self, node: fx.Node, path: str, module: nn.Module) -> None:
         """Put the module at the path of the one it replaces, or at one that is free."""
@@ -319,6 +345,8 @@ def _kind(call: Call, row: Operation) -> Kind | None:
         call.refuse(*(text.format(name=name, code=code) for text in row.refused))
     if row.check is not None:
         row.check(call)
+    if row.kind is None and not call.kinds and call.inputs and call.out_shape is None:
+        return None  # sizes, from which it computes another
     if row.kind is None:
         call.refuse(
             f"{name} is not known to keep timesteps and samples apart",

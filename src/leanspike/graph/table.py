@@ -91,7 +91,7 @@ LAYERS: dict[type[nn.Module], Operation] = {
     **dict.fromkeys((nn.PReLU, nn.Hardswish, nn.Hardtanh, nn.ReLU6), rows.OTHER_ACTIVATION),
     **dict.fromkeys((nn.Softplus, nn.Mish, nn.RReLU, nn.Softsign), rows.OTHER_ACTIVATION),
     **dict.fromkeys(
-        (nn.LSTM, nn.GRU, nn.RNN),
+        (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell),
         rows.refused("a recurrent layer has a time of its own; take it out"),
     ),
 }

@@ -327,7 +327,15 @@ def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_R
         value = max(
             _percentile([x_TN[t] for x_TN in inputs], percentile, rule, path) for t in range(steps)
         )
-        if value < SMALLEST_THRESHOLD:
+        if 0 < value < SMALLEST_THRESHOLD:
+            factor = 10.0 ** math.ceil(-math.log10(value))
+            raise LeanspikeError(
+                f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, and "
+                f"no threshold is below {SMALLEST_THRESHOLD:g}; multiply weight and bias of the "
+                f"layer before them by {factor:g}, and divide the weight of the layer behind by "
+                f"{factor:g}, which leaves what an ANN of ReLUs answers as it is"
+            )
+        if value <= 0:
             raise LeanspikeError(
                 f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, so "
                 "they would hardly ever fire; give a higher percentile or other images"
