@@ -183,9 +183,8 @@ def test_a_loader_of_a_data_set_is_taken_and_in_training_its_epoch_is() -> None:
     ("source", "message"),
     [
         (None, r"this is a NoneType; give a DataLoader, a list of \(x, y\) batches or one pair"),
-        (torch.rand(4, 8), "this is a Tensor; give a DataLoader, a list"),
+        ({"x": torch.rand(4, 8)}, "this is a dict; give a DataLoader, .* or inputs alone"),
         ("images", "this is a str; give a DataLoader"),
-        ([torch.rand(4, 8)], "a batch is a Tensor, with no labels; give a DataLoader"),
         ([([[0.1] * 8], [0])], "the input of a batch: list; give a tensor or an array"),
         ([(torch.rand(2, 8), ["cat", "dog"])], "labels are a list that holds no plain numbers"),
         (

@@ -17,6 +17,7 @@ from leanspike import models
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
 from leanspike.evaluation import Result, evaluate
 from leanspike.memory import keep_freed_memory
+from leanspike.models import Answer
 from leanspike.neuron import (
     LIF,
     AdaptiveLIF,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LIF",
     "AdaptiveLIF",
+    "Answer",
     "Arctan",
     "Calibration",
     "CurrentLIF",

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, TypeGuard, final
+from typing import Any, Literal, TypeGuard, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.data import Dataset
 
 from leanspike.errors import LeanspikeError
@@ -24,11 +25,14 @@ CHUNK = 128
 Source = Iterable[Any]
 """Whatever :class:`Batches` takes."""
 FORMS = "a DataLoader, a list of (x, y) batches or one pair (x, y)"
+ANY_FORMS = f"{FORMS}, or inputs alone"
+Targets = Literal["labels", "if any", "of any kind"]
+"""What stands beside each input: labels; labels, or nothing; whatever a user's function takes."""
 
 
 @final
 class Batches:
-    """Pairs of input and labels, int64 ``[N]``, on the network's device, as often as ``source``.
+    """Pairs of input and labels on the network's device, as often as ``source``.
 
     Args:
         source: a DataLoader or anything else that gives pairs; a list of them; or one pair
@@ -36,6 +40,8 @@ class Batches:
             also as a list.
         network: whose device the pairs are sent to.
         axis: that of the samples in ``x`` (1 for frames ``[T, N, ...]``).
+        targets: what stands beside an input. "labels": numbers, whole ones as int64; "if any":
+            those, or None of inputs alone; "of any kind": those as they are, in any structure.
 
     Raises:
         LeanspikeError: where it is gone through, for what is no pair of input and labels.
@@ -45,28 +51,55 @@ class Batches:
     ([128, 72], [128, 72])
     """
 
-    def __init__(self, source: Source, network: nn.Module, axis: int = 0) -> None:
+    def __init__(
+        self, source: Source, network: nn.Module, axis: int = 0, targets: Targets = "labels"
+    ) -> None:
         self.network = network
         self.axis = axis
-        self.pair = source if _is_pair(source) else None
+        self.targets = targets
+        alone = targets != "labels" and _is_array(source)
+        loose = targets == "of any kind" and _is_structured(source)
+        self.pair = source if alone or loose or _is_pair(source) else None
         self.source = source
+        if targets != "labels" and isinstance(source, list):
+            _check_two(source, axis)
         if self.pair is None:
-            _check_iterable(source, FORMS)
+            _check_iterable(source, FORMS if targets == "labels" else ANY_FORMS)
 
     @property
     def once(self) -> bool:
         """Whether the source can be gone through a single time."""
         return isinstance(self.source, Iterator)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
         place = _device(self.network)
-        for x, labels in map(_pair, self.source if self.pair is None else [self.pair]):
-            check_lengths(x, labels, self.axis)
+        for x, targets in map(self._parts, self.source if self.pair is None else [self.pair]):
+            if isinstance(targets, Tensor):
+                check_lengths(x, targets, self.axis)
             check_dtype(x, self.network)
-            size = CHUNK if self.pair is not None else max(1, len(labels))
-            chunks = torch.split(x, size, self.axis), torch.split(labels, size)
-            for x_N, labels_N in zip(*chunks, strict=True):
-                yield x_N.to(place), labels_N.to(place)
+            for x_N, targets_N in self._chunks(x, targets):
+                yield x_N.to(place), tree_map_only(Tensor, lambda part: part.to(place), targets_N)
+
+    def _parts(self, batch: Any) -> tuple[Tensor, Any]:
+        """Input and targets of a batch."""
+        if self.targets != "labels":
+            if _is_many(batch) and len(batch) == 1:
+                batch = batch[0]
+            if _is_array(batch):
+                return _tensor(batch, "a batch"), None
+        return _pair(batch, plain=self.targets != "of any kind")
+
+    def _chunks(self, x: Tensor, targets: Any) -> Iterator[tuple[Tensor, Any]]:
+        """Of one pair so many samples at a time, unless its targets cannot be cut; else all."""
+        samples = x.shape[self.axis] if x.dim() > self.axis else 0
+        leaves = [] if targets is None else tree_leaves(targets)
+        cut = all(isinstance(leaf, Tensor) and leaf.shape[:1] == (samples,) for leaf in leaves)
+        if self.pair is None or not cut or not samples:
+            yield x, targets
+            return
+        for start in range(0, samples, CHUNK):
+            size = min(CHUNK, samples - start)
+            yield x.narrow(self.axis, start, size), _part(targets, slice(start, start + size))
 
     def nothing(self, purpose: str) -> LeanspikeError:
         """The error for a source that gave no samples."""
@@ -167,8 +200,8 @@ def _gather(source: Iterable[Any], axis: int) -> Tensor:
         ) from None
 
 
-def _pair(batch: Any) -> tuple[Tensor, Tensor]:
-    """Input and labels of a batch."""
+def _pair(batch: Any, plain: bool = True) -> tuple[Tensor, Any]:
+    """Input and labels of a batch; targets of any kind unless they must be ``plain`` numbers."""
     if isinstance(batch, Mapping):
         keys = ", ".join(map(repr, batch))
         raise LeanspikeError(
@@ -183,11 +216,18 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor]:
             "[(x, y) for x, y, *_ in batches]"
         )
     x, labels = batch
-    return _tensor(x, "the input of a batch"), _labels(labels)
+    x = _tensor(x, "the input of a batch")
+    if plain:
+        return x, as_labels(labels)
+    return x, tree_map_only(np.ndarray, lambda part: _tensor(part, "targets"), labels)
 
 
-def _labels(labels: Any) -> Tensor:
-    """As a tensor, int64 where they are whole numbers."""
+def as_labels(labels: Any) -> Tensor:
+    """As a tensor, int64 where they are whole numbers.
+
+    >>> as_labels([True, False])
+    tensor([1, 0])
+    """
     if not _is_array(labels):
         try:
             labels = torch.as_tensor(labels)
@@ -228,6 +268,27 @@ def _is_pair(source: Any) -> bool:
     labels = source[1]
     batch = _is_many(labels) and any(_is_array(part) and part.ndim > 0 for part in labels[:1])
     return _is_array(labels) or (_is_many(labels) and not batch)
+
+
+def _part(targets: Any, some: slice) -> Any:
+    return tree_map_only(Tensor, lambda leaf: leaf[some], targets)
+
+
+def _is_structured(source: Any) -> bool:
+    """One input with targets in a structure."""
+    pair = _is_many(source) and len(source) == 2 and _is_array(source[0])
+    return pair and (isinstance(source[1], Mapping) or isinstance(source, tuple))
+
+
+def _check_two(source: list[Any], axis: int) -> None:
+    """Raise for a list of two tensors of one kind: batches, or inputs and targets."""
+    if len(source) == 2 and all(_is_array(part) and part.ndim > 1 for part in source):
+        first, second = source
+        if first.shape[axis + 1 :] == second.shape[axis + 1 :]:
+            raise LeanspikeError(
+                f"a list of two tensors, {list(first.shape)} and {list(second.shape)}: of two "
+                "batches give [(x,) for x in batches], of inputs and targets the tuple (x, y)"
+            )
 
 
 def _check_iterable(source: Any, forms: str) -> None:

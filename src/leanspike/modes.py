@@ -1,10 +1,11 @@
-"""The mode of a network, training or evaluation, for a while."""
+"""A network for a while in another mode, training or evaluation, or with buffers of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -26,3 +27,22 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Afterwards the buffers, such as running statistics, hold what they held.
+
+    >>> network = nn.BatchNorm1d(2)
+    >>> with buffers_kept(network):
+    ...     _ = network(torch.rand(4, 2))
+    >>> network.num_batches_tracked
+    tensor(0)
+    """
+    kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)

@@ -49,6 +49,55 @@ def aedat4_packet(content=b"content"):
     return struct.pack("<2i", 0, len(content)) + content
 
 
+def evt2_bytes(events, header="% evt 2.0\n% geometry 640x480\n% end\n"):
+    """(x, y, t, on) in order of time as EVT 2.0 has them: the time's high part before each."""
+    words = []
+    for x, y, t, on in events:
+        words.append(0x8 << 28 | (t >> 6) % 2**28)
+        words.append(on << 28 | t % 64 << 22 | x << 11 | y)
+    return header.encode() + b"".join(struct.pack("<I", word) for word in words)
+
+
+EVT3_HEADER = "% camera x\n% evt 3.0\n% format EVT3;height=720;width=1280\n% end\n"
+
+
+def evt3_words(events):
+    """(x, y, t, on) in order of time as EVT 3.0 has them; neighbours of a row become vectors.
+
+    Each word as (type, content); what has not changed is not said again.
+    """
+    words, high, low, row, place = [], None, None, None, 0
+    while place < len(events):
+        x, y, t, on = events[place]
+        if t >> 12 != high:
+            high, low = t >> 12, None
+            words.append((0x8, high % 2**12))
+        if t % 2**12 != low:
+            low = t % 2**12
+            words.append((0x6, low))
+        if y != row:
+            row = y
+            words.append((0x0, row))
+        count = 1  # the events from here on that a vector may hold: one time, row, polarity
+        while place + count < len(events):
+            after, before = events[place + count], events[place + count - 1]
+            if after[1:] != (y, t, on) or not before[0] < after[0] < x + 32:
+                break
+            count += 1
+        if count == 1:
+            words.append((0x2, on << 11 | x))
+        else:
+            mask = sum(1 << event[0] - x for event in events[place : place + count])
+            words.append((0x3, on << 11 | x))
+            words += [(0x4, mask % 2**12), (0x4, (mask >> 12) % 2**12), (0x5, mask >> 24)]
+        place += count
+    return words
+
+
+def evt3_bytes(words, header=EVT3_HEADER):
+    return header.encode() + b"".join(struct.pack("<H", kind << 12 | low) for kind, low in words)
+
+
 def event_lists(width=34, height=34, last=2**22, least=1):
     """Lists of (x, y, t, on), in any order of time."""
     event = st.tuples(

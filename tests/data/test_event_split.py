@@ -22,9 +22,9 @@ def readings(monkeypatch):
     """The paths of the recordings that were read, as they are."""
     calls = []
 
-    def counted(path, sensor):
+    def counted(path, sensor, **options):
         calls.append(path)
-        return read_events(path, sensor)
+        return read_events(path, sensor, **options)
 
     monkeypatch.setattr(split_module, "read_events", counted)
     return calls

@@ -15,6 +15,9 @@ from event_files import (
     bin_bytes,
     dat_bytes,
     event_lists,
+    evt2_bytes,
+    evt3_bytes,
+    evt3_words,
     in_order,
     read_bytes,
     tuples,
@@ -22,8 +25,7 @@ from event_files import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanspike.data.event_formats import READERS
-from leanspike.data.events import Events, read_events
+from leanspike.data.events import ARRAYS, CAMERAS, Events, read_events
 from leanspike.data.frames import FrameOptions, to_frames
 from leanspike.errors import DataError
 
@@ -61,8 +63,8 @@ def test_an_event_outside_of_the_sensor_is_named(folder, x, y):
 def test_a_missing_file_and_an_unknown_kind_are_named(folder):
     with pytest.raises(DataError, match=r"no events in \S+gone.dat \(No such file or directory\)"):
         read_events(folder / "gone.dat")
-    with pytest.raises(DataError, match=r"a.raw is of no known kind of recording; known: .aedat, "):
-        read_events(folder / "a.raw")
+    with pytest.raises(DataError, match=r"a.bag is of no known kind of recording; known: .aedat, "):
+        read_events(folder / "a.bag")
 
 
 @pytest.mark.parametrize("side", ["0", "16385", "4000000", "99999999999999"])
@@ -70,9 +72,15 @@ def test_a_sensor_of_any_size_is_not_believed(folder, side):
     header = f"% Version 2\n% Width {side}\n% Height {side}\n"
     with pytest.raises(DataError, match=rf"wide.dat: a sensor of {side}x{side} pixels; give its"):
         read_bytes(folder, "wide.dat", dat_bytes([(0, 0, 0, 1)], header=header))
-    np.save(folder / "wide.npy", np.array([[int(side) - 1, 0, 1, 10]]))
-    with pytest.raises(DataError, match=rf"wide.npy: a sensor of {side}x1 pixels; give its true"):
-        read_events(folder / "wide.npy")
+
+
+def test_nor_one_whose_events_lie_far_apart(folder):
+    np.save(folder / "wide.npy", np.array([[16_384, 0, 1, 10]]))
+    with pytest.raises(DataError, match=r"wide.npy: a sensor of 16385x1 pixels; give its true"):
+        read_events(folder / "wide.npy", columns="xypt")
+    np.save(folder / "wide.npy", np.array([[2**40, 0, 1, 10]]))
+    with pytest.raises(DataError, match=r"wide.npy: x is 1099511627776 at event 0, no place on"):
+        read_events(folder / "wide.npy", columns="xypt")
 
 
 def matlab_bytes():
@@ -87,9 +95,9 @@ def matlab_bytes():
     return file.getvalue()
 
 
-def npy_bytes(array):
+def npy_bytes(array, save=np.save):
     file = io.BytesIO()
-    np.save(file, array)
+    save(file, array)
     return file.getvalue()
 
 
@@ -100,7 +108,9 @@ WHOLE = {
     ".bin": [bin_bytes(EXAMPLE)],
     ".dat": [dat_bytes(EXAMPLE)],
     ".mat": [matlab_bytes()],
-    ".npy": [npy_bytes(np.array(EXAMPLE)[:, [0, 1, 3, 2]]), npy_bytes(np.array(EXAMPLE, FIELDS))],
+    ".npy": [npy_bytes(np.array(EXAMPLE, FIELDS))],
+    ".npz": [npy_bytes(np.array(EXAMPLE, FIELDS), np.savez)],
+    ".raw": [evt2_bytes(EXAMPLE), evt3_bytes(evt3_words(EXAMPLE))],
 }
 MISSING = {
     suffix
@@ -119,7 +129,7 @@ def test_damaged_recordings_are_frames_or_refused(folder, data):
     path = folder / f"damaged{suffix}"
     path.write_bytes(whole[:start] + damage + rest)
     try:
-        events = read_events(path)
+        events = read_events(path, sort=True)
     except DataError:
         return
     size = min(events.height, 8), min(events.width, 8)
@@ -158,12 +168,12 @@ def test_a_record_is_checked(changes, message):
 
 @given(event_lists(last=50), st.integers(-1, 52), st.integers(-1, 52))
 def test_between_takes_a_part_of_the_time(folder, events, start, stop):
-    found = read_bytes(folder, "part.bin", bin_bytes(events)).between(start, stop)
+    found = read_bytes(folder, "part.bin", bin_bytes(events), sort=True).between(start, stop)
     assert tuples(found) == [event for event in in_order(events) if start <= event[2] < stop]
 
 
 def test_every_suffix_is_documented():
-    assert all(f"{suffix} " in (read_events.__doc__ or "") for suffix in READERS)
+    assert all(f"{suffix} " in (read_events.__doc__ or "") for suffix in (*CAMERAS, *ARRAYS))
 
 
 def test_real_n_mnist(real_root):

@@ -57,9 +57,17 @@ def test_select_keeps_the_order_asked_for():
         (torch.zeros(2, 1, 4, 4), torch.zeros(2).long(), r"images are torch.float32 \[2, 1, 4, 4]"),
         (torch.zeros(2, 4, 4).byte(), torch.zeros(2).long(), r"give torch.uint8 \[N, C, H, W]"),
         (torch.zeros(2, 1, 4, 4).byte(), torch.zeros(3).long(), r"give torch.int64 \[2]"),
-        (torch.zeros(2, 1, 4, 4).byte(), torch.zeros(2), r"labels are torch.float32 \[2]"),
+        (torch.zeros(2, 1, 4, 4).byte(), torch.zeros(2).int(), r"labels are torch.int32 \[2]"),
+        (torch.zeros(2, 1, 4, 4).byte(), torch.zeros(3, 5), r"or floats: a row .*, \[2, \.\.\.\]"),
     ],
 )
 def test_tensors_of_another_form_are_refused(images, labels, message):
     with pytest.raises(DataError, match=message):
         TensorSplit(images, labels)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(4, 2), torch.zeros(4, 2).long(), torch.zeros(4)])
+def test_samples_are_not_drawn_alike_from_what_are_no_classes(labels):
+    split = TensorSplit(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), labels)  # to train on
+    with pytest.raises(DataError, match=r"give torch\.int64 \[N\], one class each"):
+        stratified(split.labels, 2)

@@ -255,3 +255,25 @@ def test_an_input_drawn_as_spikes_is_refused() -> None:
     x, labels = pixels()
     with pytest.raises(LeanspikeError, match="drawn as spikes, which let no gradient through"):
         fgsm(snn, x, labels, 0.1, **CONSTANTS)
+
+
+def test_one_logit_is_attacked_like_its_two_classes() -> None:
+    net, (x, labels) = linear(), pixels()
+    one = nn.Sequential(nn.Flatten(), nn.Linear(48, 1)).eval()
+    with torch.no_grad():
+        one[1].weight.copy_(net[1].weight[1:] - net[1].weight[:1])
+        one[1].bias.copy_(net[1].bias[1:] - net[1].bias[:1])
+    for network in (one, nn.Sequential(one, nn.Flatten(0))):
+        found = pixel_gradient(network, x, labels, **CONSTANTS)
+        torch.testing.assert_close(found, pixel_gradient(net, x, labels, **CONSTANTS))
+
+
+def test_answers_that_are_not_one_for_each_sample_are_not_attacked() -> None:
+    x, labels = pixels()
+    pixelwise = nn.Conv2d(3, 2, 1)
+    for several in (labels, torch.zeros(16, 4, 4).long()):
+        with pytest.raises(LeanspikeError, match=r"an attack is on one answer for each sample"):
+            pixel_gradient(pixelwise, x, several, **CONSTANTS)
+    rows = torch.stack([labels, labels], 1)
+    with pytest.raises(LeanspikeError, match=r"attack is on .* yes or no \[N, 1\], with labels"):
+        fgsm(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), x, rows, 0.1, **CONSTANTS)

@@ -24,8 +24,8 @@ from leanspike.evaluation import (
     choose_gamma,
     confidence,
     evaluate,
-    exit_choice,
     exit_early,
+    exit_measure,
     gamma_by_step,
     gamma_steps,
     measure_exit,
@@ -71,8 +71,9 @@ def test_confidence_is_bounded_even_where_the_softmax_is(measure):
 def test_confidence_refuses_what_it_cannot_measure():
     with pytest.raises(ls.LeanspikeError, match="measure is 'margins'; choose one of margin"):
         confidence(torch.zeros(2, 2), "margins")
-    with pytest.raises(ls.LeanspikeError, match="a single output has no confidence"):
-        confidence(torch.zeros(2, 1))
+    with pytest.raises(ls.LeanspikeError, match=r"\[2, 3, 4, 4\] have no one confidence"):
+        Confident()(torch.zeros(2, 3, 4, 4), steps=1)
+    assert After(2)(torch.zeros(2, 3, 4, 4), steps=2).all()  # as it says
 
 
 @pytest.mark.parametrize("encode", ["direct", "poisson", "frames"])
@@ -240,7 +241,7 @@ def test_the_time_of_each_way_is_its_own(monkeypatch):
     full = evaluate(snn, batches)
     choice = choose_confidence(*anytime(snn, batches), "margin", 0.3)
     clock = iter([0.0, 10.0, 13.0, 100.0, 120.0, 124.0])  # whole, then leaving, of two batches
-    monkeypatch.setattr(exit_choice, "_now", lambda _x: next(clock))
+    monkeypatch.setattr(exit_measure, "_now", lambda _x: next(clock))
     early = measure_exit(snn, choice, batches, full)
     assert (early.seconds, early.full_seconds) == (7.0, 30.0)
 

@@ -12,13 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import leanspike as ls
-from leanspike.evaluation.energy import (
-    OperationCounter,
-    Prices,
-    _weighted,
-    fan_out,
-    price,
-)
+from leanspike.evaluation.energy import OperationCounter, Prices, price
+from leanspike.evaluation.fan_out import fan_out, weighted
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.result import load_result
 from leanspike.graph.ops import OPERATIONS
@@ -353,7 +348,7 @@ def test_weighted_counts_are_exact_in_any_layout(layout: torch.memory_format, ba
     counts = torch.randint(0, 4097, (batch, 3, 4, 5), generator=generator)
     weights = torch.randint(1, 1000, (3, 4, 5), generator=generator).double()
     expected = int((counts * weights.long()).sum())
-    assert _weighted(counts.float().to(memory_format=layout), weights) == expected
-    assert _weighted((counts > 2000).to(memory_format=layout), weights) == int(
+    assert weighted(counts.float().to(memory_format=layout), weights) == expected
+    assert weighted((counts > 2000).to(memory_format=layout), weights) == int(
         ((counts > 2000) * weights.long()).sum()
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 import leanspike as ls
 from leanspike.errors import LeanspikeError
-from leanspike.evaluation import SpikeCounter, accuracy, anytime, load_result, record_example
+from leanspike.evaluation import accuracy, anytime, load_result, record_example
 
 
 def make(timesteps: int = 4) -> tuple[nn.Module, ls.SpikingNetwork, list[tuple[torch.Tensor, ...]]]:
@@ -100,13 +100,21 @@ def test_no_samples_is_an_error() -> None:
 
 LABELS = {
     "from 1": (lambda y: y + 1, r"label 3, and .* 3 outputs are 0 to 2; .* give labels - 1"),
-    "one-hot": (lambda y: torch.eye(3)[y], r"one-hot rows give labels\.argmax\(1\)"),
+    "one-hot": (
+        lambda y: torch.eye(3)[y],
+        r"rows of labels with a single 1 each, .* one-hot rows give labels\.argmax\(1\)",
+    ),
+    "probabilities": (
+        lambda y: 0.9 * torch.eye(3)[y] + 0.1 / 3,
+        r"rows of labels that add up to 1 each, .* labels\.argmax\(1\)",
+    ),
     "floats": (lambda y: y.float(), r"type torch\.float32; .* give labels\.long\(\)"),
     "a column": (lambda y: y[:, None], r"shape \(9, 1\) .* give labels\[:, 0\]"),
 }
 MENDED = {
     "from 1": lambda labels: labels - 1,
     "one-hot": lambda labels: labels.argmax(1),
+    "probabilities": lambda labels: labels.argmax(1),
     "floats": lambda labels: labels.long(),
     "a column": lambda labels: labels[:, 0],
 }
@@ -145,46 +153,10 @@ def test_what_belongs_to_other_outputs_is_refused() -> None:
     other = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     with pytest.raises(LeanspikeError, match="the ANN has 4 outputs, and the SNN 3; give the ANN"):
         ls.evaluate(snn, batches, ann=other)
-    with pytest.raises(LeanspikeError, match=r"the ANN has outputs of shape \[2, 1\]"):
+    message = r"the ANN has outputs of shape \[20, 1\], and the SNN \[20, 3\]; give the ANN"
+    with pytest.raises(LeanspikeError, match=message):
         ls.evaluate(snn, batches, ann=nn.Sequential(nn.Flatten(), nn.Linear(12, 1)))
     assert ls.evaluate(snn, batches, ann=ann).ann_accuracy is not None
-
-
-class Squeezed(nn.Module):
-    """One logit, as it is often written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.net(x).squeeze(1)
-        return y
-
-
-@pytest.mark.parametrize(
-    ("network", "shape", "outputs"),
-    [
-        (Squeezed().net, (6,), r"\[5, 1\]; .* give a yes or no two outputs"),
-        (Squeezed(), (6,), r"\[5\]; .* give a yes or no two outputs, as nn\.Linear"),
-        (
-            nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)),
-            (3, 4, 4),
-            r"\[5, 2, 4, 4\]; accuracy is measured of classes, .* 2 or more: count spikes alone",
-        ),
-    ],
-)
-def test_outputs_of_no_classes_are_refused_and_spikes_can_be_counted(
-    network: nn.Module, shape: tuple[int, ...], outputs: str
-) -> None:
-    x = torch.rand(5, *shape)
-    snn = ls.spike(network.eval(), example_input=x[:1])
-    for measure in (ls.evaluate, accuracy, anytime):
-        with pytest.raises(LeanspikeError, match="the network has outputs of shape " + outputs):
-            measure(snn, [(x, torch.zeros(5).long())])  # type: ignore[operator]
-    counter = SpikeCounter(snn)  # as the message says
-    snn.run(x, observer=counter)
-    assert len(counter.rows()) == 1
 
 
 def test_guessing_is_one_in_k_or_the_commonest_label() -> None:

@@ -307,3 +307,10 @@ def test_images_in_another_form_than_a_split_are_refused_and_the_advice_works() 
     with pytest.raises(LeanspikeError, match=message):
         measure_robustness({"ann": ann}, (x, y), **options)
     assert measure_robustness({"ann": ann}, TensorSplit(x, y), **options).n == 6
+    rows = TensorSplit(x, torch.ones(6, 3))
+    with pytest.raises(LeanspikeError, match=r"of one answer for each sample: give whole numbers"):
+        measure_robustness({"ann": ann}, rows, **options)
+    yes = TensorSplit(x, (y > 0).long())
+    one = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    found = measure_robustness({"ann": one}, yes, **options, attacks={"fgsm": (0.1,)})
+    assert found.clean["ann"] in (2 / 6, 4 / 6)

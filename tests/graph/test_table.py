@@ -17,6 +17,16 @@ from leanspike.graph.table import OWN
 T, N = 3, 2
 L1, L2, L3 = (4, 8), (4, 8, 8), (4, 4, 4, 4)  # a sample's shape with one, two, three axes of space
 
+
+class SelfAttention(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.inner = nn.MultiheadAttention(features, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.inner(x, x, x)[0]
+
+
 MODULES = {
     nn.Conv1d: (nn.Conv1d(4, 5, 3), L1),
     nn.Conv2d: (nn.Conv2d(4, 5, 3, stride=2), L2),
@@ -68,10 +78,57 @@ MODULES = {
     nn.ReflectionPad1d: (nn.ReflectionPad1d(1), L1),
     nn.ReflectionPad2d: (nn.ReflectionPad2d(1), L2),
     nn.ReplicationPad2d: (nn.ReplicationPad2d(1), L2),
+    nn.ReflectionPad3d: (nn.ReflectionPad3d(1), L3),
+    nn.ReplicationPad1d: (nn.ReplicationPad1d(1), L1),
+    nn.ReplicationPad3d: (nn.ReplicationPad3d(1), L3),
+    nn.CircularPad1d: (nn.CircularPad1d(1), L1),
+    nn.CircularPad2d: (nn.CircularPad2d(1), L2),
+    nn.CircularPad3d: (nn.CircularPad3d(1), L3),
+    nn.Unfold: (nn.Unfold(3, padding=1), L2),
+    nn.Fold: (nn.Fold((3, 3), 2), (8, 4)),
+    nn.MultiheadAttention: (SelfAttention(8), L1),
     nn.Softmax: (nn.Softmax(1), L2),
     nn.LogSoftmax: (nn.LogSoftmax(-1), L2),
 }
 FUNCTIONS = {
+    F.rms_norm: (lambda x: F.rms_norm(x, (8,)), L2),
+    F.normalize: (lambda x: F.normalize(x, dim=2), L2),
+    F.adaptive_max_pool3d: (lambda x: F.adaptive_max_pool3d(x, 2), L3),
+    F.adaptive_avg_pool3d: (lambda x: F.adaptive_avg_pool3d(x, 2), L3),
+    F.unfold: (lambda x: F.unfold(x, 3), L2),
+    F.fold: (lambda x: F.fold(x, (3, 3), 2), (8, 4)),
+    F.conv1d: (lambda x: F.conv1d(x, torch.ones(2, 4, 3)), L1),
+    F.conv2d: (lambda x: F.conv2d(x, torch.ones(2, 4, 3, 3), padding=1), L2),
+    F.conv3d: (lambda x: F.conv3d(x, torch.ones(2, 4, 2, 2, 2)), L3),
+    F.conv_transpose1d: (lambda x: F.conv_transpose1d(x, torch.ones(4, 2, 3)), L1),
+    F.conv_transpose2d: (lambda x: F.conv_transpose2d(x, torch.ones(4, 2, 3, 3)), L2),
+    F.conv_transpose3d: (lambda x: F.conv_transpose3d(x, torch.ones(4, 2, 2, 2, 2)), L3),
+    F.linear: (lambda x: F.linear(x, torch.ones(3, 8)), L2),
+    torch.matmul: (lambda x: torch.matmul(x, x.transpose(2, 3)), L2),
+    operator.matmul: (lambda x: x @ torch.ones(8, 3), L2),
+    torch.bmm: (lambda x: torch.bmm(x, x.transpose(1, 2)), L1),
+    torch.einsum: (lambda x: torch.einsum("ncl,nkl->nck", x, x), L1),
+    F.scaled_dot_product_attention: (lambda x: F.scaled_dot_product_attention(x, x, x), L1),
+    torch.stack: (lambda x: torch.stack([x, x], 1), L2),
+    torch.movedim: (lambda x: torch.movedim(x, 1, -1), L2),
+    torch.roll: (lambda x: torch.roll(x, 1, 2), L2),
+    torch.flip: (lambda x: torch.flip(x, (1, 2)), L2),
+    torch.unbind: (lambda x: torch.unbind(x, 1)[2], L2),
+    torch.narrow: (lambda x: torch.narrow(x, 1, 0, 2), L2),
+    torch.select: (lambda x: torch.select(x, 1, 2), L2),
+    torch.neg: (lambda x: torch.neg(x), L2),
+    operator.pow: (lambda x: x**2, L2),
+    torch.pow: (lambda x: torch.pow(x, 2), L2),
+    torch.square: (lambda x: torch.square(x), L2),
+    torch.exp: (lambda x: torch.exp(x), L2),
+    torch.log: (lambda x: torch.log(x + 1), L2),
+    torch.sqrt: (lambda x: torch.sqrt(x), L2),
+    torch.rsqrt: (lambda x: torch.rsqrt(x + 1), L2),
+    torch.abs: (lambda x: torch.abs(x), L2),
+    torch.zeros: (lambda x: torch.cat([x, torch.zeros((x.shape[0], 1, 8))], 1), L1),
+    torch.ones: (lambda x: torch.cat([x, torch.ones((x.size(0), 1, 8))], 1), L1),
+    torch.zeros_like: (lambda x: torch.cat([x, torch.zeros_like(x)], 1), L1),
+    torch.ones_like: (lambda x: torch.cat([x, torch.ones_like(x)], 1), L1),
     F.group_norm: (lambda x: F.group_norm(x, 2), L2),
     F.instance_norm: (F.instance_norm, L2),
     F.local_response_norm: (lambda x: F.local_response_norm(x, 2), L2),
@@ -127,6 +184,28 @@ FUNCTIONS = {
     getattr: (lambda x: x.view(x.shape[0], -1), L2),
 }
 METHODS = {
+    "matmul": (lambda x: x.matmul(x.transpose(2, 3)), L2),
+    "bmm": (lambda x: x.bmm(x.transpose(1, 2)), L1),
+    "movedim": (lambda x: x.movedim((1, 2), (2, 1)), L2),
+    "roll": (lambda x: x.roll(1, 2), L2),
+    "flip": (lambda x: x.flip(1, 2), L2),
+    "unbind": (lambda x: x.unbind(1)[2], L2),
+    "narrow": (lambda x: x.narrow(1, 0, 2), L2),
+    "select": (lambda x: x.select(1, 2), L2),
+    "expand": (lambda x: x.unsqueeze(1).expand(-1, 2, -1, -1), L1),
+    "expand_as": (lambda x: x.mean(1, keepdim=True).expand_as(x), L1),
+    "repeat": (lambda x: x.repeat(1, 2, 1), L1),
+    "new_zeros": (lambda x: torch.cat([x, x.new_zeros(x.size(0), 1, 8)], 1), L1),
+    "new_ones": (lambda x: torch.cat([x, x.new_ones((x.shape[0], 1, 8))], 1), L1),
+    "masked_fill": (lambda x: x.masked_fill(torch.ones(8, 8).tril() == 0, 2.0), L2),
+    "pow": (lambda x: x.pow(2), L2),
+    "square": (lambda x: x.square(), L2),
+    "exp": (lambda x: x.exp(), L2),
+    "log": (lambda x: (x + 1).log(), L2),
+    "sqrt": (lambda x: x.sqrt(), L2),
+    "rsqrt": (lambda x: (x + 1).rsqrt(), L2),
+    "abs": (lambda x: x.abs(), L2),
+    "float": (lambda x: x.float(), L2),
     "flatten": (lambda x: x.flatten(2), L2),
     "view": (lambda x: x.view(x.size(0), 2, -1), L2),
     "reshape": (lambda x: x.reshape(-1, 8, 4, 8), L2),
@@ -212,20 +291,28 @@ WEIGHTED = [
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LocalResponseNorm),
     *(nn.LayerNorm, nn.RMSNorm, nn.Softmax, nn.LogSoftmax, F.group_norm, F.instance_norm),
     *(F.local_response_norm, F.layer_norm, F.softmax, F.log_softmax, torch.softmax),
-    *(torch.log_softmax, operator.mul, torch.mul, operator.sub, torch.sub, operator.neg),
-    *(operator.truediv, torch.div, "add", "mul", "sub", "div", "neg", "softmax", "log_softmax"),
+    *(torch.log_softmax, torch.mul, operator.sub, torch.sub),
+    *("add", "mul", "sub", "softmax", "log_softmax", F.rms_norm, F.normalize, operator.pow),
+    *(torch.pow, torch.square, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.abs),
+    *("pow", "square", "exp", "log", "sqrt", "rsqrt", "abs", "matmul", "bmm", "masked_fill"),
+    *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+    *(F.linear, torch.matmul, operator.matmul, torch.bmm, torch.einsum, torch.zeros, torch.ones),
+    *(F.scaled_dot_product_attention, nn.MultiheadAttention, torch.zeros_like, torch.ones_like),
+    *("new_zeros", "new_ones"),
     *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),  # here with 0.5
 ]
 AVERAGING = [
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
     *(nn.AdaptiveAvgPool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d),
     *(F.adaptive_avg_pool2d, torch.mean, torch.sum, "mean", "sum", operator.add, torch.add),
+    *(F.adaptive_avg_pool3d, nn.Fold, F.fold, operator.mul, operator.truediv, torch.div),
+    *(operator.neg, torch.neg, "div", "neg", "expand_as"),
 ]
 MAXIMA = [
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
     *(nn.AdaptiveMaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d),
     *(torch.max_pool2d, torch.max_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d),
-    *(torch.amax, "amax"),
+    *(F.adaptive_max_pool3d, torch.amax, "amax"),
 ]
 KINDS = (
     dict.fromkeys(EXAMPLES, SAME)
@@ -233,7 +320,7 @@ KINDS = (
     | dict.fromkeys(AVERAGING, AVERAGE)
     | dict.fromkeys(MAXIMA, MAXIMUM)
 )
-BEFORE = {"spike": lambda x: x, "graded": lambda x: x + x[:, :], "analog": lambda x: x * 2}
+BEFORE = {"spike": lambda x: x, "graded": lambda x: x + x[:, :], "analog": lambda x: x * x}
 
 
 @pytest.mark.parametrize("op", EXAMPLES, ids=name_of)
@@ -254,12 +341,27 @@ def test_every_row_declares_what_it_emits(op):
         (nn.ConstantPad2d(1, 0.0), "spike"),
         (nn.Upsample(scale_factor=2, mode="bilinear"), "graded"),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), "graded"),
-        (lambda x: torch.add(x, x[:, :], alpha=2), "analog"),
+        (lambda x: torch.add(x, x[:, :], alpha=2), "graded"),
+        (lambda x: x + x, "graded"),
+        (lambda x: sum([x]), "spike"),
+        (lambda x: sum([x, x, x.mean(1, keepdim=True)]), "graded"),
+        (lambda x: 2 * x, "graded"),
+        (lambda x: x - x[:, :], "graded"),
+        (lambda x: 0 - x, "graded"),
+        (lambda x: 1 - x, "analog"),
+        (lambda x: x / 3, "graded"),
+        (lambda x: 3 / (x + 1), "analog"),
+        (lambda x: torch.div(x, 2, rounding_mode="floor"), "analog"),
+        (lambda x: x * torch.ones(4, 1, 1), "graded"),
+        (lambda x: x * x, "analog"),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact"), "spike"),
+        (lambda x: torch.stack([x, x.mean(1, keepdim=True).expand_as(x)], 1).sum(1), "graded"),
         (lambda x: x + 1, "analog"),
-        (lambda x: torch.cat([x, x * 2], 1), "analog"),
+        (lambda x: torch.cat([x, x * x], 1), "analog"),
         (lambda x: torch.cat([x, x.mean(1, keepdim=True)], 1), "graded"),
         (lambda x: x.mean(1, keepdim=True) + x, "graded"),
-        (lambda x: x + x * 2, "analog"),
+        (lambda x: x + x * 2, "graded"),
+        (lambda x: x + x * x, "analog"),
         (lambda x: x[..., 0], "spike"),
         (lambda x: x[:, None], "spike"),
         (lambda x: x[:, [1, 0]], "spike"),

@@ -9,6 +9,7 @@ import pytest
 
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.result import Energy, Example, Provenance, Raster, Result
+from leanspike.evaluation.rivals_result import BreakEven, Column, Rivals
 from leanspike.evaluation.times import BatchTime, Spread, Times
 
 MAC_PJ, AC_PJ = 4.6, 0.9
@@ -114,6 +115,28 @@ def _example(
     )
     return Example(
         pixels=pixels, label=classes // 2, probabilities=tuple(probabilities), rasters=rasters
+    )
+
+
+@pytest.fixture
+def rivals() -> Rivals:
+    """Three networks in round numbers: above one break-even rate, below another."""
+    ann = Column(arithmetic_pj=4e6, weights_pj=2e6, values_pj=1e6)
+    small = Column(arithmetic_pj=1e6, weights_pj=1.5e6, values_pj=0.5e6)
+    snn = Column(
+        arithmetic_pj=2e6, weights_pj=1e6, values_pj=0.5e6, spikes_pj=0.5e6, membranes_pj=2e6
+    )
+    return Rivals(
+        ann=ann,
+        ann_int8=small,
+        snn=snn,
+        spike_rate=0.08,
+        break_even_ann=BreakEven(arithmetic=1.4, total=0.125),
+        break_even_int8=BreakEven(arithmetic=0.05, total=0.0),
+        word_pj=10.0,
+        word_bits=64,
+        int8_mac_pj=0.3,
+        int8_ac_pj=0.1,
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.layers import Uncounted
 from leanspike.evaluation.result import Result
-from leanspike.report import render_tables
+from leanspike.evaluation.rivals_result import Rivals
+from leanspike.report import render_tables, write_report
 from leanspike.report.cost import ARITHMETIC
 
 
@@ -153,3 +156,41 @@ def test_at_chance_no_ratio_is_quoted(make_result: Callable[..., Result]) -> Non
         row = [line for line in guessing if line.startswith(start)][-1]
         assert row.endswith(" –")
     assert next(line for line in guessing if line.startswith("energy of one")).endswith("at chance")
+
+
+def test_what_is_in_no_number_is_named_in_terminal_and_page(
+    make_result: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = make_result(["relu"])
+    words = "not counted: body (Recurrent), which holds 25.0 % of the weights"
+    assert words not in " ".join(printed(result))
+    left = (Uncounted(path="body", kind="Recurrent", share=0.25),)
+    result = result.model_copy(update={"uncounted": left})
+    assert words in " ".join(" ".join(printed(result)).split())
+    page = write_report(result, [], tmp_path / "r.html").read_text("utf-8")
+    assert f"N{words[1:]}" in page
+
+
+def test_rivals_stand_with_memory_and_break_even_rates(
+    make_result: Callable[..., Result], rivals: Rivals
+) -> None:
+    result = make_result(["relu"], timed=True)
+    assert not any("memory, beside" in line for line in printed(result))
+    result = result.model_copy(update={"rivals": rivals})
+    lines = printed(result)
+    start = lines.index("Energy with memory, beside the ANN in float32 and int8, T = 5")
+    assert [" ".join(line.split()) for line in lines[start + 1 : start + 7]] == [
+        "ANN float32 ANN int8 SNN",
+        "arithmetic 4.00 µJ 1.00 µJ 2.00 µJ",
+        "memory 3.00 µJ 2.00 µJ 4.00 µJ",
+        "both 7.00 µJ 3.00 µJ 6.00 µJ",
+        "break-even rate, arithmetic any 5.0 % fires 8.0 %",
+        "break-even rate, both 12.5 % none fires 8.0 %",
+    ]
+    words = " ".join(lines[start + 7 :])
+    assert words.startswith("memory: 10 pJ for each 64 bits read or written, nothing reused; ")
+    assert max(map(len, lines)) <= 80
+    guessing = "\n".join(printed(result.model_copy(update={"accuracy": (0.1,) * 5})))
+    assert "12.5 %" not in guessing
+    assert "rate, both" not in guessing
+    assert "break-even rate  –: at chance  –: at chance  fires 8.0 %" in guessing

@@ -407,11 +407,11 @@ def test_a_layer_that_would_never_fire_is_named_and_all_is_as_before(method):
 
 @pytest.mark.parametrize("rule", ["interpolated", "nearest"])
 def test_a_layer_whose_input_is_not_finite_is_named(rule):
-    ann = mlp()
+    snn = spiking(mlp())
     with torch.no_grad():
-        ann[2].bias[0] = math.nan
+        snn.get_submodule("2").bias[0] = math.nan
     with pytest.raises(LeanspikeError, match="neurons 3: their input holds NaN or infinity; check"):
-        calibrate(spiking(ann), images(), percentile_rule=rule)
+        calibrate(snn, images(), percentile_rule=rule)
 
 
 def test_what_has_no_threshold_to_set_is_refused_by_its_path():

@@ -13,9 +13,9 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("channels", [False, True])
-def test_all_steps_share_one_mask(channels):
-    y_TN = TemporalDropout(0.5, channels)(torch.ones(4, 8, 16, 3, 3))
+@pytest.mark.parametrize("drops", ["elements", "channels", "samples"])
+def test_all_steps_share_one_mask(drops):
+    y_TN = TemporalDropout(0.5, drops)(torch.ones(4, 32, 16, 3, 3))
     assert 0.3 < (y_TN == 0).float().mean() < 0.7
     assert all(torch.equal(step, y_TN[0]) for step in y_TN)
 
@@ -39,9 +39,15 @@ def test_dropped_share_is_p_and_the_mean_is_kept(p):
     assert y_TN.max().item() == pytest.approx(3 / (1 - p))
 
 
+def test_samples_are_dropped_whole_and_one_by_one():
+    y_N = TemporalDropout(0.5, "samples")(torch.ones(2, 64, 8, 3))[0].flatten(1)
+    assert (y_N == y_N[:, :1]).all()
+    assert set(y_N[:, 0].tolist()) == {0.0, 2.0}
+
+
 @pytest.mark.parametrize("rest", [(5,), (5, 4), (5, 4, 3)], ids=["1d", "2d", "3d"])
 def test_channels_are_dropped_whole_and_one_by_one(rest):
-    y_NC = TemporalDropout(0.5, channels=True)(torch.ones(2, 32, 64, *rest))[0].flatten(2)
+    y_NC = TemporalDropout(0.5, "channels")(torch.ones(2, 32, 64, *rest))[0].flatten(2)
     assert (y_NC == y_NC[..., :1]).all()
     dropped = (y_NC[..., 0] == 0).float()
     assert dropped.mean().item() == pytest.approx(0.5, abs=0.05)
@@ -78,7 +84,7 @@ def test_a_p_out_of_range_is_refused(p):
 
 
 def test_print_tells_the_settings():
-    assert repr(TemporalDropout(0.25, channels=True)) == "TemporalDropout(p=0.25, channels=True)"
+    assert repr(TemporalDropout(0.25, "channels")) == "TemporalDropout(p=0.25, drops='channels')"
 
 
 def test_a_rate_holds_for_all_layers_for_a_while():

@@ -1,14 +1,14 @@
 """The files of event cameras, format by format: from bytes to places, times and polarities.
 
-Each reader checks the form of its file and raises ValueError with the reason; whether the events
-lie on the sensor, and in which order, is up to ``leanspike.data.events.read_events``.
+Each reader checks the form of its file and raises ValueError with the reason, :class:`UnsaidError`
+where the file is whole; whether the events lie on the sensor, and in which order, is up to
+``leanspike.data.events.read_events``. Arrays are read in ``event_arrays``, .raw in ``event_raw``.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 from leanspike.optional import import_optional
 
 Values = NDArray[Any]
+
+
+class UnsaidError(ValueError):
+    """The file is whole, but says too little, or what cannot be: the message has the way out."""
 
 
 class Raw(NamedTuple):
@@ -53,7 +57,7 @@ def read_nmnist(path: Path) -> Raw:
 def read_dat(path: Path) -> Raw:
     """Prophesee's DAT, version 2 (https://docs.prophesee.ai/stable/data/file_formats/dat.html)."""
     data = path.read_bytes()
-    start = _header_end(data, b"%")
+    start = header_end(data, b"%")
     header = dict(re.findall(rb"(?m)^% *(Version|Width|Height) +(\d+)", data[:start]))
     if header.get(b"Version") != b"2":
         raise ValueError("not version 2 of the DAT format")
@@ -78,7 +82,7 @@ def read_aedat(path: Path) -> Raw:
         raise ValueError("its first line is not that of AEDAT 2, 3 or 4")
     if version[1] == b"4":
         return read_aedat4(path)
-    body = data[_header_end(data, b"#") :]
+    body = data[header_end(data, b"#") :]
     return _aedat2(body) if version[1] == b"2" else _aedat3(body)
 
 
@@ -164,51 +168,21 @@ def read_mat(path: Path) -> Raw:
     train = np.asarray(found.get("spiketrain", ()), dtype=np.float64)
     if train.ndim != 2 or len(train) != 101 or not np.isfinite(train).all():
         raise ValueError("it has no matrix 'spiketrain' of 101 rows, as those of ST-MNIST")
-    place, moment = train[:-1].nonzero()
+    train = train[:, np.argsort(train[-1], kind="stable")]
+    moment, place = train[:-1].T.nonzero()  # in order of time
     t = np.round(train[-1, moment] * 1e6).astype(np.int64)
     return Raw(place % 10, place // 10, t, train[place, moment] > 0, (10, 10))
 
 
-def read_npy(path: Path) -> Raw:
-    """An array of NumPy: with fields x, y, t (µs) and p, or plain, [N, 4].
-
-    A plain one is read as in the prepared DVS128 Gesture: x, y, polarity, t in milliseconds.
-    """
-    array = np.load(path, allow_pickle=False)
-    if array.dtype.names is not None:
-        if array.ndim != 1 or not {"x", "y", "t", "p"} <= set(array.dtype.names):
-            raise ValueError("its fields are not x, y, t and p")
-        columns = [array[name] for name in "xytp"]
-        if any(column.ndim != 1 for column in columns):
-            raise ValueError("its fields x, y, t and p are no single numbers")
-    elif array.ndim == 2 and array.shape[1] == 4:
-        x, y, p, milliseconds = array.T
-        columns = [x, y, np.round(milliseconds * 1000.0), p]
-    else:
-        raise ValueError(f"it is {array.dtype} {list(array.shape)}, not [N, 4]")
-    if not all(np.isfinite(column).all() for column in columns):
-        raise ValueError("some of its numbers are not finite")
-    x, y, t, p = (column.astype(np.int64) for column in columns)
-    return Raw(x, y, t, p > 0, None)
-
-
-READERS: dict[str, Callable[[Path], Raw]] = {
-    ".aedat": read_aedat,
-    ".aedat4": read_aedat4,
-    ".bin": read_nmnist,
-    ".dat": read_dat,
-    ".mat": read_mat,
-    ".npy": read_npy,
-}
-
-
-def _header_end(data: bytes, mark: bytes) -> int:
-    """Where the lines that begin with ``mark`` end."""
+def header_end(data: bytes, mark: bytes, last: bytes | None = None) -> int:
+    """Where the lines that begin with ``mark`` end: behind the line ``last``, if there is one."""
     start = 0
     while data.startswith(mark, start):
-        start = data.find(b"\n", start) + 1
+        line, start = start, data.find(b"\n", start) + 1
         if not start:
             raise ValueError("it ends within its header")
+        if data[line:start].strip() == last:
+            break
     return start
 
 

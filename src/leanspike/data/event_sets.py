@@ -174,7 +174,7 @@ def _prepared(folder: Path) -> list[Recording]:
     for path in sorted(folder.glob("*/*.npy")):
         if not path.stem.isdecimal():
             raise DataError(f"{path} is not named after a label 0..10; remove it")
-        found.append(_gesture(path, int(path.stem), None))
+        found.append(_gesture(path, int(path.stem), None)._replace(unit="ms", columns="xypt"))
     return found
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leanspike.data.decoded import cache_of
+from leanspike.data.event_arrays import Unit
 from leanspike.data.events import read_events
 from leanspike.data.frames import FrameOptions, to_frames
 from leanspike.data.split import Split
@@ -26,11 +27,16 @@ THREADS = 4  # that read at the same time: a recording may take some hundred MB 
 
 
 class Recording(NamedTuple):
-    """A file, its label, and the part of it that counts: start ≤ t < stop in µs (None: all)."""
+    """A file, its label, and the part of it that counts: start ≤ t < stop in µs (None: all).
+
+    ``unit`` and ``columns`` say what a file of arrays leaves open (see ``read_events``).
+    """
 
     path: str
     label: int
     span: tuple[int, int] | None = None
+    unit: Unit | None = None
+    columns: str | None = None
 
 
 @final
@@ -82,7 +88,13 @@ class RecordedFrames:
         return found
 
     def _make(self, recording: Recording) -> NDArray[np.uint8]:
-        events = read_events(recording.path, self.sensor)
+        events = read_events(
+            recording.path,
+            self.sensor,
+            unit=recording.unit,
+            columns=recording.columns,
+            sort=True,  # the formats of the data sets promise no order
+        )
         if recording.span is not None:
             start, stop = recording.span
             events = events.between(start, stop)

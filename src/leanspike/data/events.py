@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -9,8 +10,18 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.data.event_formats import READERS, Raw
-from leanspike.errors import DataError
+from leanspike.data.event_arrays import ArrayForm, Unit, read_h5, read_npy, read_npz
+from leanspike.data.event_formats import (
+    Raw,
+    UnsaidError,
+    read_aedat,
+    read_aedat4,
+    read_dat,
+    read_mat,
+    read_nmnist,
+)
+from leanspike.data.event_raw import read_raw
+from leanspike.errors import DataError, LeanspikeError
 
 Integers = NDArray[np.integer[Any]]
 
@@ -98,33 +109,79 @@ class Events:
         )
 
 
-def read_events(path: str | Path, sensor: tuple[int, int] | None = None) -> Events:
-    """The events in a file, by its suffix, put in order of time.
+CAMERAS: dict[str, Callable[[Path], Raw]] = {
+    ".aedat": read_aedat,
+    ".aedat4": read_aedat4,
+    ".bin": read_nmnist,
+    ".dat": read_dat,
+    ".mat": read_mat,
+    ".raw": read_raw,
+}
+"""Formats that say themselves what everything in them is."""
+ARRAYS: dict[str, Callable[[Path, ArrayForm], Raw]] = {
+    ".h5": read_h5,
+    ".hdf5": read_h5,
+    ".npy": read_npy,
+    ".npz": read_npz,
+}
+"""Formats for any numbers: what they do not say their reader must."""
 
-    ======== ==========================================================
+
+def read_events(
+    path: str | Path,
+    sensor: tuple[int, int] | None = None,
+    *,
+    unit: Unit | None = None,
+    columns: str | None = None,
+    polarity: tuple[int, int] | None = None,
+    sort: bool = False,
+) -> Events:
+    """The events in a file, by its suffix. What the file leaves open is asked for, not guessed.
+
+    ======== ============================================================================
     .bin     N-MNIST's 40 bits an event
     .dat     Prophesee's DAT, version 2
+    .raw     Prophesee's EVT 2.0 and EVT 3.0
     .aedat   AEDAT 2 (as in CIFAR10-DVS), 3.1 (as in DVS128 Gesture), 4
     .aedat4  AEDAT 4, through the package ``aedat``
     .mat     ST-MNIST's, through SciPy
-    .npy     an array with fields x, y, t (µs), p; or [N, 4]: x, y, p, t in milliseconds
-    ======== ==========================================================
+    .npy     an array with fields x, y, t, p; or [N, 4] with ``columns``
+    .npz     arrays x, y, t, p (SpikingJelly's), or one as in .npy
+    .h5      a group of x, y, t, p (DSEC's), or one array as in .npy; through h5py
+    .hdf5    the same
+    ======== ============================================================================
 
     ``sensor`` is its (width, height) in pixels. None: what the format or the file says, else the
-    smallest that holds all events.
+    smallest that holds all events. The other arguments are for arrays (.npy, .npz, .h5, .hdf5):
 
-    Raises DataError naming the file if it is of another kind, damaged, or without any event.
+    - ``unit`` of the times: "s", "ms", "us" or "ns"; they are rounded to whole µs. None: integers
+      are µs, floats are refused.
+    - ``columns`` of an array [N, 4], such as "txyp".
+    - ``polarity``: the values (OFF, ON). None: 0 and 1, or −1 and 1.
+
+    With ``sort`` the events of any file are put in order of time; else times that go back are
+    refused, which a clock that began again has, too.
+
+    Raises DataError naming the file if it is of another kind, damaged, without any event, or if
+    it is not known what its numbers mean; LeanspikeError for arguments that mean nothing.
 
     >>> read_events("nowhere.bin")
     Traceback (most recent call last):
     leanspike.errors.DataError: no events in nowhere.bin (No such file or directory); replace ...
     """
     path = Path(path)
-    raw = _read(path)
+    raw = _read(path, ArrayForm(unit, columns, polarity))
     if not len(raw.t):
         raise DataError(f"no events in {path}; replace or remove it")
     order: Any = slice(None)
-    if (raw.t[1:] < raw.t[:-1]).any():
+    back = raw.t[1:] < raw.t[:-1]
+    if back.any():
+        if not sort:
+            event = int(back.argmax()) + 1
+            raise DataError(
+                f"{path}: t goes back at event {event}, from {raw.t[event - 1]} to "
+                f"{raw.t[event]} µs; give sort=True to put the events in order"
+            )
         order = np.argsort(raw.t, kind="stable")
     if sensor is None:
         sensor = raw.sensor or (int(raw.x.max()) + 1, int(raw.y.max()) + 1)
@@ -134,14 +191,19 @@ def read_events(path: str | Path, sensor: tuple[int, int] | None = None) -> Even
         raise DataError(f"{path}: {error}") from None
 
 
-def _read(path: Path) -> Raw:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path} is of no known kind of recording; known: {', '.join(READERS)}")
+def _read(path: Path, form: ArrayForm) -> Raw:
+    suffix = path.suffix.lower()
+    if suffix not in CAMERAS and suffix not in ARRAYS:
+        known = ", ".join(sorted([*CAMERAS, *ARRAYS]))
+        raise DataError(f"{path} is of no known kind of recording; known: {known}")
+    if suffix in CAMERAS and form.said:
+        raise DataError(f"{path}: a {suffix} file says it itself; leave out {', '.join(form.said)}")
     try:
-        return reader(path)
-    except DataError:
+        return CAMERAS[suffix](path) if suffix in CAMERAS else ARRAYS[suffix](path, form)
+    except LeanspikeError:  # a package is missing
         raise
+    except UnsaidError as error:
+        raise DataError(f"{path}: {error}") from None
     except OSError as error:
         why = error.strerror or str(error)
     except Exception as error:  # what the libraries raise on damaged files is an open-ended list

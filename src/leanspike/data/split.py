@@ -75,7 +75,8 @@ class Parts(NamedTuple):
 class TensorSplit(Split):
     """Images held in memory: ``images`` uint8 [N, C, H, W], ``labels`` int64 [N].
 
-    Sequences of images are [N, T, C, H, W].
+    Sequences of images are [N, T, C, H, W]. Labels may be a row, or a picture, for each sample
+    ([N, ...]), and floats: of several labels, of pixels, or targets of a regression.
 
     >>> split = TensorSplit(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
     >>> images, labels = split.batch(torch.tensor([3, 0]))
@@ -91,9 +92,11 @@ class TensorSplit(Split):
                 f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [N, C, H, W], "
                 "or sequences [N, T, C, H, W]"
             )
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        whole = labels.dtype == torch.int64 or labels.dtype.is_floating_point
+        if not whole or labels.shape[:1] != images.shape[:1]:
             raise DataError(
                 f"labels are {labels.dtype} {list(labels.shape)}; give torch.int64 [{len(images)}]"
+                f", or floats: a row for each sample, [{len(images)}, ...]"
             )
         self.images = images
         self.labels = labels
@@ -122,6 +125,11 @@ def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
     >>> len(kept), len(held), held.tolist() == sorted(held.tolist())
     (3, 3, True)
     """
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise DataError(
+            f"labels are {labels.dtype} {list(labels.shape)}; samples are drawn alike from all "
+            "classes: give torch.int64 [N], one class each"
+        )
     # NumPy promises never to change what RandomState draws; torch makes no such promise.
     random = np.random.RandomState(SPLIT_SEED)
     targets = labels.numpy()

@@ -19,41 +19,55 @@ from leanspike.evaluation.exit_choice import (
     anytime,
     choose_confidence,
     choose_gamma,
-    measure_exit,
 )
+from leanspike.evaluation.exit_measure import measure_exit
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.measure import evaluate
 from leanspike.evaluation.mistakes import Mistakes, picture_of
 from leanspike.evaluation.origin import provenance
 from leanspike.evaluation.result import Result, load_result
+from leanspike.evaluation.rivals import compare_rivals
+from leanspike.evaluation.rivals_result import Rivals
 from leanspike.evaluation.robustness import measure_robustness
 from leanspike.evaluation.robustness_result import Curve, Robustness, load_robustness
+from leanspike.evaluation.task import Binary, Multiclass, Multilabel, Task
 from leanspike.evaluation.times import Times, measure_times
+from leanspike.evaluation.traffic import Memory, TrafficCounter
+from leanspike.evaluation.which_task import find_task
 
 __all__ = [
     "After",
+    "Binary",
     "Choice",
     "Confident",
     "Curve",
     "EarlyExit",
     "ExitRule",
     "Exits",
+    "Memory",
     "Mistakes",
+    "Multiclass",
+    "Multilabel",
     "OperationCounter",
     "Prices",
     "Result",
+    "Rivals",
     "Robustness",
     "SpikeCounter",
+    "Task",
     "Times",
+    "TrafficCounter",
     "accuracy",
     "anytime",
     "choose_confidence",
     "choose_gamma",
+    "compare_rivals",
     "confidence",
     "count_correct",
     "evaluate",
     "exit_early",
     "fgsm",
+    "find_task",
     "gamma_by_step",
     "gamma_steps",
     "load_result",

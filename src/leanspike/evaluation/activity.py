@@ -12,6 +12,8 @@ from leanspike.errors import LeanspikeError
 from leanspike.evaluation.layers import NeuronActivity
 from leanspike.evaluation.mistakes import portrait
 from leanspike.evaluation.result import Example, Raster
+from leanspike.evaluation.score import one_tensor
+from leanspike.evaluation.task import Binary, Multiclass
 from leanspike.neuron import Neuron
 from leanspike.surgery import SpikingNetwork, readout
 
@@ -124,7 +126,9 @@ def means(found: Mapping[str, Tensor]) -> dict[str, float]:
 
 @torch.no_grad()
 def record_example(snn: SpikingNetwork, x: Tensor, pixels: Tensor, label: int) -> Example:
-    """Everything the network does on one image.
+    """Everything the network does on one image, and the probabilities of its classes.
+
+    Of one output the classes are no and yes.
 
     Args:
         snn: in eval mode.
@@ -147,8 +151,15 @@ def record_example(snn: SpikingNetwork, x: Tensor, pixels: Tensor, label: int) -
         if node.meta.get("neuron"):
             rasters.append(_raster(str(node.target), value[:, 0].flatten(1)))
 
-    y_TNK = snn.run(x, observer=record)
-    probabilities_TK = readout(y_TNK, "sum")[:, 0].softmax(-1)
+    y_TNK = one_tensor(snn.run(x, observer=record))
+    single = y_TNK.dim() == 2 or y_TNK.shape[2] == 1
+    if y_TNK.dim() > 3:
+        raise LeanspikeError(
+            f"outputs of shape {list(y_TNK.shape[1:])}; an example shows the probabilities of "
+            "classes: give a network of outputs [N, K]"
+        )
+    logits_TNK = (Binary() if single else Multiclass()).logits(readout(y_TNK, "sum"))
+    probabilities_TK = logits_TNK[:, 0].softmax(-1)
     framed = pixels.dim() == 4
     return Example(
         pixels=(portrait(pixels) if framed else pixels).permute(1, 2, 0).tolist(),

@@ -1,22 +1,24 @@
 """Right answers, after every timestep.
 
-Shapes: T timesteps, N samples, K classes.
+Shapes: T timesteps, N samples, K outputs; ``_TN`` is ``[T, N, ...]``.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from leanspike.batches import Batches, Source
-from leanspike.errors import LeanspikeError
+from leanspike.batches import Batches, Source, Targets
+from leanspike.evaluation.score import Labels, Score, one_tensor, refuse_no_labels
+from leanspike.evaluation.task import Task, TaskName
 from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
 
 
-def batches_for(network: nn.Module, batches: Source) -> Batches:
+def batches_for(network: nn.Module, batches: Source, targets: Targets = "labels") -> Batches:
     """What a user gave, as pairs for that network.
 
     >>> x, labels = next(iter(batches_for(nn.Identity(), (torch.eye(2), [0, 1]))))
@@ -24,88 +26,41 @@ def batches_for(network: nn.Module, batches: Source) -> Batches:
     tensor([0, 1])
     """
     if isinstance(batches, Batches):
-        return Batches(batches.source, network, batches.axis)
+        return Batches(batches.source, network, batches.axis, targets)
     axis = network.plan.encoder.batch_axis if isinstance(network, SpikingNetwork) else 0
-    return Batches(batches, network, axis)
+    return Batches(batches, network, axis, targets)
 
 
-def outputs(network: nn.Module, x: Tensor, timesteps: int | None = None) -> Tensor:
-    """The outputs of every step ``[T, N, K]``; an ANN answers in a single step."""
+def outputs(network: nn.Module, x: Tensor, timesteps: int | None = None) -> Any:
+    """The outputs of every step ``[T, N, ...]``; an ANN answers in a single step."""
     if isinstance(network, SpikingNetwork):
-        y_TNK: Tensor = network(x, timesteps)
-        return y_TNK
-    y_NK: Tensor = network(x)
-    return y_NK.unsqueeze(0)
+        return network(x, timesteps)
+    return tree_map_only(Tensor, lambda y_N: y_N.unsqueeze(0), network(x))
 
 
-def count_correct(y_TNK: Tensor, labels: Tensor, mode: Literal["sum", "mean"] = "sum") -> Tensor:
-    """How many samples are answered correctly after each step, int64 ``[T]``.
+def count_correct(
+    y_TN: Tensor,
+    labels: Tensor,
+    mode: Literal["sum", "mean"] = "sum",
+    task: Task | TaskName | None = None,
+) -> Tensor:
+    """How many answers are right after each step, int64 ``[T]``.
+
+    Args:
+        y_TN: the outputs of the steps, ``[T, N, ...]``.
+        labels: of :func:`accuracy`.
+        mode: the readout.
+        task: see :func:`accuracy`.
 
     >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[0.0, 3.0]]])  # class 0 at first, then class 1
     >>> count_correct(y_TNK, torch.tensor([1])).tolist()
     [0, 1]
     """
-    check_classes(y_TNK)
-    if labels.shape != y_TNK.shape[1:2] or labels.is_floating_point():
-        raise LeanspikeError(
-            f"labels of shape {tuple(labels.shape)} and type {labels.dtype}; expected a whole "
-            f"number for each of the {y_TNK.shape[1]} samples{_as_numbers(labels, y_TNK)}"
-        )
-    return (readout(y_TNK, mode).argmax(-1) == labels).sum(1)
-
-
-def check_classes(y_TNK: Tensor, whose: str = "the network") -> None:
-    """Raise unless these are outputs for classes: ``[T, N, K]`` with K of 2 or more.
-
-    >>> check_classes(torch.zeros(5, 8, 1))
-    Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: the network has outputs of shape [8, 1]; ...
-    """
-    if y_TNK.dim() == 3 and y_TNK.shape[2] >= 2:
-        return
-    shape = list(y_TNK.shape[1:])
-    single = y_TNK.dim() == 2 or shape[1:] == [1]
-    way = "give a yes or no two outputs, as nn.Linear(..., 2), or " if single else ""
-    raise LeanspikeError(
-        f"{whose} has outputs of shape {shape}; accuracy is measured of classes, outputs [N, K] "
-        f"with K of 2 or more: {way}count spikes alone, with counter = SpikeCounter(snn) of "
-        "leanspike.evaluate, snn.run(x, observer=counter) and counter.rows()"
-    )
-
-
-def check_labels(labels: Tensor, outputs: int) -> None:
-    """Raise unless each label is the number of an output, from 0.
-
-    >>> check_labels(torch.tensor([1, 3, 2]), outputs=3)
-    Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: label 3, and the network's 3 outputs are 0 to 2; ... labels - 1
-    """
-    if len(labels) == 0:
-        return
-    low, high = (int(value) for value in labels.aminmax())
-    if low >= 0 and high < outputs:
-        return
-    fits = f"and the network's {outputs} outputs are 0 to {outputs - 1}"
-    if low < 0:
-        raise LeanspikeError(
-            f"label {low}, {fits}; leave those samples out, as x[labels >= 0] and "
-            "labels[labels >= 0]"
-        )
-    way = "they seem to count from 1: give labels - 1"
-    if low < 1 or high > outputs:
-        way = f"give the labels of its classes, or a network of {high + 1} outputs or more"
-    raise LeanspikeError(f"label {high}, {fits}; {way}")
-
-
-def _as_numbers(labels: Tensor, y_TNK: Tensor) -> str:
-    """The way from such labels to the numbers of classes, if it is plain."""
-    if labels.shape == y_TNK.shape[1:]:
-        return "; of one-hot rows give labels.argmax(1)"
-    if labels.shape == (*y_TNK.shape[1:2], 1):
-        return "; give labels[:, 0]"
-    if labels.shape == y_TNK.shape[1:2] and bool((labels == labels.round()).all()):
-        return "; give labels.long()"
-    return ""
+    found = Labels(task).task(y_TN, labels)
+    if found is None:
+        raise refuse_no_labels(y_TN, labels)
+    answers_TN = found.answers(readout(y_TN, mode))
+    return (answers_TN == found.targets(labels, y_TN)).flatten(1).sum(1)
 
 
 @torch.no_grad()
@@ -114,34 +69,43 @@ def accuracy(
     batches: Source,
     timesteps: int | None = None,
     *,
+    task: Task | TaskName | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> list[float]:
-    """The fraction of samples answered correctly after each step (one entry for an ANN).
+    """The fraction of answers that are right after each step (one entry for an ANN).
 
     Args:
         network: put into eval mode for the measurement and back after it.
-        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels
-            ``[N]``; see :func:`leanspike.evaluation.measure`.
+        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels;
+            see :func:`leanspike.evaluation.measure`.
         timesteps: T; default the network's own.
+        task: "multiclass" (the largest of K outputs), "binary" (whether one output is above 0) or
+            "multilabel" (whether each of K is; the share of labels that are right). Default: what
+            the shapes and types of the first batch say, see
+            :func:`leanspike.evaluation.find_task`.
         dtype: bfloat16 computes under autocast.
 
     Raises:
-        LeanspikeError: if there are no samples, or labels that are no numbers of outputs.
+        LeanspikeError: if there are no samples, or labels that are none of these outputs.
 
     >>> accuracy(nn.Identity(), [(torch.eye(3), torch.tensor([0, 1, 1]))])
     [0.6666666666666666]
+    >>> accuracy(nn.Identity(), [(torch.tensor([[0.3], [-0.2]]), torch.tensor([1.0, 1.0]))])
+    [0.5]
     """
-    correct: Tensor | None = None
-    n = 0
+    told, score = Labels(task), None
     pairs = batches_for(network, batches)
     with eval_mode(network):
         for x, labels in pairs:
+            if not len(labels):
+                continue
             with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-                y_TNK = outputs(network, x, timesteps)
-            right = count_correct(y_TNK, labels)
-            check_labels(labels, y_TNK.shape[2])
-            correct = right if correct is None else correct + right
-            n += len(labels)
-    if correct is None or n == 0:
+                y_TN = one_tensor(outputs(network, x, timesteps))
+            found = told.task(y_TN, labels)
+            if found is None:
+                raise refuse_no_labels(y_TN, labels)
+            score = score or Score(found)
+            score.add(y_TN, labels)
+    if score is None or not score.samples:
         raise pairs.nothing("to measure the accuracy on")
-    return [count / n for count in correct.tolist()]
+    return list(score.result().accuracy)

@@ -6,7 +6,8 @@ trained with, through all steps and layers. Pixels are float32 in [0, 1], before
 run in eval mode, and its parameters, their ``.grad`` and its modes are left as they are.
 
 The loss is ``log Σ_{j≠y} exp z_j − z_y``, by how much the other classes outweigh the label y, with
-z the readout "sum" of all steps. Cross-entropy is ``log(1 + exp loss)``: its gradient is the loss's
+z the readout "sum" of all steps; one output z stands for two, (0, z). Cross-entropy is
+``log(1 + exp loss)``: its gradient is the loss's
 times the probability of a wrong answer, so it has the same signs, and the two agree on which attack
 is worse. But where a network is sure this probability rounds to 0, and the sum makes an SNN T times
 as sure as its mean: it would seem robust for that alone. The loss's own gradient does not fade.
@@ -25,6 +26,8 @@ from torch import Tensor, nn
 from leanspike.data.corruptions import Draws
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.answers import outputs
+from leanspike.evaluation.score import one_tensor
+from leanspike.evaluation.which_task import find_task
 from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
 
@@ -174,9 +177,18 @@ def _losses(
     network: nn.Module, x: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
     """By how much the other classes outweigh each sample's label, ``[N]``."""
-    logits_NK = readout(outputs(network, network_input(x, mean, std)), "sum")[-1]
-    others_NK = logits_NK.scatter(1, labels[:, None], -math.inf)
-    return others_NK.logsumexp(1) - logits_NK.gather(1, labels[:, None])[:, 0]
+    y_TN = one_tensor(outputs(network, network_input(x, mean, std)))
+    task = find_task(y_TN.detach(), labels)
+    if task is None or task.unit(y_TN.detach()) != "sample":
+        raise LeanspikeError(
+            f"outputs of shape {list(y_TN.shape[1:])} and labels of shape {list(labels.shape)}; an "
+            "attack is on one answer for each sample: classes [N, K], or yes or no [N, 1], with "
+            "labels [N]"
+        )
+    logits_NC = task.logits(readout(y_TN, "sum")[-1:])[0]
+    right = task.targets(labels, y_TN)[:, None]
+    others_NC = logits_NC.scatter(1, right, -math.inf)
+    return others_NC.logsumexp(1) - logits_NC.gather(1, right)[:, 0]
 
 
 def _check(network: nn.Module, x: Tensor) -> None:

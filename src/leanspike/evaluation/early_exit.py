@@ -1,7 +1,7 @@
 """Early exit: stop when the answer is good enough, for all samples at once or for each by itself.
 
 All that is needed is the answer after every step (``readout(y, "mean")``) and, at run time, the
-streaming step. Shapes: T timesteps, N samples, K classes; ``_TNK`` is ``[T, N, K]``.
+streaming step. Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError, check_count
+from leanspike.evaluation.score import one_tensor
+from leanspike.evaluation.task import TaskName
 from leanspike.surgery import Observer, SpikingNetwork
 from leanspike.temporal import BNTT
 
@@ -52,6 +54,7 @@ class Confident:
         measure: see :func:`confidence`.
         threshold: in [0, 1]; 0 lets everybody leave after the first step, more than 1 nobody.
         latest: the step after which those leave, too, who never become sure; None: the last.
+        task: see :func:`confidence`.
 
     >>> rule = Confident("margin", 0.5)
     >>> rule(torch.tensor([[4.0, 0.0], [1.0, 0.9]]), steps=1).tolist()
@@ -61,35 +64,54 @@ class Confident:
     measure: Measure = "margin"
     threshold: float = 0.9
     latest: int | None = None
+    task: TaskName | None = None
 
     def __call__(self, logits_NK: Tensor, steps: int) -> Tensor:
         """``[N]``, bool."""
+        if logits_NK.dim() != 2:
+            raise LeanspikeError(
+                f"answers of shape {list(logits_NK.shape)} have no one confidence to leave by; "
+                "leave by After(steps), all at once"
+            )
         if self.latest is not None and steps >= self.latest:
             return After(self.latest)(logits_NK, steps)
-        return confidence(logits_NK, self.measure) >= self.threshold
+        return confidence(logits_NK, self.measure, self.task) >= self.threshold
 
 
-def confidence(logits: Tensor, measure: Measure = "margin") -> Tensor:
+def confidence(logits: Tensor, measure: Measure = "margin", task: TaskName | None = None) -> Tensor:
     """How sure an answer is, in [0, 1], from logits ``[..., K]``.
 
     "margin": the probability of the first class less that of the second. "entropy":
-    1 − H(p) / log K, with p the softmax.
+    1 − H(p) / log C, with p the softmax over C classes.
+
+    Args:
+        logits: of K classes, one of which is right; one logit z is a yes or no, with p its sigmoid.
+        measure: "margin" or "entropy".
+        task: "multilabel" where each of the K is a yes or no by itself: an answer is then as sure
+            as its least sure label.
 
     >>> confidence(torch.tensor([0.0, 0.0, 0.0]), "entropy").item()
     0.0
     >>> round(confidence(torch.tensor([math.log(3.0), 0.0]), "margin").item(), 4)  # ¾ less ¼
     0.5
+    >>> round(confidence(torch.tensor([-math.log(3.0)])).item(), 4)  # no, by ¾ less ¼
+    0.5
+    >>> confidence(torch.tensor([9.0, 0.0, -9.0]), task="multilabel").item()  # the second
+    0.0
     """
     if measure not in get_args(Measure):
         raise LeanspikeError(f"measure is {measure!r}; choose one of margin, entropy")
-    if logits.shape[-1] < 2:
-        raise LeanspikeError("a network with a single output has no confidence to leave by")
+    shape = logits.dim()
+    if task == "multilabel" or logits.shape[-1] == 1:
+        logits = torch.stack([torch.zeros_like(logits), logits], -1)
     log_p = logits.float().log_softmax(-1)
     if measure == "margin":
         top = log_p.topk(2, dim=-1).values.exp()
-        return top[..., 0] - top[..., 1]
-    entropy = -(log_p.exp() * log_p).sum(-1)
-    return (1 - entropy / math.log(logits.shape[-1])).clamp(0, 1)
+        sure = top[..., 0] - top[..., 1]
+    else:
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        sure = (1 - entropy / math.log(logits.shape[-1])).clamp(0, 1)
+    return sure.amin(-1) if logits.dim() > shape else sure
 
 
 @dataclass(frozen=True)
@@ -143,12 +165,14 @@ def exit_early(
     for t in range(steps):
         x_N = x[t][inside] if framed else x[inside] if len(inside) < n else x
         y_NK, state = snn.step(x_N, state, observer)
+        y_NK = one_tensor(y_NK)
         y_NK = y_NK.to(torch.promote_types(y_NK.dtype, torch.float32))
         total_NK = y_NK if total_NK is None else total_NK + y_NK
         answers = total_NK / (t + 1)
         if t == 0:
             logits_NK = torch.zeros_like(answers)
-        leaving = rule(answers, t + 1) if t + 1 < steps else torch.ones_like(inside).bool()
+        asked = answers if answers.dim() > 1 else answers.unsqueeze(1)  # one logit, [N]
+        leaving = rule(asked, t + 1) if t + 1 < steps else torch.ones_like(inside).bool()
         logits_NK[inside[leaving]] = answers[leaving]
         steps_N[inside[leaving]] = t + 1
         if leaving.all():

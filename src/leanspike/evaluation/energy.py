@@ -18,19 +18,24 @@ number that includes them is kept beside it as ``dense_macs``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
+from leanspike.evaluation.fan_out import fan_out, fan_out_of_call, weighted
 from leanspike.evaluation.formulas import bntt_ratio, diet_snn_ratio, entering_rates
-from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.inside import Inside, look_at, weights_of
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity, Uncounted
 from leanspike.evaluation.result import Energy
 from leanspike.execute import SpikingNetwork
-from leanspike.graph.ops import Signal, row_of
+from leanspike.graph.costs import Work, scale_and_shift, signal_nodes
+from leanspike.graph.modules import called, submodule
+from leanspike.graph.ops import Signal, knows, row_of
 from leanspike.lower import remaining_norms
+from leanspike.neuron import Cost
+
+Counted = Literal["weights", "product", "inside"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,17 @@ class Prices:
     mac_pj: float = 4.6
     ac_pj: float = 0.9
 
+    def of(self, cost: Cost) -> float:
+        """The energy of such arithmetic."""
+        return cost.macs * self.mac_pj + cost.acs * self.ac_pj
+
 
 @final
 class OperationCounter:
     """Counts a network's operations while it runs: pass it as the observer of ``snn.run``.
 
+    >>> import torch
+    >>> from torch import nn
     >>> from leanspike import LIF, spike
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
     >>> snn = spike(ann, example_input=torch.zeros(1, 2), timesteps=5, neuron=LIF(threshold=1e-3))
@@ -65,30 +76,50 @@ class OperationCounter:
 
     def __init__(self, snn: SpikingNetwork) -> None:
         self.snn = snn
-        self.layers = snn.synaptic_nodes()
+        self.norms = remaining_norms(snn.plan)
+        nodes = [node for node in snn.plan.graph.nodes if node.op.startswith("call")]
+        self.found = {node: kind for node in nodes if (kind := self._kind(node))}
         self.samples = 0
         self.fan_out: dict[fx.Node, Tensor] = {}
         self.dense_macs: dict[fx.Node, float] = {}
-        self.macs = dict.fromkeys(self.layers, 0.0)
-        self.acs = dict.fromkeys(self.layers, 0.0)
-        self.norms = remaining_norms(snn.plan)
-        self.norm_macs = 0.0
-        self.ann_norm_macs: dict[fx.Node, float] = {}
+        self.inside: dict[fx.Node, Inside] = {}
+        self.ann: dict[fx.Node, Cost] = {}
+        self.macs = dict.fromkeys((*self.found, *self.norms), 0.0)
+        self.acs = dict.fromkeys((*self.found, *self.norms), 0.0)
         self._counts: dict[fx.Node, Tensor] = {}
+
+    def _kind(self, node: fx.Node) -> Counted | None:
+        """By what the work at a node is counted: its weights, as a product, or inside."""
+        row, signals = row_of(node, self.snn), signal_nodes(node)
+        if not signals or node.meta.get("neuron") or row.sequence or node in self.norms:
+            return None
+        if row.synapses is not None and len(signals) == 1:
+            return "weights"
+        if row.cost is not None and row.norm is None:
+            return "product"
+        return "inside" if (row.inside or not knows(row)) else None
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         """After an operation: count it if it has weights, follow the spikes if it is graded."""
         for source in node.all_input_nodes:
-            if source.op == "placeholder" and _is(source, "graded"):  # counts of events
-                self._counts[source] = values[source].abs()
-        if node in self.macs:
-            self._count(node, values[node.all_input_nodes[0]], value)
-        elif node in self.norms:
-            self._count_norm(node, value)
-        elif _is(node, "graded"):
+            if source.op == "placeholder" and (_is(source, "graded") or _is(source, "spike")):
+                self._counts[source] = _spikes(source, values[source])
+        kind = self.found.get(node)
+        if kind == "weights":
+            self._count(node, values, value)
+        elif kind == "inside":
+            self._count_inside(node, values)
+        elif kind == "product" or node in self.norms:
+            self._count_cost(node, values, value)
+        read = any(_is(user, "graded") for user in node.users)
+        if _is(node, "graded") or (_is(node, "spike") and read):
             self._follow(node, values)
-        elif _is(node, "spike") and any(_is(user, "graded") for user in node.users):
-            self._counts[node] = (value != 0).float()
+        if _is(node, "spike") and read and node not in self._counts:
+            self._counts[node] = _spikes(node, value)
+
+    def spikes_under(self, node: fx.Node) -> Tensor | None:
+        """How many spikes lie under each entry of a graded signal of this batch, where known."""
+        return self._counts.get(node)
 
     def begin_batch(self, samples: int) -> None:
         """The next run is over that many samples."""
@@ -97,8 +128,24 @@ class OperationCounter:
 
     def norm_pj(self, prices: Prices) -> tuple[float, float]:
         """What the norms that remain cost the ANN and the SNN, per sample."""
-        ann_macs = sum(self.ann_norm_macs.values())
-        return ann_macs * prices.mac_pj, self.norm_macs / max(1, self.samples) * prices.mac_pj
+        ann = [prices.of(self.ann[node]) for node, in_ann in self.norms.items() if in_ann]
+        snn = [prices.of(Cost(self.macs[node], self.acs[node])) for node in self.norms]
+        return sum(ann), sum(snn) / max(1, self.samples)
+
+    def uncounted(self) -> tuple[Uncounted, ...]:
+        """Modules with weights that are in no number, and their share of the network's weights."""
+        neurons = {id(p) for _, module in self.snn.neurons() for p in module.parameters()}
+        total = sum(
+            p.numel() for p in self.snn.parameters() if p.dim() > 1 and id(p) not in neurons
+        )
+        found = []
+        for node, inside in self.inside.items():
+            weights = weights_of(node, self.snn)
+            missing = sum(weights[name].numel() for name in inside.left_out)
+            if missing:
+                kind = type(submodule(self.snn, node) or called(node, self.snn)).__name__
+                found.append(Uncounted(path=_place(node), kind=kind, share=missing / total))
+        return tuple(found)
 
     def rows(
         self, prices: Prices, fired: Mapping[str, float] | None = None
@@ -110,47 +157,82 @@ class OperationCounter:
         the number of accumulates in the place of one multiply-accumulate.
         """
         rates = entering_rates(self.snn, fired or {})
-        return tuple(self._row(node, prices, rates) for node in self.layers)
+        return tuple(
+            self._row(node, prices, rates)
+            for node, kind in self.found.items()
+            if kind == "weights" or self.ann.get(node, Cost()) != Cost()
+        )
 
     def _row(
         self, node: fx.Node, prices: Prices, rates: Mapping[fx.Node, float]
     ) -> LayerOperations:
-        source = node.all_input_nodes[0]
-        signal: Signal = source.meta["signal"]
-        ann_macs, samples = float(self.fan_out[node].sum()), max(1, self.samples)
+        source, kind = signal_nodes(node)[0], self.found[node]
+        signal: Signal = (source if kind == "weights" else node).meta["signal"]
+        ann, samples = self.ann[node], max(1, self.samples)
         macs, acs = self.macs[node] / samples, self.acs[node] / samples
+        spikes = kind == "weights" and not macs
+        multiplied = kind == "weights" and macs and signal.kind != "analog"
+        edge = f"{signal.kind}, multiplied" if multiplied else str(signal.kind)
         return LayerOperations(
-            path=str(node.target),
-            edge=str(signal.kind),
+            path=_place(node),
+            edge=edge if kind == "weights" else kind,
             static=not signal.timed,
             dense_macs=self.dense_macs[node],
-            ann_macs=ann_macs,
+            ann_macs=ann.macs,
             snn_macs=macs,
             snn_acs=acs,
-            ann_pj=ann_macs * prices.mac_pj,
-            snn_pj=macs * prices.mac_pj + acs * prices.ac_pj,
-            spike_rate=None if macs else rates.get(source, acs / ann_macs),
+            ann_pj=prices.of(ann),
+            snn_pj=prices.of(Cost(macs, acs)),
+            spike_rate=rates.get(source, acs / ann.macs) if spikes else None,
         )
 
-    def _count_norm(self, node: fx.Node, y: Tensor) -> None:
-        self.norm_macs += y.numel()
-        sample = y[0, 0] if row_of(node, self.snn).sequence else y[0]
-        self.ann_norm_macs[node] = sample.numel() if self.norms[node] else 0.0
+    def _count_cost(self, node: fx.Node, values: Mapping[fx.Node, Any], y: Any) -> None:
+        """A norm, or a product of signals: what its row says of the call as it ran."""
+        row, module = row_of(node, self.snn), submodule(self.snn, node)
+        cost = (row.cost or scale_and_shift)(Work(node, module, values, y))
+        rows = y.shape[:2].numel() if row.sequence else len(y)
+        self._add(node, cost, Cost(cost.macs / rows, cost.acs / rows))
 
-    def _count(self, node: fx.Node, x: Tensor, y: Tensor) -> None:
+    def _count_inside(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
+        """What a sample's run inside costs, as often as it ran."""
+        if node not in self.inside:
+            self.inside[node] = look_at(node, self.snn, values)
+        cost, rows = self.inside[node].cost, len(values[signal_nodes(node)[0]])
+        self._add(node, Cost(cost.macs * rows, cost.acs * rows), cost)
+
+    def _add(self, node: fx.Node, cost: Cost, of_sample: Cost) -> None:
+        self.macs[node] += cost.macs
+        self.acs[node] += cost.acs
+        self.ann[node] = of_sample
+        self.dense_macs[node] = of_sample.macs
+
+    def _count(self, node: fx.Node, values: Mapping[fx.Node, Any], y: Tensor) -> None:
+        source = signal_nodes(node)[0]
+        x = values[source]
         if node not in self.fan_out:
-            layer = self.snn.get_submodule(str(node.target))
-            self.fan_out[node] = fan_out(layer, x.shape[1:]).to(x.device)
-            synapses = row_of(node, self.snn).synapses
-            assert synapses is not None  # as it is one of `layers`
-            self.dense_macs[node] = synapses.dense_macs(layer, x.shape[1:], y.shape[1:])
-        source = node.all_input_nodes[0]
-        if _is(source, "spike"):
-            self.acs[node] += _weighted(x != 0, self.fan_out[node])
-        elif source in self._counts:
-            self.acs[node] += _weighted(self._counts[source], self.fan_out[node])
+            self._prepare(node, values, x, y)
+        if source in self._counts:
+            self.acs[node] += weighted(self._counts[source], self.fan_out[node])
+        elif _is(source, "spike"):
+            self.acs[node] += weighted(x != 0, self.fan_out[node])
         else:
-            self.macs[node] += float(self.fan_out[node].sum()) * len(x)
+            self.macs[node] += self.ann[node].macs * len(x)
+
+    def _prepare(self, node: fx.Node, values: Mapping[fx.Node, Any], x: Tensor, y: Tensor) -> None:
+        """How many weights an entry meets, and how many products there are."""
+        layer, synapses = submodule(self.snn, node), row_of(node, self.snn).synapses
+        assert synapses is not None  # as it is one of those with weights
+        shapes = x.shape[1:], y.shape[1:]
+        if layer is not None:
+            self.fan_out[node] = fan_out(layer, shapes[0]).to(x.device)
+            dense: float | None = synapses.dense_macs(layer, *shapes)
+        else:
+            self.fan_out[node] = fan_out_of_call(node, self.snn, values).to(x.device)
+            weight = Work(node, None, values, y).argument(1, "weight")
+            dense = synapses.macs_of(weight, *shapes) if synapses.positions else None
+        macs = float(self.fan_out[node].sum())
+        self.ann[node] = Cost(macs)
+        self.dense_macs[node] = macs if dense is None else dense
 
     def _follow(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
         """The number of spikes under each entry of a graded signal.
@@ -158,32 +240,14 @@ class OperationCounter:
         Where a source is no sum of spikes that we followed, the readers pay for MACs.
         """
         sources = [s for s in node.all_input_nodes if _is(s, "spike") or _is(s, "graded")]
-        if not all(source in self._counts for source in sources):
+        follow = row_of(node, self.snn).follow
+        known = sources and all(source in self._counts for source in sources)
+        if follow is None or not known:
             return
         args, named = fx.node.map_arg(
-            (node.args, node.kwargs), lambda n: self._counts.get(n, values.get(n))
+            (node.args, node.kwargs), lambda n: self._counts.get(n, _fixed(n, values))
         )
-        follow = row_of(node, self.snn).follow
-        if follow is not None:
-            self._counts[node] = follow(_called(node, self.snn), args, named)
-
-
-def fan_out(layer: nn.Module, shape: Sequence[int]) -> Tensor:
-    """How many weights each entry of an input of ``shape`` (one sample) meets, float64.
-
-    It is the gradient of the sum of the layer's outputs when every weight is 1.
-
-    >>> fan_out(nn.Conv2d(1, 2, 3, padding=1), (1, 3, 3))[0].tolist()
-    [[8.0, 12.0, 8.0], [12.0, 18.0, 12.0], [8.0, 12.0, 8.0]]
-    """
-    ones = deepcopy(layer).cpu().double()
-    for parameter in ones.parameters():
-        nn.init.ones_(parameter)
-    x = torch.zeros(1, *shape, dtype=torch.float64, requires_grad=True)
-    with torch.enable_grad():
-        ones(x).sum().backward()
-    assert x.grad is not None
-    return x.grad[0]
+        self._counts[node] = follow(called(node, self.snn), args, named)
 
 
 def price(
@@ -202,6 +266,7 @@ def price(
         layer.neurons * (layer.update_macs * prices.mac_pj + layer.update_acs * prices.ac_pj)
         for layer in neurons
     )
+    layers = [row for row in operations if row.edge != "product"]  # those with weights
     ann_norm_pj, snn_norm_pj = norm_pj
     ann_pj = sum(row.ann_pj for row in operations) + ann_norm_pj
     snn_pj = sum(row.snn_pj for row in operations) + membranes + snn_norm_pj
@@ -217,36 +282,27 @@ def price(
         norm_pj=snn_norm_pj,
         ann_norm_pj=ann_norm_pj,
         ratio=ann_pj / snn_pj,
-        formula_ratio=diet_snn_ratio(operations, rate, prices.mac_pj, prices.ac_pj),
-        bntt_formula_ratio=bntt_ratio(operations, timesteps, prices.mac_pj, prices.ac_pj),
+        formula_ratio=diet_snn_ratio(layers, rate, prices.mac_pj, prices.ac_pj),
+        bntt_formula_ratio=bntt_ratio(layers, timesteps, prices.mac_pj, prices.ac_pj),
         spikes_per_neuron=rate,
     )
 
 
-def _called(node: fx.Node, snn: SpikingNetwork) -> Any:
-    """What a node calls, as a function of its arguments."""
-    if node.op == "call_module":
-        return snn.get_submodule(str(node.target))
-    if node.op == "call_method":
-        name = str(node.target)
-        return lambda x, *rest, **named: getattr(x, name)(*rest, **named)
-    return node.target
+def _place(node: fx.Node) -> str:
+    return str(node.target if node.op == "call_module" else node.meta.get("place", node.name))
 
 
-def _weighted(counts_B: Tensor, weights: Tensor) -> float:
-    """Σ over the batch of Σ counts · weights: exact while no entry counts more than 4096.
+def _spikes(node: fx.Node, value: Tensor) -> Tensor:
+    """How many spikes each entry is: of counts of events as many as it says."""
+    return (value != 0).float() if _is(node, "spike") else value.abs()
 
-    A product with ones takes a tenth of the time of ``counts_B.sum(0, dtype=torch.float64)``. Its
-    float32 is exact up to 2²⁴, hence 4096 rows at a time; what follows is float64. The entries of
-    a sample are taken in the order in which they lie in memory, so that nothing is copied.
-    """
-    order = sorted(range(1, counts_B.dim()), key=counts_B.stride, reverse=True)
-    rows_BM = counts_B.permute(0, *order).reshape(len(counts_B), -1)
-    total_M = torch.zeros(rows_BM.shape[1], dtype=torch.float64, device=rows_BM.device)
-    for begin in range(0, len(rows_BM), 4096):
-        part_BM = rows_BM[begin : begin + 4096].float()
-        total_M += part_BM.T @ part_BM.new_ones(len(part_BM))
-    return float((total_M * weights.permute(*(axis - 1 for axis in order)).reshape(-1)).sum())
+
+def _fixed(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    """What a graded signal is combined with: of weights whether they are there."""
+    value = values.get(node)
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return (value != 0).to(value.dtype)
+    return value
 
 
 def _is(node: fx.Node, kind: str) -> bool:

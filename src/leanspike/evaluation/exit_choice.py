@@ -1,4 +1,4 @@
-"""Choosing an early exit on validation data, and measuring what it saves on the test set.
+"""Choosing an early exit on validation data.
 
 Shapes: T timesteps, N samples, K classes; ``_TNK`` is ``[T, N, K]``.
 """
@@ -6,7 +6,6 @@ Shapes: T timesteps, N samples, K classes; ``_TNK`` is ``[T, N, K]``.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,18 +15,16 @@ from torch import Tensor
 
 from leanspike.batches import Source
 from leanspike.errors import LeanspikeError
-from leanspike.evaluation.answers import batches_for, check_classes, check_labels
+from leanspike.evaluation.answers import batches_for
 from leanspike.evaluation.early_exit import (
     After,
     Confident,
     Measure,
     confidence,
-    exit_early,
     gamma_steps,
 )
-from leanspike.evaluation.energy import OperationCounter, Prices
-from leanspike.evaluation.exit_result import ClassExit, EarlyExit
-from leanspike.evaluation.result import Result
+from leanspike.evaluation.score import Labels, one_tensor, refuse_no_labels
+from leanspike.evaluation.task import Task, TaskName
 from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
 
@@ -61,6 +58,7 @@ def choose_confidence(
     labels: Tensor,
     measure: Measure = "margin",
     max_drop: float = 0.002,
+    task: TaskName | None = None,
 ) -> Choice:
     """The threshold and the latest step with the fewest steps that cost at most ``max_drop``.
 
@@ -68,7 +66,7 @@ def choose_confidence(
 
     Args:
         anytime_TNK: the answers after every step of validation samples (mean readout).
-        labels: ``[N]``.
+        labels: of :func:`leanspike.evaluation.accuracy`, as is ``task``.
         measure: see :func:`confidence`.
         max_drop: the accuracy that may be lost, as a fraction (0.002 is 0.2 points).
 
@@ -78,8 +76,10 @@ def choose_confidence(
     (1.5, 1.0)
     """
     _check_drop(max_drop)
-    sure_TN = confidence(anytime_TNK, measure)
-    right_TN = anytime_TNK.argmax(-1) == labels
+    found = _task(anytime_TNK, labels, task)
+    logits = anytime_TNK if anytime_TNK.dim() > 2 else anytime_TNK.unsqueeze(2)
+    sure_TN = confidence(logits, measure, found.name)
+    right_TN = right_samples(found, anytime_TNK, labels)
     # Between two neighbouring quantiles lie too few samples to matter.
     levels = torch.linspace(0, 1, 201, dtype=torch.float64, device=sure_TN.device)
     early = _thinned(sure_TN[:-1].flatten().double())  # none if there is but one step
@@ -97,7 +97,9 @@ def choose_confidence(
         list(chain(*curves.values())), full - max_drop
     )
     latest = max(latest for latest, curve in curves.items() if best in curve)
-    rule = Confident(measure, threshold, latest if latest < len(sure_TN) else None)
+    last = latest if latest < len(sure_TN) else None
+    several: TaskName | None = "multilabel" if found.name == "multilabel" else None
+    rule = Confident(measure, threshold, last, several)
     return Choice(
         *(rule, measure, threshold, max_drop, len(labels), accuracy, full, mean_steps),
         curve=tuple(curves[latest]),
@@ -109,6 +111,7 @@ def choose_gamma(
     anytime_TNK: Tensor,
     labels: Tensor,
     max_drop: float = 0.002,
+    task: TaskName | None = None,
 ) -> Choice:
     """The highest threshold for :func:`gamma_steps` within ``max_drop`` of all T steps' accuracy.
 
@@ -120,7 +123,7 @@ def choose_gamma(
     After(steps=2)
     """
     _check_drop(max_drop)
-    right_TN = anytime_TNK.argmax(-1) == labels
+    right_TN = right_samples(_task(anytime_TNK, labels, task), anytime_TNK, labels)
     accuracies = right_TN.double().mean(1).tolist()
     values = sorted({gamma for row in gammas.values() for gamma in row})
     curve = []
@@ -154,8 +157,12 @@ def exit_steps(leaves_TN: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def anytime(snn: SpikingNetwork, batches: Source) -> tuple[Tensor, Tensor]:
-    """The answers after every step (mean readout) ``[T, N, K]`` and the labels ``[N]``.
+def anytime(
+    snn: SpikingNetwork, batches: Source, task: TaskName | None = None
+) -> tuple[Tensor, Tensor]:
+    """The answers after every step (mean readout) ``[T, N, K]`` and the labels.
+
+    Args: of :func:`leanspike.evaluation.accuracy`.
 
     >>> from leanspike import spike
     >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
@@ -165,14 +172,37 @@ def anytime(snn: SpikingNetwork, batches: Source) -> tuple[Tensor, Tensor]:
     """
     pairs = batches_for(snn, batches)
     with eval_mode(snn):
-        answered = [(readout(snn(x), "mean"), labels) for x, labels in pairs]
+        answered = [(readout(one_tensor(snn(x)), "mean"), labels) for x, labels in pairs]
     if not answered:
         raise pairs.nothing("to choose an exit on")
     y_TNK = torch.cat([y for y, _ in answered], 1)
     labels_N = torch.cat([labels for _, labels in answered])
-    check_classes(y_TNK)
-    check_labels(labels_N, y_TNK.shape[2])
+    _task(y_TNK, labels_N, task).check(labels_N, y_TNK)
     return y_TNK, labels_N
+
+
+def _task(y_TN: Tensor, labels: Tensor, task: TaskName | None) -> Task:
+    """What the labels are of; LeanspikeError where samples have no one answer to leave with."""
+    found = Labels(task).task(y_TN, labels)
+    if found is None:
+        raise refuse_no_labels(y_TN, labels)
+    if y_TN.dim() > 3 or found.unit(y_TN) not in ("sample", "label"):
+        raise LeanspikeError(
+            f"outputs of shape {list(y_TN.shape[1:])} answer for each {found.unit(y_TN)}, and a "
+            "sample leaves whole: early exit is for one answer a sample, or several labels"
+        )
+    return found
+
+
+def right_samples(task: Task, y_TN: Tensor, labels: Tensor) -> Tensor:
+    """Which samples are answered correctly, ``[T, N]``; of several labels the share.
+
+    >>> from leanspike.evaluation import Binary
+    >>> right_samples(Binary(), torch.tensor([[[0.5], [0.5]]]), torch.tensor([1, 0]))
+    tensor([[ True, False]])
+    """
+    right_TN = task.answers(y_TN) == task.targets(labels, y_TN)
+    return right_TN if right_TN.dim() == 2 else right_TN.double().mean(2)
 
 
 def _thinned(values: Tensor) -> Tensor:
@@ -183,106 +213,3 @@ def _thinned(values: Tensor) -> Tensor:
 def _check_drop(max_drop: float) -> None:
     if not 0 <= max_drop < 1:
         raise LeanspikeError(f"max_drop is {max_drop}; give a fraction, as 0.002 for 0.2 points")
-
-
-@torch.no_grad()
-def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Source, full: Result) -> EarlyExit:
-    """What a chosen exit comes to on the test set: steps, time and energy, all of them measured.
-
-    Every batch is run whole and with samples leaving, in turn, so that both are timed alike; the
-    operations are counted in a third run.
-
-    Args:
-        snn: in eval mode after it as before it.
-        choice: from validation data.
-        batches: of the test set.
-        full: the evaluation of all T steps on the same data.
-
-    >>> from leanspike import evaluate, spike
-    >>> _ = torch.manual_seed(0)
-    >>> hidden = torch.nn.Linear(8, 16), torch.nn.ReLU()
-    >>> ann = torch.nn.Sequential(*hidden, torch.nn.Linear(16, 3))
-    >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
-    >>> data = [(torch.randn(32, 8), torch.randint(3, (32,)))]
-    >>> choice = choose_confidence(*anytime(snn, data), max_drop=0.1)
-    >>> early = measure_exit(snn, choice, data, full=evaluate(snn, data))
-    >>> early.mean_steps < 5, early.snn_pj < early.full_snn_pj, sum(early.leaving)
-    (True, True, 1.0)
-    """
-    counter = OperationCounter(snn)
-    right, steps, labels_seen = [], [], []
-    seconds = full_seconds = 0.0
-    with eval_mode(snn):
-        for number, (x, labels) in enumerate(batches_for(snn, batches)):
-            if number == 0:  # whatever the first call has to prepare
-                exit_early(snn, x, choice.rule)
-            begun = _now(x)
-            snn(x)
-            between = _now(x)
-            exits = exit_early(snn, x, choice.rule)
-            seconds += _now(x) - between
-            full_seconds += between - begun
-            counter.begin_batch(len(labels))
-            exit_early(snn, x, choice.rule, observer=counter)
-            right.append(exits.logits.argmax(-1) == labels)
-            steps.append(exits.steps)
-            labels_seen.append(labels)
-    right_N, steps_N, labels_N = torch.cat(right), torch.cat(steps), torch.cat(labels_seen)
-    mean_steps = steps_N.double().mean().item()
-    prices = Prices(full.energy.mac_pj, full.energy.ac_pj)
-    layers = sum(row.snn_pj for row in counter.rows(prices))
-    membranes = full.energy.membrane_pj * mean_steps / full.timesteps
-    snn_pj = layers + membranes + counter.norm_pj(prices)[1]
-    return EarlyExit(
-        by=choice.by,
-        threshold=choice.threshold if math.isfinite(choice.threshold) else None,
-        latest=choice.rule.latest if isinstance(choice.rule, Confident) else None,
-        max_drop=choice.max_drop,
-        validation_n=choice.n,
-        validation_accuracy=choice.accuracy,
-        validation_full_accuracy=choice.full_accuracy,
-        validation_mean_steps=choice.mean_steps,
-        curve=tuple((mean, accuracy) for _, mean, accuracy in choice.curve),
-        n=len(right_N),
-        accuracy=right_N.double().mean().item(),
-        full_accuracy=full.accuracy[-1],
-        mean_steps=mean_steps,
-        leaving=_shares(steps_N, full.timesteps),
-        classes=_by_class(right_N, steps_N, labels_N, full.classes, full.timesteps),
-        snn_pj=snn_pj,
-        full_snn_pj=full.energy.snn_pj,
-        seconds=seconds,
-        full_seconds=full_seconds,
-    )
-
-
-def _now(x: Tensor) -> float:
-    """Seconds, when all that was asked of the device of ``x`` is done."""
-    if x.device.type != "cpu":
-        torch.accelerator.synchronize(x.device)
-    return time.perf_counter()
-
-
-def _shares(steps_N: Tensor, timesteps: int) -> tuple[float, ...]:
-    """The share of the samples that leaves after each step."""
-    counts = torch.bincount(steps_N - 1, minlength=timesteps)
-    return tuple((counts.double() / len(steps_N)).tolist())
-
-
-def _by_class(
-    right_N: Tensor, steps_N: Tensor, labels_N: Tensor, names: Sequence[str], timesteps: int
-) -> tuple[ClassExit, ...]:
-    """Each class that occurs, for itself."""
-    rows = []
-    for label in sorted(set(labels_N.tolist())):
-        its = labels_N == label
-        rows.append(
-            ClassExit(
-                name=names[label] if label < len(names) else str(label),
-                n=int(its.sum()),
-                accuracy=right_N[its].double().mean().item(),
-                mean_steps=steps_N[its].double().mean().item(),
-                leaving=_shares(steps_N[its], timesteps),
-            )
-        )
-    return tuple(rows)

@@ -58,10 +58,12 @@ class NeuronActivity(Record):
 
 
 class LayerOperations(Record):
-    """The arithmetic of one layer with weights.
+    """The arithmetic of one layer with weights, or of one product of signals.
 
-    ``edge`` is the kind of signal that enters it (``analog``, ``spike`` or ``graded``) and
-    ``static`` whether that signal is the same at every step, so that it is computed once.
+    ``edge`` is the kind of signal that enters it (``analog``, ``spike`` or ``graded``; with
+    ``, multiplied`` where the spikes underneath are not known, so that it pays for products), or
+    ``product`` of two signals, or ``inside`` for a module that was declared with ``ops=``.
+    ``static``: whether that signal is the same at every step, so that it is computed once.
     ``dense_macs`` is the textbook count for one ANN pass (padding included); ``ann_macs`` leaves
     the multiplications with zero padding out, as ``snn_macs`` and ``snn_acs`` (all steps) do.
     ``spike_rate`` is that of the neurons whose spikes enter, summed over all steps (None where the
@@ -78,3 +80,15 @@ class LayerOperations(Record):
     ann_pj: float
     snn_pj: float
     spike_rate: float | None = None
+
+
+class Uncounted(Record):
+    """A module, or a function, with weights whose work could not be counted.
+
+    ``path`` is its place, ``kind`` its class; ``share``, in (0, 1], is what part of the network's
+    weights is in none of the numbers for that reason.
+    """
+
+    path: str
+    kind: str
+    share: float

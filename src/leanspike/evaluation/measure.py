@@ -6,26 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from leanspike.backends import watch_backends
 from leanspike.batches import Source
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.activity import SpikeCounter, neurons_of
-from leanspike.evaluation.answers import (
-    batches_for,
-    check_classes,
-    check_labels,
-    count_correct,
-    outputs,
-)
+from leanspike.evaluation.answered import Answered
+from leanspike.evaluation.answers import batches_for
 from leanspike.evaluation.early_exit import gamma_by_step
 from leanspike.evaluation.energy import OperationCounter, Prices, price
-from leanspike.evaluation.mistakes import MistakeFinder
+from leanspike.evaluation.metric import Function
 from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.evaluation.result import Provenance, Result
+from leanspike.evaluation.rivals import compare_rivals
+from leanspike.evaluation.task import Task, TaskName
+from leanspike.evaluation.traffic import TrafficCounter
 from leanspike.execute import SpikingNetwork
-from leanspike.execute import readout as read_out
 from leanspike.modes import eval_mode
 
 
@@ -41,7 +38,9 @@ def evaluate(
     seed: int | None = None,
     classes: tuple[str, ...] = (),
     start: Mapping[str, Mapping[str, float]] | None = None,
-    readout: Literal["sum", "mean"] = "sum",
+    readout: Literal["sum", "mean"] | None = None,
+    task: Task | TaskName | None = None,
+    metric: Function | None = None,
     origin: Provenance | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
@@ -55,22 +54,33 @@ def evaluate(
 
     Args:
         snn: evaluated in eval mode, at ``snn.timesteps`` steps, and put back after it.
-        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels
-            ``[N]``, tensors or arrays, which are sent to the network's device. Gone through once.
-            One pair is taken 128 samples at a time.
+        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels,
+            tensors or arrays, which are sent to the network's device. Gone through once.
+            One pair is taken 128 samples at a time. Inputs alone will do: spikes, operations and
+            energy need no labels, and ``accuracy`` is then empty.
         ann: the network the SNN came from, to be measured on the same data.
         name, classes: for the report.
         data, split, seed: the data set, which part of it this is ("test"), and the seed of the
             training; unknown where they are not given.
         start: what `leanspike.evaluation.readings` gave before the training, for the report.
-        readout: "sum" or "mean" of the outputs (their argmax is the same).
+        readout: "sum" or "mean" of the outputs so far. Of accuracy it changes nothing, and is the
+            sum by default; ``metric`` is given the mean, which is as large as an ANN's outputs.
+        task: what the labels are of: "multiclass", "binary" or "multilabel", see
+            :func:`leanspike.evaluation.accuracy`; "none" for targets that are no labels, which may
+            then be of any kind. Default: found by shapes and types, with a warning for targets
+            that are no labels.
+        metric: a function from outputs, as the ANN gives them, and targets of any kind to a number
+            or a dict of numbers, as ``torch.nn.functional.mse_loss``. Measured after each step, and
+            of the ANN; the mean over the batches, weighted by their samples. With it no accuracy
+            is measured, unless ``task`` is given.
         origin: where the figures come from (default: this process), but for what computed them.
         progress: called with the number of samples after each batch.
 
     Raises:
         LeanspikeError: if there are no samples, or values that are not finite; for labels that
-            are no numbers of outputs, and ``classes`` or an ANN of other than as many; for a
-            seed beside an origin, which has its own; for a plain module in a neuron's place.
+            are none of these outputs, or of more than one task; for ``classes`` or an ANN of other
+            than as many outputs; for a seed beside an origin, which has its own; for a plain
+            module in a neuron's place.
 
     Example:
         >>> from leanspike import spike
@@ -81,61 +91,61 @@ def evaluate(
         (5, ['1'])
         >>> print(result.split, result.provenance.seed)  # nobody told
         None None
+        >>> energy = evaluate(snn, torch.randn(32, 8))  # without labels
+        >>> energy.accuracy, energy.energy.snn_pj > 0
+        ((), True)
     """
     _check(snn, seed, origin)
-    pairs = batches_for(snn, batches)
-    spikes, operations, wrong = SpikeCounter(snn), OperationCounter(snn), MistakeFinder()
+    labelled = metric is None and task != "none"
+    pairs = batches_for(snn, batches, "if any" if labelled else "of any kind")
+    spikes, operations = SpikeCounter(snn), OperationCounter(snn)
+    answered = Answered(task, metric, readout, classes)
+    traffic = TrafficCounter(snn, operations)
 
     def observe(node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         spikes(node, values, value)
         operations(node, values, value)
+        traffic(node, values, value)
 
-    correct_T: Tensor | None = None
-    labels_K: Tensor | None = None
-    n = 0
+    n, device = 0, torch.device("cpu")
     with eval_mode(snn), eval_mode(snn if ann is None else ann), watch_backends() as ran:
-        for x, labels in pairs:
-            operations.begin_batch(len(labels))
-            y_TNK = snn.run(x, observer=observe)
-            right = count_correct(y_TNK, labels, readout)
-            check_labels(labels, y_TNK.shape[2])
-            counts = torch.bincount(labels, minlength=y_TNK.shape[2])
-            labels_K = counts if labels_K is None else labels_K + counts
-            if n == 0:
-                _check_outputs(y_TNK, classes, ann, x.narrow(pairs.axis, 0, min(2, len(labels))))
-            correct_T = right if correct_T is None else correct_T + right
-            ours = read_out(y_TNK, readout)[-1].argmax(-1)
-            wrong.add(labels, ours, None if ann is None else outputs(ann, x)[0].argmax(-1))
-            n += len(labels)
+        for x, targets in pairs:
+            samples = x.shape[pairs.axis]
+            if not samples:
+                continue
+            operations.begin_batch(samples)
+            y_TN = snn.run(x, observer=observe)
+            answered.add(y_TN, targets, None if ann is None else ann(x))
+            n, device = n + samples, x.device
             if progress is not None:
-                progress(len(labels))
-    if correct_T is None or labels_K is None or n == 0:
+                progress(samples)
+    if n == 0:
         raise pairs.nothing("to evaluate on")
-    origin = origin or provenance(seed=seed, device=correct_T.device)
+    origin = origin or provenance(seed=seed, device=device)
     prices = Prices()
     neurons = spikes.rows(start)
     fired = {layer.path: layer.spikes_per_neuron for layer in neurons}
     layers = operations.rows(prices, fired)
     if not layers:
         raise LeanspikeError("the network has no layers with weights, whose work could be counted")
+    counted = price(layers, neurons, answered.timesteps, prices, operations.norm_pj(prices))
     return Result(
         name=name,
         data=data,
         split=split,
         n=n,
         classes=classes,
-        timesteps=len(correct_T),
+        timesteps=answered.timesteps,
         encode=type(snn.plan.encoder).__name__.lower(),
-        ann_accuracy=None if ann is None else wrong.ann_right / n,
-        accuracy=tuple(count / n for count in correct_T.tolist()),
         neurons=neurons,
         operations=layers,
-        energy=price(layers, neurons, len(correct_T), prices, operations.norm_pj(prices)),
+        energy=counted,
         gammas=gamma_by_step(snn),
         example=None,
         provenance=computed_by(origin, ran),
-        chance=max(1 / len(labels_K), int(labels_K.max()) / n),
-        mistakes=wrong.mistakes(),
+        rivals=compare_rivals(layers, neurons, counted, traffic, answered.timesteps),
+        **answered.fields(n),
+        uncounted=operations.uncounted(),
     )
 
 
@@ -152,24 +162,3 @@ def _check(snn: SpikingNetwork, seed: int | None, origin: Provenance | None) -> 
     for path, value in snn.state_dict().items():
         if not value.isfinite().all():
             raise LeanspikeError(f"{path} has values that are NaN or infinite; train it again")
-
-
-def _check_outputs(
-    y_TNK: Tensor, classes: tuple[str, ...], ann: nn.Module | None, x: Tensor
-) -> None:
-    """That names and ANN are of the network's K outputs; ``x`` is a sample or two."""
-    ours = y_TNK.shape[2]
-    if classes and len(classes) != ours:
-        raise LeanspikeError(
-            f"classes has {len(classes)} names, and the network {ours} outputs; give a name for "
-            "each output, in their order"
-        )
-    if ann is None:
-        return
-    theirs = outputs(ann, x)
-    check_classes(theirs, "the ANN")
-    if theirs.shape[2] != ours:
-        raise LeanspikeError(
-            f"the ANN has {theirs.shape[2]} outputs, and the SNN {ours}; give the ANN that the "
-            "SNN was made from"
-        )

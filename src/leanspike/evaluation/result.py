@@ -14,9 +14,11 @@ from pydantic import Field, ValidationError, model_validator
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.formulas import CHAINS, bntt_ratio, chain_rates
-from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity, Uncounted
 from leanspike.evaluation.mistakes import Mistakes
 from leanspike.evaluation.record import Record
+from leanspike.evaluation.rivals_result import Rivals
+from leanspike.evaluation.task import TaskName
 from leanspike.evaluation.times import Times
 
 
@@ -100,11 +102,16 @@ class Provenance(Record):
 class Result(Record):
     """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
 
-    ``accuracy[t]`` is the fraction of the ``n`` samples answered correctly after step t+1; they are
-    the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of guessing:
-    one output in K, or the share of the commonest label (None in older records).
+    ``accuracy[t]`` is the fraction of answers that are right after step t+1; empty where there were
+    no labels. ``task`` says what an answer is ("multiclass", "binary", "multilabel", "none"), and
+    ``unit`` of what there is one: each of the ``n`` samples, or each label or pixel of theirs. They
+    are the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of
+    guessing: one class in C, or the share of the commonest label (None in older records).
+    ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
     ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
+    ``uncounted`` are the modules whose weights are in none of the numbers (none in older records).
+    ``rivals`` is the energy with memory, beside ANNs in float32 and int8 (None in older records).
 
     >>> import torch
     >>> from leanspike import evaluate, spike
@@ -137,11 +144,21 @@ class Result(Record):
     chance: float | None = None
     times: Times | None = None
     mistakes: Mistakes | None = None
+    task: TaskName = "multiclass"
+    unit: str = "sample"
+    metrics: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    ann_metrics: dict[str, float] = Field(default_factory=dict)
+    uncounted: tuple[Uncounted, ...] = ()
+    rivals: Rivals | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Result:
-        if len(self.accuracy) != self.timesteps or not self.timesteps:
+        none = self.task == "none" and not self.accuracy
+        if (len(self.accuracy) != self.timesteps and not none) or not self.timesteps:
             raise ValueError(f"{len(self.accuracy)} accuracies for {self.timesteps} timesteps")
+        for name, values in self.metrics.items():
+            if len(values) != self.timesteps:
+                raise ValueError(f"{len(values)} of {name} for {self.timesteps} timesteps")
         if not self.neurons or not self.operations:
             raise ValueError("no neurons, or no layers with weights")
         return self
@@ -153,9 +170,17 @@ class Result(Record):
 
     @property
     def chance_bound(self) -> float | None:
-        """Up to this accuracy it may be guessing: p + 3 standard errors √(p·(1−p)/n)."""
+        """Up to this accuracy it may be guessing: p + 3 standard errors √(p·(1−p)/n).
+
+        n counts samples, also where each has several answers, which need not be independent.
+        """
         p = self.guessing
         return None if p is None else p + 3 * math.sqrt(p * (1 - p) / self.n)
+
+    @property
+    def last_accuracy(self) -> float | None:
+        """That after the last step; None where there were no labels."""
+        return self.accuracy[-1] if self.accuracy else None
 
     @property
     def at_chance(self) -> bool:
@@ -165,7 +190,8 @@ class Result(Record):
         ...  for a in (0.111, 0.147, 0.148)]
         [True, True, False]
         """
-        return self.chance_bound is not None and self.accuracy[-1] <= self.chance_bound
+        bound, last = self.chance_bound, self.last_accuracy
+        return bound is not None and last is not None and last <= bound
 
     @property
     def summary(self) -> dict[str, object]:
@@ -173,7 +199,7 @@ class Result(Record):
 
         ``energy_ratio`` is the counted one, ``formula_energy_ratio`` is by DIET-SNN's formula.
         ``time_ratio_batch_1`` and so on are the times of SNN ÷ ANN, where they were measured;
-        ``at_chance`` is there where it is true.
+        ``at_chance`` is there where it is true, ``metrics`` where a function was measured.
 
         >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
         >>> result = Result.model_construct(
@@ -188,15 +214,20 @@ class Result(Record):
             for early in self.early_exit
         }
         ratios = {} if self.times is None else self.times.ratios
+        metrics = {
+            name: {"ann": self.ann_metrics.get(name), "snn": values[-1]}
+            for name, values in self.metrics.items()
+        }
         return {
             "ann_accuracy": self.ann_accuracy,
-            "snn_accuracy": self.accuracy[-1],
+            "snn_accuracy": self.last_accuracy,
             "timesteps": self.timesteps,
             "energy_ratio": round(self.energy.ratio, 3),
             "formula_energy_ratio": round(self.energy.formula_ratio, 3),
             "bntt_formula_energy_ratio": None if bntt is None else round(bntt, 3),
             "spikes_per_neuron": round(self.energy.spikes_per_neuron, 4),
             **{f"time_ratio_batch_{batch}": round(ratio, 3) for batch, ratio in ratios.items()},
+            **({"metrics": metrics} if metrics else {}),
             **({"early_exit": exits} if exits else {}),
             **({"at_chance": True} if self.at_chance else {}),
         }

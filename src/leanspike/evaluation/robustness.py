@@ -274,6 +274,11 @@ def _check(
     for what, things in sized.items():
         if len(things) == 0:
             raise LeanspikeError(f"no {what} to measure the robustness with; give 1 or more")
+    if split.labels.dim() != 1 or split.labels.is_floating_point():
+        raise LeanspikeError(
+            f"labels are {split.labels.dtype} {list(split.labels.shape)}; robustness is measured "
+            "of one answer for each sample: give whole numbers [N]"
+        )
     images, _ = split.batch(torch.tensor([0]))
     if images.dim() != 4:
         raise LeanspikeError(

@@ -6,33 +6,44 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from leanspike.errors import LeanspikeError
+from leanspike.graph.outputs import mapped
+
+Outputs = TypeVar("Outputs")
 
 
-def readout(y_TNK: Tensor, mode: Literal["sum", "mean"] = "mean") -> Tensor:
+def readout(y_TNK: Outputs, mode: Literal["sum", "mean"] = "mean") -> Outputs:
     """The answer after every step ("anytime logits") from the outputs of the steps.
 
     "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, whose
     scale does not grow with t (BNTT; use it for margins, temperatures and early exit).
 
     Args:
-        y_TNK: the outputs of the steps ``[T, N, K]``.
+        y_TNK: the outputs of the steps ``[T, N, K]``; or several, in containers of any kind.
         mode: "sum" or "mean".
 
     Returns:
-        ``[T, N, K]``, in float32 at least.
+        ``[T, N, K]``, in float32 at least; of several, the same containers with each read out.
 
     >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "mean").flatten().tolist()
     [1.0, 2.0]
     >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "sum").flatten().tolist()
     [1.0, 4.0]
+    >>> readout({"logits": torch.ones(2, 1, 1), "aux": None}, "sum")["logits"].ravel().tolist()
+    [1.0, 2.0]
     """
     check_readout(mode)
+    read: Outputs = mapped(partial(_read_out, mode=mode), y_TNK)
+    return read
+
+
+def _read_out(y_TNK: Tensor, mode: str) -> Tensor:
     y_TNK = y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
     total_TNK = y_TNK.cumsum(0)
     if mode == "sum":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from operator import itemgetter
 from typing import Any, SupportsIndex, final
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.batches import check_dtype
 from leanspike.errors import LeanspikeError, SurgeryError, check_count, one_line
+from leanspike.execute.ann_weights import ANNWeights
 from leanspike.execute.answers import value_range
 from leanspike.execute.doubts import Doubts
 from leanspike.execute.layout import Layout, leave
@@ -23,10 +25,10 @@ from leanspike.execute.state import State
 from leanspike.execute.streaming import Steps
 from leanspike.graph.modules import share
 from leanspike.graph.ops import row_of
+from leanspike.graph.outputs import mapped
 from leanspike.graph.plan import Plan, PlanRecord
 from leanspike.neuron import Neuron
 from leanspike.synapse import Stream, streaming
-from leanspike.temporal import TemporalNorm
 from leanspike.transforms import has_values
 
 BRIGHTER, DIMMER = 10, 100
@@ -61,10 +63,18 @@ class SpikingNetwork(nn.Module):
         share(plan.module, self)
         self._prepare()
 
+    def train(self, mode: bool = True) -> SpikingNetwork:
+        """As for any module; what the network's own ``train()`` freezes stays in eval mode."""
+        super().train(mode)
+        for path in self.plan.held:
+            self.get_submodule(path).training = False
+        return self
+
     def _prepare(self) -> None:
         """Take the code of the plan's graphs: before `torch.compile` might look on."""
-        self._whole: Callable[..., Tensor] = type(self.plan.module).forward
+        self._whole: Callable[..., Any] = type(self.plan.module).forward
         self._steps = Steps(self.plan)
+        self._container = self.plan.container
         self.layout = Layout.of(self.plan)
 
     def replanned(self, plan: Plan) -> SpikingNetwork:
@@ -75,7 +85,7 @@ class SpikingNetwork(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickle: functions are made of the graph again."""
-        made = ("_whole", "_steps", "layout")
+        made = ("_whole", "_steps", "_container", "layout")
         state = {name: value for name, value in vars(self).items() if name not in made}
         return {**state, "plan": PlanRecord.of(self.plan)}
 
@@ -84,7 +94,7 @@ class SpikingNetwork(nn.Module):
         self.plan = state["plan"].plan(self)
         self._prepare()
 
-    def forward(self, x: Tensor, timesteps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, timesteps: int | None = None) -> Any:
         """The output of every step.
 
         Args:
@@ -93,16 +103,16 @@ class SpikingNetwork(nn.Module):
 
         Returns:
             ``y_TNK`` of shape ``[T, N, K]``: what the output layer emits at each step, not
-            cumulated; see :func:`leanspike.readout`.
+            cumulated; see :func:`leanspike.readout`. Of a network that returns several tensors, in
+            tuples, lists, dictionaries, named tuples or dataclasses, the same with ``[T, N, ...]``
+            for each.
 
         Raises:
             LeanspikeError: for input of another shape or type than at the surgery.
         """
         return self.run(x, timesteps)
 
-    def run(
-        self, x: Tensor, timesteps: int | None = None, observer: Observer | None = None
-    ) -> Tensor:
+    def run(self, x: Tensor, timesteps: int | None = None, observer: Observer | None = None) -> Any:
         """:meth:`forward`, with ``observer`` called after each operation."""
         encoder = self.plan.encoder
         self.check_input(x, encoder.batch_axis)
@@ -121,12 +131,16 @@ class SpikingNetwork(nn.Module):
         except RuntimeError as error:
             self._explain(error, x, encoder.batch_axis)
             raise
-        return leave(y_TNK) if turned else y_TNK
+        return self._in_containers(leave(y_TNK) if turned else y_TNK)
+
+    def _in_containers(self, plain: Any) -> Any:
+        """What a graph gives, as the network returns it."""
+        return plain if self._container is None else self._container.restored(plain)
 
     @torch.no_grad()
     def step(
         self, x_N: Tensor, state: State | None = None, observer: Observer | None = None
-    ) -> tuple[Tensor, State]:
+    ) -> tuple[Any, State]:
         """One timestep, in eval mode, without gradients: for streaming and early exit.
 
         Args:
@@ -137,7 +151,8 @@ class SpikingNetwork(nn.Module):
             observer: called after each operation that this step computes.
 
         Returns:
-            The output of this step ``[N, K]`` and the state for the next.
+            The output of this step ``[N, K]`` and the state for the next. (Of several outputs each
+            ``[N, ...]``, as :meth:`forward` has them.)
 
         Example:
             >>> from leanspike import spike
@@ -169,15 +184,15 @@ class SpikingNetwork(nn.Module):
         except RuntimeError as error:
             self._explain(error, x_N, batch_axis=0)
             raise
-        return leave(y_NK) if turned else y_NK, after
+        return self._in_containers(leave(y_NK) if turned else y_NK), after
 
     def _step(
         self, x_N: Tensor, state: State, weights: Stream | None, observer: Observer | None
-    ) -> tuple[Tensor, State]:
+    ) -> tuple[Any, State]:
         if observer is not None:
             execution = Streaming(self, self.plan, self._steps, state, observer)
-            y_1NK: Tensor = execution.run(x_N, 1)
-            return y_1NK[0], execution.next_state(weights)
+            y_1NK = execution.run(x_N, 1)
+            return mapped(itemgetter(0), y_1NK), execution.next_state(weights)
         steps, number = self._steps, state.steps
         if number == 0:
             none = [None] * len(steps.neurons)
@@ -227,7 +242,9 @@ class SpikingNetwork(nn.Module):
     def load_ann(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load an ANN's ``state_dict`` strictly: all its keys, and none but the neurons' missing.
 
-        Temporal norms begin as its batch norms are, the same at each step.
+        Temporal norms begin as its batch norms are, the same at each step. What activations had
+        learnt that neurons took the place of is left out. Names of wrappers (``module.``,
+        ``_orig_mod.`` or any other) are taken off where the rest then fits.
 
         Raises:
             LeanspikeError: naming the keys that are missing, unexpected or of another shape.
@@ -239,37 +256,7 @@ class SpikingNetwork(nn.Module):
             >>> snn.load_ann(ann.state_dict())
         """
         fired = {module for _, module in self.neurons()}
-        modules = dict(self.named_modules(remove_duplicate=False))
-        norms = {path: m for path, m in modules.items() if isinstance(m, TemporalNorm)}
-        of_norms = {path: _below(path, state_dict) for path in norms}
-        theirs = {
-            f"{path}.{name}"
-            for path, module in modules.items()
-            if module in fired or path in norms
-            for name in module.state_dict()
-        }
-        own = {key: value for key, value in self.state_dict().items() if key not in theirs}
-        taken = {f"{path}.{name}" for path, state in of_norms.items() for name in state}
-        rest = {key: value for key, value in state_dict.items() if key not in taken}
-        missing = sorted(
-            {*(set(own) - set(rest)), *(p for p, found in of_norms.items() if not found)}
-        )
-        unexpected = sorted(set(rest) - set(own))
-        shapes = [k for k, v in rest.items() if k in own and own[k].shape != v.shape]
-        for what, keys in (
-            ("lacks", missing),
-            ("has unknown", unexpected),
-            ("has other shapes for", shapes),
-        ):
-            if keys:
-                shown = ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
-                raise LeanspikeError(
-                    f"the ANN's state_dict {what} {len(keys)} of this network's keys: {shown}; "
-                    "it must come from the architecture that was converted (with norm='keep')"
-                )
-        for path, norm in norms.items():
-            norm.load_batch_norm(of_norms[path])
-        self.load_state_dict(rest, strict=False)
+        ANNWeights(self, self.plan, fired).load(state_dict)
 
     def check_input(self, x: Tensor, batch_axis: int, values: bool = True) -> None:
         """Raise unless ``x`` is like the surgery's example input, for any N, and has finite values.
@@ -285,6 +272,12 @@ class SpikingNetwork(nn.Module):
         if not ranks_agree or x.shape[1 + batch_axis] != sample_shape[0]:
             expected = ", ".join((*("T" * batch_axis), "N", *map(str, sample_shape)))
             raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
+        if self.plan.fixed_shape and x.shape[1 + batch_axis :] != sample_shape:
+            raise LeanspikeError(
+                f"input of shape {tuple(x.shape)}; the network's code branches on shapes, and was "
+                f"traced for samples of shape {sample_shape}: give such, or call spike with an "
+                "example_input like this"
+            )
         if not x.is_floating_point():
             raise LeanspikeError(
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"
@@ -322,12 +315,6 @@ class SpikingNetwork(nn.Module):
             f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
             f"network was made for samples of shape {self.plan.sample_shape}"
         ) from error
-
-
-def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a module, by their own names."""
-    start = f"{path}."
-    return {k.removeprefix(start): v for k, v in state_dict.items() if k.startswith(start)}
 
 
 def _check_names(root: nn.Module, network: SpikingNetwork) -> None:

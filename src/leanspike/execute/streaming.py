@@ -13,8 +13,8 @@ from leanspike.graph.per_step import StepGraph
 from leanspike.graph.plan import Plan
 from leanspike.temporal import Affine, TemporalNorm
 
-First = Callable[..., tuple[Tensor, tuple[Any, ...], tuple[Tensor, ...], tuple[Any, ...]]]
-Later = Callable[..., tuple[Tensor, tuple[Any, ...]]]
+First = Callable[..., tuple[Any, tuple[Any, ...], tuple[Tensor, ...], tuple[Any, ...]]]
+Later = Callable[..., tuple[Any, tuple[Any, ...]]]
 
 
 @final
@@ -33,7 +33,8 @@ class Steps:
 
     def __init__(self, plan: Plan) -> None:
         step = StepGraph(plan.module)
-        kept = [node for node in step.graph.nodes if _is_kept(node)]
+        returned = _nodes_in(step.output)
+        kept = [node for node in step.graph.nodes if _is_kept(node, returned)]
         static = [node for node in kept if node.meta["signal"].kind not in (None, "constant")]
         constants = [node for node in kept if node not in static]
         self.neurons = step.neurons
@@ -80,10 +81,16 @@ class Steps:
         return {n: value(n) for n in self.static}, {n: value(n) for n in self.constants}
 
 
-def _is_kept(node: fx.Node) -> bool:
-    """Whether later steps read what only the first computes."""
+def _is_kept(node: fx.Node, returned: set[fx.Node]) -> bool:
+    """Whether later steps read, or return, what only the first computes."""
     once = is_static(node) and node.op != "get_attr"
-    return once and any(not is_static(user) for user in node.users)
+    return once and (node in returned or any(not is_static(user) for user in node.users))
+
+
+def _nodes_in(argument: Any) -> set[fx.Node]:
+    found = set[fx.Node]()
+    fx.node.map_arg(argument, found.add)
+    return found
 
 
 def _is_read(node: fx.Node) -> bool:

@@ -2,11 +2,14 @@
 
 Each function takes what is called (a module, a function, or what calls a method), the arguments,
 with numbers of spikes in place of tensors, and the keyword arguments; it gives numbers of spikes.
+Fixed weights among the arguments are 1 where they are not 0: whatever a spike is multiplied by
+goes into the weights that read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -14,6 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Follow = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Tensor]
+
+POOL = ("input", "kernel_size", "stride", "padding", "ceil_mode")
+INTERPOLATE = (
+    *("input", "size", "scale_factor", "mode", "align_corners"),
+    *("recompute_scale_factor", "antialias"),
+)
 
 
 def moved(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
@@ -26,6 +35,26 @@ def moved(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
     return counts
 
 
+def added(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:  # noqa: ARG001
+    """A sum or a difference of signals, each with a fixed weight; one that is added twice is one.
+
+    >>> added(torch.sub, (torch.tensor([2]), torch.tensor([3])), {"alpha": 4})
+    tensor([5])
+    """
+    first, *rest = {id(tensor): tensor for tensor in _tensors(args, named)}.values()
+    return sum(rest, start=first)
+
+
+def scaled(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:  # noqa: ARG001
+    """A signal times what is fixed; what meets a weight of 0 is gone.
+
+    >>> scaled(torch.mul, (torch.tensor([2, 2]), torch.tensor([1, 0])), {})
+    tensor([2, 0])
+    """
+    first, *rest = _tensors(args, named)
+    return prod(rest, start=first)
+
+
 def summed(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:  # noqa: ARG001
     """A mean, or a sum, along axes.
 
@@ -36,30 +65,104 @@ def summed(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor
     return total
 
 
-def average_pooled(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
-    """Sums over the windows of an average pool in two dimensions.
+def average_pooled(
+    call: Any, args: tuple[Any, ...], named: Mapping[str, Any], *, axes: int
+) -> Tensor:
+    """Sums over the windows of an average pool in so many dimensions.
 
-    >>> average_pooled(nn.AvgPool2d(2), (torch.ones(1, 1, 2, 2),), {})
+    >>> average_pooled(nn.AvgPool2d(2), (torch.ones(1, 1, 2, 2),), {}, axes=2)
     tensor([[[[4.]]]])
+    >>> average_pooled(nn.AvgPool1d(2), (torch.ones(1, 1, 4),), {}, axes=1)
+    tensor([[[2., 2.]]])
     """
-    if isinstance(call, nn.Module):
-        named = {
-            name: getattr(call, name) for name in ("kernel_size", "stride", "padding", "ceil_mode")
-        }
-    return F.avg_pool2d(*args[:5], **{**named, "divisor_override": 1})
+    options, flat = _options(call, args, named, POOL), axes == 1  # whose pool takes no divisor
+    x, ceil_mode = options["input"], bool(options.get("ceil_mode", False))
+
+    def each(name: str, other: int, default: Any) -> list[int]:
+        given = options.get(name)
+        value = default if given is None or given == () else given
+        values = list(value) if isinstance(value, Sequence) else [value] * axes
+        return [other, *values] if flat else values * (axes // len(values))
+
+    kernel, padding = each("kernel_size", 1, None), each("padding", 0, 0)
+    stride = each("stride", 1, kernel[1:] if flat else kernel)
+    if axes == 3:
+        return F.avg_pool3d(x, kernel, stride, padding, ceil_mode, divisor_override=1)
+    x = x.unsqueeze(-2) if flat else x
+    sums = F.avg_pool2d(x, kernel, stride, padding, ceil_mode, divisor_override=1)
+    return sums.squeeze(-2) if flat else sums
 
 
-def adaptively_pooled(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
+def adaptively_pooled(
+    call: Any, args: tuple[Any, ...], named: Mapping[str, Any], *, axes: int
+) -> Tensor:
     """Averages times the sizes of their windows, which differ where the sides do not divide.
 
-    >>> adaptively_pooled(nn.AdaptiveAvgPool2d(2), (torch.ones(1, 1, 3, 3),), {})
+    >>> adaptively_pooled(nn.AdaptiveAvgPool2d(2), (torch.ones(1, 1, 3, 3),), {}, axes=2)
     tensor([[[[4., 4.],
               [4., 4.]]]])
     """
     averages: Tensor = call(*args, **named)
-    sizes = []
-    for length, parts in zip(args[0].shape[-2:], averages.shape[-2:], strict=True):
+    (x,) = _tensors(args, named)
+    for axis in range(-axes, 0):
+        length, parts = x.shape[axis], averages.shape[axis]
         begin = [index * length // parts for index in range(parts)]
         end = [-(-(index + 1) * length // parts) for index in range(parts)]
-        sizes.append(torch.tensor(end) - torch.tensor(begin))
-    return averages * (sizes[0][:, None] * sizes[1][None, :]).to(averages.device)
+        sizes = torch.tensor(end) - torch.tensor(begin)
+        averages = averages * sizes.view(-1, *[1] * (-1 - axis)).to(averages.device)
+    return averages
+
+
+def interpolated(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
+    """The spikes that have a weight in each entry of an upsampling, or downsampling.
+
+    >>> twice = nn.Upsample(scale_factor=2, mode="linear")
+    >>> interpolated(twice, (torch.tensor([[[1.0, 2.0]]]),), {})
+    tensor([[[1., 3., 3., 2.]]])
+    """
+    options = _options(call, args, named, INTERPOLATE)
+    x, mode = options.pop("input"), options.get("mode", "nearest")
+    if mode.startswith("nearest"):
+        return moved(call, args, named)
+    if mode == "area":
+        return adaptively_pooled(call, args, named, axes=x.dim() - 2)
+    for axis in range(2, x.dim()):
+        meets = _meets(x.shape[axis], axis - 2, x.dim() - 2, options).to(x)
+        x = (x.movedim(axis, -1) @ meets).movedim(-1, axis)
+    counts: Tensor = x
+    return counts
+
+
+def _meets(length: int, axis: int, axes: int, options: Mapping[str, Any]) -> Tensor:
+    """``[in, out]``: 1 where an entry along an axis has a weight in one of the output.
+
+    The other axes stay as they are, of 2 entries: with 1 PyTorch's antialiasing confuses the axes.
+    """
+
+    def along(value: Any, other: int) -> Any:
+        if value is None:
+            return None
+        values = list(value) if isinstance(value, Sequence) else [value] * axes
+        return tuple(values[axis] if place == axis else other for place in range(axes))
+
+    size, factor = along(options.get("size"), 2), along(options.get("scale_factor"), 1)
+    rest = {name: value for name, value in options.items() if name not in ("size", "scale_factor")}
+    one_hot = torch.eye(length).view(length, 1, *along([length] * axes, 1))
+    one_hot = one_hot.expand(length, 1, *along([length] * axes, 2)).contiguous()
+    weights = F.interpolate(one_hot, size, factor, **rest)[:, 0].movedim(1 + axis, 1)
+    return (weights != 0).reshape(length, weights.shape[1], -1)[:, :, 0]
+
+
+def _tensors(args: tuple[Any, ...], named: Mapping[str, Any]) -> list[Tensor]:
+    return [value for value in (*args, *named.values()) if isinstance(value, Tensor)]
+
+
+def _options(
+    call: Any, args: tuple[Any, ...], named: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+    """What a call was given, by name; of a module its attributes."""
+    given = {**dict(zip(names, args, strict=False)), **named}
+    if isinstance(call, nn.Module):
+        own = {name: vars(call)[name] for name in names if name in vars(call)}
+        return {"input": next(iter(given.values())), **own}
+    return {name: value for name, value in given.items() if name in names}

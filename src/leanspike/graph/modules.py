@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import fx, nn
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, fx, nn
 
 from leanspike.graph.ops import Signal
 
@@ -16,6 +19,16 @@ def submodule(root: nn.Module, node: fx.Node) -> nn.Module | None:
     Identity()
     """
     return root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def called(node: fx.Node, root: nn.Module) -> Any:
+    """What a node calls, as a function of its arguments."""
+    if node.op == "call_module":
+        return root.get_submodule(str(node.target))
+    if node.op == "call_method":
+        name = str(node.target)
+        return lambda x, *rest, **named: getattr(x, name)(*rest, **named)
+    return node.target
 
 
 def neuron_nodes(graph: fx.Graph) -> list[fx.Node]:
@@ -43,6 +56,28 @@ def as_module(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     return module
 
 
+def put(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a path. The modules beneath the one that it replaces stay beneath.
+
+    A norm with its activation beneath it gives way without taking that along.
+
+    >>> norm = nn.BatchNorm1d(3)
+    >>> norm.act = nn.ReLU()
+    >>> root = nn.Sequential(norm)
+    >>> put(root, "0", nn.Identity())
+    >>> root.get_submodule("0.act")
+    ReLU()
+    """
+    for name, child in root.get_submodule(path)._modules.items():
+        module.add_module(name, child)
+    root.set_submodule(path, module)
+
+
+def own_state(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a module itself, without those of modules beneath it."""
+    return {name: value for name, value in state_dict.items() if "." not in name}
+
+
 def share(root: nn.Module, other: nn.Module) -> None:
     """Give ``other`` the modules, parameters and buffers of ``root``: the same dictionaries."""
     names = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
@@ -59,7 +94,8 @@ def _register_constant(root: nn.Module, target: str) -> None:
 
 def copied_tree(module: nn.Module, called: set[int], made: dict[int, nn.Module]) -> nn.Module:
     """The tree of modules anew, down to those that are called, by their ids, which stay."""
-    if id(module) in called:
+    inner = (part for child in module.children() for part in child.modules())
+    if id(module) in called and not any(id(part) in called for part in inner):
         return module
     if id(module) not in made:
         bare = nn.Module() if isinstance(module, fx.GraphModule) else _bare(module)

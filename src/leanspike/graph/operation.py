@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from leanspike.graph.costs import CostRule
 from leanspike.graph.counts import Follow
 from leanspike.graph.rules import Check, Rule
 from leanspike.synapse.stand_in import StandIn
@@ -35,14 +36,15 @@ def at_rows(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
 class Synapses:
     """Weights, whose multiplications (or accumulations) make up the cost of a network.
 
-    The layer holds them as ``weight``, and is linear in its input.
+    The layer holds them as ``weight``, or a function is given them, and is linear in its input.
     ``positions``: from the shapes of a sample before and after the layer to those of the places
-    where each weight is used: :func:`at_outputs`, :func:`at_inputs` or :func:`at_rows`.
+    where each weight is used: :func:`at_outputs`, :func:`at_inputs` or :func:`at_rows`; None where
+    nothing is padded, so that the textbook's number is the counted one.
     ``norm_axis``: the output axis whose channels are the rows of ``weight``, so that a norm over it
     folds into them; None where there is no such axis.
     """
 
-    positions: Callable[[Shape, Shape], Shape]
+    positions: Callable[[Shape, Shape], Shape] | None
     norm_axis: int | None = None
 
     def dense_macs(self, layer: nn.Module, inputs: Shape, outputs: Shape) -> float:
@@ -54,6 +56,11 @@ class Synapses:
         """
         weight = layer.weight
         assert isinstance(weight, Tensor)
+        return self.macs_of(weight, inputs, outputs)
+
+    def macs_of(self, weight: Tensor, inputs: Shape, outputs: Shape) -> float:
+        """The same for weights that a function is given."""
+        assert self.positions is not None
         return float(weight.numel() * torch.Size(self.positions(inputs, outputs)).numel())
 
 
@@ -67,11 +74,14 @@ class Norm:
     """What becomes of a norm.
 
     ``batch``: it has statistics of a batch for each channel; another norm may take its place where
-    time reaches it. ``synchronised``: those of all processes, which stay as they are.
+    time reaches it. ``synchronised``: they are of the batches of all processes, and so are those of
+    the norm in its place.
     ``channels``: its scale and shift per channel in eval mode, ``[C]`` each, or None if it has no
     statistics; without such a function it stays. ``folds``: whether they are the same at each step,
-    so that weights can take them up. ``priced``: where they cannot, it costs a multiply-accumulate
-    per entry. ``decayed``: weight decay reaches its scale.
+    so that weights can take them up. ``priced``: where they cannot, it costs what ``cost`` of the
+    row says, by default a multiply-accumulate per entry. ``measures``: it takes statistics of each
+    sample, so that no weights take it up in the ANN either. ``decayed``: weight decay reaches its
+    scale.
     """
 
     batch: bool = False
@@ -79,7 +89,20 @@ class Norm:
     channels: Callable[[Any], tuple[Tensor, Tensor] | None] | None = None
     folds: Callable[[Any], bool] = always
     priced: bool = False
+    measures: bool = False
     decayed: bool = False
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A function as the inside of a layer, whose forward calls it with attributes of its own.
+
+    ``layers``: those layers. ``arguments``: after the input, named as the attributes are, with
+    what each is where a call does not give it.
+    """
+
+    layers: tuple[type[nn.Module], ...]
+    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -91,10 +114,13 @@ class Operation:
         check: refuses calls that reach axis 0, where time and samples lie together.
         follow: how many spikes lie under what it emits; None: unknown, so that its readers pay
             for multiplications.
-        synapses: its weights, if it is a layer that has some.
+        synapses: its weights, if it is a layer that has some, or a function that is given some.
+        cost: what it costs beside: a norm, or a product of signals.
+        inside: it is counted by what it computes inside, as what is declared for one call is.
         norm: what becomes of it, if it is a norm.
         activation: it becomes a neuron.
-        dropout: what it drops; one mask for all timesteps takes its place.
+        dropout: what it drops; one mask for all timesteps takes its place. ``rate`` is the
+            attribute that holds how often.
         max_pool: spikes that enter it are more than the maximum over their rates.
         concatenates: its inputs lie beside each other, so that their spike rates are averaged.
         twin: the operation that does the same, overwrites nothing and takes any layout. It runs in
@@ -102,6 +128,8 @@ class Operation:
         takes: the axes of its input, where one sample would pass for a batch.
         event_driven: the layer that does the same for less where only spikes enter.
         tiled: the layer that does the same for less.
+        inner: of a function that layers call inside: a subclass with a forward of its own that
+            calls it as the layer does is opened into the layer and what is around it.
         sequence: ours, and takes ``[T, N, ...]`` or makes it: not for a user's network.
         family: subclasses with code of their own are it, too.
         refused: why, and the way out; ``{name}`` and ``{code}`` stand for the operation.
@@ -111,15 +139,19 @@ class Operation:
     check: Check | None = None
     follow: Follow | None = None
     synapses: Synapses | None = None
+    cost: CostRule | None = None
+    inside: bool = False
     norm: Norm | None = None
     activation: bool = False
-    dropout: Literal["elements", "channels"] | None = None
+    dropout: Literal["elements", "channels", "samples"] | None = None
+    rate: str = "p"
     max_pool: bool = False
     concatenates: bool = False
     twin: Any = None
     takes: str | None = None
     event_driven: type[StandIn] | None = None
     tiled: type[StandIn] | None = None
+    inner: Inner | None = None
     sequence: bool = False
     family: bool = False
     refused: tuple[str, str] | None = None

@@ -30,7 +30,7 @@ from leanspike.graph.operation import (
     at_rows,
 )
 from leanspike.graph.signal import Call, Kind, Signal
-from leanspike.graph.table import ROWS
+from leanspike.graph.table import FOREIGN, ROWS
 
 if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -49,8 +49,10 @@ __all__ = [
     "at_inputs",
     "at_outputs",
     "at_rows",
+    "base",
     "is_batch_norm",
     "kin",
+    "knows",
     "op_of",
     "register",
     "row",
@@ -83,7 +85,7 @@ class Operations:
         if found is not None:
             return found
         for base in _bases(op):
-            found = self.rows.get(base)
+            found = self.rows.get(base, FOREIGN.get(f"{base.__module__}.{base.__qualname__}"))
             if found is not None and (found.family or _computes_as(op, base)):
                 return found
         return UNKNOWN
@@ -95,6 +97,14 @@ class Operations:
         """
         given: Operation | None = node.meta.get("row")
         return given or self.row(op_of(node, root))
+
+    def knows(self, row: Operation) -> bool:
+        """Whether a row is leanspike's own, and says all that its operation costs."""
+        return any(row is known for known in ROWS.values()) or row is UNKNOWN
+
+    def base(self, layer: type[nn.Module]) -> type:
+        """The nearest base that has a row, or the layer itself."""
+        return next((base for base in _bases(layer) if base in self.rows), layer)
 
     def kin(self, layer: type[nn.Module]) -> Operation:
         """The row of the nearest base that has one, whatever the layer itself computes."""
@@ -149,7 +159,7 @@ class Operations:
         if known is UNKNOWN:  # its costs are those of its kin
             kin = self.kin(op)
             norm = kin.norm and replace(kin.norm, batch=False)  # it stays where it is
-            known = Operation(synapses=kin.synapses, norm=norm)
+            known = Operation(synapses=kin.synapses, cost=kin.cost, norm=norm)
         return replace(known, kind=kind, check=None, refused=None)
 
 
@@ -205,6 +215,8 @@ def _names(code: CodeType) -> tuple[str, ...]:
 OPERATIONS = Operations(ROWS)
 
 row: Callable[[Any], Operation] = OPERATIONS.row
+base: Callable[[type[nn.Module]], type] = OPERATIONS.base
+knows: Callable[[Operation], bool] = OPERATIONS.knows
 row_of: Callable[[fx.Node, nn.Module], Operation] = OPERATIONS.row_of
 kin: Callable[[type[nn.Module]], Operation] = OPERATIONS.kin
 register: Callable[[Any, Operation], None] = OPERATIONS.register

@@ -15,6 +15,7 @@ from torch import fx
 
 from leanspike.graph.modules import as_module, neuron_nodes, submodule
 from leanspike.graph.ops import Signal
+from leanspike.graph.outputs import Container
 from leanspike.neuron import Neuron
 from leanspike.synapse import plain
 from leanspike.temporal import (
@@ -36,7 +37,8 @@ class StepPlan:
 
     The graph takes the input ``x`` of the step, ``[N, ...]``, the number of the ``step``, counted
     from 0, and the state of each of the ``neurons`` (None at the first step), in their order. It
-    gives the output ``[N, ...]`` and a tuple of the next states. Its modules are PyTorch's, or the
+    gives the output ``[N, ...]``, in the network's own containers if there are several, and a tuple
+    of the next states. Its modules are PyTorch's, or the
     user's, and neurons, whose ``step`` is called; `module` runs it. Nodes keep their declared facts
     in ``meta["signal"]``; those that are not ``timed`` are the same at each step.
 
@@ -72,6 +74,7 @@ def step_plan(whole: fx.GraphModule) -> StepPlan:
             whole.set_submodule(str(node.target), plain(module))
     step = StepGraph(whole)
     step.freeze_tables()
+    step.restore_container()
     step.finish()
     return StepPlan(as_module(whole, step.graph), step.neurons)
 
@@ -106,7 +109,8 @@ class StepGraph:
         self.found |= {image: self.x_N, timesteps: 1}
         for node in rest:
             if node.op == "output":
-                self.output = self.found[node.all_input_nodes[0]]
+                self.output = fx.node.map_arg(node.args[0], self.found.__getitem__)
+                self.container: Container | None = node.meta["container"]
             else:
                 self.found[node] = self._copy(node)
 
@@ -114,6 +118,12 @@ class StepGraph:
         """End the graph: the output, the next states, and whatever else it shall give."""
         self.graph.output((self.output, tuple(self._next), *also))
         self.graph.lint()
+
+    def restore_container(self) -> None:
+        """Give the outputs in the network's own containers, where a graph does not hold those."""
+        if self.container is not None and not self.container.plain:
+            self.output = self.graph.call_function(self.container.restored, (self.output,))
+            self.output.meta["signal"] = Signal(True, None)
 
     def freeze_tables(self) -> None:
         """Put scales and shifts as they are now into the place of the norms, as buffers."""

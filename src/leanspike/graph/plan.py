@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+import torch
 from torch import fx, nn
 
 from leanspike.graph.modules import as_module, copied_tree, neuron_nodes, submodule
+from leanspike.graph.named import Declared
+from leanspike.graph.outputs import Container
 from leanspike.graph.per_step import StepPlan, step_plan
 from leanspike.temporal import Encoder
 
-KEPT_FACTS = ("signal", "shape", "neuron", "row")
+KEPT_FACTS = ("signal", "shape", "neuron", "row", "place", "container")
 """What a node's ``meta`` says once the surgery is done."""
 
 
@@ -31,6 +34,12 @@ class Plan:
         norm: what became of batch norms before the surgery.
         sample_shape: that of one input sample at one step.
         passes: the names of the passes that it went through.
+        sample_dtype: the type of the input that it was made with.
+        declared: what ``spike`` was told of operations.
+        replaced: what the ANN's ``state_dict`` calls the parameters of activations that are
+            neurons now.
+        fixed_shape: whether the shape of a sample decided a branch or a loop of the network.
+        held: the paths of the modules that the network's own ``train()`` leaves in eval mode.
 
     Each node's ``meta["signal"]`` holds the declared facts of the edge it emits.
 
@@ -47,11 +56,28 @@ class Plan:
     norm: Literal["keep", "fold"]
     sample_shape: tuple[int, ...]
     passes: tuple[str, ...] = ()
+    sample_dtype: torch.dtype = torch.float32
+    declared: Declared = field(default_factory=Declared)
+    replaced: tuple[str, ...] = ()
+    fixed_shape: bool = False
+    held: tuple[str, ...] = ()
 
     @property
     def graph(self) -> fx.Graph:
         """The graph of the whole sequence, time stacked into the batch."""
         return self.module.graph
+
+    @property
+    def output(self) -> fx.Node:
+        """The node that returns: it reads ``[T, N, ...]`` of each tensor of the network's."""
+        node: fx.Node = next(iter(reversed(self.graph.nodes)))
+        return node
+
+    @property
+    def container(self) -> Container | None:
+        """The containers in which the network returns its tensors; None of a single tensor."""
+        container: Container | None = self.output.meta["container"]
+        return container
 
     def submodule(self, node: fx.Node) -> nn.Module | None:
         """The module that a node calls; None if it calls none."""

@@ -7,11 +7,24 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
-from leanspike.graph.ops import OPERATIONS, Call, Kind, Operation, Operations, Signal, op_of
-from leanspike.graph.trace import Shapes, device_of, names_of_calls
+from leanspike.graph.advice import Advice
+from leanspike.graph.costs import signal_nodes
+from leanspike.graph.modules import own_state, put, submodule
+from leanspike.graph.ops import (
+    OPERATIONS,
+    UNKNOWN,
+    Call,
+    Kind,
+    Operation,
+    Operations,
+    Signal,
+    op_of,
+)
+from leanspike.graph.signal import is_batch_size
+from leanspike.graph.trace import Shapes, device_of, names_of_calls, places_of_functions
 from leanspike.graph.trace import where as place_of
 from leanspike.neuron import Neuron
 from leanspike.temporal import (
@@ -22,6 +35,9 @@ from leanspike.temporal import (
     stack,
     unstack,
 )
+
+Original = Callable[[Tensor, Callable[[fx.Node], Any]], Tensor]
+"""What stood in a place: from its input, and the values of other nodes, to its output."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,10 @@ class Parts:
 
 @final
 class Rewriting:
-    """Walks the graph once, in order: declares each edge's facts, puts neurons and norms in."""
+    """Walks the graph once, in order: declares each edge's facts, puts neurons and norms in.
+
+    ``originals`` has what stood where each neuron, dropout and norm was put, on a stacked input.
+    """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, parts: Parts) -> None:
         self.root = root
@@ -46,7 +65,11 @@ class Rewriting:
         self.parts = parts
         self.device = device_of(root)
         self.repeated: dict[fx.Node, fx.Node] = {}
+        self.advice = Advice()
+        self.originals: dict[fx.Node, Original] = {}
         self.timesteps: fx.Node
+        self.batch: torch.Size
+        self.replaced: tuple[str, ...] = ()
 
     def run(self, entering: Signal) -> None:
         """Rewrite the whole graph in place, whose input is such a signal."""
@@ -56,25 +79,31 @@ class Rewriting:
             self.timesteps = self.graph.placeholder("timesteps")
         self.timesteps.meta["signal"] = Signal(False, None)
         image.meta["signal"] = entering
+        self.batch = (Shapes.of(image).output or torch.Size())[:1]
 
         rows = {node: self.parts.operations.row_of(node, self.root) for node in nodes}
         firing = [node for node, row in rows.items() if row.activation]
         dropping = [node for node, row in rows.items() if row.dropout]
         normal = [node for node, row in rows.items() if row.norm and row.norm.batch]
+        for node, place in places_of_functions(nodes).items():
+            node.meta["place"] = place
+        self.replaced = self._entries([n for n in firing if n.op == "call_module"])
         neurons = names_of_calls(firing, "neuron")
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
+        self._replaced = {n: self._original(n) for n in firing + dropping + normal}
         for node in nodes:
-            if node in neurons:
+            if node in neurons and not _of_weights(node):
                 self._place_neuron(node, neurons[node])
             elif node in dropouts:
                 self._place_dropout(node, dropouts[node], rows[node])
             elif node in norms and self._renews(node):
-                self._place_norm(node, norms[node])
+                self._place_norm(node, norms[node], rows[node])
             elif node.op == "output":
                 self._finish(node)
             elif node.op != "placeholder":
-                self._keep(node, rows[node])
+                self._keep_or_note(node, rows[node])
+        self.advice.give()
         if not firing:
             raise SurgeryError(
                 "the network has no activation to replace; it needs nn.ReLU (or name its own "
@@ -82,6 +111,16 @@ class Rewriting:
             )
         self._drop_replaced(firing + dropping + normal)
         self.graph.lint()
+
+    def _entries(self, nodes: list[fx.Node]) -> tuple[str, ...]:
+        """What the network's ``state_dict`` calls the entries of the modules that these call."""
+        called = {self.root.get_submodule(str(node.target)) for node in nodes}
+        return tuple(
+            f"{path}.{name}"
+            for path, module in self.root.named_modules(remove_duplicate=False)
+            if module in called
+            for name in module.state_dict()
+        )
 
     # -- neurons, dropout, norms ---------------------------------------------------------------
 
@@ -97,10 +136,12 @@ class Rewriting:
     def _place_dropout(self, node: fx.Node, path: str, row: Operation) -> None:
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         if node.op == "call_module":
-            p = float(self.root.get_submodule(str(node.target)).p)  # type: ignore[arg-type]
+            p = float(getattr(self.root.get_submodule(str(node.target)), row.rate))
         else:
             p = float(node.kwargs.get("p", 0.5))  # type: ignore[arg-type]
-        self._install(node, path, TemporalDropout(p, row.dropout == "channels"))
+        if row.check is not None:
+            row.check(self._call(node, (signal,)))
+        self._install(node, path, TemporalDropout(p, row.dropout or "elements"))
         self._replace(node, path, signal, neuron=False)
 
     def _renews(self, node: fx.Node) -> bool:
@@ -108,15 +149,22 @@ class Rewriting:
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         return self.parts.norm is not None and signal.timed
 
-    def _place_norm(self, node: fx.Node, path: str) -> None:
+    def _place_norm(self, node: fx.Node, path: str, row: Operation) -> None:
         old = self.root.get_submodule(str(node.target))
         assert self.parts.norm is not None
         module = self.parts.norm(int(old.num_features))  # type: ignore[arg-type]
+        for name, child in old.named_children():  # its activation, as in timm's BatchNormAct2d
+            module.add_module(name, child)
+        if row.norm is not None and row.norm.synchronised:
+            module.synchronise = True
         self._install(node, path, module)
         try:
-            module.load_batch_norm(old.state_dict())
+            module.load_batch_norm(own_state(old.state_dict()))
         except LeanspikeError as error:
             raise SurgeryError(f"module {node.target}: {error}") from None
+        for name, parameter in module.named_parameters(recurse=False):
+            theirs = getattr(old, name, None)
+            parameter.requires_grad_(theirs is None or theirs.requires_grad)
         self._replace(node, path, Signal(True, "analog"), neuron=False)
 
     def _replace(self, node: fx.Node, path: str, signal: Signal, *, neuron: bool) -> None:
@@ -137,9 +185,24 @@ class Rewriting:
         opened.meta["signal"] = Signal(signal.timed, incoming.kind)
         called.meta["signal"] = folded.meta["signal"] = signal
         called.meta["neuron"] = neuron
+        self.originals[called] = self._replaced[node]
         Shapes.copy(node, folded)
         node.replace_all_uses_with(folded)
         self.graph.erase_node(node)
+
+    def _original(self, node: fx.Node) -> Original:
+        """What a node computes from its first argument."""
+        found = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        name, rest = str(node.target), (node.args[1:], node.kwargs)
+
+        def run(x: Tensor, value: Callable[[fx.Node], Any]) -> Any:
+            args, kwargs = fx.map_arg(rest, value)
+            if node.op == "call_method":
+                return getattr(x, name)(*args, **kwargs)
+            function: Any = found or node.target
+            return function(x, *args, **kwargs)
+
+        return run
 
     def _install(self, node: fx.Node, path: str, module: nn.Module) -> None:
         """Put the module at the path of the one it replaces, or at one that is free."""
@@ -155,20 +218,31 @@ class Rewriting:
         """Forget activations that were called several times: their neurons have other paths."""
         used = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
         for path in {str(node.target) for node in nodes if node.op == "call_module"} - used:
-            self.root.set_submodule(path, nn.Identity())
+            put(self.root, path, nn.Identity())
 
     # -- everything else -----------------------------------------------------------------------
 
+    def _keep_or_note(self, node: fx.Node, row: Operation) -> None:
+        """Keep a call; one that is refused until it is declared, as if it were declared."""
+        try:
+            self._keep(node, row)
+        except SurgeryError as error:
+            if row is UNKNOWN or not self.advice.note(node, error):
+                raise
+            timed = any(source.meta["signal"].timed for source in node.all_input_nodes)
+            node.meta["signal"] = Signal(timed, "analog")
+
     def _keep(self, node: fx.Node, row: Operation) -> None:
         """Declare what the operation emits; make its inputs agree in time."""
+        self._take_own_sizes(node)
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
-        if node.op == "get_attr" or {signal.kind for signal in signals} == {"constant"}:
+        kinds = {signal.kind for signal in signals}
+        made = row is UNKNOWN and not kinds and Shapes.of(node).output is not None  # as arange
+        if node.op == "get_attr" or kinds == {"constant"} or made:
             node.meta["signal"] = Signal(False, "constant")
             return
         timed = any(s.timed for s in signals)
-        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        shapes = Shapes.of(node)
-        call = Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
+        call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
         if row.twin is not None and not reinterpreted:
             node.target = row.twin
@@ -176,20 +250,41 @@ class Rewriting:
         op = op_of(node, self.root)
         if row is not OPERATIONS.row(op):  # which nobody else would find
             node.meta["row"] = row
-        kind = _kind(call, row, op)
-        if call.kinds == {"constant"}:  # and sizes
+        kind = _kind(call, row)
+        sized = any(map(is_batch_size, node.all_input_nodes))
+        if call.kinds == {"constant"} and not sized:  # and other sizes
             kind = "constant"
         node.meta["signal"] = Signal(timed, kind)
+        node.meta["batch_size"] = kind is None and _reads_batch_size(node)
         if timed and kind not in (None, "constant"):
-            self._align(node, call)
+            self._align(node, call, row)
 
-    def _align(self, node: fx.Node, call: Call) -> None:
+    def _call(self, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
+        shapes = Shapes.of(node)
+        module = submodule(self.root, node)
+        return Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
+
+    def _take_own_sizes(self, node: fx.Node) -> None:
+        """Read the number of samples off the signal that a call is about.
+
+        In ``y.view(x.size(0), -1)`` the image x may have fewer rows than y, which time reaches.
+        """
+        signals = signal_nodes(node)
+        about = next((s for s in signals if s.meta["signal"].timed), next(iter(signals), None))
+        for size in filter(is_batch_size, node.all_input_nodes):
+            if about is not None and size.meta["signal"].timed != about.meta["signal"].timed:
+                with self.graph.inserting_before(node):
+                    own = self.graph.call_method("size", (about, 0))
+                own.meta.update(signal=Signal(about.meta["signal"].timed, None), batch_size=True)
+                node.replace_input_with(size, own)
+
+    def _align(self, node: fx.Node, call: Call, row: Operation) -> None:
         """Where a static edge meets a timed one it is repeated for each step."""
         for source, signal in zip(node.all_input_nodes, call.inputs, strict=True):
             if signal.kind == "constant":
                 shape = Shapes.of(source).output or torch.Size()
                 batched = call.out_shape and len(shape) >= len(call.out_shape) and shape[0] != 1
-                if batched and "row" not in node.meta:
+                if batched and row.synapses is None and "row" not in node.meta:
                     call.refuse(
                         f"combines the batch with a constant of shape {tuple(shape)}",
                         "give the constant no batch axis",
@@ -207,33 +302,68 @@ class Rewriting:
         return self.repeated[source]
 
     def _finish(self, node: fx.Node) -> None:
-        result = node.args[0]
-        if not isinstance(result, fx.Node) or Shapes.of(result).output is None:
-            kind = type(result).__name__.removeprefix("immutable_")  # a dict of fx
-            what = "something else" if isinstance(result, fx.Node) else f"a {kind}"
-            raise SurgeryError(
-                f"the network returns {what} instead of one tensor; wrap it in a module that "
-                "returns the logits only"
-            )
-        signal: Signal = result.meta["signal"]
+        """Put time before each tensor that the network returns."""
+        leaves = list(dict.fromkeys(node.all_input_nodes))
+        if not leaves:
+            raise SurgeryError("the network returns no tensor; return what it computes")
         with self.graph.inserting_before(node):
-            y_TN = self.graph.call_function(unstack, (result, self.timesteps))
+            sequences = {leaf: self._sequence(leaf) for leaf in leaves}
+        node.args = fx.node.map_arg(node.args, sequences.__getitem__)
+        kinds = {leaf.meta["signal"].kind for leaf in leaves}
+        node.meta["signal"] = Signal(True, kinds.pop() if len(kinds) == 1 else "analog")
+
+    def _sequence(self, leaf: fx.Node) -> fx.Node:
+        """``[T, N, ...]`` of a tensor that the network returns."""
+        signal: Signal = leaf.meta["signal"]
+        shape = Shapes.of(leaf).output
+        if shape is None:
+            raise SurgeryError(
+                f"{place_of(leaf)}: the network returns it, and it is no tensor; leave it out of "
+                "what the network returns"
+            )
+        if signal.kind != "constant" and shape[:1] != self.batch:
+            raise SurgeryError(
+                f"{place_of(leaf)}: the network returns it, of shape {tuple(shape)} for "
+                f"{self.batch[0]} samples; return tensors whose axis 0 holds the samples"
+            )
+        opening = unstack if signal.timed else broadcast
+        y_TN = self.graph.call_function(opening, (leaf, self.timesteps))
         y_TN.meta["signal"] = Signal(True, signal.kind)
-        node.args = (y_TN,)
-        node.meta["signal"] = y_TN.meta["signal"]
+        return y_TN
 
 
-def _kind(call: Call, row: Operation, op: Any) -> Kind | None:
+def _of_weights(node: fx.Node) -> bool:
+    """Whether a call reads weights alone, as the network of a position bias does."""
+    sources = node.all_input_nodes
+    return bool(sources) and all(s.meta["signal"].kind == "constant" for s in sources)
+
+
+def _kind(call: Call, row: Operation) -> Kind | None:
     """What a call emits, if it may run on stacked time; else why not, and the way out."""
-    name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
-    code = repr(op) if isinstance(op, str) else name
+    name, code = call.name_of_op
     if row.refused is not None:
         call.refuse(*(text.format(name=name, code=code) for text in row.refused))
+    if row.check is not None:
+        row.check(call)
+    if row.kind is None and not call.kinds and call.inputs and call.out_shape is None:
+        return None  # sizes, from which it computes another
     if row.kind is None:
         call.refuse(
             f"{name} is not known to keep timesteps and samples apart",
             f"if it does, declare it with ops={{{code}: 'analog'}}; else take it out",
         )
-    if row.check is not None:
-        row.check(call)
     return row.kind(call)
+
+
+def _reads_batch_size(node: fx.Node) -> bool:
+    """Whether a node is ``x.size(0)``, or an entry 0 of ``x.shape`` or ``x.size()``."""
+    source: Any = next(iter(node.args), None)
+    if node.target == "size":
+        return 0 in (*node.args[1:], node.kwargs.get("dim")) and _is_signal(source)
+    if not isinstance(source, fx.Node) or source.target not in (getattr, "size"):
+        return False
+    return node.args[1:] == (0,) and _is_signal(source.args[0])
+
+
+def _is_signal(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.meta["signal"].kind not in (None, "constant")

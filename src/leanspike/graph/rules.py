@@ -6,12 +6,12 @@ A *check* refuses a call that would mix samples or timesteps, which lie together
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import fx
 
-from leanspike.graph.signal import Call, Kind
+from leanspike.graph.signal import Call, Kind, is_batch_size
 
 Rule = Callable[[Call], Kind | None]
 Check = Callable[[Call], None]
@@ -50,13 +50,55 @@ def average(call: Call) -> Kind | None:
 
 
 def add(call: Call) -> Kind | None:
-    """Spikes of two branches add up to a graded signal."""
-    if not call.kinds:
-        return None
-    if call.argument(2, "alpha", 1) != 1:
-        return "analog"
-    branches = len(call.inputs) > 1 and all(s.kind in ("spike", "graded") for s in call.inputs)
-    return "graded" if branches else "analog"
+    """Spikes of branches add up to a graded signal; a signal and 0 (``sum``) is that signal."""
+    kinds, numbers = _operands(call)
+    if len(kinds) == 1 and all(number == 0 for number in numbers):
+        return kinds[0]
+    return _graded(kinds) if kinds and not numbers else analog(call)
+
+
+def subtract(call: Call) -> Kind | None:
+    """A difference of spikes is a sum of them with fixed weights."""
+    kind = add(call)
+    return "graded" if kind == "spike" else kind
+
+
+def scale(call: Call) -> Kind | None:
+    """Spikes times what is fixed are graded; a product of two signals is analog."""
+    kinds, _ = _operands(call)
+    signals = [kind for kind in kinds if kind != "constant"]
+    return _graded(signals) if len(signals) == 1 else analog(call)
+
+
+def divide(call: Call) -> Kind | None:
+    """Spikes divided by what is fixed are graded, unless it rounds."""
+    first = call.operands()[0]
+    signal = isinstance(first, fx.Node) and first.meta["signal"].kind not in (None, "constant")
+    kind = scale(call)
+    rounds = call.argument(2, "rounding_mode") is not None
+    return kind if signal and not rounds else analog(call)
+
+
+def _graded(kinds: Sequence[Kind]) -> Kind:
+    return "graded" if set(kinds) <= {"spike", "graded"} else "analog"
+
+
+def _operands(call: Call) -> tuple[list[Kind], list[Any]]:
+    """The kinds of the tensors that are added or multiplied, and the numbers beside them."""
+    kinds: list[Kind] = []
+    numbers: list[Any] = []
+    for operand in call.operands():
+        kind = operand.meta["signal"].kind if isinstance(operand, fx.Node) else None
+        if kind is None:
+            numbers.append(operand)
+        else:
+            kinds.append(kind)
+    if kinds and any(is_batch_size(number) for number in numbers):
+        call.refuse(
+            "computes with the number of samples, which is another where timesteps are stacked",
+            "write the number itself, or leave it out",
+        )
+    return kinds, numbers
 
 
 def concatenate(call: Call) -> Kind | None:
@@ -73,7 +115,8 @@ def pad(call: Call) -> Kind | None:
 
 def interpolate(call: Call) -> Kind | None:
     """Nearest-neighbour upsampling repeats entries; other modes average them."""
-    return same(call) if call.argument(3, "mode", "nearest") == "nearest" else average(call)
+    nearest = call.argument(3, "mode", "nearest").startswith("nearest")
+    return same(call) if nearest else average(call)
 
 
 # -- what must not be --------------------------------------------------------------------------
@@ -89,6 +132,25 @@ def concatenated(call: Call) -> None:
     axes(call, position=1, name="dim", default=0)
     if "constant" in call.kinds:
         call.refuse("puts a constant beside the batch", "take it out, or give it to the input")
+
+
+def stacked(call: Call) -> None:
+    """A new axis after the batch."""
+    concatenated(call)
+    if call.argument(1, "dim", 0) == -len(call.shapes[0]) - 1:
+        call.refuse("puts an axis before the batch", "use the other axes only")
+
+
+def moved_axes(call: Call) -> None:
+    """movedim of axes after the batch."""
+    for position, name in ((1, "source"), (2, "destination")):
+        axes(call, position=position, name=name)
+
+
+def flipped(call: Call) -> None:
+    """flip of axes after the batch."""
+    dims = call.argument(1, "dims")
+    call.check_axes(dims if isinstance(dims, (tuple, list)) else list(call.node.args[1:]))
 
 
 def squeezed(call: Call) -> None:
@@ -110,21 +172,6 @@ def permuted(call: Call) -> None:
 def transposed(call: Call) -> None:
     """transpose of two axes after the batch."""
     call.check_axes([call.argument(1, "dim0"), call.argument(2, "dim1")])
-
-
-def reshaped(call: Call) -> None:
-    """view and reshape whose first entry is -1 or the batch size of the very same stream."""
-    sizes = call.argument(1, "shape", call.argument(1, "size"))
-    first = sizes[0] if isinstance(sizes, (tuple, list)) else sizes
-    if isinstance(first, int) and first != -1:
-        call.refuse(f"bakes the batch size {first} in", "write flatten(1), or -1 for the batch")
-    if isinstance(first, fx.Node) and first.meta["signal"].timed != call.inputs[0].timed:
-        call.refuse(
-            "takes the batch size of a tensor that has no timesteps",
-            "take it from the tensor itself, or write flatten(1)",
-        )
-    if call.out_shape is not None and call.out_shape[:1] != call.shapes[0][:1]:
-        call.refuse("changes the batch axis", "leave axis 0 as it is, e.g. flatten(1)")
 
 
 def indexed(call: Call) -> None:
@@ -151,6 +198,16 @@ def normalised(call: Call) -> None:
         call.refuse("normalises over the batch axis", "normalise over the trailing axes only")
 
 
+def tracked(call: Call) -> None:
+    """A batch norm that time reaches has statistics of its own in eval mode."""
+    tracks = call.module is not None and getattr(call.module, "running_mean", None) is not None
+    if call.inputs[0].timed and not tracks:
+        call.refuse(
+            "has no running statistics, so that it mixes samples and timesteps",
+            "make it with track_running_stats=True and train it, or take nn.GroupNorm",
+        )
+
+
 def without_indices(call: Call) -> None:
     """A max pool that gives the maxima alone."""
     if call.argument(6, "return_indices", False):
@@ -161,3 +218,9 @@ def attribute(call: Call) -> None:
     """x.shape and friends."""
     if call.node.args[1] not in ("shape", "dtype", "device", "ndim"):
         call.refuse(f"reads .{call.node.args[1]}", "use operations of the table only")
+
+
+def row_by_row(call: Call) -> None:
+    """Stochastic depth that draws for each sample."""
+    if call.argument(2, "mode", "row") != "row":
+        call.refuse("drops all samples of a batch together", "make it with mode='row'")

@@ -11,11 +11,13 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 import torch
 from torch import fx, nn
+from torch.nn import functional
 
 from leanspike.errors import SurgeryError
 
@@ -28,6 +30,17 @@ class Signal:
 
     timed: bool
     kind: Kind | None
+
+
+def argument(
+    node: fx.Node, module: nn.Module | None, position: int, name: str, default: Any = None
+) -> Any:
+    """An argument of the call at a node, or the attribute of that name of the called module."""
+    if module is not None:
+        return getattr(module, name, default)
+    if len(node.args) > position:
+        return node.args[position]
+    return node.kwargs.get(name, default)
 
 
 @dataclass(frozen=True)
@@ -46,11 +59,37 @@ class Call:
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument of the call, or the attribute of that name of the called module."""
+        return argument(self.node, self.module, position, name, default)
+
+    @property
+    def name_of_op(self) -> tuple[str, str]:
+        """What is called, in words, and as one writes it in ``ops`` or ``activations``."""
+        target = self.node.target
+        op = type(self.module) if self.module is not None else target
+        if isinstance(op, str):
+            return op, repr(op)
+        name = str(getattr(op, "__name__", op))
+        spaces = (("nn", nn), ("torch", torch), ("F", functional), ("operator", operator))
+        of = (f"{space}.{name}" for space, holder in spaces if vars(holder).get(name) is op)
+        return name, next(of, name)
+
+    @property
+    def of_activation(self) -> str | None:
+        """The class of the user's module that computes this and calls no module, if there is one.
+
+        Such a module may be an activation as a whole.
+        """
+        stack = list(self.node.meta.get("nn_module_stack", {}).values())
         if self.module is not None:
-            return getattr(self.module, name, default)
-        if len(self.node.args) > position:
-            return self.node.args[position]
-        return self.node.kwargs.get(name, default)
+            stack = stack[:-1]
+        if not stack or not stack[-1][0]:
+            return None
+        path, kind = stack[-1]
+        calls = any(
+            node.op == "call_module" and str(node.target).startswith(f"{path}.")
+            for node in self.node.graph.nodes
+        )
+        return None if calls else str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1]
 
     def refuse(self, why: str, fix: str) -> NoReturn:
         """Stop the surgery: where, why, and the way out."""
@@ -70,7 +109,17 @@ class Call:
                     "use the other axes only",
                 )
 
+    def operands(self) -> list[Any]:
+        """What a call of two operands takes, in order, each as often as it stands there."""
+        named = [self.node.kwargs[name] for name in ("input", "other") if name in self.node.kwargs]
+        return [*self.node.args[:2], *named]
+
     @property
     def kinds(self) -> set[Kind | None]:
         """The kinds of the tensor inputs."""
         return {signal.kind for signal in self.inputs if signal.kind is not None}
+
+
+def is_batch_size(value: Any) -> bool:
+    """Whether a node holds how many samples there are, as ``x.size(0)`` and ``x.shape[0]`` do."""
+    return isinstance(value, fx.Node) and bool(value.meta.get("batch_size"))

@@ -12,220 +12,218 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from leanspike.graph import counts, rules
-from leanspike.graph.operation import Norm, Operation, Synapses, at_inputs, at_outputs, at_rows
+from leanspike.graph import costs, products, rows, rules
+from leanspike.graph.operation import Inner, Norm, Operation
 from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
     Affine,
     ChannelAffine,
     TemporalDropout,
     TemporalNorm,
-    affine_of_norm,
     broadcast,
     repeat,
     stack,
     unstack,
 )
 
-
-def _batch_norm(norm: Any) -> tuple[Tensor, Tensor] | None:
-    if norm.running_mean is None or norm.running_var is None:
-        return None
-    weight, bias = (norm.weight, norm.bias) if norm.affine else (None, None)
-    return affine_of_norm(norm.running_mean, norm.running_var, norm.eps, weight, bias)
-
-
-def _temporal_norm(norm: TemporalNorm) -> tuple[Tensor, Tensor]:
-    scale_1C, shift_1C = norm.affine(1)
-    return scale_1C[0], shift_1C[0]
-
-
-def _temporal_norm_folds(norm: TemporalNorm) -> bool:
-    return norm.folds
-
-
-ALONG_DIM = partial(rules.axes, position=1, name="dim")
-
-ANALOG = Operation(rules.analog)
-MOVED = Operation(rules.same, follow=counts.moved)
-
-CONVOLUTION = Operation(rules.analog, synapses=Synapses(at_outputs, norm_axis=1))
-TRANSPOSED = Operation(rules.analog, synapses=Synapses(at_inputs))
-LINEAR = Operation(rules.analog, synapses=Synapses(at_rows, norm_axis=-1))
-
-LEFT = Operation(rules.analog, norm=Norm())
-LAYER_NORM = Operation(rules.analog, rules.normalised, norm=Norm())
-BATCH_NORM = Operation(rules.analog, norm=Norm(batch=True, channels=_batch_norm, priced=True))
-
-MAX_POOL = Operation(rules.maximum, rules.without_indices, max_pool=True)
-AVERAGE_POOL = Operation(rules.average, follow=counts.average_pooled)
-ADAPTIVE_POOL = Operation(rules.average, follow=counts.adaptively_pooled)
-REDUCED = Operation(rules.average, ALONG_DIM, counts.summed)
-MAXIMUM = Operation(rules.maximum, ALONG_DIM)
-ALONG_AXIS = Operation(rules.analog, ALONG_DIM)
-
-FLATTENED = replace(MOVED, check=partial(rules.axes, position=1, name="start_dim", default=0))
-RESHAPED = replace(MOVED, check=rules.reshaped)
-SQUEEZED = replace(MOVED, check=rules.squeezed)
-PERMUTED = replace(MOVED, check=rules.permuted)
-TRANSPOSE = replace(MOVED, check=rules.transposed)
-SPLIT = replace(MOVED, check=partial(rules.axes, position=2, name="dim", default=0))
-PADDED = Operation(rules.pad, rules.padded, counts.moved)
-INTERPOLATED = Operation(rules.interpolate)
-CONCATENATED = Operation(rules.concatenate, rules.concatenated, counts.moved, concatenates=True)
-ADDED = Operation(rules.add, follow=counts.moved)
-SIZE = Operation(rules.nothing)
-
-DROPPED = replace(MOVED, dropout="elements")
-CHANNELS_DROPPED = replace(MOVED, dropout="channels")
-ACTIVATION = Operation(activation=True)
-
-OURS = replace(MOVED, sequence=True)
-
-# Activations that leave negative or graded values: becoming a neuron changes what they compute,
-# so that only the user may ask for it.
-OTHER_ACTIVATION = Operation(
-    refused=(
-        "{name} is not a ReLU, and a spiking neuron computes something else",
-        "train the network with nn.ReLU, or replace it too with activations=({code},)",
-    )
-)
-CLAMP = Operation(
-    refused=("a clamp may be an activation in disguise", "write nn.ReLU for clamp(min=0)")
-)
-
-
-def _refused(fix: str) -> Operation:
-    """What would not be counted, or has a time of its own, without a word."""
-    return Operation(refused=("{name} cannot be stacked over time or counted", fix))
-
+CONVOLVED = {"weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+NORMALISED = {"running_mean": None, "running_var": None, "weight": None, "bias": None}
+INNER: dict[Any, Inner] = {
+    F.conv1d: Inner((nn.Conv1d,), CONVOLVED),
+    F.conv2d: Inner((nn.Conv2d,), CONVOLVED),
+    F.conv3d: Inner((nn.Conv3d,), CONVOLVED),
+    F.linear: Inner((nn.Linear,), {"weight": None, "bias": None}),
+    F.batch_norm: Inner(
+        (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+        {**NORMALISED, "training": False, "momentum": 0.1, "eps": 1e-5},
+    ),
+}
+"""What layers call inside, so that a subclass which calls it too can be opened."""
 
 LAYERS: dict[type[nn.Module], Operation] = {
-    nn.Conv1d: replace(CONVOLUTION, takes="[N, C, L]"),
-    nn.Conv2d: replace(CONVOLUTION, takes="[N, C, H, W]", event_driven=EventConv2d),
-    nn.Conv3d: replace(CONVOLUTION, takes="[N, C, D, H, W]"),
-    nn.Linear: LINEAR,
-    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), TRANSPOSED),
-    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), BATCH_NORM),
-    nn.SyncBatchNorm: Operation(rules.analog, norm=Norm(batch=True, synchronised=True)),
+    nn.Conv1d: replace(rows.CONVOLUTION, takes="[N, C, L]"),
+    nn.Conv2d: replace(rows.CONVOLUTION, takes="[N, C, H, W]", event_driven=EventConv2d),
+    nn.Conv3d: replace(rows.CONVOLUTION, takes="[N, C, D, H, W]"),
+    nn.Linear: rows.LINEAR,
+    **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), rows.TRANSPOSED),
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), rows.BATCH_NORM),
+    nn.SyncBatchNorm: rows.SYNC_BATCH_NORM,
+    **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), rows.INSTANCE_NORM),
+    nn.GroupNorm: rows.GROUP_NORM,
+    nn.LocalResponseNorm: rows.LOCAL_RESPONSE,
+    nn.LayerNorm: rows.LAYER_NORM,
+    nn.RMSNorm: rows.RMS_NORM,
+    nn.MultiheadAttention: Operation(rules.analog, products.attention, inside=True),
+    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), rows.MAX_POOL),
     **dict.fromkeys(
-        (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-        Operation(rules.analog, norm=Norm(decayed=True)),
+        (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), rows.MAX_POOL
     ),
-    **dict.fromkeys((nn.GroupNorm, nn.LocalResponseNorm), LEFT),
-    **dict.fromkeys((nn.LayerNorm, nn.RMSNorm), LAYER_NORM),
-    **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), MAX_POOL),
-    **dict.fromkeys((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), MAX_POOL),
-    nn.AvgPool2d: replace(AVERAGE_POOL, tiled=TiledAvgPool2d),
-    nn.AdaptiveAvgPool2d: ADAPTIVE_POOL,
+    nn.AvgPool1d: rows.AVERAGE_POOL[1],
+    nn.AvgPool2d: replace(rows.AVERAGE_POOL[2], tiled=TiledAvgPool2d),
+    nn.AvgPool3d: rows.AVERAGE_POOL[3],
+    nn.AdaptiveAvgPool1d: rows.ADAPTIVE_POOL[1],
+    nn.AdaptiveAvgPool2d: rows.ADAPTIVE_POOL[2],
+    nn.AdaptiveAvgPool3d: rows.ADAPTIVE_POOL[3],
+    nn.Unfold: rows.MOVED,
+    nn.Fold: rows.FOLDED,
     **dict.fromkeys(
-        (nn.AvgPool1d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool3d),
-        Operation(rules.average),
+        (nn.Identity, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle), rows.MOVED
     ),
-    **dict.fromkeys((nn.Identity, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle), MOVED),
-    nn.Dropout: DROPPED,
-    **dict.fromkeys((nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), CHANNELS_DROPPED),
-    nn.Flatten: FLATTENED,
-    nn.Unflatten: SQUEEZED,
-    nn.Upsample: INTERPOLATED,
-    **dict.fromkeys((nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d), MOVED),
-    **dict.fromkeys((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), PADDED),
-    **dict.fromkeys((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad2d), MOVED),
-    **dict.fromkeys((nn.Softmax, nn.LogSoftmax), ALONG_AXIS),
-    nn.ReLU: ACTIVATION,
-    **dict.fromkeys((nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU), OTHER_ACTIVATION),
-    **dict.fromkeys((nn.CELU, nn.LeakyReLU, nn.PReLU, nn.Hardswish), OTHER_ACTIVATION),
-    **dict.fromkeys((nn.Hardsigmoid, nn.Hardtanh, nn.ReLU6, nn.Softplus), OTHER_ACTIVATION),
-    nn.Mish: OTHER_ACTIVATION,
+    nn.Dropout: rows.DROPPED,
+    **dict.fromkeys((nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), rows.CHANNELS_DROPPED),
+    nn.Flatten: rows.FLATTENED,
+    nn.Unflatten: rows.SQUEEZED,
+    nn.Upsample: rows.INTERPOLATED,
+    **dict.fromkeys((nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d), rows.MOVED),
+    **dict.fromkeys((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), rows.PADDED),
+    **dict.fromkeys((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d), rows.MOVED),
+    **dict.fromkeys((nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d), rows.MOVED),
+    **dict.fromkeys((nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d), rows.MOVED),
+    **dict.fromkeys((nn.Softmax, nn.LogSoftmax), rows.ALONG_AXIS),
+    nn.ReLU: rows.ACTIVATION,
+    **dict.fromkeys((nn.Sigmoid, nn.Tanh, nn.Hardsigmoid), rows.GATE),
     **dict.fromkeys(
-        (nn.LSTM, nn.GRU, nn.RNN), _refused("a recurrent layer has a time of its own; take it out")
+        (nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU), rows.OTHER_ACTIVATION
+    ),
+    **dict.fromkeys((nn.PReLU, nn.Hardswish, nn.Hardtanh, nn.ReLU6), rows.OTHER_ACTIVATION),
+    **dict.fromkeys((nn.Softplus, nn.Mish, nn.RReLU, nn.Softsign), rows.OTHER_ACTIVATION),
+    **dict.fromkeys(
+        (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell),
+        rows.refused("a recurrent layer has a time of its own; take it out"),
     ),
 }
 
 FUNCTIONS: dict[Any, Operation] = {
-    **dict.fromkeys((F.group_norm, F.instance_norm, F.local_response_norm), ANALOG),
-    F.layer_norm: LAYER_NORM,
-    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d), MAX_POOL),
-    **dict.fromkeys((torch.max_pool1d, torch.max_pool2d, torch.max_pool3d), MAX_POOL),
-    **dict.fromkeys((F.adaptive_max_pool1d, F.adaptive_max_pool2d), MAX_POOL),
-    F.avg_pool2d: AVERAGE_POOL,
-    F.adaptive_avg_pool2d: ADAPTIVE_POOL,
-    **dict.fromkeys((F.avg_pool1d, F.avg_pool3d, F.adaptive_avg_pool1d), Operation(rules.average)),
-    **dict.fromkeys((F.softmax, F.log_softmax, torch.softmax, torch.log_softmax), ALONG_AXIS),
-    F.dropout: DROPPED,
-    **dict.fromkeys((F.dropout1d, F.dropout2d, F.dropout3d), CHANNELS_DROPPED),
-    F.interpolate: INTERPOLATED,
-    F.pad: PADDED,
-    torch.flatten: FLATTENED,
-    torch.reshape: RESHAPED,
-    **dict.fromkeys((torch.squeeze, torch.unsqueeze), SQUEEZED),
-    torch.permute: PERMUTED,
-    torch.transpose: TRANSPOSE,
-    **dict.fromkeys((torch.chunk, torch.split), SPLIT),
-    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), CONCATENATED),
-    **dict.fromkeys((torch.mean, torch.sum), REDUCED),
-    torch.amax: MAXIMUM,
-    **dict.fromkeys((operator.add, torch.add), ADDED),
+    F.group_norm: rows.GROUP_NORM,
+    F.instance_norm: rows.INSTANCE_NORM,
+    F.local_response_norm: rows.LOCAL_RESPONSE,
+    F.layer_norm: rows.LAYER_NORM,
+    F.rms_norm: rows.RMS_NORM,
+    F.normalize: Operation(
+        rules.analog,
+        partial(rules.axes, position=2, name="dim", default=1),
+        cost=costs.normalised,
+        norm=rows.MEASURES,
+    ),
+    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d), rows.MAX_POOL),
+    **dict.fromkeys((torch.max_pool1d, torch.max_pool2d, torch.max_pool3d), rows.MAX_POOL),
+    **dict.fromkeys(
+        (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d), rows.MAX_POOL
+    ),
+    F.avg_pool1d: rows.AVERAGE_POOL[1],
+    F.avg_pool2d: rows.AVERAGE_POOL[2],
+    F.avg_pool3d: rows.AVERAGE_POOL[3],
+    F.adaptive_avg_pool1d: rows.ADAPTIVE_POOL[1],
+    F.adaptive_avg_pool2d: rows.ADAPTIVE_POOL[2],
+    F.adaptive_avg_pool3d: rows.ADAPTIVE_POOL[3],
+    F.unfold: rows.MOVED,
+    F.fold: rows.FOLDED,
+    **dict.fromkeys((F.softmax, F.log_softmax, torch.softmax, torch.log_softmax), rows.ALONG_AXIS),
+    F.dropout: rows.DROPPED,
+    **dict.fromkeys((F.dropout1d, F.dropout2d, F.dropout3d), rows.CHANNELS_DROPPED),
+    F.interpolate: rows.INTERPOLATED,
+    F.pad: rows.PADDED,
+    torch.flatten: rows.FLATTENED,
+    torch.reshape: rows.RESHAPED,
+    **dict.fromkeys((torch.squeeze, torch.unsqueeze), rows.SQUEEZED),
+    torch.permute: rows.PERMUTED,
+    torch.transpose: rows.TRANSPOSE,
+    **dict.fromkeys((torch.chunk, torch.split), rows.SPLIT),
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), rows.CONCATENATED),
+    torch.stack: rows.STACKED,
+    torch.movedim: rows.MOVED_AXES,
+    torch.roll: rows.ROLLED,
+    torch.flip: rows.FLIPPED,
+    torch.unbind: rows.UNBOUND,
+    **dict.fromkeys((torch.narrow, torch.select), rows.NARROWED),
+    **dict.fromkeys((torch.mean, torch.sum), rows.REDUCED),
+    torch.amax: rows.MAXIMUM,
+    **dict.fromkeys((operator.add, torch.add), rows.ADDED),
     operator.iadd: Operation(twin=operator.add),
-    **dict.fromkeys((operator.mul, torch.mul, operator.sub, torch.sub, operator.neg), ANALOG),
-    **dict.fromkeys((operator.truediv, torch.div, operator.floordiv), ANALOG),
+    **dict.fromkeys((operator.sub, torch.sub), rows.SUBTRACTED),
+    **dict.fromkeys((operator.mul, torch.mul, operator.neg, torch.neg), rows.MULTIPLIED),
+    **dict.fromkeys((operator.truediv, torch.div), rows.DIVIDED),
+    **dict.fromkeys((operator.pow, torch.pow, torch.square), rows.SQUARED),
+    **dict.fromkeys((torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.abs), rows.ANALOG),
+    operator.floordiv: rows.ANALOG,
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), rows.FUNCTIONAL),
+    **dict.fromkeys(
+        (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), rows.FUNCTIONAL_TRANSPOSED
+    ),
+    F.linear: rows.FUNCTIONAL_LINEAR,
+    **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), rows.MATRIX_PRODUCT),
+    torch.einsum: rows.EINSUM,
+    F.scaled_dot_product_attention: rows.ATTENTION,
+    **dict.fromkeys((torch.zeros, torch.ones), rows.MADE),
+    **dict.fromkeys((torch.zeros_like, torch.ones_like), rows.ANALOG),
     operator.isub: Operation(twin=operator.sub),
     operator.imul: Operation(twin=operator.mul),
     operator.itruediv: Operation(twin=operator.truediv),
-    operator.getitem: replace(MOVED, check=rules.indexed),
+    operator.getitem: replace(rows.MOVED, check=rules.indexed),
     getattr: Operation(rules.nothing, rules.attribute),
-    **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_), ACTIVATION),
-    **dict.fromkeys((F.gelu, F.silu, F.sigmoid, F.tanh, F.elu, F.selu), OTHER_ACTIVATION),
-    **dict.fromkeys((F.leaky_relu, F.prelu, F.hardswish, F.hardsigmoid), OTHER_ACTIVATION),
-    **dict.fromkeys((F.hardtanh, F.relu6, F.softplus, F.mish), OTHER_ACTIVATION),
-    **dict.fromkeys((torch.sigmoid, torch.tanh), OTHER_ACTIVATION),
-    **dict.fromkeys((torch.clamp, torch.clamp_min), CLAMP),
+    **dict.fromkeys((F.relu, F.relu_, torch.relu, torch.relu_), rows.ACTIVATION),
+    **dict.fromkeys((torch.sigmoid, torch.tanh, F.sigmoid, F.tanh, F.hardsigmoid), rows.GATE),
+    **dict.fromkeys((F.gelu, F.silu, F.elu, F.selu, F.celu, F.leaky_relu), rows.OTHER_ACTIVATION),
+    **dict.fromkeys((F.prelu, F.hardswish, F.hardtanh, F.relu6), rows.OTHER_ACTIVATION),
+    **dict.fromkeys((F.softplus, F.mish, F.rrelu), rows.OTHER_ACTIVATION),
+    **dict.fromkeys((torch.clamp, torch.clamp_min, torch.clamp_max), rows.IN_DISGUISE),
     **dict.fromkeys(
-        (F.conv1d, F.conv2d, F.conv3d, F.linear, torch.matmul, operator.matmul),
-        _refused("use the module (nn.Conv2d, nn.Linear ...), whose operations are counted"),
+        (torch.floor, torch.ceil, torch.round, torch.trunc, torch.sign), rows.IN_DISGUISE
     ),
-    F.batch_norm: _refused("use the module nn.BatchNorm2d"),
-    torch.stack: _refused("use torch.cat along axis 1 or later"),
+    F.batch_norm: rows.refused("use the module nn.BatchNorm2d"),
 }
 
 METHODS: dict[str, Operation] = {
-    "flatten": FLATTENED,
-    "reshape": RESHAPED,
-    "view": replace(RESHAPED, twin="reshape"),
-    **dict.fromkeys(("squeeze", "unsqueeze", "unflatten"), SQUEEZED),
+    "flatten": rows.FLATTENED,
+    "reshape": rows.RESHAPED,
+    "view": replace(rows.RESHAPED, twin="reshape"),
+    **dict.fromkeys(("squeeze", "unsqueeze", "unflatten"), rows.SQUEEZED),
     "squeeze_": Operation(twin="squeeze"),
     "unsqueeze_": Operation(twin="unsqueeze"),
-    "permute": PERMUTED,
-    "transpose": TRANSPOSE,
-    **dict.fromkeys(("chunk", "split"), SPLIT),
-    **dict.fromkeys(("mean", "sum"), REDUCED),
-    "amax": MAXIMUM,
-    "add": ADDED,
+    "permute": rows.PERMUTED,
+    "transpose": rows.TRANSPOSE,
+    **dict.fromkeys(("chunk", "split"), rows.SPLIT),
+    **dict.fromkeys(("mean", "sum"), rows.REDUCED),
+    "amax": rows.MAXIMUM,
+    "add": rows.ADDED,
     "add_": Operation(twin="add"),
-    **dict.fromkeys(("mul", "sub", "div", "neg"), ANALOG),
+    "sub": rows.SUBTRACTED,
+    **dict.fromkeys(("mul", "neg"), rows.MULTIPLIED),
+    "div": rows.DIVIDED,
+    **dict.fromkeys(("pow", "square"), rows.SQUARED),
+    **dict.fromkeys(("exp", "log", "sqrt", "rsqrt", "abs"), rows.ANALOG),
+    **dict.fromkeys(("matmul", "bmm"), rows.MATRIX_PRODUCT),
+    "movedim": rows.MOVED_AXES,
+    "roll": rows.ROLLED,
+    "flip": rows.FLIPPED,
+    "unbind": rows.UNBOUND,
+    **dict.fromkeys(("narrow", "select"), rows.NARROWED),
+    **dict.fromkeys(("expand", "expand_as", "repeat"), rows.EXPANDED),
+    **dict.fromkeys(("new_zeros", "new_ones"), rows.MADE),
+    "masked_fill": rows.ANALOG,
     "mul_": Operation(twin="mul"),
     "sub_": Operation(twin="sub"),
     "div_": Operation(twin="div"),
-    **dict.fromkeys(("softmax", "log_softmax"), ALONG_AXIS),
-    **dict.fromkeys(("contiguous", "detach", "clone"), MOVED),
-    **dict.fromkeys(("size", "dim"), SIZE),
-    **dict.fromkeys(("relu", "relu_"), ACTIVATION),
-    **dict.fromkeys(("sigmoid", "tanh", "sigmoid_", "tanh_"), OTHER_ACTIVATION),
-    **dict.fromkeys(("clamp", "clamp_", "clamp_min"), CLAMP),
-    "matmul": FUNCTIONS[torch.matmul],
+    **dict.fromkeys(("softmax", "log_softmax"), rows.ALONG_AXIS),
+    **dict.fromkeys(("contiguous", "detach", "clone", "float"), rows.MOVED),
+    **dict.fromkeys(("size", "dim"), rows.SIZE),
+    **dict.fromkeys(("relu", "relu_"), rows.ACTIVATION),
+    **dict.fromkeys(("sigmoid", "tanh", "sigmoid_", "tanh_"), rows.GATE),
+    **dict.fromkeys(("clamp", "clamp_", "clamp_min", "clamp_max"), rows.IN_DISGUISE),
+    **dict.fromkeys(("floor", "ceil", "round", "trunc", "sign"), rows.IN_DISGUISE),
 }
 
 OWN: dict[Any, Operation] = {
     EventConv2d: replace(LAYERS[nn.Conv2d], event_driven=None),
     TiledAvgPool2d: replace(LAYERS[nn.AvgPool2d], tiled=None),
-    **dict.fromkeys((stack, unstack, broadcast, repeat), OURS),
-    TemporalDropout: OURS,
+    **dict.fromkeys((stack, unstack, broadcast, repeat), rows.OURS),
+    TemporalDropout: rows.OURS,
     TemporalNorm: Operation(
         rules.analog,
-        norm=Norm(channels=_temporal_norm, folds=_temporal_norm_folds, priced=True),
+        norm=Norm(channels=rows.temporal_norm, folds=rows.temporal_norm_folds, priced=True),
         sequence=True,
         family=True,
     ),
@@ -233,4 +231,11 @@ OWN: dict[Any, Operation] = {
     ChannelAffine: Operation(rules.analog, norm=Norm(priced=True)),
 }
 
+FOREIGN: dict[str, Operation] = {
+    "torchvision.ops.stochastic_depth.StochasticDepth": rows.SAMPLES_DROPPED,
+    "timm.layers.drop.DropPath": replace(rows.SAMPLES_DROPPED, rate="drop_prob"),
+}
+"""Layers of packages that leanspike does not import, by their full names."""
+
 ROWS: dict[Any, Operation] = {**LAYERS, **FUNCTIONS, **METHODS, **OWN}
+ROWS |= {function: replace(ROWS[function], inner=inner) for function, inner in INNER.items()}

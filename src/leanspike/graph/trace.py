@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import operator
-from collections import Counter
+import inspect
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from inspect import Parameter
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -12,69 +16,73 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
-from leanspike.graph.ops import UNKNOWN, Operations
+from leanspike.graph.batch_first import keep_batch_first
+from leanspike.graph.opening import demoted
+from leanspike.graph.ops import Operations
+from leanspike.graph.outputs import Container, each_tensor, opened
+from leanspike.graph.sizes import Sizes
+from leanspike.graph.tracer import OWN_MODULE, symbolic
+from leanspike.modes import buffers_kept
 
 
-class _AugmentedProxy(fx.Proxy):
-    """Records ``x += y`` as what it is: x itself changes, under all of its names."""
+@dataclass(frozen=True)
+class Traced:
+    """What tracing found: the graph in eval mode, with the shapes at its nodes.
 
-    def __iadd__(self, other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
-
-    def __isub__(self, other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
-
-    def __imul__(self, other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
-
-    def __itruediv__(self, other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
-
-
-class PathTracer(fx.Tracer):
-    """Symbolic tracing that remembers in which module it is, for its errors.
-
-    Modules with a row stay whole; what else is not torch's own is looked into.
+    ``fixed_shape``: whether the example's shape decided a branch or a loop, so that samples of
+    another shape might take another path. ``output`` is what the graph gives for the example.
     """
 
-    def __init__(self, operations: Operations) -> None:
-        super().__init__()
-        self.operations = operations
-        self.path = ""
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for a value in the network's code."""
-        return _AugmentedProxy(node, self)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """torch's own modules and those that have a row."""
-        row = self.operations.row(type(m))
-        known = row is not UNKNOWN and not row.sequence
-        return known or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """As usual; where it fails, ``path`` is left at the module that failed."""
-        outer, self.path = self.path, self.path_of_module(m)
-        result = super().call_module(m, forward, args, kwargs)
-        self.path = outer
-        return result
+    graph: fx.Graph
+    fixed_shape: bool
+    output: Any
 
 
-def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> fx.Graph:
+def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Traced:
     """The graph of ``ann``, in eval mode, with shapes; refuses what depends on values or mode.
 
     Functional dropout comes out with ``training=False`` and is left to the caller to replace.
     """
-    own = set(vars(ann))
-    training = _symbolic(ann.train(), operations)
-    for constant in set(vars(ann)) - own:  # left behind by the tracer, which would count on
-        delattr(ann, constant)
-    graph = _symbolic(ann.eval(), operations)
-    _check_inputs(graph)
+    sizes = Sizes(ann, example_input)
+    ann.train()  # whose result nobody reads: a train() of the user's may return nothing
+    with _left_as_it_is(ann):
+        training, _ = symbolic(ann, operations, sizes)
+    ann.eval()
+    with _left_as_it_is(ann):
+        graph, layers = symbolic(ann, operations, sizes)
+        constants = {
+            name: vars(ann)[name]
+            for name in (str(node.target) for node in graph.nodes if node.op == "get_attr")
+            if name in vars(ann)
+        }
+    vars(ann).update(constants)
+    for path, layer in layers.items():
+        ann.set_submodule(path, demoted(ann.get_submodule(path), layer))
+    for traced in (training, graph):
+        traced.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
     _check_modes(training, graph, operations)
-    graph.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
-    _propagate_shapes(ann, graph, example_input, operations)
-    return graph
+    output = _propagate_shapes(ann, graph, example_input, operations)
+    keep_batch_first(graph)
+    return Traced(graph, sizes.fixed, output)
+
+
+@contextmanager
+def _left_as_it_is(ann: nn.Module) -> Iterator[None]:
+    """Undo what the code of forwards writes to their modules and buffers."""
+    modules = list(ann.modules())
+    held = [
+        {k: copy(v) if type(v) in (dict, list, OrderedDict) else v for k, v in vars(m).items()}
+        for m in modules
+    ]
+    try:
+        with buffers_kept(ann):
+            yield
+    finally:
+        for module, attributes in zip(modules, held, strict=True):
+            mode = module.training
+            vars(module).clear()
+            vars(module).update(attributes)
+            module.training = mode
 
 
 def device_of(network: nn.Module) -> torch.device | None:
@@ -114,26 +122,31 @@ def names_of_calls(nodes: list[fx.Node], stem: str) -> dict[fx.Node, str]:
     return names
 
 
-def _symbolic(ann: nn.Module, operations: Operations) -> fx.Graph:
-    tracer = PathTracer(operations)
-    try:
-        return tracer.trace(ann)
-    except Exception as error:
-        place = f"module {tracer.path}" if tracer.path else "the network's own forward"
-        reason = one_line(error)[:160]
-        raise SurgeryError(
-            f"{place}: cannot be traced ({type(error).__name__}: {reason}); a network must "
-            "not branch or loop on values: move such code out, or put it into a module of its own "
-            "and declare that time-safe with ops={ThatModule: 'analog'}"
-        ) from error
+def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
+    """A path for each call of a function or method: owner and name, numbered if there are more."""
+    found: dict[str, list[fx.Node]] = {}
+    for node in nodes:
+        if node.op in ("call_function", "call_method"):
+            name = node.target if isinstance(node.target, str) else node.target.__name__
+            found.setdefault(f"{owner(node)}.{name}".lstrip("."), []).append(node)
+    return {
+        node: place if len(group) == 1 else f"{place}_{number}"
+        for place, group in found.items()
+        for number, node in enumerate(group)
+    }
 
 
-def _check_inputs(graph: fx.Graph) -> None:
-    names = [str(node.target) for node in graph.nodes if node.op == "placeholder"]
-    if len(names) != 1 or names[0].startswith("*"):
+def check_inputs(ann: nn.Module) -> None:
+    """Raise unless the network can be called with one tensor."""
+    parameters = list(inspect.signature(type(ann).forward).parameters.values())[1:]
+    several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    needed = [p for p in parameters if p.kind not in several and p.default is Parameter.empty]
+    takes = [p for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
+    if len(needed) > 1 or not takes or takes[0].kind is Parameter.KEYWORD_ONLY:
+        names = ", ".join(p.name for p in needed)
         raise SurgeryError(
-            f"the network takes {len(names)} inputs ({', '.join(names)}); wrap it in a module "
-            "that takes one tensor"
+            f"the network takes {len(needed)} inputs ({names}); wrap it in a module that takes one "
+            "tensor"
         )
 
 
@@ -164,7 +177,7 @@ def _signature(node: fx.Node) -> tuple[Any, ...]:
 def _refuse_mode(node: fx.Node) -> None:
     raise SurgeryError(
         f"{where(node)}: the network computes something else in training than in eval mode from "
-        "here on (self.training is used); take that part out before the surgery"
+        f"here on (self.training is used, or Python or NumPy draw a number); {OWN_MODULE}"
     )
 
 
@@ -195,11 +208,10 @@ def in_place(node: fx.Node, ann: nn.Module) -> bool:
 
 def _propagate_shapes(
     ann: nn.Module, graph: fx.Graph, example_input: Tensor, operations: Operations
-) -> None:
+) -> Any:
     try:
         with torch.no_grad():
-            x = example_input.to(device_of(ann), copy=True)  # which may be overwritten
-            _Propagation(ann, graph, operations).run(x)
+            value = _Propagation(ann, graph, operations).run(example_input.clone())
     except SurgeryError:
         raise
     except Exception as error:
@@ -207,6 +219,16 @@ def _propagate_shapes(
             f"the network does not accept the example input of shape {tuple(example_input.shape)} "
             f"({one_line(error)[:160]}); pass an example_input that it accepts"
         ) from error
+    _open_outputs(next(iter(reversed(graph.nodes))), value)
+    return value
+
+
+def _open_outputs(output: fx.Node, plain: Any) -> None:
+    """Let the output node read tensors alone, where it reads nodes that give several."""
+    container: Container | None = output.meta["container"]
+    whole = plain if container is None else container.restored(plain)
+    output.args = (each_tensor(output.args[0], plain),)
+    output.meta["container"] = opened(whole)[1]
 
 
 class _Propagation(fx.Interpreter):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError
-from leanspike.graph.modules import submodule
+from leanspike.graph.modules import put, submodule
 from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan
 from leanspike.graph.trace import Shapes
@@ -41,9 +41,9 @@ def fold_norms(plan: Plan) -> Plan:
         if _folds(root, graph, node):
             _fold_into_layer(root, graph, node)
         elif isinstance(norm, TemporalNorm):
-            root.set_submodule(str(node.target), Affine(*norm.affine(norm.timesteps)))
+            put(root, str(node.target), Affine(*norm.affine(norm.timesteps)))
         else:
-            root.set_submodule(str(node.target), ChannelAffine(*_affine(root, node)))
+            put(root, str(node.target), ChannelAffine(*_affine(root, node)))
     return folded.after("fold_norms")
 
 
@@ -71,7 +71,8 @@ def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
     """The norms that cost something at inference, where :func:`fold_norms` leaves a scale.
 
     The value says whether it is so in the ANN too: a norm that differs from step to step stays
-    where the ANN's would have gone into the layer before it.
+    where the ANN's would have gone into the layer before it. What measures each sample stays in
+    both.
 
     >>> from leanspike import spike
     >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
@@ -83,7 +84,7 @@ def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
     root, graph = plan.module, plan.graph
     norms = [(node, row_of(node, root).norm) for node in graph.nodes]
     return {
-        node: _layer_before(root, graph, node) is None
+        node: norm.measures or _layer_before(root, graph, node) is None
         for node, norm in norms
         if norm is not None and norm.priced and not _folds(root, graph, node)
     }
@@ -132,7 +133,7 @@ def _fold_into_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
     fused.bias = nn.Parameter(shift_C + bias * scale_C if isinstance(bias, Tensor) else shift_C)
     fused.requires_grad_(weight.requires_grad)
     root.set_submodule(str(source.target), fused)
-    root.set_submodule(str(node.target), nn.Identity())
+    put(root, str(node.target), nn.Identity())
     node.replace_all_uses_with(node.all_input_nodes[0])
     graph.erase_node(node)
 

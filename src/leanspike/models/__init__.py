@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from leanspike.errors import LeanspikeError
+from leanspike.models.answer import Answer
 from leanspike.models.cifar_resnet import (
     CifarResNet,
     cifar_resnet20,
@@ -45,6 +46,7 @@ __all__ = [
     "MLP",
     "MODELS",
     "VGG",
+    "Answer",
     "CifarResNet",
     "PyramidNet",
     "ResNet",

@@ -115,7 +115,8 @@ class ThresholdNeuron(Neuron):
         name = surrogates.name_of(type(surrogate))
         if name is None:
             raise LeanspikeError(
-                f"{surrogate} is not one of leanspike's surrogates; cannot save it"
+                f"{surrogate} has no name in the registry; register its class, as "
+                '@leanspike.neuron.surrogates.register("its_name")'
             )
         return {
             "learn": self.learn,

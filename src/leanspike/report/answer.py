@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leanspike.evaluation.result import Result
-from leanspike.report.text import device, percent, plural, sample_noun, samples, saving, times
+from leanspike.report.text import answered, device, figure, percent, plural, saving, times
 
 
 def answer(result: Result) -> str:
@@ -24,22 +24,42 @@ def answer(result: Result) -> str:
     >>> answer(result.model_copy(update={"accuracy": (0.1, 0.111)}))
     'At 5 timesteps the SNN answers 11.1 % of 360 test images correctly (ANN: 98.1 %),
     which is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. What it spends ...'
+    >>> answer(result.model_copy(update={"accuracy": (), "ann_accuracy": None, "task": "none"}))
+    'At 5 timesteps the SNN spends 7.3× less energy on arithmetic than the same network as an ANN.
+    No accuracy was measured.'
     """
-    n = result.n
-    beside = "" if result.ann_accuracy is None else f" (ANN: {percent(result.ann_accuracy, n)})"
-    those = samples(n, sample_noun(result), result.split)
-    answers = (
-        f"At {plural(result.timesteps, 'timestep')} the SNN answers "
-        f"{percent(result.accuracy[-1], n)} of {those} correctly{beside}"
-    )
+    answers = f"At {plural(result.timesteps, 'timestep')} the SNN {_right(result)}"
     if result.at_chance:
         return f"{answers}, {_chance(result)}"
-    other = "the same network as an ANN" if result.ann_accuracy is None else "the ANN"
+    alone = result.ann_accuracy is None and not result.ann_metrics
+    other = "the same network as an ANN" if alone else "the ANN"
     factor, way = saving(result.energy.ratio)
     energy_words = (
         f"{factor} {way} energy on arithmetic than" if way else "as much energy on arithmetic as"
     )
-    return f"{answers} and spends {energy_words} {other}.{_longer(result)}"
+    missing = "" if result.accuracy or result.metrics else " No accuracy was measured."
+    return f"{answers}spends {energy_words} {other}.{missing}{_longer(result)}"
+
+
+def _right(result: Result) -> str:
+    """How well it answers, by accuracy or a function of the user's, as the beginning of a sentence.
+
+    >>> result = Result.model_construct(n=8, split=None, encode="direct",
+    ...     metrics={"mse": (0.5, 0.25)}, ann_metrics={"mse": 0.2})
+    >>> _right(result.model_copy(update={"accuracy": (), "ann_accuracy": None}))
+    'has mse 0.25 (ANN: 0.2) on 8 images and '
+    """
+    n, ann, last = result.n, result.ann_accuracy, result.last_accuracy
+    if last is not None:
+        beside = "" if ann is None else f" (ANN: {percent(ann, n)})"
+        right = f"answers {percent(last, n)} of {answered(result)} correctly{beside}"
+        return right if result.at_chance else f"{right} and "
+    words = []
+    for name, values in result.metrics.items():
+        theirs = result.ann_metrics.get(name)
+        beside = "" if theirs is None else f" (ANN: {figure(theirs)})"
+        words.append(f"{name} {figure(values[-1])}{beside}")
+    return f"has {', '.join(words)} on {answered(result)} and " if words else ""
 
 
 def _longer(result: Result) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from leanspike.evaluation.result import Result
@@ -10,6 +11,7 @@ from leanspike.report.text import (
     device,
     duration,
     energy,
+    figure,
     percent,
     plural,
     points,
@@ -20,6 +22,26 @@ from leanspike.report.text import (
 
 ARITHMETIC = "arithmetic only: no memory traffic, no static power; no chip was measured"
 """What a counted energy is of."""
+
+
+def not_counted(result: Result) -> str:
+    """Which modules are in none of the numbers, and how much of the network that is.
+
+    >>> from leanspike.evaluation.layers import Uncounted
+    >>> result = Result.model_construct(
+    ...     uncounted=(Uncounted(path="body", kind="Recurrent", share=0.25),))
+    >>> not_counted(result)
+    'not counted: body (Recurrent), which holds 25.0 % of the weights; operations and energy are
+    without it, in the ANN and the SNN'
+    """
+    modules = ", ".join(f"{part.path} ({part.kind})" for part in result.uncounted)
+    share = sum(part.share for part in result.uncounted)
+    one = len(result.uncounted) == 1
+    return (
+        f"not counted: {modules}, which {'holds' if one else 'hold'} {100 * share:.1f} % of the "
+        f"weights; operations and energy are without {'it' if one else 'them'}, in the ANN and the "
+        "SNN"
+    )
 
 
 class Row(NamedTuple):
@@ -48,15 +70,24 @@ def cost_table(result: Result) -> list[Row]:
     time of 64 images, measured | 1.00 ms | 3.00 ms | 3.0× as long (2.7–3.3)
     energy of one image, counted | 8.00 µJ | 2.00 µJ | 4.0× less
     """
-    n, ann, total = result.n, result.ann_accuracy, result.energy
-    snn = result.accuracy[-1]
-    beside = "" if ann is None else points(snn - ann, n)
-    accuracy = Row("accuracy", "–" if ann is None else percent(ann, n), percent(snn, n), beside)
+    total = result.energy
     timed = [] if result.times is None else result.times.batches
     quoted = "–: at chance" if result.at_chance else " ".join(saving(total.ratio)).strip()
     what = f"energy of one {sample_noun(result)}, counted"
     counted = Row(what, energy(total.ann_pj), energy(total.snn_pj), quoted)
-    return [accuracy, *(_time(result, row) for row in timed), counted]
+    return [*_right(result), *(_time(result, row) for row in timed), counted]
+
+
+def _right(result: Result) -> Iterator[Row]:
+    """Accuracy, and what a function of the user's gave, as far as they were measured."""
+    n, ann, snn = result.n, result.ann_accuracy, result.last_accuracy
+    if snn is not None:
+        beside = "" if ann is None else points(snn - ann, n)
+        yield Row("accuracy", "–" if ann is None else percent(ann, n), percent(snn, n), beside)
+    for name, values in result.metrics.items():
+        theirs = result.ann_metrics.get(name)
+        beside = "" if theirs is None else f"{values[-1] - theirs:+.3g}".replace("-", "−")
+        yield Row(name, figure(theirs), figure(values[-1]), beside)
 
 
 def _time(result: Result, row: BatchTime) -> Row:

@@ -10,7 +10,7 @@ import numpy as np
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.result import Result
 from leanspike.report import style
-from leanspike.report.text import energy, percent, plural, sample_noun, tail, wilson_interval
+from leanspike.report.text import energy, interval, percent, plural, sample_noun, tail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,12 +104,12 @@ def _against_steps(axes: Axes, result: Result) -> None:
 def _against_energy(axes: Axes, result: Result) -> None:
     """All steps and each rule with their intervals, from no energy on."""
     full, last = result.energy.snn_pj, result.accuracy[-1]
-    bounds = wilson_interval(last, result.n)
+    bounds = interval(result, last)
     axes.vlines([full], *bounds, color=style.ANN, alpha=0.25, linewidth=5, label="95 % interval")
     axes.plot([full], [last], "o", color=style.ANN)
     for early in result.early_exit:
         color, marker = LOOKS[early.by]
-        bounds = wilson_interval(early.accuracy, early.n)
+        bounds = interval(result, early.accuracy)
         axes.vlines([early.snn_pj], *bounds, color=color, alpha=0.25, linewidth=5)
         reached = percent(early.accuracy, early.n)
         text = f"{early.by}: {early.mean_steps:.2f} steps, {energy(early.snn_pj)}, {reached}"

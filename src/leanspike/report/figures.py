@@ -18,6 +18,7 @@ from leanspike.evaluation.result import Energy, Result
 from leanspike.report import style
 from leanspike.report.text import (
     energy,
+    interval,
     listed,
     percent,
     plural,
@@ -26,7 +27,6 @@ from leanspike.report.text import (
     saving,
     spikes,
     times,
-    wilson_interval,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def accuracy_figure(result: Result) -> str:
     '<svg...80.0</text>...90.0</text>...ANN 95.0 %</text>...</svg>'
     """
     steps = range(1, len(result.accuracy) + 1)
-    bounds = [wilson_interval(fraction, result.n) for fraction in result.accuracy]
+    bounds = [interval(result, fraction) for fraction in result.accuracy]
 
     def content(figure: Figure) -> None:
         axes = figure.subplots()

@@ -13,7 +13,18 @@ from leanspike.evaluation.result import Result
 from leanspike.evaluation.robustness_result import Robustness
 from leanspike.files import write_text
 from leanspike.optional import import_optional
-from leanspike.report import answer, cost, exits, figures, frames, mistakes, robustness, story, text
+from leanspike.report import (
+    answer,
+    cost,
+    exits,
+    figures,
+    frames,
+    mistakes,
+    rivals,
+    robustness,
+    story,
+    text,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -63,7 +74,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     environment = templates()
     example = result.example
     plots = {
-        "accuracy": figures.accuracy_figure(result),
+        "accuracy": figures.accuracy_figure(result) if result.accuracy else "",
         "spikes": figures.spikes_figure(result.neurons),
         "neurons": figures.neurons_figure(result.neurons)
         if text.reading_names(result.neurons)
@@ -76,7 +87,9 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         "gamma": exits.gamma_figure(result.gammas) if result.gammas else "",
         "exit": exits.exit_figure(result) if result.early_exit else "",
         "leaving": [
-            exits.leaving_figure(early) for early in result.early_exit if early.by != "gamma"
+            exits.leaving_figure(early)
+            for early in result.early_exit
+            if early.by != "gamma" and early.classes
         ],
         "example": story.example_figure(result, example) if example else "",
         "mistakes": mistakes.mistakes_figure(result),
@@ -87,6 +100,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         text=text,
         answer=answer.answer(result),
         cost=cost,
+        rivals=rivals,
         plots=plots,
         recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
     )

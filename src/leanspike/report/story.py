@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class Epoch(BaseModel):
     """One epoch of a run's log; ``val_accuracy`` is None where nothing was held out.
 
+    Both accuracies are None where the targets were no labels.
+
     >>> Epoch(stage="ann", epoch=1, train_loss=2.3, train_accuracy=0.1, val_accuracy=None).epoch
     1
     """
@@ -31,7 +33,7 @@ class Epoch(BaseModel):
     stage: str
     epoch: int
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     val_accuracy: float | None
 
 
@@ -103,9 +105,9 @@ def _curves(upper: Axes, lower: Axes, epochs: Sequence[Epoch]) -> None:
     marker = "o" if len(at) <= 12 else ""
     held_out = [(e.epoch, e.val_accuracy) for e in epochs if e.val_accuracy is not None]
     upper.plot(at, [e.train_loss for e in epochs], color=style.ANN, marker=marker, markersize=4)
+    seen = [(e.epoch, e.train_accuracy) for e in epochs if e.train_accuracy is not None]
     lower.plot(
-        at,
-        [e.train_accuracy for e in epochs],
+        *(zip(*seen, strict=True) if seen else ((), ())),
         color=style.ANN,
         marker=marker,
         markersize=4,

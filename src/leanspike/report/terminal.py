@@ -11,11 +11,14 @@ from rich.text import Text
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
-from leanspike.report.cost import ARITHMETIC, cost_table, how_timed
+from leanspike.report.cost import ARITHMETIC, cost_table, how_timed, not_counted
+from leanspike.report.rivals import how_rivals, rivals_table
 from leanspike.report.text import (
+    answered,
     count,
     energy,
     exit_threshold,
+    figure,
     listed,
     percent,
     plural,
@@ -23,7 +26,6 @@ from leanspike.report.text import (
     ratio,
     reading_names,
     sample_noun,
-    samples,
     spikes,
     tail,
     times,
@@ -46,13 +48,13 @@ def render_tables(result: Result) -> RenderableType:
     operations = _operations(result)
     name = Text(result.name + (f" ({result.data})" if result.data else ""), style="bold")
     sections: tuple[tuple[str, Table], ...] = (
-        (f"Accuracy in % of {_samples(result)}, after each step", _accuracy(result)),
+        *_answers(result),
         (f"Neurons: spikes per neuron over all steps{change}", _neurons(result)),
         *_further_readings(result, change),
         (f"Operations and energy of one {sample_noun(result)}, T = {result.timesteps}", operations),
     )
     if result.early_exit:
-        exits = f"Early exit, measured on {_samples(result)}", _exits(result)
+        exits = f"Early exit, measured on {answered(result)}", _exits(result)
         sections = (sections[0], exits, *sections[1:])
     parts: list[RenderableType] = [name, Text(answer(result))]
     if result.times is not None:
@@ -63,12 +65,29 @@ def render_tables(result: Result) -> RenderableType:
         parts += [Text(), Text(title, style="bold"), table]
     if result.energy.bntt_formula_ratio is None:
         parts.append(Text("by BNTT's formula: not recorded when this was evaluated", style="dim"))
+    if result.uncounted:
+        parts.append(Text(not_counted(result), style="bold"))
     parts.append(Text(ARITHMETIC, style="dim"))
+    if result.rivals is not None:
+        title = f"Energy with memory, beside the ANN in float32 and int8, T = {result.timesteps}"
+        parts += [Text(), Text(title, style="bold"), _rivals(result)]
+        parts.append(Text(how_rivals(result), style="dim"))
     return Group(*parts)
 
 
-def _samples(result: Result) -> str:
-    return samples(result.n, sample_noun(result), result.split)
+def _answers(result: Result) -> list[tuple[str, Table]]:
+    """Accuracy, and what a function of the user's gave, as far as they were measured."""
+    found = []
+    if result.accuracy:
+        title = f"Accuracy in % of {answered(result)}, after each step"
+        snn = [_bare_percent(fraction, result.n) for fraction in result.accuracy]
+        ann = result.ann_accuracy
+        found.append((title, _steps(snn, None if ann is None else _bare_percent(ann, result.n))))
+    for name, values in result.metrics.items():
+        theirs = result.ann_metrics.get(name)
+        table = _steps(list(map(figure, values)), None if theirs is None else figure(theirs))
+        found.append((f"{name} of {answered(result)}, after each step", table))
+    return found
 
 
 def _table(gap: int, *columns: str) -> Table:
@@ -88,19 +107,28 @@ def _cost(result: Result) -> Table:
     return table
 
 
-def _accuracy(result: Result) -> Table:
-    """Accuracy in percent after every step, ten steps a line, and the ANN's."""
-    table = _table(1, *[""] * (1 + min(_STEPS_A_LINE, len(result.accuracy))))
+def _rivals(result: Result) -> Table:
+    """Arithmetic, memory and break-even rates of the three networks."""
+    table = _table(2, "", "ANN float32", "ANN int8", "SNN")
+    for row in rivals_table(result, whole=False):
+        table.add_row(*row)
+    return table
+
+
+def _steps(snn: Sequence[str], ann: str | None) -> Table:
+    """Figures after every step, as many steps a line as fit, and the ANN's."""
+    most = min(_STEPS_A_LINE, 72 // (1 + max(map(len, snn))))
+    table = _table(1, *[""] * (1 + min(most, len(snn))))
     table.show_header = False
     for column in table.columns[1:]:
         column.min_width = 6
-    for first in range(0, len(result.accuracy), _STEPS_A_LINE):
-        line = result.accuracy[first : first + _STEPS_A_LINE]
+    for first in range(0, len(snn), most):
+        line = snn[first : first + most]
         steps = [str(first + offset + 1) for offset in range(len(line))]
         table.add_row("step", *steps, style="dim")
-        table.add_row("SNN", *[_bare_percent(fraction, result.n) for fraction in line])
-    if result.ann_accuracy is not None:
-        table.add_row("ANN", _bare_percent(result.ann_accuracy, result.n))
+        table.add_row("SNN", *line)
+    if ann is not None:
+        table.add_row("ANN", ann)
     return table
 
 
@@ -175,7 +203,7 @@ def _change(layer: NeuronActivity, name: str) -> str:
 
 
 def _operations(result: Result) -> Table:
-    """Operations and energy of each layer with weights, of the membranes, and in all."""
+    """Operations and energy of each layer with weights and product, of the membranes, in all."""
     total, layers = result.energy, result.operations
     columns = ("edge", "ANN MAC", "SNN MAC", "SNN AC", "ANN", "SNN", "ANN/SNN")
     table = _table(1, "layer", *columns)

@@ -47,6 +47,15 @@ def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def interval(result: Result, fraction: float) -> tuple[float, float]:
+    """The 95 % interval of an accuracy; none about that of labels or pixels, which hang together.
+
+    >>> interval(Result.model_construct(n=100, unit="pixel"), 0.9)
+    (0.9, 0.9)
+    """
+    return wilson_interval(fraction, result.n) if result.unit == "sample" else (fraction, fraction)
+
+
 def ratio(numerator: float, denominator: float) -> float:
     """A quotient in which anything over nothing is infinite and nothing over nothing is 1.
 
@@ -185,6 +194,25 @@ def samples(number: int, noun: str, split: str | None) -> str:
     ('360 test images', '1 sample')
     """
     return plural(number, noun if split is None else f"{split} {noun}")
+
+
+def answered(result: Result) -> str:
+    """What accuracy is a share of.
+
+    >>> answered(Result.model_construct(n=360, split="test", encode="direct", unit="pixel"))
+    'the pixels of 360 test images'
+    """
+    those = samples(result.n, sample_noun(result), result.split)
+    return those if result.unit == "sample" else f"the {result.unit}s of {those}"
+
+
+def figure(value: float | None) -> str:
+    """What a function of the user's gave, in four digits.
+
+    >>> figure(0.0123456), figure(None)
+    ('0.01235', '–')
+    """
+    return "–" if value is None else f"{value:.4g}"
 
 
 def given(value: object) -> str:

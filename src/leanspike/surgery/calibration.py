@@ -11,6 +11,7 @@ Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
@@ -25,7 +26,7 @@ from leanspike.batches import Source, images_of
 from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.execute.answers import value_range
 from leanspike.execute.network import SpikingNetwork
-from leanspike.graph.ops import is_batch_norm, kin
+from leanspike.graph.ops import is_batch_norm
 from leanspike.modes import eval_mode
 from leanspike.neuron import SMALLEST_THRESHOLD, Calibrated
 from leanspike.notice import say
@@ -69,7 +70,8 @@ class Calibration:
     """What a calibration did: the scale it used, a row per layer, the norms it re-estimated.
 
     ``agreement`` is the share of the images that the SNN answers, after the last step, as the ANN
-    does (a single output by its sign); ``choices`` says in words how it was done, and why.
+    does (a single output by its sign; of several tensors, the mean of their shares); ``choices``
+    says in words how it was done, and why.
 
     >>> from torch import nn
     >>> from leanspike import spike
@@ -223,16 +225,17 @@ def _choose(
 
     ``first`` sees what the ANN's first norm gets.
     """
-    answers = sweep.answers(first, relu=True)[-1]
+    answers = [answer[-1] for answer in sweep.answers(first, relu=True)]
     tried = []
     for scale in choice.scales:  # each trial overwrites all that the one before it set
         _set_thresholds(calibrated(sweep.snn), found, scale)
         norms: tuple[str, ...] = ()
-        own: Tensor | None = None
+        own: list[Tensor] | None = None
         if choice.statistics == "reestimate":
             norms, own = _reestimate(sweep)
-        same = (sweep.answers() if own is None else own) == answers
-        alike_T = same.double().flatten(1).mean(1)
+        ours = sweep.answers() if own is None else own
+        same = [ours_TN == theirs_N for ours_TN, theirs_N in zip(ours, answers, strict=True)]
+        alike_T = torch.stack([each.double().flatten(1).mean(1) for each in same]).mean(0)
         state = {name: value.clone() for name, value in sweep.snn.state_dict().items()}
         rank = alike_T.mean() if choice.each_step else alike_T[-1]
         tried.append((rank.item(), scale, norms, state, alike_T[-1].item()))
@@ -328,13 +331,25 @@ class _Steps:
                 "weights"
             )
         value = max(found)
-        if value < SMALLEST_THRESHOLD:
-            raise LeanspikeError(
-                f"neurons {self.path}: the {self.percentile} percentile of their input is "
-                f"{value:.3g}, so they would hardly ever fire; give a higher percentile or other "
-                "images"
-            )
+        _check_threshold(self.path, self.percentile, value)
         return _Row(self.path, self.neurons, value)
+
+
+def _check_threshold(path: str, percentile: float, value: float) -> None:
+    """Raise LeanspikeError unless a percentile of the input may be a threshold."""
+    if 0 < value < SMALLEST_THRESHOLD:
+        factor = 10.0 ** math.ceil(-math.log10(value))
+        raise LeanspikeError(
+            f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, and no "
+            f"threshold is below {SMALLEST_THRESHOLD:g}; multiply weight and bias of the layer "
+            f"before them by {factor:g}, and divide the weight of the layer behind by {factor:g}, "
+            "which leaves what an ANN of ReLUs answers as it is"
+        )
+    if value <= 0:
+        raise LeanspikeError(
+            f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, so they "
+            "would hardly ever fire; give a higher percentile or other images"
+        )
 
 
 def _set_thresholds(
@@ -345,7 +360,7 @@ def _set_thresholds(
     return [layers[path].scale().flatten()[0].item() for path in found]
 
 
-def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], Tensor | None]:
+def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
     """Running mean and variance of each norm that time reaches, from all images and steps.
 
     Told are the norms and, unless one was called twice and first with other statistics, the
@@ -376,10 +391,9 @@ def _timed_norm(snn: SpikingNetwork, node: fx.Node) -> Any:
     norm = snn.get_submodule(str(node.target))
     if isinstance(norm, TemporalNorm):
         return norm
-    row = kin(type(norm)).norm
-    if not is_batch_norm(norm) or row is None or row.synchronised:
+    if not is_batch_norm(norm) or norm.running_mean is None or norm.running_var is None:
         return None
-    return None if norm.running_mean is None or norm.running_var is None else norm
+    return norm
 
 
 def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:

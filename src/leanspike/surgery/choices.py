@@ -143,8 +143,8 @@ def norm_of_each_step(root: nn.Module, graph: fx.Graph) -> NormFactory | None:
     if not (is_trained(root) and once and len(settings) == 1):
         return None
     norm, tracked, eps = settings.pop()
-    alone = norm is not None and not norm.synchronised
-    return partial(BNTT, bias=True, eps=eps) if tracked and alone else None
+    together = norm is not None and norm.synchronised
+    return partial(BNTT, bias=True, eps=eps, synchronise=together) if tracked else None
 
 
 def is_trained(ann: nn.Module) -> bool:

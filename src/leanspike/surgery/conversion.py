@@ -13,10 +13,10 @@ from leanspike.errors import LeanspikeError, check_count
 from leanspike.execute.doubts import warn_of_training_mode
 from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.modules import as_module
-from leanspike.graph.ops import OPERATIONS, Meaning, Signal, is_batch_norm
+from leanspike.graph.named import Declared
+from leanspike.graph.ops import OPERATIONS, Meaning, is_batch_norm
 from leanspike.graph.plan import Plan
-from leanspike.graph.rewrite import Parts, Rewriting
-from leanspike.graph.trace import trace
+from leanspike.graph.rewrite import Parts
 from leanspike.lower import DEFAULT, Pass, apply_passes
 from leanspike.lower.folding import fold_into_layers
 from leanspike.neuron import Calibrated, create_neuron
@@ -30,6 +30,7 @@ from leanspike.surgery.choices import (
     is_trained,
     norm_of_each_step,
 )
+from leanspike.surgery.subject import Subject
 from leanspike.synapse import step_around
 from leanspike.temporal import (
     Encoder,
@@ -109,11 +110,58 @@ def spike(
     """
     timesteps = check_count("timesteps", timesteps)
     check_preset(preset)
+    if not isinstance(ann, nn.Module):
+        raise LeanspikeError(f"ann is {ann!r}; give a network, as Net()")
     if isinstance(ann, SpikingNetwork):
         raise LeanspikeError("this network spikes already; pass the ANN it was made from")
     encoder = create_encoder(encode) if isinstance(encode, str) else encode
-    root = deepcopy(ann)
     operations = OPERATIONS.for_call(ops or {}, activations)
+    sample = _sample(example_input, encoder)
+    subject = Subject(ann, sample, operations, ops or {})
+    chooses = neuron is None and norm is None and preset == "network"
+    each_step = norm_of_each_step(subject.root, subject.graph) if chooses else None
+    before: NormsBefore = "kept" if each_step is None else "renewed"
+    if norm == "fold":
+        before = "folded" if _has_norms(subject.root) else "kept"
+        fold_into_layers(subject.root, subject.graph)
+    parts = Parts(
+        neuron=_neuron_factory(create_neuron("lif", PAPERS) if neuron is None else neuron),
+        norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
+        operations=operations,
+    )
+    subject.rewrite(parts, encoder)
+    if parts.norm is not None and each_step is None:
+        _check_placed(subject.root)
+    declared = Declared.of(activations, ops or {})
+    plan = _plan(subject, encoder, "fold" if norm == "fold" else "keep", declared)
+    snn = SpikingNetwork(apply_passes(plan, lower), timesteps)
+    _put_into_mode_of(ann, snn)
+    step_around(snn)
+    if neuron is None:
+        say(choose_neurons(snn, preset, before))
+    _raise_doubts(snn, ann)
+    return snn
+
+
+def _plan(
+    subject: Subject, encoder: Encoder, norm: Literal["keep", "fold"], declared: Declared
+) -> Plan:
+    sample = subject.reference.example
+    return Plan(
+        as_module(subject.root, subject.graph),
+        encoder,
+        norm,
+        sample_shape=tuple(sample.shape[1:]),
+        fixed_shape=subject.fixed_shape,
+        held=subject.held,
+        sample_dtype=sample.dtype,
+        declared=declared,
+        replaced=subject.replaced,
+    )
+
+
+def _sample(example_input: Tensor, encoder: Encoder) -> Tensor:
+    """A batch of the example as the network sees it at one step."""
     if not isinstance(example_input, Tensor):
         kind = type(example_input).__name__
         raise LeanspikeError(
@@ -125,33 +173,24 @@ def spike(
             f"example_input has the shape {tuple(example_input.shape)}; give a batch, "
             f"{'[T, N, ...]' if encoder.batch_axis else '[N, ...]'}"
         )
-    graph = trace(root, sample, operations)
-    chooses = neuron is None and norm is None and preset == "network"
-    each_step = norm_of_each_step(root, graph) if chooses else None
-    before: NormsBefore = "kept" if each_step is None else "renewed"
-    if norm == "fold":
-        before = "folded" if _has_norms(root) else "kept"
-        fold_into_layers(root, graph)
-    parts = Parts(
-        neuron=_neuron_factory(create_neuron("lif", PAPERS) if neuron is None else neuron),
-        norm=_norm_factory(norm or each_step or "keep", timesteps, neuron),
-        operations=operations,
-    )
-    Rewriting(root, graph, parts).run(Signal(encoder.timed, encoder.emits))
-    given = parts.norm is not None and each_step is None
-    if given and not any(isinstance(m, TemporalNorm) for m in root.modules()):
+    return sample
+
+
+def _check_placed(root: nn.Module) -> None:
+    if not any(isinstance(m, TemporalNorm) for m in root.modules()):
         raise LeanspikeError(
             "time reaches no batch norm of this network that another norm could take the place of; "
             "give it batch norms behind its first neurons, or norm='keep'"
         )
-    kept: Literal["keep", "fold"] = "fold" if norm == "fold" else "keep"
-    plan = Plan(as_module(root, graph), encoder, kept, sample_shape=tuple(sample.shape[1:]))
-    snn = SpikingNetwork(apply_passes(plan, lower), timesteps).train(ann.training)
-    step_around(snn)
-    if neuron is None:
-        say(choose_neurons(snn, preset, before))
-    _raise_doubts(snn, ann)
-    return snn
+
+
+def _put_into_mode_of(ann: nn.Module, snn: SpikingNetwork) -> None:
+    """Each module as its like in the ANN is; what was put in as the whole network is."""
+    snn.train(ann.training)
+    modules = dict(snn.named_modules())
+    for path, module in ann.named_modules():
+        if path in modules:
+            modules[path].training = module.training
 
 
 def _has_norms(ann: nn.Module) -> bool:

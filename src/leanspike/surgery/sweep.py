@@ -16,6 +16,7 @@ from leanspike.execute.network import SpikingNetwork
 from leanspike.execute.observed import Execution, Observer
 from leanspike.neuron import Calibrated
 from leanspike.surgery.frontier import pack, packed_bytes, unpack
+from leanspike.temporal import broadcast
 
 ROOM = 2**30
 """Bytes that halted batches may take together; where they would take more they are halted where
@@ -49,19 +50,20 @@ class Sweep:
         size = min(batch_size, self._fitting(images))
         self.chunks = torch.split(images, size, dim=self.axis)
 
-    def answers(self, observer: Observer | None = None, *, relu: bool = False) -> Tensor:
-        """What the network answers at each step, ``[T, N, ...]``, one batch after the other.
+    def answers(self, observer: Observer | None = None, *, relu: bool = False) -> list[Tensor]:
+        """What each output answers at each step, ``[T, N, ...]``, one batch after the other.
 
-        With ``relu`` the neurons act as the ANN's activations, for one step. ``observer`` sees each
-        operation of each batch.
+        Outputs that no neuron reaches are left out. With ``relu`` the neurons act as the ANN's
+        activations, for one step. ``observer`` sees each operation of each batch.
         """
         found = []
         for chunk in self.chunks:
             execution = self.execution(observer, relu=relu)
-            found.append(_answers(execution.run(*self.entering(chunk, relu=relu))))
-        return torch.cat(found, dim=1)
+            execution.args_iter = iter(self.entering(chunk, relu=relu))
+            found.append(self.finish(execution, 0))
+        return _joined(found)
 
-    def halting(self, stops: Collection[fx.Node], visit: Visit) -> Tensor:
+    def halting(self, stops: Collection[fx.Node], visit: Visit) -> list[Tensor]:
         """The same, where all batches halt before each of ``stops`` for ``visit`` to see them.
 
         So what it sets is in force for all images from there on.
@@ -71,7 +73,15 @@ class Sweep:
             if node in stops:
                 halted.stop = place
                 visit(node, halted)
-        return torch.cat(list(halted.answers()), dim=1)
+        return _joined(list(halted.answers()))
+
+    def finish(self, execution: Execution, place: int) -> list[Tensor]:
+        """Run a batch from a place to its end: the answers of each output."""
+        *inner, output = self.nodes
+        for node in inner[place:]:
+            _run_node(execution, node)
+        leaves = [node for node in output.all_input_nodes if node.target is not broadcast]
+        return [_answers(execution.env[leaf]) for leaf in leaves]
 
     def execution(self, observer: Observer | None = None, *, relu: bool = False) -> Execution:
         """A run of the network's graph."""
@@ -136,14 +146,12 @@ class Halted:
         if self.stop not in self.passed:
             self.passed.append(self.stop)
 
-    def answers(self) -> Iterator[Tensor]:
+    def answers(self) -> Iterator[list[Tensor]]:
         """Run each batch to its end."""
-        *_, output = self.sweep.nodes
         for i in range(len(self.kept)):
             execution = self._resumed(i)
             self.kept[i] = {}
-            self._run(execution, self.place, len(self.sweep.nodes) - 1)
-            yield _answers(execution.env[output.args[0]])
+            yield self.sweep.finish(execution, self.place)
 
     def _resumed(self, i: int) -> Execution:
         """A run of a batch that was kept, or of one that has not begun."""
@@ -189,6 +197,11 @@ def _run_node(execution: Execution, node: fx.Node) -> None:
     execution.env[node] = execution.run_node(node)
     for done in execution.user_to_last_uses.get(node, ()):
         del execution.env[done]
+
+
+def _joined(found: list[list[Tensor]]) -> list[Tensor]:
+    """Of each output the answers of all batches."""
+    return [torch.cat(chunks, dim=1) for chunks in zip(*found, strict=True)]
 
 
 def _answers(y_TN: Tensor) -> Tensor:

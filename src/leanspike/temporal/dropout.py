@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import final
+from typing import Literal, final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
+
+Drops = Literal["elements", "channels", "samples"]
 
 
 @final
@@ -22,7 +24,8 @@ class TemporalDropout(nn.Module):
 
     Args:
         p: the probability in [0, 1] of dropping.
-        channels: drop whole channels (axis 1 of ``[N, C, ...]``), as ``nn.Dropout2d`` does.
+        drops: "elements", whole "channels" (axis 1 of ``[N, C, ...]``) as ``nn.Dropout2d`` does, or
+            whole "samples", as stochastic depth does of a branch.
 
     Raises:
         LeanspikeError: for a probability outside its range.
@@ -34,23 +37,24 @@ class TemporalDropout(nn.Module):
     True
     """
 
-    def __init__(self, p: float, channels: bool = False) -> None:
+    def __init__(self, p: float, drops: Drops = "elements") -> None:
         super().__init__()
         _check_probability(p)
         self.p = p
-        self.channels = channels
+        self.drops = drops
 
     def forward(self, x_TN: Tensor) -> Tensor:
         """``[T, N, ...]`` in and out; scaled by 1/(1 − p) in training."""
         if not self.training or self.p == 0:
             return x_TN
         x_N = x_TN[0]
-        shape = (*x_N.shape[:2], *[1] * (x_N.dim() - 2)) if self.channels else x_N.shape
+        own = {"elements": x_N.dim(), "channels": 2, "samples": 1}[self.drops]
+        shape = (*x_N.shape[:own], *[1] * (x_N.dim() - own))
         return x_TN * F.dropout(x_N.new_ones(shape), self.p)
 
     def extra_repr(self) -> str:
         """The settings, for ``print(network)``."""
-        return f"p={self.p}, channels={self.channels}"
+        return f"p={self.p}, drops={self.drops!r}"
 
 
 @contextmanager

@@ -31,11 +31,11 @@ from leanspike.train.objective import (
     TET,
     CrossEntropy,
     Objective,
-    Response,
     SpikeRate,
     Weighted,
 )
 from leanspike.train.optim import create_optimizer, create_schedule
+from leanspike.train.response import Response
 from leanspike.train.teacher import Teacher, renormalise
 
 __all__ = [

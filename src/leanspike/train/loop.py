@@ -6,6 +6,7 @@ all randomness is a function of (seed, stage, epoch, step), and a checkpoint hol
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from copy import deepcopy
@@ -17,8 +18,10 @@ from torch import nn
 
 from leanspike.data.loader import Loader, generator_for
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.evaluation.answers import accuracy, count_correct, outputs
-from leanspike.execute import SpikingNetwork
+from leanspike.evaluation.answers import accuracy, outputs
+from leanspike.evaluation.score import Labels
+from leanspike.evaluation.task import UNKNOWN, Task, TaskName
+from leanspike.execute import SpikingNetwork, readout
 from leanspike.synapse import stepping_around
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.monitor import Monitor
@@ -31,7 +34,9 @@ class Stage:
     """One stretch of training with one optimiser: what the loop needs besides the network.
 
     ``number`` counts the stages of a run; ``timesteps`` is None for an ANN. ``max_gradient_norm``
-    bounds the norm over all that the optimiser trains, the objective's adapters too.
+    bounds the norm over all that the optimiser trains, the objective's adapters too. ``task`` says
+    what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those of the
+    first batch show. Of targets that are no labels no accuracy is measured: select the "last".
     """
 
     name: str
@@ -47,6 +52,7 @@ class Stage:
     dtype: torch.dtype = torch.float32
     select: Literal["best", "last"] = "best"
     max_gradient_norm: float | None = None
+    task: Task | TaskName | None = None
 
 
 @dataclass
@@ -56,7 +62,7 @@ class Position:
     epoch: int = 0
     step: int = 0
     loss: float = 0.0
-    correct: int = 0
+    correct: float = 0
     seen: int = 0
     seconds: float = 0.0
     best_accuracy: float = -1.0
@@ -97,11 +103,12 @@ def _epochs(
     monitor: Monitor,
 ) -> dict[str, Any]:
     """All that are left; returns the best one's weights."""
+    told = Labels(stage.task)
     while position.epoch < stage.epochs:
         started = time.monotonic() - position.seconds
         batches = stage.train.epoch(_epoch_key(stage, position.epoch), position.step)
         for x, labels in batches:
-            loss, correct = _train_step(network, stage, position, x, labels)
+            loss, correct = _train_step(network, stage, position, told, x, labels)
             position.step += 1
             position.loss += loss * len(labels)
             position.correct += correct
@@ -110,7 +117,7 @@ def _epochs(
             monitor.step(loss, stage.optimizer.param_groups[0]["lr"])
             if checkpoints.due():
                 _save(network, stage, position, history, checkpoints)
-        row = _finish_epoch(network, stage, position, started)
+        row = _finish_epoch(network, stage, position, told, started)
         history.append(row)
         monitor.epoch(row, history)
         position = Position(
@@ -124,8 +131,13 @@ def _epochs(
 
 
 def _train_step(
-    network: nn.Module, stage: Stage, position: Position, x: torch.Tensor, labels: torch.Tensor
-) -> tuple[float, int]:
+    network: nn.Module,
+    stage: Stage,
+    position: Position,
+    told: Labels,
+    x: torch.Tensor,
+    labels: torch.Tensor,
+) -> tuple[float, float]:
     network.train()
     key = (stage.number, position.epoch, position.step)
     torch.manual_seed(generator_for(stage.seed, *key).initial_seed())
@@ -144,11 +156,11 @@ def _train_step(
     loss.backward()
     bound = stage.max_gradient_norm or float("inf")
     norm = nn.utils.clip_grad_norm_(_trained(stage), bound)
-    right = count_correct(y_TNK.detach(), labels)[-1]
+    right = _right(stage, told, y_TNK, labels).to(loss.device)
     # Together: a GPU finishes all its work before it hands a number over.
     wide = torch.promote_types(loss.dtype, torch.float32)
-    told = torch.stack([each.detach().to(wide) for each in (loss, norm, right)])
-    value, size, correct = told.tolist()
+    numbers = torch.stack([each.detach().to(wide) for each in (loss, norm, right)])
+    value, size, correct = numbers.tolist()
     if not math.isfinite(value + size):
         raise LeanspikeError(
             f"stage {stage.name}, epoch {position.epoch + 1}, step {position.step + 1}: the loss "
@@ -158,17 +170,40 @@ def _train_step(
     stage.optimizer.step()
     if isinstance(network, SpikingNetwork):
         network.keep_in_range()
-    return value, int(correct)
+    return value, correct
+
+
+def _right(stage: Stage, told: Labels, y_TN: Any, labels: torch.Tensor) -> torch.Tensor:
+    """How many samples are answered correctly; of those with several answers, the share of each."""
+    known = told.none
+    task = told.task(y_TN, labels) if isinstance(y_TN, torch.Tensor) else None
+    if task is not None:
+        targets = task.targets(labels, y_TN)
+        right = (task.answers(readout(y_TN.detach(), "sum")[-1:])[0] == targets).sum()
+        if targets.dim() == 1:
+            return right
+        return right * len(labels) / (targets != UNKNOWN).sum().clamp(min=1)
+    if stage.select == "best" and stage.val is not None and len(stage.val.split):
+        raise LeanspikeError(
+            f'stage {stage.name}: select is "best", by the accuracy on held-out data, and the '
+            'targets are no labels; give select="last"'
+        )
+    if not known:
+        logging.getLogger("leanspike").warning(
+            f"stage {stage.name}: the targets are no labels, so no accuracy is measured"
+        )
+    return torch.zeros(())
 
 
 def _finish_epoch(
-    network: nn.Module, stage: Stage, position: Position, started: float
+    network: nn.Module, stage: Stage, position: Position, told: Labels, started: float
 ) -> dict[str, Any]:
     """Validate, remember the best weights, and tell the epoch as a row of the log."""
     val_accuracy = None
-    if stage.val is not None and len(stage.val.split):
-        batches = stage.val.epoch(0)
-        val_accuracy = accuracy(network, batches, stage.timesteps, dtype=stage.dtype)[-1]
+    if stage.val is not None and len(stage.val.split) and not told.none:
+        val_accuracy = accuracy(
+            network, stage.val.epoch(0), stage.timesteps, task=told.known, dtype=stage.dtype
+        )[-1]
         if stage.select == "best" and val_accuracy > position.best_accuracy:
             position.best_accuracy = val_accuracy
             position.best_weights = deepcopy(network.state_dict())
@@ -179,7 +214,7 @@ def _finish_epoch(
         "epoch": position.epoch + 1,
         "epochs": stage.epochs,
         "train_loss": position.loss / max(1, position.seen),
-        "train_accuracy": position.correct / max(1, position.seen),
+        "train_accuracy": None if told.none else position.correct / max(1, position.seen),
         "val_accuracy": val_accuracy,
         "learning_rate": stage.optimizer.param_groups[0]["lr"],
         "seconds": round(time.monotonic() - started, 3),

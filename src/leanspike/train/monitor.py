@@ -79,18 +79,18 @@ class Monitor:
 
     def epoch(self, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
         """An epoch is over: a line for people, the whole log for machines."""
-        val = row["val_accuracy"]
+        train, val = row["train_accuracy"], row["val_accuracy"]
         self.console.print(
             f"{row['stage']:<9} epoch {row['epoch']:>3}/{row['epochs']}  "
-            f"loss {row['train_loss']:.4f}  train {row['train_accuracy']:.2%}"
+            f"loss {row['train_loss']:.4f}"
+            + ("" if train is None else f"  train {train:.2%}")
             + ("" if val is None else f"  val {val:.2%}")
             + f"  {row['seconds']:.1f} s",
             highlight=False,
         )
         if self._board is not None:
-            self._board.add_scalar(
-                f"{self._stage}/train_accuracy", row["train_accuracy"], row["epoch"]
-            )
+            if train is not None:
+                self._board.add_scalar(f"{self._stage}/train_accuracy", train, row["epoch"])
             if val is not None:
                 self._board.add_scalar(f"{self._stage}/val_accuracy", val, row["epoch"])
         if self.folder is not None:

@@ -15,20 +15,20 @@ from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
+from leanspike.evaluation.score import Labels, no_labels
+from leanspike.evaluation.task import Task, TaskName
 from leanspike.execute.answers import check_readout
 from leanspike.neuron import Neuron
 from leanspike.surgery import SpikingNetwork, readout
-from leanspike.train.teacher import Teacher
 from leanspike.train.watch import hooks
 
 Readout = Literal["sum", "mean"]
 
 
 class Objective(nn.Module, ABC):
-    """A loss: outputs ``y_TNK`` ``[T, N, K]``, ``labels`` ``[N]``, the input, to a scalar."""
+    """A loss: outputs ``y_TNK`` ``[T, N, K]``, ``labels``, as ``[N]``, the input, to a scalar."""
 
     @abstractmethod
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
@@ -44,22 +44,41 @@ class Objective(nn.Module, ABC):
 class CrossEntropy(Objective):
     """Cross-entropy of the last answer: of Σ_t y_t (DIET-SNN) or of its mean (BNTT).
 
+    Of one output, or of several labels, it is the binary one, with logits; its labels may be
+    probabilities.
+
+    Args:
+        readout: "sum" or "mean".
+        label_smoothing: in [0, 1).
+        task: what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those
+            of the first batch show.
+
     >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
     >>> loss = CrossEntropy("sum")(y_TNK, torch.tensor([0]), torch.zeros(1))
     >>> round(loss.item(), 4)  # log(1 + e**-2)
     0.1269
+    >>> loss = CrossEntropy("sum")(torch.tensor([[[2.0]]]), torch.tensor([1]), torch.zeros(1))
+    >>> round(loss.item(), 4)  # one logit, above 0: the same
+    0.1269
     """
 
-    def __init__(self, readout: Readout = "sum", label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        readout: Readout = "sum",
+        label_smoothing: float = 0.0,
+        task: Task | TaskName | None = None,
+    ) -> None:
         super().__init__()
         check_readout(readout)
         _check_smoothing(label_smoothing)
         self.readout, self.label_smoothing = readout, label_smoothing
+        self.labels = Labels(task)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """See :class:`Objective`."""
         logits_NK = readout(y_TNK, self.readout)[-1]
-        return F.cross_entropy(logits_NK, labels, label_smoothing=self.label_smoothing)
+        task = task_of(self.labels, y_TNK, labels)
+        return task.loss(logits_NK, labels, self.label_smoothing)
 
 
 @final
@@ -75,6 +94,7 @@ class TET(Objective):
         regularisation: ρ, in [0, 1).
         target: φ, the level that outputs are drawn to.
         label_smoothing: in [0, 1).
+        task: as in :class:`CrossEntropy`.
 
     >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[3.0, 0.0]]])
     >>> loss = TET(regularisation=0.0)(y_TNK, torch.tensor([0]), torch.zeros(1))
@@ -83,7 +103,11 @@ class TET(Objective):
     """
 
     def __init__(
-        self, regularisation: float = 0.05, target: float = 1.0, label_smoothing: float = 0.0
+        self,
+        regularisation: float = 0.05,
+        target: float = 1.0,
+        label_smoothing: float = 0.0,
+        task: Task | TaskName | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= regularisation < 1:
@@ -93,67 +117,16 @@ class TET(Objective):
         _check_smoothing(label_smoothing)
         self.regularisation, self.target = regularisation, target
         self.label_smoothing = label_smoothing
+        self.labels = Labels(task)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """See :class:`Objective`."""
-        y_TNK = _widened(y_TNK)
-        entropy = F.cross_entropy(
-            y_TNK.flatten(0, 1), labels.repeat(len(y_TNK)), label_smoothing=self.label_smoothing
-        )
+        y_TNK = widened(y_TNK)
+        task = task_of(self.labels, y_TNK, labels)
+        each = labels.repeat(len(y_TNK), *[1] * (labels.dim() - 1))
+        entropy = task.loss(y_TNK.flatten(0, 1), each, self.label_smoothing)
         spread = (y_TNK - self.target).square().mean()
         return (1 - self.regularisation) * entropy + self.regularisation * spread
-
-
-@final
-class Response(Objective):
-    """Distillation by response: how far the answer is from a teacher's soft one.
-
-        τ² · KL( softmax(teacher / τ) ‖ softmax(student / τ) )
-
-    (Hinton et al. 2015, arXiv 1503.02531; KDSNN, arXiv 2304.05627, trains an SNN so; its τ is not
-    known to us.) The factor τ² keeps the gradient's size as τ changes.
-
-    Args:
-        teacher: any module from the same input to logits ``[N, K]``, or a :class:`Teacher` shared
-            with other objectives.
-        temperature: τ, above 0.
-        readout: the student's answer, as in :class:`CrossEntropy`.
-        each_step: the teacher supervises every step's output by itself instead of the last answer
-            (temporal-wise distillation, ICML 2025); the mean over the steps.
-
-    >>> teacher = nn.Linear(3, 2)
-    >>> x, labels = torch.rand(4, 3), torch.zeros(4, dtype=torch.long)
-    >>> round(Response(teacher)(teacher(x).unsqueeze(0), labels, x).item(), 6)
-    0.0
-    """
-
-    def __init__(
-        self,
-        teacher: nn.Module | Teacher,
-        temperature: float = 2.0,
-        readout: Readout = "sum",
-        each_step: bool = False,
-    ) -> None:
-        super().__init__()
-        if not 0 < temperature < math.inf:
-            raise LeanspikeError(f"temperature is {temperature}; give a number above 0")
-        check_readout(readout)
-        self.teacher = Teacher.of(teacher)
-        self.temperature, self.readout, self.each_step = temperature, readout, each_step
-
-    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
-        answers = _widened(y_TNK) if self.each_step else readout(y_TNK, self.readout)[-1:]
-        taught_NK = self.teacher.logits(x)
-        if taught_NK.shape != answers.shape[1:]:
-            raise LeanspikeError(
-                f"the teacher answers {tuple(taught_NK.shape)}, the student "
-                f"{tuple(answers.shape[1:])}; they must know the same classes"
-            )
-        student = F.log_softmax(answers / self.temperature, -1)
-        target = F.log_softmax(taught_NK / self.temperature, -1).expand_as(student)
-        divergence = F.kl_div(student, target, reduction="none", log_target=True).sum(-1).mean()
-        return self.temperature**2 * divergence
 
 
 @final
@@ -240,6 +213,20 @@ class Weighted(Objective):
         return torch.stack([w * loss for w, loss in zip(self.weights, losses, strict=True)]).sum()
 
 
+def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
+    """What labels are of; LeanspikeError for targets that are none.
+
+    >>> task_of(Labels(), torch.zeros(5, 2, 3), torch.tensor([0, 2])).name
+    'multiclass'
+    """
+    task = told.task(y_TN, labels)
+    if task is None:
+        raise LeanspikeError(
+            f"{no_labels(y_TN, labels)}; write an Objective of your own, with their loss"
+        )
+    return task
+
+
 def _spiking(network: SpikingNetwork) -> list[Neuron]:
     """The neurons of a network, all of which spike."""
     found = []
@@ -265,8 +252,12 @@ def _spikes(o_TN: Tensor, height: Tensor | None) -> Tensor:
     return (o_TN / height).sum(dtype=dtype)
 
 
-def _widened(y_TNK: Tensor) -> Tensor:
-    """In float32 at least."""
+def widened(y_TNK: Tensor) -> Tensor:
+    """In float32 at least.
+
+    >>> widened(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
     return y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
 
 

@@ -82,6 +82,10 @@ class Teacher:
             torch.autocast(x.device.type, self.dtype, enabled=mixed),
         ):
             answer = self._answer(x)
+        if not isinstance(answer, Tensor):
+            raise LeanspikeError(
+                f"the teacher answers a {type(answer).__name__}; give one that answers one tensor"
+            )
         if isinstance(self.network, SpikingNetwork):
             answer = readout(answer, "mean")[-1]
         self._logits = answer.to(torch.promote_types(answer.dtype, torch.float32))

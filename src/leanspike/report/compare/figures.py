@@ -9,7 +9,7 @@ from leanspike.report import style
 from leanspike.report.compare.runs import Compared
 from leanspike.report.figures import draw_totals, fit_shares, scale_for
 from leanspike.report.story import Epoch, read_epochs
-from leanspike.report.text import listed, percent, plural, reading_names, tail, wilson_interval
+from leanspike.report.text import interval, listed, percent, plural, reading_names, tail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,16 +38,21 @@ def _marker(run: Compared) -> str:
 def accuracy_figure(runs: Sequence[Compared]) -> str:
     """Accuracy of all runs after every step, with 95 % intervals; their ANNs as dashed lines.
 
+    Empty where no run has one.
+
     >>> from leanspike.evaluation.result import Result
     >>> result = Result.model_construct(accuracy=(0.8, 0.9), n=360, ann_accuracy=0.95)
     >>> accuracy_figure([Compared(0, "first", result, [])])
     '<svg...first: 90.0 % (ANN 95.0 %)</text>...</svg>'
     """
+    measured = [run for run in runs if run.result.accuracy]
     most = max(len(run.result.accuracy) for run in runs)
+    if not measured:
+        return ""
 
     def content(figure: Figure) -> None:
         axes = figure.subplots()
-        for run in runs:
+        for run in measured:
             _accuracy(axes, run)
         axes.set_xlim(0.5, most + 0.5)
         axes.set_xlabel("timesteps")
@@ -62,7 +67,7 @@ def accuracy_figure(runs: Sequence[Compared]) -> str:
 def _accuracy(axes: Axes, run: Compared) -> None:
     result = run.result
     steps = range(1, len(result.accuracy) + 1)
-    bounds = [wilson_interval(fraction, result.n) for fraction in result.accuracy]
+    bounds = [interval(result, fraction) for fraction in result.accuracy]
     words = f"{_name(run)}: {percent(result.accuracy[-1], result.n)}"
     if result.ann_accuracy is not None:
         words += f" (ANN {percent(result.ann_accuracy, result.n)})"

@@ -121,7 +121,7 @@ def differences(runs: Sequence[Compared]) -> list[str]:
     []
     """
     checks = (
-        *(_at_chance, _different_data, _different_networks),
+        *(_at_chance, _different_data, _different_tasks, _different_networks),
         *(_different_prices, _different_hardware, _different_batches),
     )
     return [sentence for check in checks for sentence in check(runs)]
@@ -130,7 +130,7 @@ def differences(runs: Sequence[Compared]) -> list[str]:
 def _at_chance(runs: Sequence[Compared]) -> Iterator[str]:
     for run in runs:
         if run.result.at_chance:
-            reached = percent(run.result.accuracy[-1], run.result.n)
+            reached = percent(run.result.last_accuracy or 0.0, run.result.n)
             yield f"At chance: {run.name}, {reached}. What it spends says nothing."
 
 
@@ -138,6 +138,17 @@ def _different_data(runs: Sequence[Compared]) -> Iterator[str]:
     data = _distinct(run.data_in_words for run in runs)
     if len(data) > 1:
         yield f"Different data: {'; '.join(data)}. Their accuracies cannot be compared."
+
+
+def _different_tasks(runs: Sequence[Compared]) -> Iterator[str]:
+    tasks = _distinct(_task(run.result) for run in runs)
+    if len(tasks) > 1:
+        yield f"Different tasks: {'; '.join(tasks)}. Their accuracies cannot be compared."
+
+
+def _task(result: Result) -> str:
+    unit = "" if result.unit in ("sample", "label") else f" of each {result.unit}"
+    return "no labels" if result.task == "none" else f"{result.task}{unit}"
 
 
 def _different_networks(runs: Sequence[Compared]) -> Iterator[str]:

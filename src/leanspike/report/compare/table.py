@@ -49,14 +49,14 @@ def cells(run: Compared) -> list[str]:
     ['first', 'digits', '–', '–', '90.0', '1', '2.9×', '6.8×', '–', '–', '0.75', '–', '3']
     """
     result, total = run.result, run.result.energy
-    ann, seconds = result.ann_accuracy, run.training_seconds
+    ann, last, seconds = result.ann_accuracy, result.last_accuracy, run.training_seconds
     ratios = {} if result.times is None else result.times.ratios
     return [
         run.name,
         result.data or "–",
         run.network,
         "–" if ann is None else percent(ann, result.n).removesuffix(" %"),
-        percent(result.accuracy[-1], result.n).removesuffix(" %"),
+        "–" if last is None else percent(last, result.n).removesuffix(" %"),
         str(result.timesteps),
         quoted(result, total.ratio),
         quoted(result, total.formula_ratio),

@@ -1,0 +1,204 @@
+"""What a module computes that the surgery does not look into: counted while it runs.
+
+Below the table: the operations here are those that PyTorch's own are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from leanspike.graph.costs import signal_nodes
+from leanspike.graph.modules import called, submodule
+from leanspike.neuron import Cost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The arithmetic inside, and the weights that entered none of it, by name."""
+
+    cost: Cost
+    left_out: tuple[str, ...]
+
+
+def look_inside(
+    call: Callable[[], Any], inputs: list[Tensor], weights: Mapping[str, Tensor]
+) -> Inside:
+    """What ``call`` computes of ``inputs``, with such weights; its path is that of these values.
+
+    Counted are matrix products, convolutions (without zero padding), products of two signals,
+    and norms that measure each sample; not what PyTorch does not compute itself.
+
+    >>> layer, x = torch.nn.Conv1d(2, 3, 3, padding=1), torch.rand(1, 2, 4)
+    >>> look_inside(lambda: layer(x), [x], dict(layer.named_parameters()))
+    Inside(cost=Cost(macs=60.0, acs=0), left_out=())
+    """
+    watch = _Watch(inputs, weights)
+    with torch.random.fork_rng(devices=[]), _slow_attention(), torch.no_grad(), watch:
+        call()
+    return Inside(watch.cost, tuple(name for name in weights if name not in watch.met))
+
+
+def look_at(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Any]) -> Inside:
+    """What the call at a node computes inside, of the first sample."""
+    rows = {source: values[source][:1] for source in signal_nodes(node)}
+    args, named = fx.node.map_arg((node.args, node.kwargs), lambda n: rows.get(n, values.get(n)))
+    weights = weights_of(node, root)
+    try:
+        return look_inside(lambda: called(node, root)(*args, **named), list(rows.values()), weights)
+    except Exception:  # the module is anybody's, and is named as not counted
+        return Inside(Cost(), tuple(weights))
+
+
+def weights_of(node: fx.Node, root: nn.Module) -> dict[str, Tensor]:
+    """The weights, of two axes or more, of what a node calls, or is given, by name."""
+    module = submodule(root, node)
+    if module is not None:
+        return {name: p for name, p in module.named_parameters() if p.dim() > 1}
+    given = [str(source.target) for source in node.all_input_nodes if source.op == "get_attr"]
+    own = dict(root.named_parameters())
+    return {name: own[name] for name in given if name in own and own[name].dim() > 1}
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """PyTorch's attention in parts that can be counted."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@final
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees each operation; knows by their memory what is made of the inputs, what of weights."""
+
+    def __init__(self, inputs: list[Tensor], weights: Mapping[str, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.cost = Cost()
+        self.met: set[str] = set()
+        self.signals = {_memory(x) for x in inputs}
+        self.weights: dict[int, set[str]] = {}
+        for name, weight in weights.items():
+            self.weights.setdefault(_memory(weight), set()).add(name)
+        self.kept: list[Any] = []  # so that no memory is used twice
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, and count it."""
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.kept += made
+        names = set().union(*(self.weights.get(_memory(tensor), set()) for tensor in tensors))
+        signals = [tensor for tensor in tensors if _memory(tensor) in self.signals]
+        if not signals:
+            for tensor in made:
+                self.weights.setdefault(_memory(tensor), set()).update(names)
+            return result
+        self.signals |= {_memory(tensor) for tensor in made}
+        price = _PRICES.get(func.overloadpacket)
+        if price is not None:
+            cost = price(args, kwargs or {}, made[0], len(signals))
+            self.cost = Cost(self.cost.macs + cost.macs, self.cost.acs + cost.acs)
+        pointwise = torch.Tag.pointwise in func.tags
+        if price is not None or func.is_view or pointwise or func.overloadpacket in _FREE:
+            self.met |= names
+        return result
+
+
+_FREE = {aten.cat, aten.stack, aten.copy_}
+"""They cost nothing where one operand is fixed, as what works entry by entry, sums and scales."""
+
+_Price = Callable[[tuple[Any, ...], Mapping[str, Any], Tensor, int], Cost]
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _matrices(first: int) -> _Price:
+    """[..., L, D] times [..., D, K], the first of which is that argument."""
+
+    def price(args: tuple[Any, ...], _named: Any, out: Tensor, _signals: int) -> Cost:
+        return Cost(macs=float(out.numel() * args[first].shape[-1]))
+
+    return price
+
+
+def _convolution(args: tuple[Any, ...], _named: Any, _out: Tensor, _signals: int) -> Cost:
+    """Each product with an entry that is none of the padding's is 1 where all entries are."""
+    x, weight, _bias, *rest = args
+    ones = aten.convolution(torch.ones_like(x), torch.ones_like(weight), None, *rest)
+    return Cost(macs=float(ones.double().sum()))
+
+
+def _product(_args: Any, _named: Any, out: Tensor, signals: int) -> Cost:
+    return Cost(macs=float(out.numel()) if signals > 1 else 0)
+
+
+def _attention(args: tuple[Any, ...], _named: Any, _out: Tensor, _signals: int) -> Cost:
+    q, k, v = args[:3]
+    return Cost(macs=float(prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])))
+
+
+def _norm(weight: int | None) -> _Price:
+    """As in `leanspike.graph.costs`: 2 multiply-accumulates and an addition, 3 with a γ of each."""
+
+    def price(args: tuple[Any, ...], _named: Any, out: Tensor, _signals: int) -> Cost:
+        own = weight is not None and args[weight] is not None
+        return Cost(macs=float((2 + own) * out.numel()), acs=out.numel())
+
+    return price
+
+
+def _folded(_args: Any, _named: Any, _out: Tensor, _signals: int) -> Cost:
+    return Cost()
+
+
+_PRICES: dict[Any, _Price] = {
+    **dict.fromkeys((aten.mm, aten.bmm, aten.mv, aten.dot), _matrices(0)),
+    **dict.fromkeys((aten.addmm, aten.baddbmm, aten.addmv), _matrices(1)),
+    aten.convolution: _convolution,
+    **dict.fromkeys((aten.mul, aten.mul_, aten.div, aten.div_), _product),
+    **dict.fromkeys(
+        (
+            aten._scaled_dot_product_flash_attention_for_cpu,
+            aten._scaled_dot_product_flash_attention,
+            aten._scaled_dot_product_efficient_attention,
+            aten._scaled_dot_product_cudnn_attention,
+        ),
+        _attention,
+    ),
+    aten.native_layer_norm: _norm(2),
+    aten.native_group_norm: _norm(None),
+    **dict.fromkeys(
+        (
+            aten.native_batch_norm,
+            aten.cudnn_batch_norm,
+            aten._native_batch_norm_legit_no_training,
+            aten._native_batch_norm_legit,
+        ),
+        _folded,
+    ),
+}

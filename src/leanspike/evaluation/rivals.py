@@ -1,0 +1,205 @@
+"""The SNN beside the same network as an ANN, in float32 and in int8, with memory and without.
+
+Arithmetic as it is counted in :mod:`leanspike.evaluation.energy`; memory by the counts of Lemaire
+and others (see :mod:`leanspike.evaluation.traffic`), for one sample and each layer with weights:
+
+========== ================================= ===============================================
+read       ANN, or a layer that multiplies   a layer that spikes enter
+========== ================================= ===============================================
+weights    one per product                   one per accumulate
+bias       one per output                    one per output and step
+input      one per product (a linear layer:  one address per spike
+           each input once)
+written    one per output                    membranes: read and written per accumulate
+========== ================================= ===============================================
+
+Each layer of neurons reads and writes its membranes once a step, and writes an address per spike;
+where its currents were multiplied it reads those at each step, too. Products of two signals, and
+those inside declared modules, read two values each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.result import Energy
+from leanspike.evaluation.rivals_result import BreakEven, Column, Rivals
+from leanspike.evaluation.traffic import LayerTraffic, Memory, TrafficCounter
+
+WIDE = 32
+"""Bits of float32, of biases, of sums, and of the address of a spike."""
+NARROW = 8
+
+
+@dataclass(frozen=True)
+class Int8Prices:
+    """Energy per operation of an ANN in 8-bit integers, in pJ at 45 nm (Horowitz, ISSCC 2014).
+
+    A product of 8 bits (0.2) is added to a sum of 32 (0.1); an addition alone is of 32 bits.
+    Scaling the sums back to 8 bits is left out, to the ANN's favour.
+    """
+
+    mac_pj: float = 0.3
+    ac_pj: float = 0.1
+
+
+@dataclass(frozen=True)
+class _Layer:
+    row: LayerOperations
+    traffic: LayerTraffic
+
+    @property
+    def inputs(self) -> float:
+        """How often a dense pass reads an input."""
+        return self.traffic.inputs if self.traffic.once else self.row.ann_macs
+
+
+def compare_rivals(
+    operations: Sequence[LayerOperations],
+    neurons: Sequence[NeuronActivity],
+    energy: Energy,
+    traffic: TrafficCounter,
+    timesteps: int,
+    memory: Memory | None = None,
+    int8: Int8Prices | None = None,
+) -> Rivals:
+    """All three columns, and the spike rates at which the SNN breaks even.
+
+    Args:
+        operations, neurons, energy: what was counted of one run of the SNN.
+        traffic: what saw the same run.
+        timesteps: T of that run.
+        memory, int8: other prices than the cited ones.
+
+    Example:
+        >>> import torch
+        >>> from leanspike import spike
+        >>> from leanspike.evaluation import OperationCounter, Prices, SpikeCounter
+        >>> from leanspike.evaluation.energy import price
+        >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 4))
+        >>> snn = spike(ann, example_input=torch.zeros(1, 2), timesteps=5)
+        >>> spikes, operations = SpikeCounter(snn), OperationCounter(snn)
+        >>> traffic = TrafficCounter(snn, operations)
+        >>> operations.begin_batch(1)
+        >>> counters = (spikes, operations, traffic)
+        >>> _ = snn.run(torch.zeros(1, 2), observer=lambda *seen: [see(*seen) for see in counters])
+        >>> rows, neurons = operations.rows(Prices()), spikes.rows()
+        >>> energy = price(rows, neurons, timesteps=5, prices=Prices())
+        >>> found = compare_rivals(rows, neurons, energy, traffic, timesteps=5)
+        >>> found.ann.values_pj, found.ann_int8.values_pj  # 2 + 3 inputs, 3 + 4 outputs
+        (60.0, 15.0)
+    """
+    memory, int8 = memory or Memory(), int8 or Int8Prices()
+    layers = _paired(operations, traffic.layers())
+    norms = energy.ann_norm_pj / energy.mac_pj
+    macs = sum(layer.row.ann_macs for layer in layers) + norms
+    acs = (energy.ann_pj - macs * energy.mac_pj) / energy.ac_pj
+    ann = _dense(layers, norms, energy.ann_pj, memory, WIDE)
+    small = _dense(layers, norms, macs * int8.mac_pj + acs * int8.ac_pj, memory, NARROW)
+    snn = _spiking(layers, neurons, energy, traffic, timesteps, memory)
+    rate = energy.spikes_per_neuron / timesteps
+    moving = _moving(layers, neurons, energy.ac_pj, memory)
+    return Rivals(
+        ann=ann,
+        ann_int8=small,
+        snn=snn,
+        spike_rate=rate,
+        break_even_ann=_break_even(snn, ann, moving, rate),
+        break_even_int8=_break_even(snn, small, moving, rate),
+        word_pj=memory.word_pj,
+        word_bits=memory.word_bits,
+        int8_mac_pj=int8.mac_pj,
+        int8_ac_pj=int8.ac_pj,
+    )
+
+
+def _paired(operations: Sequence[LayerOperations], traffic: Sequence[LayerTraffic]) -> list[_Layer]:
+    """Each row with what is known of its layer, by their path and, where several share it, order.
+
+    Of a row without weights of its own, as a product of signals, two reads for each product count.
+    """
+    waiting: dict[str, list[LayerTraffic]] = {}
+    for layer in traffic:
+        waiting.setdefault(layer.path, []).append(layer)
+    unknown = LayerTraffic("", 0.0, 0.0, 0.0, once=False, events=0.0, fired=False)
+    return [
+        _Layer(row, waiting[row.path].pop(0) if waiting.get(row.path) else unknown)
+        for row in operations
+    ]
+
+
+def _dense(
+    layers: Sequence[_Layer], norms: float, arithmetic_pj: float, memory: Memory, bits: int
+) -> Column:
+    """An ANN whose weights and values have so many bits; biases, scales and shifts have 32."""
+    weights = sum(layer.row.ann_macs for layer in layers)
+    wide = sum(layer.traffic.biases for layer in layers) + 2 * norms
+    values = sum(layer.inputs + layer.traffic.outputs for layer in layers)
+    return Column(
+        arithmetic_pj=arithmetic_pj,
+        weights_pj=weights * memory.of(bits) + wide * memory.of(WIDE),
+        values_pj=values * memory.of(bits),
+    )
+
+
+def _spiking(
+    layers: Sequence[_Layer],
+    neurons: Sequence[NeuronActivity],
+    energy: Energy,
+    traffic: TrafficCounter,
+    timesteps: int,
+    memory: Memory,
+) -> Column:
+    weights, values = 2 * energy.norm_pj / energy.mac_pj, 0.0
+    events, accumulates = _fired(neurons), 0.0
+    for layer in layers:
+        row, facts = layer.row, layer.traffic
+        weights += row.snn_macs + row.snn_acs
+        if row.snn_macs:
+            runs = 1 if row.static else timesteps
+            weights += facts.biases * runs
+            values += (layer.inputs + facts.outputs) * runs + facts.outputs * timesteps
+        else:
+            weights += facts.biases * timesteps
+            events += facts.events
+            accumulates += row.snn_acs
+    updates = timesteps * sum(layer.neurons * traffic.state_values[layer.path] for layer in neurons)
+    value_pj = memory.of(WIDE)
+    return Column(
+        arithmetic_pj=energy.snn_pj,
+        weights_pj=weights * value_pj,
+        values_pj=values * value_pj,
+        spikes_pj=events * value_pj,
+        membranes_pj=2 * (accumulates + updates) * value_pj,
+    )
+
+
+def _fired(neurons: Sequence[NeuronActivity]) -> float:
+    """All spikes of all neurons, each of which is written once."""
+    return sum(layer.neurons * layer.spikes_per_neuron for layer in neurons)
+
+
+def _moving(
+    layers: Sequence[_Layer], neurons: Sequence[NeuronActivity], ac_pj: float, memory: Memory
+) -> tuple[float, float]:
+    """What of the SNN's energy goes with its neurons' spikes: arithmetic, and memory."""
+    reading = [layer for layer in layers if layer.traffic.fired and not layer.row.snn_macs]
+    acs = sum(layer.row.snn_acs for layer in reading)
+    events = _fired(neurons) + sum(layer.traffic.events for layer in reading)
+    return acs * ac_pj, (3 * acs + events) * memory.of(WIDE)
+
+
+def _break_even(snn: Column, rival: Column, moving: tuple[float, float], rate: float) -> BreakEven:
+    """E_SNN(r) = E_fixed + E_moving · r / rate, solved for E_SNN(r) = E_rival."""
+
+    def solved(spent: float, of_spikes: float, rivals: float) -> float | None:
+        if not of_spikes:
+            return None
+        return max(0.0, rate * (rivals - (spent - of_spikes)) / of_spikes)
+
+    return BreakEven(
+        arithmetic=solved(snn.arithmetic_pj, moving[0], rival.arithmetic_pj),
+        total=solved(snn.total_pj, sum(moving), rival.total_pj),
+    )

@@ -1,0 +1,192 @@
+"""Right answers, batch after batch, and what else labels tell: chance, mistakes, the ANN's answers.
+
+Shapes: T timesteps, N samples, K outputs; ``_TN`` is ``[T, N, ...]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation.mistakes import MistakeFinder, Mistakes
+from leanspike.evaluation.task import UNKNOWN, Task, TaskName, named_task
+from leanspike.evaluation.which_task import HOW, find_task
+from leanspike.execute import readout
+
+
+@final
+class Labels:
+    """Says what labels are of: what was told, or what those of the first batch show.
+
+    Args:
+        task: a task, its name, or None to have it found.
+    """
+
+    def __init__(self, task: Task | TaskName | None = None) -> None:
+        self._task = None if task is None else named_task(task)
+        self._known = task is not None
+
+    @property
+    def none(self) -> bool:
+        """Whether it is known that there are no labels."""
+        return self._known and self._task is None
+
+    @property
+    def known(self) -> Task | None:
+        """The task, once it is known."""
+        return self._task
+
+    def task(self, y_TN: Tensor, labels: Tensor) -> Task | None:
+        """The task; None for targets that are no labels.
+
+        >>> told = Labels()
+        >>> told.task(torch.zeros(1, 2, 1), torch.tensor([0, 1]))
+        Binary()
+        """
+        if not self._known:
+            self._task, self._known = find_task(y_TN, labels), True
+        return self._task
+
+
+def one_tensor(y: Any, whose: str = "the network") -> Tensor:
+    """The outputs, if they are one tensor of finite values.
+
+    >>> one_tensor((torch.zeros(1), torch.zeros(1)))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: the network has outputs in a tuple; accuracy is of one ...
+    """
+    if not isinstance(y, Tensor):
+        raise LeanspikeError(
+            f"{whose} has outputs in a {type(y).__name__}; accuracy is of one tensor: let the "
+            "network give that alone, as spike(leanspike.Answer(ann, 'logits'), ...) of a dict or "
+            f"leanspike.Answer(ann, 0) of a tuple, or leave it out: {HOW}"
+        )
+    if not y.isfinite().all():
+        raise LeanspikeError(
+            f"{whose} has outputs that are NaN or infinite; look for a division by 0, or for "
+            "weights that grew without bound"
+        )
+    return y
+
+
+def refuse_no_labels(y_TN: Tensor, labels: Tensor) -> LeanspikeError:
+    """The error for targets that are no labels, where labels are needed."""
+    return LeanspikeError(no_labels(y_TN, labels) + f"; in leanspike.evaluate {HOW}")
+
+
+def no_labels(y_TN: Tensor, labels: Tensor) -> str:
+    """That targets say of no answer whether it is right.
+
+    >>> no_labels(torch.zeros(1, 4, 2, 8, 8), torch.zeros(4))
+    'targets of shape [4] and type torch.float32 are no labels of outputs [4, 2, 8, 8]'
+    """
+    return (
+        f"targets of shape {list(labels.shape)} and type {labels.dtype} are no labels of outputs "
+        f"{list(y_TN.shape[1:])}"
+    )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a score came to.
+
+    Args:
+        task, unit: the task's name, and what each answer is of.
+        accuracy: after each step, the share of answers that are right.
+        ann_accuracy: None without an ANN.
+        chance: the accuracy of guessing the commonest class, at least 1 in C.
+        mistakes: None where samples have several answers each.
+    """
+
+    task: TaskName
+    unit: str
+    accuracy: tuple[float, ...]
+    ann_accuracy: float | None
+    chance: float
+    mistakes: Mistakes | None
+
+
+@final
+class Score:
+    """Counts right answers.
+
+    Args:
+        task: that of all batches.
+        mode: the readout, "sum" or "mean"; the answers are the same.
+
+    >>> from leanspike.evaluation.task import Multiclass
+    >>> score = Score(Multiclass())
+    >>> y_TN = torch.tensor([[[1.0, 0.0]], [[0.0, 3.0]]])  # class 0 at first, then class 1
+    >>> score.add(y_TN, torch.tensor([1]))
+    >>> score.result().accuracy
+    (0.0, 1.0)
+    """
+
+    def __init__(self, task: Task, mode: Literal["sum", "mean"] = "sum") -> None:
+        self.task, self.mode = task, mode
+        self.right_T = torch.zeros(0)
+        self.ann_right = 0
+        self.answers = self.samples = 0
+        self.unit = "sample"
+        self.seen: Tensor | None = None
+        self.wrong = MistakeFinder()
+        self.has_ann = False
+
+    def add(self, y_TN: Tensor, labels: Tensor, ann_1N: Tensor | None = None) -> None:
+        """A batch: outputs of the steps, labels, and the ANN's outputs as those of one step."""
+        self.task.check(labels, y_TN)
+        targets = self.task.targets(labels, y_TN)
+        answers_TN = self.task.answers(readout(y_TN, self.mode))
+        right_T = (answers_TN == targets).flatten(1).sum(1)
+        if self.seen is None:
+            self.unit, self.right_T = self.task.unit(y_TN), right_T
+            self.seen = torch.zeros_like(_counts(self.task, y_TN, targets))
+        else:
+            self.right_T = self.right_T + right_T
+        self.seen += _counts(self.task, y_TN, targets)
+        self.answers += int((targets != UNKNOWN).sum())
+        self.samples += len(targets)
+        ann_N = None
+        if ann_1N is not None:
+            self.has_ann = True
+            ann_N = self.task.answers(ann_1N)[0]
+            self.ann_right += int((ann_N == targets).sum())
+        if self.unit == "sample":
+            self.wrong.add(targets, answers_TN[-1], ann_N)
+
+    def result(self) -> Scored:
+        """What it came to.
+
+        Raises:
+            LeanspikeError: if no answer was asked for.
+        """
+        if not self.answers or self.seen is None:
+            raise LeanspikeError(
+                "no label says anything: all are ignore_index; give samples with labels"
+            )
+        n, classes = self.answers, self.seen.shape[-1]
+        shares = [
+            max(1 / classes, int(row.max()) / max(1, int(row.sum())))
+            for row in self.seen.reshape(-1, classes)
+        ]
+        return Scored(
+            task=self.task.name,
+            unit=self.unit,
+            accuracy=tuple(count / n for count in self.right_T.tolist()),
+            ann_accuracy=self.ann_right / n if self.has_ann else None,
+            chance=sum(shares) / len(shares),
+            mistakes=self.wrong.mistakes() if self.unit == "sample" else None,
+        )
+
+
+def _counts(task: Task, y_TN: Tensor, targets: Tensor) -> Tensor:
+    """How often each class is right, ``[C]``; of several labels for each by itself, ``[K, C]``."""
+    if task.name == "multilabel":
+        yes = targets.movedim(1, 0).flatten(1).sum(1)
+        return torch.stack([targets.numel() // targets.shape[1] - yes, yes], 1)
+    classes = 2 if task.name == "binary" else y_TN.shape[2]
+    return torch.bincount(targets[targets != UNKNOWN].flatten(), minlength=classes)

@@ -1,0 +1,159 @@
+"""What is read and written: the facts of each layer that the memory traffic follows from.
+
+The counts are those of Lemaire and others, An Analytical Estimation of Spiking Neural Networks
+Energy Efficiency, 2022 (https://arxiv.org/abs/2210.13107), as its authors' own code has them
+(https://github.com/LEAT-EDGE/qualia-plugin-snn, EnergyEstimationMetric); nothing is reused from one
+use to the next. :mod:`leanspike.evaluation.rivals` puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
+
+from leanspike.evaluation.energy import OperationCounter
+from leanspike.execute import SpikingNetwork
+from leanspike.graph.operation import at_rows
+from leanspike.graph.ops import row_of
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The energy of reading or writing, in pJ: a word of 64 bits in 8 kB of SRAM, at 45 nm.
+
+    Source: Horowitz, ISSCC 2014. Memories are banks of that size, and a word is shared by the
+    values that fit into it, as in the newer price of the authors' code.
+
+    >>> Memory().of(32), Memory().of(8)
+    (5.0, 1.25)
+    """
+
+    word_pj: float = 10.0
+    word_bits: int = 64
+
+    def of(self, bits: int) -> float:
+        """Of one value of ``bits`` bits."""
+        return self.word_pj * bits / self.word_bits
+
+
+class LayerTraffic(NamedTuple):
+    """Of one layer with weights, for one sample.
+
+    ``inputs``, ``outputs``: the numbers of entries, at one step. ``biases``: of additions of a
+    bias. ``once``: an input is read once (a linear layer), not for each weight that it meets.
+    ``events``: spikes that enter it, over all steps; ``fired``: by neurons, not by the input.
+    """
+
+    path: str
+    inputs: float
+    outputs: float
+    biases: float
+    once: bool
+    events: float
+    fired: bool
+
+
+@final
+class TrafficCounter:
+    """Sees a network run, after its ``operations`` have: an observer of ``snn.run``.
+
+    >>> from leanspike import spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 4))
+    >>> snn = spike(ann, example_input=torch.zeros(1, 2), timesteps=5)
+    >>> operations = OperationCounter(snn)
+    >>> traffic = TrafficCounter(snn, operations)
+    >>> operations.begin_batch(1)
+    >>> _ = snn.run(torch.zeros(1, 2), observer=lambda *seen: (operations(*seen), traffic(*seen)))
+    >>> [(layer.path, layer.inputs, layer.outputs) for layer in traffic.layers()]
+    [('0', 2.0, 3.0), ('2', 3.0, 4.0)]
+    """
+
+    def __init__(self, snn: SpikingNetwork, operations: OperationCounter) -> None:
+        self.snn = snn
+        self.operations = operations
+        self.state_values: dict[str, float] = {}
+        self._layers: dict[fx.Node, LayerTraffic] = {}
+        self._sources = _with_weights(snn)
+        self._events = dict.fromkeys(self._sources, 0.0)
+        self._fired = _behind_neurons(snn)
+
+    def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
+        """After an operation, and after the counting of it."""
+        if node.meta.get("neuron"):
+            if str(node.target) not in self.state_values:
+                self.state_values[str(node.target)] = self._state(node, value)
+        elif node in self._events:
+            source = self._sources[node]
+            x = values[source]
+            if node not in self._layers:
+                self._layers[node] = self._layer(node, x, value)
+            self._events[node] += self._entering(source, x)
+
+    def layers(self) -> tuple[LayerTraffic, ...]:
+        """Those with weights, in the order of ``operations.rows``; events as means over samples."""
+        samples = max(1, self.operations.samples)
+        return tuple(
+            layer._replace(events=self._events[node] / samples)
+            for node, layer in self._layers.items()
+        )
+
+    def _layer(self, node: fx.Node, x: Tensor, y: Tensor) -> LayerTraffic:
+        synapses = row_of(node, self.snn).synapses
+        assert synapses is not None  # as it is one of the synaptic nodes
+        module = node.op == "call_module"
+        path = str(node.target if module else node.meta.get("place", node.name))
+        bias = getattr(self.snn.get_submodule(path), "bias", None) if module else None
+        outputs = float(y[0].numel())
+        return LayerTraffic(
+            path=path,
+            inputs=float(x[0].numel()),
+            outputs=outputs,
+            biases=0.0 if bias is None else outputs,
+            once=synapses.positions is at_rows,
+            events=0.0,
+            fired=self._sources[node] in self._fired,
+        )
+
+    def _entering(self, source: fx.Node, x: Tensor) -> float:
+        """The spikes in a batch of that signal; 0 where it is none of spikes."""
+        under = self.operations.spikes_under(source)
+        if under is not None:
+            return float(under.sum())
+        return float((x != 0).sum()) if source.meta["signal"].kind == "spike" else 0.0
+
+    def _state(self, node: fx.Node, y_TN: Tensor) -> float:
+        """How many numbers a neuron of that layer remembers."""
+        neuron: Any = self.snn.get_submodule(str(node.target))
+        like = torch.zeros_like(y_TN[0, :1])
+        state = [leaf for leaf in tree_leaves(neuron.initial(like)) if isinstance(leaf, Tensor)]
+        return sum(float(leaf.numel()) for leaf in state) / like.numel()
+
+
+def _with_weights(snn: SpikingNetwork) -> dict[fx.Node, fx.Node]:
+    """The nodes of layers with weights, each with the one signal that enters it."""
+    found = {}
+    for node in snn.plan.graph.nodes:
+        if node.op.startswith("call") and row_of(node, snn).synapses is not None:
+            signals = [source for source in node.all_input_nodes if _is_signal(source)]
+            if len(signals) == 1:
+                found[node] = signals[0]
+    return found
+
+
+def _is_signal(node: fx.Node) -> bool:
+    signal = node.meta.get("signal")
+    return signal is not None and signal.kind in ("spike", "graded", "analog")
+
+
+def _behind_neurons(snn: SpikingNetwork) -> set[fx.Node]:
+    """The nodes that neurons, or what depends on them, lead to."""
+    found: set[fx.Node] = set()
+    for node in snn.plan.graph.nodes:
+        if node.meta.get("neuron") or any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found

@@ -1,0 +1,122 @@
+"""An ANN's weights into the spiking network made of it, strictly, by the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from leanspike.errors import LeanspikeError
+from leanspike.graph.modules import own_state
+from leanspike.graph.plan import Plan
+from leanspike.temporal import TemporalNorm
+
+COMPILED = "_orig_mod."
+"""What ``torch.compile`` puts before the names in a module that it wraps."""
+
+
+@final
+class ANNWeights:
+    """What a spiking network takes of its ANN's ``state_dict``.
+
+    Args:
+        network: of that plan.
+        neurons: its modules that stand for activations.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, neurons: set[nn.Module]) -> None:
+        modules = dict(network.named_modules(remove_duplicate=False))
+        self.network = network
+        self.norms = {path: m for path, m in modules.items() if isinstance(m, TemporalNorm)}
+        others = {
+            f"{path}.{name}"
+            for path, module in modules.items()
+            if module in neurons or path in self.norms
+            for name in _names(module, path in self.norms)
+        }
+        state = network.state_dict()
+        self.own = {key: value for key, value in state.items() if key not in others}
+        self.replaced = set(plan.replaced) - set(self.own)
+
+    def load(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Load it, or raise LeanspikeError and load nothing."""
+        _check_tensors(state_dict)
+        fitting = next((s for s in self._readings(state_dict) if self._misfit(s) is None), None)
+        if fitting is None:
+            raise LeanspikeError(
+                f"the ANN's state_dict {self._misfit(state_dict)}; it must come from the "
+                "architecture that was converted (with norm='keep')"
+            )
+        rest, of_norms = self._parts(fitting)
+        for path, norm in self.norms.items():
+            norm.load_batch_norm(of_norms[path])
+        self.network.load_state_dict(rest, strict=False)
+
+    def _parts(
+        self, state: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+        """The network's own entries, and those of each norm; not those of activations."""
+        of_norms = {path: own_state(_below(path, state)) for path in self.norms}
+        elsewhere = {f"{path}.{name}" for path, found in of_norms.items() for name in found}
+        left = self.replaced | elsewhere
+        return {key: value for key, value in state.items() if key not in left}, of_norms
+
+    def _misfit(self, state: Mapping[str, Tensor]) -> str | None:
+        """In words, what does not fit; None if all does."""
+        rest, of_norms = self._parts(state)
+        without = {path for path, found in of_norms.items() if not found}
+        for what, keys in (
+            ("lacks", {*(set(self.own) - set(rest)), *without}),
+            ("has unknown", set(rest) - set(self.own)),
+            (
+                "has other shapes for",
+                {k for k, v in rest.items() if k in self.own and self.own[k].shape != v.shape},
+            ),
+        ):
+            if keys:
+                shown = ", ".join(sorted(keys)[:3]) + (" ..." if len(keys) > 3 else "")
+                return f"{what} {len(keys)} of this network's keys: {shown}"
+        return None
+
+    def _readings(self, state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+        """It as it is, and with the names of wrappers taken off or put on."""
+        yield state
+        inside: dict[str, Tensor] = {k.replace(COMPILED, ""): v for k, v in state.items()}
+        if len(inside) < len(state):
+            return
+        yield inside
+        first = _first_part(self.own)
+        if first is not None:
+            yield {f"{first}.{key}": value for key, value in inside.items()}
+        while (prefix := _first_part(inside)) is not None:
+            inside = _below(prefix, inside)
+            yield inside
+
+
+def _check_tensors(state_dict: Any) -> None:
+    if isinstance(state_dict, nn.Module):
+        raise LeanspikeError("this is a network; give its weights, snn.load_ann(ann.state_dict())")
+    for key, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            inner = next((k for k, v in state_dict.items() if isinstance(v, Mapping)), None)
+            way = "give the state_dict alone" if inner is None else f"give what is under {inner!r}"
+            raise LeanspikeError(f"{key!r} holds a {type(value).__name__}, no tensor; {way}")
+
+
+def _names(module: nn.Module, norm: bool) -> Iterable[str]:
+    """Those of its state; of a norm without the modules that it holds, as an activation."""
+    state = module.state_dict()
+    return own_state(state) if norm else state
+
+
+def _first_part(names: Mapping[str, Any]) -> str | None:
+    """The part before the first dot, if all names have the same."""
+    firsts = {name.partition(".")[0] if "." in name else None for name in names}
+    return firsts.pop() if len(firsts) == 1 else None
+
+
+def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a module, by their own names."""
+    start = f"{path}."
+    return {k.removeprefix(start): v for k, v in state_dict.items() if k.startswith(start)}

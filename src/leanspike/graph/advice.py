@@ -1,0 +1,71 @@
+"""Several refusals as one: all that a network's activations and gates ask for."""
+
+from __future__ import annotations
+
+import re
+from typing import final
+
+from torch import fx
+
+from leanspike.errors import SurgeryError
+
+DECLARED = re.compile(r"activations=\(([^(),]+),\)|ops=\{([^{}:]+): 'analog'\}")
+"""What a refusal spells out: a further activation, or what is to be kept as it is."""
+
+
+@final
+class Advice:
+    """Collects the refusals that a declaration lifts, so that the user is told once.
+
+    >>> advice = Advice()
+    >>> graph = fx.Graph()
+    >>> node = graph.call_method("x")
+    >>> advice.note(node, SurgeryError("a: SiLU is no ReLU; say activations=(nn.SiLU,)"))
+    True
+    >>> advice.note(node, SurgeryError("b: a gate; say ops={nn.Sigmoid: 'analog'}"))
+    True
+    >>> advice.give()
+    Traceback (most recent call last):
+    leanspike.errors.SurgeryError: a: ...; for all that this network has, say \
+activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
+    """
+
+    def __init__(self) -> None:
+        self.first: SurgeryError | None = None
+        self.activations: dict[str, None] = {}
+        self.kept: dict[str, None] = {}
+
+    def note(self, node: fx.Node, error: SurgeryError) -> bool:
+        """Remember a refusal; False for one that no declaration lifts.
+
+        What may be an activation or a gate is a gate where it multiplies something else.
+        """
+        spelled = [found.groups() for found in DECLARED.finditer(str(error))]
+        activations = [activation for activation, _ in spelled if activation]
+        kept = [op for _, op in spelled if op]
+        if not spelled:
+            return False
+        self.first = self.first or error
+        gate = kept and (not activations or any(map(_multiplies, node.users)))
+        if gate:
+            self.kept[kept[0]] = None
+        else:
+            self.activations[activations[0]] = None
+        return True
+
+    def give(self) -> None:
+        """Raise the first refusal, with the advice that lifts all of them."""
+        if self.first is None:
+            return
+        if len(self.activations) + len(self.kept) == 1:
+            raise self.first
+        listed = ", ".join(self.activations) + "," * (len(self.activations) == 1)
+        named = f"activations=({listed})" if self.activations else ""
+        entries = ", ".join(f"{op}: 'analog'" for op in self.kept)
+        said = ", ".join(filter(None, [named, f"ops={{{entries}}}" if entries else ""]))
+        raise SurgeryError(f"{self.first}; for all that this network has, say {said}")
+
+
+def _multiplies(node: fx.Node) -> bool:
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return node.op != "call_module" and name in ("mul", "imul", "mul_")

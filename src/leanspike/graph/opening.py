@@ -1,0 +1,69 @@
+"""A layer with a forward of its own, opened: the call that the layer makes, and what is around it.
+
+A subclass of a batch norm that calls ``F.batch_norm`` with its own tensors, and an activation
+behind it, is a batch norm and an activation. So is a convolution that pads its input first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from leanspike.graph.operation import Inner
+
+
+def opened_as(
+    inner: Inner,
+    module: nn.Module,
+    path: str,
+    args: tuple[Any, ...],
+    named: Mapping[str, Any],
+) -> type[nn.Module] | None:
+    """The layer whose forward makes this very call of a function, if ``module`` is one; else None.
+
+    ``args`` and ``named`` are the call's arguments after the input, with nodes for tensors.
+
+    >>> graph, conv = fx.Graph(), nn.Conv2d(1, 2, 3)
+    >>> weight, bias = (graph.get_attr(f"body.{name}") for name in ("weight", "bias"))
+    >>> inner = Inner((nn.Conv2d,), {"weight": None, "bias": None, "stride": 1})
+    >>> opened_as(inner, conv, "body", (weight, bias), {}).__name__
+    'Conv2d'
+    >>> opened_as(inner, conv, "body", (weight, bias), {"stride": 2})  # what is not its own
+    """
+    base = next((kind for kind in type(module).__mro__ if kind in inner.layers), None)
+    if base is None or getattr(module, "padding_mode", "zeros") != "zeros":
+        return None
+    given = {**inner.arguments, **dict(zip(inner.arguments, args, strict=False)), **named}
+    own = all(_is_own(given[name], module, f"{path}.{name}") for name in inner.arguments)
+    return base if own else None
+
+
+def demoted(module: nn.Module, base: type[nn.Module]) -> nn.Module:
+    """The module as one of its base class: the same parameters, buffers and modules beneath.
+
+    >>> class Mine(nn.Linear):
+    ...     def forward(self, x): return super().forward(x).relu()
+    >>> mine = Mine(2, 3)
+    >>> plain = demoted(mine, nn.Linear)
+    >>> type(plain).__name__, plain.weight is mine.weight
+    ('Linear', True)
+    """
+    plain: nn.Module = object.__new__(base)
+    vars(plain).update(vars(module))
+    return plain
+
+
+def _is_own(value: Any, module: nn.Module, place: str) -> bool:
+    """Whether an argument is the attribute at that place."""
+    name = place.rpartition(".")[2]
+    tensors = {**module._parameters, **module._buffers}  # which getattr hides while fx traces
+    own = tensors[name] if name in tensors else getattr(module, name, None)
+    if isinstance(own, Tensor):
+        return isinstance(value, fx.Node) and (value.op, value.target) == ("get_attr", place)
+    if own is None and name == "momentum":  # of statistics over all batches
+        return not isinstance(value, fx.Node)
+    if isinstance(own, tuple) and isinstance(value, int):
+        return set(own) == {value}
+    return not isinstance(value, fx.Node) and bool(value == own)

@@ -1,0 +1,125 @@
+"""What rows of the table are made of: operations that behave alike share one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from leanspike.graph import batch_size, costs, counts, disguise, products, rules
+from leanspike.graph.operation import Norm, Operation, Synapses, at_inputs, at_outputs, at_rows
+from leanspike.temporal import TemporalNorm, affine_of_norm
+
+
+def batch_norm(norm: Any) -> tuple[Tensor, Tensor] | None:
+    if norm.running_mean is None or norm.running_var is None:
+        return None
+    weight, bias = (norm.weight, norm.bias) if norm.affine else (None, None)
+    return affine_of_norm(norm.running_mean, norm.running_var, norm.eps, weight, bias)
+
+
+def temporal_norm(norm: TemporalNorm) -> tuple[Tensor, Tensor]:
+    scale_1C, shift_1C = norm.affine(1)
+    return scale_1C[0], shift_1C[0]
+
+
+def temporal_norm_folds(norm: TemporalNorm) -> bool:
+    return norm.folds
+
+
+ALONG_DIM = partial(rules.axes, position=1, name="dim")
+
+ANALOG = Operation(rules.analog)
+MOVED = Operation(rules.same, follow=counts.moved)
+
+CONVOLUTION = Operation(rules.analog, synapses=Synapses(at_outputs, norm_axis=1))
+TRANSPOSED = Operation(rules.analog, synapses=Synapses(at_inputs))
+LINEAR = Operation(rules.analog, synapses=Synapses(at_rows, norm_axis=-1))
+
+MEASURES = Norm(priced=True, measures=True)
+GROUP_NORM = Operation(rules.analog, cost=costs.group_norm, norm=MEASURES)
+INSTANCE_NORM = Operation(
+    rules.analog, cost=costs.instance_norm, norm=replace(MEASURES, decayed=True)
+)
+LOCAL_RESPONSE = Operation(rules.analog, cost=costs.local_response, norm=MEASURES)
+LAYER_NORM = Operation(rules.analog, rules.normalised, cost=costs.layer_norm, norm=MEASURES)
+RMS_NORM = replace(LAYER_NORM, cost=costs.rms_norm)
+BATCH_NORM = Operation(
+    rules.analog, rules.tracked, norm=Norm(batch=True, channels=batch_norm, priced=True)
+)
+SYNC_BATCH_NORM = replace(
+    BATCH_NORM,
+    norm=Norm(batch=True, synchronised=True, channels=batch_norm, priced=True),
+)
+
+FUNCTIONAL = Operation(rules.analog, products.weighted, synapses=Synapses(at_outputs))
+FUNCTIONAL_TRANSPOSED = replace(FUNCTIONAL, synapses=Synapses(at_inputs))
+FUNCTIONAL_LINEAR = replace(FUNCTIONAL, synapses=Synapses(at_rows))
+MATRIX_PRODUCT = Operation(
+    rules.analog, products.multiplied, synapses=Synapses(None), cost=products.matrix_product
+)
+EINSUM = replace(MATRIX_PRODUCT, check=products.einsum, cost=products.einsum_cost)
+ATTENTION = Operation(rules.analog, products.attended, cost=products.attention_cost)
+MULTIPLIED = Operation(rules.scale, follow=counts.scaled, cost=products.product)
+DIVIDED = replace(MULTIPLIED, kind=rules.divide)
+SQUARED = Operation(rules.analog, cost=products.squared)
+
+MAX_POOL = Operation(rules.maximum, rules.without_indices, max_pool=True)
+AVERAGE_POOL = {
+    axes: Operation(rules.average, follow=partial(counts.average_pooled, axes=axes))
+    for axes in (1, 2, 3)
+}
+ADAPTIVE_POOL = {
+    axes: Operation(rules.average, follow=partial(counts.adaptively_pooled, axes=axes))
+    for axes in (1, 2, 3)
+}
+FOLDED = Operation(rules.average, follow=counts.moved)
+REDUCED = Operation(rules.average, ALONG_DIM, counts.summed)
+MAXIMUM = Operation(rules.maximum, ALONG_DIM)
+ALONG_AXIS = Operation(rules.analog, ALONG_DIM)
+
+FLATTENED = replace(MOVED, check=partial(rules.axes, position=1, name="start_dim", default=0))
+RESHAPED = replace(MOVED, check=batch_size.reshaped)
+SQUEEZED = replace(MOVED, check=rules.squeezed)
+PERMUTED = replace(MOVED, check=rules.permuted)
+TRANSPOSE = replace(MOVED, check=rules.transposed)
+SPLIT = replace(MOVED, check=partial(rules.axes, position=2, name="dim", default=0))
+PADDED = Operation(rules.pad, rules.padded, counts.moved)
+EXPANDED = Operation(batch_size.expand, batch_size.expanded, counts.moved)
+MADE = Operation(batch_size.made, batch_size.made_of_sizes)
+INTERPOLATED = Operation(rules.interpolate, follow=counts.interpolated)
+CONCATENATED = Operation(rules.concatenate, rules.concatenated, counts.moved, concatenates=True)
+STACKED = replace(CONCATENATED, check=rules.stacked)
+MOVED_AXES = replace(MOVED, check=rules.moved_axes)
+FLIPPED = replace(MOVED, check=rules.flipped)
+ROLLED = replace(MOVED, check=partial(rules.axes, position=2, name="dims"))
+UNBOUND = replace(MOVED, check=partial(rules.axes, position=1, name="dim", default=0))
+NARROWED = replace(MOVED, check=partial(rules.axes, position=1, name="dim"))
+ADDED = Operation(rules.add, follow=counts.added)
+SUBTRACTED = replace(ADDED, kind=rules.subtract)
+SIZE = Operation(rules.nothing)
+
+DROPPED = replace(MOVED, dropout="elements")
+CHANNELS_DROPPED = replace(MOVED, dropout="channels")
+SAMPLES_DROPPED = replace(MOVED, check=rules.row_by_row, dropout="samples")
+ACTIVATION = Operation(activation=True)
+
+OURS = replace(MOVED, sequence=True)
+
+# Activations that leave negative or graded values: becoming a neuron changes what they compute,
+# so that only the user may ask for it.
+OTHER_ACTIVATION = Operation(
+    refused=(
+        "{name} is not a ReLU, and a spiking neuron computes something else",
+        "train the network with nn.ReLU, or replace it too with activations=({code},)",
+    )
+)
+GATE = Operation(check=disguise.gate)
+IN_DISGUISE = Operation(check=disguise.in_disguise)
+
+
+def refused(fix: str) -> Operation:
+    """What would not be counted, or has a time of its own, without a word."""
+    return Operation(refused=("{name} cannot be stacked over time or counted", fix))

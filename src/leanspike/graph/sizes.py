@@ -1,0 +1,208 @@
+"""What a network's code asks of shapes while it is traced, answered where the answer is certain.
+
+A graph holds one path. Where code branches, counts or loops on sizes, the path is that of the
+example's shape. The number of samples must not decide: later, timesteps are counted among them.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx, nn
+
+from leanspike.modes import eval_mode
+
+SAMPLES = (2, 3)
+"""The batches that are run; the sizes for others follow, each a multiple of N and a constant."""
+
+TRIED = (1, 2, 3, 4, 5, 7, 8, 16, 64, 1024)
+"""Batch sizes for which an answer must be the same, besides those around the code's own numbers."""
+
+
+class UndecidedError(Exception):
+    """Why there is no answer: what the code asks for, in words."""
+
+
+@final
+class Sizes:
+    """Runs what is traced so far, as far as a question needs it, for two batch sizes.
+
+    Attributes:
+        fixed: whether the shape of the example decided something.
+        measuring: whether a run is on, whose calls of modules are not to be traced.
+    """
+
+    def __init__(self, root: nn.Module, example_input: Tensor) -> None:
+        self.root = root
+        self.fixed = False
+        self.measuring = False
+        repeated = [1] * (example_input.dim() - 1)
+        self._runs: list[tuple[Tensor, dict[fx.Node, Any]]] = [
+            (example_input[:1].repeat(n, *repeated), {}) for n in SAMPLES
+        ]
+
+    def rank(self, node: fx.Node) -> int | None:
+        """The number of axes of a tensor; None where that cannot be told."""
+        try:
+            return len(self._shape(node, SAMPLES[0]))
+        except UndecidedError:
+            return None
+
+    def length(self, node: fx.Node) -> int:
+        """The number of entries of a shape or of a list of tensors."""
+        several = [self._value(node, run) for run in range(len(SAMPLES))]
+        if any(isinstance(value, Tensor) for value in several):
+            raise UndecidedError("the samples of a tensor, one by one")
+        if not all(isinstance(value, tuple | list) for value in several):
+            raise UndecidedError("values")
+        count, other = map(len, several)
+        if count != other:
+            raise UndecidedError("the number of samples")
+        self.fixed |= not isinstance(several[0], torch.Size)
+        return count
+
+    def decide(self, node: fx.Node) -> Any:
+        """The value of what is computed from sizes, if it is the same for each batch size."""
+        asked: set[fx.Node] = set()
+        numbers = {*TRIED, *_numbers_around(node)}
+        answers = [self._compute(node, samples, {}, asked) for samples in sorted(numbers)]
+        if any(type(a) is not type(answers[0]) or a != answers[0] for a in answers):
+            raise UndecidedError("the number of samples")
+        self.fixed |= any(not _checked_anyway(access) for access in asked)
+        return answers[0]
+
+    def _compute(
+        self, node: fx.Node, samples: int, found: dict[fx.Node, Any], asked: set[fx.Node]
+    ) -> Any:
+        """What is computed from sizes, for so many samples; ``asked`` gathers the sizes."""
+        if node in found:
+            return found[node]
+        if _is_size(node):
+            asked.add(node)
+            found[node] = _read(node, self._shape(node.args[0], samples))
+        elif node.op not in ("call_function", "call_method") or not node.all_input_nodes:
+            raise UndecidedError("values")
+        elif node.target is getattr:
+            raise UndecidedError(f"the .{node.args[1]} of a tensor")
+        else:
+            args, kwargs = fx.map_arg(
+                (node.args, node.kwargs), lambda n: self._compute(n, samples, found, asked)
+            )
+            try:
+                found[node] = _call(node, args, kwargs)
+            except Exception as error:
+                raise UndecidedError("values") from error
+        return found[node]
+
+    def _shape(self, node: Any, samples: int) -> torch.Size:
+        first, second = (self._value(node, run) for run in range(len(SAMPLES)))
+        if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
+            raise UndecidedError("values")
+        if first.dim() != second.dim():
+            raise UndecidedError("the number of samples")
+        pairs = zip(first.shape, second.shape, strict=True)
+        return torch.Size(max(0, a + (b - a) * (samples - SAMPLES[0])) for a, b in pairs)
+
+    def _value(self, node: fx.Node, run: int) -> Any:
+        """What a node gives for one of the batches; those before it are computed once."""
+        image, values = self._runs[run]
+        if node in values:
+            return values[node]
+        waiting, needed = [node], set()
+        while waiting:
+            current = waiting.pop()
+            if current not in needed and current not in values:
+                needed.add(current)
+                waiting += current.all_input_nodes
+        try:
+            with self._measured():
+                for current in [n for n in node.graph.nodes if n in needed]:
+                    values[current] = self._run(current, image, values)
+        except Exception as error:
+            raise UndecidedError("values") from error
+        return values[node]
+
+    def _run(self, node: fx.Node, image: Tensor, values: dict[fx.Node, Any]) -> Any:
+        if node.op == "placeholder":
+            return image.clone()
+        if node.op == "get_attr":
+            return operator.attrgetter(str(node.target))(self.root)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+        if node.op == "call_module":
+            module = self.root.get_submodule(str(node.target))
+            with eval_mode(module):
+                return module(*args, **kwargs)
+        return _call(node, args, kwargs)
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        outer, self.measuring = self.measuring, True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.measuring = outer
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node reads sizes of a tensor."""
+    if node.target is getattr:
+        return bool(node.args[1] == "shape")
+    return node.op == "call_method" and node.target in ("size", "numel", "nelement")
+
+
+def _read(node: fx.Node, shape: torch.Size) -> Any:
+    if node.target in ("numel", "nelement"):
+        return math.prod(shape)
+    if node.target == "size" and (len(node.args) > 1 or node.kwargs):
+        axis: Any = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+        return shape[axis]
+    return shape
+
+
+def _checked_anyway(access: fx.Node) -> bool:
+    """Whether it asks for the input's channels or a parameter, the same at each call."""
+    source = access.args[0]
+    assert isinstance(source, fx.Node)
+    if source.op == "get_attr":
+        return True
+    image = source.op == "placeholder"
+    if access.target == "size" and len(access.args) > 1:
+        return image and bool(access.args[1] == 1)
+    readers = [user for user in access.users if user.target is operator.getitem]
+    return (
+        image and len(readers) == len(access.users) and all(bool(u.args[1] == 1) for u in readers)
+    )
+
+
+def _numbers_around(node: fx.Node) -> set[int]:
+    """The whole numbers in what a node is computed from, each with its neighbours, from 1."""
+    seen: set[fx.Node] = set()
+    numbers: set[int] = set()
+
+    def gather(leaf: Any) -> Any:
+        if isinstance(leaf, int) and not isinstance(leaf, bool):
+            numbers.update((leaf - 1, leaf, leaf + 1))
+        return leaf
+
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        if current not in seen:
+            seen.add(current)
+            fx.node.map_aggregate((current.args, current.kwargs), gather)
+            if not _is_size(current):
+                waiting += current.all_input_nodes
+    return {number for number in numbers if 0 < number < 2**31}
+
+
+def _call(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    function: Callable[..., Any] = node.target  # type: ignore[assignment]
+    return function(*args, **kwargs)

@@ -1,0 +1,251 @@
+"""Symbolic tracing of a network: what its code does with one tensor, or why that cannot be told."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import math
+import operator
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, NoReturn
+
+import torch
+from torch import fx, nn
+
+from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.opening import opened_as
+from leanspike.graph.ops import UNKNOWN, Operations
+from leanspike.graph.outputs import Container, returned
+from leanspike.graph.sizes import Sizes, UndecidedError
+from leanspike.graph.table import ROWS
+
+OWN_MODULE = (
+    "move such code out, or put it into a module of its own and declare that time-safe with "
+    "ops={ThatModule: 'analog'}"
+)
+MAKES = re.compile(r"\b(zeros|ones|full|empty|eye|arange|rand|randn)\(")
+"""What makes a tensor, and takes no sizes that are being traced."""
+
+FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+"""Where code lies that is not the user's."""
+
+
+class _UntraceableError(Exception):
+    """Why code cannot be traced, and the way out; ``{line}`` stands for where."""
+
+    def __init__(self, why: str, fix: str) -> None:
+        super().__init__(why)
+        self.why, self.fix = why, fix
+
+
+class _Value(fx.Proxy):
+    """What stands for a value in the network's code.
+
+    ``x += y`` is recorded as what it is: x itself changes, under all of its names. What asks for a
+    number gets it where the sizes of the example tell it.
+    """
+
+    tracer: PathTracer
+
+    def __getattr__(self, name: str) -> Any:
+        rank = self.tracer.sizes.rank(self.node) if name == "ndim" else None
+        return _Attribute(self, name) if rank is None else rank
+
+    def __iadd__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+
+    def __isub__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+
+    def __imul__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise _UntraceableError(
+            "assigns to entries of a tensor{line}",
+            "write what does not, as x * mask, torch.where(mask, x, 0 * x) or torch.cat",
+        )
+
+    def __len__(self) -> int:
+        return self.tracer.length(self)
+
+    def __int__(self) -> int:
+        return int(self.tracer.decide(self))
+
+    def __index__(self) -> int:
+        return operator.index(self.tracer.decide(self))
+
+    def __float__(self) -> float:
+        return float(self.tracer.decide(self))
+
+
+class _Attribute(fx.proxy.Attribute, _Value):
+    """An attribute of such a value, such as its shape. The number of axes is known at once."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        rank = self.root.ndim if self.attr in ("dim", "ndimension") else None
+        if isinstance(rank, int):
+            return rank
+        return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
+
+
+class PathTracer(fx.Tracer):
+    """Symbolic tracing that remembers in which module it is, for its errors.
+
+    Modules with a row stay whole; what else is not torch's own is looked into. So do functions that
+    the user declares, and einops', which take no part in tracing.
+    """
+
+    def __init__(self, operations: Operations, sizes: Sizes) -> None:
+        declared = [op for op in operations.rows if isinstance(op, FunctionType) and op not in ROWS]
+        einops = sys.modules.get("einops")
+        modules: Any = (math, *([einops] if isinstance(einops, ModuleType) else []))
+        super().__init__(modules, tuple(declared))
+        self.operations = operations
+        self.sizes = sizes
+        self.path = ""
+        self.opened: dict[str, type[nn.Module]] = {}
+        self.container: Container | None = None
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for a value in the network's code."""
+        return _Value(node, self)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002
+        """One input; all other arguments take their defaults, as in ``network(x)``.
+
+        What the network returns is opened, and what it was is kept.
+        """
+        name = next(iter(list(inspect.signature(root_fn).parameters)[1:]), "x")
+
+        def with_plain_outputs(*values: Any) -> Any:
+            plain, self.container = returned(root_fn(*values))
+            return plain
+
+        return with_plain_outputs, [self.root, self.create_proxy("placeholder", name, (), {})]
+
+    def create_node(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any = None,
+    ) -> fx.Node:
+        """As usual; a layer where its subclass calls what is inside of it."""
+        inner = self.operations.row(target).inner if kind == "call_function" else None
+        if inner is not None and args:
+            module = self.root.get_submodule(self.path)
+            base = opened_as(inner, module, self.path, args[1:], kwargs)
+            if base is not None:
+                self.opened[self.path] = base
+                kind, target, args, kwargs = "call_module", self.path, args[:1], {}
+        return super().create_node(kind, target, args, kwargs, name, type_expr)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """torch's own modules and those that have a row."""
+        row = self.operations.row(type(m))
+        known = row is not UNKNOWN and not row.sequence
+        return known or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """As usual; where it fails, ``path`` is left at the module that failed."""
+        if self.sizes.measuring:
+            return forward(*args, **kwargs)
+        outer, self.path = self.path, self.path_of_module(m)
+        result = super().call_module(m, forward, args, kwargs)
+        self.path = outer
+        return result
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """As usual, but for a run that is not traced."""
+        if self.sizes.measuring:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """What a branch takes, where sizes decide it."""
+        return bool(self.decide(obj))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """The sizes of a shape, or the tensors of a list."""
+        return (
+            obj[index]  # type: ignore[index]
+            for index in range(self.length(obj))
+        )
+
+    def length(self, obj: fx.Proxy) -> int:
+        """How many entries a shape or a list of tensors has."""
+        try:
+            return self.sizes.length(obj.node)
+        except UndecidedError as error:
+            if "number of samples" not in str(error) and "one by one" not in str(error):
+                _refuse("loops", error)
+            raise _UntraceableError(
+                "counts or loops over the samples{line}",
+                "use operations on all of them, and x.shape[0] in place of len(x)",
+            ) from error
+
+    def decide(self, obj: fx.Proxy) -> Any:
+        """The number, or truth, of what was computed from sizes."""
+        try:
+            return self.sizes.decide(obj.node)
+        except UndecidedError as error:
+            _refuse("branches or counts", error)
+
+
+def symbolic(
+    ann: nn.Module, operations: Operations, sizes: Sizes
+) -> tuple[fx.Graph, dict[str, type[nn.Module]]]:
+    """The graph of a network in the mode it is in, and what its opened layers are, by path.
+
+    Raises:
+        SurgeryError: by the place where tracing fails, for the reason why, with the way out.
+    """
+    tracer = PathTracer(operations, sizes)
+    try:
+        graph = tracer.trace(ann)
+    except SurgeryError:
+        raise
+    except Exception as error:
+        place = f"module {tracer.path}" if tracer.path else "the network's own forward"
+        line = _line(error)
+        shown = f" in `{line[:80]}`" if line else ""
+        if isinstance(error, _UntraceableError):
+            why, fix = error.why.format(line=shown), error.fix
+            if line.startswith("assert"):
+                fix = "take the assert out"
+        elif MAKES.search(line):
+            why = f"makes a tensor of a size that it computes{shown}"
+            fix = "take a tensor y of that shape, and write 0 * y"
+        else:
+            reason = f"{type(error).__name__}: {one_line(error)[:160]}"
+            why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
+        raise SurgeryError(f"{place}: {why}; {fix}") from error
+    next(iter(reversed(graph.nodes))).meta["container"] = tracer.container
+    return graph, tracer.opened
+
+
+def _refuse(does: str, error: UndecidedError) -> NoReturn:
+    fix = OWN_MODULE
+    if "number of samples" in str(error):
+        fix = "an SNN counts timesteps among them: write code that is the same for any number"
+    raise _UntraceableError(f"{does} on {error}{{line}}", fix) from error
+
+
+def _line(error: BaseException) -> str:
+    """The user's line of code that an error comes from; "" where there is none to show."""
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [f for f in frames if not f.filename.startswith((*FOREIGN, "<"))]
+    if not users or users[-1].lineno is None:
+        return ""
+    return linecache.getline(users[-1].filename, users[-1].lineno).strip()

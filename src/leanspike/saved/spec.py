@@ -1,0 +1,112 @@
+"""The contents of ``spec.json``: how a network is built again, as typed data."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+MOST_TIMESTEPS = 2**14
+"""Of temporal norms: with those of a damaged file they would ask for any memory."""
+MOST_VALUES = 2**28
+"""Of one sample at one step, for the same reason."""
+
+Options = dict[str, float | int | bool]
+Positive = Annotated[int, Field(ge=1)]
+Meaning = Literal["analog", "graded", "spike", "same", "row"] | None
+FloatingPoint = Literal["float16", "bfloat16", "float32", "float64"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
+
+
+class ModelSpec(_Part):
+    """How to build a network again: the arguments of ``models.create_model``.
+
+    A ``name`` of the form ``package.module:Class`` is a network of the user's own; it is called
+    with the options alone, and :func:`load` imports none.
+
+    >>> ModelSpec(name="vgg6", num_classes=10, options={"width": 0.125}).image_size
+    32
+    """
+
+    name: str
+    num_classes: int
+    in_channels: int = 3
+    image_size: int = 32
+    options: dict[str, Any] = {}
+
+
+class NeuronSpec(BaseModel):
+    """What a neuron is apart from its trained parameters: the name of its class, and its options.
+
+    A spec without a name is of before there were several: its neurons are LIF.
+
+    >>> NeuronSpec(name="lif", reset="hard").options
+    {'reset': 'hard'}
+    """
+
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="allow")
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "name" in value:
+            return value
+        options = {key: option for key, option in value.items() if key != "constants"}
+        if "surrogate" in options:
+            constants = value.get("constants", {})
+            options["surrogate"] = {"name": options["surrogate"], "options": constants}
+        return {"name": "lif", **options}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the registry builds it of."""
+        return dict(self.model_extra or {})
+
+
+class TemporalNormSpec(_Part):
+    """What stands in the place of each batch norm: see ``leanspike.temporal.temporal_norm``."""
+
+    name: str
+    timesteps: Annotated[int, Field(ge=1, le=MOST_TIMESTEPS)]
+    options: Options
+
+
+def _check_values(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} values")
+    return shape
+
+
+class SpikeSpec(_Part):
+    """How to make the network spike again: the arguments of ``leanspike.spike``.
+
+    Those with the default None were not written by the first versions. Operations are named as in
+    ``leanspike.graph.named``, passes as in ``leanspike.lower``.
+    """
+
+    encode: str
+    encode_options: Options = {}
+    timesteps: Positive
+    sample_shape: Annotated[tuple[Positive, ...], AfterValidator(_check_values)]
+    norm: Literal["keep", "fold"]
+    temporal_norm: TemporalNormSpec | None = None
+    neurons: dict[str, NeuronSpec]
+    input_range: tuple[float, float] | None = None
+    activations: tuple[str, ...] | None = None
+    ops: dict[str, Meaning] | None = None
+    lower: tuple[str, ...] | None = None
+    sample_dtype: FloatingPoint | None = None
+
+
+class Spec(_Part):
+    """The contents of ``spec.json``. ``model`` is None for a user's own architecture."""
+
+    format: Literal[1] = 1
+    model: ModelSpec | None
+    spike: SpikeSpec | None

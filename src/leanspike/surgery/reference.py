@@ -1,0 +1,258 @@
+"""The network itself, beside which a conversion is proved: how it is run, and what it gives."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.trace import device_of
+from leanspike.modes import buffers_kept
+
+SEED = 0x5EED
+"""Of what dropout draws while both are run, and of the random sample."""
+
+
+@dataclass
+class Run:
+    """What a run gave: the tensors of the output, their graph of gradients, and what came in.
+
+    ``arriving`` has, for each module that the graph calls, the length (Euclidean norm) of what
+    entered it at each call: at the output a fault far from it may be too small to be seen.
+    """
+
+    outputs: list[Tensor]
+    gradients: Counter[str] = field(default_factory=Counter)
+    arriving: dict[str, list[float]] = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+
+@final
+class Reference:
+    """The network itself, to compare with: a copy that is run as it is.
+
+    ``example`` is what it accepts, and ``answer`` what it gives for that in eval mode.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.paths = {module: path for path, module in network.named_modules()}
+        self.example: Tensor
+        self.answer: Run
+
+    def held(self) -> tuple[str, ...]:
+        """The paths of the modules that the network's own ``train()`` leaves in eval mode."""
+        self.network.train()
+        return tuple(path for path, m in self.network.named_modules() if not m.training)
+
+    def accepts(self, example_input: Tensor) -> Tensor:
+        """The example as the network takes it, with values that say something.
+
+        Only the shape of an example matters. So of values that are all the same random ones take
+        the place, and its type becomes that of the network, each if the network accepts that.
+
+        Raises:
+            SurgeryError: if the network does not accept the example, or gives NaN for it.
+        """
+        x = example_input.detach().to(device_of(self.network), copy=True)
+        typed = x.to(_dtype(self.network, x.dtype)) if x.is_floating_point() else x
+        before = {module: dict(vars(module)) for module in self.paths}
+        first = next(self._tried(x, typed))
+        if isinstance(first, Exception):
+            raise SurgeryError(
+                f"the network does not accept the example input of shape "
+                f"{tuple(example_input.shape)} ({one_line(first)[:160]}); pass an example_input "
+                "that it accepts"
+            ) from first
+        self.example = first
+        if self._wrote_to_itself(before):
+            self._check_again()
+        return first
+
+    def _tried(self, given: Tensor, typed: Tensor) -> Iterator[Tensor | Exception]:
+        failed: Exception | None = None
+        says_little = typed.is_floating_point() and bool((typed == typed.flatten()[:1]).all())
+        tries = [typed, given] if typed.dtype != given.dtype else [given]
+        for x in [*([random_like(typed)] if says_little else []), *tries]:
+            try:
+                run = self.run(x, training=False)
+            except Exception as error:
+                failed = error
+                continue
+            self._check_values(run)
+            self.answer = run
+            yield x
+        assert failed is not None
+        yield failed
+
+    def _wrote_to_itself(self, before: Mapping[nn.Module, Mapping[str, Any]]) -> bool:
+        """Whether attributes of modules are other objects than before, apart from their modes."""
+        return any(
+            before[module].get(name) is not value
+            for module in self.paths
+            for name, value in vars(module).items()
+            if name != "training"
+        )
+
+    def _check_again(self) -> None:
+        """Raise unless it answers the same when it is called again."""
+        again = self.run(self.example, training=False)
+        if not alike(self.answer.outputs, again.outputs):
+            raise SurgeryError(
+                "the network answers otherwise when it is called again, as it keeps a state from "
+                "call to call; take that out: a spiking network has none"
+            )
+
+    def _check_values(self, run: Run) -> None:
+        if not any(torch.isnan(y).any() for y in run.outputs if y.is_floating_point()):
+            return
+        state = self.network.state_dict()
+        names = [n for n, v in state.items() if v.is_floating_point() and torch.isnan(v).any()]
+        if names:
+            raise SurgeryError(
+                f"{names[0]}: holds NaN, and so does the network's answer; give one whose training "
+                "did not diverge, or load its weights again"
+            )
+        raise SurgeryError(
+            "the network answers NaN to the example input; give a network and an example_input "
+            "whose answer is a number"
+        )
+
+    def run(self, x: Tensor, *, training: bool) -> Run:
+        """Run it on a copy of ``x``, seeded."""
+        self.network.train(training)
+        found = Run([])
+        handles = [
+            module.register_forward_pre_hook(
+                lambda _module, args, path=path: note(found, path, args)
+            )
+            for module, path in self.paths.items()
+            if not isinstance(module, torch.jit.ScriptModule)  # which takes none
+        ]
+        try:
+            with buffers_kept(self.network), seeded(self.network, training):
+                return completed(found, self.network(entering(x, training)), self.network)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+"""By how much of the largest entry two runs may differ, on a CPU."""
+
+
+def tolerance(x: Tensor) -> float:
+    """How far off two runs may be. Other devices round as they like, TensorFloat32 to 10 bits."""
+    return TOLERANCE.get(x.dtype, 3e-5) * (1 if x.device.type == "cpu" else 16)
+
+
+def alike(expected: list[Tensor], found: list[Tensor], factor: float = 1) -> bool:
+    """Whether these are the same to rounding, by the largest entry of each."""
+    if len(expected) != len(found):
+        return False
+    for a, b in zip(expected, found, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        if not a.is_floating_point():
+            if not torch.equal(a, b):
+                return False
+            continue
+        finite = a[torch.isfinite(a)]
+        scale = finite.abs().max().item() if finite.numel() else 0.0
+        bound = tolerance(a) * factor * scale
+        if not torch.allclose(b, a, rtol=0, atol=bound, equal_nan=True):
+            return False
+    return True
+
+
+def completed(found: Run, answer: Any, network: nn.Module) -> Run:
+    found.outputs = list(tensors(answer))
+    found.gradients = _gradients(found.outputs, network)
+    found.buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    return found
+
+
+def tensors(answer: Any) -> Iterator[Tensor]:
+    """The tensors of an answer of any structure, in its order."""
+    if isinstance(answer, Tensor):
+        yield answer
+    elif isinstance(answer, Mapping):
+        for value in answer.values():
+            yield from tensors(value)
+    elif isinstance(answer, list | tuple):
+        for value in answer:
+            yield from tensors(value)
+    elif is_dataclass(answer):
+        for part in fields(answer):
+            yield from tensors(getattr(answer, part.name))
+
+
+def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
+    """How many operations of each kind gradients go through, and which parameters they reach."""
+    names = {id(p): name for name, p in network.named_parameters()}
+    waiting: list[Any] = [y.grad_fn for y in outputs if y.grad_fn is not None]
+    seen = set(waiting)
+    found: Counter[str] = Counter()
+    while waiting:
+        step = waiting.pop()
+        reached = names.get(id(getattr(step, "variable", None)))
+        found[reached or step.name()] += 1
+        new = {source for source, _ in step.next_functions if source is not None} - seen
+        seen |= new
+        waiting += new
+    return found
+
+
+def note(found: Run, path: str, args: tuple[Any, ...]) -> None:
+    if args and isinstance(args[0], Tensor) and args[0].is_floating_point():
+        length = torch.linalg.vector_norm(args[0].detach(), dtype=_wide(args[0].dtype))
+        found.arriving.setdefault(path, []).append(length.item())
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def entering(x: Tensor, training: bool) -> Tensor:
+    """A copy, which may be overwritten; in training with a gradient."""
+    return x.detach().clone().requires_grad_().clone() if training else x.clone()
+
+
+def random_like(x: Tensor) -> Tensor:
+    """Values around 0, of the shape, type and place of ``x``, the same at each call."""
+    generator = torch.Generator().manual_seed(SEED)
+    return torch.randn(x.shape, generator=generator).to(x)
+
+
+def _dtype(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
+    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return next(floating, otherwise)
+
+
+@contextmanager
+def seeded(network: nn.Module, training: bool) -> Iterator[None]:
+    """torch's random numbers from the same seed, and those of outside as they were afterwards."""
+    place = device_of(network)
+    devices = [place] if place is not None and place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.set_grad_enabled(training):
+        torch.manual_seed(SEED)
+        yield
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Python's and NumPy's random numbers go on afterwards as if nothing had been drawn."""
+    ours, numpys = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(ours)
+        np.random.set_state(numpys)

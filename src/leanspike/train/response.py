@@ -1,0 +1,87 @@
+"""Distillation by response: the answers of a student drawn to those of a teacher.
+
+Shapes: T timesteps (1 for an ANN), N samples, K outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation.score import Labels
+from leanspike.evaluation.task import Binary, Multiclass, Task, TaskName
+from leanspike.execute.answers import check_readout
+from leanspike.surgery import readout
+from leanspike.train.objective import Objective, Readout, task_of, widened
+from leanspike.train.teacher import Teacher
+
+
+@final
+class Response(Objective):
+    """Distillation by response: how far the answer is from a teacher's soft one.
+
+        τ² · KL( softmax(teacher / τ) ‖ softmax(student / τ) )
+
+    (Hinton et al. 2015, arXiv 1503.02531; KDSNN, arXiv 2304.05627, trains an SNN so; its τ is not
+    known to us.) The factor τ² keeps the gradient's size as τ changes. Of one output, or of each of
+    several labels, the classes are no and yes.
+
+    Args:
+        teacher: any module from the same input to logits ``[N, K]``, or a :class:`Teacher` shared
+            with other objectives.
+        temperature: τ, above 0.
+        readout: the student's answer, as in :class:`CrossEntropy`.
+        each_step: the teacher supervises every step's output by itself instead of the last answer
+            (temporal-wise distillation, ICML 2025); the mean over the steps.
+        task: what the outputs answer. Default: one output "binary", others "multiclass", but where
+            labels of the outputs' own shape show "multilabel".
+
+    >>> import torch
+    >>> teacher = nn.Linear(3, 2)
+    >>> x, labels = torch.rand(4, 3), torch.zeros(4, dtype=torch.long)
+    >>> round(Response(teacher)(teacher(x).unsqueeze(0), labels, x).item(), 6)
+    0.0
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module | Teacher,
+        temperature: float = 2.0,
+        readout: Readout = "sum",
+        each_step: bool = False,
+        task: Task | TaskName | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise LeanspikeError(f"temperature is {temperature}; give a number above 0")
+        check_readout(readout)
+        self.teacher = Teacher.of(teacher)
+        self.temperature, self.readout, self.each_step = temperature, readout, each_step
+        self.told, self.labels = task is not None, Labels(task)
+
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
+        """See :class:`Objective`."""
+        answers = widened(y_TNK) if self.each_step else readout(y_TNK, self.readout)[-1:]
+        taught_NK = self.teacher.logits(x)
+        if taught_NK.shape != answers.shape[1:]:
+            raise LeanspikeError(
+                f"the teacher answers {tuple(taught_NK.shape)}, the student "
+                f"{tuple(answers.shape[1:])}; they must know the same classes"
+            )
+        task = self._task(y_TNK, labels)
+        student = F.log_softmax(task.logits(answers) / self.temperature, -1)
+        taught = task.logits(taught_NK[None]) / self.temperature
+        target = F.log_softmax(taught, -1).expand_as(student)
+        divergence = F.kl_div(student, target, reduction="none", log_target=True).sum(-1).mean()
+        return self.temperature**2 * divergence
+
+    def _task(self, y_TNK: Tensor, labels: Tensor) -> Task:
+        """What the outputs answer; labels are not needed."""
+        single = y_TNK.dim() == 2 or y_TNK.shape[2] == 1
+        if self.told or (labels.shape == y_TNK.shape[1:] and not single):
+            return task_of(self.labels, y_TNK, labels)
+        return Binary() if single else Multiclass()

@@ -1,0 +1,54 @@
+"""Attention that moves the samples for a moment computes the same with the samples first."""
+
+import pytest
+import torch
+from torch import nn
+
+import leanspike as ls
+
+X = torch.rand(3, 5, 8, generator=torch.Generator().manual_seed(0))
+
+
+def unbound(qkv):
+    return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def indexed(qkv):
+    qkv = torch.permute(qkv, (2, 0, 3, 1, 4))
+    return qkv[0], qkv[1], qkv[2, :, :]
+
+
+def unpacked(qkv):
+    qkv = qkv.permute(dims=(2, 0, 3, 1, 4))
+    return torch.unbind(qkv)
+
+
+class Attention(nn.Module):
+    """Gates by elements in the place of the product of matrices."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+        self.relu = nn.ReLU()
+        self.parts = parts
+
+    def forward(self, x):
+        qkv = self.relu(self.qkv(x)).reshape(-1, 5, 3, 2, 4)
+        q, k, v = self.parts(qkv)
+        return (q * k + v).transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("parts", [unbound, indexed, unpacked])
+@torch.no_grad()
+def test_the_samples_stay_apart(parts):
+    torch.manual_seed(0)
+    ann = Attention(parts).eval()
+    snn = ls.spike(ann, example_input=X[:1], neuron=nn.ReLU(), timesteps=2).eval()
+    for y in snn(X):
+        torch.testing.assert_close(y, ann(X))
+
+
+def test_samples_that_stay_behind_another_axis_are_refused():
+    ann = Attention(lambda qkv: [qkv.permute(2, 0, 3, 1, 4).mean(0)] * 3)
+    with pytest.raises(ls.SurgeryError, match="permute in the network itself: moves the batch"):
+        ls.spike(ann, example_input=X[:1])
