@@ -149,3 +149,32 @@ def test_it_survives_copies_pickles_and_states(tmp_path):
         network=state.network,
     )
     torch.testing.assert_close(snn.step(x, other)[0], snn.step(x, state)[0])
+
+
+class Heads(nn.Module):
+    """Two outputs, one of images."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = small(), nn.Linear(4, 2)
+
+    def forward(self, x):
+        y = torch.relu(self.body(x))
+        return {"pixels": y, "class": (self.head(y.mean((2, 3))), None)}
+
+
+@torch.no_grad()
+def test_each_of_several_outputs_lies_contiguous():
+    x = images()
+    snn = spiking(Heads().eval(), x)
+    assert snn.layout.turns
+    whole, last = snn(x), snn(x.contiguous(memory_format=LAST))
+    state = None
+    for t in range(T):
+        step, state = snn.step(x, state)
+        torch.testing.assert_close(step["pixels"], whole["pixels"][t])
+        assert step["pixels"].is_contiguous()
+        assert step["class"][1] is None
+    assert whole["pixels"].is_contiguous()
+    assert torch.equal(whole["pixels"], last["pixels"])
+    assert torch.equal(whole["class"][0], last["class"][0])

@@ -39,6 +39,36 @@ def test_little_room_changes_no_bit(name, how):
         assert torch.equal(value, copy.state_dict()[key]), key
 
 
+class Heads(nn.Module):
+    """Three outputs: one that no neuron reaches, and two in containers."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body, self.norm = nn.Linear(6, 8), nn.Linear(8, 8), nn.BatchNorm1d(8)
+        self.a, self.b = nn.Linear(8, 3), nn.Linear(8, 1)
+
+    def forward(self, x):
+        static = self.stem(x)
+        early = torch.relu(static)
+        late = torch.relu(self.norm(self.body(early)))
+        return {"early": self.b(early), "late": [self.a(late), None], "static": static}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_several_outputs_are_answered_whatever_the_room(how):
+    torch.manual_seed(0)
+    x = torch.randn(20, 6)
+    snn = spike(Heads().eval(), example_input=x[:1], timesteps=T, neuron=LIF(height="threshold"))
+    copy = deepcopy(snn)
+    table = calibrate(snn, x, batch_size=6, **HOW[how])
+    with patch.object(sweep, "ROOM", 0):
+        assert calibrate(copy, x, batch_size=20, **HOW[how]).agreement == table.agreement
+    y = snn.eval()(x)
+    assert [len(answers) for answers in Sweep(snn, x, T, 8).answers()] == [T, T]
+    late = y["late"][0].cumsum(0).argmax(2)
+    assert torch.equal(Sweep(snn, x, T, 8).answers()[1], late)
+
+
 @torch.no_grad()
 def test_where_there_is_little_room_batches_are_kept_as_bits():
     snn, x = spiking("resnet12")
