@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 import leanspike
 from leanspike import SurgeryError, spike
@@ -73,7 +74,7 @@ class SelfAttention(nn.Module):
 
 CASES = {
     "all axes": Case(lambda y: y.mean(), lambda y: y.mean((1, 2))),
-    "computed axis": Case(lambda y: y.flatten(y.dim() - 2), lambda y: y.flatten(1)),
+    "computed axis": Case(lambda y: y.flatten(y.shape[1] // y.shape[1]), lambda y: y.flatten(1)),
     "axis 0": Case(lambda y: y.mean(0), lambda y: y.mean(1)),
     "axis before the batch": Case(lambda y: y.unsqueeze(-4), lambda y: y.unsqueeze(1)),
     "stacked before the batch": Case(
@@ -140,6 +141,7 @@ CASES = {
     "batch norm as a function": Case(
         lambda y: F.batch_norm(y, torch.zeros(4), torch.ones(4)), nn.BatchNorm1d(4)
     ),
+    "depth of whole batches": Case(StochasticDepth(0.5, "batch"), StochasticDepth(0.5, "row")),
     "an unknown function": Case(
         lambda y: torch.cumsum(y, 1),
         lambda y: torch.cumsum(y, 1),
@@ -219,7 +221,8 @@ class Own(nn.Module):
         return self.part(x)
 
 
-TAKEN_OUT = (nn.LSTM, nn.GRU, nn.RNN, F.batch_norm)
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+TAKEN_OUT = (*RECURRENT, F.batch_norm)
 
 
 @pytest.mark.parametrize(
@@ -243,13 +246,13 @@ def test_what_is_no_relu_is_kept_or_replaced_as_the_message_says(op):
         check_works(whole, x, ops={Own: "analog"})
 
 
-@pytest.mark.parametrize("op", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("op", RECURRENT)
 def test_recurrent_layers_are_taken_out(op):
     net = calling(op(8, 8))
     net.op = lambda self, _x, y: self.called(y)[0]
-    assert "a recurrent layer has a time of its own; take it out" in message_of(
-        net, torch.rand(1, *L1)
-    )
+    x = torch.rand(1, *L1)
+    message = message_of(net, x[:, 0] if issubclass(op, nn.RNNCellBase) else x)
+    assert "a recurrent layer has a time of its own; take it out" in message
     check_works(net_of(lambda y: y), torch.rand(1, *L1))
 
 

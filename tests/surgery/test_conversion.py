@@ -152,7 +152,7 @@ def test_dropouts_are_named_like_neurons():
     found = {path: m for path, m in snn.named_modules() if isinstance(m, TemporalDropout)}
     assert list(found) == ["features.0", "features.3", "dropout_0", "dropout_1"]
     assert [m.p for m in found.values()] == [0.25, 0.5, 0.1, 0.5]
-    assert [m.channels for m in found.values()] == [True, False, True, False]
+    assert [m.drops for m in found.values()] == ["channels", "elements"] * 2
 
 
 def test_a_dropout_called_twice_keeps_its_kind_at_both_calls():
@@ -165,8 +165,8 @@ def test_a_dropout_called_twice_keeps_its_kind_at_both_calls():
             return self.drop(F.relu(self.drop(x)))
 
     snn = spike(Twice(), example_input=torch.zeros(1, 2, 3, 3, 3))
-    settings = [(m.p, m.channels) for m in (snn.dropout_0, snn.dropout_1)]
-    assert settings == [(0.25, True)] * 2
+    settings = [(m.p, m.drops) for m in (snn.dropout_0, snn.dropout_1)]
+    assert settings == [(0.25, "channels")] * 2
     assert isinstance(snn.drop, nn.Identity)
 
 
