@@ -208,7 +208,7 @@ METHODS: dict[str, Operation] = {
     "sub_": Operation(twin="sub"),
     "div_": Operation(twin="div"),
     **dict.fromkeys(("softmax", "log_softmax"), rows.ALONG_AXIS),
-    **dict.fromkeys(("contiguous", "detach", "clone", "float"), rows.MOVED),
+    **dict.fromkeys(("contiguous", "detach", "clone", "float", "to", "type_as"), rows.MOVED),
     **dict.fromkeys(("size", "dim"), rows.SIZE),
     **dict.fromkeys(("relu", "relu_"), rows.ACTIVATION),
     **dict.fromkeys(("sigmoid", "tanh", "sigmoid_", "tanh_"), rows.GATE),

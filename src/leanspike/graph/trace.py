@@ -44,7 +44,7 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
     Functional dropout comes out with ``training=False`` and is left to the caller to replace.
     """
     sizes = Sizes(ann, example_input)
-    ann.train()  # whose result nobody reads: a train() of the user's may return nothing
+    ann.train(True)  # whose result nobody reads: a train() of the user's may return nothing
     with _left_as_it_is(ann):
         training, _ = symbolic(ann, operations, sizes)
     ann.eval()

@@ -44,6 +44,7 @@ def check_original(ann: nn.Module, kept: Collection[Any]) -> None:
     without values. What lies within modules of the types ``kept`` is theirs: nobody looks into it.
     """
     _check_parameters(ann)
+    _check_hooks_of_all()
     for path, module in _looked_into(ann, "", kept, set()):
         where, name = f"module {path}" if path else "the network", spelled(path)
         _check_wrapper(module, where, name)
@@ -135,16 +136,27 @@ def _check_hooks(module: nn.Module, where: str, name: str) -> None:
                 "looks on can be registered at the SNN"
             )
     for tensor_name, parameter in module._parameters.items():
-        if parameter is not None and parameter._backward_hooks:
-            raise SurgeryError(
-                f"{where}: its {tensor_name} has a gradient hook, which a copy does not keep; say "
-                f"{name}.{tensor_name}._backward_hooks = None, and register it at the SNN's"
-            )
+        for hooks in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            if parameter is not None and getattr(parameter, hooks):
+                raise SurgeryError(
+                    f"{where}: its {tensor_name} has a gradient hook, which a copy does not keep; "
+                    f"say {name}.{tensor_name}.{hooks} = None, and register it at the SNN's"
+                )
     if "forward" in vars(module):
         raise SurgeryError(
             f"{where}: its forward was replaced on the object, which tracing does not see; say del "
             f"{name}.forward, and write a class with that forward"
         )
+
+
+def _check_hooks_of_all() -> None:
+    for kind in ("forward", "forward_pre", "backward", "backward_pre"):
+        if vars(torch.nn.modules.module)[f"_global_{kind}_hooks"]:
+            raise SurgeryError(
+                f"torch.nn.modules.module: has a {kind}_hook of all modules, which would be called "
+                f"with all timesteps; say torch.nn.modules.module._global_{kind}_hooks.clear(), "
+                "and register it again after the surgery if it only looks on"
+            )
 
 
 def _check_parameters(ann: nn.Module) -> None:

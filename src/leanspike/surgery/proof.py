@@ -8,7 +8,7 @@ nobody has touched, is run beside the graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, final
 
 import torch
@@ -65,9 +65,9 @@ def prove_graph(
 def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection[Any]) -> None:
     """Raise SurgeryError unless timesteps stay apart in the rewritten graph.
 
-    Activations, dropouts and norms are put back into their places, and the second timestep of the
-    first sample is a random one. To the first the graph must answer as the network does to it
-    alone. ``declared`` are the operations that the user spoke for.
+    Activations, dropouts and norms are put back into their places. The first sample lies between
+    two timesteps that are random. To it the graph must answer as the network does to it alone.
+    ``declared`` are the operations that the user spoke for.
     """
     first, expected = reference.example[:1], reference.answer
     if len(reference.example) > 1:
@@ -76,8 +76,9 @@ def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection
         except Exception:  # it takes no sample by itself
             first = reference.example
     with seeded(rewriting.root, training=False):
-        answer = _Steps(rewriting).answer_to(first, random_like(first))
-    found = [y_TN[0] for y_TN in tensors(answer)]
+        before, after = random_like(first), random_like(first).flip(0, -1)
+        answer = _Steps(rewriting, (before, first, after)).run()
+    found = [y_TN[1] for y_TN in tensors(answer)]
     if alike(expected.outputs, found, factor=8):
         return
     names = ", ".join(getattr(op, "__name__", repr(op)) for op in declared)
@@ -176,30 +177,29 @@ def _difference(expected: list[Tensor], found: list[Tensor]) -> str:
 
 @final
 class _Steps(fx.Interpreter):
-    """Runs the rewritten graph for two timesteps that have different input.
+    """Runs the rewritten graph for timesteps that have different ``inputs``.
 
-    What is the same at each step is run for both inputs by itself; where it meets time, each step
+    What is the same at each step is run for each input by itself; where it meets time, each step
     gets its own.
     """
 
-    def __init__(self, rewriting: Rewriting) -> None:
+    def __init__(self, rewriting: Rewriting, inputs: Sequence[Tensor]) -> None:
         super().__init__(rewriting.root, graph=rewriting.graph)
         self.extra_traceback = self.garbage_collect_values = False
         self.originals = rewriting.originals
-        self.inputs: tuple[Tensor, Tensor]
-        self.static: tuple[dict[fx.Node, Any], dict[fx.Node, Any]] = {}, {}
+        self.inputs = inputs
+        self.static: list[dict[fx.Node, Any]] = [{} for _ in inputs]
 
-    def answer_to(self, first: Tensor, second: Tensor) -> Any:
+    def run(self) -> Any:
         """What the graph gives for these inputs, one a step."""
-        self.inputs = first, second
-        return self.run(torch.cat(self.inputs), 2)
+        return super().run(torch.cat(self.inputs), len(self.inputs))
 
     def run_node(self, n: fx.Node) -> Any:
         """As usual, but for what was put in and what is the same at each step in a real run."""
         signal: Signal = n.meta["signal"]
         if n.target in (broadcast, repeat) and signal.timed:
-            both = [values[n.all_input_nodes[0]] for values in self.static]
-            return torch.stack(both) if n.target is broadcast else torch.cat(both)
+            steps = [values[n.all_input_nodes[0]] for values in self.static]
+            return torch.stack(steps) if n.target is broadcast else torch.cat(steps)
         if signal.timed:
             return self._run(n)
         timed_values = self.env
@@ -212,7 +212,7 @@ class _Steps(fx.Interpreter):
 
     def _run(self, n: fx.Node) -> Any:
         if n.op == "placeholder":
-            return torch.cat(self.inputs) if n.meta["signal"].timed else 2
+            return torch.cat(self.inputs) if n.meta["signal"].timed else len(self.inputs)
         original = self.originals.get(n)
         if original is None:
             return super().run_node(n)

@@ -50,7 +50,7 @@ class Reference:
 
     def held(self) -> tuple[str, ...]:
         """The paths of the modules that the network's own ``train()`` leaves in eval mode."""
-        self.network.train()
+        self.network.train(True)
         return tuple(path for path, m in self.network.named_modules() if not m.training)
 
     def accepts(self, example_input: Tensor) -> Tensor:

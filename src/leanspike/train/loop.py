@@ -138,7 +138,7 @@ def _train_step(
     x: torch.Tensor,
     labels: torch.Tensor,
 ) -> tuple[float, float]:
-    network.train()
+    network.train(True)
     key = (stage.number, position.epoch, position.step)
     torch.manual_seed(generator_for(stage.seed, *key).initial_seed())
     step = position.epoch * len(stage.train) + position.step
