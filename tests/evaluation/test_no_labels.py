@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,29 @@ def test_a_policy_of_events_in_frames_needs_no_labels() -> None:
     with pytest.raises(LeanspikeError, match=r"of two batches give \[\(x,\) for x in batches\]"):
         ls.evaluate(snn, two)
     assert ls.evaluate(snn, [(x,) for x in two]).n == 40
+
+
+@dataclass
+class Boxes:
+    where: Tensor
+    kind: Tensor
+
+
+def test_outputs_in_a_dataclass_reach_the_metric() -> None:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Boxes:
+            h = F.relu(self.body(x))
+            return Boxes(self.head(h), h.sum(1))
+
+    ann, x = Detector().eval(), torch.rand(4, 4)
+    snn = ls.spike(ann, example_input=x[:1], timesteps=2)
+
+    def off(y: Boxes, target: Tensor) -> Tensor:
+        return F.mse_loss(y.where, target)
+
+    result = ls.evaluate(snn, [(x, ann(x).where)], ann=ann, metric=off)
+    assert result.ann_metrics == {"off": 0.0}

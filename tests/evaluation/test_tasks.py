@@ -258,3 +258,14 @@ def test_an_example_of_one_logit_shows_no_and_yes() -> None:
     snn = ls.spike(wide, example_input=torch.zeros(1, 1, 2, 2), timesteps=3)
     with pytest.raises(LeanspikeError, match="an example shows the probabilities of classes"):
         record_example(snn, pixels[None] / 255, pixels, label=1)
+
+
+def test_outputs_of_a_sigmoid_are_said_to_be_no_logits(caplog: pytest.LogCaptureFixture) -> None:
+    ann = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1), nn.Sigmoid()).eval()
+    x, labels = seeded(8, 3), torch.tensor([0, 1] * 4)
+    for last, warned in ((ann[3], 1), (nn.Identity(), 0)):  # the advice
+        ann[3] = last
+        snn = ls.spike(ann, example_input=x[:1], ops={nn.Sigmoid: "analog"})
+        caplog.clear()
+        ls.evaluate(snn, [(x, labels)])
+        assert caplog.text.count("as after a sigmoid") == warned

@@ -402,6 +402,15 @@ def test_a_new_calibration_takes_the_new_range(caplog):
     )
 
 
+def test_input_of_half_is_refused_and_the_advice_works():
+    snn, x = calibrated(), torch.rand(4, 8).half()
+    words = r"torch\.float16, and the network computes in torch\.float32; give x\.to\("
+    for call in (snn, snn.step, lambda x: calibrate(snn, x)):
+        with pytest.raises(LeanspikeError, match=words):
+            call(x)
+        call(x.to(torch.float32))
+
+
 @pytest.mark.parametrize("kind", ["array", "list", "float64"])
 def test_input_of_another_type_is_refused_and_the_advice_works(kind):
     snn, x = calibrated(), torch.rand(4, 8)

@@ -340,3 +340,48 @@ def test_code_of_one_mode_in_a_declared_module_converts():
     snn = spike(ann, example_input=X, ops={Noise: "analog"}, neuron=nn.ReLU())
     torch.testing.assert_close(snn(X)[0], ann(X))
     assert not torch.equal(snn.train()(X)[0], ann(X))
+
+
+# -- modules that a forward makes --------------------------------------------------------------
+
+
+class Made(nn.Module):
+    def __init__(self, forward, held=()):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+        self.compute, self.held = forward, list(held)
+
+    def forward(self, x):
+        return self.compute(self, x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "neuron"),
+    [
+        (lambda net, x: net.layers[2:](net.layers[:2](x)), "layers.1"),
+        (lambda net, x: net.layers[2](nn.ReLU()(net.layers[0](x))), "neuron_0"),
+        (lambda net, x: nn.Softmax(dim=1)(nn.Flatten()(net.layers(x))), "layers.1"),
+    ],
+)
+def test_modules_without_weights_that_a_forward_makes_are_looked_into(forward, neuron):
+    ann, x = Made(forward).eval(), torch.rand(2, 4)
+    snn = spike(ann, example_input=x[:1], neuron=nn.ReLU())
+    assert [path for path, _ in snn.neurons()] == [neuron]
+    torch.testing.assert_close(snn(x)[0], ann(x))
+
+
+def test_a_layer_that_is_no_part_of_the_network_is_refused_and_the_advice_works():
+    ann = Made(lambda net, x: net.layers(net.held[0](x)), [nn.Linear(4, 4)]).eval()
+    words = "calls a Linear that is no part of the network .* an nn.ModuleList"
+    with pytest.raises(SurgeryError, match=words):
+        spike(ann, example_input=torch.rand(1, 4))
+    ann.held = nn.ModuleList(ann.held)
+    assert spike(ann, example_input=torch.rand(1, 4))(torch.rand(2, 4)).shape == (5, 2, 3)
+
+
+@pytest.mark.parametrize("cast", [lambda x: x.to(X.dtype), lambda x: x.type_as(x)])
+def test_casts_leave_spikes_spikes(cast):
+    snn = spike(Net(lambda _net, x: cast(x)).eval(), example_input=X)
+    casts = [n for n in snn.plan.graph.nodes if n.target in ("to", "type_as")]
+    assert [node.meta["signal"].kind for node in casts] == ["spike"]

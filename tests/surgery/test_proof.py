@@ -86,12 +86,30 @@ def test_hooks_are_refused_by_their_path_and_the_advice_works(kind, path):
     assert_same(ann)
 
 
-def test_a_gradient_hook_is_refused_and_the_advice_works():
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda weight: weight.register_hook(lambda g: g * 0),
+        lambda weight: weight.register_post_accumulate_grad_hook(lambda _: None),
+    ],
+)
+def test_a_gradient_hook_is_refused_and_the_advice_works(register):
     ann = mlp()
-    ann[0].weight.register_hook(lambda g: g * 0)
+    register(ann[0].weight)
     message = refused(ann, "module 0: its weight has a gradient hook, which a copy does not keep")
     follow(message, ann)
     assert_same(ann)
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+def test_hooks_of_all_modules_are_refused_and_the_advice_works(kind):
+    handle = getattr(nn.modules.module, f"register_module_{kind}_hook")(lambda *_: None)
+    try:
+        message = refused(mlp(), "hook of all modules", "clear()")
+        follow(message, mlp())
+        assert_same(mlp())
+    finally:
+        handle.remove()
 
 
 def test_hooks_within_a_declared_module_stay_there():
@@ -513,3 +531,18 @@ def test_dropouts_are_compared_with_the_same_masks():
             return super().__call__(x) * (2 if self.training else 1)
 
     refused(Net(forward, drop=Stronger(0.5)), "training")
+
+
+def test_what_mixes_a_sample_with_those_before_it_alone_is_found():
+    ann = Net(lambda net, x: net.b(F.relu(net.a(x)).cumsum(0))).eval()
+    with pytest.raises(SurgeryError, match=r"one of those declared \('cumsum'\) mixes them"):
+        spike(ann, example_input=X[:1], ops={"cumsum": "analog"})
+
+
+def test_a_train_of_its_own_may_want_its_mode():
+    class Own(nn.Sequential):
+        def train(self, mode):
+            return super().train(mode)
+
+    ann = Own(*mlp()).eval()
+    torch.testing.assert_close(spike(ann, example_input=X, neuron=nn.ReLU())(X)[0], ann(X))

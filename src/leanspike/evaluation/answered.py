@@ -6,7 +6,6 @@ import logging
 from typing import Any, Literal, final
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from leanspike.batches import as_labels
 from leanspike.errors import LeanspikeError
@@ -14,6 +13,7 @@ from leanspike.evaluation.metric import Function, Metric
 from leanspike.evaluation.score import Labels, Score, no_labels, one_tensor
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.evaluation.which_task import HOW
+from leanspike.graph.outputs import tensors
 
 
 @final
@@ -47,7 +47,7 @@ class Answered:
     def add(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
         """A batch: outputs of the steps, targets (None: none), the ANN's outputs (None: no ANN)."""
         if not self.timesteps:
-            self.timesteps = len(tree_leaves(y_TN)[0])
+            self.timesteps = len(tensors(y_TN)[0])
             _check_ann(y_TN, ann_N)
         if self.metric is not None:
             if targets is None:
@@ -108,7 +108,7 @@ class Answered:
 
 def _check_ann(y_TN: Any, ann_N: Any) -> None:
     """That an ANN has the SNN's outputs, in number and shape."""
-    ours, theirs = ([leaf.shape for leaf in _tensors(y)] for y in (y_TN, ann_N))
+    ours, theirs = ([leaf.shape for leaf in tensors(y)] for y in (y_TN, ann_N))
     ours = [shape[1:] for shape in ours]
     if ann_N is None or ours == theirs:
         return
@@ -117,10 +117,6 @@ def _check_ann(y_TN: Any, ann_N: Any) -> None:
     if flat and theirs[0][1] > 1:
         words = f"{theirs[0][1]} outputs, and the SNN {ours[0][1]}"
     raise LeanspikeError(f"the ANN has {words}; give the ANN that the SNN was made from")
-
-
-def _tensors(y: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(y) if isinstance(leaf, Tensor)]
 
 
 def _listed(shapes: list[Any]) -> str:

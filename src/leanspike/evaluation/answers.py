@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from leanspike.batches import Batches, Source, Targets
 from leanspike.evaluation.score import Labels, Score, one_tensor, refuse_no_labels
 from leanspike.evaluation.task import Task, TaskName
+from leanspike.graph.outputs import mapped
 from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
 
@@ -35,7 +35,7 @@ def outputs(network: nn.Module, x: Tensor, timesteps: int | None = None) -> Any:
     """The outputs of every step ``[T, N, ...]``; an ANN answers in a single step."""
     if isinstance(network, SpikingNetwork):
         return network(x, timesteps)
-    return tree_map_only(Tensor, lambda y_N: y_N.unsqueeze(0), network(x))
+    return mapped(lambda y_N: y_N.unsqueeze(0), network(x))
 
 
 def count_correct(

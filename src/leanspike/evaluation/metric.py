@@ -8,10 +8,10 @@ from numbers import Real
 from typing import Any, Literal, final
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from leanspike.errors import LeanspikeError
 from leanspike.execute import readout
+from leanspike.graph.outputs import mapped, tensors
 
 Number = float | int | Tensor
 Function = Callable[[Any, Any], Number | Mapping[str, Number]]
@@ -43,9 +43,9 @@ class Metric:
 
     def add(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
         """A batch: outputs of the steps, targets, and the ANN's outputs (None: no ANN)."""
-        first = tree_leaves(y_TN)[0]
+        first = tensors(y_TN)[0]
         samples = first.shape[1]
-        read = tree_map_only(Tensor, lambda y: readout(y, self.mode), y_TN)
+        read = mapped(lambda y: readout(y, self.mode), y_TN)
         for t in range(len(first)):
             for name, value in self._numbers(_at(read, t), targets).items():
                 self._sums.setdefault(name, [0.0] * len(first))[t] += value * samples
@@ -78,7 +78,7 @@ class Metric:
 
 
 def _at(y_TN: Any, t: int) -> Any:
-    return tree_map_only(Tensor, lambda y: y[t], y_TN)
+    return mapped(lambda y: y[t], y_TN)
 
 
 def _name(function: Function) -> str:

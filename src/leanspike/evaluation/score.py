@@ -5,6 +5,7 @@ Shapes: T timesteps, N samples, K outputs; ``_TN`` is ``[T, N, ...]``.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -16,6 +17,11 @@ from leanspike.evaluation.mistakes import MistakeFinder, Mistakes
 from leanspike.evaluation.task import UNKNOWN, Task, TaskName, named_task
 from leanspike.evaluation.which_task import HOW, find_task
 from leanspike.execute import readout
+
+SHARES = (
+    "all outputs lie between 0 and 1, as after a sigmoid, and a yes is an output above 0; leave "
+    "the sigmoid out of the network, as with nn.Identity() in its place"
+)
 
 
 @final
@@ -135,11 +141,13 @@ class Score:
         self.seen: Tensor | None = None
         self.wrong = MistakeFinder()
         self.has_ann = False
+        self.shares = task.name in ("binary", "multilabel")
 
     def add(self, y_TN: Tensor, labels: Tensor, ann_1N: Tensor | None = None) -> None:
         """A batch: outputs of the steps, labels, and the ANN's outputs as those of one step."""
         self.task.check(labels, y_TN)
         targets = self.task.targets(labels, y_TN)
+        self.shares = self.shares and bool(((y_TN >= 0) & (y_TN <= 1)).all())
         answers_TN = self.task.answers(readout(y_TN, self.mode))
         right_T = (answers_TN == targets).flatten(1).sum(1)
         if self.seen is None:
@@ -168,6 +176,8 @@ class Score:
             raise LeanspikeError(
                 "no label says anything: all are ignore_index; give samples with labels"
             )
+        if self.shares and self.samples > 1:
+            logging.getLogger("leanspike").warning(SHARES)
         n, classes = self.answers, self.seen.shape[-1]
         shares = [
             max(1 / classes, int(row.max()) / max(1, int(row.sum())))

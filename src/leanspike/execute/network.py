@@ -129,7 +129,7 @@ class SpikingNetwork(nn.Module):
             else:
                 y_TNK = Execution(self, self.plan, observer).run(sequence, steps)
         except RuntimeError as error:
-            self._explain(error, x, encoder.batch_axis)
+            self.explain(error, x, encoder.batch_axis)
             raise
         return self._in_containers(leave(y_TNK) if turned else y_TNK)
 
@@ -182,7 +182,7 @@ class SpikingNetwork(nn.Module):
             with nullcontext() if weights is None else streaming(weights):
                 y_NK, after = self._step(current_N, state, weights, observer)
         except RuntimeError as error:
-            self._explain(error, x_N, batch_axis=0)
+            self.explain(error, x_N, batch_axis=0)
             raise
         return self._in_containers(leave(y_NK) if turned else y_NK), after
 
@@ -300,13 +300,18 @@ class SpikingNetwork(nn.Module):
                 f"(as x {'*' if dark else '/'} 255), or calibrate on such images"
             )
 
-    def _explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
+    def explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
         """Say it where samples are of another type, place or size than they should be."""
         check_dtype(x, self)
         place = next((p.device for p in self.parameters()), x.device)
         if place != x.device:
             raise LeanspikeError(
                 f"input on {x.device}, and the network is on {place}; give x.to({str(place)!r})"
+            ) from error
+        own = next((p.dtype for p in self.parameters()), x.dtype)
+        if own != x.dtype and not isinstance(error, torch.OutOfMemoryError):
+            raise LeanspikeError(
+                f"input of type {x.dtype}, and the network computes in {own}; give x.to({own})"
             ) from error
         same = x.shape[1 + batch_axis :] == self.plan.sample_shape
         if same or isinstance(error, torch.OutOfMemoryError):

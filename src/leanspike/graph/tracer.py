@@ -161,6 +161,9 @@ class PathTracer(fx.Tracer):
         """As usual; where it fails, ``path`` is left at the module that failed."""
         if self.sizes.measuring:
             return forward(*args, **kwargs)
+        if m not in (self.submodule_paths or ()):  # the forward made it, as net.layers[:2]
+            _check_made(m)
+            return forward(*args, **kwargs)
         outer, self.path = self.path, self.path_of_module(m)
         result = super().call_module(m, forward, args, kwargs)
         self.path = outer
@@ -240,6 +243,14 @@ def _refuse(does: str, error: UndecidedError) -> NoReturn:
     if "number of samples" in str(error):
         fix = "an SNN counts timesteps among them: write code that is the same for any number"
     raise _UntraceableError(f"{does} on {error}{{line}}", fix) from error
+
+
+def _check_made(module: nn.Module) -> None:
+    if module._parameters or module._buffers:
+        raise _UntraceableError(
+            f"calls a {type(module).__name__} that is no part of the network{{line}}",
+            "make it an attribute in __init__, or put it into an nn.ModuleList",
+        )
 
 
 def _line(error: BaseException) -> str:

@@ -181,9 +181,11 @@ def calibrate(
             found = {row.path: row.percentile_value for row in rows}
             first = FirstNorm(snn)
             best, norms, agreement = _choose(sweep, choice, found, first)
-        except LeanspikeError:
+        except (LeanspikeError, RuntimeError) as error:
             for path, module in snn.neurons():
                 module.load_state_dict(kept[path])
+            if isinstance(error, RuntimeError):
+                snn.explain(error, x, axis)
             raise
     set_to = _set_thresholds(layers, found, best)
     table_rows = tuple(

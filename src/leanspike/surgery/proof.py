@@ -8,7 +8,7 @@ nobody has touched, is run beside the graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, final
 
 import torch
@@ -66,7 +66,7 @@ def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection
     """Raise SurgeryError unless timesteps stay apart in the rewritten graph.
 
     Activations, dropouts and norms are put back into their places. The first sample lies between
-    two timesteps that are random. To it the graph must answer as the network does to it alone.
+    timesteps that are random. To it the graph must answer as the network does to it alone.
     ``declared`` are the operations that the user spoke for.
     """
     first, expected = reference.example[:1], reference.answer
@@ -76,9 +76,9 @@ def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection
         except Exception:  # it takes no sample by itself
             first = reference.example
     with seeded(rewriting.root, training=False):
-        before, after = random_like(first), random_like(first).flip(0, -1)
-        answer = _Steps(rewriting, (before, first, after)).run()
-    found = [y_TN[1] for y_TN in tensors(answer)]
+        other = random_like(first)  # and its negative, since activations may let nothing through
+        answer = _Steps(rewriting, (other, -other, first, other)).answer()
+    found = [y_TN[2] for y_TN in tensors(answer)]
     if alike(expected.outputs, found, factor=8):
         return
     names = ", ".join(getattr(op, "__name__", repr(op)) for op in declared)
@@ -183,16 +183,16 @@ class _Steps(fx.Interpreter):
     gets its own.
     """
 
-    def __init__(self, rewriting: Rewriting, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, rewriting: Rewriting, inputs: tuple[Tensor, ...]) -> None:
         super().__init__(rewriting.root, graph=rewriting.graph)
         self.extra_traceback = self.garbage_collect_values = False
         self.originals = rewriting.originals
         self.inputs = inputs
         self.static: list[dict[fx.Node, Any]] = [{} for _ in inputs]
 
-    def run(self) -> Any:
+    def answer(self) -> Any:
         """What the graph gives for these inputs, one a step."""
-        return super().run(torch.cat(self.inputs), len(self.inputs))
+        return self.run(torch.cat(self.inputs), len(self.inputs))
 
     def run_node(self, n: fx.Node) -> Any:
         """As usual, but for what was put in and what is the same at each step in a real run."""
