@@ -546,3 +546,24 @@ def test_a_train_of_its_own_may_want_its_mode():
 
     ann = Own(*mlp()).eval()
     torch.testing.assert_close(spike(ann, example_input=X, neuron=nn.ReLU())(X)[0], ann(X))
+
+
+class Gated(nn.Module):
+    def forward(self, x):
+        a, b = x.chunk(2, 1)
+        return a * torch.sigmoid(b)
+
+
+@pytest.mark.parametrize("gate", [nn.GLU(1), Gated()])
+def test_an_activation_that_changes_the_shape_is_no_neuron_and_the_advice_works(gate):
+    ann = nn.Sequential(nn.Linear(4, 6), gate, nn.Linear(3, 3), nn.ReLU()).eval()
+    message = refused(ann, "makes [2, 3] of [2, 6]", activations=(type(gate),))
+    ops = eval(message.partition("ops=")[2].partition(",")[0], {"nn": nn, "Gated": Gated})
+    assert [path for path, _ in spike(ann, example_input=X, ops=ops).neurons()] == ["3"]
+
+
+def test_tokens_are_refused_and_the_advice_works():
+    tokens = torch.tensor([[1, 2, 0]])
+    ann = nn.Sequential(nn.Embedding(3, 4), nn.Flatten(), nn.Linear(12, 3), nn.ReLU()).eval()
+    refused(ann, "the part behind its embedding", x=tokens, ops={nn.Embedding: "analog"})
+    assert spike(ann[1:], example_input=ann[0](tokens))(ann[0](tokens)).shape == (5, 1, 3)

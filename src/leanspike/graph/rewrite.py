@@ -125,6 +125,14 @@ class Rewriting:
     # -- neurons, dropout, norms ---------------------------------------------------------------
 
     def _place_neuron(self, node: fx.Node, path: str) -> None:
+        entering, leaving = Shapes.of(node).inputs[:1], Shapes.of(node).output
+        if leaving is not None and entering and entering[0] != leaving:
+            call = self._call(node, (node.all_input_nodes[0].meta["signal"],))
+            name, code = call.name_of_op
+            call.refuse(
+                f"{name} makes {list(leaving)} of {list(entering[0])}; a neuron keeps shapes",
+                f"keep it with ops={{{code}: 'analog'}}, and not among the activations",
+            )
         module = self.parts.neuron(path)
         kind: Kind = "analog"
         if isinstance(module, Neuron):

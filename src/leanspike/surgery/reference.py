@@ -72,6 +72,11 @@ class Reference:
                 f"{tuple(example_input.shape)} ({one_line(first)[:160]}); pass an example_input "
                 "that it accepts"
             ) from first
+        if not first.is_floating_point():
+            raise SurgeryError(
+                f"the network takes {first.dtype}, and neurons take signals; give the part behind "
+                "its embedding, and what the embedding gives as the example_input"
+            )
         self.example = first
         if self._wrote_to_itself(before):
             self._check_again()
