@@ -329,6 +329,7 @@ def test_each_place_that_refuses_has_an_advice_that_is_followed():
     said += [message_of(nn.Sequential(nn.ReLU(), Own(torch.sigmoid)), x)]
     said += [message_of(nn.Sequential(nn.ReLU(), Own(torch.floor)), x)]
     said += [message_of(net, x) for net in (Gated(), Swished())]
+    said += [message_of(nn.Sequential(nn.ReLU(), nn.GLU(1)), x, activations=(nn.GLU,))]
     missing = [
         place for place, site in SITES.items() if not any(site.search(text) for text in said)
     ]
