@@ -169,7 +169,7 @@ def _gather(source: Iterable[Any], axis: int) -> Tensor:
     labelled = total = 0
     for batch in source:
         labels = None
-        images = batch
+        images = batch = batch[0] if _is_many(batch) and len(batch) == 1 else batch
         if _is_many(batch) or isinstance(batch, Mapping):
             images, labels = _pair(batch)
         images = _tensor(images, "a batch")

@@ -66,18 +66,15 @@ class ANNWeights:
         """In words, what does not fit; None if all does."""
         rest, of_norms = self._parts(state)
         without = {path for path, found in of_norms.items() if not found}
-        for what, keys in (
-            ("lacks", {*(set(self.own) - set(rest)), *without}),
-            ("has unknown", set(rest) - set(self.own)),
-            (
-                "has other shapes for",
-                {k for k, v in rest.items() if k in self.own and self.own[k].shape != v.shape},
-            ),
-        ):
-            if keys:
-                shown = ", ".join(sorted(keys)[:3]) + (" ..." if len(keys) > 3 else "")
-                return f"{what} {len(keys)} of this network's keys: {shown}"
-        return None
+        found = {
+            "lacks": {*(set(self.own) - set(rest)), *without},
+            "has unknown": set(rest) - set(self.own),
+            "has other shapes for": {
+                k for k, v in rest.items() if k in self.own and self.own[k].shape != v.shape
+            },
+        }
+        told = [f"{what} {_listed(keys)}" for what, keys in found.items() if keys]
+        return ", and ".join(told) or None
 
     def _readings(self, state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
         """It as it is, and with the names of wrappers taken off or put on."""
@@ -108,6 +105,11 @@ def _names(module: nn.Module, norm: bool) -> Iterable[str]:
     """Those of its state; of a norm without the modules that it holds, as an activation."""
     state = module.state_dict()
     return own_state(state) if norm else state
+
+
+def _listed(keys: set[str]) -> str:
+    shown = ", ".join(sorted(keys)[:3]) + (" ..." if len(keys) > 3 else "")
+    return f"{len(keys)} of this network's keys: {shown}"
 
 
 def _first_part(names: Mapping[str, Any]) -> str | None:

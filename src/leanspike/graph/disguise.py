@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from torch import fx
 
 from leanspike.graph.signal import Call
@@ -19,11 +21,7 @@ def gate(call: Call) -> None:
             "write it as a module of your own, as class Swish, and name it: activations=(Swish,)",
         )
     if whole is not None:
-        call.refuse(
-            f"{name} is all or a part of what {whole} computes, which is no ReLU",
-            f"if {whole} is an activation replace it with activations=({whole},); keep a gate or "
-            f"an output with ops={{{whole}: 'analog'}}",
-        )
+        _refuse_whole(call, whole)
     use = "a gate" if products else "an output" if _leaves(call.node) else None
     keep = f"keep it with ops={{{code}: 'analog'}}"
     if use is not None:
@@ -32,6 +30,18 @@ def gate(call: Call) -> None:
         f"{name} is not a ReLU, and a spiking neuron computes something else",
         f"train the network with nn.ReLU, or replace it too with activations=({code},); {keep} "
         "if it is a gate or an output",
+    )
+
+
+def other(call: Call) -> None:
+    """An activation that leaves negative or graded values: it becomes a neuron only if told."""
+    name, code = call.name_of_op
+    whole = call.of_activation if call.module is None else None
+    if whole is not None:
+        _refuse_whole(call, whole)
+    call.refuse(
+        f"{name} is not a ReLU, and a spiking neuron computes something else",
+        f"train the network with nn.ReLU, or replace it too with activations=({code},)",
     )
 
 
@@ -49,6 +59,15 @@ def in_disguise(call: Call) -> None:
         f"a {name} may be an activation in disguise",
         f"write nn.ReLU for clamp(min=0), or replace it too with activations=({code},); else keep "
         f"it with ops={{{code}: 'analog'}}",
+    )
+
+
+def _refuse_whole(call: Call, whole: str) -> NoReturn:
+    """Of what is computed in a module that may be an activation itself."""
+    call.refuse(
+        f"{call.name_of_op[0]} is all or a part of what {whole} computes, which is no ReLU",
+        f"if {whole} is an activation replace it with activations=({whole},); keep a gate or "
+        f"an output with ops={{{whole}: 'analog'}}",
     )
 
 

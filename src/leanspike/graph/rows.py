@@ -108,14 +108,7 @@ ACTIVATION = Operation(activation=True)
 
 OURS = replace(MOVED, sequence=True)
 
-# Activations that leave negative or graded values: becoming a neuron changes what they compute,
-# so that only the user may ask for it.
-OTHER_ACTIVATION = Operation(
-    refused=(
-        "{name} is not a ReLU, and a spiking neuron computes something else",
-        "train the network with nn.ReLU, or replace it too with activations=({code},)",
-    )
-)
+OTHER_ACTIVATION = Operation(check=disguise.other)
 GATE = Operation(check=disguise.gate)
 IN_DISGUISE = Operation(check=disguise.in_disguise)
 
