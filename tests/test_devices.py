@@ -19,10 +19,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import leanspike as ls
 from leanspike.data import Augment, EventAugment, Loader, TensorSplit
 from leanspike.evaluation import choose_confidence
-from leanspike.evaluation.energy import _weighted
+from leanspike.evaluation.fan_out import weighted
+from leanspike.graph.ops import OPERATIONS, Signal
+from leanspike.graph.rewrite import Parts, Rewriting
+from leanspike.graph.trace import trace
 from leanspike.run.build import choose_dtype
 from leanspike.surgery import SpikingNetwork, fold_norms
-from leanspike.temporal import TEMPORAL_NORMS
+from leanspike.temporal import TEBN, TEMPORAL_NORMS
 from leanspike.train import TET, CrossEntropy, Feature, Objective, Response, SpikeRate, Weighted
 
 NORMS = ("keep", "fold", *TEMPORAL_NORMS)
@@ -138,10 +141,12 @@ def objectives(snn: SpikingNetwork) -> list[Objective]:
 
 
 def test_what_the_surgery_adds_is_where_the_network_is() -> None:
-    on_meta = ann(batch_norm=True).to("meta")
-    snn = ls.spike(on_meta, example_input=torch.zeros(1, 3, 16, 16), norm="tebn", timesteps=T)
-    assert {value.device.type for value in snn.state_dict().values()} == {"meta"}
-    assert snn(images("meta")).shape == (T, N, 10)
+    root = ann(batch_norm=True).to("meta")
+    graph = trace(root, torch.zeros(1, 3, 16, 16, device="meta"), OPERATIONS).graph
+    parts = Parts(lambda _path: ls.LIF(), lambda channels: TEBN(channels, T), OPERATIONS)
+    Rewriting(root, graph, parts).run(Signal(timed=False, kind="analog"))
+    assert [type(m) for m in root.modules() if isinstance(m, ls.LIF | TEBN)]
+    assert {value.device.type for value in root.state_dict().values()} == {"meta"}
 
 
 def test_augmentation_and_batches_are_the_devices_work() -> None:
@@ -173,7 +178,7 @@ def test_operations_are_counted_where_the_spikes_are() -> None:
     with fake_cuda():
         spikes = torch.empty(N, 8, 4, 4, device="cuda") > 0
         with pytest.raises(DataDependentOutputException):  # not of devices: the sum itself
-            _weighted(spikes, torch.empty(8, 4, 4, dtype=torch.float64, device="cuda"))
+            weighted(spikes, torch.empty(8, 4, 4, dtype=torch.float64, device="cuda"))
 
 
 def test_leaving_early_is_chosen_where_the_answers_are() -> None:

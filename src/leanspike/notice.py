@@ -12,10 +12,11 @@ def say(line: str) -> None:
     >>> from contextlib import redirect_stderr
     >>> from io import StringIO
     >>> heard, logger = StringIO(), logging.getLogger("leanspike")
-    >>> logger.propagate, before = False, logger.propagate  # nobody listens
+    >>> before = logger.propagate, logger.handlers
+    >>> logger.propagate, logger.handlers = False, []  # nobody listens
     >>> with redirect_stderr(heard):
     ...     say("scale 0.6")
-    >>> logger.propagate = before
+    >>> logger.propagate, logger.handlers = before
     >>> heard.getvalue()
     'scale 0.6\\n'
     """

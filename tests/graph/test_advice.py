@@ -281,6 +281,24 @@ class Swish(nn.Module):
         return x * torch.sigmoid(x)
 
 
+class HardSwish(nn.Module):
+    def forward(self, x):
+        return x * F.relu6(x + 3) / 6
+
+
+class Mish(nn.Module):
+    def forward(self, x):
+        return x * torch.tanh(F.softplus(x))
+
+
+@pytest.mark.parametrize("own", [HardSwish, Mish])
+def test_an_activation_of_the_users_is_named_as_a_whole(own):
+    net, x = nn.Sequential(nn.Linear(8, 8), own(), nn.Linear(8, 3)), torch.rand(1, *L1)
+    assert f"activations=({own.__name__},)" in message_of(net, x)
+    snn = spike(net, example_input=x, activations=(own,))
+    assert [path for path, _ in snn.neurons()] == ["1"]
+
+
 def test_a_gate_and_an_output_are_kept_and_a_swish_is_an_activation():
     x = torch.rand(1, *L1)
     gate = message_of(Gated(), x)

@@ -206,6 +206,8 @@ METHODS = {
     "rsqrt": (lambda x: (x + 1).rsqrt(), L2),
     "abs": (lambda x: x.abs(), L2),
     "float": (lambda x: x.float(), L2),
+    "to": (lambda x: x.to(torch.float32), L2),
+    "type_as": (lambda x: x.type_as(x), L2),
     "flatten": (lambda x: x.flatten(2), L2),
     "view": (lambda x: x.view(x.size(0), 2, -1), L2),
     "reshape": (lambda x: x.reshape(-1, 8, 4, 8), L2),
@@ -272,7 +274,7 @@ def test_every_row_keeps_steps_and_samples_apart(op):
     snn = spike(ann, example_input=x_TN[:, :1], encode="frames", neuron=nn.ReLU())
     used = {snn._modules.get(n.target, n.target) for n in snn.plan.graph.nodes}
     used |= {kind for module in snn.modules() for kind in type(module).__mro__}
-    assert op in used or op in (*PLACED, *DROPOUTS, "view")  # which becomes a reshape
+    assert op in used or op in (*PLACED, *DROPOUTS, "view", "dim")  # a reshape, a number
     y_TNK = snn(x_TN)
     for t in range(T):
         torch.testing.assert_close(y_TNK[t], ann(x_TN[t]))
@@ -405,7 +407,7 @@ def test_what_is_emitted_may_depend_on_arguments_and_partners(op, kind):
         (lambda x: torch.split(x, 1)[0], "works on axis 0", "use the other axes only"),
         (lambda x: x.unflatten(0, (1, -1)), "works on axis 0", "use the other axes only"),
         (nn.Unflatten(-4, (1, -1)), "works on axis -4", "use the other axes only"),
-        (lambda x: x.flatten(x.dim() - 2), "an axis that it computes", "write the axis as a n"),
+        (lambda x: x.flatten(x.shape[1] // 2), "an axis that it computes", "write the axis as a n"),
         (lambda x: x.view(-1, 8), "changes the batch axis", "flatten(1)"),
         (lambda x: x.reshape(1, -1), "bakes the batch size 1 in", "-1 for the batch"),
         (lambda x: x.view((1, -1)), "bakes the batch size 1 in", "-1 for the batch"),

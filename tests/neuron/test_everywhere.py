@@ -65,7 +65,7 @@ def make(way: str, norm: str = "keep") -> ls.SpikingNetwork:
 def test_it_learns_between_all_norms(way: str, norm: str) -> None:
     snn, x, labels = make(way, norm), draw(32, seed=2), torch.arange(32) % 3
     before = readings(snn)
-    optimizer = create_optimizer(snn.train(), "sgd", learning_rate=0.05)
+    optimizer = create_optimizer(snn.train(), "sgd", learning_rate=0.02)
     losses = []
     for _ in range(20):
         optimizer.zero_grad()

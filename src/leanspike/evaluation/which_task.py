@@ -18,13 +18,11 @@ HOW = 'task="none" measures spikes, operations and energy alone, metric= a funct
 def find_task(y_TN: Tensor, labels: Tensor) -> Task | None:
     """The task of outputs ``[T, N, ...]`` and labels; None for targets that are no labels.
 
-    | outputs | labels | task |
-    |---|---|---|
-    | ``[N, K]``, ``[N, K, P]`` | whole numbers ``[N]``, ``[N, P]`` | multiclass |
-    | ``[N]``, ``[N, 1]``, ``[N, 1, P]`` | 0 or 1, ``[N]`` or ``[N, 1]``, with P | binary |
-    | ``[N, K]``, ``[N, K, P]`` | 0 or 1 of that shape | multilabel |
-    | any | numbers of its shape other than 0 and 1 | None |
-    | ``[N, K, P]`` | of another shape | None |
+    - multiclass: outputs ``[N, K]`` or ``[N, K, P]``, whole numbers ``[N]`` or ``[N, P]``;
+    - binary: outputs ``[N]``, ``[N, 1]`` or ``[N, 1, P]``, labels 0 or 1, ``[N]``, ``[N, 1]`` or
+      with P;
+    - multilabel: outputs ``[N, K]`` or ``[N, K, P]``, labels 0 or 1 of that shape;
+    - None: numbers of the outputs' shape other than 0 and 1, or, for ``[N, K, P]``, another shape.
 
     Raises:
         LeanspikeError: for labels that are plainly in another form than these, and where several

@@ -36,7 +36,7 @@ def gate(call: Call) -> None:
 def other(call: Call) -> None:
     """An activation that leaves negative or graded values: it becomes a neuron only if told."""
     name, code = call.name_of_op
-    whole = call.of_activation if call.module is None else None
+    whole = None if call.module is not None or call.alone else call.of_activation
     if whole is not None:
         _refuse_whole(call, whole)
     call.refuse(

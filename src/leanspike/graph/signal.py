@@ -91,6 +91,17 @@ class Call:
         )
         return None if calls else str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1]
 
+    @property
+    def alone(self) -> bool:
+        """Whether the module that makes this call makes no other."""
+        owner = list(self.node.meta.get("nn_module_stack", {}))
+        beside = (
+            node
+            for node in self.node.graph.nodes
+            if node.op.startswith("call") and list(node.meta.get("nn_module_stack", {})) == owner
+        )
+        return all(node is self.node for node in beside)
+
     def refuse(self, why: str, fix: str) -> NoReturn:
         """Stop the surgery: where, why, and the way out."""
         raise SurgeryError(f"{self.where}: {why}; {fix}")
