@@ -154,8 +154,6 @@ def check_saved(snn: ls.SpikingNetwork, ann: nn.Module, x: Tensor) -> None:
 
 def examine(name: str) -> dict[str, Any]:
     """What becomes of one network, by following one piece of advice after another."""
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
     ann = build(name)
     x = example(ann, name)
     row: dict[str, Any] = {"name": name, "side": x.shape[-1]}
@@ -194,6 +192,8 @@ def apart(name: str) -> dict[str, Any]:
 
 
 def _report(pipe: Any, name: str) -> None:
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     torch.set_num_threads(1)
     try:

@@ -66,14 +66,15 @@ class ANNWeights:
         """In words, what does not fit; None if all does."""
         rest, of_norms = self._parts(state)
         without = {path for path, found in of_norms.items() if not found}
+        shaped = {k for k, v in rest.items() if k in self.own and self.own[k].shape != v.shape}
         found = {
-            "lacks": {*(set(self.own) - set(rest)), *without},
-            "has unknown": set(rest) - set(self.own),
-            "has other shapes for": {
-                k for k, v in rest.items() if k in self.own and self.own[k].shape != v.shape
-            },
+            "lacks {} of this network's keys": {*(set(self.own) - set(rest)), *without},
+            "has {} that are not this network's": set(rest) - set(self.own),
+            "has other shapes for {} of this network's keys": shaped,
         }
-        told = [f"{what} {_listed(keys)}" for what, keys in found.items() if keys]
+        told = [
+            f"{what.format(len(keys))}: {_listed(keys)}" for what, keys in found.items() if keys
+        ]
         return ", and ".join(told) or None
 
     def _readings(self, state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
@@ -108,8 +109,7 @@ def _names(module: nn.Module, norm: bool) -> Iterable[str]:
 
 
 def _listed(keys: set[str]) -> str:
-    shown = ", ".join(sorted(keys)[:3]) + (" ..." if len(keys) > 3 else "")
-    return f"{len(keys)} of this network's keys: {shown}"
+    return ", ".join(sorted(keys)[:3]) + (" ..." if len(keys) > 3 else "")
 
 
 def _first_part(names: Mapping[str, Any]) -> str | None:
