@@ -8,6 +8,7 @@ from typing import final
 from torch import fx
 
 from leanspike.errors import SurgeryError
+from leanspike.graph.disguise import multiplies
 
 DECLARED = re.compile(r"activations=\(([^(),]+),\)|ops=\{([^{}:]+): 'analog'\}")
 """What a refusal spells out: a further activation, or what is to be kept as it is."""
@@ -46,7 +47,7 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
         if not spelled:
             return False
         self.first = self.first or error
-        gate = kept and (not activations or any(map(_multiplies, node.users)))
+        gate = kept and (not activations or any(map(multiplies, node.users)))
         if gate:
             self.kept[kept[0]] = None
         else:
@@ -64,8 +65,3 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
         entries = ", ".join(f"{op}: 'analog'" for op in self.kept)
         said = ", ".join(filter(None, [named, f"ops={{{entries}}}" if entries else ""]))
         raise SurgeryError(f"{self.first}; for all that this network has, say {said}")
-
-
-def _multiplies(node: fx.Node) -> bool:
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return node.op != "call_module" and name in ("mul", "imul", "mul_")

@@ -13,7 +13,7 @@ def gate(call: Call) -> None:
     """A sigmoid or the like: of an activation, a gate, or the output. Only the user can know."""
     name, code = call.name_of_op
     whole = call.of_activation
-    products = [user for user in call.node.users if _multiplies(user)]
+    products = [user for user in call.node.users if multiplies(user)]
     of_itself = any(call.node.all_input_nodes[0] in user.all_input_nodes for user in products)
     if whole is None and of_itself:
         call.refuse(
@@ -71,7 +71,8 @@ def _refuse_whole(call: Call, whole: str) -> NoReturn:
     )
 
 
-def _multiplies(node: fx.Node) -> bool:
+def multiplies(node: fx.Node) -> bool:
+    """Whether a call is a product of entries."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     return node.op != "call_module" and name in ("mul", "imul", "mul_")
 

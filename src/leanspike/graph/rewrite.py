@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from leanspike.errors import LeanspikeError, SurgeryError
 from leanspike.graph.advice import Advice
 from leanspike.graph.costs import signal_nodes
-from leanspike.graph.modules import own_state, put, submodule
+from leanspike.graph.modules import called, own_state, put, submodule
 from leanspike.graph.ops import (
     OPERATIONS,
     UNKNOWN,
@@ -200,14 +200,10 @@ class Rewriting:
 
     def _original(self, node: fx.Node) -> Original:
         """What a node computes from its first argument."""
-        found = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        name, rest = str(node.target), (node.args[1:], node.kwargs)
+        function, rest = called(node, self.root), (node.args[1:], node.kwargs)
 
         def run(x: Tensor, value: Callable[[fx.Node], Any]) -> Any:
             args, kwargs = fx.map_arg(rest, value)
-            if node.op == "call_method":
-                return getattr(x, name)(*args, **kwargs)
-            function: Any = found or node.target
             return function(x, *args, **kwargs)
 
         return run

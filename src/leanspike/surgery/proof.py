@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError
 from leanspike.graph.ops import Operations, Signal
+from leanspike.graph.outputs import tensors
 from leanspike.graph.rewrite import Rewriting
 from leanspike.modes import buffers_kept
 from leanspike.surgery.reference import (
@@ -27,7 +28,6 @@ from leanspike.surgery.reference import (
     note,
     random_like,
     seeded,
-    tensors,
     tolerance,
 )
 from leanspike.temporal import broadcast, repeat, stack, unstack

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.outputs import tensors
 from leanspike.graph.trace import device_of
 from leanspike.modes import buffers_kept
 
@@ -179,25 +180,10 @@ def alike(expected: list[Tensor], found: list[Tensor], factor: float = 1) -> boo
 
 
 def completed(found: Run, answer: Any, network: nn.Module) -> Run:
-    found.outputs = list(tensors(answer))
+    found.outputs = tensors(answer)
     found.gradients = _gradients(found.outputs, network)
     found.buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     return found
-
-
-def tensors(answer: Any) -> Iterator[Tensor]:
-    """The tensors of an answer of any structure, in its order."""
-    if isinstance(answer, Tensor):
-        yield answer
-    elif isinstance(answer, Mapping):
-        for value in answer.values():
-            yield from tensors(value)
-    elif isinstance(answer, list | tuple):
-        for value in answer:
-            yield from tensors(value)
-    elif is_dataclass(answer):
-        for part in fields(answer):
-            yield from tensors(getattr(answer, part.name))
 
 
 def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
