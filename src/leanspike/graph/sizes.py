@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
 
+from leanspike.graph.modules import called
 from leanspike.modes import eval_mode
 
 SAMPLES = (2, 3)
@@ -94,7 +95,7 @@ class Sizes:
                 (node.args, node.kwargs), lambda n: self._compute(n, samples, found, asked)
             )
             try:
-                found[node] = _call(node, args, kwargs)
+                found[node] = called(node, self.root)(*args, **kwargs)
             except Exception as error:
                 raise UndecidedError("values") from error
         return found[node]
@@ -137,7 +138,7 @@ class Sizes:
             module = self.root.get_submodule(str(node.target))
             with eval_mode(module):
                 return module(*args, **kwargs)
-        return _call(node, args, kwargs)
+        return called(node, self.root)(*args, **kwargs)
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
@@ -199,10 +200,3 @@ def _numbers_around(node: fx.Node) -> set[int]:
             if not _is_size(current):
                 waiting += current.all_input_nodes
     return {number for number in numbers if 0 < number < 2**31}
-
-
-def _call(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    function: Callable[..., Any] = node.target  # type: ignore[assignment]
-    return function(*args, **kwargs)
