@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +88,40 @@ def test_the_issue_forms_ask_something() -> None:
     for form in forms:
         fields = [field for field in read_yaml(form)["body"] if field["type"] != "markdown"]
         assert any(field.get("validations", {}).get("required") for field in fields)
+
+
+def imported() -> dict[str, Path]:
+    """Each top-level module that a file imports, with the last such file; relative ones left out."""
+    found = {}
+    for folder in ("src", "tests", "benchmarks", "docs"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    names = [node.module or ""]
+                else:
+                    continue
+                found.update({name.partition(".")[0]: path for name in names})
+    return found
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What only this environment happens to hold would be missing in a fresh one."""
+    extras = PROJECT["optional-dependencies"]
+    declared = chain(PROJECT["dependencies"], *extras.values(), ["leanspike", "setuptools"])
+    names = {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in declared}  # type: ignore[index]
+    providers = packages_distributions()
+    own = {path.stem for path in ROOT.glob("*/**/*.py")} | {"benchmarks", "leanspike", "tests"}
+    own |= {"pydantic_core", "secondnet"}  # a part of pydantic; a user's file, which a test writes
+    stray = {
+        module: str(path.relative_to(ROOT))
+        for module, path in imported().items()
+        if module not in sys.stdlib_module_names | own
+        and not names & {normal(name) for name in providers.get(module, ())}
+    }
+    assert stray == {}
+
+
+def normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
