@@ -16,6 +16,11 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
+CODE = [
+    path
+    for folder in ("src", "tests", "benchmarks", "docs")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -91,18 +96,17 @@ def test_the_issue_forms_ask_something() -> None:
 
 
 def imported() -> dict[str, Path]:
-    """Each top-level module that a file imports, with the last such file; relative ones left out."""
+    """Each top-level module that a file imports, with one such file; relative ones left out."""
     found = {}
-    for folder in ("src", "tests", "benchmarks", "docs"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Import):
-                    names = [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom) and not node.level:
-                    names = [node.module or ""]
-                else:
-                    continue
-                found.update({name.partition(".")[0]: path for name in names})
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            else:
+                continue
+            found.update({name.partition(".")[0]: path for name in names})
     return found
 
 
@@ -112,7 +116,7 @@ def test_what_is_imported_is_declared() -> None:
     declared = chain(PROJECT["dependencies"], *extras.values(), ["leanspike", "setuptools"])
     names = {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in declared}  # type: ignore[index]
     providers = packages_distributions()
-    own = {path.stem for path in ROOT.glob("*/**/*.py")} | {"benchmarks", "leanspike", "tests"}
+    own = {path.stem for path in CODE} | {"benchmarks", "leanspike", "tests"}
     own |= {"pydantic_core", "secondnet"}  # a part of pydantic; a user's file, which a test writes
     stray = {
         module: str(path.relative_to(ROOT))
