@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 import tomllib
@@ -97,17 +96,12 @@ def test_the_issue_forms_ask_something() -> None:
 
 def imported() -> dict[str, Path]:
     """Each top-level module that a file imports, with one such file; relative ones left out."""
-    found = {}
-    for path in CODE:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                names = [node.module or ""]
-            else:
-                continue
-            found.update({name.partition(".")[0]: path for name in names})
-    return found
+    statement = re.compile(r"^[ \t]*(?:import (\w+)|from (\w+)[\w.]* import )", re.MULTILINE)
+    return {
+        first or second: path
+        for path in CODE
+        for first, second in statement.findall(path.read_text(encoding="utf-8"))
+    }
 
 
 def test_what_is_imported_is_declared() -> None:
