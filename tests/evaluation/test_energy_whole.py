@@ -17,7 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import leanspike as ls
 from leanspike.evaluation.energy import OperationCounter, Prices
+from leanspike.evaluation.inside import look_inside
 from leanspike.evaluation.result import Result
+from leanspike.report.cost import not_counted
 
 T, N = 3, 2
 L1, L2, L3 = (2, 8), (2, 6, 5), (2, 4, 4, 4)
@@ -417,6 +419,56 @@ def test_what_cannot_be_counted_is_named_with_its_share_of_the_weights():
     assert Result.model_validate_json(result.model_dump_json()).uncounted == result.uncounted
     older = result.model_dump(exclude={"uncounted"})
     assert Result.model_validate(older).uncounted == ()
+
+
+class Works(nn.Module):
+    """A function without weights."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "macs", "acs"),
+    [
+        (lambda x: x**2, 1, 0),
+        (lambda x: x.square_(), 1, 0),
+        (lambda x: x * x, 1, 0),
+        (lambda x: x * 2, 0, 0),
+        (lambda x: torch.addcmul(x, x, x), 1, 0),
+        (lambda x: torch.addcmul(x, x, torch.ones(L2)), 0, 0),
+        (lambda x: torch.lerp(torch.ones(L2), x, x.sigmoid()), 1, 0),
+        (lambda x: torch.lerp(x, x.flip(1), torch.ones(L2)), 0, 0),
+        (F.instance_norm, 2, 1),  # as the row of the table says
+        (lambda x: F.normalize(x), 2, 0),
+        (lambda x: x - x.var((1, 2, 3), keepdim=True), 1, 1),
+        (lambda x: F.batch_norm(x, torch.zeros(2), torch.ones(2)), 0, 0),  # folds
+    ],
+)
+def test_squares_and_statistics_inside_are_counted_as_outside(function, macs, acs):
+    x = torch.rand(1, *L2)
+    inside = look_inside(lambda: function(x), [x], {})
+    assert (inside.cost.macs, inside.cost.acs) == (macs * x.numel(), acs * x.numel())
+    assert not inside.unseen
+
+
+def test_work_without_weights_that_leaves_pytorch_is_named():
+    def rooted(x):
+        return torch.as_tensor(x.detach().numpy() ** 0.5)
+
+    ann = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), Works(rooted), nn.ReLU(), nn.Linear(8, 8))
+    x = torch.rand(N, 8)
+    snn = ls.spike(ann.eval(), example_input=x[:1], timesteps=T, ops={Works: "analog"})
+    result = ls.evaluate(snn, [(x, torch.zeros(N).long())])
+    assert [(left.path, left.kind, left.share) for left in result.uncounted] == [("2", "Works", 0)]
+    assert not_counted(result) == (
+        "not counted: 2 (Works), whose work leaves PyTorch; operations and energy are without it, "
+        "in the ANN and the SNN"
+    )
 
 
 def test_nothing_is_named_where_all_is_counted():

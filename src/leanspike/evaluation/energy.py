@@ -133,7 +133,7 @@ class OperationCounter:
         return sum(ann), sum(snn) / max(1, self.samples)
 
     def uncounted(self) -> tuple[Uncounted, ...]:
-        """Modules with weights that are in no number, and their share of the network's weights."""
+        """Modules whose work is in no number, and their share of the network's weights."""
         neurons = {id(p) for _, module in self.snn.neurons() for p in module.parameters()}
         total = sum(
             p.numel() for p in self.snn.parameters() if p.dim() > 1 and id(p) not in neurons
@@ -142,7 +142,7 @@ class OperationCounter:
         for node, inside in self.inside.items():
             weights = weights_of(node, self.snn)
             missing = sum(weights[name].numel() for name in inside.left_out)
-            if missing:
+            if missing or inside.unseen:
                 kind = type(submodule(self.snn, node) or called(node, self.snn)).__name__
                 found.append(Uncounted(path=_place(node), kind=kind, share=missing / total))
         return tuple(found)

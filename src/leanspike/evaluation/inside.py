@@ -28,10 +28,15 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Inside:
-    """The arithmetic inside, and the weights that entered none of it, by name."""
+    """The arithmetic inside, and the weights that entered none of it, by name.
+
+    ``unseen``: what came out was not made of the inputs by PyTorch, so that work is left out that
+    may have no weights of its own.
+    """
 
     cost: Cost
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    unseen: bool = False
 
 
 def look_inside(
@@ -40,16 +45,17 @@ def look_inside(
     """What ``call`` computes of ``inputs``, with such weights; its path is that of these values.
 
     Counted are matrix products, convolutions (without zero padding), products of two signals,
-    and norms that measure each sample; not what PyTorch does not compute itself.
+    squares, and norms that measure each sample; not what PyTorch does not compute itself.
 
     >>> layer, x = torch.nn.Conv1d(2, 3, 3, padding=1), torch.rand(1, 2, 4)
     >>> look_inside(lambda: layer(x), [x], dict(layer.named_parameters()))
-    Inside(cost=Cost(macs=60.0, acs=0), left_out=())
+    Inside(cost=Cost(macs=60.0, acs=0), left_out=(), unseen=False)
     """
     watch = _Watch(inputs, weights)
     with torch.random.fork_rng(devices=[]), _slow_attention(), torch.no_grad(), watch:
-        call()
-    return Inside(watch.cost, tuple(name for name in weights if name not in watch.met))
+        made = [leaf for leaf in tree_leaves(call()) if isinstance(leaf, Tensor)]
+    left_out = tuple(name for name in weights if name not in watch.met)
+    return Inside(watch.cost, left_out, unseen=not all(map(watch.is_signal, made)))
 
 
 def look_at(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Any]) -> Inside:
@@ -60,7 +66,7 @@ def look_at(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Any]) -> In
     try:
         return look_inside(lambda: called(node, root)(*args, **named), list(rows.values()), weights)
     except Exception:  # the module is anybody's, and is named as not counted
-        return Inside(Cost(), tuple(weights))
+        return Inside(Cost(), tuple(weights), unseen=True)
 
 
 def weights_of(node: fx.Node, root: nn.Module) -> dict[str, Tensor]:
@@ -98,6 +104,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.weights.setdefault(_memory(weight), set()).add(name)
         self.kept: list[Any] = []  # so that no memory is used twice
 
+    def is_signal(self, tensor: Tensor) -> bool:
+        """Whether it is made of the inputs."""
+        return _memory(tensor) in self.signals
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -111,7 +121,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         self.kept += made
         names = set().union(*(self.weights.get(_memory(tensor), set()) for tensor in tensors))
-        signals = [tensor for tensor in tensors if _memory(tensor) in self.signals]
+        signals = [tensor for tensor in tensors if self.is_signal(tensor)]
         if not signals:
             for tensor in made:
                 self.weights.setdefault(_memory(tensor), set()).update(names)
@@ -119,7 +129,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.signals |= {_memory(tensor) for tensor in made}
         price = _PRICES.get(func.overloadpacket)
         if price is not None:
-            cost = price(args, kwargs or {}, made[0], len(signals))
+            cost = price(args, made[0], self.is_signal)
             self.cost = Cost(self.cost.macs + cost.macs, self.cost.acs + cost.acs)
         pointwise = torch.Tag.pointwise in func.tags
         if price is not None or func.is_view or pointwise or func.overloadpacket in _FREE:
@@ -130,7 +140,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 _FREE = {aten.cat, aten.stack, aten.copy_}
 """They cost nothing where one operand is fixed, as what works entry by entry, sums and scales."""
 
-_Price = Callable[[tuple[Any, ...], Mapping[str, Any], Tensor, int], Cost]
+_Price = Callable[[tuple[Any, ...], Tensor, Callable[[Tensor], bool]], Cost]
+"""Of the arguments, what came out, and whether a tensor is made of the inputs."""
 
 
 def _memory(tensor: Tensor) -> int:
@@ -140,24 +151,43 @@ def _memory(tensor: Tensor) -> int:
 def _matrices(first: int) -> _Price:
     """[..., L, D] times [..., D, K], the first of which is that argument."""
 
-    def price(args: tuple[Any, ...], _named: Any, out: Tensor, _signals: int) -> Cost:
+    def price(args: tuple[Any, ...], out: Tensor, _is_signal: Any) -> Cost:
         return Cost(macs=float(out.numel() * args[first].shape[-1]))
 
     return price
 
 
-def _convolution(args: tuple[Any, ...], _named: Any, _out: Tensor, _signals: int) -> Cost:
+def _convolution(args: tuple[Any, ...], _out: Tensor, _is_signal: Any) -> Cost:
     """Each product with an entry that is none of the padding's is 1 where all entries are."""
     x, weight, _bias, *rest = args
     ones = aten.convolution(torch.ones_like(x), torch.ones_like(weight), None, *rest)
     return Cost(macs=float(ones.double().sum()))
 
 
-def _product(_args: Any, _named: Any, out: Tensor, signals: int) -> Cost:
-    return Cost(macs=float(out.numel()) if signals > 1 else 0)
+def _product(factor: int, *terms: int) -> _Price:
+    """Of two signals: that argument, and a sum of the others. A multiplication for each entry."""
+
+    def price(args: tuple[Any, ...], out: Tensor, is_signal: Callable[[Tensor], bool]) -> Cost:
+        def varies(place: int) -> bool:
+            return isinstance(args[place], Tensor) and is_signal(args[place])
+
+        both = varies(factor) and any(map(varies, terms))
+        return Cost(macs=float(out.numel()) if both else 0)
+
+    return price
 
 
-def _attention(args: tuple[Any, ...], _named: Any, _out: Tensor, _signals: int) -> Cost:
+def _squares(args: tuple[Any, ...], _out: Tensor, _is_signal: Any) -> Cost:
+    """A power, or a sum of squares: one multiplication for each entry that goes in."""
+    return Cost(macs=float(args[0].numel()))
+
+
+def _variance(args: tuple[Any, ...], _out: Tensor, _is_signal: Any) -> Cost:
+    """Mean and mean square."""
+    return Cost(macs=float(args[0].numel()), acs=args[0].numel())
+
+
+def _attention(args: tuple[Any, ...], _out: Tensor, _is_signal: Any) -> Cost:
     q, k, v = args[:3]
     return Cost(macs=float(prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])))
 
@@ -165,22 +195,28 @@ def _attention(args: tuple[Any, ...], _named: Any, _out: Tensor, _signals: int) 
 def _norm(weight: int | None) -> _Price:
     """As in `leanspike.graph.costs`: 2 multiply-accumulates and an addition, 3 with a γ of each."""
 
-    def price(args: tuple[Any, ...], _named: Any, out: Tensor, _signals: int) -> Cost:
+    def price(args: tuple[Any, ...], out: Tensor, _is_signal: Any) -> Cost:
         own = weight is not None and args[weight] is not None
         return Cost(macs=float((2 + own) * out.numel()), acs=out.numel())
 
     return price
 
 
-def _folded(_args: Any, _named: Any, _out: Tensor, _signals: int) -> Cost:
-    return Cost()
+def _batch_norm(args: tuple[Any, ...], out: Tensor, is_signal: Callable[[Tensor], bool]) -> Cost:
+    """With running statistics it folds; else it measures, as the norms of instances do with it."""
+    measures = next(value for value in args[3:] if isinstance(value, bool))
+    return _norm(None)(args, out, is_signal) if measures else Cost()
 
 
 _PRICES: dict[Any, _Price] = {
     **dict.fromkeys((aten.mm, aten.bmm, aten.mv, aten.dot), _matrices(0)),
     **dict.fromkeys((aten.addmm, aten.baddbmm, aten.addmv), _matrices(1)),
     aten.convolution: _convolution,
-    **dict.fromkeys((aten.mul, aten.mul_, aten.div, aten.div_), _product),
+    **dict.fromkeys((aten.mul, aten.mul_, aten.div, aten.div_), _product(0, 1)),
+    **dict.fromkeys((aten.addcmul, aten.addcmul_, aten.addcdiv, aten.addcdiv_), _product(1, 2)),
+    **dict.fromkeys((aten.lerp, aten.lerp_), _product(2, 0, 1)),
+    **dict.fromkeys((aten.pow, aten.pow_, aten.linalg_vector_norm), _squares),
+    **dict.fromkeys((aten.var, aten.var_mean, aten.std, aten.std_mean), _variance),
     **dict.fromkeys(
         (
             aten._scaled_dot_product_flash_attention_for_cpu,
@@ -199,6 +235,6 @@ _PRICES: dict[Any, _Price] = {
             aten._native_batch_norm_legit_no_training,
             aten._native_batch_norm_legit,
         ),
-        _folded,
+        _batch_norm,
     ),
 }

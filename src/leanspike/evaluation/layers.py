@@ -83,9 +83,9 @@ class LayerOperations(Record):
 
 
 class Uncounted(Record):
-    """A module, or a function, with weights whose work could not be counted.
+    """A module, or a function, whose work could not be counted, or not all of it.
 
-    ``path`` is its place, ``kind`` its class; ``share``, in (0, 1], is what part of the network's
+    ``path`` is its place, ``kind`` its class; ``share``, in [0, 1], is what part of the network's
     weights is in none of the numbers for that reason.
     """
 

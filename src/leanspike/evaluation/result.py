@@ -110,7 +110,7 @@ class Result(Record):
     ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
     ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
-    ``uncounted`` are the modules whose weights are in none of the numbers (none in older records).
+    ``uncounted`` are the modules whose work is in none of the numbers (none in older records).
     ``rivals`` is the energy with memory, beside ANNs in float32 and int8 (None in older records).
 
     >>> import torch

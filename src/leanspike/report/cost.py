@@ -37,10 +37,10 @@ def not_counted(result: Result) -> str:
     modules = ", ".join(f"{part.path} ({part.kind})" for part in result.uncounted)
     share = sum(part.share for part in result.uncounted)
     one = len(result.uncounted) == 1
+    holds = f"which {'holds' if one else 'hold'} {100 * share:.1f} % of the weights"
     return (
-        f"not counted: {modules}, which {'holds' if one else 'hold'} {100 * share:.1f} % of the "
-        f"weights; operations and energy are without {'it' if one else 'them'}, in the ANN and the "
-        "SNN"
+        f"not counted: {modules}, {holds if share else 'whose work leaves PyTorch'}; operations "
+        f"and energy are without {'it' if one else 'them'}, in the ANN and the SNN"
     )
 
 
