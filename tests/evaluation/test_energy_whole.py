@@ -112,6 +112,45 @@ def test_graded_signals_cost_what_the_spikes_underneath_cost(case: str) -> None:
     assert rows["last"].snn_acs == pytest.approx(expected)
 
 
+class Padded(nn.Module):
+    """Convolutions of images that are padded by an operation of its own."""
+
+    def __init__(self, pad, padding=0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.pad, self.act = pad, nn.ReLU()
+        self.first, self.conv = (nn.Conv2d(2, 2, 3, padding=padding) for _ in range(2))
+
+    def forward(self, x):
+        return self.conv(self.pad(self.act(self.first(self.pad(x)))))
+
+
+@pytest.mark.parametrize(
+    "pad",
+    [
+        nn.ZeroPad2d(1),
+        nn.ConstantPad2d(1, 0.0),
+        lambda x: F.pad(x, (1, 1, 1, 1)),
+        lambda x: F.pad(F.pad(x, (1, 1)), (0, 0, 1, 1)),
+    ],
+)
+def test_zeros_of_an_operation_are_padding_as_those_of_a_layer(pad) -> None:
+    x = torch.rand(N, *L2)
+    layers, _ = counted(Padded(nn.Identity(), padding=1), x)
+    found, _ = counted(Padded(pad), x)
+    assert {path: row.ann_macs for path, row in found.items()} == {
+        path: row.ann_macs for path, row in layers.items()
+    }
+    assert found["first"].snn_macs == layers["first"].snn_macs
+    assert found["conv"].snn_acs == layers["conv"].snn_acs > 0
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_entries_that_padding_repeats_are_multiplied(mode: str) -> None:
+    rows, _ = counted(Padded(lambda x: F.pad(x, (1, 1, 1, 1), mode=mode)), torch.rand(N, *L2))
+    assert rows["first"].ann_macs == rows["first"].dense_macs == 2 * 2 * 9 * 6 * 5
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -23,7 +23,7 @@ from typing import Any, Literal, final
 
 from torch import Tensor, fx
 
-from leanspike.evaluation.fan_out import fan_out, fan_out_of_call, weighted
+from leanspike.evaluation.fan_out import fan_out, fan_out_of_call, not_padding, weighted
 from leanspike.evaluation.formulas import bntt_ratio, diet_snn_ratio, entering_rates
 from leanspike.evaluation.inside import Inside, look_at, weights_of
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity, Uncounted
@@ -81,6 +81,7 @@ class OperationCounter:
         self.found = {node: kind for node in nodes if (kind := self._kind(node))}
         self.samples = 0
         self.fan_out: dict[fx.Node, Tensor] = {}
+        self.not_padding: dict[fx.Node, Tensor] = {}
         self.dense_macs: dict[fx.Node, float] = {}
         self.inside: dict[fx.Node, Inside] = {}
         self.ann: dict[fx.Node, Cost] = {}
@@ -104,6 +105,8 @@ class OperationCounter:
         for source in node.all_input_nodes:
             if source.op == "placeholder" and (_is(source, "graded") or _is(source, "spike")):
                 self._counts[source] = _spikes(source, values[source])
+        if node not in self.not_padding and row_of(node, self.snn).pads:
+            self.not_padding[node] = not_padding(node, self.snn, values, self.not_padding)
         kind = self.found.get(node)
         if kind == "weights":
             self._count(node, values, value)
@@ -224,13 +227,15 @@ class OperationCounter:
         assert synapses is not None  # as it is one of those with weights
         shapes = x.shape[1:], y.shape[1:]
         if layer is not None:
-            self.fan_out[node] = fan_out(layer, shapes[0]).to(x.device)
+            met = fan_out(layer, shapes[0])
             dense: float | None = synapses.dense_macs(layer, *shapes)
         else:
-            self.fan_out[node] = fan_out_of_call(node, self.snn, values).to(x.device)
+            met = fan_out_of_call(node, self.snn, values)
             weight = Work(node, None, values, y).argument(1, "weight")
             dense = synapses.macs_of(weight, *shapes) if synapses.positions else None
-        macs = float(self.fan_out[node].sum())
+        met = met * self.not_padding.get(signal_nodes(node)[0], 1)
+        self.fan_out[node] = met.to(x.device)
+        macs = float(met.sum())
         self.ann[node] = Cost(macs)
         self.dense_macs[node] = macs if dense is None else dense
 

@@ -55,6 +55,26 @@ def fan_out_of_call(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Any
     return _gradient(call, torch.zeros(1, *shape, dtype=torch.float64))
 
 
+def not_padding(
+    node: fx.Node,
+    root: nn.Module,
+    values: Mapping[fx.Node, Any],
+    known: Mapping[fx.Node, Tensor],
+) -> Tensor:
+    """Where the entries of a sample behind a padding are not its zeros, 1; float64.
+
+    ``known`` has the same of paddings before it.
+    """
+    source = signal_nodes(node)[0]
+    ones = torch.ones(values[source].shape[1:], dtype=torch.float64)
+    inner = known.get(source, ones)[None]
+    args, named = fx.node.map_arg(
+        (node.args, node.kwargs), lambda n: inner if n is source else values[n]
+    )
+    padded: Tensor = called(node, root)(*args, **named)
+    return (padded[0] != 0).double()
+
+
 def _gradient(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         call(x.requires_grad_()).sum().backward()  # type: ignore[no-untyped-call]

@@ -122,6 +122,7 @@ class Operation:
         dropout: what it drops; one mask for all timesteps takes its place. ``rate`` is the
             attribute that holds how often.
         max_pool: spikes that enter it are more than the maximum over their rates.
+        pads: it may put entries of 0 around its input, which nobody multiplies.
         concatenates: its inputs lie beside each other, so that their spike rates are averaged.
         twin: the operation that does the same, overwrites nothing and takes any layout. It runs in
             its place, by its own row.
@@ -146,6 +147,7 @@ class Operation:
     dropout: Literal["elements", "channels", "samples"] | None = None
     rate: str = "p"
     max_pool: bool = False
+    pads: bool = False
     concatenates: bool = False
     twin: Any = None
     takes: str | None = None

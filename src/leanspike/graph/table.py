@@ -77,7 +77,7 @@ LAYERS: dict[type[nn.Module], Operation] = {
     nn.Flatten: rows.FLATTENED,
     nn.Unflatten: rows.SQUEEZED,
     nn.Upsample: rows.INTERPOLATED,
-    **dict.fromkeys((nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d), rows.MOVED),
+    **dict.fromkeys((nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d), rows.PADDED),
     **dict.fromkeys((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), rows.PADDED),
     **dict.fromkeys((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d), rows.MOVED),
     **dict.fromkeys((nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d), rows.MOVED),
