@@ -18,8 +18,8 @@ from leanspike.graph.ops import Meaning
 from leanspike.models import create_model
 from leanspike.models.own import is_own
 from leanspike.saved.description import describe
-from leanspike.saved.rebuilding import Given, Weights, cast, check_same, respike
-from leanspike.saved.spec import ModelSpec, Spec
+from leanspike.saved.rebuilding import Given, Weights, cast, check_fit, check_same, respike
+from leanspike.saved.spec import ModelSpec, Spec, parse
 from leanspike.surgery import SpikingNetwork
 
 __all__ = [
@@ -47,7 +47,7 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     Raises:
         LeanspikeError: for what :func:`load` could not make again (a neuron without such a name),
             settings that it would refuse, a spiking network inside of another module, a value that
-            is no tensor, or a file in the place of the folder.
+            is no tensor, or a folder that cannot be made or written to.
 
     >>> import tempfile
     >>> from leanspike.models import create_model
@@ -69,9 +69,12 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     except ValidationError as error:
         raise LeanspikeError(f"the network cannot be saved ({one_line(error)})") from None
     weights = {key: _written(key, value) for key, value in network.state_dict().items()}
-    with atomic(folder / WEIGHTS) as part:
-        save_file(weights, part)
-    write_text(folder / SPEC, spec.model_dump_json(indent=1))
+    try:
+        with atomic(folder / WEIGHTS) as part:
+            save_file(weights, part)
+        write_text(folder / SPEC, spec.model_dump_json(indent=1))
+    except (OSError, SafetensorError) as error:
+        raise LeanspikeError(f"cannot write to {folder} ({error}); give another folder") from error
     return folder
 
 
@@ -128,6 +131,10 @@ def load(
             f"{folder / SPEC} describes no network that can be built ({one_line(error)}); restore "
             "it from a copy, or pass the architecture it was saved from"
         ) from error
+    try:
+        check_fit(network, weights)
+    except LeanspikeError as error:
+        raise LeanspikeError(f"{folder / WEIGHTS}: {error}") from None
     try:
         cast(network, weights)
         network.load_state_dict(weights)
@@ -238,8 +245,8 @@ def _read_spec(folder: Path) -> Spec:
     if not path.is_file():
         raise LeanspikeError(f"no model in {folder}: {SPEC} and {WEIGHTS} are expected there")
     try:
-        return Spec.model_validate_json(path.read_text())
-    except (ValidationError, UnicodeDecodeError) as error:
+        return parse(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise LeanspikeError(f"{path} is damaged or not of leanspike ({one_line(error)})") from None
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, SurgeryError, one_line
 from leanspike.graph.named import ROW, find_operation, last_name, name_of_operation
 from leanspike.graph.ops import is_batch_norm
 from leanspike.lower import DEFAULT, PASSES
+from leanspike.modes import eval_mode
 from leanspike.neuron import Neuron, create_neuron, neurons
 from leanspike.saved.description import describe
 from leanspike.saved.spec import SpikeSpec
@@ -21,6 +22,7 @@ from leanspike.surgery import SpikingNetwork, spike
 from leanspike.temporal import create_encoder, temporal_norm
 
 Weights = Mapping[str, Tensor]
+OTHER = "pass the architecture it was saved from"
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,52 @@ def respike(ann: nn.Module, spec: SpikeSpec, weights: Weights, given: Given) -> 
     encoder = create_encoder(spec.encode, spec.encode_options)
     norm = spec.temporal_norm
     lead = [1] * (encoder.batch_axis + 1)
-    snn = spike(
-        ann,
-        example_input=torch.zeros(*lead, *spec.sample_shape, dtype=_dtype(spec, ann)),
-        encode=encoder,
-        timesteps=spec.timesteps if norm is None else norm.timesteps,
-        neuron=_neuron_of(spec),
-        norm=spec.norm if norm is None else temporal_norm(norm.name, norm.options),
-        activations=_activations(spec, ann, given),
-        ops=_ops(spec, ann, given),
-        lower=_passes(spec),
-    )
+    sample = torch.zeros(*lead, *spec.sample_shape, dtype=_dtype(spec, ann))
+    try:
+        snn = spike(
+            ann,
+            example_input=sample,
+            encode=encoder,
+            timesteps=spec.timesteps if norm is None else norm.timesteps,
+            neuron=_neuron_of(spec),
+            norm=spec.norm if norm is None else temporal_norm(norm.name, norm.options),
+            activations=_activations(spec, ann, given),
+            ops=_ops(spec, ann, given),
+            lower=_passes(spec),
+        )
+    except SurgeryError as error:
+        why = _refuses(ann, sample.flatten(0, encoder.batch_axis))
+        if why is None:
+            raise
+        raise LeanspikeError(
+            f"the network takes no inputs {list(spec.sample_shape)} of {sample.dtype} ({why}), "
+            f"with which it was saved; {OTHER}"
+        ) from error
     snn.timesteps = spec.timesteps
+    gone = set(spec.neurons).difference(path for path, _ in snn.neurons())
+    if gone:
+        raise LeanspikeError(
+            f"the saved network has a neuron {min(gone)!r}, which this one has not; {OTHER}"
+        )
     return snn
+
+
+def check_fit(network: nn.Module, weights: Weights) -> None:
+    """Raise LeanspikeError for weights that the network could hold only in part.
+
+    Those are of other kinds of numbers, and two of which the network makes one.
+    """
+    names: dict[int, str] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        saved, tied = weights.get(name), names.setdefault(id(tensor), name)
+        if saved is None or tied not in weights:
+            continue  # loading will say so
+        if _kind(saved) != _kind(tensor):
+            raise LeanspikeError(f"{name} is {saved.dtype}, and {tensor.dtype} here; {OTHER}")
+        if not _same_bits(saved, weights[tied]):
+            raise LeanspikeError(
+                f"{tied} and {name} differ, and are one parameter of the network here; {OTHER}"
+            )
 
 
 def check_same(network: SpikingNetwork, spec: SpikeSpec) -> None:
@@ -74,6 +109,26 @@ def cast(network: nn.Module, weights: Weights) -> None:
 
 def _floats(tensor: Tensor) -> bool:
     return tensor.is_floating_point()
+
+
+def _kind(tensor: Tensor) -> tuple[bool, ...]:
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    if one is other or one.dtype != other.dtype:
+        return one is other
+    return torch.equal(*(tensor.reshape(-1).view(torch.uint8) for tensor in (one, other)))
+
+
+def _refuses(ann: nn.Module, sample: Tensor) -> str | None:
+    """Why the network computes nothing of such inputs; None if it does."""
+    try:
+        with eval_mode(ann), torch.no_grad():
+            ann(sample)
+    except Exception as error:  # it is the user's own, and may raise anything
+        return one_line(error)
+    return None
 
 
 def _prepared(ann: nn.Module, spec: SpikeSpec, weights: Weights) -> nn.Module:
@@ -116,9 +171,7 @@ def _dtype(spec: SpikeSpec, ann: nn.Module) -> torch.dtype:
 def _neuron_of(spec: SpikeSpec) -> Callable[[str], Neuron]:
     def neuron(path: str) -> Neuron:
         if path not in spec.neurons:
-            raise LeanspikeError(
-                f"the saved network has no neuron {path!r}; pass the architecture it was saved from"
-            )
+            raise LeanspikeError(f"the saved network has no neuron {path!r}; {OTHER}")
         return create_neuron(spec.neurons[path].name, spec.neurons[path].options)
 
     return neuron

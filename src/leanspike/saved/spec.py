@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -19,7 +21,7 @@ FloatingPoint = Literal["float16", "bfloat16", "float32", "float64"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSpec(_Part):
@@ -83,6 +85,12 @@ def _check_values(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
+def _check_range(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"{ends[0]:g} to {ends[1]:g} is no range, from low to high")
+    return ends
+
+
 class SpikeSpec(_Part):
     """How to make the network spike again: the arguments of ``leanspike.spike``.
 
@@ -97,7 +105,7 @@ class SpikeSpec(_Part):
     norm: Literal["keep", "fold"]
     temporal_norm: TemporalNormSpec | None = None
     neurons: dict[str, NeuronSpec]
-    input_range: tuple[float, float] | None = None
+    input_range: Annotated[tuple[float, float], AfterValidator(_check_range)] | None = None
     activations: tuple[str, ...] | None = None
     ops: dict[str, Meaning] | None = None
     lower: tuple[str, ...] | None = None
@@ -110,3 +118,29 @@ class Spec(_Part):
     format: Literal[1] = 1
     model: ModelSpec | None
     spike: SpikeSpec | None
+
+
+def parse(text: str) -> Spec:
+    """A spec as it was written; ValueError for what is none, ValidationError among them.
+
+    >>> parse('{"model": null, "spike": null, "spike": null}')
+    Traceback (most recent call last):
+    ValueError: 'spike' stands there twice
+    """
+    spec = Spec.model_validate_json(text, strict=True)
+    json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    return spec
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ: of two values of one key, a reader would drop one."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
