@@ -147,6 +147,14 @@ def test_whole_places_may_be_floats(folder):
     assert tuples(read_events(folder / "float.npz", unit="us")) == EXAMPLE
 
 
+def test_a_second_array_behind_the_first_is_not_dropped(folder):
+    with (folder / "two.npy").open("wb") as file:
+        for _ in range(2):
+            np.save(file, np.zeros(3, [(name, "i4") for name in "xytp"]))
+    with pytest.raises(DataError, match=r"two\.npy: it goes on behind its first array; write one"):
+        read_events(folder / "two.npy")
+
+
 @pytest.mark.parametrize(
     ("array", "why"),
     [

@@ -47,18 +47,40 @@ def test_an_overflow_of_n_mnists_clock_moves_what_follows(folder):
     assert tuples(found) == [(1, 1, 5, 1), (2, 2, 3 + 2**13, 0), (3, 3, 4 + 2 * 2**13, 1)]
 
 
-@given(event_lists(width=640, height=480, last=2**32 - 1), st.sampled_from([0, 12]))
+@given(event_lists(width=640, height=480, last=2**31 - 1), st.sampled_from([0, 12]))
 def test_prophesees_dat(folder, events, kind):
     found = read_bytes(folder, "a.dat", dat_bytes(events, kind=kind), sort=True)
     assert tuples(found) == in_order(events)
     assert (found.width, found.height) == (640, 480)
 
 
-@given(event_lists(width=128, height=128, last=2**32 - 1))
+@given(event_lists(width=128, height=128, last=2**31 - 1))
 def test_aedat_2_as_in_cifar10_dvs(folder, events):
     found = read_bytes(folder, "a.aedat", aedat2_bytes(events), sort=True)
     assert tuples(found) == in_order(events)
     assert (found.width, found.height) == (128, 128)
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.dat", dat_bytes), ("a.aedat", aedat2_bytes)])
+def test_a_clock_of_32_bits_that_begins_again_is_followed(folder, name, write):
+    found = read_bytes(folder, name, write([(1, 1, 2**32 - 1, 1), (2, 2, 3, 0)]))
+    assert tuples(found) == [(1, 1, 2**32 - 1, 1), (2, 2, 2**32 + 3, 0)]
+
+
+def test_aedat_2_leaves_out_what_is_no_pixels_and_refuses_other_sensors(folder):
+    def words(*addresses):
+        return b"#!AER-DAT2.0\r\n" + b"".join(struct.pack(">II", a, 7) for a in addresses)
+
+    found = read_bytes(folder, "a.aedat", words(0x8000, 0x7FFF, 0x80000123))
+    assert tuples(found) == [(0, 0, 7, 0)]
+    with pytest.raises(DataError, match=r": address 0x10001 is none of a DVS128, .*; write it ag"):
+        read_bytes(folder, "b.aedat", words(0x7FFF, 0x10001))
+
+
+def test_aedat_3_of_another_form_is_refused(folder):
+    content = aedat3_bytes(aedat3_packet(EXAMPLE)).replace(b"RAW", b"SerializedTS")
+    with pytest.raises(DataError, match=r": its events are written as SerializedTS; write them ag"):
+        read_bytes(folder, "a.aedat", content)
 
 
 @given(
@@ -130,6 +152,7 @@ def test_st_mnists_matrix(folder):
         ("header.dat", b"% Version 2\n", "not of type Event2d or EventCD"),
         ("line.dat", b"% Version 2", "it ends within its header"),
         ("line.aedat", b"#!AER-DAT3.1", "it ends within its header"),
+        ("on.dat", dat_bytes([(1, 1, 5, 2)]), "polarity of event 0 is 2, neither 0 nor 1"),
         ("new.aedat", b"#!AER-DAT5.0\r\n", "its first line is not that of AEDAT 2, 3 or 4"),
     ],
 )

@@ -81,7 +81,10 @@ def _is_pair(values: object) -> bool:
 def read_npy(path: Path, form: ArrayForm) -> Raw:
     """An array of NumPy: with fields x, y, t and p, or plain, [N, 4]."""
     with path.open("rb") as file:
-        return _events({"": np.lib.format.read_array(file, allow_pickle=False)}, form)
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file.read(1):
+            raise UnsaidError("it goes on behind its first array; write one file for each")
+        return _events({"": array}, form)
 
 
 def read_npz(path: Path, form: ArrayForm) -> Raw:

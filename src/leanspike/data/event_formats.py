@@ -70,8 +70,11 @@ def read_dat(path: Path) -> Raw:
     sensor = None
     if b"Width" in header and b"Height" in header:
         sensor = int(header[b"Width"]), int(header[b"Height"])
-    x, y = _uint16(place & 0x3FFF), _uint16(place >> 14 & 0x3FFF)
-    return Raw(x, y, t.astype(np.int64), (place >> 28 & 1) == 1, sensor)
+    x, y, polarity = _uint16(place & 0x3FFF), _uint16(place >> 14 & 0x3FFF), place >> 28
+    if (polarity > 1).any():
+        event = int((polarity > 1).argmax())
+        raise ValueError(f"the polarity of event {event} is {polarity[event]}, neither 0 nor 1")
+    return Raw(x, y, unwrapped(t, 32), polarity == 1, sensor)
 
 
 def read_aedat(path: Path) -> Raw:
@@ -82,8 +85,12 @@ def read_aedat(path: Path) -> Raw:
         raise ValueError("its first line is not that of AEDAT 2, 3 or 4")
     if version[1] == b"4":
         return read_aedat4(path)
-    body = data[header_end(data, b"#") :]
-    return _aedat2(body) if version[1] == b"2" else _aedat3(body)
+    start = header_end(data, b"#")
+    form = re.search(rb"(?m)^#Format: *(.*?)\s*$", data[:start])
+    if form is not None and form[1] != b"RAW":
+        name = form[1].decode("ascii", "replace")
+        raise UnsaidError(f"its events are written as {name}; write them again as RAW")
+    return _aedat2(data[start:]) if version[1] == b"2" else _aedat3(data[start:])
 
 
 def _aedat2(data: bytes) -> Raw:
@@ -91,12 +98,22 @@ def _aedat2(data: bytes) -> Raw:
 
     Their sensor, of 128x128 pixels, was mounted on its side, and its lowest bit is 1 for OFF:
     axes and polarity are turned as by the readers in use, so that the pictures stand upright.
+    Bits 15 and 31 mark what is no event of a pixel (so in jAER, ``DVS128.java``), no others are in
+    use.
     """
     if len(data) % 8:
         raise ValueError(f"{len(data)} bytes are not a whole number of events of 8 bytes")
     address, t = np.frombuffer(data, dtype=">u4").reshape(-1, 2).T
+    pixel = (address & 0x80008000) == 0
+    address, t = address[pixel], unwrapped(t, 32)[pixel]
+    strange = address > 0x7FFF
+    if strange.any():
+        raise UnsaidError(
+            f"address {address[strange][0]:#x} is none of a DVS128, the one sensor whose AEDAT 2 "
+            "is known; write it again as AEDAT 3.1 or 4"
+        )
     x, y = 127 - (address >> 8 & 0x7F), 127 - (address >> 1 & 0x7F)
-    return Raw(_uint16(x), _uint16(y), t.astype(np.int64), (address & 1) == 0, (128, 128))
+    return Raw(_uint16(x), _uint16(y), t, (address & 1) == 0, (128, 128))
 
 
 def _aedat3(data: bytes) -> Raw:
@@ -184,6 +201,17 @@ def header_end(data: bytes, mark: bytes, last: bytes | None = None) -> int:
         if data[line:start].strip() == last:
             break
     return start
+
+
+def unwrapped(clock: Values, bits: int) -> NDArray[np.int64]:
+    """The time of a clock that begins again at 0 after 2**bits values.
+
+    >>> unwrapped(np.array([254, 255, 0, 7], np.uint8), 8).tolist()
+    [254, 255, 256, 263]
+    """
+    values = clock.astype(np.int64)
+    rounds = np.cumsum(np.diff(values, prepend=values[:1]) <= -(1 << bits - 1))
+    return values + (rounds << bits)
 
 
 def _uint16(values: Values) -> Values:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.data.event_formats import Raw, UnsaidError, Values, header_end
+from leanspike.data.event_formats import Raw, UnsaidError, Values, header_end, unwrapped
 
 Words = NDArray[np.unsignedinteger[Any]]
 Integers = NDArray[np.int64]
@@ -78,7 +78,7 @@ def _evt2(words: Words, sensor: Sensor) -> Raw:
     times, at = np.flatnonzero(kind == TIME_HIGH_2), np.flatnonzero(kind <= ON)
     at = at[_last(times, at) >= 0]
     event = words[at]
-    time = (_unwrapped(words[times] & 0xFFFFFFF, 28) << 6)[_last(times, at)]
+    time = (unwrapped(words[times] & 0xFFFFFFF, 28) << 6)[_last(times, at)]
     x, y = event >> 11 & 0x7FF, event & 0x7FF
     return Raw(x, y, time + (event >> 22 & 0x3F), kind[at] == ON, sensor)
 
@@ -124,7 +124,7 @@ def _times_3(kind: Values, low: Values, at: Integers) -> Integers:
     A new high part means 0 in the low one, until that comes.
     """
     high, fine = np.flatnonzero(kind == TIME_HIGH_3), np.flatnonzero(kind == TIME_LOW)
-    coarse = np.append(_unwrapped(low[high], 12) << 12, -1)
+    coarse = np.append(unwrapped(low[high], 12) << 12, -1)
     new = high[np.diff(coarse[:-1], prepend=-1) != 0]
     last, lowest = _last(high, at), _last(fine, at)
     since = np.append(new, -1)[_last(new, at)]
@@ -135,14 +135,6 @@ def _times_3(kind: Values, low: Values, at: Integers) -> Integers:
 def _last(places: Integers, at: Integers) -> Integers:
     """The number of the last of ``places`` before each of ``at``; −1: there is none."""
     return np.searchsorted(places, at) - 1
-
-
-def _unwrapped(high: Values, bits: int) -> Integers:
-    """The high part of the clock, which begins again at 0 after 2**bits values."""
-    values = high.astype(np.int64)
-    rounds = np.cumsum(np.diff(values, prepend=values[:1]) <= -(1 << bits - 1))
-    unwrapped: Integers = values + (rounds << bits)
-    return unwrapped
 
 
 def _check_types(kind: Values, known: tuple[int, ...]) -> None:

@@ -160,7 +160,7 @@ def read_events(
     - ``polarity``: the values (OFF, ON). None: 0 and 1, or −1 and 1.
 
     With ``sort`` the events of any file are put in order of time; else times that go back are
-    refused, which a clock that began again has, too.
+    refused. The clocks of .dat, .raw and AEDAT 2, which begin again at 0, are followed.
 
     Raises DataError naming the file if it is of another kind, damaged, without any event, or if
     it is not known what its numbers mean; LeanspikeError for arguments that mean nothing.
@@ -180,7 +180,8 @@ def read_events(
             event = int(back.argmax()) + 1
             raise DataError(
                 f"{path}: t goes back at event {event}, from {raw.t[event - 1]} to "
-                f"{raw.t[event]} µs; give sort=True to put the events in order"
+                f"{raw.t[event]} µs; give sort=True to put the events in order, or cut the file "
+                "there if the clock began again"
             )
         order = np.argsort(raw.t, kind="stable")
     if sensor is None:
