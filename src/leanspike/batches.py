@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.data import Dataset
 
 from leanspike.errors import LeanspikeError
+from leanspike.graph.outputs import mapped, opened
 
 ENOUGH = 512
 """Images that are taken of batches where some hundreds do."""
@@ -78,7 +79,7 @@ class Batches:
                 check_lengths(x, targets, self.axis)
             check_dtype(x, self.network)
             for x_N, targets_N in self._chunks(x, targets):
-                yield x_N.to(place), tree_map_only(Tensor, lambda part: part.to(place), targets_N)
+                yield x_N.to(place), mapped(lambda part: part.to(place), targets_N)
 
     def _parts(self, batch: Any) -> tuple[Tensor, Any]:
         """Input and targets of a batch."""
@@ -92,7 +93,7 @@ class Batches:
     def _chunks(self, x: Tensor, targets: Any) -> Iterator[tuple[Tensor, Any]]:
         """Of one pair so many samples at a time, unless its targets cannot be cut; else all."""
         samples = x.shape[self.axis] if x.dim() > self.axis else 0
-        leaves = [] if targets is None else tree_leaves(targets)
+        leaves = [] if targets is None else tree_leaves(opened(targets)[0])
         cut = all(isinstance(leaf, Tensor) and leaf.shape[:1] == (samples,) for leaf in leaves)
         if self.pair is None or not cut or not samples:
             yield x, targets
@@ -237,6 +238,8 @@ def as_labels(labels: Any) -> Tensor:
                 "sample the number of its class, as [0, 2, 1]"
             ) from None
     numbers = _tensor(labels, "the labels")
+    if numbers.is_complex():
+        raise LeanspikeError(f"labels are {numbers.dtype}; give real numbers, as labels.real")
     return numbers if numbers.is_floating_point() else numbers.long()
 
 
@@ -271,7 +274,7 @@ def _is_pair(source: Any) -> bool:
 
 
 def _part(targets: Any, some: slice) -> Any:
-    return tree_map_only(Tensor, lambda leaf: leaf[some], targets)
+    return mapped(lambda leaf: leaf[some], targets)
 
 
 def _is_structured(source: Any) -> bool:

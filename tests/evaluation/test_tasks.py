@@ -269,3 +269,16 @@ def test_outputs_of_a_sigmoid_are_said_to_be_no_logits(caplog: pytest.LogCapture
         caplog.clear()
         ls.evaluate(snn, [(x, labels)])
         assert caplog.text.count("as after a sigmoid") == warned
+
+
+def test_several_labels_are_not_one_class() -> None:
+    """Neither where a task is told, nor in a later batch than the one that it was found by."""
+    network, y = nn.Identity(), torch.eye(3)
+    several = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 1, 1]])
+    words = r"have 2 largest entries, and one of 3 classes is right; .* give task=\"multilabel\""
+    with pytest.raises(LeanspikeError, match=words):
+        accuracy(network, [(y, several)], task="multiclass")
+    with pytest.raises(LeanspikeError, match=words):
+        accuracy(network, [(y, torch.arange(3)), (y, several)])
+    assert accuracy(network, [(y, several)], task="multilabel") == [7 / 9]  # as the advice says
+    assert accuracy(network, [(y, torch.eye(3))], task="multiclass") == [1.0]

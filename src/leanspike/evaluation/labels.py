@@ -69,6 +69,22 @@ def check_yes_or_no(labels: Tensor, what: str) -> None:
     )
 
 
+def check_one_class(rows: Tensor) -> None:
+    """Raise unless each row of labels ``[N, K, ...]`` has one largest entry.
+
+    >>> import torch
+    >>> check_one_class(torch.tensor([[0, 1, 0], [1, 1, 0]]))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: the labels of a sample have 2 largest entries, and one of ...
+    """
+    most = int((rows == rows.amax(1, keepdim=True)).sum(1).max()) if len(rows) else 1
+    if most > 1:
+        raise LeanspikeError(
+            f"the labels of a sample have {most} largest entries, and one of {rows.shape[1]} "
+            'classes is right; of several labels give task="multilabel"'
+        )
+
+
 def no_numbers(labels: Tensor, y_TN: Tensor) -> LeanspikeError:
     """The error for labels that are no numbers of classes, with the way to those if it is plain.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leanspike.errors import LeanspikeError
-from leanspike.evaluation.labels import check_labels, check_yes_or_no, no_numbers
+from leanspike.evaluation.labels import check_labels, check_one_class, check_yes_or_no, no_numbers
 
 TaskName = Literal["multiclass", "binary", "multilabel", "none"]
 """As in torchmetrics; "none": targets that are no labels, or no targets."""
@@ -104,6 +104,8 @@ class Multiclass(Task):
     def check(self, labels: Tensor, y_TN: Tensor) -> None:
         """See :class:`Task`."""
         targets = self.targets(labels, y_TN)
+        if labels.shape == y_TN.shape[1:]:
+            check_one_class(labels)
         if targets.dim() > 1:
             targets = targets[targets != UNKNOWN]
         check_labels(targets, y_TN.shape[2], pixels=labels.dim() > 1)

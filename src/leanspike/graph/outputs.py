@@ -151,7 +151,7 @@ def each_tensor(argument: Any, value: Any) -> Any:
 
 
 def _entry(node: fx.Node, name: Any, value: Any) -> fx.Node:
-    with node.graph.inserting_before(next(iter(reversed(node.graph.nodes)))):
+    with node.graph.inserting_before(node.graph.output_node()):
         entry = node.graph.call_function(operator.getitem, (node, name))
     entry.meta["shape"] = value.shape if isinstance(value, Tensor) else None
     return entry

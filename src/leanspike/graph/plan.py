@@ -70,8 +70,7 @@ class Plan:
     @property
     def output(self) -> fx.Node:
         """The node that returns: it reads ``[T, N, ...]`` of each tensor of the network's."""
-        node: fx.Node = next(iter(reversed(self.graph.nodes)))
-        return node
+        return self.graph.output_node()
 
     @property
     def container(self) -> Container | None:

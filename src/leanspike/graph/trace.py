@@ -219,7 +219,7 @@ def _propagate_shapes(
             f"the network does not accept the example input of shape {tuple(example_input.shape)} "
             f"({one_line(error)[:160]}); pass an example_input that it accepts"
         ) from error
-    _open_outputs(next(iter(reversed(graph.nodes))), value)
+    _open_outputs(graph.output_node(), value)
     return value
 
 
