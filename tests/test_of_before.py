@@ -12,7 +12,7 @@ from torch import nn
 
 import leanspike as ls
 from leanspike.evaluation import load_result
-from leanspike.evaluation.energy import Prices, price
+from leanspike.evaluation.prices import Prices, price
 from leanspike.recipes import dump, load_recipe
 from leanspike.run.build import build_neuron, build_norm
 from leanspike.run.folder import check_free

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import leanspike as ls
-from leanspike.evaluation.energy import OperationCounter, Prices, price
+from leanspike.evaluation.energy import OperationCounter
 from leanspike.evaluation.fan_out import fan_out, weighted
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.prices import Prices, price
 from leanspike.evaluation.result import load_result
 from leanspike.graph.ops import OPERATIONS
 from leanspike.neuron.kernels import Reset

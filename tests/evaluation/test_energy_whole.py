@@ -16,8 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import leanspike as ls
-from leanspike.evaluation.energy import OperationCounter, Prices
+from leanspike.evaluation.energy import OperationCounter
 from leanspike.evaluation.inside import look_inside
+from leanspike.evaluation.prices import Prices
 from leanspike.evaluation.result import Result
 from leanspike.report.cost import not_counted
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from leanspike import LIF, CurrentLIF, evaluate, spike
 from leanspike.evaluation import Result
@@ -65,6 +66,37 @@ def test_a_convolution_reads_an_input_for_each_product_and_none_of_its_padding()
     assert fired > 0
     assert result.rivals.snn.spikes_pj == pytest.approx(2 * fired * WORD)  # the pool folds
     assert result.rivals.snn.membranes_pj == pytest.approx(2 * (3 * fired + 3 * 18) * WORD)
+
+
+class Functions(nn.Module):
+    """Two layers as modules, as functions, or as products with matrices."""
+
+    def __init__(self, how, bias):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Conv2d(1, 2, 3, bias=bias), nn.Linear(8, 3, bias=bias)
+        self.how = how
+
+    def forward(self, x):
+        if self.how == "modules":
+            return self.b(torch.relu(self.a(x)).flatten(1))
+        y = torch.relu(F.conv2d(x, self.a.weight, self.a.bias)).flatten(1)
+        if self.how == "functions":
+            return F.linear(y, self.b.weight, bias=self.b.bias)
+        return y @ self.b.weight.T
+
+
+@pytest.mark.parametrize("how", ["functions", "matrices"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_function_reads_and_writes_as_a_layer(how, bias):
+    x = torch.rand(4, 1, 4, 4)
+    found = {}
+    for each in ("modules", how):
+        ann = Functions(each, bias and how == "functions").eval()
+        snn = spike(ann, example_input=x[:1], neuron=LIF(threshold=0.1), timesteps=3)
+        found[each] = measured(snn, x)
+    assert found[how].energy == found["modules"].energy
+    assert found[how].rivals == found["modules"].rivals
 
 
 def test_without_spikes_there_is_no_traffic_of_spikes():

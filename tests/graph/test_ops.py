@@ -14,7 +14,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import leanspike
 from leanspike import LIF, LeanspikeError, SurgeryError, evaluate, spike
-from leanspike.evaluation.energy import OperationCounter, Prices
+from leanspike.evaluation.energy import OperationCounter
+from leanspike.evaluation.prices import Prices
 from leanspike.graph import counts, ops, rules
 from leanspike.graph.ops import (
     OPERATIONS,

@@ -13,7 +13,7 @@ from leanspike.evaluation.early_exit import (
     gamma_by_step,
     gamma_steps,
 )
-from leanspike.evaluation.energy import OperationCounter, Prices
+from leanspike.evaluation.energy import OperationCounter
 from leanspike.evaluation.exit_choice import (
     Choice,
     anytime,
@@ -25,6 +25,7 @@ from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.measure import evaluate
 from leanspike.evaluation.mistakes import Mistakes, picture_of
 from leanspike.evaluation.origin import provenance
+from leanspike.evaluation.prices import Prices
 from leanspike.evaluation.result import Result, load_result
 from leanspike.evaluation.rivals import compare_rivals
 from leanspike.evaluation.rivals_result import Rivals

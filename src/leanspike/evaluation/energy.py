@@ -1,6 +1,6 @@
-"""Operations, counted on the edge that enters each layer with weights, and what they cost.
+"""Operations, counted on the edge that enters each layer with weights.
 
-Facts first (multiply-accumulates, accumulates, membrane updates), prices after, from one table.
+Facts (multiply-accumulates, accumulates); their prices are in :mod:`leanspike.evaluation.prices`.
 
 - An edge that does not depend on time is computed once: its layer's MACs count once.
 - A timed ``analog`` edge costs its MACs at each step.
@@ -17,17 +17,16 @@ number that includes them is kept beside it as ``dense_macs``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal, final
 
 from torch import Tensor, fx
 
 from leanspike.evaluation.fan_out import fan_out, fan_out_of_call, not_padding, weighted
-from leanspike.evaluation.formulas import bntt_ratio, diet_snn_ratio, entering_rates
+from leanspike.evaluation.formulas import entering_rates
 from leanspike.evaluation.inside import Inside, look_at, weights_of
-from leanspike.evaluation.layers import LayerOperations, NeuronActivity, Uncounted
-from leanspike.evaluation.result import Energy
+from leanspike.evaluation.layers import LayerOperations, Uncounted
+from leanspike.evaluation.prices import Prices
 from leanspike.execute import SpikingNetwork
 from leanspike.graph.costs import Work, scale_and_shift, signal_nodes
 from leanspike.graph.modules import called, submodule
@@ -36,25 +35,6 @@ from leanspike.lower import remaining_norms
 from leanspike.neuron import Cost
 
 Counted = Literal["weights", "product", "inside"]
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Energy per operation in pJ: 32-bit floating point at 45 nm (Horowitz, ISSCC 2014).
-
-    A MAC is a multiplication (3.7) and an addition (0.9). What a membrane update takes of both is
-    the neuron's to say: LIF's is a MAC where the leak multiplies, an addition where it is 1.
-
-    >>> round(Prices().mac_pj / Prices().ac_pj, 1)  # so much cheaper is a spike than a product
-    5.1
-    """
-
-    mac_pj: float = 4.6
-    ac_pj: float = 0.9
-
-    def of(self, cost: Cost) -> float:
-        """The energy of such arithmetic."""
-        return cost.macs * self.mac_pj + cost.acs * self.ac_pj
 
 
 @final
@@ -147,7 +127,7 @@ class OperationCounter:
             missing = sum(weights[name].numel() for name in inside.left_out)
             if missing or inside.unseen:
                 kind = type(submodule(self.snn, node) or called(node, self.snn)).__name__
-                found.append(Uncounted(path=_place(node), kind=kind, share=missing / total))
+                found.append(Uncounted(path=place_of(node), kind=kind, share=missing / total))
         return tuple(found)
 
     def rows(
@@ -177,7 +157,7 @@ class OperationCounter:
         multiplied = kind == "weights" and macs and signal.kind != "analog"
         edge = f"{signal.kind}, multiplied" if multiplied else str(signal.kind)
         return LayerOperations(
-            path=_place(node),
+            path=place_of(node),
             edge=edge if kind == "weights" else kind,
             static=not signal.timed,
             dense_macs=self.dense_macs[node],
@@ -255,45 +235,8 @@ class OperationCounter:
         self._counts[node] = follow(called(node, self.snn), args, named)
 
 
-def price(
-    operations: Sequence[LayerOperations],
-    neurons: Sequence[NeuronActivity],
-    timesteps: int,
-    prices: Prices,
-    norm_pj: tuple[float, float] = (0.0, 0.0),
-) -> Energy:
-    """The energy of everything counted, and both papers' formulas beside it.
-
-    ``norm_pj`` is that of the norms, of the ANN and of the SNN.
-    """
-    updates = float(sum(layer.neurons for layer in neurons) * timesteps)
-    membranes = timesteps * sum(
-        layer.neurons * (layer.update_macs * prices.mac_pj + layer.update_acs * prices.ac_pj)
-        for layer in neurons
-    )
-    layers = [row for row in operations if row.edge != "product"]  # those with weights
-    ann_norm_pj, snn_norm_pj = norm_pj
-    ann_pj = sum(row.ann_pj for row in operations) + ann_norm_pj
-    snn_pj = sum(row.snn_pj for row in operations) + membranes + snn_norm_pj
-    total = sum(layer.neurons for layer in neurons)
-    rate = sum(layer.spikes_per_neuron * layer.neurons for layer in neurons) / total
-    return Energy(
-        mac_pj=prices.mac_pj,
-        ac_pj=prices.ac_pj,
-        ann_pj=ann_pj,
-        snn_pj=snn_pj,
-        membrane_updates=updates,
-        membrane_pj=membranes,
-        norm_pj=snn_norm_pj,
-        ann_norm_pj=ann_norm_pj,
-        ratio=ann_pj / snn_pj,
-        formula_ratio=diet_snn_ratio(layers, rate, prices.mac_pj, prices.ac_pj),
-        bntt_formula_ratio=bntt_ratio(layers, timesteps, prices.mac_pj, prices.ac_pj),
-        spikes_per_neuron=rate,
-    )
-
-
-def _place(node: fx.Node) -> str:
+def place_of(node: fx.Node) -> str:
+    """By what tables name a call: the path of its module, or where its function stands."""
     return str(node.target if node.op == "call_module" else node.meta.get("place", node.name))
 
 

@@ -16,9 +16,10 @@ from leanspike.batches import Source
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.answers import batches_for
 from leanspike.evaluation.early_exit import Confident, exit_early
-from leanspike.evaluation.energy import OperationCounter, Prices
+from leanspike.evaluation.energy import OperationCounter
 from leanspike.evaluation.exit_choice import Choice, right_samples
 from leanspike.evaluation.exit_result import ClassExit, EarlyExit
+from leanspike.evaluation.prices import Prices
 from leanspike.evaluation.result import Result
 from leanspike.evaluation.task import named_task
 from leanspike.modes import eval_mode

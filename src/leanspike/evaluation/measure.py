@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from leanspike.backends import watch_backends
 from leanspike.batches import Source
@@ -15,9 +15,10 @@ from leanspike.evaluation.activity import SpikeCounter, neurons_of
 from leanspike.evaluation.answered import Answered
 from leanspike.evaluation.answers import batches_for
 from leanspike.evaluation.early_exit import gamma_by_step
-from leanspike.evaluation.energy import OperationCounter, Prices, price
+from leanspike.evaluation.energy import OperationCounter
 from leanspike.evaluation.metric import Function
 from leanspike.evaluation.origin import computed_by, provenance
+from leanspike.evaluation.prices import Prices, price
 from leanspike.evaluation.result import Provenance, Result
 from leanspike.evaluation.rivals import compare_rivals
 from leanspike.evaluation.task import Task, TaskName
@@ -98,55 +99,73 @@ def evaluate(
     _check(snn, seed, origin)
     labelled = metric is None and task != "none"
     pairs = batches_for(snn, batches, "if any" if labelled else "of any kind")
-    spikes, operations = SpikeCounter(snn), OperationCounter(snn)
-    answered = Answered(task, metric, readout, classes)
-    traffic = TrafficCounter(snn, operations)
-
-    def observe(node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
-        spikes(node, values, value)
-        operations(node, values, value)
-        traffic(node, values, value)
-
-    n, device = 0, torch.device("cpu")
+    watch = _Watch(snn, Answered(task, metric, readout, classes))
     with eval_mode(snn), eval_mode(snn if ann is None else ann), watch_backends() as ran:
         for x, targets in pairs:
             samples = x.shape[pairs.axis]
             if not samples:
                 continue
-            operations.begin_batch(samples)
-            y_TN = snn.run(x, observer=observe)
-            answered.add(y_TN, targets, None if ann is None else ann(x))
-            n, device = n + samples, x.device
+            watch.see(x, targets, ann, samples)
             if progress is not None:
                 progress(samples)
-    if n == 0:
+    if watch.n == 0:
         raise pairs.nothing("to evaluate on")
-    origin = origin or provenance(seed=seed, device=device)
-    prices = Prices()
-    neurons = spikes.rows(start)
-    fired = {layer.path: layer.spikes_per_neuron for layer in neurons}
-    layers = operations.rows(prices, fired)
-    if not layers:
-        raise LeanspikeError("the network has no layers with weights, whose work could be counted")
-    counted = price(layers, neurons, answered.timesteps, prices, operations.norm_pj(prices))
+    origin = origin or provenance(seed=seed, device=watch.device)
     return Result(
         name=name,
         data=data,
         split=split,
-        n=n,
         classes=classes,
-        timesteps=answered.timesteps,
         encode=type(snn.plan.encoder).__name__.lower(),
-        neurons=neurons,
-        operations=layers,
-        energy=counted,
         gammas=gamma_by_step(snn),
         example=None,
         provenance=computed_by(origin, ran),
-        rivals=compare_rivals(layers, neurons, counted, traffic, answered.timesteps),
-        **answered.fields(n),
-        uncounted=operations.uncounted(),
+        **watch.fields(start),
     )
+
+
+@final
+class _Watch:
+    """Sees an SNN run, batch after batch: its spikes, operations, traffic and answers."""
+
+    def __init__(self, snn: SpikingNetwork, answered: Answered) -> None:
+        self.snn, self.answered = snn, answered
+        self.spikes, self.operations = SpikeCounter(snn), OperationCounter(snn)
+        self.traffic = TrafficCounter(snn, self.operations)
+        self.n, self.device = 0, torch.device("cpu")
+
+    def see(self, x: Tensor, targets: Any, ann: nn.Module | None, samples: int) -> None:
+        """Run it on a batch, and the ANN, if there is one."""
+        self.operations.begin_batch(samples)
+        y_TN = self.snn.run(x, observer=self._observe)
+        self.answered.add(y_TN, targets, None if ann is None else ann(x))
+        self.n, self.device = self.n + samples, x.device
+
+    def _observe(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
+        for observer in (self.spikes, self.operations, self.traffic):
+            observer(node, values, value)
+
+    def fields(self, start: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:
+        """What a result says of all that was seen."""
+        prices, steps = Prices(), self.answered.timesteps
+        neurons = self.spikes.rows(start)
+        fired = {layer.path: layer.spikes_per_neuron for layer in neurons}
+        layers = self.operations.rows(prices, fired)
+        if not layers:
+            raise LeanspikeError(
+                "the network has no layers with weights, whose work could be counted"
+            )
+        energy = price(layers, neurons, steps, prices, self.operations.norm_pj(prices))
+        return {
+            "n": self.n,
+            "timesteps": steps,
+            "neurons": neurons,
+            "operations": layers,
+            "energy": energy,
+            "rivals": compare_rivals(layers, neurons, energy, self.traffic, steps),
+            "uncounted": self.operations.uncounted(),
+            **self.answered.fields(self.n),
+        }
 
 
 def _check(snn: SpikingNetwork, seed: int | None, origin: Provenance | None) -> None:

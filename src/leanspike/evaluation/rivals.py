@@ -77,7 +77,7 @@ def compare_rivals(
         >>> import torch
         >>> from leanspike import spike
         >>> from leanspike.evaluation import OperationCounter, Prices, SpikeCounter
-        >>> from leanspike.evaluation.energy import price
+        >>> from leanspike.evaluation.prices import price
         >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 4))
         >>> snn = spike(ann, example_input=torch.zeros(1, 2), timesteps=5)
         >>> spikes, operations = SpikeCounter(snn), OperationCounter(snn)

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from leanspike.evaluation.energy import OperationCounter
+from leanspike.evaluation.energy import OperationCounter, place_of
 from leanspike.execute import SpikingNetwork
+from leanspike.graph.modules import submodule
 from leanspike.graph.operation import at_rows
 from leanspike.graph.ops import row_of
+from leanspike.graph.signal import argument
 
 
 @dataclass(frozen=True)
@@ -105,16 +107,15 @@ class TrafficCounter:
     def _layer(self, node: fx.Node, x: Tensor, y: Tensor) -> LayerTraffic:
         synapses = row_of(node, self.snn).synapses
         assert synapses is not None  # as it is one of the synaptic nodes
-        module = node.op == "call_module"
-        path = str(node.target if module else node.meta.get("place", node.name))
-        bias = getattr(self.snn.get_submodule(path), "bias", None) if module else None
+        placed = synapses.positions is not None  # a matrix product adds no bias
+        bias = argument(node, submodule(self.snn, node), 2, "bias") if placed else None
         outputs = float(y[0].numel())
         return LayerTraffic(
-            path=path,
+            path=place_of(node),
             inputs=float(x[0].numel()),
             outputs=outputs,
             biases=0.0 if bias is None else outputs,
-            once=synapses.positions is at_rows,
+            once=synapses.positions is at_rows or not placed,
             events=0.0,
             fired=self._sources[node] in self._fired,
         )
