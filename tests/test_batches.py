@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -248,19 +247,6 @@ def test_no_warning_is_given_of_good_data(
     ls.calibrate(snn, loader(x, y), scale=(0.3, 0.5, 0.8, 1.0))
     ls.evaluate(snn, loader(x, y), ann=ann)
     assert caplog.text == ""
-
-
-@dataclass
-class Boxes:
-    corners: Tensor
-
-
-def test_targets_in_a_dataclass_are_cut_with_their_samples() -> None:
-    x = torch.arange(300.0)[:, None]
-    batches = list(Batches((x, Boxes(x.expand(-1, 4))), nn.Linear(1, 1), targets="of any kind"))
-    assert [len(x_N) for x_N, _ in batches] == [128, 128, 44]
-    for x_N, boxes in batches:
-        assert torch.equal(boxes.corners, x_N.expand(-1, 4))
 
 
 def test_complex_labels_are_refused() -> None:

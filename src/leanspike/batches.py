@@ -17,7 +17,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.data import Dataset
 
 from leanspike.errors import LeanspikeError
-from leanspike.graph.outputs import mapped, opened
 
 ENOUGH = 512
 """Images that are taken of batches where some hundreds do."""
@@ -79,7 +78,7 @@ class Batches:
                 check_lengths(x, targets, self.axis)
             check_dtype(x, self.network)
             for x_N, targets_N in self._chunks(x, targets):
-                yield x_N.to(place), mapped(lambda part: part.to(place), targets_N)
+                yield x_N.to(place), tree_map_only(Tensor, lambda part: part.to(place), targets_N)
 
     def _parts(self, batch: Any) -> tuple[Tensor, Any]:
         """Input and targets of a batch."""
@@ -93,7 +92,7 @@ class Batches:
     def _chunks(self, x: Tensor, targets: Any) -> Iterator[tuple[Tensor, Any]]:
         """Of one pair so many samples at a time, unless its targets cannot be cut; else all."""
         samples = x.shape[self.axis] if x.dim() > self.axis else 0
-        leaves = [] if targets is None else tree_leaves(opened(targets)[0])
+        leaves = [] if targets is None else tree_leaves(targets)
         cut = all(isinstance(leaf, Tensor) and leaf.shape[:1] == (samples,) for leaf in leaves)
         if self.pair is None or not cut or not samples:
             yield x, targets
@@ -274,7 +273,7 @@ def _is_pair(source: Any) -> bool:
 
 
 def _part(targets: Any, some: slice) -> Any:
-    return mapped(lambda leaf: leaf[some], targets)
+    return tree_map_only(Tensor, lambda leaf: leaf[some], targets)
 
 
 def _is_structured(source: Any) -> bool:

@@ -17,8 +17,8 @@ from leanspike.models import MODELS
 from leanspike.neuron import NeuronSection
 from leanspike.section import Count, Finite, NonNegative, Positive
 from leanspike.section import Section as Closed
-from leanspike.surgery.calibration import check_percentile
 from leanspike.surgery.percentile import PercentileRule
+from leanspike.surgery.thresholds import check_percentile
 from leanspike.temporal import encoders, norms
 
 OF_A_HUNDRED: dict[str, Any] = {"exclusiveMinimum": 1}

@@ -60,7 +60,7 @@ def check_count(name: str, value: Any) -> int:
     return count
 
 
-def check_number(name: str, value: Any) -> float:
+def check_number(name: str, value: Any, example: float = 0.6) -> float:
     """The value as a plain number.
 
     Raises LeanspikeError for text and for what is no number, with the right form.
@@ -72,7 +72,7 @@ def check_number(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise LeanspikeError(f"{name} is {value!r}; give a number, as {name}=0.6") from None
+        raise LeanspikeError(f"{name} is {value!r}; give a number, as {name}={example:g}") from None
     if isinstance(value, str | bool):
         raise LeanspikeError(f"{name} is {value!r}; give a number, as {name}={number:g}")
     return number

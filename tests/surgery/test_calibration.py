@@ -361,6 +361,7 @@ def test_neurons_fire_after_calibration_as_they_hardly_did_before():
         ({"percentile": 0}, r"percentile is 0; give a number in \(1, 100\]"),
         ({"percentile": 0.997}, r"percentile is 0.997, and it is of 100; did you mean 99.7\?"),
         ({"percentile": "99.7"}, "percentile is '99.7'; give a number, as percentile=99.7"),
+        ({"percentile": "most"}, "percentile is 'most'; give a number, as percentile=99.7"),
         ({"scale": "0.6"}, "scale is '0.6'; give a number, as scale=0.6"),
         ({"scale": [0.5, None]}, "scale is None; give a number, as scale=0.6"),
         ({"timesteps": "5"}, "timesteps is '5'; give a whole number, as timesteps=5"),

@@ -88,7 +88,7 @@ from leanspike.run.seen import check_seen, keep_seen
 from leanspike.run.trained import untrained
 from leanspike.saved import load, save
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate, spike
-from leanspike.surgery.calibration import calibrated
+from leanspike.surgery.thresholds import calibrated
 from leanspike.temporal import create_encoder, dropout_rate
 from leanspike.train import (
     Checkpoints,

@@ -11,24 +11,22 @@ Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, final, get_args
+from typing import get_args
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from leanspike.batches import Source, images_of
 from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.execute.answers import value_range
 from leanspike.execute.network import SpikingNetwork
-from leanspike.graph.ops import is_batch_norm
 from leanspike.modes import eval_mode
-from leanspike.neuron import SMALLEST_THRESHOLD, Calibrated
+from leanspike.neuron import Calibrated
 from leanspike.notice import say
 from leanspike.surgery.choices import (
     Choice,
@@ -38,11 +36,11 @@ from leanspike.surgery.choices import (
     check_preset,
     choose_calibration,
 )
-from leanspike.surgery.percentile import Percentile, PercentileRule
+from leanspike.surgery.percentile import PercentileRule
 from leanspike.surgery.pixels import FirstNorm, tell_of_scale
+from leanspike.surgery.reestimation import reestimate
 from leanspike.surgery.sweep import Sweep
-from leanspike.temporal import TemporalNorm, broadcast
-from leanspike.temporal.moments import Moments
+from leanspike.surgery.thresholds import calibrated, check_percentile, measure
 
 LOW_AGREEMENT = 0.9
 """Below this share of the images that SNN and ANN answer alike, `calibrate` warns."""
@@ -165,7 +163,7 @@ def calibrate(
     choice = choose_calibration(snn, preset, method, scale, statistics)
     steps = check_count("timesteps", snn.timesteps if timesteps is None else timesteps)
     check_count("batch_size", batch_size)
-    check_percentile(check_number("percentile", percentile))
+    check_percentile(check_number("percentile", percentile, 99.7))
     axis = snn.plan.encoder.batch_axis
     x = images_of(images, snn, axis)
     snn.check_input(x, axis, values=False)
@@ -173,20 +171,12 @@ def calibrate(
     seen = value_range(x)
     layers = calibrated(snn)
     before = {path: neuron.scale().mean().item() for path, neuron in layers.items()}
-    kept = {path: deepcopy(module.state_dict()) for path, module in snn.neurons()}
-    with eval_mode(snn):
-        try:
-            sweep = Sweep(snn, x, steps, batch_size)
-            rows = _measure(sweep, percentile, percentile_rule, choice.method)
-            found = {row.path: row.percentile_value for row in rows}
-            first = FirstNorm(snn)
-            best, norms, agreement = _choose(sweep, choice, found, first)
-        except (LeanspikeError, RuntimeError) as error:
-            for path, module in snn.neurons():
-                module.load_state_dict(kept[path])
-            if isinstance(error, RuntimeError):
-                snn.explain(error, x, axis)
-            raise
+    with eval_mode(snn), _put_back_on_error(snn, x, axis):
+        sweep = Sweep(snn, x, steps, batch_size)
+        rows = measure(sweep, percentile, percentile_rule, choice.method)
+        found = {row.path: row.percentile_value for row in rows}
+        first = FirstNorm(snn)
+        best, norms, agreement = _choose(sweep, choice, found, first)
     set_to = _set_thresholds(layers, found, best)
     table_rows = tuple(
         CalibratedLayer(r.path, r.neurons, r.percentile_value, before[r.path], v)
@@ -199,6 +189,20 @@ def calibrate(
     _tell(table, x.shape[axis], x.shape[0] if axis else steps, choice)  # frames bring their steps
     tell_of_scale(first, x, seen)
     return table
+
+
+@contextmanager
+def _put_back_on_error(snn: SpikingNetwork, x: Tensor, axis: int) -> Iterator[None]:
+    """After an error the neurons are those of before, and it is explained by the input."""
+    kept = {path: deepcopy(module.state_dict()) for path, module in snn.neurons()}
+    try:
+        yield
+    except (LeanspikeError, RuntimeError) as error:
+        for path, module in snn.neurons():
+            module.load_state_dict(kept[path])
+        if isinstance(error, RuntimeError):
+            snn.explain(error, x, axis)
+        raise
 
 
 def _in_words(choice: Choice, best: float, measured: bool) -> str:
@@ -234,7 +238,7 @@ def _choose(
         norms: tuple[str, ...] = ()
         own: list[Tensor] | None = None
         if choice.statistics == "reestimate":
-            norms, own = _reestimate(sweep)
+            norms, own = reestimate(sweep)
         ours = sweep.answers() if own is None else own
         same = [ours_TN == theirs_N for ours_TN, theirs_N in zip(ours, answers, strict=True)]
         alike_T = torch.stack([each.double().flatten(1).mean(1) for each in same]).mean(0)
@@ -246,188 +250,12 @@ def _choose(
     return scale, norms, agreement
 
 
-@dataclass(frozen=True)
-class _Row:
-    path: str
-    neurons: int
-    percentile_value: float
-
-
-def _measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[_Row]:
-    """The percentile of each layer's input; "layerwise" sets each as it is found."""
-    layers = calibrated(sweep.snn)
-    nodes = {node: str(node.target) for node in sweep.nodes if node.target in layers}
-    if method == "one_pass":
-        return _measure_at_once(sweep, percentile, rule, nodes)
-    rows: list[_Row] = []
-
-    def visit(node: fx.Node, inputs: Iterable[Tensor]) -> None:
-        found = _Steps(node, nodes[node], percentile, rule)
-        while found.wants_more:
-            for x_TN in inputs:
-                found.add(x_TN)
-            found.end_round()
-        rows.append(found.row())
-        layers[nodes[node]].set_scale(rows[-1].percentile_value)
-
-    with ExitStack() as measuring:
-        for neuron in layers.values():
-            measuring.enter_context(neuron.while_measured())
-        sweep.halting(nodes, visit)
-    return rows
-
-
-def _measure_at_once(
-    sweep: Sweep, percentile: float, rule: str, nodes: dict[fx.Node, str]
-) -> list[_Row]:
-    """From the ANN's pre-activations, which depend on no threshold: all layers in each round."""
-    found = {node: _Steps(node, path, percentile, rule) for node, path in nodes.items()}
-
-    def observe(node: fx.Node, values: Mapping[fx.Node, Any], _value: Any) -> None:
-        if node in found and found[node].wants_more:
-            found[node].add(values[node.all_input_nodes[0]])
-
-    while any(steps.wants_more for steps in found.values()):
-        sweep.answers(observe, relu=True)
-        for steps in found.values():
-            if steps.wants_more:
-                steps.end_round()
-    return [steps.row() for steps in found.values()]
-
-
-@final
-class _Steps:
-    """Finds the largest of the steps' percentiles of what enters a layer of neurons."""
-
-    def __init__(self, node: fx.Node, path: str, percentile: float, rule: str) -> None:
-        self.path, self.percentile, self.rule = path, percentile, rule
-        self.same = node.all_input_nodes[0].target is broadcast  # the same current at every step
-        self.neurons = 0
-        self.steps: list[Percentile] = []
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether another round through all images is needed."""
-        return not self.steps or any(step.wants_more for step in self.steps)
-
-    def add(self, x_TN: Tensor) -> None:
-        """Show the currents of a batch."""
-        if not self.steps:
-            many = 1 if self.same else len(x_TN)
-            self.steps = [Percentile(self.percentile, self.rule) for _ in range(many)]
-            self.neurons = x_TN[0, 0].numel()
-        for step, x_N in zip(self.steps, x_TN, strict=False):
-            step.add(x_N)
-
-    def end_round(self) -> None:
-        """All images were shown."""
-        for step in self.steps:
-            step.end_round()
-
-    def row(self) -> _Row:
-        """What was found; LeanspikeError unless it is a threshold."""
-        found = [step.value() for step in self.steps]
-        if not np.isfinite(found).all():
-            raise LeanspikeError(
-                f"neurons {self.path}: their input holds NaN or infinity; check the network's "
-                "weights"
-            )
-        value = max(found)
-        _check_threshold(self.path, self.percentile, value)
-        return _Row(self.path, self.neurons, value)
-
-
-def _check_threshold(path: str, percentile: float, value: float) -> None:
-    """Raise LeanspikeError unless a percentile of the input may be a threshold."""
-    if 0 < value < SMALLEST_THRESHOLD:
-        factor = 10.0 ** math.ceil(-math.log10(value))
-        raise LeanspikeError(
-            f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, and no "
-            f"threshold is below {SMALLEST_THRESHOLD:g}; multiply weight and bias of the layer "
-            f"before them by {factor:g}, and divide the weight of the layer behind by {factor:g}, "
-            "which leaves what an ANN of ReLUs answers as it is"
-        )
-    if value <= 0:
-        raise LeanspikeError(
-            f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, so they "
-            "would hardly ever fire; give a higher percentile or other images"
-        )
-
-
 def _set_thresholds(
     layers: dict[str, Calibrated], found: dict[str, float], scale: float
 ) -> list[float]:
     for path, value in found.items():
         layers[path].set_scale(value * scale)
     return [layers[path].scale().flatten()[0].item() for path in found]
-
-
-def _reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
-    """Running mean and variance of each norm that time reaches, from all images and steps.
-
-    Told are the norms and, unless one was called twice and first with other statistics, the
-    answers: each norm's statistics were in force before it ran.
-    """
-    norms = {node: norm for node in sweep.nodes if (norm := _timed_norm(sweep.snn, node))}
-
-    def visit(node: fx.Node, inputs: Iterable[Tensor]) -> None:
-        norm = norms[node]
-        if isinstance(norm, TemporalNorm):
-            norm.set_statistics(inputs)
-            return
-        moments = Moments((1,))
-        for x in inputs:
-            moments.add(x.transpose(0, 1).flatten(1))
-        norm.running_mean.copy_(moments.mean)
-        norm.running_var.copy_(moments.variance())
-
-    answers = sweep.halting(norms, visit)
-    paths = tuple(str(node.target) for node in norms)
-    return paths, answers if len(set(paths)) == len(paths) else None
-
-
-def _timed_norm(snn: SpikingNetwork, node: fx.Node) -> Any:
-    """The norm that a node calls, if time reaches it and its statistics can be measured."""
-    if node.op != "call_module" or not node.meta["signal"].timed:
-        return None
-    norm = snn.get_submodule(str(node.target))
-    if isinstance(norm, TemporalNorm):
-        return norm
-    if not is_batch_norm(norm) or norm.running_mean is None or norm.running_var is None:
-        return None
-    return norm
-
-
-def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:
-    """The neurons by path, all of which can be calibrated.
-
-    Raises LeanspikeError for one that cannot, by its path.
-    """
-    layers: dict[str, Calibrated] = {}
-    for path, module in snn.neurons():
-        if not isinstance(module, Calibrated):
-            raise LeanspikeError(
-                f"neurons {path}: a {type(module).__name__} has no threshold to set; put neurons "
-                "with one in its place, as spike(neuron=LIF()), or leave the calibration out (in a "
-                "recipe spike.calibrate=null)"
-            )
-        layers[path] = module
-    return layers
-
-
-def check_percentile(percentile: float) -> None:
-    """Raise LeanspikeError unless it is one of 100: in (1, 100].
-
-    >>> check_percentile(0.997)
-    Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: percentile is 0.997, and it is of 100; did you mean 99.7?
-    """
-    if 0 < percentile <= 1:
-        raise LeanspikeError(
-            f"percentile is {percentile:g}, and it is of 100; did you mean {100 * percentile:g}?"
-        )
-    if not 1 < percentile <= 100:
-        raise LeanspikeError(f"percentile is {percentile:g}; give a number in (1, 100]")
 
 
 def _check(images: Tensor, percentile_rule: str, choice: Choice) -> None:
