@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from leanspike.errors import LeanspikeError, one_line
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -32,6 +36,23 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
+
+
+@contextmanager
+def said_where(place: Path) -> Iterator[None]:
+    """Writing whose failure is said in one line, by the place.
+
+    >>> with said_where(Path("/nowhere")):
+    ...     raise PermissionError("no")
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: cannot write to /nowhere (no); give another place
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise LeanspikeError(
+            f"cannot write to {place} ({one_line(error)}); give another place"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -70,6 +70,13 @@ def test_states_of_any_structure_are_kept_and_written(tmp_path):
     assert again.constants == {"size": 7, "shape": (1, 2)}
 
 
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LeanspikeError, match=r"cannot write to \S+ \(.*\); give another place"):
+        State(1, {}).save(tmp_path / "file" / "state")
+    State.load(State(1, {}).save(tmp_path / "folder" / "state"))
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(LeanspikeError, match="holds a set, which cannot be written"):
         State(1, {"a": {1, 2}}).save(tmp_path / "state")

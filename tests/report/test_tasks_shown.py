@@ -143,3 +143,5 @@ def test_older_records_are_of_classes_and_lengths_must_agree(make_result: Make) 
         Result.model_validate({**old, "accuracy": ()})
     with pytest.raises(ValueError, match="1 of mse for 5 timesteps"):
         Result.model_validate({**old, "metrics": {"mse": (1.0,)}})
+    with pytest.raises(ValueError, match="0 accuracies for -3 timesteps"):
+        Result.model_validate({**old, "task": "none", "accuracy": (), "timesteps": -3})

@@ -260,7 +260,7 @@ def test_weights_of_another_kind_of_numbers_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LeanspikeError, match=r"cannot write to .*; give another folder"):
+    with pytest.raises(LeanspikeError, match=r"cannot write to .*; give another place"):
         ls.save(Own(), tmp_path / "file" / "folder")
     ls.save(Own(), tmp_path / "folder")
 

@@ -154,7 +154,7 @@ class Result(Record):
     @model_validator(mode="after")
     def _whole(self) -> Result:
         none = self.task == "none" and not self.accuracy
-        if (len(self.accuracy) != self.timesteps and not none) or not self.timesteps:
+        if (len(self.accuracy) != self.timesteps and not none) or self.timesteps < 1:
             raise ValueError(f"{len(self.accuracy)} accuracies for {self.timesteps} timesteps")
         for name, values in self.metrics.items():
             if len(values) != self.timesteps:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.files import atomic
+from leanspike.files import atomic, said_where
 from leanspike.synapse import Stream
 
 FORMAT = "leanspike state 1"
@@ -74,6 +74,8 @@ class State:
     def save(self, path: str | Path) -> Path:
         """Write the state into a file: tensors as safetensors, the rest as JSON in its header.
 
+        Raises LeanspikeError for a place that cannot be written to.
+
         >>> import tempfile
         >>> state = State(1, {"a": (torch.zeros(2), torch.ones(2))})
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +88,7 @@ class State:
         written = json.dumps(
             [self.steps, self.network, *(_written(part, tensors) for part in parts)]
         )
-        with atomic(Path(path)) as part:
+        with said_where(Path(path)), atomic(Path(path)) as part:
             save_file(tensors, part, {"format": FORMAT, "state": written})
         return Path(path)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.files import atomic, write_text
+from leanspike.files import atomic, said_where, write_text
 from leanspike.graph.ops import Meaning
 from leanspike.models import create_model
 from leanspike.models.own import is_own
@@ -69,12 +69,10 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     except ValidationError as error:
         raise LeanspikeError(f"the network cannot be saved ({one_line(error)})") from None
     weights = {key: _written(key, value) for key, value in network.state_dict().items()}
-    try:
+    with said_where(folder):
         with atomic(folder / WEIGHTS) as part:
             save_file(weights, part)
         write_text(folder / SPEC, spec.model_dump_json(indent=1))
-    except (OSError, SafetensorError) as error:
-        raise LeanspikeError(f"cannot write to {folder} ({error}); give another folder") from error
     return folder
 
 
