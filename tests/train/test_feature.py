@@ -269,7 +269,8 @@ def test_a_training_that_was_killed_resumes_with_its_adapters(tmp_path: Path) ->
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
-TERMS = "[cross_entropy, {response: {weight: 0.5}}, {feature: {weight: 0.1, each_step: true}}, spike_rate]"
+MAPS = "{feature: {weight: 0.1, each_step: true}}"
+TERMS = f"[cross_entropy, {{response: {{weight: 0.5}}}}, {MAPS}, spike_rate]"
 
 
 def test_a_recipe_names_terms_and_a_teacher(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ class Feature(Objective):
             student = adapter(maps_TN.flatten(0, 1))
             teacher = self.teacher.feature(pair.teacher, x)
             size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
-            ours_TN = _resized(student, size).unflatten(0, maps_TN.shape[:2])
+            ours_N = _resized(student, size)
+            ours_TN = ours_N.reshape(maps_TN.shape[:2] + ours_N.shape[1:])
             losses.append(F.mse_loss(ours_TN, _resized(teacher, size).expand_as(ours_TN)))
         return torch.stack(losses).mean()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import final
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,6 +78,7 @@ class Response(Objective):
 def divergence(student: Tensor, taught: Tensor, temperature: float) -> Tensor:
     """How far one's soft answers are from the other's; logits ``[..., C]``, the mean over the rest.
 
+    >>> import torch
     >>> round(divergence(torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]), 2.0).item(), 4)
     0.4438
     """
@@ -91,6 +91,7 @@ def divergence(student: Tensor, taught: Tensor, temperature: float) -> Tensor:
 def soft_task(told: Labels, y_TNK: Tensor, labels: Tensor) -> Task:
     """What the outputs answer, where labels are not needed to know.
 
+    >>> import torch
     >>> soft_task(Labels(), torch.zeros(5, 2, 1), torch.zeros(2)).name
     'binary'
     """
