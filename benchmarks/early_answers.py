@@ -117,10 +117,11 @@ def main(
 
 
 def runs(chosen: dict[str, Setting], arms: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Setting, repetition and arm of each, all arms of a repetition one after another."""
-    for name, setting in chosen.items():
-        for repetition in setting.repetitions:
-            yield from ((name, repetition, arm) for arm in setting.arms if arm in arms)
+    """Setting, repetition and arm of each; the first repetition of every setting comes first."""
+    for number in range(max(len(setting.repetitions) for setting in chosen.values())):
+        for name, setting in chosen.items():
+            for repetition in setting.repetitions[number : number + 1]:
+                yield from ((name, repetition, arm) for arm in setting.arms if arm in arms)
 
 
 def place(folder: Path, name: str, repetition: str) -> Path:
