@@ -17,6 +17,7 @@ from leanspike.data import Loader, TensorSplit
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe
 from leanspike.run import Run
+from leanspike.run.build import build_objective
 from leanspike.saved import save
 from leanspike.surgery import SpikingNetwork
 from leanspike.train import (
@@ -24,6 +25,7 @@ from leanspike.train import (
     Feature,
     Monitor,
     Stage,
+    Teacher,
     create_optimizer,
     create_schedule,
     find_pairs,
@@ -145,6 +147,15 @@ def test_every_step_may_be_compared_by_its_average_so_far(channels: int) -> None
     assert loss.item() == pytest.approx(np.mean(distances), rel=1e-5)
     assert spikes.grad is not None
     np.testing.assert_allclose(spikes.grad.numpy(), gradient, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("each_step", [False, True])
+def test_a_recipe_says_whether_every_step_is_compared(each_step: bool) -> None:
+    terms = f"[{{feature: {{each_step: {each_step}}}}}]"
+    section = load_recipe("digits", [f"snn.0.objective={terms}"]).snn[0]
+    objective = build_objective(section, student(), lambda: Teacher(teacher()), X)
+    (feature,) = objective.objectives
+    assert feature.each_step == each_step
 
 
 def test_an_anns_maps_are_of_one_step() -> None:

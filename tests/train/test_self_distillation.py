@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 import leanspike as ls
+from leanspike.config import TrainSection
 from leanspike.errors import LeanspikeError
 from leanspike.recipes import load_recipe
-from leanspike.run import Run
 from leanspike.run.build import build_objective
-from leanspike.train import CrossEntropy, Monitor, SelfDistillation, Teacher, Weighted
+from leanspike.train import CrossEntropy, SelfDistillation, Teacher, Weighted
 from leanspike.train.self_distillation import Learner
 
 T, N, K = 4, 6, 3
@@ -166,19 +163,28 @@ def test_the_first_step_comes_nearer_to_the_last() -> None:
 # In a recipe.
 
 
-def test_a_recipe_names_it_beside_every_other_term(tmp_path: Path) -> None:
-    terms = "[cross_entropy, tet, response, self_distillation, {spike_rate: {weight: 0.01}}]"
-    changes = ["model.options.width=0.25", f"snn.0.objective={terms}"]
-    recipe = load_recipe("digits", [*changes, "snn.0.objective.self_distillation.learner=surest"])
-    run = Run(recipe, tmp_path / "run", Monitor(Console(file=io.StringIO())))
-    run.rehearse()  # builds all, and computes the loss of a blank input
-    teacher = Teacher(nn.Linear(1, 1))
-    built = build_objective(recipe.snn[0], teacher.network, lambda: teacher, torch.zeros(1))
-    (own,) = (term for term in built.modules() if isinstance(term, SelfDistillation))
-    assert (own.temperature, own.learner) == (2.0, "surest")
-    section = recipe.snn[0].objective.self_distillation
-    assert section is not None
-    assert section.weight == 1.0
+def test_a_recipe_names_it_beside_every_other_term() -> None:
+    terms = "[cross_entropy, tet, response, self_distillation]"
+    other = {"weight": 0.5, "temperature": 3, "learner": "surest"}
+    section = load_recipe("digits", [f"snn.0.objective={terms}"]).snn[0]
+    changed = load_recipe("digits", [f"snn.0.objective=[tet, {{self_distillation: {other}}}]"])
+    y_TNK, labels = outputs("multiclass").float(), LABELS["multiclass"]
+
+    def built(section: TrainSection) -> Weighted:
+        objective = build_objective(section, nn.Identity(), lambda: Teacher(nn.Linear(2, K)), X)
+        assert isinstance(objective, Weighted)
+        return objective
+
+    objective = built(section)
+    assert objective.weights == (1.0, 1.0, 0.5, 1.0)
+    parts = [term(y_TNK, labels, X) for term in objective.objectives]
+    torch.testing.assert_close(parts[3], SelfDistillation()(y_TNK, labels, X))
+    total = sum(w * part for w, part in zip(objective.weights, parts, strict=True))
+    torch.testing.assert_close(objective(y_TNK, labels, X), total)
+    objective = built(changed.snn[0])
+    assert objective.weights == (1.0, 0.5)
+    wanted = SelfDistillation(3.0, "surest")(y_TNK, labels, X)
+    torch.testing.assert_close(objective.objectives[1](y_TNK, labels, X), wanted)
 
 
 TERMS = "objective=[cross_entropy, self_distillation]"
