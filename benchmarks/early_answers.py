@@ -58,6 +58,7 @@ FRESH = (
     "spike.neuron={threshold: 1.0, leak: 0.95, learn: [], initial: zero, height: unit}",
     *("spike.norm=bntt", "spike.start=scratch", "spike.calibrate=null"),
 )
+HALF = "model.options.width=0.5"
 DIRECT = ("spike.encode=direct", "spike.timesteps=5")
 
 
@@ -73,15 +74,15 @@ class Setting:
 
 SETTINGS = {
     # Norms kept, direct input, from a trained ANN.
-    "digits": Setting("digits"),
+    "digits": Setting("digits", (HALF,)),
     "mnist": Setting("mnist", ("data.train_images=6000",)),
     "cifar10": Setting("cifar10", ("spike.timesteps=4", NARROW, "data.train_images=20000")),
     # BNTT, direct input, from scratch.
-    "digits_bntt": Setting("digits", ("ann=null", *FRESH, "snn.0.epochs=20")),
+    "digits_bntt": Setting("digits", ("ann=null", HALF, *FRESH)),
     "mnist_bntt": Setting("bntt_mnist", (*DIRECT, "data.train_images=6000")),
     "cifar10_bntt": Setting("bntt_cifar10", DIRECT),
     # The same, taught by an ANN's maps.
-    "digits_taught": Setting("digits", (*FRESH, "snn.0.epochs=20"), arms=TAUGHT),
+    "digits_taught": Setting("digits", (HALF, *FRESH), arms=TAUGHT),
     "cifar10_taught": Setting(
         "kdsnn_cifar10", (*FRESH, "teacher.model.weights={teacher}"), arms=TAUGHT
     ),
