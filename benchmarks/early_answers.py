@@ -31,8 +31,8 @@ import typer
 from rich.console import Console
 
 from leanspike import keep_freed_memory
-from leanspike.errors import LeanspikeError
-from leanspike.evaluation import Result, load_result
+from leanspike.config import Recipe
+from leanspike.evaluation import EarlyExit, Result, load_result
 from leanspike.recipes import load_recipe
 from leanspike.run import Run
 from leanspike.train import Monitor
@@ -103,12 +103,16 @@ def main(
     table: Annotated[bool, typer.Option("--table", help="Only what the folder holds.")] = False,
 ) -> None:
     """Train what the folder lacks, then write what it holds."""
-    chosen = {name: SETTINGS[name] for name in settings.split(",")}
+    names, only = settings.split(","), arms.split(",") if arms else list(ARMS)
+    for given, known in ((names, SETTINGS), (only, ARMS)):
+        if unknown := set(given) - set(known):
+            raise typer.BadParameter(f"{', '.join(unknown)}; choose of {', '.join(known)}")
+    chosen = {name: SETTINGS[name] for name in names}
     if not table:
         keep_freed_memory()
         torch.set_num_threads(threads)
         console = Console()
-        for name, repetition, arm in runs(chosen, arms.split(",") if arms else list(ARMS)):
+        for name, repetition, arm in runs(chosen, only):
             where = place(folder, name, repetition)
             if not (where / arm / "result.json").exists():
                 console.rule(f"{name}, {repetition}, {arm}")
@@ -135,19 +139,29 @@ def train(
     setting: Setting, repetition: str, arm: str, where: Path, teacher: Path, monitor: Monitor
 ) -> None:
     """One SNN, and its ANN if that is not there yet."""
-    changes = [change.replace("{teacher}", str(teacher)) for change in setting.changes]
-    recipe = load_recipe(setting.recipe, [*changes, repetition])
+    recipe, ann = recipe_of(setting, repetition, arm, teacher), where / "whole" / "ann"
     if recipe.ann is not None:
-        if not (where / "whole" / "ann").exists():
-            whole = Run(recipe, where / "whole", monitor)
+        if not ann.exists():
+            first = recipe_of(setting, repetition, setting.arms[0], teacher)  # whatever the arm
+            whole = Run(first, where / "whole", monitor)
             whole.begin()
             whole.train_ann()
-        changes += ["ann=null", f"model.weights={where / 'whole' / 'ann'}"]
-    for number in range(len(recipe.snn)):
+        recipe = recipe_of(setting, repetition, arm, teacher, ann)
+    Run(recipe, where / arm, monitor).train()
+
+
+def recipe_of(
+    setting: Setting, repetition: str, arm: str, teacher: Path, ann: Path | None = None
+) -> Recipe:
+    """The recipe of a run; with the weights of an ANN it trains none."""
+    changes = [change.replace("{teacher}", str(teacher)) for change in setting.changes]
+    for number in range(len(load_recipe(setting.recipe).snn)):
         stage = f"snn.{number}"
         changes += [f"{stage}.objective={ARMS[arm]}", f"{stage}.readout=mean"]
-    changes += ["evaluate.readout=mean", "evaluate.early_exit=[margin]"]
-    Run(load_recipe(setting.recipe, [*changes, repetition]), where / arm, monitor).train()
+    changes += [repetition, "evaluate.readout=mean", "evaluate.early_exit=[margin]"]
+    if ann is not None:
+        changes += ["ann=null", f"model.weights={ann}"]
+    return load_recipe(setting.recipe, changes)
 
 
 # What came out.
@@ -161,10 +175,9 @@ def write(folder: Path) -> None:
         if any(found.values()):
             parts.append(f"## {name}\n\n{table_of(found)}")
     text = "\n\n".join(parts)
-    if not text:
-        raise LeanspikeError(f"{folder} holds no results; give the folder of a run of this script")
-    (folder / "table.md").write_text(text + "\n")
-    print(text)
+    if text:
+        (folder / "table.md").write_text(text + "\n")
+    print(text or f"{folder} holds no results yet")
 
 
 def results(folder: Path, name: str, setting: Setting, arm: str) -> list[Result]:
@@ -178,8 +191,8 @@ def table_of(found: dict[str, list[Result]]) -> str:
     steps = max(r.timesteps for each in found.values() for r in each)
     columns: dict[str, Callable[[Result], float]] = {
         **{f"step {t + 1}": lambda r, t=t: 100 * r.accuracy[t] for t in range(steps)},
-        "early": lambda r: 100 * r.early_exit[0].accuracy,
-        "mean steps": lambda r: r.early_exit[0].mean_steps,
+        "early": lambda r: 100 * margin(r).accuracy,
+        "mean steps": lambda r: margin(r).mean_steps,
         "spikes per neuron": lambda r: r.energy.spikes_per_neuron,
     }
     lines = [("arm", "n", *columns), ("---",) * (len(columns) + 2)]
@@ -188,6 +201,12 @@ def table_of(found: dict[str, list[Result]]) -> str:
             cells = (spread([value(r) for r in each]) for value in columns.values())
             lines.append((arm, str(len(each)), *cells))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def margin(result: Result) -> EarlyExit:
+    """What leaving by the margin came to."""
+    (found,) = (exit_ for exit_ in result.early_exit if exit_.by == "margin")
+    return found
 
 
 def spread(values: Sequence[float]) -> str:
