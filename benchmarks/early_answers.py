@@ -86,7 +86,7 @@ SETTINGS = {
     "cifar10_taught": Setting(
         "kdsnn_cifar10", (*FRESH, "teacher.model.weights={teacher}"), arms=TAUGHT
     ),
-    # Events. Of the 880 recordings of four folds 110 are held out to choose the exit on.
+    # Events. Of the recordings of four folds 110 are held out, to choose the exit on.
     "nmnist": Setting("bntt_nmnist", ("data.validation=110", "snn.0.select=last"), FOLDS),
 }
 WHOLE = "cifar10,cifar10_bntt,cifar10_taught,nmnist"
