@@ -26,7 +26,16 @@ from leanspike.graph.trace import trace
 from leanspike.run.build import choose_dtype
 from leanspike.surgery import SpikingNetwork, fold_norms
 from leanspike.temporal import TEBN, TEMPORAL_NORMS
-from leanspike.train import TET, CrossEntropy, Feature, Objective, Response, SpikeRate, Weighted
+from leanspike.train import (
+    TET,
+    CrossEntropy,
+    Feature,
+    Objective,
+    Response,
+    SelfDistillation,
+    SpikeRate,
+    Weighted,
+)
 
 NORMS = ("keep", "fold", *TEMPORAL_NORMS)
 T, N = 3, 4
@@ -135,8 +144,9 @@ def test_gradients_need_no_other_device_and_no_values(
 
 def objectives(snn: SpikingNetwork) -> list[Objective]:
     teacher = ann().to("meta")
-    feature = Feature(teacher, snn, images("meta"))
-    terms = [CrossEntropy(label_smoothing=0.1), TET(), Response(teacher), SpikeRate(), feature]
+    features = [Feature(teacher, snn, images("meta"), each_step=each) for each in (False, True)]
+    labels = [CrossEntropy(label_smoothing=0.1), TET()]
+    terms = [*labels, Response(teacher), SelfDistillation(), SpikeRate(), *features]
     return [Weighted([(1.0, term)]) for term in terms]
 
 

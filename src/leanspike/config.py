@@ -205,6 +205,19 @@ class FeatureSection(Section):
     """The factor of this term."""
     pairs: dict[str, str] | None = None
     """Modules of the student to those of the teacher; null: paired by depth and size."""
+    each_step: bool = False
+    """The average over the steps so far is compared after every step, not only after the last."""
+
+
+class SelfDistillationSection(Section):
+    """Self-distillation, without a teacher: the least sure step learns from the surest one."""
+
+    weight: NonNegative = 1.0
+    """The factor of this term."""
+    temperature: Positive = 2.0
+    """Answers are divided by it before the softmax: the higher, the softer."""
+    learner: Literal["least_sure", "surest"] = "least_sure"
+    """Which of the two steps learns from the other."""
 
 
 class SpikeRateSection(Section):
@@ -230,6 +243,8 @@ class ObjectiveSection(Section):
     """A teacher's soft answers."""
     feature: FeatureSection | None = None
     """A teacher's feature maps."""
+    self_distillation: SelfDistillationSection | None = None
+    """The network's own surest step; of an SNN with 2 steps or more only."""
     spike_rate: SpikeRateSection | None = None
     """A price on spikes; of an SNN only."""
 
@@ -392,6 +407,22 @@ class Recipe(Section):
                 f"ann.dropout is {self.ann.dropout}, and the ANN's rates are its model's; set them "
                 "in model.options"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _steps_have_others_to_learn_from(self) -> Recipe:
+        if self.ann is not None and self.ann.objective.self_distillation is not None:
+            raise ValueError(
+                "ann.objective.self_distillation is between the steps of an SNN, and an ANN has "
+                "none; leave it out"
+            )
+        for number, stage in enumerate(self.snn):
+            steps = stage.timesteps or self.spike.timesteps
+            if stage.objective.self_distillation is not None and steps < 2:
+                raise ValueError(
+                    f"snn.{number}.objective.self_distillation is between steps, and the stage has "
+                    f"{steps}; set snn.{number}.timesteps to 2 or more, or leave it out"
+                )
         return self
 
     @model_validator(mode="after")

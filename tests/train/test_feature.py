@@ -17,6 +17,7 @@ from leanspike.data import Loader, TensorSplit
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe
 from leanspike.run import Run
+from leanspike.run.build import build_objective
 from leanspike.saved import save
 from leanspike.surgery import SpikingNetwork
 from leanspike.train import (
@@ -24,6 +25,7 @@ from leanspike.train import (
     Feature,
     Monitor,
     Stage,
+    Teacher,
     create_optimizer,
     create_schedule,
     find_pairs,
@@ -108,6 +110,64 @@ def test_feature_is_the_distance_of_time_averaged_maps() -> None:
     with feature.watch(snn):
         y_TNK = snn(x)
     assert feature(y_TNK, LABELS, x).item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("channels", [8, 16])  # with an adapter, and without
+def test_every_step_may_be_compared_by_its_average_so_far(channels: int) -> None:
+    """The distance and its gradient at the spikes, against NumPy in float64."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 4)
+    other = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10))
+    ann = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.Flatten())
+    snn = ls.spike(ann, example_input=x[:1], timesteps=3, neuron=ls.LIF(threshold=0.2))
+    feature = Feature(other, snn, x, {"1": "1"}, each_step=True)
+    seen: list[torch.Tensor] = []
+
+    def keep(_module: nn.Module, _args: Any, out: torch.Tensor) -> None:
+        out.retain_grad()
+        seen.append(out)
+
+    with snn.get_submodule("1").register_forward_hook(keep), feature.watch(snn):
+        y_TNK = snn(x)
+    loss = feature(y_TNK, LABELS, x)
+    loss.backward()
+    (spikes,) = seen
+    ours = spikes.detach().double().numpy()
+    taught = other[1](other[0](x)).detach().double().numpy()
+    weight = np.eye(16)
+    if channels == 8:
+        weight = feature.adapters[0].weight.detach().double().numpy()[:, :, 0, 0]
+    distances, gradient = [], np.zeros_like(ours)
+    for t in range(3):
+        so_far = ours[: t + 1].mean(0).reshape(2, channels, 2, 2, 2, 2).mean((3, 5))
+        error = np.einsum("oc,nchw->nohw", weight, so_far) - taught
+        distances.append((error**2).mean())
+        back = np.einsum("oc,nohw->nchw", weight, error) * 2 / error.size / 3 / 4 / (t + 1)
+        gradient[: t + 1] += back.repeat(2, 2).repeat(2, 3)
+    assert loss.item() == pytest.approx(np.mean(distances), rel=1e-5)
+    assert spikes.grad is not None
+    np.testing.assert_allclose(spikes.grad.numpy(), gradient, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("each_step", [False, True])
+def test_a_recipe_says_whether_every_step_is_compared(each_step: bool) -> None:
+    terms = f"[{{feature: {{each_step: {each_step}}}}}]"
+    section = load_recipe("digits", [f"snn.0.objective={terms}"]).snn[0]
+    objective = build_objective(section, student(), lambda: Teacher(teacher()), X)
+    (feature,) = objective.objectives
+    assert feature.each_step == each_step
+
+
+def test_an_anns_maps_are_of_one_step() -> None:
+    network, x = student(spiking=False), torch.randn_like(X)
+    losses = []
+    for each_step in (False, True):
+        torch.manual_seed(0)
+        feature = Feature(teacher(), network, x, each_step=each_step)
+        with feature.watch(network):
+            y_NK = network(x)
+        losses.append(feature(y_NK[None], LABELS, x).item())
+    assert losses[0] == losses[1]
 
 
 def test_student_and_adapters_learn_and_the_teacher_does_not() -> None:
@@ -220,7 +280,8 @@ def test_a_training_that_was_killed_resumes_with_its_adapters(tmp_path: Path) ->
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
-TERMS = "[cross_entropy, {response: {weight: 0.5}}, {feature: {weight: 0.1}}, spike_rate]"
+MAPS = "{feature: {weight: 0.1, each_step: true}}"
+TERMS = f"[cross_entropy, {{response: {{weight: 0.5}}}}, {MAPS}, spike_rate]"
 
 
 def test_a_recipe_names_terms_and_a_teacher(tmp_path: Path) -> None:

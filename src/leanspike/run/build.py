@@ -36,6 +36,7 @@ from leanspike.train import (
     Feature,
     Objective,
     Response,
+    SelfDistillation,
     SpikeRate,
     Teacher,
     Weighted,
@@ -324,7 +325,11 @@ def build_objective(
         soft = Response(who, how.response.temperature, section.readout, how.response.each_step)
         terms.append((how.response.weight, soft))
     if how.feature is not None and who is not None:
-        terms.append((how.feature.weight, Feature(who, network, x, how.feature.pairs)))
+        maps = Feature(who, network, x, how.feature.pairs, how.feature.each_step)
+        terms.append((how.feature.weight, maps))
+    if how.self_distillation is not None:
+        own = SelfDistillation(how.self_distillation.temperature, how.self_distillation.learner)
+        terms.append((how.self_distillation.weight, own))
     if how.spike_rate is not None:
         terms.append((how.spike_rate.weight, SpikeRate()))
     return Weighted(terms)

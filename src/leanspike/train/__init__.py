@@ -36,6 +36,7 @@ from leanspike.train.objective import (
 )
 from leanspike.train.optim import create_optimizer, create_schedule
 from leanspike.train.response import Response
+from leanspike.train.self_distillation import SelfDistillation
 from leanspike.train.teacher import Teacher, renormalise
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Objective",
     "Pair",
     "Response",
+    "SelfDistillation",
     "SpikeRate",
     "Stage",
     "Teacher",

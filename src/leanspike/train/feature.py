@@ -49,12 +49,17 @@ class Feature(Objective):
     known to us.) Where sizes differ, the larger map is averaged down to the smaller. The adapters A
     begin at random in each new ``Feature``, and so in each stage of a recipe.
 
+    The average over all steps leaves the first ones free to be far off. With ``each_step`` the
+    average over the steps so far is compared after every step, and the distance is the mean over
+    the steps (our own; it keeps T maps of each pair in memory).
+
     Args:
         teacher: any network, or a :class:`Teacher` shared with other objectives.
         student: the network that is trained.
         x: an input of both, ``[N, C, H, W]``, of which only the shape matters.
         pairs: paths of the student's modules to those of the teacher; default
             :func:`find_pairs`.
+        each_step: whether every step is compared; an ANN has one.
 
     Raises:
         LeanspikeError: for a path that does not exist, or whose output is no map.
@@ -79,11 +84,12 @@ class Feature(Objective):
         student: nn.Module,
         x: Tensor,
         pairs: Mapping[str, str] | None = None,
+        each_step: bool = False,
     ) -> None:
         super().__init__()
         if pairs is not None and not pairs:
             raise LeanspikeError("pairs is empty; name some, or give None to have them found")
-        self.teacher = Teacher.of(teacher)
+        self.teacher, self.each_step = Teacher.of(teacher), each_step
         self.pairs = (
             find_pairs(student, self.teacher.network, x)
             if pairs is None
@@ -98,7 +104,7 @@ class Feature(Objective):
     def watch(self, network: nn.Module) -> Iterator[None]:
         """See :meth:`Objective.watch`."""
         self._seen.clear()
-        with maps(network, [pair.student for pair in self.pairs], self._seen):
+        with maps(network, [pair.student for pair in self.pairs], self._seen, self.each_step):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
@@ -112,10 +118,15 @@ class Feature(Objective):
         losses = []
         adapters: Iterable[Any] = self.adapters
         for pair, adapter in zip(self.pairs, adapters, strict=True):
-            student = adapter(seen[pair.student])
+            maps_TN = seen[pair.student]
+            if not self.each_step:
+                maps_TN = maps_TN[None]
+            student = adapter(maps_TN.flatten(0, 1))
             teacher = self.teacher.feature(pair.teacher, x)
             size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
-            losses.append(F.mse_loss(_resized(student, size), _resized(teacher, size)))
+            ours_N = _resized(student, size)
+            ours_TN = ours_N.reshape(maps_TN.shape[:2] + ours_N.shape[1:])
+            losses.append(F.mse_loss(ours_TN, _resized(teacher, size).expand_as(ours_TN)))
         return torch.stack(losses).mean()
 
 

@@ -56,12 +56,11 @@ class Response(Objective):
         task: Task | TaskName | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise LeanspikeError(f"temperature is {temperature}; give a number above 0")
+        check_temperature(temperature)
         check_readout(readout)
         self.teacher = Teacher.of(teacher)
         self.temperature, self.readout, self.each_step = temperature, readout, each_step
-        self.told, self.labels = task is not None, Labels(task)
+        self.labels = Labels(task)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
         """See :class:`Objective`."""
@@ -72,16 +71,43 @@ class Response(Objective):
                 f"the teacher answers {tuple(taught_NK.shape)}, the student "
                 f"{tuple(answers.shape[1:])}; they must know the same classes"
             )
-        task = self._task(y_TNK, labels)
-        student = F.log_softmax(task.logits(answers) / self.temperature, -1)
-        taught = task.logits(taught_NK[None]) / self.temperature
-        target = F.log_softmax(taught, -1).expand_as(student)
-        divergence = F.kl_div(student, target, reduction="none", log_target=True).sum(-1).mean()
-        return self.temperature**2 * divergence
+        task = soft_task(self.labels, y_TNK, labels)
+        return divergence(task.logits(answers), task.logits(taught_NK[None]), self.temperature)
 
-    def _task(self, y_TNK: Tensor, labels: Tensor) -> Task:
-        """What the outputs answer; labels are not needed."""
-        single = y_TNK.dim() == 2 or y_TNK.shape[2] == 1
-        if self.told or (labels.shape == y_TNK.shape[1:] and not single):
-            return task_of(self.labels, y_TNK, labels)
-        return Binary() if single else Multiclass()
+
+def divergence(student: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """How far one's soft answers are from the other's; logits ``[..., C]``, the mean over the rest.
+
+    >>> import torch
+    >>> round(divergence(torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]), 2.0).item(), 4)
+    0.4438
+    """
+    target = F.log_softmax(taught / temperature, -1)
+    soft = F.log_softmax(student / temperature, -1)
+    each = F.kl_div(soft, target.expand_as(soft), reduction="none", log_target=True)
+    return temperature**2 * each.sum(-1).mean()
+
+
+def soft_task(told: Labels, y_TNK: Tensor, labels: Tensor) -> Task:
+    """What the outputs answer, where labels are not needed to know.
+
+    >>> import torch
+    >>> soft_task(Labels(), torch.zeros(5, 2, 1), torch.zeros(2)).name
+    'binary'
+    """
+    single = y_TNK.dim() == 2 or y_TNK.shape[2] == 1
+    known = told.known is not None or told.none
+    if known or (labels.shape == y_TNK.shape[1:] and not single):
+        return task_of(told, y_TNK, labels)
+    return Binary() if single else Multiclass()
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise unless answers can be divided by it.
+
+    >>> check_temperature(0.0)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: temperature is 0.0; give a number above 0
+    """
+    if not 0 < temperature < math.inf:
+        raise LeanspikeError(f"temperature is {temperature}; give a number above 0")

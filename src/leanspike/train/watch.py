@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
-from leanspike.execute import SpikingNetwork
+from leanspike.execute import SpikingNetwork, readout
 
 
 @contextmanager
@@ -33,10 +33,13 @@ def hooks(watched: Iterable[tuple[nn.Module, Any]]) -> Iterator[None]:
 
 
 @contextmanager
-def maps(network: nn.Module, paths: Iterable[str], found: dict[str, Tensor]) -> Iterator[None]:
+def maps(
+    network: nn.Module, paths: Iterable[str], found: dict[str, Tensor], each_step: bool = False
+) -> Iterator[None]:
     """While ``network`` runs, what its modules at ``paths`` put out goes into ``found``.
 
-    As float32 ``[N, ...]``; what a :class:`SpikingNetwork`'s put out is averaged over time.
+    As float32 ``[N, ...]``; what a :class:`SpikingNetwork`'s put out is averaged over time. With
+    ``each_step`` it is ``[T, N, ...]``, the averages over the steps so far, T = 1 for an ANN.
 
     >>> net, found = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)), {}
     >>> with maps(net, ["0"], found):
@@ -49,8 +52,8 @@ def maps(network: nn.Module, paths: Iterable[str], found: dict[str, Tensor]) -> 
     def keep(path: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Tensor) -> None:
             # A copy: the next module may write into it, as ReLU(inplace=True) does.
-            kept = output.float().mean(0) if spiking else output.to(torch.float32, copy=True)
-            found[path] = kept
+            maps_TN = output.float() if spiking else output.to(torch.float32, copy=True)[None]
+            found[path] = readout(maps_TN, "mean") if each_step else maps_TN.mean(0)
 
         return hook
 

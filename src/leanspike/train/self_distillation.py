@@ -1,0 +1,85 @@
+"""Self-distillation: the outputs of a network's own steps drawn to each other.
+
+Shapes: T timesteps, N samples, K outputs, C classes of an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final, get_args
+
+import torch
+from torch import Tensor
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation.score import Labels
+from leanspike.evaluation.task import Task, TaskName
+from leanspike.train.objective import Objective, widened
+from leanspike.train.response import check_temperature, divergence, soft_task
+
+Learner = Literal["least_sure", "surest"]
+
+
+@final
+class SelfDistillation(Objective):
+    """The least sure step learns from the surest one, without a teacher beside the network.
+
+        τ² · KL( softmax(y_s / τ) ‖ softmax(y_w / τ) )
+
+    y_s is the output of the step s with the highest confidence, y_w that of the step w with the
+    lowest: the largest probability among the classes at a temperature of 1, as a mean over the
+    batch. (Ding et al., NeurIPS 2025, arXiv 2510.07924: "Strong2Weak", where s and w are those of
+    a batch, not of each sample, and change from batch to batch; τ is 2 and the weight 1. With
+    ``learner="surest"`` the two change places: "Weak2Strong".) No gradient reaches the step that
+    teaches; the paper does not say. The factor τ² is that of :class:`Response`.
+
+    Each step's own output counts, not the answer so far: read such a network out by "mean". Labels
+    have no part in it, so name a term beside it that has. Of one output, or of each of several
+    labels, the classes are no and yes.
+
+    Args:
+        temperature: τ, above 0.
+        learner: which of the two steps learns from the other.
+        task: as in :class:`Response`.
+
+    >>> y_TNK = torch.tensor([[[0.0, 0.0]], [[2.0, 0.0]]])  # the second step is surer
+    >>> x, labels = torch.zeros(1), torch.tensor([0])
+    >>> round(SelfDistillation()(y_TNK, labels, x).item(), 4)
+    0.4438
+    >>> SelfDistillation()(y_TNK[:1], labels, x)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: self-distillation is between steps, and the outputs are of 1...
+    """
+
+    def __init__(
+        self,
+        temperature: float = 2.0,
+        learner: Learner = "least_sure",
+        task: Task | TaskName | None = None,
+    ) -> None:
+        super().__init__()
+        check_temperature(temperature)
+        if learner not in get_args(Learner):
+            choices = ", ".join(get_args(Learner))
+            raise LeanspikeError(f"learner is {learner!r}; choose one of {choices}")
+        self.temperature, self.learner = temperature, learner
+        self.labels = Labels(task)
+
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`Objective`."""
+        if len(y_TNK) < 2:
+            raise LeanspikeError(
+                f"self-distillation is between steps, and the outputs are of {len(y_TNK)}; give 2 "
+                "timesteps or more, or leave it out (an ANN has no steps)"
+            )
+        logits_TNC = soft_task(self.labels, y_TNK, labels).logits(widened(y_TNK))
+        confidence_T = _confidence(logits_TNC)
+        surest, least = confidence_T.argmax(keepdim=True), confidence_T.argmin(keepdim=True)
+        taught, learns = (surest, least) if self.learner == "least_sure" else (least, surest)
+        target = logits_TNC.detach().index_select(0, taught)
+        return divergence(logits_TNC.index_select(0, learns), target, self.temperature)
+
+
+@torch.no_grad()
+def _confidence(logits_TNC: Tensor) -> Tensor:
+    """How sure each step is, ``[T]``: the largest probability, as a mean over its answers."""
+    return logits_TNC.softmax(-1).amax(-1).flatten(1).mean(1)
