@@ -20,6 +20,7 @@ from leanspike.evaluation.energy import OperationCounter
 from leanspike.execute import SpikingNetwork
 from leanspike.graph.operation import at_rows
 from leanspike.graph.ops import row_of
+from leanspike.graph.samples import pieces
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,10 @@ class TrafficCounter:
         module = node.op == "call_module"
         path = str(node.target if module else node.meta.get("place", node.name))
         bias = getattr(self.snn.get_submodule(path), "bias", None) if module else None
-        outputs = float(y[0].numel())
+        outputs = float(y[0].numel() * pieces(node))
         return LayerTraffic(
             path=path,
-            inputs=float(x[0].numel()),
+            inputs=float(x[0].numel() * pieces(self._sources[node])),
             outputs=outputs,
             biases=0.0 if bias is None else outputs,
             once=synapses.positions is at_rows,
