@@ -86,8 +86,15 @@ CASES = {
     ),
     "permuted batch": Case(lambda y: y.permute(1, 0, 2), lambda y: y.permute(0, 2, 1)),
     "baked size": Case(lambda y: y.view(1, -1), lambda y: y.view(-1, 32)),
-    "size of the image": Case(
-        lambda _net, x, y: y.view(x.shape), lambda _net, _x, y: y.flatten(1)
+    "size of the image": Case(lambda _net, x, y: y.view(x.shape), lambda _net, _x, y: y.flatten(1)),
+    "other pieces": Case(
+        lambda y: y.reshape(-1, 8) + y.mean(1), lambda y: y.flatten(1) + y.flatten(1).sum(1, True)
+    ),
+    "samples that meet": Case(
+        lambda y: y[:, :1] + y.mean(1), lambda y: y[:, :1] + y.mean(1, keepdim=True)
+    ),
+    "half the samples": Case(
+        lambda _net, x, y: y.reshape((x.size(0) + 1) // 2, -1), lambda y: y.flatten(1)
     ),
     "selected samples": Case(lambda y: y[0], lambda y: y[:, 0]),
     "padded batch": Case(lambda y: F.pad(y, (0, 0, 0, 0, 1, 1)), lambda y: F.pad(y, (0, 0, 1, 1))),

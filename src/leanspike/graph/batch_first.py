@@ -1,8 +1,8 @@
 """The samples kept on axis 0 where a network moves them for a moment.
 
-Attention commonly writes ``q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)``, and several heads end in
-``torch.stack(logits).mean(0)``. The samples are behind an axis that is taken apart, or summed, at
-once. With the samples first it is the same tensors.
+Attention commonly writes ``q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)``, and several heads end
+in ``torch.stack(logits).mean(0)``. The samples are behind an axis that is taken apart, or summed,
+at once. With the samples first it is the same tensors.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from leanspike.modes import buffers_kept
 def grow(ann: nn.Module, graph: fx.Graph, example_input: Tensor, sizes: Sizes) -> None:
     """Leave at each node what becomes of it with one sample more.
 
-    At tensors the shape as ``more``; at the node where the network fails why, as ``fails``; at
-    numbers that are others then how many there are for a sample, as ``grows``, None if that depends.
+    At tensors the shape as ``more``; at the node where the network fails why, as ``fails``; at a
+    number that is another then how many times that of the samples it is, as ``grows``, or None.
     """
     try:
         with torch.no_grad(), buffers_kept(ann):

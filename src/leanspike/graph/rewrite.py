@@ -263,9 +263,9 @@ class Rewriting:
             kind = "constant"
         node.meta["signal"] = Signal(timed, kind)
         if kind not in (None, "constant"):
+            if timed:
+                self._align(node, call, row)
             batch_size.apart(call)
-        if timed and kind not in (None, "constant"):
-            self._align(node, call, row)
 
     def _call(self, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
         shapes = Shapes.of(node)
@@ -280,16 +280,20 @@ class Rewriting:
         sizes = list(filter(counts_samples, node.all_input_nodes))
         signals = signal_nodes(node)
         about = [*(s for s in signals if s.meta["signal"].timed), *signals]
-        about += [size for size in sizes if size.meta["signal"].timed]
+        about += filter(_counts_steps, sizes)
         for size in sizes:
-            if about and size.meta["signal"].timed != about[0].meta["signal"].timed:
+            if about and _counts_steps(size) != _counts_steps(about[0]):
                 with self.graph.inserting_before(node):
                     node.replace_input_with(size, self._own_size(size, about[0]))
+        if counts_samples(node):
+            counted = [source for source in node.all_input_nodes if counts_samples(source)]
+            node.meta["steps"] = any(map(_counts_steps, counted or node.all_input_nodes))
 
     def _own_size(self, size: fx.Node, about: fx.Node) -> fx.Node:
         """The number that ``size`` is, for as many samples as ``about`` has, or counts."""
         own, times, has = about, size.meta["grows"], about.meta.get("grows")
-        meta = {"signal": Signal(about.meta["signal"].timed, None), "shape": None}
+        steps = _counts_steps(about)
+        meta = {"signal": Signal(steps, None), "steps": steps, "shape": None}
         if not counts_samples(about):
             own, has = self.graph.call_method("size", (about, 0)), pieces(about)
             own.meta.update(meta, grows=has)
@@ -299,8 +303,8 @@ class Rewriting:
                 "timesteps are stacked; write the number itself, or leave it out"
             )
         ratio = Fraction(times, has)
-        steps = ((operator.floordiv, ratio.denominator), (operator.mul, ratio.numerator))
-        for target, number in steps:
+        both = ((operator.floordiv, ratio.denominator), (operator.mul, ratio.numerator))
+        for target, number in both:
             if number != 1:
                 own = self.graph.call_function(target, (own, number))
                 own.meta.update(meta, grows=times)
@@ -358,6 +362,11 @@ class Rewriting:
         y_TN = self.graph.call_function(opening, (leaf, self.timesteps))
         y_TN.meta["signal"] = Signal(True, signal.kind)
         return y_TN
+
+
+def _counts_steps(node: fx.Node) -> bool:
+    """Whether a number of samples counts timesteps among them; of a signal whether it has them."""
+    return bool(node.meta.get("steps", node.meta["signal"].timed))
 
 
 def _of_weights(node: fx.Node) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import fx
 
 
@@ -24,11 +23,12 @@ def pieces(node: fx.Node) -> int:
 
     Of what has no shape of its own, as what the surgery puts in, it is that of its input.
 
+    >>> from torch import Size
     >>> graph = fx.Graph()
     >>> image = graph.placeholder("x")
     >>> windows = graph.call_method("reshape", (image, -1, 4))
-    >>> image.meta["shape"], windows.meta["shape"] = torch.Size([2, 8]), torch.Size([4, 4])
-    >>> pieces(windows), pieces(graph.call_function(torch.chunk, (windows, 2, 1)))
+    >>> image.meta["shape"], windows.meta["shape"] = Size([2, 8]), Size([4, 4])
+    >>> pieces(windows), pieces(graph.call_method("chunk", (windows, 2, 1)))
     (2, 2)
     """
     shape = node.meta.get("shape")
@@ -38,11 +38,12 @@ def pieces(node: fx.Node) -> int:
 
 
 def keeps_apart(node: fx.Node) -> bool:
-    """Whether each sample has the same number of entries on axis 0, and the other axes are the same.
+    """Whether each sample has as many entries on axis 0 as the others, and no other axis has any.
 
+    >>> from torch import Size
     >>> graph = fx.Graph()
     >>> image = graph.placeholder("x")
-    >>> image.meta["shape"], image.meta["more"] = torch.Size([4, 3]), torch.Size([8, 3])
+    >>> image.meta["shape"], image.meta["more"] = Size([4, 3]), Size([8, 3])
     >>> keeps_apart(image)  # one sample more has four entries more, and the first has four
     False
     """
