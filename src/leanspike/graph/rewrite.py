@@ -245,10 +245,11 @@ class Rewriting:
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
         kinds = {signal.kind for signal in signals}
         made = row is UNKNOWN and not kinds and Shapes.of(node).output is not None  # as arange
-        if node.op == "get_attr" or kinds == {"constant"} or made:
-            node.meta["signal"] = Signal(False, "constant")
-            return
         timed = any(s.timed for s in signals)
+        sized = any(map(counts_samples, node.all_input_nodes))
+        if node.op == "get_attr" or made or (kinds - {None} == {"constant"} and not sized):
+            node.meta["signal"] = Signal(timed, "constant")
+            return
         call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
         if row.twin is not None and not reinterpreted:
@@ -258,9 +259,6 @@ class Rewriting:
         if row is not OPERATIONS.row(op):  # which nobody else would find
             node.meta["row"] = row
         kind = _kind(call, row)
-        sized = any(map(counts_samples, node.all_input_nodes))
-        if call.kinds == {"constant"} and not sized:  # and other sizes
-            kind = "constant"
         node.meta["signal"] = Signal(timed, kind)
         if kind not in (None, "constant"):
             if timed:

@@ -78,6 +78,15 @@ class Sizes:
         self.fixed |= any(not _checked_anyway(access) for access in asked)
         return answers[0]
 
+    def made(self, node: fx.Node) -> Tensor:
+        """The tensor that a node makes of sizes, if they are the same for each batch size."""
+        first, second = (self._value(node, run) for run in range(len(SAMPLES)))
+        if first.shape != second.shape:
+            raise UndecidedError("the number of samples")
+        self.fixed = True
+        copy: Tensor = first.clone()
+        return copy
+
     def per_sample(self, node: fx.Node) -> int | None:
         """Of a number that is so many times that of the samples how many times.
 
