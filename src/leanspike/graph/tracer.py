@@ -158,10 +158,13 @@ class PathTracer(fx.Tracer):
         before = len(self.graph.nodes)
         if kind == "call_function" and self._looks_into(target):
             try:
-                return target(*args, **kwargs)
-            except Exception:  # then it stays whole, and is refused by its name
-                while len(self.graph.nodes) > before:
-                    self.graph.erase_node(next(iter(reversed(self.graph.nodes))))
+                result = target(*args, **kwargs)
+            except Exception:
+                result = None
+            if isinstance(result, fx.Proxy):
+                return result
+            while len(self.graph.nodes) > before:  # it stays whole, and is refused by its name
+                self.graph.erase_node(next(iter(reversed(self.graph.nodes))))
         return super().create_proxy(kind, target, args, kwargs, *rest, **named)
 
     def _looks_into(self, function: Any) -> bool:
@@ -279,6 +282,8 @@ def symbolic(
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
         raise SurgeryError(f"{place}: {why}; {fix}") from error
+    for node in graph.nodes:  # lest torch keeps whole for all what is last in such a function
+        node.meta.pop("is_wrapped", None)
     next(iter(reversed(graph.nodes))).meta["container"] = tracer.container
     return graph, tracer.opened
 
