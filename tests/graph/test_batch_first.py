@@ -36,11 +36,11 @@ class Attention(nn.Module):
     def __init__(self, parts):
         super().__init__()
         self.qkv = nn.Linear(8, 24)
-        self.relu = nn.ReLU()
+        self.relu, self.scale = nn.ReLU(), nn.Parameter(torch.ones(24))
         self.parts = parts
 
     def forward(self, x):
-        qkv = self.relu(self.qkv(x)).reshape(-1, 5, 3, 2, 4)
+        qkv = (self.scale * self.relu(self.qkv(x))).reshape(-1, 5, 3, 2, 4)
         q, k, v = self.parts(qkv)
         return (q * k + v).transpose(1, 2).flatten(2)
 

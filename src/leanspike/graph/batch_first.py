@@ -30,7 +30,8 @@ def keep_batch_first(graph: fx.Graph) -> None:
     signals = _made_of_input(graph)
     for node in graph.nodes:
         order = _order(node)
-        stacks = node.target is torch.stack and _dim(node) == 0 and node in signals
+        stacks = node.target is torch.stack and _dim(node) == 0
+        stacks = stacks and signals.issuperset(node.all_input_nodes)
         if order[1:2] != [0] and not stacks:
             continue
         written = {user: _with_samples_first(user) for user in node.users}
@@ -46,11 +47,10 @@ def keep_batch_first(graph: fx.Graph) -> None:
 
 
 def _made_of_input(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes all of whose inputs are made of the network's, as those of constants are not."""
+    """The nodes that are made of the network's input, as constants are not."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
-        sources = node.all_input_nodes
-        if node.op == "placeholder" or (sources and found.issuperset(sources)):
+        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return found
 
