@@ -185,10 +185,12 @@ class PathTracer(fx.Tracer):
         )
         tensor = self.made[node] if node in self.made else self._made(node)
         tensor[key] = value
-        if node not in self.made:
-            node = self.create_arg(tensor)
-            self.made[node] = tensor
-        return node
+        if node in self.made:
+            return node
+        constant = self.create_arg(tensor)
+        assert isinstance(constant, fx.Node)
+        self.made[constant] = tensor
+        return constant
 
     def _makes(self, node: fx.Node) -> bool:
         return node.op.startswith("call") and self.operations.row(node.target).kind is made
