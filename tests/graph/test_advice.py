@@ -74,7 +74,7 @@ class SelfAttention(nn.Module):
 
 CASES = {
     "all axes": Case(lambda y: y.mean(), lambda y: y.mean((1, 2))),
-    "computed axis": Case(lambda y: y.flatten(y.shape[1] // y.shape[1]), lambda y: y.flatten(1)),
+    "computed axis": Case(lambda y: y.mean(y.shape[1] // y.shape[1]), lambda y: y.mean(1)),
     "axis 0": Case(lambda y: y.mean(0), lambda y: y.mean(1)),
     "axis before the batch": Case(lambda y: y.unsqueeze(-4), lambda y: y.unsqueeze(1)),
     "stacked before the batch": Case(
@@ -86,10 +86,16 @@ CASES = {
     ),
     "permuted batch": Case(lambda y: y.permute(1, 0, 2), lambda y: y.permute(0, 2, 1)),
     "baked size": Case(lambda y: y.view(1, -1), lambda y: y.view(-1, 32)),
-    "size of the image": Case(
-        lambda _net, x, y: y.view(x.size(0) * 1, -1), lambda _net, _x, y: y.flatten(1)
+    "size of the image": Case(lambda _net, x, y: y.view(x.shape), lambda _net, _x, y: y.flatten(1)),
+    "other pieces": Case(
+        lambda y: y.reshape(-1, 8) + y.mean(1), lambda y: y.flatten(1) + y.flatten(1).sum(1, True)
     ),
-    "changed batch": Case(lambda y: y.view(-1, 8), lambda y: y.flatten(1)),
+    "samples that meet": Case(
+        lambda y: y[:, :1] + y.mean(1), lambda y: y[:, :1] + y.mean(1, keepdim=True)
+    ),
+    "half the samples": Case(
+        lambda _net, x, y: y.reshape((x.size(0) + 1) // 2, -1), lambda y: y.flatten(1)
+    ),
     "selected samples": Case(lambda y: y[0], lambda y: y[:, 0]),
     "padded batch": Case(lambda y: F.pad(y, (0, 0, 0, 0, 1, 1)), lambda y: F.pad(y, (0, 0, 1, 1))),
     "normalised batch": Case(

@@ -264,16 +264,15 @@ class StaticSize(nn.Module):
         return y.view(x.size(0), -1)
 
 
-class HalfSize(nn.Module):
+class StaticShape(nn.Module):
     def forward(self, x):
-        y = F.relu(x)
-        return y.view(x.size(0) * 1, -1)
+        return F.relu(x).view(x.shape)
 
 
-def test_a_number_computed_of_the_batch_size_of_a_static_tensor_is_refused_for_a_timed_one():
+def test_the_shape_of_a_static_tensor_is_refused_for_a_timed_one():
     message = r"view in the network itself: takes the batch size of a tensor that has no timesteps"
     with pytest.raises(SurgeryError, match=message):
-        spike(HalfSize(), example_input=torch.rand(1, *IMAGE))
+        spike(StaticShape(), example_input=torch.rand(1, *IMAGE))
     snn = spike(StaticSize(), example_input=torch.rand(1, *IMAGE), timesteps=3)
     assert snn(torch.rand(2, *IMAGE)).shape == (3, 2, 4 * 6 * 6)
     snn = spike(StaticSize(), example_input=torch.rand(3, 1, *IMAGE), encode="frames")

@@ -14,6 +14,7 @@ from leanspike.evaluation.mistakes import portrait
 from leanspike.evaluation.result import Example, Raster
 from leanspike.evaluation.score import one_tensor
 from leanspike.evaluation.task import Binary, Multiclass
+from leanspike.graph.samples import pieces
 from leanspike.neuron import Neuron
 from leanspike.surgery import SpikingNetwork, readout
 
@@ -49,8 +50,8 @@ class SpikeCounter:
         path = str(node.target)
         fired_T = torch.stack([torch.count_nonzero(o_N) for o_N in value]).double()
         self._spikes[path] = self._spikes.get(path, 0.0) + fired_T
-        self._neurons[path] = value[0, 0].numel()
-        self._samples[path] = self._samples.get(path, 0) + value.shape[1]
+        self._neurons[path] = value[0, 0].numel() * pieces(node)
+        self._samples[path] = self._samples.get(path, 0) + value.shape[1] // pieces(node)
 
     def rows(
         self, start: Mapping[str, Mapping[str, float]] | None = None
@@ -149,7 +150,7 @@ def record_example(snn: SpikingNetwork, x: Tensor, pixels: Tensor, label: int) -
 
     def record(node: fx.Node, _values: Mapping[fx.Node, Any], value: Any) -> None:
         if node.meta.get("neuron"):
-            rasters.append(_raster(str(node.target), value[:, 0].flatten(1)))
+            rasters.append(_raster(str(node.target), value.flatten(1)))
 
     y_TNK = one_tensor(snn.run(x, observer=record))
     single = y_TNK.dim() == 2 or y_TNK.shape[2] == 1

@@ -31,6 +31,7 @@ from leanspike.execute import SpikingNetwork
 from leanspike.graph.costs import Work, scale_and_shift, signal_nodes
 from leanspike.graph.modules import called, submodule
 from leanspike.graph.ops import Signal, knows, row_of
+from leanspike.graph.samples import pieces
 from leanspike.lower import remaining_norms
 from leanspike.neuron import Cost
 
@@ -173,15 +174,17 @@ class OperationCounter:
         """A norm, or a product of signals: what its row says of the call as it ran."""
         row, module = row_of(node, self.snn), submodule(self.snn, node)
         cost = (row.cost or scale_and_shift)(Work(node, module, values, y))
-        rows = y.shape[:2].numel() if row.sequence else len(y)
-        self._add(node, cost, Cost(cost.macs / rows, cost.acs / rows))
+        runs = (y.shape[:2].numel() if row.sequence else len(y)) / pieces(node)
+        self._add(node, cost, Cost(cost.macs / runs, cost.acs / runs))
 
     def _count_inside(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
-        """What a sample's run inside costs, as often as it ran."""
+        """What a run inside costs of a sample, or of each of its pieces, as often as it ran."""
         if node not in self.inside:
             self.inside[node] = look_at(node, self.snn, values)
-        cost, rows = self.inside[node].cost, len(values[signal_nodes(node)[0]])
-        self._add(node, Cost(cost.macs * rows, cost.acs * rows), cost)
+        cost, source = self.inside[node].cost, signal_nodes(node)[0]
+        rows, each = len(values[source]), pieces(source)
+        whole = Cost(cost.macs * rows, cost.acs * rows)
+        self._add(node, whole, Cost(cost.macs * each, cost.acs * each))
 
     def _add(self, node: fx.Node, cost: Cost, of_sample: Cost) -> None:
         self.macs[node] += cost.macs
@@ -199,7 +202,7 @@ class OperationCounter:
         elif _is(source, "spike"):
             self.acs[node] += weighted(x != 0, self.fan_out[node])
         else:
-            self.macs[node] += self.ann[node].macs * len(x)
+            self.macs[node] += self.ann[node].macs * len(x) / pieces(source)
 
     def _prepare(self, node: fx.Node, values: Mapping[fx.Node, Any], x: Tensor, y: Tensor) -> None:
         """How many weights an entry meets, and how many products there are."""
@@ -215,9 +218,9 @@ class OperationCounter:
             dense = synapses.macs_of(weight, *shapes) if synapses.positions else None
         met = met * self.not_padding.get(signal_nodes(node)[0], 1)
         self.fan_out[node] = met.to(x.device)
-        macs = float(met.sum())
-        self.ann[node] = Cost(macs)
-        self.dense_macs[node] = macs if dense is None else dense
+        macs, each = float(met.sum()), pieces(signal_nodes(node)[0])
+        self.ann[node] = Cost(macs * each)
+        self.dense_macs[node] = (macs if dense is None else dense) * each
 
     def _follow(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
         """The number of spikes under each entry of a graded signal.

@@ -21,6 +21,7 @@ from leanspike.execute import SpikingNetwork
 from leanspike.graph.modules import submodule
 from leanspike.graph.operation import at_rows
 from leanspike.graph.ops import row_of
+from leanspike.graph.samples import pieces
 from leanspike.graph.signal import argument
 
 
@@ -109,10 +110,10 @@ class TrafficCounter:
         assert synapses is not None  # as it is one of the synaptic nodes
         placed = synapses.positions is not None  # a matrix product adds no bias
         bias = argument(node, submodule(self.snn, node), 2, "bias") if placed else None
-        outputs = float(y[0].numel())
+        outputs = float(y[0].numel() * pieces(node))
         return LayerTraffic(
             path=place_of(node),
-            inputs=float(x[0].numel()),
+            inputs=float(x[0].numel() * pieces(self._sources[node])),
             outputs=outputs,
             biases=0.0 if bias is None else outputs,
             once=synapses.positions is at_rows or not placed,

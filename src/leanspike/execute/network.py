@@ -192,7 +192,7 @@ class SpikingNetwork(nn.Module):
         if observer is not None:
             execution = Streaming(self, self.plan, self._steps, state, observer)
             y_1NK = execution.run(x_N, 1)
-            return mapped(itemgetter(0), y_1NK), execution.next_state(weights)
+            return mapped(itemgetter(0), y_1NK), execution.next_state(len(x_N), weights)
         steps, number = self._steps, state.steps
         if number == 0:
             none = [None] * len(steps.neurons)
@@ -204,7 +204,7 @@ class SpikingNetwork(nn.Module):
             inputs = *state.neurons.values(), *kept.values(), *same.values()
             y_NK, after = steps.later(self, x_N, number, *inputs)
         neurons = dict(zip(steps.neurons, after, strict=True))
-        return y_NK, State(number + 1, neurons, kept, same, steps.network, weights)
+        return y_NK, State(number + 1, neurons, kept, same, steps.network, len(x_N), weights)
 
     def _check_state(self, state: State, samples: int) -> None:
         """Raise unless the state is this network's, of so many samples."""

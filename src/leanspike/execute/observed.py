@@ -68,13 +68,13 @@ class Streaming(Execution):
         o_N, self.after[target] = module.step(args[0][0], self.state.neurons.get(target))
         return o_N.unsqueeze(0)
 
-    def next_state(self, weights: Stream | None) -> State:
-        """What the next step needs."""
+    def next_state(self, samples: int, weights: Stream | None) -> State:
+        """What the next step needs, for so many samples."""
         neurons = {path: self.after.get(path) for path in self.steps.neurons}
         static, constants = self.state.static, self.state.constants
         if self.state.steps == 0:
             static, constants = self.steps.values(self.network, self.found)
         return State(
             *(self.state.steps + 1, neurons, static, constants),
-            *(self.steps.network, weights),
+            *(self.steps.network, samples, weights),
         )

@@ -29,11 +29,13 @@ class State:
     Attributes:
         steps: taken so far.
         neurons: the state of each layer of neurons by its path: tensors ``[N, ...]``, or tuples,
-            lists and dicts of such; None of a module without a state.
-        static: the values that do not depend on time, ``[N, ...]`` each, by name, kept from the
-            first step.
+            lists and dicts of such; None of a module without a state. Where a network lays windows
+            along the batch axis, those of each sample lie one after another: ``[N*windows, ...]``.
+        static: the values that do not depend on time, by name, kept from the first step; likewise
+            ``[N, ...]`` each, or with several windows of each sample.
         constants: what depends neither on time nor on samples: scales of norms, sizes.
         network: a fingerprint of the network's plan and sizes: others refuse the state.
+        batch: how many samples; None of a state that was made by hand, whose tensors tell it.
         weights: as laid out for event-driven convolutions, shared by all steps; as much memory as
             those weights.
 
@@ -47,16 +49,25 @@ class State:
     static: Mapping[str, Tensor] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     network: str = ""
+    batch: int | None = None
     weights: Stream | None = field(default=None, repr=False, compare=False)
 
     def keep(self, samples: Tensor) -> State:
         """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        batch = self.samples()
+        if batch is None:
+            return self
+
+        def kept(leaf: Any) -> Any:
+            if leaf is None or len(leaf) == batch:
+                return None if leaf is None else leaf[samples]
+            return leaf.unflatten(0, (batch, -1))[samples].flatten(0, 1)
+
         return replace(
             self,
-            neurons=pytree.tree_map(
-                lambda leaf_N: None if leaf_N is None else leaf_N[samples], dict(self.neurons)
-            ),
-            static={name: value[samples] for name, value in self.static.items()},
+            neurons=pytree.tree_map(kept, dict(self.neurons)),
+            static={name: kept(value) for name, value in self.static.items()},
+            batch=len(torch.empty(batch, device=samples.device)[samples]),
         )
 
     @property
@@ -67,6 +78,8 @@ class State:
 
     def samples(self) -> int | None:
         """N; None of a state that holds nothing."""
+        if self.batch is not None:
+            return self.batch
         parts = (*self.neurons.values(), *self.static.values())
         leaves = (leaf for part in parts for leaf in pytree.tree_leaves(part))
         return next((len(leaf) for leaf in leaves if leaf is not None), None)
@@ -86,7 +99,7 @@ class State:
         tensors: dict[str, Tensor] = {}
         parts = (dict(self.neurons), dict(self.static), dict(self.constants))
         written = json.dumps(
-            [self.steps, self.network, *(_written(part, tensors) for part in parts)]
+            [self.steps, self.network, *(_written(part, tensors) for part in parts), self.batch]
         )
         with said_where(Path(path)), atomic(Path(path)) as part:
             save_file(tensors, part, {"format": FORMAT, "state": written})
@@ -106,8 +119,9 @@ class State:
                     raise LeanspikeError(f"{path} holds no state; write one with state.save(path)")
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             steps, network, *parts = json.loads(about["state"])
-            neurons, static, constants = (_read(part, tensors) for part in parts)
-            return State(int(steps), neurons, static, constants, str(network))
+            neurons, static, constants = (_read(part, tensors) for part in parts[:3])
+            batch = parts[3] if len(parts) > 3 else None  # which the first version did not write
+            return State(int(steps), neurons, static, constants, str(network), batch)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise LeanspikeError(
                 f"{path} is missing, damaged or not of leanspike ({one_line(error)}); write it "

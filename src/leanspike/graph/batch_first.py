@@ -1,7 +1,8 @@
 """The samples kept on axis 0 where a network moves them for a moment.
 
-Attention commonly writes ``q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)``. The samples are behind
-an axis that is taken apart at once. With the samples first it is the same three tensors.
+Attention commonly writes ``q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)``, and several heads end
+in ``torch.stack(logits).mean(0)``. The samples are behind an axis that is taken apart, or summed,
+at once. With the samples first it is the same tensors.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import fx
 
 PERMUTES = ("permute", torch.permute)
 UNBINDS = ("unbind", torch.unbind)
+REDUCES = ("sum", "mean", "amax", torch.sum, torch.mean, torch.amax)
 
 
 def keep_batch_first(graph: fx.Graph) -> None:
@@ -21,25 +23,36 @@ def keep_batch_first(graph: fx.Graph) -> None:
     >>> graph = fx.Graph()
     >>> moved = graph.call_method("permute", (graph.placeholder("x"), 2, 0, 1))
     >>> parts = graph.call_method("unbind", (moved, 0))
-    >>> moved.meta["shape"] = torch.Size([3, 1, 5])
     >>> keep_batch_first(graph)
-    >>> moved.args[1:], parts.args[1:], moved.meta["shape"]
-    ((0, 2, 1), (1,), torch.Size([1, 3, 5]))
+    >>> moved.args[1:], parts.args[1:]
+    ((0, 2, 1), (1,))
     """
+    signals = _made_of_input(graph)
     for node in graph.nodes:
         order = _order(node)
-        shape = node.meta.get("shape")
-        if shape is None or order[1:2] != [0]:
+        stacks = node.target is torch.stack and _dim(node) == 0
+        stacks = stacks and signals.issuperset(node.all_input_nodes)
+        if order[1:2] != [0] and not stacks:
             continue
         written = {user: _with_samples_first(user) for user in node.users}
         if None in written.values():
             continue
-        kept = (0, order[0], *order[2:])
-        node.args, node.kwargs = (node.args[0], *kept), {}
-        node.target, node.op = "permute", "call_method"
-        node.meta["shape"] = torch.Size((shape[1], shape[0], *shape[2:]))
+        if stacks:
+            node.args, node.kwargs = (_argument(node, 0, "tensors"), 1), {}
+        else:
+            node.args, node.kwargs = (node.args[0], 0, order[0], *order[2:]), {}
+            node.target, node.op = "permute", "call_method"
         for user, args in written.items():
             user.args, user.kwargs = (node, *(args or ())), {}
+
+
+def _made_of_input(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that are made of the network's input, as constants are not."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def _order(node: fx.Node) -> list[int]:
@@ -54,8 +67,10 @@ def _order(node: fx.Node) -> list[int]:
 def _with_samples_first(user: fx.Node) -> tuple[Any, ...] | None:
     """The arguments of a call that takes axis 0 apart, for axis 1; None for any other call."""
     if user.target in UNBINDS:
-        dim = user.args[1] if len(user.args) > 1 else user.kwargs.get("dim", 0)
-        return (1,) if dim == 0 else None
+        return (1,) if _dim(user) == 0 else None
+    if user.target in REDUCES:
+        alone = len(user.args) + len(user.kwargs) == 2
+        return (1,) if alone and _dim(user, default=None) in (0, (0,), [0]) else None
     if getattr(user.target, "__name__", None) != "getitem":
         return None
     given = user.args[1]
@@ -64,3 +79,11 @@ def _with_samples_first(user: fx.Node) -> tuple[Any, ...] | None:
     if not isinstance(items[0], int) or samples != slice(None):
         return None
     return ((slice(None), *items[:1], *items[2:]),)
+
+
+def _argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+
+
+def _dim(node: fx.Node, default: Any = 0) -> Any:
+    return _argument(node, 1, "dim", default)

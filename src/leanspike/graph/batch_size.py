@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import fx
 
-from leanspike.graph.signal import Call, Kind, is_batch_size
+from leanspike.graph.samples import counts_samples, keeps_apart, samples_of
+from leanspike.graph.signal import Call, Kind
 
 # -- what leaves -------------------------------------------------------------------------------
 
@@ -23,7 +24,7 @@ def made(call: Call) -> Kind | None:
 
 
 def _per_sample(call: Call) -> bool:
-    sizes = any(is_batch_size(node) for node in call.node.all_input_nodes)
+    sizes = any(counts_samples(node) for node in call.node.all_input_nodes)
     like = call.inputs[1:] if call.node.target == "expand_as" else ()
     return sizes or any(signal.kind not in (None, "constant") for signal in like)
 
@@ -41,8 +42,6 @@ def reshaped(call: Call) -> None:
             "takes the batch size of a tensor that has no timesteps",
             "take it from the tensor itself, or write flatten(1)",
         )
-    if call.out_shape is not None and call.out_shape[:1] != call.shapes[0][:1]:
-        call.refuse("changes the batch axis", "leave axis 0 as it is, e.g. flatten(1)")
 
 
 def _first_size(call: Call) -> Any:
@@ -53,22 +52,44 @@ def _first_size(call: Call) -> Any:
 def expanded(call: Call) -> None:
     """expand, expand_as and repeat that leave the batch axis as it is, or give a constant one."""
     if call.inputs[0].kind == "constant":
-        own = [is_batch_size(node) for node in call.node.all_input_nodes]
-        if any(own) and call.node.target != "expand_as" and not is_batch_size(_first_size(call)):
+        own = [counts_samples(node) for node in call.node.all_input_nodes]
+        if any(own) and call.node.target != "expand_as" and not counts_samples(_first_size(call)):
             call.refuse("puts the samples on another axis than 0", "keep axis 0 for the samples")
         return
     grows = len(call.out_shape or ()) != len(call.shapes[0])
     first = _first_size(call)
     kept = -1 if call.node.target == "expand" else 1
-    if grows or (isinstance(first, int) and first != kept and call.node.target != "expand_as"):
+    baked = isinstance(first, int) and first != kept and call.node.target != "expand_as"
+    if grows or baked or (call.out_shape or ())[:1] != call.shapes[0][:1]:
         call.refuse("repeats the samples", f"write {kept} for axis 0")
 
 
 def made_of_sizes(call: Call) -> None:
     """Zeros and the like for each sample have the samples first."""
-    own = [place for place, size in enumerate(_sizes_given(call)) if is_batch_size(size)]
+    own = [place for place, size in enumerate(_sizes_given(call)) if counts_samples(size)]
     if own not in ([], [0]):
         call.refuse("puts the samples on another axis than 0", "keep axis 0 for the samples")
+
+
+def apart(call: Call) -> None:
+    """What a call gives must hold each sample by itself along axis 0, in one piece or in several.
+
+    A check of every call whose result is a signal, after its own.
+    """
+    samples, fails = samples_of(call.node.graph), call.node.meta.get("fails")
+    if fails is not None:
+        call.refuse(
+            f"cannot be computed for {samples + 1} samples ({fails})",
+            "write it for any number of them: x.flatten(1), or -1 in place of a number of samples",
+        )
+    if call.out_shape is not None and not keeps_apart(call.node):
+        more = list(call.node.meta.get("more") or ())
+        call.refuse(
+            f"gives {list(call.out_shape)} for {samples} samples and {more} for {samples + 1}, so "
+            "that axis 0 does not hold each sample by itself",
+            "keep the samples on axis 0, in one piece as flatten(1) does, or each in as many as "
+            "the others: x.reshape(-1, ...) of axes whose first is that of the samples",
+        )
 
 
 def _sizes_given(call: Call) -> list[Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
+from leanspike.graph import batch_size
 from leanspike.graph.advice import Advice
 from leanspike.graph.costs import signal_nodes
 from leanspike.graph.modules import called, own_state, put, submodule
@@ -23,7 +26,7 @@ from leanspike.graph.ops import (
     Signal,
     op_of,
 )
-from leanspike.graph.signal import is_batch_size
+from leanspike.graph.samples import counts_samples, pieces
 from leanspike.graph.trace import Shapes, device_of, names_of_calls, places_of_functions
 from leanspike.graph.trace import where as place_of
 from leanspike.neuron import Neuron
@@ -242,10 +245,11 @@ class Rewriting:
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
         kinds = {signal.kind for signal in signals}
         made = row is UNKNOWN and not kinds and Shapes.of(node).output is not None  # as arange
-        if node.op == "get_attr" or kinds == {"constant"} or made:
-            node.meta["signal"] = Signal(False, "constant")
-            return
         timed = any(s.timed for s in signals)
+        sized = any(map(counts_samples, node.all_input_nodes))
+        if node.op == "get_attr" or made or (kinds - {None} == {"constant"} and not sized):
+            node.meta["signal"] = Signal(timed, "constant")
+            return
         call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
         if row.twin is not None and not reinterpreted:
@@ -255,13 +259,11 @@ class Rewriting:
         if row is not OPERATIONS.row(op):  # which nobody else would find
             node.meta["row"] = row
         kind = _kind(call, row)
-        sized = any(map(is_batch_size, node.all_input_nodes))
-        if call.kinds == {"constant"} and not sized:  # and other sizes
-            kind = "constant"
         node.meta["signal"] = Signal(timed, kind)
-        node.meta["batch_size"] = kind is None and _reads_batch_size(node)
-        if timed and kind not in (None, "constant"):
-            self._align(node, call, row)
+        if kind not in (None, "constant"):
+            if timed:
+                self._align(node, call, row)
+            batch_size.apart(call)
 
     def _call(self, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
         shapes = Shapes.of(node)
@@ -269,18 +271,42 @@ class Rewriting:
         return Call(node, place_of(node), module, signals, shapes.inputs, shapes.output)
 
     def _take_own_sizes(self, node: fx.Node) -> None:
-        """Read the number of samples off the signal that a call is about.
+        """Read the number of samples off the signal that a call is about, or the other numbers.
 
         In ``y.view(x.size(0), -1)`` the image x may have fewer rows than y, which time reaches.
         """
+        sizes = list(filter(counts_samples, node.all_input_nodes))
         signals = signal_nodes(node)
-        about = next((s for s in signals if s.meta["signal"].timed), next(iter(signals), None))
-        for size in filter(is_batch_size, node.all_input_nodes):
-            if about is not None and size.meta["signal"].timed != about.meta["signal"].timed:
+        about = [*(s for s in signals if s.meta["signal"].timed), *signals]
+        about += filter(_counts_steps, sizes)
+        for size in sizes:
+            if about and _counts_steps(size) != _counts_steps(about[0]):
                 with self.graph.inserting_before(node):
-                    own = self.graph.call_method("size", (about, 0))
-                own.meta.update(signal=Signal(about.meta["signal"].timed, None), batch_size=True)
-                node.replace_input_with(size, own)
+                    node.replace_input_with(size, self._own_size(size, about[0]))
+        if counts_samples(node):
+            counted = [source for source in node.all_input_nodes if counts_samples(source)]
+            node.meta["steps"] = any(map(_counts_steps, counted or node.all_input_nodes))
+
+    def _own_size(self, size: fx.Node, about: fx.Node) -> fx.Node:
+        """The number that ``size`` is, for as many samples as ``about`` has, or counts."""
+        own, times, has = about, size.meta["grows"], about.meta.get("grows")
+        steps = _counts_steps(about)
+        meta = {"signal": Signal(steps, None), "steps": steps, "shape": None}
+        if not counts_samples(about):
+            own, has = self.graph.call_method("size", (about, 0)), pieces(about)
+            own.meta.update(meta, grows=has)
+        if times is None or has is None:
+            raise SurgeryError(
+                f"{place_of(size)}: computes with the number of samples, which is another where "
+                "timesteps are stacked; write the number itself, or leave it out"
+            )
+        ratio = Fraction(times, has)
+        both = ((operator.floordiv, ratio.denominator), (operator.mul, ratio.numerator))
+        for target, number in both:
+            if number != 1:
+                own = self.graph.call_function(target, (own, number))
+                own.meta.update(meta, grows=times)
+        return own
 
     def _align(self, node: fx.Node, call: Call, row: Operation) -> None:
         """Where a static edge meets a timed one it is repeated for each step."""
@@ -336,6 +362,11 @@ class Rewriting:
         return y_TN
 
 
+def _counts_steps(node: fx.Node) -> bool:
+    """Whether a number of samples counts timesteps among them; of a signal whether it has them."""
+    return bool(node.meta.get("steps", node.meta["signal"].timed))
+
+
 def _of_weights(node: fx.Node) -> bool:
     """Whether a call reads weights alone, as the network of a position bias does."""
     sources = node.all_input_nodes
@@ -357,17 +388,3 @@ def _kind(call: Call, row: Operation) -> Kind | None:
             f"if it does, declare it with ops={{{code}: 'analog'}}; else take it out",
         )
     return row.kind(call)
-
-
-def _reads_batch_size(node: fx.Node) -> bool:
-    """Whether a node is ``x.size(0)``, or an entry 0 of ``x.shape`` or ``x.size()``."""
-    source: Any = next(iter(node.args), None)
-    if node.target == "size":
-        return 0 in (*node.args[1:], node.kwargs.get("dim")) and _is_signal(source)
-    if not isinstance(source, fx.Node) or source.target not in (getattr, "size"):
-        return False
-    return node.args[1:] == (0,) and _is_signal(source.args[0])
-
-
-def _is_signal(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.meta["signal"].kind not in (None, "constant")

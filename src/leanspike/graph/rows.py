@@ -80,7 +80,6 @@ REDUCED = Operation(rules.average, ALONG_DIM, counts.summed)
 MAXIMUM = Operation(rules.maximum, ALONG_DIM)
 ALONG_AXIS = Operation(rules.analog, ALONG_DIM)
 
-FLATTENED = replace(MOVED, check=partial(rules.axes, position=1, name="start_dim", default=0))
 RESHAPED = replace(MOVED, check=batch_size.reshaped)
 SQUEEZED = replace(MOVED, check=rules.squeezed)
 PERMUTED = replace(MOVED, check=rules.permuted)

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import fx
 
-from leanspike.graph.signal import Call, Kind, is_batch_size
+from leanspike.graph.samples import counts_samples
+from leanspike.graph.signal import Call, Kind
 
 Rule = Callable[[Call], Kind | None]
 Check = Callable[[Call], None]
@@ -93,7 +94,7 @@ def _operands(call: Call) -> tuple[list[Kind], list[Any]]:
             numbers.append(operand)
         else:
             kinds.append(kind)
-    if kinds and any(is_batch_size(number) for number in numbers):
+    if kinds and any(counts_samples(number) for number in numbers):
         call.refuse(
             "computes with the number of samples, which is another where timesteps are stacked",
             "write the number itself, or leave it out",
@@ -154,7 +155,7 @@ def flipped(call: Call) -> None:
 
 
 def squeezed(call: Call) -> None:
-    """squeeze, unsqueeze and unflatten of a named axis."""
+    """squeeze and unsqueeze of a named axis."""
     dim = call.argument(1, "dim")
     call.check_axes(dim)
     if dim == -len(call.shapes[0]) - 1:
@@ -171,7 +172,8 @@ def permuted(call: Call) -> None:
 
 def transposed(call: Call) -> None:
     """transpose of two axes after the batch."""
-    call.check_axes([call.argument(1, "dim0"), call.argument(2, "dim1")])
+    first, second = (call.argument(1, "dim0"), call.argument(2, "dim1"))
+    call.check_axes([call.argument(1, "axis0", first), call.argument(2, "axis1", second)])
 
 
 def indexed(call: Call) -> None:

@@ -129,8 +129,3 @@ class Call:
     def kinds(self) -> set[Kind | None]:
         """The kinds of the tensor inputs."""
         return {signal.kind for signal in self.inputs if signal.kind is not None}
-
-
-def is_batch_size(value: Any) -> bool:
-    """Whether a node holds how many samples there are, as ``x.size(0)`` and ``x.shape[0]`` do."""
-    return isinstance(value, fx.Node) and bool(value.meta.get("batch_size"))

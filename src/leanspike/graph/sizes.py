@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.graph.modules import called
+from leanspike.graph.samples import samples_of
 from leanspike.modes import eval_mode
 
 SAMPLES = (2, 3)
@@ -77,6 +78,32 @@ class Sizes:
         self.fixed |= any(not _checked_anyway(access) for access in asked)
         return answers[0]
 
+    def made(self, node: fx.Node) -> Tensor:
+        """The tensor that a node makes of sizes, if they are the same for each batch size."""
+        first, second = (self._value(node, run) for run in range(len(SAMPLES)))
+        if first.shape != second.shape:
+            raise UndecidedError("the number of samples")
+        self.fixed = True
+        copy: Tensor = first.clone()
+        return copy
+
+    def per_sample(self, node: fx.Node) -> int | None:
+        """Of a number that is so many times that of the samples how many times.
+
+        0 for what is the same for any number of samples, or no number; None for another number.
+        """
+        tried = sorted({*TRIED, *_numbers_around(node)})
+        try:
+            values = [self._compute(node, samples, {}, set()) for samples in tried]
+        except UndecidedError:
+            return 0
+        if any(not isinstance(value, int | float) for value in values) or len(set(values)) == 1:
+            return 0
+        first = values[0]
+        times = zip(values, tried, strict=True)
+        whole = isinstance(first, int) and all(v == first * n for v, n in times)
+        return int(first) if whole else None
+
     def _compute(
         self, node: fx.Node, samples: int, found: dict[fx.Node, Any], asked: set[fx.Node]
     ) -> Any:
@@ -101,13 +128,20 @@ class Sizes:
         return found[node]
 
     def _shape(self, node: Any, samples: int) -> torch.Size:
+        known, first, second = self._known_shapes(node)
+        if len(first) != len(second):
+            raise UndecidedError("the number of samples")
+        pairs = zip(first, second, strict=True)
+        return torch.Size(max(0, a + (b - a) * (samples - known)) for a, b in pairs)
+
+    def _known_shapes(self, node: Any) -> tuple[int, torch.Size, torch.Size]:
+        """A number of samples, and the shapes for that and for one more."""
+        if node.meta.get("more") is not None:  # what was traced has been run
+            return samples_of(node.graph), node.meta["shape"], node.meta["more"]
         first, second = (self._value(node, run) for run in range(len(SAMPLES)))
         if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
             raise UndecidedError("values")
-        if first.dim() != second.dim():
-            raise UndecidedError("the number of samples")
-        pairs = zip(first.shape, second.shape, strict=True)
-        return torch.Size(max(0, a + (b - a) * (samples - SAMPLES[0])) for a, b in pairs)
+        return SAMPLES[0], first.shape, second.shape
 
     def _value(self, node: fx.Node, run: int) -> Any:
         """What a node gives for one of the batches; those before it are computed once."""

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.batch_first import keep_batch_first
+from leanspike.graph.growth import grow
 from leanspike.graph.opening import demoted
 from leanspike.graph.ops import Operations
 from leanspike.graph.outputs import Container, each_tensor, opened
@@ -61,8 +62,9 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
     for traced in (training, graph):
         traced.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
     _check_modes(training, graph, operations)
-    output = _propagate_shapes(ann, graph, example_input, operations)
     keep_batch_first(graph)
+    output = _propagate_shapes(ann, graph, example_input, operations)
+    grow(ann, graph, example_input, sizes)
     return Traced(graph, sizes.fixed, output)
 
 

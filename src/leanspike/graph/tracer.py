@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.batch_size import made
 from leanspike.graph.opening import opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.outputs import Container, returned
@@ -31,7 +32,7 @@ OWN_MODULE = (
 MAKES = re.compile(r"\b(zeros|ones|full|empty|eye|arange|rand|randn)\(")
 """What makes a tensor, and takes no sizes that are being traced."""
 
-FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+FOREIGN = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 """Where code lies that is not the user's."""
 
 
@@ -69,10 +70,8 @@ class _Value(fx.Proxy):
         return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise _UntraceableError(
-            "assigns to entries of a tensor{line}",
-            "write what does not, as x * mask, torch.where(mask, x, 0 * x) or torch.cat",
-        )
+        """Of zeros that nobody has read yet: they are computed now, once, and are a constant."""
+        self.node = self.tracer.filled(self.node, key, value)
 
     def __len__(self) -> int:
         return self.tracer.length(self)
@@ -114,6 +113,7 @@ class PathTracer(fx.Tracer):
         self.path = ""
         self.opened: dict[str, type[nn.Module]] = {}
         self.container: Container | None = None
+        self.made: dict[fx.Node, torch.Tensor] = {}
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for a value in the network's code."""
@@ -150,6 +150,56 @@ class PathTracer(fx.Tracer):
                 self.opened[self.path] = base
                 kind, target, args, kwargs = "call_module", self.path, args[:1], {}
         return super().create_node(kind, target, args, kwargs, name, type_expr)
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any
+    ) -> Any:
+        """As usual; what ``torch.fx.wrap`` keeps whole is looked into, unless it has a row."""
+        before = len(self.graph.nodes)
+        if kind == "call_function" and self._looks_into(target):
+            try:
+                result = target(*args, **kwargs)
+            except Exception:
+                result = None
+            if isinstance(result, fx.Proxy):
+                return result
+            while len(self.graph.nodes) > before:  # it stays whole, and is refused by its name
+                self.graph.erase_node(next(iter(reversed(self.graph.nodes))))
+        return super().create_proxy(kind, target, args, kwargs, *rest, **named)
+
+    def _looks_into(self, function: Any) -> bool:
+        if not isinstance(function, FunctionType) or self.operations.row(function) is not UNKNOWN:
+            return False
+        foreign = function.__code__.co_filename.startswith((*FOREIGN, "<"))
+        return not foreign and function.__module__.partition(".")[0] != "einops"
+
+    def filled(self, node: fx.Node, key: Any, value: Any) -> fx.Node:
+        """The tensor that a node makes of sizes, with entries assigned, as a constant."""
+        if node.users or (node not in self.made and not self._makes(node)):
+            raise _UntraceableError(
+                "assigns to entries of a tensor{line}",
+                "write what does not, as x * mask, torch.where(mask, x, 0 * x) or torch.cat",
+            )
+        key, value = fx.node.map_aggregate(
+            (key, value), lambda leaf: self.decide(leaf) if isinstance(leaf, fx.Proxy) else leaf
+        )
+        tensor = self.made[node] if node in self.made else self._made(node)
+        tensor[key] = value
+        if node in self.made:
+            return node
+        constant = self.create_arg(tensor)
+        assert isinstance(constant, fx.Node)
+        self.made[constant] = tensor
+        return constant
+
+    def _makes(self, node: fx.Node) -> bool:
+        return node.op.startswith("call") and self.operations.row(node.target).kind is made
+
+    def _made(self, node: fx.Node) -> torch.Tensor:
+        try:
+            return self.sizes.made(node)
+        except UndecidedError as error:
+            _refuse("makes a tensor", error)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """torch's own modules and those that have a row."""
@@ -234,6 +284,8 @@ def symbolic(
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
         raise SurgeryError(f"{place}: {why}; {fix}") from error
+    for node in graph.nodes:  # lest torch keeps whole for all what is last in such a function
+        node.meta.pop("is_wrapped", None)
     next(iter(reversed(graph.nodes))).meta["container"] = tracer.container
     return graph, tracer.opened
 

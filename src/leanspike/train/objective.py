@@ -133,7 +133,7 @@ class TET(Objective):
 class SpikeRate(Objective):
     """The spikes per neuron over all steps, as a price on them; of neurons that spike.
 
-        R = Σ_l Σ_t spikes of layer l at t / Σ_l neurons of layer l          per sample
+        R = Σ_l Σ_t spikes of layer l at t / Σ_l neurons of layer l          over all samples
 
     whatever the height of a spike, which neither R nor its gradient depends on.
 
@@ -160,8 +160,8 @@ class SpikeRate(Objective):
 
         def count(module: nn.Module, _args: Any, o_TN: Any) -> None:
             assert isinstance(module, Neuron)
-            self._spikes.append(_spikes(o_TN, module.spike_height()) / o_TN.shape[1])
-            self._neurons += o_TN[0, 0].numel()
+            self._spikes.append(_spikes(o_TN, module.spike_height()))
+            self._neurons += o_TN[0].numel()
 
         with hooks([(layer, count) for layer in _spiking(network)]):
             yield

@@ -1,0 +1,47 @@
+"""What becomes of a traced network where there is one sample more."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx, nn
+
+from leanspike.errors import one_line
+from leanspike.graph.sizes import Sizes
+from leanspike.modes import buffers_kept
+
+
+def grow(ann: nn.Module, graph: fx.Graph, example_input: Tensor, sizes: Sizes) -> None:
+    """Leave at each node what becomes of it with one sample more.
+
+    At tensors the shape as ``more``; at the node where the network fails why, as ``fails``; at a
+    number that is another then how many times that of the samples it is, as ``grows``, or None.
+    """
+    try:
+        with torch.no_grad(), buffers_kept(ann):
+            _Growth(ann, graph).run(torch.cat([example_input, example_input[:1]]))
+    except Exception:  # which the node says where it fails
+        pass
+    for node in graph.nodes:
+        if node.op.startswith("call") and node.meta["shape"] is None:
+            number = sizes.per_sample(node)
+            if number != 0:
+                node.meta["grows"] = number
+
+
+@final
+class _Growth(fx.Interpreter):
+    def __init__(self, ann: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(ann, graph=graph)
+        self.extra_traceback = False
+
+    def run_node(self, n: fx.Node) -> Any:
+        """As usual; leave the shape, or why there is none."""
+        try:
+            value = super().run_node(n)
+        except Exception as error:
+            n.meta["fails"] = one_line(error)[:160]
+            raise
+        n.meta["more"] = value.shape if isinstance(value, Tensor) else None
+        return value
