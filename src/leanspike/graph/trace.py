@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -138,7 +138,7 @@ def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
 
 def check_inputs(ann: nn.Module) -> None:
     """Raise unless the network can be called with one tensor."""
-    parameters = list(inspect.signature(type(ann).forward).parameters.values())[1:]
+    parameters = list(inspect.signature(ann.forward).parameters.values())
     several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     needed = [p for p in parameters if p.kind not in several and p.default is Parameter.empty]
     takes = [p for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
@@ -151,8 +151,13 @@ def check_inputs(ann: nn.Module) -> None:
 
 
 def _check_modes(training: fx.Graph, evaluation: fx.Graph, operations: Operations) -> None:
-    """Apart from functional dropout's switch, training and eval must be the same graph."""
+    """Apart from functional dropout's switch, training and eval must be the same graph.
+
+    Nodes are compared by their places: names count what was dropped, too, as what only one mode
+    asks for.
+    """
     pairs = list(zip(training.nodes, evaluation.nodes, strict=False))
+    places = {node: place for place, pair in enumerate(pairs) for node in pair}
     for before, after in pairs:
         drops = after.op == "call_function" and operations.row(after.target).dropout is not None
         if drops and after.target == before.target:
@@ -164,14 +169,15 @@ def _check_modes(training: fx.Graph, evaluation: fx.Graph, operations: Operation
             if not before.kwargs["training"]:  # it never drops
                 after.update_kwarg("p", 0.0)
             continue
-        if _signature(before) != _signature(after):
+        if _signature(before, places) != _signature(after, places):
             _refuse_mode(after)
     if len(training.nodes) != len(evaluation.nodes):
         _refuse_mode(pairs[-1][1])
 
 
-def _signature(node: fx.Node) -> tuple[Any, ...]:
-    return node.op, node.target, str(node.args), str(node.kwargs)
+def _signature(node: fx.Node, places: Mapping[fx.Node, int]) -> tuple[Any, ...]:
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: f"%{places.get(n)}")
+    return node.op, node.target, str(args), str(kwargs)
 
 
 def _refuse_mode(node: fx.Node) -> None:

@@ -124,10 +124,11 @@ class PathTracer(fx.Tracer):
 
         What the network returns is opened, and what it was is kept.
         """
-        name = next(iter(list(inspect.signature(root_fn).parameters)[1:]), "x")
+        forward: Any = self.root.forward  # its class may have chosen another method in __init__
+        name = next(iter(inspect.signature(forward).parameters), "x")
 
-        def with_plain_outputs(*values: Any) -> Any:
-            plain, self.container = returned(root_fn(*values))
+        def with_plain_outputs(_root: nn.Module, *values: Any) -> Any:
+            plain, self.container = returned(forward(*values))
             return plain
 
         return with_plain_outputs, [self.root, self.create_proxy("placeholder", name, (), {})]
