@@ -2,11 +2,58 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from torch import fx
 
 from leanspike.graph.signal import Call, Kind, is_batch_size
+
+# -- what is a number of samples ----------------------------------------------------------------
+
+
+def note_samples(node: fx.Node) -> None:
+    """Note at a node that gives no tensor whether it is the number of samples, or counts them."""
+    node.meta["batch_size"] = _reads_batch_size(node)
+    node.meta["counts_samples"] = _counts_samples(node)
+
+
+def counts_samples(value: Any) -> bool:
+    """Whether a node gives a number, or several, that depend on how many samples there are."""
+    return isinstance(value, fx.Node) and bool(value.meta.get("counts_samples"))
+
+
+def _reads_batch_size(node: fx.Node) -> bool:
+    """Whether a node is ``x.size(0)``, or an entry 0 of ``x.shape`` or ``x.size()``."""
+    source: Any = next(iter(node.args), None)
+    if node.target == "size":
+        return 0 in (*node.args[1:], node.kwargs.get("dim")) and _is_signal(source)
+    return _is_shape(source) and node.args[1:] == (0,)
+
+
+def _counts_samples(node: fx.Node) -> bool:
+    source: Any = next(iter(node.args), None)
+    if _is_shape(source) and node.target is operator.getitem:
+        place: Any = node.args[1]
+        first = place.start if isinstance(place, slice) else place
+        return first in (0, None)
+    if node.target == "size" and (node.args[1:] or node.kwargs):
+        return _reads_batch_size(node)
+    whole = _is_shape(node) or node.target in ("numel", "nelement")
+    return (whole and _is_signal(source)) or any(map(counts_samples, node.all_input_nodes))
+
+
+def _is_shape(node: Any) -> bool:
+    """Whether a node gives all sizes of a signal."""
+    if not isinstance(node, fx.Node) or not node.args:
+        return False
+    all_sizes = node.target == "size" and not node.args[1:] and not node.kwargs
+    return (all_sizes or node.args[1:] == ("shape",)) and _is_signal(node.args[0])
+
+
+def _is_signal(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.meta["signal"].kind not in (None, "constant")
+
 
 # -- what leaves -------------------------------------------------------------------------------
 
@@ -17,9 +64,9 @@ def expand(call: Call) -> Kind | None:
     return "analog" if kind == "constant" and _per_sample(call) else kind
 
 
-def made(call: Call) -> Kind | None:
-    """Zeros and the like are a signal where there is one for each sample, else a constant."""
-    return "analog" if _per_sample(call) else "constant"
+def made(call: Call) -> Kind | None:  # noqa: ARG001
+    """Zeros and the like for each sample are a signal; others are constants before."""
+    return "analog"
 
 
 def _per_sample(call: Call) -> bool:
@@ -66,8 +113,9 @@ def expanded(call: Call) -> None:
 
 def made_of_sizes(call: Call) -> None:
     """Zeros and the like for each sample have the samples first."""
-    own = [place for place, size in enumerate(_sizes_given(call)) if is_batch_size(size)]
-    if own not in ([], [0]):
+    sizes = _sizes_given(call)
+    own = [place for place, size in enumerate(sizes) if counts_samples(size)]
+    if own != [0] or not (is_batch_size(sizes[0]) or _is_shape(sizes[0])):
         call.refuse("puts the samples on another axis than 0", "keep axis 0 for the samples")
 
 

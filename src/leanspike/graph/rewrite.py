@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -23,6 +23,7 @@ from leanspike.graph.ops import (
     Signal,
     op_of,
 )
+from leanspike.graph.batch_size import counts_samples, note_samples
 from leanspike.graph.signal import is_batch_size
 from leanspike.graph.trace import Shapes, device_of, names_of_calls, places_of_functions
 from leanspike.graph.trace import where as place_of
@@ -240,12 +241,11 @@ class Rewriting:
         """Declare what the operation emits; make its inputs agree in time."""
         self._take_own_sizes(node)
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
-        kinds = {signal.kind for signal in signals}
-        made = row is UNKNOWN and not kinds and Shapes.of(node).output is not None  # as arange
-        if node.op == "get_attr" or kinds == {"constant"} or made:
-            node.meta["signal"] = Signal(False, "constant")
-            return
         timed = any(s.timed for s in signals)
+        counted = any(map(counts_samples, node.all_input_nodes))
+        if not counted and _is_constant(node, signals):
+            node.meta["signal"] = Signal(timed, "constant")
+            return
         call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
         if row.twin is not None and not reinterpreted:
@@ -255,11 +255,9 @@ class Rewriting:
         if row is not OPERATIONS.row(op):  # which nobody else would find
             node.meta["row"] = row
         kind = _kind(call, row)
-        sized = any(map(is_batch_size, node.all_input_nodes))
-        if call.kinds == {"constant"} and not sized:  # and other sizes
-            kind = "constant"
         node.meta["signal"] = Signal(timed, kind)
-        node.meta["batch_size"] = kind is None and _reads_batch_size(node)
+        if kind is None:
+            note_samples(node)
         if timed and kind not in (None, "constant"):
             self._align(node, call, row)
 
@@ -336,6 +334,14 @@ class Rewriting:
         return y_TN
 
 
+def _is_constant(node: fx.Node, signals: Sequence[Signal]) -> bool:
+    """Whether a call makes tensors of constants, or of sizes that are not the number of samples."""
+    kinds = {signal.kind for signal in signals}
+    if node.op == "get_attr" or "constant" in kinds:
+        return kinds <= {"constant", None}
+    return not kinds - {None} and Shapes.of(node).output is not None
+
+
 def _of_weights(node: fx.Node) -> bool:
     """Whether a call reads weights alone, as the network of a position bias does."""
     sources = node.all_input_nodes
@@ -349,25 +355,16 @@ def _kind(call: Call, row: Operation) -> Kind | None:
         call.refuse(*(text.format(name=name, code=code) for text in row.refused))
     if row.check is not None:
         row.check(call)
-    if row.kind is None and not call.kinds and call.inputs and call.out_shape is None:
-        return None  # sizes, from which it computes another
+    if row.kind is None and not call.kinds and call.inputs:
+        if call.out_shape is None:
+            return None  # sizes, from which it computes another
+        call.refuse(
+            "makes a tensor of the number of samples",
+            "make it for one sample, and give it to all with y.expand(x.shape[0], *y.shape[1:])",
+        )
     if row.kind is None:
         call.refuse(
             f"{name} is not known to keep timesteps and samples apart",
             f"if it does, declare it with ops={{{code}: 'analog'}}; else take it out",
         )
     return row.kind(call)
-
-
-def _reads_batch_size(node: fx.Node) -> bool:
-    """Whether a node is ``x.size(0)``, or an entry 0 of ``x.shape`` or ``x.size()``."""
-    source: Any = next(iter(node.args), None)
-    if node.target == "size":
-        return 0 in (*node.args[1:], node.kwargs.get("dim")) and _is_signal(source)
-    if not isinstance(source, fx.Node) or source.target not in (getattr, "size"):
-        return False
-    return node.args[1:] == (0,) and _is_signal(source.args[0])
-
-
-def _is_signal(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.meta["signal"].kind not in (None, "constant")

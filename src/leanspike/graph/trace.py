@@ -30,11 +30,13 @@ class Traced:
     """What tracing found: the graph in eval mode, with the shapes at its nodes.
 
     ``fixed_shape``: whether the example's shape decided a branch or a loop, so that samples of
-    another shape might take another path. ``output`` is what the graph gives for the example.
+    another shape might take another path. ``by_type``: the modules whose code its type or device
+    decided, where another would have decided otherwise. ``output`` is what the graph gives for it.
     """
 
     graph: fx.Graph
     fixed_shape: bool
+    by_type: tuple[str, ...]
     output: Any
 
 
@@ -63,7 +65,7 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
     _check_modes(training, graph, operations)
     output = _propagate_shapes(ann, graph, example_input, operations)
     keep_batch_first(graph)
-    return Traced(graph, sizes.fixed, output)
+    return Traced(graph, sizes.fixed, tuple(sizes.by_type), output)
 
 
 @contextmanager

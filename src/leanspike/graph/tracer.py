@@ -87,8 +87,27 @@ class _Value(fx.Proxy):
         return float(self.tracer.decide(self))
 
 
+class _DeviceType(str):
+    """Where a tensor lies, as "cpu"; noted where code asks whether it is somewhere."""
+
+    tracer: PathTracer
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        self.tracer.sizes.ask_device(other, self.tracer.path)
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
 class _Attribute(fx.proxy.Attribute, _Value):
     """An attribute of such a value, such as its shape. The number of axes is known at once."""
+
+    def __getattr__(self, name: str) -> Any:
+        if self.attr == "device" and name == "type":
+            return self.tracer.device_type(self.root)
+        return super().__getattr__(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rank = self.root.ndim if self.attr in ("dim", "ndimension") else None
@@ -199,10 +218,19 @@ class PathTracer(fx.Tracer):
                 "use operations on all of them, and x.shape[0] in place of len(x)",
             ) from error
 
+    def device_type(self, obj: fx.Proxy) -> Any:
+        """The ``x.device.type`` of a value."""
+        known = self.sizes.device_type(obj.node)
+        if known is None:
+            return fx.proxy.Attribute(obj, "type")
+        place = _DeviceType(known)
+        place.tracer = self
+        return place
+
     def decide(self, obj: fx.Proxy) -> Any:
         """The number, or truth, of what was computed from sizes."""
         try:
-            return self.sizes.decide(obj.node)
+            return self.sizes.decide(obj.node, self.path)
         except UndecidedError as error:
             _refuse("branches or counts", error)
 
