@@ -115,7 +115,13 @@ def made_of_sizes(call: Call) -> None:
     """Zeros and the like for each sample have the samples first."""
     sizes = _sizes_given(call)
     own = [place for place, size in enumerate(sizes) if counts_samples(size)]
-    if own != [0] or not (is_batch_size(sizes[0]) or _is_shape(sizes[0])):
+    computed = [n for n in own if not (is_batch_size(sizes[n]) or _is_shape(sizes[n]))]
+    if computed:
+        call.refuse(
+            "makes a tensor of a size that is computed from the number of samples",
+            "write x.shape[0] itself as the first size",
+        )
+    if own != [0]:
         call.refuse("puts the samples on another axis than 0", "keep axis 0 for the samples")
 
 

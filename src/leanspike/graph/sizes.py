@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.graph.modules import called
+from leanspike.graph.opening import demoted
 from leanspike.modes import eval_mode
 
 SAMPLES = (2, 3)
@@ -46,6 +47,7 @@ class Sizes:
         fixed: whether the shape of the example decided something.
         by_type: the places where its type or device decided, and another would otherwise.
         measuring: whether a run is on, whose calls of modules are not to be traced.
+        opened: by their paths, layers whose subclass is opened, and what they are.
     """
 
     def __init__(self, root: nn.Module, example_input: Tensor) -> None:
@@ -53,6 +55,7 @@ class Sizes:
         self.fixed = False
         self.by_type: dict[str, None] = {}
         self.measuring = False
+        self.opened: dict[str, type[nn.Module]] = {}
         repeated = [1] * (example_input.dim() - 1)
         self._runs: list[tuple[Tensor, dict[fx.Node, Any]]] = [
             (example_input[:1].repeat(n, *repeated), {}) for n in SAMPLES
@@ -181,6 +184,8 @@ class Sizes:
         args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "call_module":
             module = self.root.get_submodule(str(node.target))
+            if node.target in self.opened:
+                module = demoted(module, self.opened[str(node.target)])
             with eval_mode(module):
                 return module(*args, **kwargs)
         return called(node, self.root)(*args, **kwargs)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from leanspike.graph import costs, products, rows, rules
+from leanspike.graph import assignment, costs, products, rows, rules
 from leanspike.graph.operation import Inner, Norm, Operation
 from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
@@ -224,6 +224,7 @@ OWN: dict[Any, Operation] = {
     EventConv2d: replace(LAYERS[nn.Conv2d], event_driven=None),
     TiledAvgPool2d: replace(LAYERS[nn.AvgPool2d], tiled=None),
     **dict.fromkeys((stack, unstack, broadcast, repeat), rows.OURS),
+    assignment.assigned: Operation(assignment.entries, assignment.within_samples),
     TemporalDropout: rows.OURS,
     TemporalNorm: Operation(
         rules.analog,

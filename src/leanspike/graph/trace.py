@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.assignment import assigned
 from leanspike.graph.batch_first import keep_batch_first
 from leanspike.graph.opening import demoted
 from leanspike.graph.ops import Operations
 from leanspike.graph.outputs import Container, each_tensor, opened
 from leanspike.graph.sizes import Sizes
-from leanspike.graph.tracer import OWN_MODULE, symbolic
+from leanspike.graph.tracer import OWN_MODULE, symbolic, writes
 from leanspike.modes import buffers_kept
 
 
@@ -203,8 +204,9 @@ def in_place(node: fx.Node, ann: nn.Module) -> bool:
     if node.op == "call_module":
         return bool(getattr(ann.get_submodule(str(node.target)), "inplace", False))
     if node.op == "call_method":
-        name = str(node.target)
-        return name.endswith("_") and not name.startswith("_")
+        return writes(str(node.target))
+    if node.target is assigned:  # to which no other name may stand
+        return True
     name = getattr(node.target, "__name__", "")
     augmented = name.startswith("i") and getattr(node.target, "__module__", "") == "_operator"
     return bool(
@@ -252,6 +254,7 @@ class _Propagation(fx.Interpreter):
         self.ann = ann
         self.operations = operations
         self.overwritten: dict[int, tuple[fx.Node, Any]] = {}  # by address, which they occupy
+        self.held = {_address(tensor) for tensor in chain(ann.parameters(), ann.buffers())}
 
     def run_node(self, n: fx.Node) -> Any:
         for source in n.all_input_nodes:
@@ -259,11 +262,15 @@ class _Propagation(fx.Interpreter):
             if source < writer:
                 self._refuse(writer, f"{where(n)} reads it")
         self._check_axes(n)
+        written = in_place(n, self.ann) and n.op.startswith("call")
+        over = self.env[n.all_input_nodes[0]] if written else None
         value = super().run_node(n)
-        if isinstance(value, Tensor) and n.op.startswith("call") and in_place(n, self.ann):
+        if isinstance(over, Tensor):
             if not n.users:
                 self._refuse(n, "its result is not used")
-            self.overwritten[_address(value)] = n, value
+            if _address(over) in self.held:
+                self._refuse(n, "that is a parameter or buffer, which the next call would find")
+            self.overwritten[_address(over)] = n, over
         n.meta["shape"] = value.shape if isinstance(value, Tensor) else None
         return value
 

@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.assignment import assigned
 from leanspike.graph.opening import opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.outputs import Container, returned
@@ -31,8 +32,18 @@ OWN_MODULE = (
 MAKES = re.compile(r"\b(zeros|ones|full|empty|eye|arange|rand|randn)\(")
 """What makes a tensor, and takes no sizes that are being traced."""
 
+MAKERS = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
+"""What makes a tensor of sizes, which do not tell torch.fx by themselves."""
+
+UPDATES = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+
 FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 """Where code lies that is not the user's."""
+
+
+def writes(method: str) -> bool:
+    """Whether a method of that name writes its result over its tensor."""
+    return method.endswith("_") and not method.startswith("_")
 
 
 class _UntraceableError(Exception):
@@ -69,10 +80,20 @@ class _Value(fx.Proxy):
         return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise _UntraceableError(
-            "assigns to entries of a tensor{line}",
-            "write what does not, as x * mask, torch.where(mask, x, 0 * x) or torch.cat",
-        )
+        args = (self, key, value)
+        source = value.node if isinstance(value, _Value) else None
+        updates = source is not None and source.target in UPDATES and not source.users
+        if updates and source.args[0].args[:1] == (self.node,):  # of x[key] += y
+            other = fx.node.map_arg(source.args[1], self.tracer.proxy)
+            args = (self, key, other, source.target)
+        self._becomes(self.tracer.create_proxy("call_function", assigned, args, {}))
+        if len(args) > 3:
+            value.node = self[key].node
+            source.graph.erase_node(source)
+
+    def _becomes(self, written: fx.Proxy) -> None:
+        """From here on this value, under all its names, is what was written over it."""
+        self.node = written.node
 
     def __len__(self) -> int:
         return self.tracer.length(self)
@@ -113,7 +134,10 @@ class _Attribute(fx.proxy.Attribute, _Value):
         rank = self.root.ndim if self.attr in ("dim", "ndimension") else None
         if isinstance(rank, int):
             return rank
-        return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
+        result = self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
+        if writes(self.attr):
+            self.root._becomes(result)
+        return result
 
 
 class PathTracer(fx.Tracer):
@@ -127,11 +151,12 @@ class PathTracer(fx.Tracer):
         declared = [op for op in operations.rows if isinstance(op, FunctionType) and op not in ROWS]
         einops = sys.modules.get("einops")
         modules: Any = (math, *([einops] if isinstance(einops, ModuleType) else []))
-        super().__init__(modules, tuple(declared))
+        super().__init__(modules, (*declared, *MAKERS))
+        self._autowrap_search.append(torch)  # where these are looked up
         self.operations = operations
         self.sizes = sizes
         self.path = ""
-        self.opened: dict[str, type[nn.Module]] = {}
+        self.opened = sizes.opened = {}
         self.container: Container | None = None
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -263,6 +288,8 @@ def symbolic(
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
         raise SurgeryError(f"{place}: {why}; {fix}") from error
+    for node in graph.nodes:  # by which code made of it would have all networks traced otherwise
+        node.meta.pop("is_wrapped", None)
     next(iter(reversed(graph.nodes))).meta["container"] = tracer.container
     return graph, tracer.opened
 

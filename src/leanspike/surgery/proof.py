@@ -145,8 +145,8 @@ def _compare(expected: Run, found: Run, mode: str, x: Tensor) -> None:
             _differ(mode, f"its forward writes to the buffer {name}")
     if expected.gradients != found.gradients:
         more = (found.gradients - expected.gradients) or expected.gradients
-        entering = ("CloneBackward0", "torch::autograd::AccumulateGrad")
-        names = sorted((n for n in more if n not in entering), key=lambda n: ("Backward" in n, n))
+        entering = "torch::autograd::AccumulateGrad"
+        names = sorted((n for n in more if n != entering), key=lambda n: ("Backward" in n, n))
         raise SurgeryError(
             f"the network stops gradients, or has some of its own, where its graph has those of "
             f"{', '.join(names[:3])}: torch.no_grad and autograd functions are not traced; write "

@@ -187,7 +187,10 @@ def completed(found: Run, answer: Any, network: nn.Module) -> Run:
 
 
 def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
-    """How many operations of each kind gradients go through, and which parameters they reach."""
+    """How many operations of each kind gradients go through, and which parameters they reach.
+
+    Copies are not counted: they change no gradient, and a graph has some of its own.
+    """
     names = {id(p): name for name, p in network.named_parameters()}
     waiting: list[Any] = [y.grad_fn for y in outputs if y.grad_fn is not None]
     seen = set(waiting)
@@ -195,7 +198,8 @@ def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
     while waiting:
         step = waiting.pop()
         reached = names.get(id(getattr(step, "variable", None)))
-        found[reached or step.name()] += 1
+        if step.name() != "CloneBackward0":
+            found[reached or step.name()] += 1
         new = {source for source, _ in step.next_functions if source is not None} - seen
         seen |= new
         waiting += new
