@@ -80,7 +80,7 @@ class _Value(fx.Proxy):
         return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        args = (self, key, value)
+        args: tuple[Any, ...] = (self, key, value)
         source = value.node if isinstance(value, _Value) else None
         updates = source is not None and source.target in UPDATES and not source.users
         if updates and source.args[0].args[:1] == (self.node,):  # of x[key] += y

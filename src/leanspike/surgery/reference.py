@@ -133,7 +133,17 @@ class Reference:
         )
 
     def run(self, x: Tensor, *, training: bool) -> Run:
-        """Run it on a copy of ``x``, seeded."""
+        """Run it on a copy of ``x``, seeded, which leaves the buffers as they were."""
+        with buffers_kept(self.network):
+            return self._run(x, training)
+
+    def run_after_the_example(self, x: Tensor) -> Run:
+        """The same in eval mode, with the buffers that a run on the example leaves."""
+        with buffers_kept(self.network):
+            self._run(self.example, training=False)
+            return self._run(x, training=False)
+
+    def _run(self, x: Tensor, training: bool) -> Run:
         self.network.train(training)
         found = Run([])
         handles = [
@@ -144,7 +154,7 @@ class Reference:
             if not isinstance(module, torch.jit.ScriptModule)  # which takes none
         ]
         try:
-            with buffers_kept(self.network), seeded(self.network, training):
+            with seeded(self.network, training):
                 return completed(found, self.network(entering(x, training)), self.network)
         finally:
             for handle in handles:
