@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
 from typing import Any
 
 from torch import Tensor, fx
@@ -14,18 +14,16 @@ from leanspike.graph import rules
 from leanspike.graph.signal import Call, Kind
 
 
-def assigned(
-    x: Tensor, key: Any, value: Any, update: Callable[[Tensor, Any], Tensor] | None = None
-) -> Tensor:
-    """``x`` after ``x[key] = value``, or ``x[key] += value`` and the like, as a tensor of its own.
+def assigned(x: Tensor, key: Any, value: Any, update: str | None = None) -> Tensor:
+    """``x`` after ``x[key] = value``, as a tensor of its own; with "iadd" after ``x[key] += value``.
 
-    >>> import operator, torch
+    >>> import torch
     >>> x = torch.ones(3)
-    >>> assigned(x, slice(1, None), 2), assigned(x, 0, 4, operator.iadd), x
+    >>> assigned(x, slice(1, None), 2), assigned(x, 0, 4, "iadd"), x
     (tensor([1., 2., 2.]), tensor([5., 1., 1.]), tensor([1., 1., 1.]))
     """
     y = x.clone()
-    y[key] = value if update is None else update(y[key], value)
+    y[key] = value if update is None else getattr(operator, update)(y[key], value)
     return y
 
 

@@ -36,6 +36,7 @@ MAKERS = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, tor
 """What makes a tensor of sizes, which do not tell torch.fx by themselves."""
 
 UPDATES = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+"""What ``x[key] += y`` and its like call."""
 
 FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 """Where code lies that is not the user's."""
@@ -85,7 +86,7 @@ class _Value(fx.Proxy):
         updates = source is not None and source.target in UPDATES and not source.users
         if updates and source.args[0].args[:1] == (self.node,):  # of x[key] += y
             other = fx.node.map_arg(source.args[1], self.tracer.proxy)
-            args = (self, key, other, source.target)
+            args = (self, key, other, source.target.__name__)
         self._becomes(self.tracer.create_proxy("call_function", assigned, args, {}))
         if len(args) > 3:
             value.node = self[key].node
@@ -146,6 +147,9 @@ class PathTracer(fx.Tracer):
     Modules with a row stay whole; what else is not torch's own is looked into. So do functions that
     the user declares, and einops', which take no part in tracing.
     """
+
+    proxy_buffer_attributes = True
+    """Read by torch.fx: buffers are nodes, as parameters are; what is made of them follows them."""
 
     def __init__(self, operations: Operations, sizes: Sizes) -> None:
         declared = [op for op in operations.rows if isinstance(op, FunctionType) and op not in ROWS]
