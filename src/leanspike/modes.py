@@ -40,7 +40,11 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
     tensor(0)
     """
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    held = [(module._buffers, dict(module._buffers)) for module in network.modules()]
+    held = [
+        (module._buffers, dict(module._buffers))
+        for module in network.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # which replaces none
+    ]
     try:
         yield
     finally:

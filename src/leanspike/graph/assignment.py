@@ -15,7 +15,7 @@ from leanspike.graph.signal import Call, Kind
 
 
 def assigned(x: Tensor, key: Any, value: Any, update: str | None = None) -> Tensor:
-    """``x`` after ``x[key] = value``, as a tensor of its own; with "iadd" after ``x[key] += value``.
+    """``x`` after ``x[key] = value`` as a tensor of its own; after ``x[key] += value`` for "iadd".
 
     >>> import torch
     >>> x = torch.ones(3)
@@ -53,11 +53,10 @@ def within_samples(call: Call) -> None:
             "make it for each sample, as torch.zeros(x.shape[0], ...)",
         )
     items = key if isinstance(key, tuple) else (key,)
-    if not all(item is None or item is Ellipsis or isinstance(item, (int, slice)) for item in items):
-        call.refuse("assigns where an index says", "use torch.where, with a mask of the same axes")
-    if items[0] is not Ellipsis and items[0] != slice(None):
-        call.refuse("assigns to samples (axis 0)", "begin the index with ':'")
-    if items[0] is Ellipsis and len(items) > len(call.shapes[0]):
+    if not all(item is Ellipsis or isinstance(item, (int, slice)) for item in items):
+        call.refuse("assigns where an index says", "use x * mask, or torch.cat of parts")
+    within = items[0] is Ellipsis and len(items) <= len(call.shapes[0])
+    if items[0] != slice(None) and not within:
         call.refuse("assigns to samples (axis 0)", "begin the index with ':'")
     if isinstance(value, fx.Node):
         _check_axes(call, value, len(call.shapes[0]) - sum(isinstance(i, int) for i in items))

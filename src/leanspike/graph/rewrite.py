@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
 from leanspike.graph.advice import Advice
+from leanspike.graph.batch_size import counts_samples, note_samples
 from leanspike.graph.costs import signal_nodes
 from leanspike.graph.modules import called, own_state, put, submodule
 from leanspike.graph.ops import (
@@ -23,10 +24,10 @@ from leanspike.graph.ops import (
     Signal,
     op_of,
 )
-from leanspike.graph.batch_size import counts_samples, note_samples
+from leanspike.graph.places import names_of_calls, places_of_functions
+from leanspike.graph.places import where as place_of
 from leanspike.graph.signal import is_batch_size
-from leanspike.graph.trace import Shapes, device_of, names_of_calls, places_of_functions
-from leanspike.graph.trace import where as place_of
+from leanspike.graph.trace import Shapes, device_of
 from leanspike.neuron import Neuron
 from leanspike.temporal import (
     TemporalDropout,
@@ -360,7 +361,7 @@ def _kind(call: Call, row: Operation) -> Kind | None:
             return None  # sizes, from which it computes another
         call.refuse(
             "makes a tensor of the number of samples",
-            "make it for one sample, and give it to all with y.expand(x.shape[0], *y.shape[1:])",
+            "make it for one sample, with an axis 0 of length 1",
         )
     if row.kind is None:
         call.refuse(

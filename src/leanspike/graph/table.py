@@ -158,7 +158,7 @@ FUNCTIONS: dict[Any, Operation] = {
     **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), rows.MATRIX_PRODUCT),
     torch.einsum: rows.EINSUM,
     F.scaled_dot_product_attention: rows.ATTENTION,
-    **dict.fromkeys((torch.zeros, torch.ones, torch.empty, torch.full), rows.MADE),
+    **dict.fromkeys((torch.zeros, torch.ones, torch.full), rows.MADE),
     operator.invert: rows.ANALOG,
     torch.cumsum: rows.ALONG_AXIS,
     **dict.fromkeys((torch.zeros_like, torch.ones_like), rows.ANALOG),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -18,11 +18,13 @@ from torch import Tensor, fx, nn
 from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.assignment import assigned
 from leanspike.graph.batch_first import keep_batch_first
+from leanspike.graph.both_modes import check_modes
 from leanspike.graph.opening import demoted
 from leanspike.graph.ops import Operations
 from leanspike.graph.outputs import Container, each_tensor, opened
+from leanspike.graph.places import where
 from leanspike.graph.sizes import Sizes
-from leanspike.graph.tracer import OWN_MODULE, symbolic, writes
+from leanspike.graph.tracer import symbolic, writes
 from leanspike.modes import buffers_kept
 
 
@@ -63,7 +65,7 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
         ann.set_submodule(path, demoted(ann.get_submodule(path), layer))
     for traced in (training, graph):
         traced.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
-    _check_modes(training, graph, operations)
+    check_modes(training, graph, ann, operations)
     output = _propagate_shapes(ann, graph, example_input, operations)
     keep_batch_first(graph)
     return Traced(graph, sizes.fixed, tuple(sizes.by_type), output)
@@ -94,51 +96,6 @@ def device_of(network: nn.Module) -> torch.device | None:
     return None if first is None else first.device
 
 
-def owner(node: fx.Node) -> str:
-    """The path of the module in whose forward the call stands ("" for the network itself)."""
-    stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
-    if node.op == "call_module":
-        stack = stack[:-1]
-    return stack[-1] if stack else ""
-
-
-def where(node: fx.Node) -> str:
-    """How an error names a call: the module's path, or the owner's path and the function."""
-    if node.op == "call_module":
-        return f"module {node.target}"
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
-    return f"{name} in {owner(node) or 'the network itself'}"
-
-
-def names_of_calls(nodes: list[fx.Node], stem: str) -> dict[fx.Node, str]:
-    """A path for each call: the module's own if called once, else owner, stem and call order."""
-    calls = Counter(node.target for node in nodes if node.op == "call_module")
-    counts: Counter[str] = Counter()
-    names = {}
-    for node in nodes:
-        if node.op == "call_module" and calls[node.target] == 1:
-            names[node] = str(node.target)
-            continue
-        place = owner(node)
-        names[node] = f"{place}.{stem}_{counts[place]}".lstrip(".")
-        counts[place] += 1
-    return names
-
-
-def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
-    """A path for each call of a function or method: owner and name, numbered if there are more."""
-    found: dict[str, list[fx.Node]] = {}
-    for node in nodes:
-        if node.op in ("call_function", "call_method"):
-            name = node.target if isinstance(node.target, str) else node.target.__name__
-            found.setdefault(f"{owner(node)}.{name}".lstrip("."), []).append(node)
-    return {
-        node: place if len(group) == 1 else f"{place}_{number}"
-        for place, group in found.items()
-        for number, node in enumerate(group)
-    }
-
-
 def check_inputs(ann: nn.Module) -> None:
     """Raise unless the network can be called with one tensor."""
     parameters = list(inspect.signature(ann.forward).parameters.values())
@@ -151,43 +108,6 @@ def check_inputs(ann: nn.Module) -> None:
             f"the network takes {len(needed)} inputs ({names}); wrap it in a module that takes one "
             "tensor"
         )
-
-
-def _check_modes(training: fx.Graph, evaluation: fx.Graph, operations: Operations) -> None:
-    """Apart from functional dropout's switch, training and eval must be the same graph.
-
-    Nodes are compared by their places: names count what was dropped, too, as what only one mode
-    asks for.
-    """
-    pairs = list(zip(training.nodes, evaluation.nodes, strict=False))
-    places = {node: place for place, pair in enumerate(pairs) for node in pair}
-    for before, after in pairs:
-        drops = after.op == "call_function" and operations.row(after.target).dropout is not None
-        if drops and after.target == before.target:
-            if after.kwargs.get("training", True):
-                raise SurgeryError(
-                    f"{where(after)}: drops in eval mode too; use nn.Dropout, or pass "
-                    "training=self.training"
-                )
-            if not before.kwargs["training"]:  # it never drops
-                after.update_kwarg("p", 0.0)
-            continue
-        if _signature(before, places) != _signature(after, places):
-            _refuse_mode(after)
-    if len(training.nodes) != len(evaluation.nodes):
-        _refuse_mode(pairs[-1][1])
-
-
-def _signature(node: fx.Node, places: Mapping[fx.Node, int]) -> tuple[Any, ...]:
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: f"%{places.get(n)}")
-    return node.op, node.target, str(args), str(kwargs)
-
-
-def _refuse_mode(node: fx.Node) -> None:
-    raise SurgeryError(
-        f"{where(node)}: the network computes something else in training than in eval mode from "
-        f"here on (self.training is used, or Python or NumPy draw a number); {OWN_MODULE}"
-    )
 
 
 def _writes_in_place(ann: nn.Module) -> Any:
@@ -266,10 +186,10 @@ class _Propagation(fx.Interpreter):
         over = self.env[n.all_input_nodes[0]] if written else None
         value = super().run_node(n)
         if isinstance(over, Tensor):
-            if not n.users:
-                self._refuse(n, "its result is not used")
             if _address(over) in self.held:
                 self._refuse(n, "that is a parameter or buffer, which the next call would find")
+            if not n.users:
+                self._refuse(n, "its result is not used")
             self.overwritten[_address(over)] = n, over
         n.meta["shape"] = value.shape if isinstance(value, Tensor) else None
         return value

@@ -29,7 +29,7 @@ OWN_MODULE = (
     "move such code out, or put it into a module of its own and declare that time-safe with "
     "ops={ThatModule: 'analog'}"
 )
-MAKES = re.compile(r"\b(zeros|ones|full|empty|eye|arange|rand|randn)\(")
+MAKES = re.compile(r"\b(empty|rand|randn)\(")
 """What makes a tensor, and takes no sizes that are being traced."""
 
 MAKERS = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
