@@ -307,7 +307,7 @@ def test_a_buffer_that_the_forward_writes_is_found():
             self.seen += 1
             return plain(self, x)
 
-    refused(Tracks(), "its forward writes to the buffer seen")
+    refused(Tracks(), "iadd in the network itself: writes to a parameter or buffer", "take it out")
 
 
 def test_a_cached_feature_map_is_copied_without_its_graph_and_not_kept():

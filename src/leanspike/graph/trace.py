@@ -187,7 +187,10 @@ class _Propagation(fx.Interpreter):
         value = super().run_node(n)
         if isinstance(over, Tensor):
             if _address(over) in self.held:
-                self._refuse(n, "that is a parameter or buffer, which the next call would find")
+                raise SurgeryError(
+                    f"{where(n)}: writes to a parameter or buffer, which the next call would find, "
+                    "and a spiking network keeps nothing from call to call; take it out"
+                )
             if not n.users:
                 self._refuse(n, "its result is not used")
             self.overwritten[_address(over)] = n, over

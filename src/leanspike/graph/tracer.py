@@ -219,8 +219,8 @@ class PathTracer(fx.Tracer):
         return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """As usual, but for a run that is not traced."""
-        if self.sizes.measuring:
+        """As usual, but for a run that is not traced; a norm counts its batches by itself."""
+        if self.sizes.measuring or attr == "num_batches_tracked":
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
