@@ -303,7 +303,7 @@ WEIGHTED = [
     *(F.local_response_norm, F.layer_norm, F.softmax, F.log_softmax, torch.softmax),
     *(torch.log_softmax, torch.mul, operator.sub, torch.sub),
     *("add", "mul", "sub", "softmax", "log_softmax", F.rms_norm, F.normalize, operator.pow),
-    *(torch.sin, torch.cos, torch.cumsum, "sin", "cos", "cumsum", torch.full),
+    *(torch.sin, torch.cos, torch.cumsum, "sin", "cos", "cumsum", torch.full, operator.invert),
     *(torch.pow, torch.square, torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.abs),
     *("pow", "square", "exp", "log", "sqrt", "rsqrt", "abs", "matmul", "bmm", "masked_fill"),
     *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),

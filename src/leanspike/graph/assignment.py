@@ -63,7 +63,8 @@ def within_samples(call: Call) -> None:
 
 
 def _check_axes(call: Call, value: fx.Node, axes: int) -> None:
-    shape, constant = value.meta["shape"] or (), value.meta["signal"].kind == "constant"
+    shape: tuple[int, ...] = value.meta["shape"] or ()
+    constant = value.meta["signal"].kind == "constant"
     if constant and len(shape) >= axes and shape[0] != 1:
         call.refuse(
             f"assigns a constant of shape {tuple(shape)} to the batch",

@@ -133,7 +133,7 @@ class Sizes:
             found[node] = _read(node, self._shape(node.args[0], samples))
         elif node.target is getattr and node.args[1] in TYPES:
             asked.add(node)
-            found[node] = getattr(self._value(node.args[0], 0), str(node.args[1]))
+            found[node] = getattr(self._value(node.all_input_nodes[0], 0), str(node.args[1]))
         elif node.target is getattr:
             raise UndecidedError(f"the .{node.args[1]} of a tensor")
         elif node.op not in ("call_function", "call_method") or not node.all_input_nodes:

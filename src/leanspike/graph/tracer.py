@@ -69,28 +69,28 @@ class _Value(fx.Proxy):
         return _Attribute(self, name) if rank is None else rank
 
     def __iadd__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+        return self.tracer.called(operator.iadd, self, other)
 
     def __isub__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+        return self.tracer.called(operator.isub, self, other)
 
     def __imul__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+        return self.tracer.called(operator.imul, self, other)
 
     def __itruediv__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+        return self.tracer.called(operator.itruediv, self, other)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        args: tuple[Any, ...] = (self, key, value)
-        source = value.node if isinstance(value, _Value) else None
+        source: Any = value.node if isinstance(value, _Value) else None
         updates = source is not None and source.target in UPDATES and not source.users
-        if updates and source.args[0].args[:1] == (self.node,):  # of x[key] += y
-            other = fx.node.map_arg(source.args[1], self.tracer.proxy)
-            args = (self, key, other, source.target.__name__)
-        self._becomes(self.tracer.create_proxy("call_function", assigned, args, {}))
-        if len(args) > 3:
-            value.node = self[key].node
-            source.graph.erase_node(source)
+        if not updates or source.args[0].args[:1] != (self.node,):
+            self._becomes(self.tracer.called(assigned, self, key, value))
+            return
+        other: Any = source.args[1]
+        other = self.tracer.proxy(other) if isinstance(other, fx.Node) else other
+        self._becomes(self.tracer.called(assigned, self, key, other, source.target.__name__))
+        value.node = self.tracer.called(operator.getitem, self, key).node
+        source.graph.erase_node(source)
 
     def _becomes(self, written: fx.Proxy) -> None:
         """From here on this value, under all its names, is what was written over it."""
@@ -246,6 +246,10 @@ class PathTracer(fx.Tracer):
                 "counts or loops over the samples{line}",
                 "use operations on all of them, and x.shape[0] in place of len(x)",
             ) from error
+
+    def called(self, function: Any, *args: Any) -> fx.Proxy:
+        """What stands for the result of a function."""
+        return self.create_proxy("call_function", function, args, {})
 
     def device_type(self, obj: fx.Proxy) -> Any:
         """The ``x.device.type`` of a value."""

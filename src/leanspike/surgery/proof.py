@@ -179,8 +179,8 @@ def _forget_caches(reference: Reference, traced: _Traced, found: Run) -> None:
         return
     other = random_like(reference.example)
     later, same = reference.run_after_the_example(other), traced.run_as(other, training=False)
-    kept = ([run.buffers[name] for name in written] for run in (reference.answer, later))
-    if alike(*kept) and alike(later.outputs, same.outputs):
+    kept, again = ([run.buffers[n] for n in written] for run in (reference.answer, later))
+    if alike(kept, again) and alike(later.outputs, same.outputs):
         traced.caches.update(written)
         for name in written:
             del found.buffers[name]
