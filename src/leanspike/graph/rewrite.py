@@ -278,7 +278,8 @@ class Rewriting:
             if about is not None and size.meta["signal"].timed != about.meta["signal"].timed:
                 with self.graph.inserting_before(node):
                     own = self.graph.call_method("size", (about, 0))
-                own.meta.update(signal=Signal(about.meta["signal"].timed, None), batch_size=True)
+                own.meta["signal"] = Signal(about.meta["signal"].timed, None)
+                note_samples(own)
                 node.replace_input_with(size, own)
 
     def _align(self, node: fx.Node, call: Call, row: Operation) -> None:
