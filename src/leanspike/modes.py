@@ -31,7 +31,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def buffers_kept(network: nn.Module) -> Iterator[None]:
-    """Afterwards the buffers, such as running statistics, hold what they held.
+    """Afterwards the buffers, such as running statistics, are those of before, with their values.
 
     >>> network = nn.BatchNorm1d(2)
     >>> with buffers_kept(network):
@@ -40,9 +40,17 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
     tensor(0)
     """
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    held = [
+        (module._buffers, dict(module._buffers))
+        for module in network.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # which replaces none
+    ]
     try:
         yield
     finally:
+        for buffers, before in held:
+            buffers.clear()
+            buffers.update(before)
         with torch.no_grad():
             for buffer, value in kept:
                 buffer.copy_(value)

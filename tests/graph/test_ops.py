@@ -488,12 +488,12 @@ def test_the_check_of_a_row_from_outside_is_heeded():
 def test_an_activation_and_a_method_are_registered():
     class Net(nn.Module):
         def forward(self, x):
-            return F.softsign(x).cumsum(1)
+            return F.softsign(x).cumprod(1)
 
     with pytest.raises(SurgeryError, match="softsign is not known"):
         spike(Net(), example_input=torch.rand(1, 6))
     register(F.softsign, Operation(activation=True))
-    register("cumsum", Operation(rules.analog))
+    register("cumprod", Operation(rules.analog))
     snn = spike(Net(), example_input=torch.rand(1, 6))
     assert [path for path, _ in snn.neurons()] == ["neuron_0"]
 
@@ -537,6 +537,7 @@ BESIDE = {
     "graph/batch_first.py": "knows the one way in which attention moves the samples",
     "graph/tracer.py": "records x += y, which torch.fx does not",
     "graph/sizes.py": "which axis of a shape is read",
+    "graph/batch_size.py": "which axis of a shape is read",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",
     "models/vggs.py": "a network is built of layers",

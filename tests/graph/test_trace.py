@@ -172,17 +172,24 @@ def asserts_samples(_net, h):
     return h
 
 
-def assigns(_net, h):
-    h[:, 0] = 0
-    return h
-
-
 def makes(_net, h):
-    return h + torch.zeros(h.shape[0], 8, 6, 6)
+    return h + 0 * torch.empty(h.shape[0], 8, 6, 6)
 
 
-def device(_net, h):
-    return h if h.is_cuda else h * 2
+def gradient(_net, h):
+    return h if h.requires_grad else h * 2
+
+
+def flag(net, h):
+    return h if net.flag else h * 2
+
+
+class Flagged(Net):
+    """Holds a buffer that code may read."""
+
+    def __init__(self, forward):
+        super().__init__(forward)
+        self.register_buffer("flag", torch.tensor(True))
 
 
 REFUSED = {
@@ -196,9 +203,9 @@ REFUSED = {
     "an item": (item, "branches or counts on values in `return h * float(h.mean())`"),
     "an assert on values": (asserts_values, "in `assert h.min() >= 0`; take the assert out"),
     "an assert on samples": (asserts_samples, "in `assert h.shape[0] < 64`; take the assert out"),
-    "assignment": (assigns, "assigns to entries of a tensor in `h[:, 0] = 0`; write what does not"),
-    "makes": (makes, "makes a tensor of a size that it computes in `return h + torch.zeros("),
-    "device": (device, "on the .is_cuda of a tensor"),
+    "makes": (makes, "makes a tensor of a size that it computes in `return h + 0 * torch.empty("),
+    "gradient": (gradient, "on the .requires_grad of a tensor"),
+    "a buffer": (flag, "branches or counts on values in `return h if net.flag else h * 2`"),
 }
 
 
@@ -207,18 +214,12 @@ REFUSED = {
 def test_code_that_one_path_does_not_hold_is_refused_for_what_it_is(case, samples):
     forward, message = REFUSED[case]
     with pytest.raises(SurgeryError) as error:
-        spike(Net(forward).eval(), example_input=X[:samples])
+        spike(Flagged(forward).eval(), example_input=X[:samples])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def masked(net, h):
-    return h * net.mask
-
-
 MENDED = {
-    "assignment, by a mask": (masked, {"mask": nn.Parameter(torch.ones(8, 1, 1))}),
-    "assignment, by cat": (lambda _net, h: torch.cat([0 * h[:, :1], h[:, 1:]], 1), {}),
     "made of another": (lambda _net, h: h + 0 * h, {}),
     "an assert taken out": (lambda _net, h: h, {}),
 }
@@ -385,3 +386,68 @@ def test_casts_leave_spikes_spikes(cast):
     snn = spike(Net(lambda _net, x: cast(x)).eval(), example_input=X)
     casts = [n for n in snn.plan.graph.nodes if n.target in ("to", "type_as")]
     assert [node.meta["signal"].kind for node in casts] == ["spike"]
+
+
+def in_half(_net, h):
+    return h * 2 if h.dtype == torch.float16 else h
+
+
+BY_TYPE = {
+    "type": in_half,
+    "cuda": lambda _net, h: h if h.is_cuda else h * 2,
+    "place": lambda _net, h: h if h.device == torch.device("cuda") else h * 2,
+    "name of the place": lambda _net, h: h if h.device.type == "mps" else h * 2,
+    "one of these places": lambda _net, h: h if h.device.type in ("cuda", "xpu") else h * 2,
+    "no such place": lambda _net, h: h if h.device.type != "cuda" else h * 2,
+}
+ALIKE = {
+    "not meta": lambda _net, h: h if h.device.type != "meta" else h * 2,
+    "floating": lambda _net, h: h if h.dtype != torch.long else h * 2,
+    "of another": lambda net, h: h if h.dtype == net.conv.weight.dtype else h * 2,
+    "no branch": lambda _net, h: h + torch.ones(8, 1, 1).to(device=h.device, dtype=h.dtype),
+}
+
+
+@pytest.mark.parametrize("case", BY_TYPE | ALIKE)
+def test_a_branch_on_type_or_device_is_the_examples_and_said_where_another_may_differ(case, caplog):
+    ann = Net((BY_TYPE | ALIKE)[case]).eval()
+    with caplog.at_level("INFO", "leanspike"):
+        snn = spike(ann, example_input=X[:1], neuron=nn.ReLU())
+    torch.testing.assert_close(snn(X)[0], ann(X))
+    said = "the network's own forward: the code branches on the type or device of a tensor"
+    assert (said in caplog.text) == (case in BY_TYPE)
+    assert ("in torch.float32 on cpu, elsewhere too" in caplog.text) == (case in BY_TYPE)
+
+
+def test_in_another_type_the_other_branch_is_taken_as_the_advice_says():
+    ann = Net(lambda _net, h: h * 2 if h.dtype == torch.float64 else h).double().eval()
+    snn = spike(ann, example_input=X[:1].double(), neuron=nn.ReLU())
+    torch.testing.assert_close(snn(X.double())[0], ann(X.double()))
+
+
+def test_what_is_made_of_a_buffer_follows_the_buffer():
+    def scaled(net, h):
+        return h * (net.flag + 1)
+
+    ann, other = Flagged(scaled).eval(), Flagged(scaled).eval()
+    other.flag.fill_(False)
+    snn = spike(ann, example_input=X[:1], neuron=nn.ReLU())
+    snn.load_ann(other.state_dict())
+    torch.testing.assert_close(snn(X)[0], other(X))
+
+
+class Same(nn.Conv2d):
+    """Pads by the size of what comes in, as TensorFlow does."""
+
+    def forward(self, x):
+        pad = max((math.ceil(x.shape[-1] / 2) - 1) * 2 + 3 - x.shape[-1], 0)
+        x = F.pad(x, (pad // 2, pad - pad // 2, pad // 2, pad - pad // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+
+def test_sizes_behind_an_opened_layer_are_those_of_the_layer_itself():
+    torch.manual_seed(0)
+    ann = nn.Sequential(Same(4, 4, 3, 2), nn.ReLU(), Same(4, 4, 3, 2), Same(4, 4, 3, 2)).eval()
+    x = torch.rand(2, 4, 21, 21)
+    snn = spike(ann, example_input=x[:1], neuron=nn.ReLU())
+    torch.testing.assert_close(snn(x)[0], ann(x))

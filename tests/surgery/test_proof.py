@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from leanspike import LIF, SurgeryError, calibrate, spike
+from leanspike import LIF, SurgeryError, calibrate, load, save, spike
 from leanspike.errors import LeanspikeError
 
 X = torch.rand(2, 4, generator=torch.Generator().manual_seed(3))
@@ -137,6 +137,91 @@ def test_a_forward_replaced_on_the_object_is_refused_and_the_advice_works():
     refused(ann, "module 1: its forward was replaced", "say del net[1].forward")
 
 
+class Chooses(nn.Module):
+    """Chooses its forward when it is made."""
+
+    def __init__(self, way):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Linear(4, 4)
+        self.forward = self.doubled if way == "doubled" else self.halved
+
+    def doubled(self, x):
+        return self.inner(x) * 2
+
+    def halved(self, x):
+        return F.relu(self.inner(x)) / 2
+
+
+class ChoosingLayer(nn.Linear):
+    """A layer of the table whose class chooses another forward."""
+
+    def __init__(self):
+        super().__init__(4, 4)
+        self.forward = self.doubled
+
+    def doubled(self, x):
+        return F.linear(x, self.weight, self.bias) * 2
+
+
+@pytest.mark.parametrize("way", ["doubled", "halved"])
+def test_a_forward_that_the_class_itself_chooses_is_traced(way, tmp_path):
+    for ann in (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Chooses(way)), Chooses("halved")):
+        assert_same(ann)
+        snn = spike(ann, example_input=X[:1], neuron=LIF(0.2)).eval()
+        again = load(save(snn, tmp_path / type(ann).__name__), ann=ann)
+        torch.testing.assert_close(again(X), snn(X))
+
+
+def test_a_forward_of_another_object_or_of_a_layer_is_refused():
+    ann = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Chooses("doubled"))
+    ann[2].forward = Chooses("doubled").halved
+    refused(ann, "module 2: its forward was replaced")
+    ann[2] = ChoosingLayer()
+    refused(ann, "module 2: its forward was replaced")
+
+
+class Keeps(nn.Module):
+    """Writes to a buffer what a function says, where that has not the right length."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.write = write
+        self.register_buffer("kept", torch.zeros(1))
+
+    def forward(self, x):
+        if self.kept.shape[0] != x.shape[1]:
+            self.kept = self.write(x)
+        return x * self.kept
+
+
+def keeping(write):
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), Keeps(write)).eval()
+
+
+def test_a_buffer_that_keeps_what_no_input_changes_is_no_state():
+    ann = keeping(lambda x: torch.arange(x.shape[1]) * 2.0)
+    snn = assert_same(ann)
+    torch.testing.assert_close(snn(X)[0], ann(X))  # which reads it by now
+
+
+@pytest.mark.parametrize(
+    "write", [lambda x: x.mean((0,)) + 1, lambda x: x.detach().amax(1).repeat(6)]
+)
+def test_a_buffer_that_keeps_the_first_input_is_a_state(write):
+    refused(keeping(write), x=X[:1])
+
+
+def test_a_buffer_that_counts_is_a_state():
+    def counts(net, x):
+        net.calls = net.calls + 1
+        return plain(net, x)
+
+    ann = Net(counts)
+    ann.register_buffer("calls", torch.zeros(1))
+    refused(ann, "its forward writes to the buffer calls")
+
+
 def test_a_call_of_its_own_is_found_by_what_it_answers():
     class Scaled(Net):
         def __call__(self, x):
@@ -222,7 +307,7 @@ def test_a_buffer_that_the_forward_writes_is_found():
             self.seen += 1
             return plain(self, x)
 
-    refused(Tracks(), "its forward writes to the buffer seen")
+    refused(Tracks(), "iadd in the network itself: writes to a parameter or buffer", "take it out")
 
 
 def test_a_cached_feature_map_is_copied_without_its_graph_and_not_kept():

@@ -84,9 +84,9 @@ def baked(_self, x):
 
 
 def assignment(_self, x):
-    y = x * 1
-    y[:, 0] = 0
-    return y
+    x = x - 1
+    x[0] = 0
+    return x
 
 
 REFUSALS = {
@@ -159,7 +159,10 @@ REFUSALS = {
         body(batch_dependent_branch),
         ["module body", "branches or counts on the number of samples", "the same for any number"],
     ),
-    "assignment to entries": (body(assignment), ["module body", "assigns to entries", "x * mask"]),
+    "assignment to entries": (
+        body(assignment),
+        ["assigned in body", "assigns to samples", "begin the index"],
+    ),
     "self.training": (
         body(mode_dependent),
         [
@@ -214,8 +217,8 @@ REFUSALS = {
         ],
     ),
     "an unknown method": (
-        body(lambda _s, x: x.cumsum(0)),
-        ["cumsum in body", "declare it with ops={'cumsum': 'analog'}; else take it out"],
+        body(lambda _s, x: x.cumprod(0)),
+        ["cumprod in body", "declare it with ops={'cumprod': 'analog'}; else take it out"],
     ),
     "an unknown module": (
         lambda: nn.LPPool2d(2, 2),
@@ -379,7 +382,7 @@ def test_named_activations_become_neurons(make, key):
         (nn.GELU, nn.GELU),
         (body(lambda _s, x: x.clamp(0, 0.5)), "clamp"),
         (body(lambda _s, x: torch.rot90(x, 1, (2, 3))), torch.rot90),
-        (body(lambda _s, x: x.cumsum(1)), "cumsum"),
+        (body(lambda _s, x: x.cumprod(1)), "cumprod"),
         (body(lambda s, x: F.conv2d(x, s.c.weight), c=nn.Conv2d(4, 4, 3)), F.conv2d),
         (Swish, Swish),
     ],

@@ -16,7 +16,8 @@ def grow(ann: nn.Module, graph: fx.Graph, example_input: Tensor, sizes: Sizes) -
     """Leave at each node what becomes of it with one sample more.
 
     At tensors the shape as ``more``; at the node where the network fails why, as ``fails``; at a
-    number that is another then how many times that of the samples it is, as ``grows``, or None.
+    number that is another then how many times that of the samples it is, as ``grows``, or None; at
+    sizes that begin with such a number the same, and ``several``.
     """
     try:
         with torch.no_grad(), buffers_kept(ann):
@@ -44,4 +45,5 @@ class _Growth(fx.Interpreter):
             n.meta["fails"] = one_line(error)[:160]
             raise
         n.meta["more"] = value.shape if isinstance(value, Tensor) else None
+        n.meta["several"] = isinstance(value, tuple | list)
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, final
@@ -26,9 +26,10 @@ from leanspike.graph.ops import (
     Signal,
     op_of,
 )
+from leanspike.graph.places import names_of_calls, places_of_functions
+from leanspike.graph.places import where as place_of
 from leanspike.graph.samples import counts_samples, pieces
-from leanspike.graph.trace import Shapes, device_of, names_of_calls, places_of_functions
-from leanspike.graph.trace import where as place_of
+from leanspike.graph.trace import Shapes, device_of
 from leanspike.neuron import Neuron
 from leanspike.temporal import (
     TemporalDropout,
@@ -243,11 +244,9 @@ class Rewriting:
         """Declare what the operation emits; make its inputs agree in time."""
         self._take_own_sizes(node)
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
-        kinds = {signal.kind for signal in signals}
-        made = row is UNKNOWN and not kinds and Shapes.of(node).output is not None  # as arange
         timed = any(s.timed for s in signals)
-        sized = any(map(counts_samples, node.all_input_nodes))
-        if node.op == "get_attr" or made or (kinds - {None} == {"constant"} and not sized):
+        counted = any(map(counts_samples, node.all_input_nodes))
+        if not counted and _is_constant(node, signals):
             node.meta["signal"] = Signal(timed, "constant")
             return
         call = self._call(node, signals)
@@ -292,7 +291,10 @@ class Rewriting:
         own, times, has = about, size.meta["grows"], about.meta.get("grows")
         steps = _counts_steps(about)
         meta = {"signal": Signal(steps, None), "steps": steps, "shape": None}
-        if not counts_samples(about):
+        if counts_samples(about) and about.meta["several"]:
+            own = self.graph.call_function(operator.getitem, (about, 0))
+            own.meta.update(meta, grows=has)
+        elif not counts_samples(about):
             own, has = self.graph.call_method("size", (about, 0)), pieces(about)
             own.meta.update(meta, grows=has)
         if times is None or has is None:
@@ -306,6 +308,9 @@ class Rewriting:
             if number != 1:
                 own = self.graph.call_function(target, (own, number))
                 own.meta.update(meta, grows=times)
+        if size.meta["several"]:
+            own = self.graph.call_function(_beginning, (size, own))
+            own.meta.update(meta, grows=times, several=True)
         return own
 
     def _align(self, node: fx.Node, call: Call, row: Operation) -> None:
@@ -367,6 +372,19 @@ def _counts_steps(node: fx.Node) -> bool:
     return bool(node.meta.get("steps", node.meta["signal"].timed))
 
 
+def _beginning(sizes: Sequence[int], first: int) -> tuple[int, ...]:
+    """Sizes with another number of samples."""
+    return first, *sizes[1:]
+
+
+def _is_constant(node: fx.Node, signals: Sequence[Signal]) -> bool:
+    """Whether a call makes tensors of constants, or of sizes that are not the number of samples."""
+    kinds = {signal.kind for signal in signals}
+    if node.op == "get_attr" or "constant" in kinds:
+        return kinds <= {"constant", None}
+    return not kinds - {None} and Shapes.of(node).output is not None
+
+
 def _of_weights(node: fx.Node) -> bool:
     """Whether a call reads weights alone, as the network of a position bias does."""
     sources = node.all_input_nodes
@@ -380,8 +398,13 @@ def _kind(call: Call, row: Operation) -> Kind | None:
         call.refuse(*(text.format(name=name, code=code) for text in row.refused))
     if row.check is not None:
         row.check(call)
-    if row.kind is None and not call.kinds and call.inputs and call.out_shape is None:
-        return None  # sizes, from which it computes another
+    if row.kind is None and not call.kinds and call.inputs:
+        if call.out_shape is None:
+            return None  # sizes, from which it computes another
+        call.refuse(
+            "makes a tensor of the number of samples",
+            "make it for one sample, with an axis 0 of length 1",
+        )
     if row.kind is None:
         call.refuse(
             f"{name} is not known to keep timesteps and samples apart",

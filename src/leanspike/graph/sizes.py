@@ -2,6 +2,7 @@
 
 A graph holds one path. Where code branches, counts or loops on sizes, the path is that of the
 example's shape. The number of samples must not decide: later, timesteps are counted among them.
+Where it branches on the type or the device of a tensor, the path is that of the example's, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.graph.modules import called
+from leanspike.graph.opening import demoted
 from leanspike.graph.samples import samples_of
 from leanspike.modes import eval_mode
 
@@ -24,6 +26,14 @@ SAMPLES = (2, 3)
 
 TRIED = (1, 2, 3, 4, 5, 7, 8, 16, 64, 1024)
 """Batch sizes for which an answer must be the same, besides those around the code's own numbers."""
+
+
+TYPES: dict[str, tuple[Any, ...]] = {
+    "dtype": (torch.float32, torch.float64, torch.float16, torch.bfloat16),
+    "device": tuple(map(torch.device, ("cpu", "cuda", "mps", "xpu"))),
+    "is_cuda": (False, True),
+}
+"""What code asks of a tensor besides its shape, and what networks may be moved to."""
 
 
 class UndecidedError(Exception):
@@ -36,13 +46,17 @@ class Sizes:
 
     Attributes:
         fixed: whether the shape of the example decided something.
+        by_type: the places where its type or device decided, and another would otherwise.
         measuring: whether a run is on, whose calls of modules are not to be traced.
+        opened: by their paths, layers whose subclass is opened, and what they are.
     """
 
     def __init__(self, root: nn.Module, example_input: Tensor) -> None:
         self.root = root
         self.fixed = False
+        self.by_type: dict[str, None] = {}
         self.measuring = False
+        self.opened: dict[str, type[nn.Module]] = {}
         repeated = [1] * (example_input.dim() - 1)
         self._runs: list[tuple[Tensor, dict[fx.Node, Any]]] = [
             (example_input[:1].repeat(n, *repeated), {}) for n in SAMPLES
@@ -68,35 +82,48 @@ class Sizes:
         self.fixed |= not isinstance(several[0], torch.Size)
         return count
 
-    def decide(self, node: fx.Node) -> Any:
-        """The value of what is computed from sizes, if it is the same for each batch size."""
+    def device_type(self, node: fx.Node) -> str | None:
+        """Where a tensor lies, as "cpu"; None where that cannot be told."""
+        try:
+            return str(self._value(node, 0).device.type)
+        except UndecidedError:
+            return None
+
+    def ask_device(self, other: object, place: str) -> None:
+        """Code of the module at ``place`` asks whether a tensor lies on such a device."""
+        if other in {device.type for device in TYPES["device"]}:
+            self.by_type[place] = None
+
+    def decide(self, node: fx.Node, place: str) -> Any:
+        """The value of what is computed from sizes, if it is the same for each batch size.
+
+        ``place`` is the module whose code asks.
+        """
         asked: set[fx.Node] = set()
         numbers = {*TRIED, *_numbers_around(node)}
         answers = [self._compute(node, samples, {}, asked) for samples in sorted(numbers)]
         if any(type(a) is not type(answers[0]) or a != answers[0] for a in answers):
             raise UndecidedError("the number of samples")
-        self.fixed |= any(not _checked_anyway(access) for access in asked)
+        self.fixed |= any(not _checked_anyway(access) for access in asked if _is_size(access))
+        if any(self._otherwise(node, name, asked, answers[0]) for name in TYPES):
+            self.by_type[place] = None
         return answers[0]
-
-    def made(self, node: fx.Node) -> Tensor:
-        """The tensor that a node makes of sizes, if they are the same for each batch size."""
-        first, second = (self._value(node, run) for run in range(len(SAMPLES)))
-        if first.shape != second.shape:
-            raise UndecidedError("the number of samples")
-        self.fixed = True
-        copy: Tensor = first.clone()
-        return copy
 
     def per_sample(self, node: fx.Node) -> int | None:
         """Of a number that is so many times that of the samples how many times.
 
-        0 for what is the same for any number of samples, or no number; None for another number.
+        Of sizes it is the first that counts, as in ``x.shape``. 0 for what is the same for any
+        number of samples, or no number; None for another number.
         """
         tried = sorted({*TRIED, *_numbers_around(node)})
         try:
             values = [self._compute(node, samples, {}, set()) for samples in tried]
         except UndecidedError:
             return 0
+        if all(isinstance(value, tuple | list) for value in values):
+            if len({tuple(value[1:]) for value in values}) != 1:
+                return None
+            values = [next(iter(value), 0) for value in values]
         if any(not isinstance(value, int | float) for value in values) or len(set(values)) == 1:
             return 0
         first = values[0]
@@ -104,19 +131,36 @@ class Sizes:
         whole = isinstance(first, int) and all(v == first * n for v, n in times)
         return int(first) if whole else None
 
+    def _otherwise(self, node: fx.Node, name: str, asked: set[fx.Node], answer: Any) -> bool:
+        """Whether an answer would be another for tensors of another type, or elsewhere."""
+        accesses = [a for a in asked if a.target is getattr and a.args[1] == name]
+        values = {access: self._compute(access, SAMPLES[0], {}, set()) for access in accesses}
+        moved = [access for access, value in values.items() if value in TYPES[name]]
+        try:
+            others = [
+                self._compute(node, SAMPLES[0], dict.fromkeys(moved, other), set())
+                for other in TYPES[name] * bool(moved)
+            ]
+        except UndecidedError:
+            return True
+        return any(other != answer for other in others)
+
     def _compute(
         self, node: fx.Node, samples: int, found: dict[fx.Node, Any], asked: set[fx.Node]
     ) -> Any:
-        """What is computed from sizes, for so many samples; ``asked`` gathers the sizes."""
+        """What is computed from sizes, for so many samples; ``asked`` gathers what it reads."""
         if node in found:
             return found[node]
         if _is_size(node):
             asked.add(node)
             found[node] = _read(node, self._shape(node.args[0], samples))
-        elif node.op not in ("call_function", "call_method") or not node.all_input_nodes:
-            raise UndecidedError("values")
+        elif node.target is getattr and node.args[1] in TYPES:
+            asked.add(node)
+            found[node] = getattr(self._value(node.all_input_nodes[0], 0), str(node.args[1]))
         elif node.target is getattr:
             raise UndecidedError(f"the .{node.args[1]} of a tensor")
+        elif node.op not in ("call_function", "call_method") or not node.all_input_nodes:
+            raise UndecidedError("values")
         else:
             args, kwargs = fx.map_arg(
                 (node.args, node.kwargs), lambda n: self._compute(n, samples, found, asked)
@@ -170,6 +214,8 @@ class Sizes:
         args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "call_module":
             module = self.root.get_submodule(str(node.target))
+            if node.target in self.opened:
+                module = demoted(module, self.opened[str(node.target)])
             with eval_mode(module):
                 return module(*args, **kwargs)
         return called(node, self.root)(*args, **kwargs)

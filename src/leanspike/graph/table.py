@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from leanspike.graph import costs, products, rows, rules
+from leanspike.graph import assignment, costs, products, rows, rules
 from leanspike.graph.operation import Inner, Norm, Operation
 from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
@@ -148,6 +148,7 @@ FUNCTIONS: dict[Any, Operation] = {
     **dict.fromkeys((operator.truediv, torch.div), rows.DIVIDED),
     **dict.fromkeys((operator.pow, torch.pow, torch.square), rows.SQUARED),
     **dict.fromkeys((torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.abs), rows.ANALOG),
+    **dict.fromkeys((torch.sin, torch.cos), rows.ANALOG),
     operator.floordiv: rows.ANALOG,
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), rows.FUNCTIONAL),
     **dict.fromkeys(
@@ -157,7 +158,9 @@ FUNCTIONS: dict[Any, Operation] = {
     **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), rows.MATRIX_PRODUCT),
     torch.einsum: rows.EINSUM,
     F.scaled_dot_product_attention: rows.ATTENTION,
-    **dict.fromkeys((torch.zeros, torch.ones), rows.MADE),
+    **dict.fromkeys((torch.zeros, torch.ones, torch.full), rows.MADE),
+    operator.invert: rows.ANALOG,
+    torch.cumsum: rows.ALONG_AXIS,
     **dict.fromkeys((torch.zeros_like, torch.ones_like), rows.ANALOG),
     operator.isub: Operation(twin=operator.sub),
     operator.imul: Operation(twin=operator.mul),
@@ -195,7 +198,8 @@ METHODS: dict[str, Operation] = {
     **dict.fromkeys(("mul", "neg"), rows.MULTIPLIED),
     "div": rows.DIVIDED,
     **dict.fromkeys(("pow", "square"), rows.SQUARED),
-    **dict.fromkeys(("exp", "log", "sqrt", "rsqrt", "abs"), rows.ANALOG),
+    **dict.fromkeys(("exp", "log", "sqrt", "rsqrt", "abs", "sin", "cos"), rows.ANALOG),
+    "cumsum": rows.ALONG_AXIS,
     **dict.fromkeys(("matmul", "bmm"), rows.MATRIX_PRODUCT),
     **dict.fromkeys(("movedim", "moveaxis"), rows.MOVED_AXES),
     "roll": rows.ROLLED,
@@ -221,6 +225,7 @@ OWN: dict[Any, Operation] = {
     EventConv2d: replace(LAYERS[nn.Conv2d], event_driven=None),
     TiledAvgPool2d: replace(LAYERS[nn.AvgPool2d], tiled=None),
     **dict.fromkeys((stack, unstack, broadcast, repeat), rows.OURS),
+    assignment.assigned: Operation(assignment.entries, assignment.within_samples),
     TemporalDropout: rows.OURS,
     TemporalNorm: Operation(
         rules.analog,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.assignment import assigned
 from leanspike.graph.batch_first import keep_batch_first
+from leanspike.graph.both_modes import check_modes
 from leanspike.graph.growth import grow
 from leanspike.graph.opening import demoted
 from leanspike.graph.ops import Operations
 from leanspike.graph.outputs import Container, each_tensor, opened
+from leanspike.graph.places import where
 from leanspike.graph.sizes import Sizes
-from leanspike.graph.tracer import OWN_MODULE, symbolic
+from leanspike.graph.tracer import symbolic, writes
 from leanspike.modes import buffers_kept
 
 
@@ -31,11 +34,13 @@ class Traced:
     """What tracing found: the graph in eval mode, with the shapes at its nodes.
 
     ``fixed_shape``: whether the example's shape decided a branch or a loop, so that samples of
-    another shape might take another path. ``output`` is what the graph gives for the example.
+    another shape might take another path. ``by_type``: the modules whose code its type or device
+    decided, where another would have decided otherwise. ``output`` is what the graph gives for it.
     """
 
     graph: fx.Graph
     fixed_shape: bool
+    by_type: tuple[str, ...]
     output: Any
 
 
@@ -61,11 +66,11 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
         ann.set_submodule(path, demoted(ann.get_submodule(path), layer))
     for traced in (training, graph):
         traced.eliminate_dead_code(is_impure_node=_writes_in_place(ann))
-    _check_modes(training, graph, operations)
+    check_modes(training, graph, ann, operations)
     keep_batch_first(graph)
     output = _propagate_shapes(ann, graph, example_input, operations)
     grow(ann, graph, example_input, sizes)
-    return Traced(graph, sizes.fixed, output)
+    return Traced(graph, sizes.fixed, tuple(sizes.by_type), output)
 
 
 @contextmanager
@@ -93,54 +98,9 @@ def device_of(network: nn.Module) -> torch.device | None:
     return None if first is None else first.device
 
 
-def owner(node: fx.Node) -> str:
-    """The path of the module in whose forward the call stands ("" for the network itself)."""
-    stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
-    if node.op == "call_module":
-        stack = stack[:-1]
-    return stack[-1] if stack else ""
-
-
-def where(node: fx.Node) -> str:
-    """How an error names a call: the module's path, or the owner's path and the function."""
-    if node.op == "call_module":
-        return f"module {node.target}"
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
-    return f"{name} in {owner(node) or 'the network itself'}"
-
-
-def names_of_calls(nodes: list[fx.Node], stem: str) -> dict[fx.Node, str]:
-    """A path for each call: the module's own if called once, else owner, stem and call order."""
-    calls = Counter(node.target for node in nodes if node.op == "call_module")
-    counts: Counter[str] = Counter()
-    names = {}
-    for node in nodes:
-        if node.op == "call_module" and calls[node.target] == 1:
-            names[node] = str(node.target)
-            continue
-        place = owner(node)
-        names[node] = f"{place}.{stem}_{counts[place]}".lstrip(".")
-        counts[place] += 1
-    return names
-
-
-def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
-    """A path for each call of a function or method: owner and name, numbered if there are more."""
-    found: dict[str, list[fx.Node]] = {}
-    for node in nodes:
-        if node.op in ("call_function", "call_method"):
-            name = node.target if isinstance(node.target, str) else node.target.__name__
-            found.setdefault(f"{owner(node)}.{name}".lstrip("."), []).append(node)
-    return {
-        node: place if len(group) == 1 else f"{place}_{number}"
-        for place, group in found.items()
-        for number, node in enumerate(group)
-    }
-
-
 def check_inputs(ann: nn.Module) -> None:
     """Raise unless the network can be called with one tensor."""
-    parameters = list(inspect.signature(type(ann).forward).parameters.values())[1:]
+    parameters = list(inspect.signature(ann.forward).parameters.values())
     several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     needed = [p for p in parameters if p.kind not in several and p.default is Parameter.empty]
     takes = [p for p in parameters if p.kind is not Parameter.VAR_KEYWORD]
@@ -150,37 +110,6 @@ def check_inputs(ann: nn.Module) -> None:
             f"the network takes {len(needed)} inputs ({names}); wrap it in a module that takes one "
             "tensor"
         )
-
-
-def _check_modes(training: fx.Graph, evaluation: fx.Graph, operations: Operations) -> None:
-    """Apart from functional dropout's switch, training and eval must be the same graph."""
-    pairs = list(zip(training.nodes, evaluation.nodes, strict=False))
-    for before, after in pairs:
-        drops = after.op == "call_function" and operations.row(after.target).dropout is not None
-        if drops and after.target == before.target:
-            if after.kwargs.get("training", True):
-                raise SurgeryError(
-                    f"{where(after)}: drops in eval mode too; use nn.Dropout, or pass "
-                    "training=self.training"
-                )
-            if not before.kwargs["training"]:  # it never drops
-                after.update_kwarg("p", 0.0)
-            continue
-        if _signature(before) != _signature(after):
-            _refuse_mode(after)
-    if len(training.nodes) != len(evaluation.nodes):
-        _refuse_mode(pairs[-1][1])
-
-
-def _signature(node: fx.Node) -> tuple[Any, ...]:
-    return node.op, node.target, str(node.args), str(node.kwargs)
-
-
-def _refuse_mode(node: fx.Node) -> None:
-    raise SurgeryError(
-        f"{where(node)}: the network computes something else in training than in eval mode from "
-        f"here on (self.training is used, or Python or NumPy draw a number); {OWN_MODULE}"
-    )
 
 
 def _writes_in_place(ann: nn.Module) -> Any:
@@ -197,8 +126,9 @@ def in_place(node: fx.Node, ann: nn.Module) -> bool:
     if node.op == "call_module":
         return bool(getattr(ann.get_submodule(str(node.target)), "inplace", False))
     if node.op == "call_method":
-        name = str(node.target)
-        return name.endswith("_") and not name.startswith("_")
+        return writes(str(node.target))
+    if node.target is assigned:  # to which no other name may stand
+        return True
     name = getattr(node.target, "__name__", "")
     augmented = name.startswith("i") and getattr(node.target, "__module__", "") == "_operator"
     return bool(
@@ -246,6 +176,7 @@ class _Propagation(fx.Interpreter):
         self.ann = ann
         self.operations = operations
         self.overwritten: dict[int, tuple[fx.Node, Any]] = {}  # by address, which they occupy
+        self.held = {_address(tensor) for tensor in chain(ann.parameters(), ann.buffers())}
 
     def run_node(self, n: fx.Node) -> Any:
         for source in n.all_input_nodes:
@@ -253,11 +184,18 @@ class _Propagation(fx.Interpreter):
             if source < writer:
                 self._refuse(writer, f"{where(n)} reads it")
         self._check_axes(n)
+        written = in_place(n, self.ann) and n.op.startswith("call")
+        over = self.env[n.all_input_nodes[0]] if written else None
         value = super().run_node(n)
-        if isinstance(value, Tensor) and n.op.startswith("call") and in_place(n, self.ann):
+        if isinstance(over, Tensor):
+            if _address(over) in self.held:
+                raise SurgeryError(
+                    f"{where(n)}: writes to a parameter or buffer, which the next call would find, "
+                    "and a spiking network keeps nothing from call to call; take it out"
+                )
             if not n.users:
                 self._refuse(n, "its result is not used")
-            self.overwritten[_address(value)] = n, value
+            self.overwritten[_address(over)] = n, over
         n.meta["shape"] = value.shape if isinstance(value, Tensor) else None
         return value
 

@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from leanspike.errors import SurgeryError, one_line
-from leanspike.graph.batch_size import made
+from leanspike.graph.assignment import assigned
 from leanspike.graph.opening import opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.outputs import Container, returned
@@ -29,11 +29,22 @@ OWN_MODULE = (
     "move such code out, or put it into a module of its own and declare that time-safe with "
     "ops={ThatModule: 'analog'}"
 )
-MAKES = re.compile(r"\b(zeros|ones|full|empty|eye|arange|rand|randn)\(")
+MAKES = re.compile(r"\b(empty|rand|randn)\(")
 """What makes a tensor, and takes no sizes that are being traced."""
+
+MAKERS = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
+"""What makes a tensor of sizes, which do not tell torch.fx by themselves."""
+
+UPDATES = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+"""What ``x[key] += y`` and its like call."""
 
 FOREIGN = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 """Where code lies that is not the user's."""
+
+
+def writes(method: str) -> bool:
+    """Whether a method of that name writes its result over its tensor."""
+    return method.endswith("_") and not method.startswith("_")
 
 
 class _UntraceableError(Exception):
@@ -58,20 +69,32 @@ class _Value(fx.Proxy):
         return _Attribute(self, name) if rank is None else rank
 
     def __iadd__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+        return self.tracer.called(operator.iadd, self, other)
 
     def __isub__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+        return self.tracer.called(operator.isub, self, other)
 
     def __imul__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+        return self.tracer.called(operator.imul, self, other)
 
     def __itruediv__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+        return self.tracer.called(operator.itruediv, self, other)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Of zeros that nobody has read yet: they are computed now, once, and are a constant."""
-        self.node = self.tracer.filled(self.node, key, value)
+        source: Any = value.node if isinstance(value, _Value) else None
+        updates = source is not None and source.target in UPDATES and not source.users
+        if not updates or source.args[0].args[:1] != (self.node,):
+            self._becomes(self.tracer.called(assigned, self, key, value))
+            return
+        other: Any = source.args[1]
+        other = self.tracer.proxy(other) if isinstance(other, fx.Node) else other
+        self._becomes(self.tracer.called(assigned, self, key, other, source.target.__name__))
+        value.node = self.tracer.called(operator.getitem, self, key).node
+        source.graph.erase_node(source)
+
+    def _becomes(self, written: fx.Proxy) -> None:
+        """From here on this value, under all its names, is what was written over it."""
+        self.node = written.node
 
     def __len__(self) -> int:
         return self.tracer.length(self)
@@ -86,14 +109,36 @@ class _Value(fx.Proxy):
         return float(self.tracer.decide(self))
 
 
+class _DeviceType(str):
+    """Where a tensor lies, as "cpu"; noted where code asks whether it is somewhere."""
+
+    tracer: PathTracer
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        self.tracer.sizes.ask_device(other, self.tracer.path)
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
 class _Attribute(fx.proxy.Attribute, _Value):
     """An attribute of such a value, such as its shape. The number of axes is known at once."""
+
+    def __getattr__(self, name: str) -> Any:
+        if self.attr == "device" and name == "type":
+            return self.tracer.device_type(self.root)
+        return super().__getattr__(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rank = self.root.ndim if self.attr in ("dim", "ndimension") else None
         if isinstance(rank, int):
             return rank
-        return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
+        result = self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
+        if writes(self.attr):
+            self.root._becomes(result)
+        return result
 
 
 class PathTracer(fx.Tracer):
@@ -103,17 +148,20 @@ class PathTracer(fx.Tracer):
     the user declares, and einops', which take no part in tracing.
     """
 
+    proxy_buffer_attributes = True
+    """Read by torch.fx: buffers are nodes, as parameters are; what is made of them follows them."""
+
     def __init__(self, operations: Operations, sizes: Sizes) -> None:
         declared = [op for op in operations.rows if isinstance(op, FunctionType) and op not in ROWS]
         einops = sys.modules.get("einops")
         modules: Any = (math, *([einops] if isinstance(einops, ModuleType) else []))
-        super().__init__(modules, tuple(declared))
+        super().__init__(modules, (*declared, *MAKERS))
+        self._autowrap_search.append(torch)  # where these are looked up
         self.operations = operations
         self.sizes = sizes
         self.path = ""
-        self.opened: dict[str, type[nn.Module]] = {}
+        self.opened = sizes.opened = {}
         self.container: Container | None = None
-        self.made: dict[fx.Node, torch.Tensor] = {}
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for a value in the network's code."""
@@ -124,10 +172,11 @@ class PathTracer(fx.Tracer):
 
         What the network returns is opened, and what it was is kept.
         """
-        name = next(iter(list(inspect.signature(root_fn).parameters)[1:]), "x")
+        forward: Any = self.root.forward  # its class may have chosen another method in __init__
+        name = next(iter(inspect.signature(forward).parameters), "x")
 
-        def with_plain_outputs(*values: Any) -> Any:
-            plain, self.container = returned(root_fn(*values))
+        def with_plain_outputs(_root: nn.Module, *values: Any) -> Any:
+            plain, self.container = returned(forward(*values))
             return plain
 
         return with_plain_outputs, [self.root, self.create_proxy("placeholder", name, (), {})]
@@ -173,34 +222,6 @@ class PathTracer(fx.Tracer):
         foreign = function.__code__.co_filename.startswith((*FOREIGN, "<"))
         return not foreign and function.__module__.partition(".")[0] != "einops"
 
-    def filled(self, node: fx.Node, key: Any, value: Any) -> fx.Node:
-        """The tensor that a node makes of sizes, with entries assigned, as a constant."""
-        if node.users or (node not in self.made and not self._makes(node)):
-            raise _UntraceableError(
-                "assigns to entries of a tensor{line}",
-                "write what does not, as x * mask, torch.where(mask, x, 0 * x) or torch.cat",
-            )
-        key, value = fx.node.map_aggregate(
-            (key, value), lambda leaf: self.decide(leaf) if isinstance(leaf, fx.Proxy) else leaf
-        )
-        tensor = self.made[node] if node in self.made else self._made(node)
-        tensor[key] = value
-        if node in self.made:
-            return node
-        constant = self.create_arg(tensor)
-        assert isinstance(constant, fx.Node)
-        self.made[constant] = tensor
-        return constant
-
-    def _makes(self, node: fx.Node) -> bool:
-        return node.op.startswith("call") and self.operations.row(node.target).kind is made
-
-    def _made(self, node: fx.Node) -> torch.Tensor:
-        try:
-            return self.sizes.made(node)
-        except UndecidedError as error:
-            _refuse("makes a tensor", error)
-
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """torch's own modules and those that have a row."""
         row = self.operations.row(type(m))
@@ -220,8 +241,8 @@ class PathTracer(fx.Tracer):
         return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """As usual, but for a run that is not traced."""
-        if self.sizes.measuring:
+        """As usual, but for a run that is not traced; a norm counts its batches by itself."""
+        if self.sizes.measuring or attr == "num_batches_tracked":
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
@@ -248,10 +269,24 @@ class PathTracer(fx.Tracer):
                 "use operations on all of them, and x.shape[0] in place of len(x)",
             ) from error
 
+    def called(self, function: Any, *args: Any) -> fx.Proxy:
+        """What stands for the result of a function."""
+        proxy: fx.Proxy = self.create_proxy("call_function", function, args, {})
+        return proxy
+
+    def device_type(self, obj: fx.Proxy) -> Any:
+        """The ``x.device.type`` of a value."""
+        known = self.sizes.device_type(obj.node)
+        if known is None:
+            return fx.proxy.Attribute(obj, "type")
+        place = _DeviceType(known)
+        place.tracer = self
+        return place
+
     def decide(self, obj: fx.Proxy) -> Any:
         """The number, or truth, of what was computed from sizes."""
         try:
-            return self.sizes.decide(obj.node)
+            return self.sizes.decide(obj.node, self.path)
         except UndecidedError as error:
             _refuse("branches or counts", error)
 
@@ -284,7 +319,7 @@ def symbolic(
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
         raise SurgeryError(f"{place}: {why}; {fix}") from error
-    for node in graph.nodes:  # lest torch keeps whole for all what is last in such a function
+    for node in graph.nodes:  # by which code made of it would have all networks traced otherwise
         node.meta.pop("is_wrapped", None)
     next(iter(reversed(graph.nodes))).meta["container"] = tracer.container
     return graph, tracer.opened

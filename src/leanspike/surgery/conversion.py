@@ -139,6 +139,7 @@ def spike(
     step_around(snn)
     if neuron is None:
         say(choose_neurons(snn, preset, before))
+    _tell_types(subject)
     _raise_doubts(snn, ann)
     return snn
 
@@ -157,6 +158,19 @@ def _plan(
         sample_dtype=sample.dtype,
         declared=declared,
         replaced=subject.replaced,
+    )
+
+
+def _tell_types(subject: Subject) -> None:
+    """Say where code branches on what may change after the surgery, unlike shapes."""
+    if not subject.by_type:
+        return
+    x, rest = subject.reference.example, len(subject.by_type) - 1
+    first = f"module {subject.by_type[0]}" if subject.by_type[0] else "the network's own forward"
+    say(
+        f"{first}{f' and {rest} more' * bool(rest)}: the code branches on the type or device of a "
+        f"tensor; the SNN does what it does in {x.dtype} on {x.device.type}, elsewhere too: call "
+        "spike in that type and on that device where it shall do otherwise"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from copy import deepcopy
+from types import MethodType
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.ops import OPERATIONS, UNKNOWN
 
 WRAPPERS = {
     "OptimizedModule": ("a wrapper of torch.compile", "_orig_mod"),
@@ -142,11 +144,22 @@ def _check_hooks(module: nn.Module, where: str, name: str) -> None:
                     f"{where}: its {tensor_name} has a gradient hook, which a copy does not keep; "
                     f"say {name}.{tensor_name}.{hooks} = None, and register it at the SNN's"
                 )
-    if "forward" in vars(module):
+    if "forward" in vars(module) and not _chosen_by_its_class(module):
         raise SurgeryError(
             f"{where}: its forward was replaced on the object, which tracing does not see; say del "
             f"{name}.forward, and write a class with that forward"
         )
+
+
+def _chosen_by_its_class(module: nn.Module) -> bool:
+    """Whether its forward is a method of its own, as a class chooses one in __init__.
+
+    Not that of a layer of the table, which says what the class computes.
+    """
+    forward = vars(module)["forward"]
+    own = isinstance(forward, MethodType) and forward.__self__ is module
+    method = getattr(type(module), getattr(forward, "__name__", ""), None)
+    return own and method is forward.__func__ and OPERATIONS.kin(type(module)) is UNKNOWN
 
 
 def _check_hooks_of_all() -> None:

@@ -54,7 +54,9 @@ def prove_graph(
     called = {path for path in calls if type(root.get_submodule(path)) is kinds.get(path)}
     traced = _Traced(root, graph, operations, called)
     x = reference.example
-    _compare(reference.answer, traced.run_as(x, training=False), "in eval mode", x)
+    found = traced.run_as(x, training=False)
+    _forget_caches(reference, traced, found)
+    _compare(reference.answer, found, "in eval mode", x)
     two = torch.cat([x[:1], random_like(x[:1])])
     try:
         expected = reference.run(two, training=True)
@@ -107,6 +109,7 @@ class _Traced(fx.Interpreter):
         self.extra_traceback = False
         self.root, self.operations, self.watched = root, operations, watched
         self.training = False
+        self.caches: set[str] = set()
         self.found = Run([])
 
     def run_as(self, x: Tensor, *, training: bool) -> Run:
@@ -114,7 +117,10 @@ class _Traced(fx.Interpreter):
         self.training, self.found = training, Run([])
         self.root.train(training)
         with buffers_kept(self.root), seeded(self.root, training):
-            return completed(self.found, self.run(entering(x, training)), self.root)
+            run = completed(self.found, self.run(entering(x, training)), self.root)
+        for name in self.caches:
+            del run.buffers[name]
+        return run
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """As usual, and tell what enters."""
@@ -143,22 +149,47 @@ def _compare(expected: Run, found: Run, mode: str, x: Tensor) -> None:
             _differ(mode, f"something else enters module {path}")
     if not alike(expected.outputs, found.outputs):
         _differ(mode, _difference(expected.outputs, found.outputs))
-    for name, value in found.buffers.items():
-        theirs_ = expected.buffers.get(name)
-        if name.endswith("num_batches_tracked"):  # which is read for nothing but the statistics
-            continue
-        if theirs_ is not None and not alike([theirs_], [value]):
-            _differ(mode, f"its forward writes to the buffer {name}")
+    for name in _written(expected, found):
+        _differ(mode, f"its forward writes to the buffer {name}")
     if expected.gradients != found.gradients:
         more = (found.gradients - expected.gradients) or expected.gradients
-        entering = ("CloneBackward0", "torch::autograd::AccumulateGrad")
-        names = sorted((n for n in more if n not in entering), key=lambda n: ("Backward" in n, n))
+        entering = "torch::autograd::AccumulateGrad"
+        names = sorted((n for n in more if n != entering), key=lambda n: ("Backward" in n, n))
         raise SurgeryError(
             f"the network stops gradients, or has some of its own, where its graph has those of "
             f"{', '.join(names[:3])}: torch.no_grad and autograd functions are not traced; write "
             "x.detach() for what is to have no gradient, or put the code into a module of its own "
             "and declare that with ops={ThatModule: 'analog'}"
         )
+
+
+def _written(expected: Run, found: Run) -> list[str]:
+    """The buffers that hold something else; what counts batches is read for the statistics only."""
+    return [
+        name
+        for name, value in found.buffers.items()
+        if name in expected.buffers and not name.endswith("num_batches_tracked")
+        if not alike([expected.buffers[name]], [value])
+    ]
+
+
+def _forget_caches(reference: Reference, traced: _Traced, found: Run) -> None:
+    """Take buffers out of the comparison in which the network keeps what no input changes.
+
+    The graph computes that anew. After another input the buffers hold the same, and the network,
+    which reads them by then, answers as the graph does.
+    """
+    read = {str(node.target) for node in traced.graph.nodes if node.op == "get_attr"}
+    written = [name for name in _written(reference.answer, found) if name not in read]
+    if not written:
+        return
+    other = random_like(reference.example)
+    later, same = reference.run_after_the_example(other), traced.run_as(other, training=False)
+    kept, again = ([run.buffers[n] for n in written] for run in (reference.answer, later))
+    if alike(kept, again) and alike(later.outputs, same.outputs):
+        traced.caches.update(written)
+        for name in written:
+            del found.buffers[name]
 
 
 def _differ(mode: str, what: str) -> None:

@@ -133,7 +133,17 @@ class Reference:
         )
 
     def run(self, x: Tensor, *, training: bool) -> Run:
-        """Run it on a copy of ``x``, seeded."""
+        """Run it on a copy of ``x``, seeded, which leaves the buffers as they were."""
+        with buffers_kept(self.network):
+            return self._run(x, training)
+
+    def run_after_the_example(self, x: Tensor) -> Run:
+        """The same in eval mode, with the buffers that a run on the example leaves."""
+        with buffers_kept(self.network):
+            self._run(self.example, training=False)
+            return self._run(x, training=False)
+
+    def _run(self, x: Tensor, training: bool) -> Run:
         self.network.train(training)
         found = Run([])
         handles = [
@@ -144,7 +154,7 @@ class Reference:
             if not isinstance(module, torch.jit.ScriptModule)  # which takes none
         ]
         try:
-            with buffers_kept(self.network), seeded(self.network, training):
+            with seeded(self.network, training):
                 return completed(found, self.network(entering(x, training)), self.network)
         finally:
             for handle in handles:
@@ -187,7 +197,10 @@ def completed(found: Run, answer: Any, network: nn.Module) -> Run:
 
 
 def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
-    """How many operations of each kind gradients go through, and which parameters they reach."""
+    """How many operations of each kind gradients go through, and which parameters they reach.
+
+    Copies are not counted: they change no gradient, and a graph has some of its own.
+    """
     names = {id(p): name for name, p in network.named_parameters()}
     waiting: list[Any] = [y.grad_fn for y in outputs if y.grad_fn is not None]
     seen = set(waiting)
@@ -195,7 +208,8 @@ def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
     while waiting:
         step = waiting.pop()
         reached = names.get(id(getattr(step, "variable", None)))
-        found[reached or step.name()] += 1
+        if step.name() != "CloneBackward0":
+            found[reached or step.name()] += 1
         new = {source for source, _ in step.next_functions if source is not None} - seen
         seen |= new
         waiting += new

@@ -25,6 +25,7 @@ class Subject:
         root: the copy that is changed.
         graph: what was traced, in eval mode.
         fixed_shape: whether the example's shape decided a branch or a loop.
+        by_type: the modules whose code the example's type or device decided.
         replaced: what its ``state_dict`` calls the entries of activations that are neurons now.
         held: the paths of the modules that its own ``train()`` leaves in eval mode.
     """
@@ -42,6 +43,7 @@ class Subject:
             self.held = self.reference.held()
             traced = trace(self.root, self.reference.accepts(sample), operations)
             self.graph, self.fixed_shape = traced.graph, traced.fixed_shape
+            self.by_type = traced.by_type
             self.fault: SurgeryError | None = None
             try:
                 prove_graph(self.reference, self.root, self.graph, operations)

@@ -1,0 +1,77 @@
+"""Assignments to entries of a tensor, ``x[:, 2:] = y``, as calls that overwrite nothing.
+
+``x[:, 2:] += y`` is one, too: Python reads the entries, adds to them, and assigns them.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from torch import Tensor, fx
+
+from leanspike.graph import rules
+from leanspike.graph.signal import Call, Kind
+
+
+def assigned(x: Tensor, key: Any, value: Any, update: str | None = None) -> Tensor:
+    """``x`` after ``x[key] = value`` as a tensor of its own; after ``x[key] += value`` for "iadd".
+
+    >>> import torch
+    >>> x = torch.ones(3)
+    >>> assigned(x, slice(1, None), 2), assigned(x, 0, 4, "iadd"), x
+    (tensor([1., 2., 2.]), tensor([5., 1., 1.]), tensor([1., 1., 1.]))
+    """
+    y = x.clone()
+    y[key] = value if update is None else getattr(operator, update)(y[key], value)
+    return y
+
+
+# -- what leaves -------------------------------------------------------------------------------
+
+
+def entries(call: Call) -> Kind | None:
+    """Zeros keep the kind; entries of two signals lie beside each other, as concatenated."""
+    value = call.node.args[2]
+    if len(call.node.args) > 3:
+        return "analog"
+    if isinstance(value, fx.Node):
+        return rules.concatenate(call)
+    return rules.same(call) if value == 0 else "analog"
+
+
+# -- what must not be --------------------------------------------------------------------------
+
+
+def within_samples(call: Call) -> None:
+    """Entries of every sample, whose new values have the samples first or are the same for all."""
+    x, key, value = call.node.args[:3]
+    assert isinstance(x, fx.Node)
+    if x.meta["signal"].kind == "constant":
+        call.refuse(
+            "assigns a signal to entries of a constant",
+            "make it for each sample, as torch.zeros(x.shape[0], ...)",
+        )
+    items = key if isinstance(key, tuple) else (key,)
+    if not all(item is Ellipsis or isinstance(item, (int, slice)) for item in items):
+        call.refuse("assigns where an index says", "use x * mask, or torch.cat of parts")
+    within = items[0] is Ellipsis and len(items) <= len(call.shapes[0])
+    if items[0] != slice(None) and not within:
+        call.refuse("assigns to samples (axis 0)", "begin the index with ':'")
+    if isinstance(value, fx.Node):
+        _check_axes(call, value, len(call.shapes[0]) - sum(isinstance(i, int) for i in items))
+
+
+def _check_axes(call: Call, value: fx.Node, axes: int) -> None:
+    shape: tuple[int, ...] = value.meta["shape"] or ()
+    constant = value.meta["signal"].kind == "constant"
+    if constant and len(shape) >= axes and shape[0] != 1:
+        call.refuse(
+            f"assigns a constant of shape {tuple(shape)} to the batch",
+            "give the constant no batch axis",
+        )
+    if not constant and len(shape) != axes:
+        call.refuse(
+            f"assigns a signal of {len(shape)} axes to entries of {axes}, where samples would meet",
+            "give it as many axes, the samples first",
+        )
