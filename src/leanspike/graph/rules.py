@@ -208,6 +208,18 @@ def tracked(call: Call) -> None:
         )
 
 
+def spread(call: Call) -> None:
+    """Deviations along axes after the batch. ``x.std(False)`` names no axis."""
+    dim = call.argument(1, "dim")
+    call.check_axes(None if isinstance(dim, bool) else dim)
+
+
+def viewed_as(call: Call) -> None:
+    """view_as of another tensor of as many samples."""
+    if call.shapes[0][:1] != call.shapes[-1][:1]:
+        call.refuse("changes the batch axis", "leave axis 0 as it is, e.g. flatten(1)")
+
+
 def without_indices(call: Call) -> None:
     """A max pool that gives the maxima alone."""
     if call.argument(6, "return_indices", False):
@@ -216,8 +228,9 @@ def without_indices(call: Call) -> None:
 
 def attribute(call: Call) -> None:
     """x.shape and friends."""
-    if call.node.args[1] not in ("shape", "dtype", "device", "ndim"):
-        call.refuse(f"reads .{call.node.args[1]}", "use operations of the table only")
+    name = call.node.args[1]
+    if name not in ("shape", "dtype", "device", "ndim"):
+        call.refuse(f"reads .{name}", "write x.transpose(1, 2) for .T and .mT, or take it out")
 
 
 def row_by_row(call: Call) -> None:

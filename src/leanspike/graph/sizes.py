@@ -67,6 +67,15 @@ class Sizes:
         self.fixed |= not isinstance(several[0], torch.Size)
         return count
 
+    def place(self, node: fx.Node, name: str) -> int | None:
+        """Where a named tuple holds its part of that name; None for what has none."""
+        try:
+            value = self._value(node, 0)
+        except UndecidedError:
+            return None
+        names: tuple[str, ...] = getattr(type(value), "__match_args__", ())
+        return names.index(name) if isinstance(value, tuple) and name in names else None
+
     def decide(self, node: fx.Node) -> Any:
         """The value of what is computed from sizes, if it is the same for each batch size."""
         asked: set[fx.Node] = set()

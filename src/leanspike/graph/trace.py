@@ -257,6 +257,7 @@ class _Propagation(fx.Interpreter):
                 self._refuse(n, "its result is not used")
             self.overwritten[_address(value)] = n, value
         n.meta["shape"] = value.shape if isinstance(value, Tensor) else None
+        n.meta["discrete"] = isinstance(value, Tensor) and not value.is_floating_point()
         return value
 
     def _check_axes(self, n: fx.Node) -> None:

@@ -15,7 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.opening import opened_as
@@ -53,8 +53,21 @@ class _Value(fx.Proxy):
     tracer: PathTracer
 
     def __getattr__(self, name: str) -> Any:
+        if name == "data":
+            return self.tracer.create_proxy("call_method", "detach", (self,), {})
         rank = self.tracer.sizes.rank(self.node) if name == "ndim" else None
+        if rank is None and (name in ("values", "indices") or not hasattr(Tensor, name)):
+            place = self.tracer.sizes.place(self.node, name)  # of a named tuple, as x.max(1) gives
+            return _Attribute(self, name) if place is None else self[place]
         return _Attribute(self, name) if rank is None else rank
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("tracer", "node", "root", "attr", "_node"):  # its own
+            return super().__setattr__(name, value)
+        raise _UntraceableError(
+            f"assigns to the .{name} of a tensor{{line}}",
+            "take that out of the forward, and do it after each step of the optimizer",
+        )
 
     def __iadd__(self, other: Any) -> Any:
         return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
