@@ -12,8 +12,8 @@ from leanspike.errors import SurgeryError
 DECLARED = re.compile(r"activations=\(([^(),]+),\)|ops=\{([^{}:]+): 'analog'\}")
 """What a refusal spells out: a further activation, or what is to be kept as it is."""
 NO_ACTIVATION = (
-    "the network has no activation to replace; use nn.ReLU, or write its own as a module, as class "
-    "Act, and name it: activations=(Act,)"
+    "the network has no activation to replace; it needs nn.ReLU, or its own written as a module, "
+    "as class Act, and named: activations=(Act,)"
 )
 
 

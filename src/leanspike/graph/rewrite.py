@@ -244,7 +244,7 @@ class Rewriting:
         try:
             self._keep(node, row)
         except SurgeryError as error:
-            if row is UNKNOWN or not self.advice.note(node, error):
+            if not self.advice.note(node, error):
                 raise
             timed = any(source.meta["signal"].timed for source in node.all_input_nodes)
             node.meta["signal"] = Signal(timed, "analog")

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from leanspike.graph import batch_size, costs, counts, disguise, products, rules
+from leanspike.graph import assigned, batch_size, costs, counts, disguise, products, rules
 from leanspike.graph.operation import Norm, Operation, Synapses, at_inputs, at_outputs, at_rows
 from leanspike.temporal import TemporalNorm, affine_of_norm
 
@@ -113,6 +113,7 @@ NARROWED = replace(MOVED, check=partial(rules.axes, position=1, name="dim"))
 ADDED = Operation(rules.add, follow=counts.added)
 SUBTRACTED = replace(ADDED, kind=rules.subtract)
 SIZE = Operation(rules.nothing)
+ASSIGNED = Operation(assigned.kind, assigned.assigned)
 VIEWED_AS = replace(MOVED, check=rules.viewed_as)
 TAKEN = replace(MOVED, check=ALONG_DIM)
 
@@ -132,3 +133,12 @@ IN_DISGUISE = Operation(check=disguise.in_disguise)
 def refused(fix: str) -> Operation:
     """What would not be counted, or has a time of its own, without a word."""
     return Operation(refused=("{name} cannot be stacked over time or counted", fix))
+
+
+DRAWN = Operation(
+    refused=(
+        "{name} draws random numbers, of which each step and sample would get others",
+        "write it as a module of your own, as class Noise, that draws in training mode only, and "
+        "keep that with ops={{Noise: 'analog'}}",
+    )
+)

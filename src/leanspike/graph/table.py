@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from leanspike.graph import costs, products, rows, rules
+from leanspike.graph.assigned import setitem, setitem_
 from leanspike.graph.operation import Inner, Norm, Operation
 from leanspike.synapse import EventConv2d, TiledAvgPool2d
 from leanspike.temporal import (
@@ -185,7 +186,11 @@ FUNCTIONS: dict[Any, Operation] = {
     **dict.fromkeys((torch.matmul, operator.matmul, torch.bmm), rows.MATRIX_PRODUCT),
     torch.einsum: rows.EINSUM,
     F.scaled_dot_product_attention: rows.ATTENTION,
-    **dict.fromkeys((torch.zeros, torch.ones), rows.MADE),
+    **dict.fromkeys((torch.zeros, torch.ones, torch.full), rows.MADE),
+    setitem_: Operation(twin=setitem),
+    setitem: rows.ASSIGNED,
+    **dict.fromkeys((torch.rand_like, torch.randn_like, torch.bernoulli), rows.DRAWN),
+    F.gumbel_softmax: rows.DRAWN,
     **dict.fromkeys((torch.zeros_like, torch.ones_like), rows.ANALOG),
     operator.isub: Operation(twin=operator.sub),
     operator.imul: Operation(twin=operator.mul),

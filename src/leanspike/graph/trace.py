@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.assigned import setitem_
 from leanspike.graph.batch_first import keep_batch_first
 from leanspike.graph.opening import demoted
 from leanspike.graph.ops import Operations
@@ -270,10 +271,10 @@ class _Propagation(fx.Interpreter):
             )
 
     def _refuse(self, writer: fx.Node, why: str) -> NoReturn:
-        raise SurgeryError(
-            f"{where(writer)}: overwrites its input in place and {why}; write a call that does "
-            "not, as in x = F.relu(x) or x = x + y"
-        )
+        fix = "write a call that does not, as in x = F.relu(x) or x = x + y"
+        if writer.target is setitem_:
+            fix = "assign to the tensor that is read, before anything is taken from it"
+        raise SurgeryError(f"{where(writer)}: overwrites its input in place and {why}; {fix}")
 
 
 def _address(value: Any) -> int:

@@ -10,14 +10,17 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from leanspike.errors import SurgeryError, one_line
+from leanspike.graph.assigned import setitem_
 from leanspike.graph.opening import opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.outputs import Container, returned
@@ -28,8 +31,10 @@ OWN_MODULE = (
     "move such code out, or put it into a module of its own and declare that time-safe with "
     "ops={ThatModule: 'analog'}"
 )
-MAKES = re.compile(r"\b(zeros|ones|full|empty|eye|arange|rand|randn)\(")
-"""What makes a tensor, and takes no sizes that are being traced."""
+DRAWS = re.compile(r"\b(rand|randn)\(")
+FILLED = (torch.zeros, torch.ones, torch.full)
+MADE = (*FILLED, torch.empty, torch.eye, torch.arange, torch.linspace)
+"""What makes a tensor, and may be given sizes that are traced; ``FILLED`` also for each sample."""
 
 FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 """Where code lies that is not the user's."""
@@ -53,12 +58,14 @@ class _Value(fx.Proxy):
     tracer: PathTracer
 
     def __getattr__(self, name: str) -> Any:
+        if name == "is_nested":  # an SNN takes no tensors of several lengths
+            return False
         if name == "data":
             return self.tracer.create_proxy("call_method", "detach", (self,), {})
         rank = self.tracer.sizes.rank(self.node) if name == "ndim" else None
         if rank is None and (name in ("values", "indices") or not hasattr(Tensor, name)):
             place = self.tracer.sizes.place(self.node, name)  # of a named tuple, as x.max(1) gives
-            return _Attribute(self, name) if place is None else self[place]
+            return _Attribute(self, name) if place is None else self[place]  # type: ignore[index]
         return _Attribute(self, name) if rank is None else rank
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -81,11 +88,19 @@ class _Value(fx.Proxy):
     def __itruediv__(self, other: Any) -> Any:
         return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
 
+    @classmethod
+    def __torch_function__(
+        cls, orig_method: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if orig_method is Tensor.__setitem__:
+            raise _UntraceableError(
+                "assigns what it computes to a constant{line}",
+                "make that with as many rows, as torch.zeros(x.shape[0], 8)",
+            )
+        return super().__torch_function__(orig_method, types, args, kwargs)
+
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise _UntraceableError(
-            "assigns to entries of a tensor{line}",
-            "write what does not, as x * mask, torch.where(mask, x, 0 * x) or torch.cat",
-        )
+        self.node = self.tracer.create_proxy("call_function", setitem_, (self, key, value), {}).node
 
     def __len__(self) -> int:
         return self.tracer.length(self)
@@ -108,6 +123,61 @@ class _Attribute(fx.proxy.Attribute, _Value):
         if isinstance(rank, int):
             return rank
         return self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
+
+
+@contextmanager
+def _python_of(ann: nn.Module, tracer: PathTracer) -> Iterator[None]:
+    """Let the user's code take ``len`` of what is traced, and make tensors of such sizes."""
+
+    def length(x: Any) -> Any:
+        return tracer.samples(x) if isinstance(x, _Value) else len(x)
+
+    instead: dict[Any, Any] = {make: _making(make, tracer) for make in MADE}
+    spaces = {id(space): space for module in ann.modules() for space in _globals_of(type(module))}
+    patched: list[tuple[dict[str, Any], str, Any]] = []
+    for space in [vars(torch), *spaces.values()]:
+        if space is not vars(torch) and "len" not in space:
+            patched.append((space, "len", None))
+            space["len"] = length
+        for name in [n for n, value in space.items() if isinstance(value, BuiltinFunctionType)]:
+            if space[name] in instead:
+                patched.append((space, name, space[name]))
+                space[name] = instead[space[name]]
+    try:
+        yield
+    finally:
+        for space, name, before in patched:
+            space.update({name: before})
+            if before is None:
+                del space[name]
+
+
+def _making(make: Any, tracer: PathTracer) -> Any:
+    """A function that makes a tensor, of sizes that may be traced."""
+
+    def made(*args: Any, **kwargs: Any) -> Any:
+        sizes = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, _Value)]
+        try:
+            known = {id(size): tracer.sizes.decide(size.node) for size in sizes}
+        except UndecidedError:
+            if make in FILLED:
+                return tracer.create_proxy("call_function", make, args, kwargs)
+            raise _UntraceableError(
+                f"calls torch.{make.__name__} for the number of samples{{line}}",
+                "take a tensor y of that shape, and write 0 * y",
+            ) from None
+        args, kwargs = pytree.tree_map(lambda a: known.get(id(a), a), (args, kwargs))
+        return make(*args, **kwargs)
+
+    return made
+
+
+def _globals_of(kind: type[nn.Module]) -> Iterator[dict[str, Any]]:
+    """The global names of the user's methods."""
+    for base in kind.__mro__:
+        for method in vars(base).values():
+            if isinstance(method, FunctionType) and not base.__module__.startswith("torch."):
+                yield method.__globals__
 
 
 class PathTracer(fx.Tracer):
@@ -165,10 +235,11 @@ class PathTracer(fx.Tracer):
         return super().create_node(kind, target, args, kwargs, name, type_expr)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """torch's own modules and those that have a row."""
+        """Those that have a row, and torch's own that are not made of others."""
         row = self.operations.row(type(m))
         known = row is not UNKNOWN and not row.sequence
-        return known or super().is_leaf_module(m, module_qualified_name)
+        made = next(m.children(), None) is not None
+        return known or (not made and super().is_leaf_module(m, module_qualified_name))
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """As usual; where it fails, ``path`` is left at the module that failed."""
@@ -211,6 +282,15 @@ class PathTracer(fx.Tracer):
                 "use operations on all of them, and x.shape[0] in place of len(x)",
             ) from error
 
+    def samples(self, obj: fx.Proxy) -> Any:
+        """``len`` of a shape or a list; of a tensor its size, which stays a node."""
+        try:
+            return self.sizes.length(obj.node)
+        except UndecidedError as error:
+            if "one by one" not in str(error):
+                return self.length(obj)
+            return self.create_proxy("call_method", "size", (obj, 0), {})
+
     def decide(self, obj: fx.Proxy) -> Any:
         """The number, or truth, of what was computed from sizes."""
         try:
@@ -229,7 +309,8 @@ def symbolic(
     """
     tracer = PathTracer(operations, sizes)
     try:
-        graph = tracer.trace(ann)
+        with _python_of(ann, tracer):
+            graph = tracer.trace(ann)
     except SurgeryError:
         raise
     except Exception as error:
@@ -240,13 +321,15 @@ def symbolic(
             why, fix = error.why.format(line=shown), error.fix
             if line.startswith("assert"):
                 fix = "take the assert out"
-        elif MAKES.search(line):
-            why = f"makes a tensor of a size that it computes{shown}"
-            fix = "take a tensor y of that shape, and write 0 * y"
+        elif DRAWS.search(line):
+            why = f"draws random numbers of a size that it computes{shown}"
+            fix = "take a tensor y of that shape, and write torch.randn_like(y)"
         else:
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
         raise SurgeryError(f"{place}: {why}; {fix}") from error
+    for node in graph.nodes:
+        node.meta.pop("is_wrapped", None)  # by which torch.fx would wrap it for the whole process
     next(iter(reversed(graph.nodes))).meta["container"] = tracer.container
     return graph, tracer.opened
 

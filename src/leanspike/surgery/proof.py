@@ -33,8 +33,8 @@ from leanspike.surgery.reference import (
 from leanspike.temporal import broadcast, repeat, stack, unstack
 
 LOST = (
-    "contexts as autocast, a __call__ of its own, isinstance(x, torch.Tensor), numbers that Python "
-    "or NumPy draw: write that into modules, or take it out"
+    "contexts as autocast, a __call__ of its own, isinstance(x, torch.Tensor), numbers that "
+    "Python, NumPy or torch.rand draw: write that into modules, or take it out"
 )
 
 
