@@ -85,7 +85,7 @@ def baked(_self, x):
 
 def assignment(_self, x):
     y = x * 1
-    y[:, 0] = 0
+    y[0] = 0
     return y
 
 
@@ -159,7 +159,10 @@ REFUSALS = {
         body(batch_dependent_branch),
         ["module body", "branches or counts on the number of samples", "the same for any number"],
     ),
-    "assignment to entries": (body(assignment), ["module body", "assigns to entries", "x * mask"]),
+    "assignment to samples": (
+        body(assignment),
+        ["setitem_ in body", "assigns to some of the samples (axis 0)", "begin the index with ':'"],
+    ),
     "self.training": (
         body(mode_dependent),
         [
@@ -214,8 +217,8 @@ REFUSALS = {
         ],
     ),
     "an unknown method": (
-        body(lambda _s, x: x.cumsum(0)),
-        ["cumsum in body", "declare it with ops={'cumsum': 'analog'}; else take it out"],
+        body(lambda _s, x: x.diff()),
+        ["diff in body", "declare it with ops={'diff': 'analog'}; else take it out"],
     ),
     "an unknown module": (
         lambda: nn.LPPool2d(2, 2),

@@ -15,6 +15,7 @@ OWN = "a module of your own, as class Act, and name it: activations=(Act,)"
 
 FIXED = ("zeros_like", "ones_like", "full_like", "zeros", "ones", "full", "new_zeros", "new_ones")
 """What gives the same for each sample."""
+ARITHMETIC = ("add", "sub", "mul", "truediv", "div", "neg", "abs")
 CASTS = ("float", "to", "type_as", "type", "double", "half")
 
 # -- what leaves -------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ def compared(call: Call) -> None:
             f"a comparison ({name}) and what it selects of its input are an activation", way
         )
     call.refuse(
-        f"a comparison ({name}) may be a part of an activation in disguise",
+        f"{name} compares a signal, which may be a part of an activation in disguise",
         f"{way}; else keep it with ops={{{code}: 'analog'}}",
     )
 
@@ -162,7 +163,7 @@ def _operands(call: Call) -> list[fx.Node]:
 
 
 def _computed_of_another(signals: list[fx.Node]) -> bool:
-    """Whether a signal is computed of another one of these in a single call, or is that one."""
-    return any(b in (a, *a.all_input_nodes) for a in signals for b in signals if a is not b) or (
-        len(set(signals)) < len(signals)
-    )
+    """Whether one signal is an arithmetic function of another of these, or that one itself."""
+    arithmetic = [s for s in signals if name_of(s) in ARITHMETIC]
+    of_another = any(set(s.all_input_nodes) & set(signals) for s in arithmetic)
+    return of_another or len(set(signals)) < len(signals)

@@ -244,7 +244,8 @@ class Rewriting:
         try:
             self._keep(node, row)
         except SurgeryError as error:
-            if not self.advice.note(node, error):
+            strange = row is UNKNOWN and (Shapes.of(node).output or ())[:1] != self.batch
+            if strange or not self.advice.note(node, error):
                 raise
             timed = any(source.meta["signal"].timed for source in node.all_input_nodes)
             node.meta["signal"] = Signal(timed, "analog")

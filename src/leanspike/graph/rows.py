@@ -126,7 +126,7 @@ OURS = replace(MOVED, sequence=True)
 
 OTHER_ACTIVATION = Operation(check=disguise.other)
 GATE = Operation(check=disguise.gate)
-COMPARED = Operation(rules.analog, disguise.compared)
+COMPARED = Operation(check=disguise.compared)
 IN_DISGUISE = Operation(check=disguise.in_disguise)
 
 

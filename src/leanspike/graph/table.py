@@ -249,7 +249,7 @@ METHODS: dict[str, Operation] = {
     **dict.fromkeys(("masked_fill", "where", "logical_not", "eq", "ne"), rows.ANALOG),
     "masked_fill_": Operation(twin="masked_fill"),
     **dict.fromkeys(("gt", "lt", "ge", "le", "heaviside"), rows.COMPARED),
-    "view_as": replace(rows.VIEWED_AS, twin="reshape_as"),
+    "view_as": Operation(twin="reshape_as"),
     "reshape_as": rows.VIEWED_AS,
     "mul_": Operation(twin="mul"),
     "sub_": Operation(twin="sub"),
