@@ -164,7 +164,8 @@ def _making(make: Any, tracer: PathTracer) -> Any:
                 return tracer.create_proxy("call_function", make, args, kwargs)
             raise _UntraceableError(
                 f"calls torch.{make.__name__} for the number of samples{{line}}",
-                "take a tensor y of that shape, and write 0 * y",
+                "write torch.zeros(x.shape[0], ...) for torch.empty, and y.gather(1, k[:, None]) "
+                "for y[torch.arange(len(y)), k]",
             ) from None
         args, kwargs = pytree.tree_map(lambda a: known.get(id(a), a), (args, kwargs))
         return make(*args, **kwargs)
@@ -323,7 +324,10 @@ def symbolic(
                 fix = "take the assert out"
         elif DRAWS.search(line):
             why = f"draws random numbers of a size that it computes{shown}"
-            fix = "take a tensor y of that shape, and write torch.randn_like(y)"
+            fix = (
+                "write it as a module of your own, as class Noise, that draws in training mode "
+                "only, and keep that with ops={Noise: 'analog'}"
+            )
         else:
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
