@@ -201,7 +201,7 @@ FUNCTIONS: dict[Any, Operation] = {
     **dict.fromkeys((torch.sigmoid, torch.tanh, F.sigmoid, F.tanh, F.hardsigmoid), rows.GATE),
     **dict.fromkeys((F.gelu, F.silu, F.elu, F.selu, F.celu, F.leaky_relu), rows.OTHER_ACTIVATION),
     **dict.fromkeys((F.prelu, F.hardswish, F.hardtanh, F.relu6), rows.OTHER_ACTIVATION),
-    **dict.fromkeys((F.softplus, F.mish, F.rrelu, F.softsign), rows.OTHER_ACTIVATION),
+    **dict.fromkeys((F.softplus, F.mish, F.rrelu), rows.OTHER_ACTIVATION),
     **dict.fromkeys((F.threshold, F.hardshrink, F.softshrink, F.tanhshrink), rows.OTHER_ACTIVATION),
     **dict.fromkeys((F.logsigmoid, torch.sin, torch.cos, torch.erf), rows.GATE),
     **dict.fromkeys((torch.clamp, torch.clamp_min, torch.clamp_max), rows.IN_DISGUISE),
