@@ -37,7 +37,7 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
     def __init__(self) -> None:
         self.first: SurgeryError | None = None
         self.activations: dict[str, None] = {}
-        self.kept: dict[str, None] = {}
+        self.kept: dict[str, str | None] = {}  # and the activation that it may be as well
 
     def note(self, node: fx.Node, error: SurgeryError) -> bool:
         """Remember a refusal; False for one that no declaration lifts.
@@ -52,7 +52,7 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
             return False
         self.first = self.first or error
         if kept and (not activations or node.meta.get("use") is not None):
-            self.kept[kept[0]] = None
+            self.kept[kept[0]] = next(iter(activations), None)
         else:
             self.activations[activations[0]] = None
         return True
@@ -64,6 +64,10 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
         """
         if self.first is None:
             return
+        if not (fires or self.activations):
+            op = next((op for op, activation in self.kept.items() if activation), None)
+            if op is not None:
+                self.activations[str(self.kept.pop(op))] = None
         lacking = "" if fires or self.activations else f"; besides, {NO_ACTIVATION}"
         if len(self.activations) + len(self.kept) == 1:
             raise SurgeryError(f"{self.first}{lacking}")
