@@ -146,3 +146,17 @@ def test_what_is_no_state_dict_says_where_it_is() -> None:
     with pytest.raises(LeanspikeError, match=r"'epoch' holds a int, .* what is under 'state_dict'"):
         snn.load_ann(checkpoint)
     snn.load_ann(checkpoint["state_dict"])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_refused_by_name_and_not_loaded(
+    value: float,
+) -> None:
+    ann = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    snn = ls.spike(ann, example_input=X)
+    before = {name: v.clone() for name, v in snn.state_dict().items()}
+    state = {name: v + 1 for name, v in ann.state_dict().items()}
+    state["2.weight"][0, :2] = value
+    with pytest.raises(LeanspikeError, match=r"2\.weight: 2 of its 18 entries are NaN or infinite"):
+        snn.load_ann(state)
+    assert all(torch.equal(v, before[name]) for name, v in snn.state_dict().items())

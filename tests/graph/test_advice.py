@@ -19,6 +19,7 @@ from torchvision.ops import StochasticDepth
 
 import leanspike
 from leanspike import SurgeryError, spike
+from leanspike.graph import disguise
 from leanspike.graph.ops import OPERATIONS
 
 T, N = 3, 2
@@ -61,6 +62,15 @@ def calling(module):
 
 def net_of(what):
     return calling(what) if isinstance(what, nn.Module) else After(what)
+
+
+WHOLE = slice(None)
+
+
+def assigned(x, key, value):
+    y = x * 1
+    y[key] = value
+    return y
 
 
 class SelfAttention(nn.Module):
@@ -149,12 +159,28 @@ CASES = {
     ),
     "depth of whole batches": Case(StochasticDepth(0.5, "batch"), StochasticDepth(0.5, "row")),
     "an unknown function": Case(
-        lambda y: torch.cumsum(y, 1),
-        lambda y: torch.cumsum(y, 1),
-        options={"ops": {torch.cumsum: "analog"}},
+        lambda y: torch.diff(y, dim=1),
+        lambda y: torch.diff(y, dim=1),
+        options={"ops": {torch.diff: "analog"}},
+    ),
+    "viewed as another batch": Case(
+        lambda net, _x, y: y.view_as(net.token.repeat(4, 1, 1)), lambda y: y.flatten(1)
+    ),
+    "assigned samples": Case(lambda y: assigned(y, 0, 1), lambda y: assigned(y, (WHOLE, 0), 1)),
+    "assigned by a mask": Case(
+        lambda net, _x, y: assigned(y, y.eq(0), net.token.sum()),
+        lambda net, _x, y: torch.where(y.eq(0), net.token.sum(), y),
+    ),
+    "assigned memory as long as the batch": Case(
+        lambda net, _x, y: assigned(y, WHOLE, net.memory),
+        lambda net, _x, y: assigned(y, WHOLE, net.memory[0]),
+    ),
+    "assigned to a constant": Case(
+        lambda net, _x, y: assigned(net.token, (WHOLE, 0), y[:, 0]),
+        lambda _net, _x, y: assigned(torch.zeros(y.shape[0], 1, 8), (WHOLE, 0), y[:, 0]),
     ),
 }
-BATCHED = ("memory as long as the batch",)
+BATCHED = ("memory as long as the batch", "assigned memory as long as the batch")
 
 
 def example(case, sample):
@@ -191,17 +217,20 @@ NEVER = {
     for op, row in OPERATIONS.rows.items()
     if row.kind is None and not (row.activation or row.twin)
 }
+DRAWN = (torch.rand_like, torch.randn_like, torch.bernoulli, F.gumbel_softmax)
+COMPARED = tuple(op for op, row in NEVER.items() if row.check is disguise.compared)
 BY_NAME = {  # what is needed beside the input
     **{name: (lambda f: lambda y: f(y, 0.0)) for name in ("clamp", "clamp_min", "clamp_max")},
     **{name: (lambda f: lambda y: f(y, torch.tensor([0.25]))) for name in ("prelu",)},
     "clamp_": lambda f: lambda y: f(y * 1, 0.0),
+    "_threshold": lambda f: lambda y: f(y, 0.0, 0.0),
 }
 
 
 def call_of(op):
     name = op if isinstance(op, str) else op.__name__
     if isinstance(op, type):
-        return op()
+        return op(0.0, 0.0) if op is nn.Threshold else op()
     function = (lambda y, *rest: getattr(y * 1, op)(*rest)) if isinstance(op, str) else op
     return BY_NAME.get(name, lambda f: lambda y: f(y))(function)
 
@@ -212,7 +241,7 @@ def advised(message):
     for name in ("activations", "ops"):
         text = re.search(rf"{name}=(\([^)]*\)|{{[^}}]*}})", message)
         if text:
-            found[name] = eval(text[1], {**SPACES, "Own": Own})
+            found[name] = eval(text[1], {**SPACES, **{c.__name__: c for c in OWN}})
     return found
 
 
@@ -227,8 +256,29 @@ class Own(nn.Module):
         return self.part(x)
 
 
+class Act(Own):
+    """As the messages call it."""
+
+
+class Noise(nn.Module):
+    """As the messages call it: it draws in training mode only."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, x):
+        return x + self.draw(x) if self.training else x
+
+
+class Kept(nn.Tanh):
+    """As the messages call it."""
+
+
+OWN = (Own, Act, Noise, Kept)
+
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
-TAKEN_OUT = (*RECURRENT, F.batch_norm)
+TAKEN_OUT = (*RECURRENT, F.batch_norm, *DRAWN, *COMPARED)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +310,107 @@ def test_recurrent_layers_are_taken_out(op):
     message = message_of(net, x[:, 0] if issubclass(op, nn.RNNCellBase) else x)
     assert "a recurrent layer has a time of its own; take it out" in message
     check_works(net_of(lambda y: y), torch.rand(1, *L1))
+
+
+ZERO = torch.zeros(8)
+DISGUISES = {
+    "maximum": lambda y: torch.maximum(y, ZERO),
+    "max, on the other side": lambda y: torch.max(ZERO, y),
+    "maximum, as a method": lambda y: y.maximum(torch.zeros_like(y)),
+    "minimum": lambda y: torch.minimum(y, ZERO + 1),
+    "leaky": lambda y: torch.max(0.1 * y, y),
+    "where": lambda y: torch.where(y > 0.5, y, 0.0),
+    "product with a mask": lambda y: y * (y > 0.5).float(),
+    "filled": lambda y: y.masked_fill(y < 0.5, 0.0),
+    "assigned": lambda y: assigned(y, y < 0.5, 0.0),
+    "a step": lambda y: (y > 0.5).float(),
+    "heaviside": lambda y: y * torch.heaviside(y - 0.5, ZERO),
+}
+
+
+@pytest.mark.parametrize("op", DISGUISES.values(), ids=DISGUISES)
+def test_a_relu_in_disguise_is_replaced_or_kept_as_the_message_says(op):
+    x = torch.rand(1, *L1)
+    ways = advised(message_of(net_of(op), x))
+    if "ops" in ways:
+        check_works(net_of(op), x, ops=ways["ops"])
+    if ways.get("activations", (Act,)) != (Act,):
+        snn = spike(net_of(op).eval(), example_input=x, activations=ways["activations"])
+        assert len(snn.neuron_nodes()) == 2
+    whole = nn.Sequential(nn.Linear(8, 8), Act(op)).eval()
+    ways = advised(message_of(whole, x))
+    assert ways["activations"] == (Act,)
+    snn = spike(whole, example_input=x, activations=(Act,))
+    assert [path for path, _ in snn.neurons()] == ["1"]
+
+
+@pytest.mark.parametrize("op", COMPARED, ids=lambda op: getattr(op, "__name__", op))
+def test_a_comparison_that_selects_something_else_is_kept_as_the_message_says(op):
+    def masked(_net, x, y):
+        return y * (getattr(x, op)(ZERO) if isinstance(op, str) else op(x, ZERO)).float()
+
+    x = torch.rand(1, *L1)
+    check_works(net_of(masked), x, ops=advised(message_of(net_of(masked), x))["ops"])
+
+
+@pytest.mark.parametrize("draw", DRAWN, ids=lambda op: op.__name__)
+def test_noise_is_drawn_in_a_module_of_its_own(draw):
+    x = torch.rand(1, *L1)
+    ways = advised(message_of(net_of(lambda y: y + draw(y)), x))
+    check_works(nn.Sequential(nn.ReLU(), Noise(draw)), x, **ways)
+
+
+def test_what_takes_two_signals_is_no_activation():
+    net, x = net_of(lambda y: torch.maximum(y, y.flip(1))), torch.rand(1, *L1)
+    check_works(net, x)
+    with pytest.raises(SurgeryError, match=r"maximum takes 2 signals, .* activations=\(Act,\)"):
+        spike(net, example_input=x, activations=(torch.maximum,))
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"dropout": 0.0}])
+def test_transformers_are_looked_into_and_their_advice_followed(options):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, **options)
+    net = nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+    code = re.search(r"say (\[.*\]) before spike", message_of(net, torch.rand(1, *L1)))
+    eval(code[1], {"net": net, "nn": nn})
+    check_works(net, torch.rand(1, *L1))
+    assert len(spike(net, example_input=torch.rand(1, *L1)).neuron_nodes()) == 2
+
+
+def test_an_activation_that_is_an_output_too_is_written_twice():
+    x = torch.rand(1, *L1)
+    said = message_of(nn.Sequential(nn.Tanh(), nn.Linear(8, 3), nn.Tanh()), x)
+    assert "write nn.Tanh where it is kept as a module of your own, class Kept, and say" in said
+    ways = advised(said.partition("for all that")[2])
+    net = nn.Sequential(nn.Tanh(), nn.Linear(8, 3), Kept()).eval()
+    assert [path for path, _ in spike(net, example_input=x, **ways).neurons()] == ["0"]
+
+
+def test_an_activation_of_modules_is_named_as_a_whole_beside_a_gate_of_the_same():
+    class Swish(Own):
+        def forward(self, x):
+            return x * self.part(x)
+
+    class Net(Gated):
+        def forward(self, x):
+            x = self.act(x)
+            return self.a(x) * self.sigmoid(self.b(x))
+
+    net, x = Net().eval(), torch.rand(1, *L1)
+    net.act = Swish(nn.Sigmoid())
+    said = message_of(net, x)
+    assert said.endswith("say activations=(Swish,), ops={nn.Sigmoid: 'analog'}")
+    snn = spike(net, example_input=x, activations=(Swish,), ops={nn.Sigmoid: "analog"})
+    assert [path for path, _ in snn.neurons()] == ["act"]
+
+
+def test_all_that_is_unknown_is_told_at_once_and_that_no_activation_is_left():
+    net, x = nn.Sequential(nn.LPPool1d(2, 2), Own(torch.diff)), torch.rand(1, *L1)
+    said = message_of(net, x)
+    assert "for all that this network has, say ops={nn.LPPool1d: 'analog', torch.diff: " in said
+    assert "besides, the network has no activation to replace" in said
+    net.append(nn.ReLU())
+    check_works(net, x, **advised(message_of(net, x).partition("for all that")[2]))
 
 
 class Gated(nn.Module):
@@ -350,6 +501,9 @@ def test_each_place_that_refuses_has_an_advice_that_is_followed():
     ]
     x = torch.rand(1, *L1)
     said += [message_of(net_of(call_of(op)), x) for op in NEVER if op not in TAKEN_OUT]
+    said += [message_of(net_of(op), x) for op in DISGUISES.values()]
+    both = net_of(lambda y: torch.maximum(y, y.flip(1)))
+    said += [message_of(both, x, activations=(torch.maximum,))]
     said += [message_of(nn.Sequential(nn.ReLU(), Own(torch.sigmoid)), x)]
     said += [message_of(nn.Sequential(nn.ReLU(), Own(torch.floor)), x)]
     said += [message_of(net, x) for net in (Gated(), Swished())]

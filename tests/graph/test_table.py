@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from leanspike import LIF, SurgeryError, spike
 from leanspike.graph import ops
+from leanspike.graph.assigned import setitem
 from leanspike.graph.table import OWN
 
 T, N = 3, 2
@@ -27,11 +28,34 @@ class SelfAttention(nn.Module):
         return self.inner(x, x, x)[0]
 
 
+class Beside(nn.Module):
+    """A module that takes two signals."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x, x.flip(1))
+
+
+def assigned(x):
+    """A shift along an axis, and a row of another height."""
+    y = torch.zeros_like(x)
+    y[:, :, 1:] = x[:, :, :-1]
+    y[:, 0] = 2.0
+    return y
+
+
 MODULES = {
     nn.Conv1d: (nn.Conv1d(4, 5, 3), L1),
     nn.Conv2d: (nn.Conv2d(4, 5, 3, stride=2), L2),
     nn.Conv3d: (nn.Conv3d(4, 5, 3), L3),
     nn.Linear: (nn.Linear(8, 5), L1),
+    nn.Softmin: (nn.Softmin(1), L1),
+    nn.GLU: (nn.GLU(1), L1),
+    nn.CosineSimilarity: (Beside(nn.CosineSimilarity()), L2),
+    nn.PairwiseDistance: (Beside(nn.PairwiseDistance()), L2),
     nn.ConvTranspose1d: (nn.ConvTranspose1d(4, 5, 3), L1),
     nn.ConvTranspose2d: (nn.ConvTranspose2d(4, 5, 3), L2),
     nn.ConvTranspose3d: (nn.ConvTranspose3d(4, 5, 3), L3),
@@ -191,7 +215,57 @@ FUNCTIONS = {
     operator.getitem: (lambda x: x[:, 1:, ::2], L2),
     getattr: (lambda x: x.view(x.shape[0], -1), L2),
 }
+ALONG = ("argmax", "argmin", "logsumexp", "cumsum", "cumprod", "prod", "std", "var")
+FIRST = ("median", "mode", "sort", "cummax", "cummin", "max", "min")  # of values and places
+CHOSEN = ("topk", "kthvalue")
+PAIRS = ("maximum", "minimum", "fmax", "fmin")
+PLACES = torch.tensor([2, 0])
+FUNCTIONS |= {
+    **{getattr(torch, n): (lambda x, n=n: getattr(torch, n)(x, 1), L2) for n in ALONG},
+    **{getattr(torch, n): (lambda x, n=n: getattr(torch, n)(x, -1)[0], L2) for n in FIRST},
+    **{getattr(torch, n): (lambda x, n=n: getattr(torch, n)(x, 2, 1)[0], L2) for n in CHOSEN},
+    **{getattr(torch, n): (lambda x, n=n: getattr(torch, n)(x, x.flip(1)), L2) for n in PAIRS},
+    torch.amin: (lambda x: torch.amin(x, (2, 3)), L2),
+    torch.argsort: (lambda x: torch.argsort(x, stable=True), L2),
+    torch.std_mean: (lambda x: torch.std_mean(x, 1)[0], L2),
+    torch.var_mean: (lambda x: torch.var_mean(x, dim=-1)[0], L2),
+    torch.norm: (lambda x: torch.norm(x, dim=1), L2),
+    torch.linalg.norm: (lambda x: torch.linalg.norm(x, dim=2), L2),
+    torch.linalg.vector_norm: (lambda x: torch.linalg.vector_norm(x, 1, -1), L2),
+    torch.gather: (lambda x: torch.gather(x, 1, x.argsort(dim=1, stable=True)), L1),
+    torch.index_select: (lambda x: torch.index_select(x, 1, PLACES), L2),
+    F.cosine_similarity: (lambda x: F.cosine_similarity(x, x.flip(1)), L2),
+    F.pairwise_distance: (lambda x: F.pairwise_distance(x, x.flip(1)), L2),
+    F.glu: (lambda x: F.glu(x, 1), L2),
+    F.softmin: (lambda x: F.softmin(x, 1), L2),
+    torch.full: (lambda x: torch.cat([x, torch.full((len(x), 1, 8), 0.5)], 1), L1),
+    **{f: (lambda x, f=f: f(x, x.flip(1)).float(), L2) for f in (operator.eq, operator.ne)},
+    **{f: (lambda x, f=f: f(x, x.flip(1)).float(), L2) for f in (torch.eq, torch.ne)},
+    **{f: (lambda x, f=f: f(x == 0, x != 1).float(), L2) for f in (operator.and_, operator.or_)},
+    operator.invert: (lambda x: (~(x == 0)).float(), L2),
+    torch.logical_and: (lambda x: torch.logical_and(x == 0, x != 1).float(), L2),
+    torch.logical_or: (lambda x: torch.logical_or(x == 0, x != 1).float(), L2),
+    torch.logical_not: (lambda x: torch.logical_not(x).float(), L2),
+    torch.where: (lambda x: torch.where(x == 0, x.flip(1), 2.0), L2),
+    torch.masked_fill: (lambda x: torch.masked_fill(x, x == 0, 2.0), L2),
+    setitem: (assigned, L2),
+}
+
 METHODS = {
+    **{n: (lambda x, n=n: getattr(x, n)(1), L2) for n in ALONG},
+    **{n: (lambda x, n=n: getattr(x, n)(-1)[0], L2) for n in FIRST},
+    **{n: (lambda x, n=n: getattr(x, n)(2, 1).values, L2) for n in CHOSEN},
+    **{n: (lambda x, n=n: getattr(x, n)(x.flip(1)), L2) for n in PAIRS[:2]},
+    "amin": (lambda x: x.amin((2, 3)), L2),
+    "argsort": (lambda x: x.argsort(stable=True), L2),
+    "norm": (lambda x: x.norm(dim=1), L2),
+    "gather": (lambda x: x.gather(1, x.argsort(dim=1, stable=True)), L1),
+    "index_select": (lambda x: x.index_select(1, PLACES), L2),
+    "where": (lambda x: x.where(x == 0, 2.0), L2),
+    "logical_not": (lambda x: x.logical_not().float(), L2),
+    "eq": (lambda x: x.eq(0).float(), L2),
+    "ne": (lambda x: x.ne(0).float(), L2),
+    "reshape_as": (lambda x: x.flatten(1).reshape_as(x), L2),
     "matmul": (lambda x: x.matmul(x.transpose(2, 3)), L2),
     "bmm": (lambda x: x.bmm(x.transpose(1, 2)), L1),
     "movedim": (lambda x: x.movedim((1, 2), (2, 1)), L2),
@@ -315,7 +389,13 @@ WEIGHTED = [
     *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
     *(F.linear, torch.matmul, operator.matmul, torch.bmm, torch.einsum, torch.zeros, torch.ones),
     *(F.scaled_dot_product_attention, nn.MultiheadAttention, torch.zeros_like, torch.ones_like),
-    *("new_zeros", "new_ones"),
+    *("new_zeros", "new_ones", nn.Softmin, nn.GLU, nn.CosineSimilarity, nn.PairwiseDistance),
+    *(F.softmin, F.glu, F.cosine_similarity, F.pairwise_distance, torch.full, torch.where, "where"),
+    *(torch.masked_fill, setitem, torch.std_mean, torch.var_mean, torch.norm, torch.linalg.norm),
+    *(torch.linalg.vector_norm, "norm", *ALONG, *(getattr(torch, n) for n in (*ALONG, *PAIRS))),
+    *(*PAIRS[:2], torch.argsort, "argsort", operator.eq, operator.ne, torch.eq, torch.ne),
+    *(operator.and_, operator.or_, operator.invert, torch.logical_and, torch.logical_or),
+    *(torch.logical_not, "logical_not", "eq", "ne"),
     *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),  # here with 0.5
 ]
 AVERAGING = [
@@ -329,7 +409,8 @@ MAXIMA = [
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
     *(nn.AdaptiveMaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d),
     *(torch.max_pool2d, torch.max_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d),
-    *(F.adaptive_max_pool3d, torch.amax, "amax"),
+    *(F.adaptive_max_pool3d, torch.amax, "amax", torch.amin, "amin", *FIRST, *CHOSEN),
+    *(getattr(torch, name) for name in (*FIRST, *CHOSEN)),
 ]
 KINDS = (
     dict.fromkeys(EXAMPLES, SAME)
@@ -437,7 +518,7 @@ def test_what_is_emitted_may_depend_on_arguments_and_partners(op, kind):
         (lambda x: F.layer_norm(x, (1, 4, 8, 8)), "normalises over the batch", "trailing axes"),
         (nn.LayerNorm((1, 4, 8, 8)), "normalises over the batch", "trailing axes only"),
         (nn.MaxPool2d(2, return_indices=True), "returns indices", "without return_indices"),
-        (lambda x: x.mT, "reads .mT", "operations of the table only"),
+        (lambda x: x.mT, "reads .mT", "write x.transpose(1, 2) for .T and .mT"),
     ],
 )
 def test_operations_that_reach_the_samples_are_refused(op, why, fix):

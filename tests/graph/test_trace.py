@@ -176,6 +176,31 @@ def makes(_net, h):
     return h + 0 * torch.empty(h.shape[0], 8, 6, 6)
 
 
+def assigns(_net, h):
+    constant = torch.zeros(2, 8, 6, 6)
+    constant[:, :4] = h[:, :4]
+    return constant
+
+
+def assigns_data(net, h):
+    net.conv.weight.data = net.conv.weight.data.clamp(-1, 1)
+    return h
+
+
+def draws(_net, h):
+    return h + torch.randn(h.shape[0], 8, 6, 6)
+
+
+def overwrites_what_is_read(_net, h):
+    before = h[:, :4]
+    h[:, 0] = 0
+    return h[:, :4] + before
+
+
+def gradient(_net, h):
+    return h if h.requires_grad else h * 2
+
+
 def gradient(_net, h):
     return h if h.requires_grad else h * 2
 
@@ -197,7 +222,7 @@ REFUSED = {
     "of one shape": (of_one_shape, "on the number of samples in"),
     "entries": (entries, "on the number of samples in"),
     "half the batch": (halves, "on the number of samples in"),
-    "len": (counts_samples, "counts or loops over the samples in"),
+    "len": (counts_samples, "branches or counts on the number of samples in"),
     "each sample": (each_sample, "counts or loops over the samples in"),
     "a value": (value, "branches or counts on values in `return h if h.max() > 0.5"),
     "an item": (item, "branches or counts on values in `return h * float(h.mean())`"),
@@ -206,6 +231,19 @@ REFUSED = {
     "makes": (makes, "makes a tensor of a size that it computes in `return h + 0 * torch.empty("),
     "gradient": (gradient, "on the .requires_grad of a tensor"),
     "a buffer": (flag, "branches or counts on values in `return h if net.flag else h * 2`"),
+    "assignment": (
+        assigns,
+        "to a constant in `constant[:, :4] = h[:, :4]`; make that with as many",
+    ),
+    "assignment to data": (
+        assigns_data,
+        "assigns to the .data of a tensor in `net.conv.weight.data",
+    ),
+    "assigned and read": (
+        overwrites_what_is_read,
+        "add in the network itself reads it; assign to the tensor that is read, before anything is",
+    ),
+    "draws": (draws, "draws random numbers of a size that it computes in `return h + torch.randn("),
 }
 
 
@@ -341,6 +379,49 @@ def test_code_of_one_mode_in_a_declared_module_converts():
     snn = spike(ann, example_input=X, ops={Noise: "analog"}, neuron=nn.ReLU())
     torch.testing.assert_close(snn(X)[0], ann(X))
     assert not torch.equal(snn.train()(X)[0], ann(X))
+
+
+# -- what a forward makes and assigns ----------------------------------------------------------
+
+
+def shifted(_net, h):
+    """A shift of channels, as in temporal shift modules."""
+    y = torch.zeros_like(h)
+    y[:, :4, :, :-1] = h[:, :4, :, 1:]
+    y[:, 4:] = h[:, 4:]
+    return y
+
+
+def filled(_net, h):
+    y = torch.zeros(len(h), 4, 6, 6)
+    y[:, ...] = h[:, :4]
+    y[:, 0, 0, 0] = 3.0
+    return y
+
+
+ASSIGNS = {
+    "shifted": shifted,
+    "filled": filled,
+    "len": lambda _net, h: h.view(len(h), len(h.shape), -1),
+    "range": lambda _net, h: h + torch.arange(h.shape[3]) / len(h[0, :, 0].shape),
+    "full": lambda _net, h: torch.cat([h, torch.full((len(h), 1, 6, 6), 0.5)], 1),
+    "places": lambda _net, h: h.flatten(2).topk(2).values + h.flatten(2).max(2, keepdim=True)[0],
+    "data": lambda _net, h: h.view(h.data.size(0), -1),
+    "gathered": lambda _net, h: h.flatten(1).gather(1, h.flatten(1).argmax(1)[:, None]),
+    "same padding": lambda net, h: F.pad(
+        h, [(net.conv.weight.shape[-1] - h.shape[-1] + 5) // 2] * 4
+    ),
+}
+
+
+@pytest.mark.parametrize("forward", ASSIGNS.values(), ids=ASSIGNS)
+def test_what_is_assigned_and_made_of_sizes_converts(forward):
+    ann = Net(forward).eval()
+    snn = spike(ann, example_input=X[:1], neuron=nn.ReLU(), timesteps=2)
+    with torch.no_grad():
+        torch.testing.assert_close(snn(X)[1], ann(X))
+    assert "len" not in globals()
+    assert not isinstance(torch.zeros, type(forward))  # PyTorch's own again
 
 
 # -- modules that a forward makes --------------------------------------------------------------

@@ -376,10 +376,39 @@ def test_values_that_are_not_there_are_named_and_the_advice_works():
     assert_same(ann)
 
 
+def test_a_network_that_does_not_run_in_training_mode_is_told_of(caplog):
+    ann = nn.Sequential(nn.InstanceNorm1d(4, track_running_stats=True), nn.ReLU()).eval()
+    assert_same(ann, torch.rand(2, 4, 1))
+    assert "does not run in training mode (Expected more than 1 spatial elem" in caplog.text
+    assert "so that only its eval mode was compared with its graph" in caplog.text
+    caplog.clear()
+    assert_same(nn.Sequential(nn.BatchNorm1d(4), nn.ReLU()).eval(), torch.rand(2, 4, 1))
+    assert "training mode" not in caplog.text
+
+
+def test_a_module_that_takes_the_examples_samples_alone_is_refused():
+    class Alone(nn.Module):
+        def forward(self, x):
+            return x.reshape(1, 4)
+
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Alone(), nn.Linear(4, 3)).eval()
+    ops = {Alone: "analog"}
+    refused(net, "does not run for several steps", "write it for any number", x=X[:1], ops=ops)
+    net[2] = nn.Identity()
+    assert_same(net)
+
+
 def test_nan_is_named():
     ann = mlp()
     ann[2].bias.data[1] = torch.nan
-    refused(ann, "2.bias: holds NaN")
+    refused(ann, "2.bias: 1 of its 3 entries are NaN or infinite", "names all such")
+    ann[2].bias.data[1] = -torch.inf
+    message = refused(ann, "2.bias: 1 of its 3 entries are NaN or infinite")
+    code = message.partition("diverge. ")[2].partition(" names")[0]
+    assert eval(code, {"net": ann}) == ["2.bias"]
+    ann.register_buffer("mask", torch.tensor(-torch.inf))
+    ann[2].bias.data[1] = 0
+    assert_same(ann)
     refused(Net(lambda net, x: torch.log(-plain(net, x).abs() - 1)), "answers NaN to the example")
 
 

@@ -84,9 +84,9 @@ def baked(_self, x):
 
 
 def assignment(_self, x):
-    x = x - 1
-    x[0] = 0
-    return x
+    y = x * 1
+    y[0] = 0
+    return y
 
 
 REFUSALS = {
@@ -159,7 +159,7 @@ REFUSALS = {
         body(batch_dependent_branch),
         ["module body", "branches or counts on the number of samples", "the same for any number"],
     ),
-    "assignment to entries": (
+    "assignment to samples": (
         body(assignment),
         ["assigned in body", "assigns to samples", "begin the index"],
     ),
@@ -217,8 +217,8 @@ REFUSALS = {
         ],
     ),
     "an unknown method": (
-        body(lambda _s, x: x.cumprod(0)),
-        ["cumprod in body", "declare it with ops={'cumprod': 'analog'}; else take it out"],
+        body(lambda _s, x: x.diff()),
+        ["diff in body", "declare it with ops={'diff': 'analog'}; else take it out"],
     ),
     "an unknown module": (
         lambda: nn.LPPool2d(2, 2),

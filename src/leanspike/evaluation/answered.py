@@ -95,6 +95,11 @@ class Answered:
         ann_metrics = {} if self.metric is None else self.metric.ann()
         fields: dict[str, Any] = {"metrics": metrics, "ann_metrics": ann_metrics}
         if self.score is None and self.needed is None:
+            if self.classes:
+                raise LeanspikeError(
+                    f"classes has {len(self.classes)} names, and there are no labels of classes; "
+                    "give pairs (x, labels), or leave classes out"
+                )
             nothing = {"task": "none", "accuracy": (), "ann_accuracy": None, "chance": None}
             return {**fields, **nothing, "mistakes": None}
         labelled = 0 if self.score is None else self.score.samples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class ANNWeights:
     def load(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load it, or raise LeanspikeError and load nothing."""
         _check_tensors(state_dict)
+        check_finite(state_dict, {name for name, _ in self.network.named_buffers()})
         fitting = next((s for s in self._readings(state_dict) if self._misfit(s) is None), None)
         if fitting is None:
             raise LeanspikeError(
@@ -90,6 +91,28 @@ class ANNWeights:
         while (prefix := _first_part(inside)) is not None:
             inside = _below(prefix, inside)
             yield inside
+
+
+def check_finite(state: Mapping[str, Tensor], buffers: Collection[str] = ()) -> None:
+    """Raise LeanspikeError, by its name, for an entry that holds NaN, or infinity beside buffers.
+
+    A buffer may be a mask of minus infinity.
+
+    >>> import torch
+    >>> check_finite({"weight": torch.tensor([1.0, float("nan")])})
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: weight: 1 of its 2 entries are NaN or infinite; ...
+    """
+    for name, value in state.items():
+        if not value.is_floating_point() or value.is_meta:
+            continue
+        bad = value.isnan() if name in buffers else ~value.isfinite()
+        if bad.any():
+            raise LeanspikeError(
+                f"{name}: {int(bad.sum())} of its {bad.numel()} entries are NaN or infinite; give "
+                "weights of a training that did not diverge. [k for k, v in net.state_dict()"
+                ".items() if not v.isfinite().all()] names all such"
+            )
 
 
 def _check_tensors(state_dict: Any) -> None:

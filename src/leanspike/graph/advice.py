@@ -8,10 +8,13 @@ from typing import final
 from torch import fx
 
 from leanspike.errors import SurgeryError
-from leanspike.graph.disguise import multiplies
 
 DECLARED = re.compile(r"activations=\(([^(),]+),\)|ops=\{([^{}:]+): 'analog'\}")
 """What a refusal spells out: a further activation, or what is to be kept as it is."""
+NO_ACTIVATION = (
+    "the network has no activation to replace; it needs nn.ReLU, or its own written as a module, "
+    "as class Act, and named: activations=(Act,)"
+)
 
 
 @final
@@ -34,12 +37,13 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
     def __init__(self) -> None:
         self.first: SurgeryError | None = None
         self.activations: dict[str, None] = {}
-        self.kept: dict[str, None] = {}
+        self.kept: dict[str, str | None] = {}  # and the activation that it may be as well
 
     def note(self, node: fx.Node, error: SurgeryError) -> bool:
         """Remember a refusal; False for one that no declaration lifts.
 
-        What may be an activation or a gate is a gate where it multiplies something else.
+        What may be an activation or a gate is kept where it multiplies something else, or leaves
+        the network.
         """
         spelled = [found.groups() for found in DECLARED.finditer(str(error))]
         activations = [activation for activation, _ in spelled if activation]
@@ -47,21 +51,35 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
         if not spelled:
             return False
         self.first = self.first or error
-        gate = kept and (not activations or any(map(multiplies, node.users)))
-        if gate:
-            self.kept[kept[0]] = None
+        if kept and (not activations or node.meta.get("use") is not None):
+            self.kept[kept[0]] = next(iter(activations), None)
         else:
             self.activations[activations[0]] = None
         return True
 
-    def give(self) -> None:
-        """Raise the first refusal, with the advice that lifts all of them."""
+    def give(self, *, fires: bool = True) -> None:
+        """Raise the first refusal, with the advice that lifts all of them.
+
+        ``fires``: whether the network has an activation that is replaced without being told.
+        """
         if self.first is None:
             return
+        if not (fires or self.activations):
+            op = next((op for op, activation in self.kept.items() if activation), None)
+            if op is not None:
+                self.activations[str(self.kept.pop(op))] = None
+        lacking = "" if fires or self.activations else f"; besides, {NO_ACTIVATION}"
         if len(self.activations) + len(self.kept) == 1:
-            raise self.first
+            raise SurgeryError(f"{self.first}{lacking}")
+        both = [op for op in self.kept if op in self.activations]
+        kept = [op for op in self.kept if op not in both] + ["Kept"] * bool(both)
         listed = ", ".join(self.activations) + "," * (len(self.activations) == 1)
         named = f"activations=({listed})" if self.activations else ""
-        entries = ", ".join(f"{op}: 'analog'" for op in self.kept)
+        entries = ", ".join(f"{op}: 'analog'" for op in kept)
         said = ", ".join(filter(None, [named, f"ops={{{entries}}}" if entries else ""]))
-        raise SurgeryError(f"{self.first}; for all that this network has, say {said}")
+        own = (
+            f"write {' and '.join(both)} where it is kept as a module of your own, class Kept, and "
+        )
+        raise SurgeryError(
+            f"{self.first}; for all that this network has, {own * bool(both)}say {said}{lacking}"
+        )

@@ -47,6 +47,10 @@ def within_samples(call: Call) -> None:
     """Entries of every sample, whose new values have the samples first or are the same for all."""
     x, key, value = call.node.args[:3]
     assert isinstance(x, fx.Node)
+    if isinstance(key, fx.Node) and key.meta["shape"] is not None:
+        if key.meta["shape"] != x.meta["shape"] or isinstance(value, fx.Node):
+            call.refuse("assigns to what it selects by values", "write torch.where(mask, value, x)")
+        return
     if x.meta["signal"].kind == "constant":
         call.refuse(
             "assigns a signal to entries of a constant",

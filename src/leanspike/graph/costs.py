@@ -93,6 +93,11 @@ def normalised(work: Work) -> Cost:
     return Cost(macs=2 * work.entries)
 
 
+def squares(work: Work) -> Cost:
+    """A deviation, a length or a cosine: a multiply-accumulate for each entry of each signal."""
+    return Cost(macs=sum(signal.numel() for signal in work.signals))
+
+
 def local_response(work: Work) -> Cost:
     """y = x·(k + α/n·Σ x²)^-β: square, factor of the sum and product; n additions of the window."""
     return Cost(macs=3 * work.entries, acs=int(work.argument(1, "size")) * work.entries)

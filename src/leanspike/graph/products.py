@@ -78,13 +78,19 @@ def attended(call: Call) -> None:
 
 def attention(call: Call) -> None:
     """nn.MultiheadAttention with the samples first, which drops nothing by itself."""
-    if not call.argument(0, "batch_first"):
+    drops = bool(call.argument(0, "dropout"))
+    moved = not call.argument(0, "batch_first")
+    dropless = "setattr(m, 'dropout', 0)" if drops else ""
+    first = "setattr(m, 'batch_first', True)" if moved else ""
+    say = ", ".join(filter(None, (first, dropless)))
+    say = f"[({say}) for m in net.modules() if isinstance(m, nn.MultiheadAttention)] before spike"
+    if moved:
         call.refuse(
             "takes the samples on axis 1, where timesteps and samples lie on axis 0",
-            "make it with batch_first=True, and give it [N, length, features]",
+            f"give it [N, length, features], and say {say}",
         )
-    if call.argument(0, "dropout"):
-        call.refuse("drops anew at each step", "set its dropout to 0, and put nn.Dropout behind it")
+    if drops:
+        call.refuse("drops anew at each step", f"say {say}")
 
 
 # -- what they cost ----------------------------------------------------------------------------

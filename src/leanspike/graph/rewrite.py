@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import LeanspikeError, SurgeryError
-from leanspike.graph import batch_size
-from leanspike.graph.advice import Advice
+from leanspike.graph import batch_size, rules
+from leanspike.graph.advice import NO_ACTIVATION, Advice
 from leanspike.graph.costs import signal_nodes
+from leanspike.graph.disguise import varying
 from leanspike.graph.modules import called, own_state, put, submodule
 from leanspike.graph.ops import (
     OPERATIONS,
@@ -30,6 +31,7 @@ from leanspike.graph.places import names_of_calls, places_of_functions
 from leanspike.graph.places import where as place_of
 from leanspike.graph.samples import counts_samples, pieces
 from leanspike.graph.trace import Shapes, device_of
+from leanspike.graph.wholes import note_wholes
 from leanspike.neuron import Neuron
 from leanspike.temporal import (
     TemporalDropout,
@@ -91,11 +93,12 @@ class Rewriting:
         normal = [node for node, row in rows.items() if row.norm and row.norm.batch]
         for node, place in places_of_functions(nodes).items():
             node.meta["place"] = place
+        note_wholes(nodes, self.parts.operations, self.root)
         self.replaced = self._entries([n for n in firing if n.op == "call_module"])
         neurons = names_of_calls(firing, "neuron")
         dropouts = names_of_calls(dropping, "dropout")
         norms = names_of_calls(normal, "norm")
-        self._replaced = {n: self._original(n) for n in firing + dropping + normal}
+        self._functions = {n: called(n, self.root) for n in firing + dropping + normal}
         for node in nodes:
             if node in neurons and not _of_weights(node):
                 self._place_neuron(node, neurons[node])
@@ -107,12 +110,9 @@ class Rewriting:
                 self._finish(node)
             elif node.op != "placeholder":
                 self._keep_or_note(node, rows[node])
-        self.advice.give()
+        self.advice.give(fires=bool(firing))
         if not firing:
-            raise SurgeryError(
-                "the network has no activation to replace; it needs nn.ReLU (or name its own "
-                "with activations=...)"
-            )
+            raise SurgeryError(NO_ACTIVATION)
         self._drop_replaced(firing + dropping + normal)
         self.graph.lint()
 
@@ -129,14 +129,16 @@ class Rewriting:
     # -- neurons, dropout, norms ---------------------------------------------------------------
 
     def _place_neuron(self, node: fx.Node, path: str) -> None:
-        entering, leaving = Shapes.of(node).inputs[:1], Shapes.of(node).output
-        if leaving is not None and entering and entering[0] != leaving:
-            call = self._call(node, (node.all_input_nodes[0].meta["signal"],))
+        entering, leaving = Shapes.of(_source(node)).output, Shapes.of(node).output
+        if entering is not None and entering != leaving:
+            call = self._call(node, (_source(node).meta["signal"],))
             name, code = call.name_of_op
+            made = None if leaving is None else list(leaving)
             call.refuse(
-                f"{name} makes {list(leaving)} of {list(entering[0])}; a neuron keeps shapes",
+                f"{name} makes {made} of {list(entering)}; a neuron keeps shapes",
                 f"keep it with ops={{{code}: 'analog'}}, and not among the activations",
             )
+        self._check_one(node)
         module = self.parts.neuron(path)
         kind: Kind = "analog"
         if isinstance(module, Neuron):
@@ -145,8 +147,18 @@ class Rewriting:
         self._install(node, path, module)
         self._replace(node, path, Signal(True, kind), neuron=True)
 
+    def _check_one(self, node: fx.Node) -> None:
+        signals = list(dict.fromkeys(varying(node)))
+        if len(signals) > 1:
+            call = self._call(node, tuple(s.meta["signal"] for s in signals))
+            call.refuse(
+                f"{call.name_of_op[0]} takes {len(signals)} signals, and a neuron one",
+                "write what is computed of one signal as a module of your own, as class Act, and "
+                "name that: activations=(Act,)",
+            )
+
     def _place_dropout(self, node: fx.Node, path: str, row: Operation) -> None:
-        signal: Signal = node.all_input_nodes[0].meta["signal"]
+        signal: Signal = _source(node).meta["signal"]
         if node.op == "call_module":
             p = float(getattr(self.root.get_submodule(str(node.target)), row.rate))
         else:
@@ -185,7 +197,7 @@ class Rewriting:
         A static input of a module that stays static (dropout before the first neuron) is a
         sequence of length 1.
         """
-        source = node.all_input_nodes[0]
+        source = _source(node)
         incoming: Signal = source.meta["signal"]
         length = self.timesteps if signal.timed else 1
         with self.graph.inserting_before(node):
@@ -197,18 +209,18 @@ class Rewriting:
         opened.meta["signal"] = Signal(signal.timed, incoming.kind)
         called.meta["signal"] = folded.meta["signal"] = signal
         called.meta["neuron"] = neuron
-        self.originals[called] = self._replaced[node]
+        self.originals[called] = self._original(node, source)
         Shapes.copy(node, folded)
         node.replace_all_uses_with(folded)
         self.graph.erase_node(node)
 
-    def _original(self, node: fx.Node) -> Original:
-        """What a node computes from its first argument."""
-        function, rest = called(node, self.root), (node.args[1:], node.kwargs)
+    def _original(self, node: fx.Node, source: fx.Node) -> Original:
+        """What a node computes from the signal that enters it."""
+        function, given = self._functions[node], (node.args, node.kwargs)
 
         def run(x: Tensor, value: Callable[[fx.Node], Any]) -> Any:
-            args, kwargs = fx.map_arg(rest, value)
-            return function(x, *args, **kwargs)
+            args, kwargs = fx.map_arg(given, lambda n: x if n is source else value(n))
+            return function(*args, **kwargs)
 
         return run
 
@@ -235,7 +247,8 @@ class Rewriting:
         try:
             self._keep(node, row)
         except SurgeryError as error:
-            if row is UNKNOWN or not self.advice.note(node, error):
+            strange = row is UNKNOWN and (Shapes.of(node).output or ())[:1] != self.batch
+            if strange or not self.advice.note(node, error):
                 raise
             timed = any(source.meta["signal"].timed for source in node.all_input_nodes)
             node.meta["signal"] = Signal(timed, "analog")
@@ -247,7 +260,8 @@ class Rewriting:
         timed = any(s.timed for s in signals)
         counted = any(map(counts_samples, node.all_input_nodes))
         if not counted and _is_constant(node, signals):
-            node.meta["signal"] = Signal(timed, "constant")
+            size = row.kind is rules.nothing and Shapes.of(node).output is None  # of a weight
+            node.meta["signal"] = Signal(timed, None if size else "constant")
             return
         call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
@@ -258,6 +272,8 @@ class Rewriting:
         if row is not OPERATIONS.row(op):  # which nobody else would find
             node.meta["row"] = row
         kind = _kind(call, row)
+        if node.meta.get("discrete") and kind in ("spike", "graded"):  # places, or a comparison
+            kind = "analog"
         node.meta["signal"] = Signal(timed, kind)
         if kind not in (None, "constant"):
             if timed:
@@ -383,6 +399,11 @@ def _is_constant(node: fx.Node, signals: Sequence[Signal]) -> bool:
     if node.op == "get_attr" or "constant" in kinds:
         return kinds <= {"constant", None}
     return not kinds - {None} and Shapes.of(node).output is not None
+
+
+def _source(node: fx.Node) -> fx.Node:
+    """The signal that enters a call that is replaced; a constant may stand before it."""
+    return next(iter(varying(node)), node.all_input_nodes[0])
 
 
 def _of_weights(node: fx.Node) -> bool:

@@ -78,7 +78,20 @@ ADAPTIVE_POOL = {
 FOLDED = Operation(rules.average, follow=counts.moved)
 REDUCED = Operation(rules.average, ALONG_DIM, counts.summed)
 MAXIMUM = Operation(rules.maximum, ALONG_DIM)
+EXTREMUM = Operation(disguise.extreme, disguise.extremum)
 ALONG_AXIS = Operation(rules.analog, ALONG_DIM)
+SORTED = Operation(rules.maximum, partial(rules.axes, position=1, name="dim", default=-1))
+CHOSEN = Operation(rules.maximum, partial(rules.axes, position=2, name="dim", default=-1))
+SPREAD = Operation(rules.analog, rules.spread, cost=costs.squares)
+LENGTH = Operation(rules.analog, partial(rules.axes, position=2, name="dim"), cost=costs.squares)
+LAST_AXIS = partial(rules.axes, position=1, name="dim", default=-1)
+GLU = Operation(rules.analog, LAST_AXIS, cost=products.squared)
+SIMILARITY = Operation(
+    rules.analog,
+    partial(rules.axes, position=2, name="dim", default=1),
+    cost=costs.squares,
+)
+DISTANCE = replace(SIMILARITY, check=partial(rules.axes, position=9, name="dim", default=-1))
 
 RESHAPED = replace(MOVED, check=batch_size.reshaped)
 SQUEEZED = replace(MOVED, check=rules.squeezed)
@@ -99,6 +112,7 @@ NARROWED = replace(MOVED, check=partial(rules.axes, position=1, name="dim"))
 ADDED = Operation(rules.add, follow=counts.added)
 SUBTRACTED = replace(ADDED, kind=rules.subtract)
 SIZE = Operation(rules.nothing)
+TAKEN = replace(MOVED, check=ALONG_DIM)
 
 DROPPED = replace(MOVED, dropout="elements")
 CHANNELS_DROPPED = replace(MOVED, dropout="channels")
@@ -109,9 +123,19 @@ OURS = replace(MOVED, sequence=True)
 
 OTHER_ACTIVATION = Operation(check=disguise.other)
 GATE = Operation(check=disguise.gate)
+COMPARED = Operation(check=disguise.compared)
 IN_DISGUISE = Operation(check=disguise.in_disguise)
 
 
 def refused(fix: str) -> Operation:
     """What would not be counted, or has a time of its own, without a word."""
     return Operation(refused=("{name} cannot be stacked over time or counted", fix))
+
+
+DRAWN = Operation(
+    refused=(
+        "{name} draws random numbers, of which each step and sample would get others",
+        "write it as a module of your own, as class Noise, that draws in training mode only, and "
+        "keep that with ops={{Noise: 'analog'}}",
+    )
+)

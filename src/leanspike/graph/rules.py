@@ -210,6 +210,12 @@ def tracked(call: Call) -> None:
         )
 
 
+def spread(call: Call) -> None:
+    """Deviations along axes after the batch. ``x.std(False)`` names no axis."""
+    dim = call.argument(1, "dim")
+    call.check_axes(None if isinstance(dim, bool) else dim)
+
+
 def without_indices(call: Call) -> None:
     """A max pool that gives the maxima alone."""
     if call.argument(6, "return_indices", False):
@@ -218,8 +224,9 @@ def without_indices(call: Call) -> None:
 
 def attribute(call: Call) -> None:
     """x.shape and friends."""
-    if call.node.args[1] not in ("shape", "dtype", "device", "ndim"):
-        call.refuse(f"reads .{call.node.args[1]}", "use operations of the table only")
+    name = call.node.args[1]
+    if name not in ("shape", "dtype", "device", "ndim"):
+        call.refuse(f"reads .{name}", "write x.transpose(1, 2) for .T and .mT, or take it out")
 
 
 def row_by_row(call: Call) -> None:

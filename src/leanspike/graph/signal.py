@@ -32,6 +32,19 @@ class Signal:
     kind: Kind | None
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A module that may be an activation: its class by name, and whether it makes a single call."""
+
+    name: str
+    alone: bool
+
+
+def name_of(node: fx.Node) -> str:
+    """The name of what a node calls: of a function, a method, or the path of a module."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+
+
 def argument(
     node: fx.Node, module: nn.Module | None, position: int, name: str, default: Any = None
 ) -> Any:
@@ -70,37 +83,25 @@ class Call:
             return op, repr(op)
         name = str(getattr(op, "__name__", op))
         spaces = (("nn", nn), ("torch", torch), ("F", functional), ("operator", operator))
-        of = (f"{space}.{name}" for space, holder in spaces if vars(holder).get(name) is op)
-        return name, next(of, name)
+        for space, holder in spaces:
+            if vars(holder).get(name) is op and not name.startswith("_"):
+                return name, f"{space}.{name}"
+        found = (
+            (other, f"{space}.{other}")  # F.threshold, which calls itself _threshold
+            for space, holder in spaces
+            for other, value in vars(holder).items()
+            if value is op and not other.startswith("_")
+        )
+        return next(found, (name, name))
 
     @property
-    def of_activation(self) -> str | None:
-        """The class of the user's module that computes this and calls no module, if there is one.
+    def whole(self) -> Whole | None:
+        """The user's module that computes this, and a function of entries as a whole.
 
-        Such a module may be an activation as a whole.
+        None around a single module: that is told by its own name.
         """
-        stack = list(self.node.meta.get("nn_module_stack", {}).values())
-        if self.module is not None:
-            stack = stack[:-1]
-        if not stack or not stack[-1][0]:
-            return None
-        path, kind = stack[-1]
-        calls = any(
-            node.op == "call_module" and str(node.target).startswith(f"{path}.")
-            for node in self.node.graph.nodes
-        )
-        return None if calls else str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1]
-
-    @property
-    def alone(self) -> bool:
-        """Whether the module that makes this call makes no other."""
-        owner = list(self.node.meta.get("nn_module_stack", {}))
-        beside = (
-            node
-            for node in self.node.graph.nodes
-            if node.op.startswith("call") and list(node.meta.get("nn_module_stack", {})) == owner
-        )
-        return all(node is self.node for node in beside)
+        whole: Whole | None = self.node.meta.get("whole")
+        return None if whole is None or (whole.alone and self.module is not None) else whole
 
     def refuse(self, why: str, fix: str) -> NoReturn:
         """Stop the surgery: where, why, and the way out."""

@@ -82,6 +82,15 @@ class Sizes:
         self.fixed |= not isinstance(several[0], torch.Size)
         return count
 
+    def place(self, node: fx.Node, name: str) -> int | None:
+        """Where a named tuple holds its part of that name; None for what has none."""
+        try:
+            value = self._value(node, 0)
+        except UndecidedError:
+            return None
+        names: tuple[str, ...] = getattr(type(value), "__match_args__", ())
+        return names.index(name) if isinstance(value, tuple) and name in names else None
+
     def device_type(self, node: fx.Node) -> str | None:
         """Where a tensor lies, as "cpu"; None where that cannot be told."""
         try:

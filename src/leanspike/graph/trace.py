@@ -197,6 +197,7 @@ class _Propagation(fx.Interpreter):
                 self._refuse(n, "its result is not used")
             self.overwritten[_address(over)] = n, over
         n.meta["shape"] = value.shape if isinstance(value, Tensor) else None
+        n.meta["discrete"] = isinstance(value, Tensor) and not value.is_floating_point()
         return value
 
     def _check_axes(self, n: fx.Node) -> None:
@@ -209,10 +210,10 @@ class _Propagation(fx.Interpreter):
             )
 
     def _refuse(self, writer: fx.Node, why: str) -> NoReturn:
-        raise SurgeryError(
-            f"{where(writer)}: overwrites its input in place and {why}; write a call that does "
-            "not, as in x = F.relu(x) or x = x + y"
-        )
+        fix = "write a call that does not, as in x = F.relu(x) or x = x + y"
+        if writer.target is assigned:
+            fix = "assign to the tensor that is read, before anything is taken from it"
+        raise SurgeryError(f"{where(writer)}: overwrites its input in place and {why}; {fix}")
 
 
 def _address(value: Any) -> int:

@@ -10,12 +10,13 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.assignment import assigned
@@ -29,7 +30,7 @@ OWN_MODULE = (
     "move such code out, or put it into a module of its own and declare that time-safe with "
     "ops={ThatModule: 'analog'}"
 )
-MAKES = re.compile(r"\b(empty|rand|randn)\(")
+MAKES, DRAWS = re.compile(r"\bempty\("), re.compile(r"\b(rand|randn)\(")
 """What makes a tensor, and takes no sizes that are being traced."""
 
 MAKERS = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
@@ -65,8 +66,23 @@ class _Value(fx.Proxy):
     tracer: PathTracer
 
     def __getattr__(self, name: str) -> Any:
+        if name == "is_nested":  # an SNN takes no tensors of several lengths
+            return False
+        if name == "data":
+            return self.tracer.create_proxy("call_method", "detach", (self,), {})
         rank = self.tracer.sizes.rank(self.node) if name == "ndim" else None
+        if rank is None and (name in ("values", "indices") or not hasattr(Tensor, name)):
+            place = self.tracer.sizes.place(self.node, name)  # of a named tuple, as x.max(1) gives
+            return _Attribute(self, name) if place is None else self[place]  # type: ignore[index]
         return _Attribute(self, name) if rank is None else rank
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("tracer", "node", "root", "attr", "_node"):  # its own
+            return super().__setattr__(name, value)
+        raise _UntraceableError(
+            f"assigns to the .{name} of a tensor{{line}}",
+            "take that out of the forward, and do it after each step of the optimizer",
+        )
 
     def __iadd__(self, other: Any) -> Any:
         return self.tracer.called(operator.iadd, self, other)
@@ -79,6 +95,17 @@ class _Value(fx.Proxy):
 
     def __itruediv__(self, other: Any) -> Any:
         return self.tracer.called(operator.itruediv, self, other)
+
+    @classmethod
+    def __torch_function__(
+        cls, orig_method: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if orig_method is Tensor.__setitem__:
+            raise _UntraceableError(
+                "assigns what it computes to a constant{line}",
+                "make that with as many rows, as torch.zeros(x.shape[0], 8)",
+            )
+        return super().__torch_function__(orig_method, types, args, kwargs)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         source: Any = value.node if isinstance(value, _Value) else None
@@ -139,6 +166,32 @@ class _Attribute(fx.proxy.Attribute, _Value):
         if writes(self.attr):
             self.root._becomes(result)
         return result
+
+
+@contextmanager
+def _len_of(ann: nn.Module, tracer: PathTracer) -> Iterator[None]:
+    """Let the user's code take ``len`` of what is traced, which Python wants as a number."""
+
+    def length(x: Any) -> Any:
+        return tracer.samples(x) if isinstance(x, _Value) else len(x)
+
+    spaces = {id(space): space for module in ann.modules() for space in _globals_of(type(module))}
+    changed = [space for space in spaces.values() if "len" not in space]
+    try:
+        for space in changed:
+            space["len"] = length
+        yield
+    finally:
+        for space in changed:
+            space.pop("len", None)
+
+
+def _globals_of(kind: type[nn.Module]) -> Iterator[dict[str, Any]]:
+    """The global names of the user's methods."""
+    for base in kind.__mro__:
+        for method in vars(base).values():
+            if isinstance(method, FunctionType) and not base.__module__.startswith("torch."):
+                yield method.__globals__
 
 
 class PathTracer(fx.Tracer):
@@ -223,10 +276,11 @@ class PathTracer(fx.Tracer):
         return not foreign and function.__module__.partition(".")[0] != "einops"
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """torch's own modules and those that have a row."""
+        """Those that have a row, and torch's own that are not made of others."""
         row = self.operations.row(type(m))
         known = row is not UNKNOWN and not row.sequence
-        return known or super().is_leaf_module(m, module_qualified_name)
+        made = next(m.children(), None) is not None
+        return known or (not made and super().is_leaf_module(m, module_qualified_name))
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """As usual; where it fails, ``path`` is left at the module that failed."""
@@ -283,6 +337,15 @@ class PathTracer(fx.Tracer):
         place.tracer = self
         return place
 
+    def samples(self, obj: fx.Proxy) -> Any:
+        """``len`` of a shape or a list; of a tensor its size, which stays a node."""
+        try:
+            return self.sizes.length(obj.node)
+        except UndecidedError as error:
+            if "one by one" not in str(error):
+                return self.length(obj)
+            return self.create_proxy("call_method", "size", (obj, 0), {})
+
     def decide(self, obj: fx.Proxy) -> Any:
         """The number, or truth, of what was computed from sizes."""
         try:
@@ -301,7 +364,8 @@ def symbolic(
     """
     tracer = PathTracer(operations, sizes)
     try:
-        graph = tracer.trace(ann)
+        with _len_of(ann, tracer):
+            graph = tracer.trace(ann)
     except SurgeryError:
         raise
     except Exception as error:
@@ -314,7 +378,13 @@ def symbolic(
                 fix = "take the assert out"
         elif MAKES.search(line):
             why = f"makes a tensor of a size that it computes{shown}"
-            fix = "take a tensor y of that shape, and write 0 * y"
+            fix = "write torch.zeros for torch.empty"
+        elif DRAWS.search(line):
+            why = f"draws random numbers of a size that it computes{shown}"
+            fix = (
+                "write it as a module of your own, as class Noise, that draws in training mode "
+                "only, and keep that with ops={Noise: 'analog'}"
+            )
         else:
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize, prune
 
-from leanspike.errors import SurgeryError, one_line
+from leanspike.errors import LeanspikeError, SurgeryError, one_line
+from leanspike.execute.ann_weights import check_finite
 from leanspike.graph.ops import OPERATIONS, UNKNOWN
 
 WRAPPERS = {
@@ -46,6 +47,7 @@ def check_original(ann: nn.Module, kept: Collection[Any]) -> None:
     without values. What lies within modules of the types ``kept`` is theirs: nobody looks into it.
     """
     _check_parameters(ann)
+    _check_values(ann)
     _check_hooks_of_all()
     for path, module in _looked_into(ann, "", kept, set()):
         where, name = f"module {path}" if path else "the network", spelled(path)
@@ -185,6 +187,14 @@ def _check_parameters(ann: nn.Module) -> None:
                     f"{name}: lies on the meta device and has no values; say "
                     "net.to_empty(device='cpu') and net.load_state_dict(...) before spike"
                 )
+
+
+def _check_values(ann: nn.Module) -> None:
+    buffers = dict(ann.named_buffers())
+    try:
+        check_finite({**dict(ann.named_parameters()), **buffers}, buffers)
+    except LeanspikeError as error:
+        raise SurgeryError(str(error)) from None
 
 
 def _cached(ann: nn.Module) -> Iterator[Tensor]:

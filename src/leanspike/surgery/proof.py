@@ -7,14 +7,15 @@ nobody has touched, is run beside the graph.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.errors import SurgeryError
+from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.ops import Operations, Signal
 from leanspike.graph.outputs import tensors
 from leanspike.graph.rewrite import Rewriting
@@ -33,8 +34,8 @@ from leanspike.surgery.reference import (
 from leanspike.temporal import broadcast, repeat, stack, unstack
 
 LOST = (
-    "contexts as autocast, a __call__ of its own, isinstance(x, torch.Tensor), numbers that Python "
-    "or NumPy draw: write that into modules, or take it out"
+    "contexts as autocast, a __call__ of its own, isinstance(x, torch.Tensor), numbers that "
+    "Python, NumPy or torch.rand draw: write that into modules, or take it out"
 )
 
 FACTOR = 8
@@ -57,14 +58,29 @@ def prove_graph(
     found = traced.run_as(x, training=False)
     _forget_caches(reference, traced, found)
     _compare(reference.answer, found, "in eval mode", x)
-    two = torch.cat([x[:1], random_like(x[:1])])
     try:
-        expected = reference.run(two, training=True)
-    except Exception:  # it is not defined for two samples, or for random ones
-        expected = None
-    if expected is not None:
-        _compare(expected, traced.run_as(two, training=True), "in training mode", x)
-    root.eval()
+        several = _training_run(reference)
+        if several is not None:
+            x_N, expected = several
+            _compare(expected, traced.run_as(x_N, training=True), "in training mode", x)
+    finally:
+        root.eval()
+
+
+def _training_run(reference: Reference) -> tuple[Tensor, Run] | None:
+    """Samples that the network takes in training mode, with what it gives; None, and it is said."""
+    x = reference.example
+    failed = ""
+    for x_N in (torch.cat([x[:1], random_like(x[:1])]), torch.cat([x, random_like(x)])):
+        try:
+            return x_N, reference.run(x_N, training=True)
+        except Exception as error:  # it is not defined for so many, or for random ones
+            failed = one_line(error)[:160]
+    logging.getLogger("leanspike").warning(
+        f"the network does not run in training mode ({failed}), so that only its eval mode was "
+        "compared with its graph; mend that before you train the SNN"
+    )
+    return None
 
 
 def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection[Any]) -> None:
@@ -83,7 +99,7 @@ def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection
     with seeded(rewriting.root, training=False):
         other = random_like(first)  # and its negative, since activations may let nothing through
         steps = _Steps(rewriting, (other, -other, first, other), number=2)
-        found = [y_TN[2] for y_TN in tensors(steps.answer())]
+        found = [y_TN[2] for y_TN in tensors(_answer(steps.answer, "several steps"))]
     same = alike(expected.outputs, found, factor=FACTOR)
     entered = next(steps.entered_otherwise(expected), None) if same else None
     if same and entered is None:
@@ -117,7 +133,8 @@ class _Traced(fx.Interpreter):
         self.training, self.found = training, Run([])
         self.root.train(training)
         with buffers_kept(self.root), seeded(self.root, training):
-            run = completed(self.found, self.run(entering(x, training)), self.root)
+            answer = _answer(lambda: self.run(entering(x, training)), f"{len(x)} samples")
+            run = completed(self.found, answer, self.root)
         for name in self.caches:
             del run.buffers[name]
         return run
@@ -133,6 +150,17 @@ class _Traced(fx.Interpreter):
         if self.training and self.operations.row(target).dropout and kwargs.get("p") != 0:
             kwargs = {**kwargs, "training": True}
         return super().call_function(target, args, kwargs)
+
+
+def _answer(run: Callable[[], Any], what: str) -> Any:
+    """What a run gives; SurgeryError where it fails, as the network itself does not."""
+    try:
+        return run()
+    except Exception as error:
+        raise SurgeryError(
+            f"the network's graph does not run for {what} ({one_line(error)[:160]}): something in "
+            "it takes as many samples as the example alone; write it for any number"
+        ) from error
 
 
 def _compare(expected: Run, found: Run, mode: str, x: Tensor) -> None:
