@@ -82,6 +82,14 @@ def grid_of_the_batch(_net, h):
     return h + (rows / 6).sin().unsqueeze(1) + rows.cos().unsqueeze(1)
 
 
+def computed_number(_net, h):
+    return h + torch.ones(h.shape[0] * 1, 1, 1, 1)
+
+
+def of_a_shape(_net, h):
+    return torch.cat([h.view(h.shape[:1] + h.shape[1:]), torch.ones(h.shape)], 1)
+
+
 CONVERTS = {
     "zeros": zeros,
     "doubled": doubled,
@@ -92,6 +100,8 @@ CONVERTS = {
     "into zeros": into_zeros,
     "a method in a line": method_in_a_line,
     "a grid": grid_of_the_batch,
+    "a computed number": computed_number,
+    "as many as a sample has": of_a_shape,
 }
 
 
@@ -188,10 +198,6 @@ def per_sample_numbers(_net, h):
     return h + torch.arange(h.shape[0]).view(-1, 1, 1, 1)
 
 
-def computed_number(_net, h):
-    return h + torch.zeros(h.shape[0] * 1, 1, 1, 1)
-
-
 REFUSED = {
     "an update that is read": (update_read_later, "where its graph has those of SliceBackward0"),
     "through a view": (through_a_view, "assigned in the network itself: overwrites its input"),
@@ -205,7 +211,6 @@ REFUSED = {
     "samples meet": (samples_meet, "a signal of 2 axes to entries of 3, where samples would meet"),
     "a constant for two": (constant_per_sample, "constant of shape (2, 6, 6) to the batch"),
     "numbers of samples": (per_sample_numbers, "arange in the network itself: makes a tensor of"),
-    "a computed number": (computed_number, "computed from the number of samples; write x.shape[0]"),
 }
 
 
@@ -240,7 +245,6 @@ MENDED = {
     "samples meet": with_its_axes,
     "a constant for two": without_a_batch,
     "numbers of samples": for_one_sample,
-    "a computed number": lambda _net, h: h + torch.zeros(h.shape[0], 1, 1, 1),
 }
 
 

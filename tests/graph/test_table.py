@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from leanspike import LIF, SurgeryError, spike
 from leanspike.graph import ops
-from leanspike.graph.assigned import setitem
 from leanspike.graph.table import OWN
 
 T, N = 3, 2
@@ -248,7 +247,6 @@ FUNCTIONS |= {
     torch.logical_not: (lambda x: torch.logical_not(x).float(), L2),
     torch.where: (lambda x: torch.where(x == 0, x.flip(1), 2.0), L2),
     torch.masked_fill: (lambda x: torch.masked_fill(x, x == 0, 2.0), L2),
-    setitem: (assigned, L2),
 }
 
 METHODS = {
@@ -391,7 +389,7 @@ WEIGHTED = [
     *(F.scaled_dot_product_attention, nn.MultiheadAttention, torch.zeros_like, torch.ones_like),
     *("new_zeros", "new_ones", nn.Softmin, nn.GLU, nn.CosineSimilarity, nn.PairwiseDistance),
     *(F.softmin, F.glu, F.cosine_similarity, F.pairwise_distance, torch.full, torch.where, "where"),
-    *(torch.masked_fill, setitem, torch.std_mean, torch.var_mean, torch.norm, torch.linalg.norm),
+    *(torch.masked_fill, torch.std_mean, torch.var_mean, torch.norm, torch.linalg.norm),
     *(torch.linalg.vector_norm, "norm", *ALONG, *(getattr(torch, n) for n in (*ALONG, *PAIRS))),
     *(*PAIRS[:2], torch.argsort, "argsort", operator.eq, operator.ne, torch.eq, torch.ne),
     *(operator.and_, operator.or_, operator.invert, torch.logical_and, torch.logical_or),

@@ -201,10 +201,6 @@ def gradient(_net, h):
     return h if h.requires_grad else h * 2
 
 
-def gradient(_net, h):
-    return h if h.requires_grad else h * 2
-
-
 def flag(net, h):
     return h if net.flag else h * 2
 

@@ -272,10 +272,9 @@ class StaticShape(nn.Module):
         return F.relu(x).view(x.shape)
 
 
-def test_the_shape_of_a_static_tensor_is_refused_for_a_timed_one():
-    message = r"view in the network itself: takes the batch size of a tensor that has no timesteps"
-    with pytest.raises(SurgeryError, match=message):
-        spike(StaticShape(), example_input=torch.rand(1, *IMAGE))
+def test_the_shape_of_a_static_tensor_is_that_of_a_timed_one():
+    snn = spike(StaticShape(), example_input=torch.rand(1, *IMAGE), timesteps=3)
+    assert snn(torch.rand(2, *IMAGE)).shape == (3, 2, *IMAGE)
     snn = spike(StaticSize(), example_input=torch.rand(1, *IMAGE), timesteps=3)
     assert snn(torch.rand(2, *IMAGE)).shape == (3, 2, 4 * 6 * 6)
     snn = spike(StaticSize(), example_input=torch.rand(3, 1, *IMAGE), encode="frames")

@@ -18,9 +18,9 @@ def expand(call: Call) -> Kind | None:
     return "analog" if kind == "constant" and _per_sample(call) else kind
 
 
-def made(call: Call) -> Kind | None:  # noqa: ARG001
-    """Zeros and the like for each sample are a signal; others are constants before."""
-    return "analog"
+def made(call: Call) -> Kind | None:
+    """Zeros and the like are a signal where there is one for each sample, else a constant."""
+    return "analog" if _per_sample(call) else "constant"
 
 
 def _per_sample(call: Call) -> bool:

@@ -261,7 +261,7 @@ class Rewriting:
         counted = any(map(counts_samples, node.all_input_nodes))
         if not counted and _is_constant(node, signals):
             size = row.kind is rules.nothing and Shapes.of(node).output is None  # of a weight
-            node.meta["signal"] = Signal(timed, None if size else "constant")
+            node.meta["signal"] = Signal(False, None if size else "constant")
             return
         call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view

@@ -170,6 +170,7 @@ FUNCTIONS: dict[Any, Operation] = {
     **dict.fromkeys((operator.truediv, torch.div), rows.DIVIDED),
     **dict.fromkeys((operator.pow, torch.pow, torch.square), rows.SQUARED),
     **dict.fromkeys((torch.exp, torch.log, torch.sqrt, torch.rsqrt, torch.abs), rows.ANALOG),
+    **dict.fromkeys((torch.sin, torch.cos), rows.ANALOG),
     operator.floordiv: rows.ANALOG,
     **dict.fromkeys((operator.gt, operator.lt, operator.ge, operator.le), rows.COMPARED),
     **dict.fromkeys((torch.gt, torch.lt, torch.ge, torch.le, torch.heaviside), rows.COMPARED),
@@ -200,7 +201,7 @@ FUNCTIONS: dict[Any, Operation] = {
     **dict.fromkeys((F.prelu, F.hardswish, F.hardtanh, F.relu6), rows.OTHER_ACTIVATION),
     **dict.fromkeys((F.softplus, F.mish, F.rrelu), rows.OTHER_ACTIVATION),
     **dict.fromkeys((F.threshold, F.hardshrink, F.softshrink, F.tanhshrink), rows.OTHER_ACTIVATION),
-    **dict.fromkeys((F.logsigmoid, torch.sin, torch.cos, torch.erf), rows.GATE),
+    **dict.fromkeys((F.logsigmoid, torch.erf), rows.GATE),
     **dict.fromkeys((torch.clamp, torch.clamp_min, torch.clamp_max), rows.IN_DISGUISE),
     **dict.fromkeys(
         (torch.floor, torch.ceil, torch.round, torch.trunc, torch.sign), rows.IN_DISGUISE
@@ -235,7 +236,7 @@ METHODS: dict[str, Operation] = {
     **dict.fromkeys(("mul", "neg"), rows.MULTIPLIED),
     "div": rows.DIVIDED,
     **dict.fromkeys(("pow", "square"), rows.SQUARED),
-    **dict.fromkeys(("exp", "log", "sqrt", "rsqrt", "abs"), rows.ANALOG),
+    **dict.fromkeys(("exp", "log", "sqrt", "rsqrt", "abs", "sin", "cos"), rows.ANALOG),
     **dict.fromkeys(("matmul", "bmm"), rows.MATRIX_PRODUCT),
     **dict.fromkeys(("movedim", "moveaxis"), rows.MOVED_AXES),
     "roll": rows.ROLLED,
@@ -256,7 +257,7 @@ METHODS: dict[str, Operation] = {
     **dict.fromkeys(("contiguous", "detach", "clone", "float", "to", "type_as"), rows.MOVED),
     **dict.fromkeys(("size", "dim"), rows.SIZE),
     **dict.fromkeys(("relu", "relu_"), rows.ACTIVATION),
-    **dict.fromkeys(("sigmoid", "tanh", "sigmoid_", "tanh_", "sin", "cos", "erf"), rows.GATE),
+    **dict.fromkeys(("sigmoid", "tanh", "sigmoid_", "tanh_", "erf"), rows.GATE),
     **dict.fromkeys(("clamp", "clamp_", "clamp_min", "clamp_max"), rows.IN_DISGUISE),
     **dict.fromkeys(("floor", "ceil", "round", "trunc", "sign"), rows.IN_DISGUISE),
 }
