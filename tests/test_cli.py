@@ -21,6 +21,7 @@ from leanspike.evaluation import load_result, picture_of
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe, recipes
 
+pytestmark = pytest.mark.usefixtures("unrendered")
 SHORT = [
     *("data.name=synthetic", "data.root=null", "data.mean=null", "data.std=null"),
     *("data.validation=null", "data.train_images=null"),
