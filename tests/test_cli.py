@@ -21,7 +21,6 @@ from leanspike.evaluation import load_result, picture_of
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe, recipes
 
-pytestmark = pytest.mark.usefixtures("unrendered")
 SHORT = [
     *("data.name=synthetic", "data.root=null", "data.mean=null", "data.std=null"),
     *("data.validation=null", "data.train_images=null"),
@@ -69,6 +68,7 @@ OTHERS = ("diet_", "bntt_", "kdsnn_", "taught_")
 """Theirs is tests/test_recipes.py: the papers', and those whose teacher is no run of ours."""
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("name", [name for name in recipes() if not name.startswith(OTHERS)])
 def test_every_recipe_runs_shortened(name: str, tmp_path: Path) -> None:
     done = command("train", name, *shortened(name, tmp_path), "--out", str(tmp_path / "run"))
