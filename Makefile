@@ -18,7 +18,9 @@ test test-slow: export LEANSPIKE_NATIVE := $(LEANSPIKE_NATIVE)
 
 # Types are checked against the newest torch only: those of others differ. A process for each core
 # has one thread: torch's threads spin while they wait for each other.
+# Each of the many processes that tests start would compile all of leanspike again.
 test: export OMP_NUM_THREADS := 1
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(if $(strip $(PINS)),$(VENV)/installed-dev,lint)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 

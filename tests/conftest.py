@@ -1,5 +1,7 @@
 """What all tests share: what must be there and what was, real data sets, seeds, hypothesis."""
 
+import gc
+import io
 import os
 import random
 from collections.abc import Callable, Generator
@@ -19,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1800))
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays: Python need not look for garbage in it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -41,6 +49,19 @@ def new_seed() -> int:
     seed = int(given) if given else random.SystemRandom().randrange(10**6)
     print(f"the same again: LEANSPIKE_TEST_SEED={seed}")
     return seed
+
+
+@pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are composed and not rendered, which is most of a short run's time.
+
+    Only matplotlib's own work is left out. Those of tests/report and of the README are rendered.
+    """
+
+    def save(_figure: object, file: io.StringIO, **_options: object) -> None:
+        file.write('<svg viewBox="0 0 800 100"></svg>')
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
 
 
 @pytest.fixture(scope="session")

@@ -179,26 +179,36 @@ def zoo(name: str, **options: object) -> nn.Module:
     return create_model(name, 5, image_size=16, width=0.125, **options)
 
 
-def vgg16_bn() -> nn.Module:
-    """torchvision's, whose head of 120 million weights is made small before it is filled."""
+def torchvision_model(name: str) -> nn.Module:
+    """torchvision's, each layer with an eighth of its channels: what is tested is its structure."""
     import torchvision
 
     with torch.device("meta"):
-        net = torchvision.models.vgg16_bn()
-    net.classifier[0] = nn.Linear(512 * 7 * 7, 16)
-    net.classifier[3] = nn.Linear(16, 16)
-    net.classifier[6] = nn.Linear(16, 5)
-    net.features.to_empty(device="cpu")
-    for module in net.features:
-        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
-            module.reset_parameters()
+        net = torchvision.models.get_model(name, weights=None, num_classes=5)
+    for module in list(net.modules()):
+        for child_name, child in module.named_children():
+            setattr(module, child_name, narrow(child))
     return net
 
 
-def torchvision_model(name: str) -> nn.Module:
+def densenet() -> nn.Module:
+    """torchvision's, with fewer and narrower layers in each block than densenet121 has."""
     import torchvision
 
-    return torchvision.models.get_model(name, weights=None, num_classes=5)
+    return torchvision.models.DenseNet(4, (2, 3, 2, 2), 8, bn_size=2, num_classes=5)
+
+
+def narrow(layer: nn.Module) -> nn.Module:
+    """A layer with weights anew with an eighth of its channels, but those of images and classes."""
+    if isinstance(layer, nn.Conv2d):
+        channels = max(layer.in_channels // 8, 3), layer.out_channels // 8
+        options = layer.stride, layer.padding, layer.dilation, layer.groups
+        return nn.Conv2d(*channels, layer.kernel_size, *options, layer.bias is not None)
+    if isinstance(layer, nn.BatchNorm2d):
+        return nn.BatchNorm2d(layer.num_features // 8)
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(layer.in_features // 8, max(layer.out_features // 8, 5))
+    return layer
 
 
 USERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -219,9 +229,9 @@ ZOO = {
     "cifar_resnet20": (lambda: zoo("cifar_resnet20"), (3, 16, 16)),
 }
 TORCHVISION = {
-    "torchvision_vgg16_bn": (vgg16_bn, (3, 32, 32)),
+    "torchvision_vgg16_bn": (lambda: torchvision_model("vgg16_bn"), (3, 32, 32)),
     "torchvision_resnet18": (lambda: torchvision_model("resnet18"), (3, 32, 32)),
-    "torchvision_densenet121": (lambda: torchvision_model("densenet121"), (3, 32, 32)),
+    "torchvision_densenet": (densenet, (3, 32, 32)),
 }
 NETWORKS = USERS | ZOO | TORCHVISION
 

@@ -7,7 +7,7 @@ from torch import nn
 from leanspike import LIF, Arctan, Sigmoid, SpikingNetwork, calibrate, spike
 from leanspike.neuron import create_neuron
 from leanspike.temporal import temporal_norm
-from networks import build, draw
+from networks import USERS, build, draw
 
 T, N = 4, 3
 NEURONS = {
@@ -22,6 +22,14 @@ NEURONS = {
     "per-channel": LIF(leak=0.9, per="channel", learn=("leak", "threshold")),
     "relu": nn.ReLU(),
 }
+PAIRS = [
+    (name, neuron)
+    for row, name in enumerate(USERS)
+    for column, neuron in enumerate(NEURONS)
+    if neuron == "papers" or (row + column) % 3 == 1
+]
+"""Each network with the papers' neuron and two or three others, so each neuron with two or more
+networks: a graph and a neuron meet in spikes and states alone, which are of any shape."""
 
 
 def spiking(

@@ -68,6 +68,7 @@ OTHERS = ("diet_", "bntt_", "kdsnn_", "taught_")
 """Theirs is tests/test_recipes.py: the papers', and those whose teacher is no run of ours."""
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("name", [name for name in recipes() if not name.startswith(OTHERS)])
 def test_every_recipe_runs_shortened(name: str, tmp_path: Path) -> None:
     done = command("train", name, *shortened(name, tmp_path), "--out", str(tmp_path / "run"))
@@ -173,6 +174,7 @@ def test_a_result_says_what_trained_it_and_what_evaluated_it(run: Path) -> None:
     assert origin.versions["scikit-learn"]  # which the data came from
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_convert_shows_the_thresholds_and_leaves_the_ann_alone(run: Path, tmp_path: Path) -> None:
     done = command(
         *("convert", "digits", "ann.epochs=2", "model.options.width=0.25"),
@@ -185,6 +187,7 @@ def test_convert_shows_the_thresholds_and_leaves_the_ann_alone(run: Path, tmp_pa
     assert ours["ann_accuracy"] == json.loads((run / "result.json").read_text())["ann_accuracy"]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_train_begins_with_an_ann_that_is_there(run: Path, tmp_path: Path) -> None:
     done = command(
         *("train", "digits", "model.options.width=0.25", "snn.0.epochs=0"),
@@ -214,6 +217,7 @@ def test_evaluate_measures_leaving_early(run: Path, tmp_path: Path) -> None:
     assert result.early_exit[0].validation_n == 144
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_evaluate_without_the_recipes_early_exit(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     recipe = tmp_path / "run" / "recipe.yaml"
@@ -277,6 +281,7 @@ def test_a_mistake_is_one_line_and_no_traceback(
 NOTHING = ("digits", "ann=null", "model.options.width=0.25", "snn=[]")
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("name", "changes", "why"),
     [

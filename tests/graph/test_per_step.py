@@ -7,7 +7,7 @@ from torch import fx
 from leanspike.graph.per_step import StepPlan
 from leanspike.neuron import Neuron
 from networks import NETWORKS, USERS, ZOO, draw
-from spiking_networks import NEURONS, N, T, spiking
+from spiking_networks import PAIRS, N, T, spiking
 
 
 def in_a_loop(one: StepPlan, x, steps=T):
@@ -19,8 +19,7 @@ def in_a_loop(one: StepPlan, x, steps=T):
     return torch.stack(answers)
 
 
-@pytest.mark.parametrize("neuron", NEURONS)
-@pytest.mark.parametrize("name", USERS)
+@pytest.mark.parametrize(("name", "neuron"), PAIRS)
 @torch.no_grad()
 def test_in_a_loop_it_is_the_whole_network(name, neuron):
     snn, x = spiking(name, neuron), draw(name, N).double()

@@ -21,6 +21,7 @@ from leanspike.run import Run
 from leanspike.temporal import norms, temporal_norm
 from leanspike.train import Monitor, SpikeRate, create_optimizer
 
+pytestmark = pytest.mark.usefixtures("unrendered")
 T, N = 4, 6
 WAYS: dict[str, dict[str, object]] = {name: {} for name in sorted(neurons.registered)}
 WAYS |= {"lif per channel": {"per": "channel"}, "lif per neuron": {"per": "neuron"}}

@@ -336,6 +336,7 @@ def test_times_stand_beside_energy(tmp_path: Path, make_result: Callable[..., Re
     assert "× as long" not in older
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_at_chance_no_ratio_is_quoted(tmp_path: Path, make_result: Callable[..., Result]) -> None:
     early = EarlyExit(
         by="margin", threshold=0.5, max_drop=0.01, validation_n=100, validation_accuracy=0.1,

@@ -125,6 +125,7 @@ def test_each_family_has_a_mean_of_its_own() -> None:
     assert [shown.count(f"severity, {family}") for family in ("CIFAR-10-C", "common")] == [2, 1]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_page_has_a_mean_for_each_family(tmp_path: Path) -> None:
     found = build(more={"CIFAR-10-C": ("fog", "contrast")})
     page = write_robustness(found, tmp_path / "robustness.html").read_text()
@@ -137,6 +138,7 @@ def test_the_page_has_a_mean_for_each_family(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_what_nobody_told_is_not_given(tmp_path: Path) -> None:
     found = build().model_copy(update={"data": None, "split": None, "provenance": provenance()})
     source = write_robustness(found, tmp_path / "robustness.html").read_text()
@@ -154,6 +156,7 @@ def test_what_nobody_told_is_not_given(tmp_path: Path) -> None:
     assert printed(found).startswith("Robustness: accuracy in % of 360 images\n")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_a_split_that_was_told_is_named(tmp_path: Path) -> None:
     origin = provenance(seed=3).model_copy(update={"backend": "reference"})
     found = build().model_copy(update={"split": "validation", "provenance": origin})

@@ -105,6 +105,7 @@ def test_costs_and_comparison_bear_it(shown: tuple[Result, str], make_result: Ma
     assert ("Different tasks: " in text) == (result.task != "multiclass" or result.unit == "pixel")
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize("both", [False, True])
 def test_a_comparison_of_runs_without_labels_is_a_page(
     both: bool, make_result: Make, tmp_path: Path
@@ -116,6 +117,7 @@ def test_a_comparison_of_runs_without_labels_is_a_page(
     assert ("Accuracy against timesteps." in page) == (not both)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_an_exit_of_several_labels_has_no_rows_for_classes(
     make_result: Make, tmp_path: Path
 ) -> None:

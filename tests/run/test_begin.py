@@ -96,7 +96,10 @@ def test_what_does_not_fit_is_found_before_anything_is_written(
         ("teacher={model: {weights: nowhere}}", "ann=null", "model.weights=FIRST/ann"),
         # no training, no shift
         (*BNTT, "ann.epochs=0"),
-        ("model={name: torchvision/regnet_x_400mf}", "data.name=synthetic", "ann.epochs=0"),
+        (
+            *("model={name: torchvision/regnet_x_400mf}", "data.name=synthetic", "ann.epochs=0"),
+            "spike.calibrate.images=8",
+        ),
     ],
 )
 def test_what_fits_is_let_through(changes: tuple[str, ...], trained: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from leanspike.recipes import load_recipe
 from leanspike.run import Run, compare_robustness, open_run
 from leanspike.train import Monitor
 
+pytestmark = pytest.mark.usefixtures("unrendered")
 CODE = """
 from torch import nn
 

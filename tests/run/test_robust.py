@@ -19,6 +19,7 @@ from leanspike.run import Run, compare_robustness
 from leanspike.run import robust as module
 from leanspike.train import Monitor
 
+pytestmark = pytest.mark.usefixtures("unrendered")
 CHANGES = (
     *("data.name=synthetic", "model.options.layers=[4, A]", "model.options.head=[]", "ann=null"),
     *("spike.start=scratch", "spike.calibrate=null", "spike.timesteps=1", "snn=[]"),

@@ -18,6 +18,7 @@ from leanspike.run import Run, open_run
 from leanspike.train import Monitor
 
 Image = pytest.importorskip("PIL.Image")
+pytestmark = pytest.mark.usefixtures("unrendered")
 MUTE = Monitor(Console(quiet=True))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from leanspike.cli import main
 
+pytestmark = pytest.mark.usefixtures("unrendered")
 CODE = """
 from torch import nn
 

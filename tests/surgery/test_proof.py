@@ -437,6 +437,16 @@ def test_torchscript_is_named_and_the_advice_works():
 # -- nothing of the user's changes -------------------------------------------------------------
 
 
+def test_random_numbers_of_devices_that_are_not_used_are_left_alone(monkeypatch):
+    def seeded(_seed):
+        raise AssertionError("a GPU's random numbers begin anew")
+
+    for device in (torch.cuda, torch.xpu):
+        monkeypatch.setattr(device, "manual_seed_all", seeded)
+    ann = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Dropout(0.5)).train()
+    assert spike(ann, example_input=X)(X).shape[1:] == (2, 6)
+
+
 def test_the_network_and_all_random_numbers_are_left_alone():
     ann = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5)).train()
     ann[1].eval()

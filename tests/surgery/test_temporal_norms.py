@@ -121,8 +121,13 @@ def test_norms_go_into_weights_where_there_are_any_and_else_stay_as_scales():
         assert isinstance(folded.get_submodule("features.norm3"), kind)
 
 
-@pytest.mark.parametrize("norm", ["keep", *NORMS])
-@pytest.mark.parametrize("name", ["wrn16_2", "pyramidnet18"])
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        *(("wrn16_2", norm) for norm in ("keep", *NORMS)),
+        *(("pyramidnet18", norm) for norm in ("keep", "bntt")),  # one for all steps, one for each
+    ],
+)
 def test_norms_in_front_of_layers_fold_too_and_cost_the_same_as_before(name, norm):
     torch.manual_seed(0)
     network = create_model(name, 10, image_size=8, width=0.25)

@@ -237,37 +237,39 @@ def test_bad_arguments_are_named():
     assert isinstance(temporal_norm("tdbn", {"alpha": 0.5})(3, 4), TDBN)
 
 
-def in_a_process(rank, world, store, kind, results):
+def in_a_process(rank, world, store, results):
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=world
     )
-    shape = SHAPES[0]
-    norm = randomised(kind(3, 4, synchronise=True).double())
-    share = slice(None, 2) if rank == 0 else slice(2, None)  # batches of 2 and of 4
-    x = currents(shape)[:, share].clone().requires_grad_()
-    y = norm(x)
-    (y * currents(shape, 1)[:, share]).sum().backward()
-    torch.save(
-        {
-            "y": y.detach(),
-            "x_grad": x.grad,
-            "weight_grad": norm.weight.grad,
-            "mean": norm.running_mean,
-            "var": norm.running_var,
-        },
-        f"{results}/{rank}.pt",
-    )
+    torch.save({kind.__name__: share_of(kind, rank) for kind in KINDS}, f"{results}/{rank}.pt")
     # Neither destroy_process_group, which in torch 2.6 can wait for ever (it holds Python's lock
     # while it joins gloo's thread, which needs the lock to let go of a tensor), nor the usual end
     # of a process, which can abort because that thread still runs.
     os._exit(0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_processes_together_are_one_with_the_whole_batch(kind, tmp_path):
-    run = partial(in_a_process, world=2, store=tmp_path / "store", kind=kind, results=tmp_path)
+def share_of(kind, rank):
+    norm = randomised(kind(3, 4, synchronise=True).double())
+    share = slice(None, 2) if rank == 0 else slice(2, None)  # batches of 2 and of 4
+    x = currents(SHAPES[0])[:, share].clone().requires_grad_()
+    y = norm(x)
+    (y * currents(SHAPES[0], 1)[:, share]).sum().backward()
+    return {
+        "y": y.detach(),
+        "x_grad": x.grad,
+        "weight_grad": norm.weight.grad,
+        "mean": norm.running_mean,
+        "var": norm.running_var,
+    }
+
+
+@pytest.fixture(scope="module")
+def shares(tmp_path_factory):
+    """What each of two processes finds in its share of a batch, for each norm."""
+    folder = tmp_path_factory.mktemp("shares")
+    run = partial(in_a_process, world=2, store=folder / "store", results=folder)
     # Not a fork: autograd does not survive one in a process where torch has compiled.
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=run, args=(rank,)) for rank in range(2)]
@@ -276,7 +278,12 @@ def test_processes_together_are_one_with_the_whole_batch(kind, tmp_path):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_processes_together_are_one_with_the_whole_batch(kind, shares):
+    first, second = (share[kind.__name__] for share in shares)
     norm = randomised(kind(3, 4).double())
     x = currents(SHAPES[0]).requires_grad_()
     y = norm(x)

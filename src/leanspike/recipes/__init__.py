@@ -136,7 +136,10 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-class _Loader(yaml.SafeLoader):
+_Safe: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # C is 7 times as fast
+
+
+class _Loader(_Safe):  # type: ignore[misc]
     """Safe YAML (no objects) that reads 1e-4 as a number, as YAML 1.2 and everybody else do."""
 
 

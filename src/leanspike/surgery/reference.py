@@ -238,10 +238,13 @@ def _dtype(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
 @contextmanager
 def seeded(network: nn.Module, training: bool) -> Iterator[None]:
     """torch's random numbers from the same seed, and those of outside as they were afterwards."""
-    place = device_of(network)
-    devices = [place] if place is not None and place.type == "cuda" else []
+    place = device_of(network) or torch.device("cpu")
+    devices = [place] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.set_grad_enabled(training):
-        torch.manual_seed(SEED)
+        if place.type == "cpu":
+            torch.default_generator.manual_seed(SEED)  # torch.manual_seed sets those of GPUs, too
+        else:
+            torch.manual_seed(SEED)
         yield
 
 
