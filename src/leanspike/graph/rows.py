@@ -32,11 +32,11 @@ def temporal_norm_folds(norm: TemporalNorm) -> bool:
 ALONG_DIM = partial(rules.axes, position=1, name="dim")
 
 ANALOG = Operation(rules.analog)
-MOVED = Operation(rules.same, follow=counts.moved)
+MOVED = Operation(rules.same, follow=counts.moved, linear=True)
 
-CONVOLUTION = Operation(rules.analog, synapses=Synapses(at_outputs, norm_axis=1))
-TRANSPOSED = Operation(rules.analog, synapses=Synapses(at_inputs))
-LINEAR = Operation(rules.analog, synapses=Synapses(at_rows, norm_axis=-1))
+CONVOLUTION = Operation(rules.analog, synapses=Synapses(at_outputs, norm_axis=1), linear=True)
+TRANSPOSED = Operation(rules.analog, synapses=Synapses(at_inputs), linear=True)
+LINEAR = Operation(rules.analog, synapses=Synapses(at_rows, norm_axis=-1), linear=True)
 
 MEASURES = Norm(priced=True, measures=True)
 GROUP_NORM = Operation(rules.analog, cost=costs.group_norm, norm=MEASURES)
@@ -68,15 +68,17 @@ SQUARED = Operation(rules.analog, cost=products.squared)
 
 MAX_POOL = Operation(rules.maximum, rules.without_indices, max_pool=True)
 AVERAGE_POOL = {
-    axes: Operation(rules.average, follow=partial(counts.average_pooled, axes=axes))
+    axes: Operation(rules.average, follow=partial(counts.average_pooled, axes=axes), linear=True)
     for axes in (1, 2, 3)
 }
 ADAPTIVE_POOL = {
-    axes: Operation(rules.average, follow=partial(counts.adaptively_pooled, axes=axes))
+    axes: Operation(
+        rules.average, follow=partial(counts.adaptively_pooled, axes=axes), linear=True
+    )
     for axes in (1, 2, 3)
 }
-FOLDED = Operation(rules.average, follow=counts.moved)
-REDUCED = Operation(rules.average, ALONG_DIM, counts.summed)
+FOLDED = Operation(rules.average, follow=counts.moved, linear=True)
+REDUCED = Operation(rules.average, ALONG_DIM, counts.summed, linear=True)
 MAXIMUM = Operation(rules.maximum, ALONG_DIM)
 ALONG_AXIS = Operation(rules.analog, ALONG_DIM)
 
@@ -86,18 +88,20 @@ SQUEEZED = replace(MOVED, check=rules.squeezed)
 PERMUTED = replace(MOVED, check=rules.permuted)
 TRANSPOSE = replace(MOVED, check=rules.transposed)
 SPLIT = replace(MOVED, check=partial(rules.axes, position=2, name="dim", default=0))
-PADDED = Operation(rules.pad, rules.padded, counts.moved, pads=True)
-EXPANDED = Operation(batch_size.expand, batch_size.expanded, counts.moved)
+PADDED = Operation(rules.pad, rules.padded, counts.moved, pads=True, linear=True)
+EXPANDED = Operation(batch_size.expand, batch_size.expanded, counts.moved, linear=True)
 MADE = Operation(batch_size.made, batch_size.made_of_sizes)
-INTERPOLATED = Operation(rules.interpolate, follow=counts.interpolated)
-CONCATENATED = Operation(rules.concatenate, rules.concatenated, counts.moved, concatenates=True)
+INTERPOLATED = Operation(rules.interpolate, follow=counts.interpolated, linear=True)
+CONCATENATED = Operation(
+    rules.concatenate, rules.concatenated, counts.moved, concatenates=True, linear=True
+)
 STACKED = replace(CONCATENATED, check=rules.stacked)
 MOVED_AXES = replace(MOVED, check=rules.moved_axes)
 FLIPPED = replace(MOVED, check=rules.flipped)
 ROLLED = replace(MOVED, check=partial(rules.axes, position=2, name="dims"))
 UNBOUND = replace(MOVED, check=partial(rules.axes, position=1, name="dim", default=0))
 NARROWED = replace(MOVED, check=partial(rules.axes, position=1, name="dim"))
-ADDED = Operation(rules.add, follow=counts.added)
+ADDED = Operation(rules.add, follow=counts.added, linear=True)
 SUBTRACTED = replace(ADDED, kind=rules.subtract)
 SIZE = Operation(rules.nothing)
 
