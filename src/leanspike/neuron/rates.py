@@ -40,12 +40,14 @@ def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rate
     still_N = torch.zeros_like(x_TN[0], dtype=torch.promote_types(x_TN.dtype, torch.float32))
 
     def by_parameter(name: str) -> Tensor:
-        value = neuron.get_parameter(name).detach()
-        _check_shape(neuron, name, value.shape, x_TN.shape[2:])
-        return _slope(
-            neuron, lambda v: functional_call(loop, {f"neuron.{name}": v}, (x_TN, still_N)), value
-        )
+        def mean(value: Tensor) -> Tensor:
+            found: Tensor = functional_call(loop, {f"neuron.{name}": value}, (x_TN, still_N))
+            return found
 
+        return _slope(neuron, mean, neuron.get_parameter(name).detach())
+
+    for name in learned:
+        _check_shape(neuron, name, x_TN.shape[2:])
     by_input = _slope(neuron, lambda shift_N: loop(x_TN, shift_N), still_N)
     by = {name: by_parameter(name) for name in learned}
     return Rates(neuron.forward(x_TN), by_input, {n: d.expand_as(by_input) for n, d in by.items()})
@@ -90,8 +92,9 @@ def _say_nothing_at_first() -> None:
         jvp(torch.neg, (torch.zeros(()),), (torch.zeros(()),))
 
 
-def _check_shape(neuron: Neuron, name: str, shape: torch.Size, sample: torch.Size) -> None:
+def _check_shape(neuron: Neuron, name: str, sample: torch.Size) -> None:
     """Raise for a parameter whose entries do not each belong to neurons of their own."""
+    shape = neuron.get_parameter(name).shape
     lined_up = zip(reversed(shape), reversed(sample), strict=False)
     if len(shape) > len(sample) or any(own not in (1, size) for own, size in lined_up):
         raise LeanspikeError(
