@@ -3,8 +3,6 @@
 Shapes: T timesteps, N samples.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from itertools import cycle
 from typing import Any
@@ -17,13 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from leanspike import LIF, SpikingNetwork, spike
-from leanspike.errors import LeanspikeError
 from leanspike.execute.rate import RateExecution, Timed
 from leanspike.neuron import Neuron, create_neuron
-from leanspike.surrogate import Triangle
-from leanspike.temporal import BNTT, TemporalNorm, temporal_norm
-from leanspike.train import Feature, SpikeRate
-from networks import USERS, build, draw
+from networks import USERS, draw
 from spiking_networks import NEURONS, N, T, spiking
 
 TAKING_TURNS = list(zip(USERS, cycle(NEURONS), strict=False))
@@ -52,7 +46,9 @@ def gradients(
 
 @taking_turns
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize(("encode", "norm"), [("direct", "keep"), ("frames", "keep"), ("frames", "bntt")])
+@pytest.mark.parametrize(
+    ("encode", "norm"), [("direct", "keep"), ("frames", "keep"), ("frames", "bntt")]
+)
 def test_of_one_step_it_is_backpropagation(
     name: str, neuron: str, training: bool, encode: str, norm: str
 ) -> None:
@@ -119,9 +115,7 @@ def test_two_layers_by_the_formulas() -> None:
         o_TN = layer(h_TN + shift)
         slopes = [torch.autograd.grad(o_TN.mean(0).sum(), shift, retain_graph=True)[0]]
         for p in (layer.leak, layer.threshold):
-            each = [
-                torch.autograd.grad(o, p, retain_graph=True)[0] for o in o_TN.mean(0).flatten()
-            ]
+            each = [torch.autograd.grad(o, p, retain_graph=True)[0] for o in o_TN.mean(0).flatten()]
             slopes.append(torch.stack(each).view(h_TN[0].shape))
         return o_TN.mean(0).detach(), slopes, o_TN.detach()
 
@@ -270,9 +264,7 @@ class Live(TorchDispatchMode):
         self.storages: WeakSet[Any] = WeakSet()
         self.peak = 0
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(found):
             if isinstance(leaf, Tensor):

@@ -112,7 +112,9 @@ def test_what_spike_rates_of_channels_keep_is_flat_over_time() -> None:
 
 def test_without_gradients_it_is_the_plain_run() -> None:
     snn, seen = network().eval(), []
-    snn.get_submodule("3").register_forward_hook(lambda _module, args, _y: seen.append(len(args[0])))
+    snn.get_submodule("3").register_forward_hook(
+        lambda _module, args, _y: seen.append(len(args[0]))
+    )
     with torch.no_grad():
         y_TNK = snn(images(), T, gradient="rate")
     assert seen == [T * N]  # and not on a mean beside
@@ -224,7 +226,7 @@ def test_a_module_with_a_time_of_its_own_is_refused_and_the_advice_works() -> No
 def test_a_hook_that_changes_spikes_is_refused_and_the_advice_works() -> None:
     snn = network()
     handle = snn.get_submodule("2").register_forward_hook(lambda _module, _args, o_TN: 2 * o_TN)
-    with pytest.raises(LeanspikeError, match="neurons 2: a forward hook changes .* return None"):
+    with pytest.raises(LeanspikeError, match=r"neurons 2: a forward hook changes .* return None"):
         snn(images(), T, gradient="rate")
     assert trained(snn, "bptt")
     handle.remove()
@@ -270,12 +272,8 @@ def test_a_batch_norm_with_a_forward_of_its_own_is_refused_where_it_trains() -> 
             return super().forward(x) + x
 
     torch.manual_seed(0)
-    ann = nn.Sequential(
-        *(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), Shifted(4), nn.ReLU())
-    )
-    snn = spike(
-        ann, example_input=torch.zeros(1, *IMAGE), neuron=LIF(0.4), ops={Shifted: "analog"}
-    )
+    ann = nn.Sequential(*(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), Shifted(4), nn.ReLU()))
+    snn = spike(ann, example_input=torch.zeros(1, *IMAGE), neuron=LIF(0.4), ops={Shifted: "analog"})
     says = "3: rate gradients know PyTorch's batch norms, and a Shifted has a forward of its own"
     with pytest.raises(LeanspikeError, match=says):
         snn.train()(images(), T, gradient="rate")

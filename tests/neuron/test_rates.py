@@ -136,11 +136,11 @@ class Hard(torch.autograd.Function):
     """A spike that knows reverse mode alone."""
 
     @staticmethod
-    def forward(ctx, z):
+    def forward(ctx, z):  # noqa: ARG004
         return (z > 0).to(z.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad):  # noqa: ARG004
         return grad
 
 

@@ -95,9 +95,7 @@ class SpikingNetwork(nn.Module):
         self.plan = state["plan"].plan(self)
         self._prepare()
 
-    def forward(
-        self, x: Tensor, timesteps: int | None = None, gradient: Gradient = "bptt"
-    ) -> Any:
+    def forward(self, x: Tensor, timesteps: int | None = None, gradient: Gradient = "bptt") -> Any:
         """The output of every step.
 
         Args:

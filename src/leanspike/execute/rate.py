@@ -1,9 +1,9 @@
 """Rate gradients: forward with all spikes, backward once, over means in time.
 
-Rate-based backpropagation (Yu et al., NeurIPS 2024, arXiv 2410.11488). The network runs operation by
-operation. Each value that depends on time is two: all its steps, without gradients, which are gone
-as soon as they are read, and their mean, which carries the gradient. So what is kept for the
-backward pass is what one step would keep, whatever T is.
+Rate-based backpropagation (Yu et al., NeurIPS 2024, arXiv 2410.11488). The network runs operation
+by operation. Each value that depends on time is two: all its steps, without gradients, which are
+gone as soon as they are read, and their mean, which carries the gradient. So what is kept for the
+backward pass does not grow with T.
 
 How the mean of an operation's output follows the mean of its input:
 
@@ -91,6 +91,7 @@ class RateExecution(Execution):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one operation on the steps and on their mean; on one value where time is not."""
+        args: Any
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         if n.op == "output":
             return fx.node.map_aggregate(args[0], _answer)
@@ -157,15 +158,19 @@ class RateExecution(Execution):
 
 
 def _steps(part: Any) -> Any:
-    return fx.node.map_aggregate(part, lambda leaf: leaf.steps if _is_timed(leaf) else leaf)
+    return fx.node.map_aggregate(part, _steps_of)
 
 
 def _means(part: Any) -> Any:
-    return fx.node.map_aggregate(part, lambda leaf: leaf.mean if _is_timed(leaf) else leaf)
+    return fx.node.map_aggregate(part, _mean_of)
 
 
-def _is_timed(leaf: Any) -> bool:
-    return isinstance(leaf, Timed)
+def _steps_of(leaf: Any) -> Any:
+    return leaf.steps if isinstance(leaf, Timed) else leaf
+
+
+def _mean_of(leaf: Any) -> Any:
+    return leaf.mean if isinstance(leaf, Timed) else leaf
 
 
 def _answer(leaf: Any) -> Any:

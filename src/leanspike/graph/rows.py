@@ -72,9 +72,7 @@ AVERAGE_POOL = {
     for axes in (1, 2, 3)
 }
 ADAPTIVE_POOL = {
-    axes: Operation(
-        rules.average, follow=partial(counts.adaptively_pooled, axes=axes), linear=True
-    )
+    axes: Operation(rules.average, follow=partial(counts.adaptively_pooled, axes=axes), linear=True)
     for axes in (1, 2, 3)
 }
 FOLDED = Operation(rules.average, follow=counts.moved, linear=True)

@@ -42,7 +42,7 @@ class _Carried(torch.autograd.Function):
 
 
 def mean_of_affine(x_N: Tensor, x_TN: Tensor, scale_TC: Tensor, shift_TC: Tensor) -> Tensor:
-    """The mean of scale_t·x_t + shift_t over steps, as a function of the mean input ``[N, C, ...]``.
+    """The mean of scale_t·x_t + shift_t over steps, as a function of the mean ``[N, C, ...]``.
 
     >>> x_TN = torch.tensor([[[0.0], [1.0]], [[0.0], [5.0]]])  # [T, N, C] = [2, 2, 1]
     >>> scale_TC = torch.tensor([[2.0], [4.0]])

@@ -35,9 +35,9 @@ class Stage:
 
     ``number`` counts the stages of a run; ``timesteps`` is None for an ANN. ``max_gradient_norm``
     bounds the norm over all that the optimiser trains, the objective's adapters too. ``gradient``:
-    "bptt" or, of a spiking network, "rate", see :meth:`leanspike.SpikingNetwork.forward`. ``task`` says
-    what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those of the
-    first batch show. Of targets that are no labels no accuracy is measured: select the "last".
+    "bptt" or, of a spiking network, "rate", see :meth:`leanspike.SpikingNetwork.forward`. ``task``
+    says what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those of
+    the first batch show. Of targets that are no labels no accuracy is measured: select the "last".
     """
 
     name: str
