@@ -27,6 +27,11 @@ class Rates:
         o_TN: the outputs, as without it.
         by_input: ``[N, ...]``, the derivative of each neuron's mean output by its mean input.
         by: the same by parameters, ``[N, ...]`` each: what its own entry does to each neuron.
+
+    >>> from leanspike import LIF
+    >>> found = LIF().rates(torch.full((2, 1), 0.75), ())
+    >>> found.o_TN.mean(0), found.by_input  # (0.3·0.75·1 + 0.3·0.5·2)/2
+    (tensor([0.5000]), tensor([0.2625]))
     """
 
     o_TN: Tensor
