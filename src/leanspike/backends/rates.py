@@ -39,6 +39,7 @@ class Rates:
     by: Mapping[str, Tensor]
 
 
+@torch.no_grad()
 def lif_rates(
     x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics, learned: tuple[str, ...]
 ) -> Rates:

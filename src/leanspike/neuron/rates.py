@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from leanspike.neuron.protocol import Neuron
 
 
+@torch.no_grad()
 def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rates:
     """Outputs, and derivatives of their mean by the mean input and by each parameter ``learned``.
 
