@@ -1,4 +1,4 @@
-"""What rate gradients keep for the backward pass, and its time, beside backpropagation through time.
+"""What rate gradients keep for the backward pass, and its time, beside those through time.
 
 The convolutional network of the recipe `cifar10`, batch norms kept, LIF neurons with learned leaks
 and thresholds, random images. Bytes are those of all memory that autograd holds but parameters;
