@@ -338,6 +338,8 @@ class TrainSection(Section):
     """The answer is the sum or mean of the outputs so far; in `cross_entropy` and `response`."""
     objective: ObjectiveSection = ObjectiveSection(cross_entropy=CrossEntropySection())
     """What is minimised."""
+    gradient: Literal["bptt", "rate"] = "bptt"
+    """Of an SNN: backpropagation through time, or once over means in time, which keeps less."""
     max_gradient_norm: Positive | None = None
     """Gradients are scaled down to this norm where they are above it; null: never."""
     select: Literal["best", "last"] = "best"
@@ -406,6 +408,11 @@ class Recipe(Section):
             raise ValueError(
                 f"ann.dropout is {self.ann.dropout}, and the ANN's rates are its model's; set them "
                 "in model.options"
+            )
+        if self.ann is not None and self.ann.gradient != "bptt":
+            raise ValueError(
+                f"ann.gradient is {self.ann.gradient}, and an ANN has no time to average over; "
+                "leave it out, and set it in the stages of snn"
             )
         return self
 

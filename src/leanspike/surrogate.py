@@ -52,7 +52,7 @@ class Surrogate(ABC):
 
 
 class _Spike(torch.autograd.Function):
-    """The step function forward, the surrogate backward."""
+    """The step function; its derivative, in either direction, is the surrogate."""
 
     generate_vmap_rule = True
 
@@ -64,6 +64,13 @@ class _Spike(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Surrogate], output: Tensor) -> None:  # noqa: ARG004
         z, ctx.surrogate = inputs
         ctx.save_for_backward(z)
+        ctx.save_for_forward(z)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        slope: Tensor = tangents[0] * ctx.surrogate.derivative(z)
+        return slope
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:

@@ -374,6 +374,36 @@ def test_every_row_keeps_steps_and_samples_apart(op):
     torch.testing.assert_close(snn(x_TN[:, 1:]), y_TNK[:, 1:])
 
 
+@pytest.mark.parametrize("op", EXAMPLES, ids=name_of)
+def test_every_row_has_rate_gradients(op):
+    """Of one step they are backpropagation's; see tests/execute/test_rate.py for several."""
+    example, sample = EXAMPLES[op]
+    torch.manual_seed(0)
+    ann, x_TN = After(example, lambda x: x * (0.5 + x)).eval(), torch.rand(T, N, *sample)
+    snn = spike(ann, example_input=x_TN[:, :1], encode="frames", neuron=LIF(0.3)).double()
+    x_TN = x_TN.double()
+    assert torch.equal(snn(x_TN, gradient="rate"), snn(x_TN))
+    found = []
+    for gradient in ("bptt", "rate"):
+        x_1N = x_TN[:1].clone().requires_grad_()
+        y_1NK = snn(x_1N, gradient=gradient)
+        weights = torch.linspace(-1, 2, y_1NK.numel()).view_as(y_1NK)
+        total = (weights * y_1NK).sum()
+        found.append(torch.autograd.grad(total, x_1N)[0] if total.requires_grad else None)
+    torch.testing.assert_close(*found, rtol=1e-8, atol=1e-10, equal_nan=True)  # as of sqrt at 0
+
+
+@pytest.mark.parametrize("op", [op for op in EXAMPLES if ops.row(op).linear], ids=name_of)
+@torch.no_grad()
+def test_a_row_that_is_linear_makes_of_a_mean_the_mean(op):
+    example, sample = EXAMPLES[op]
+    torch.manual_seed(0)
+    x_TN = torch.rand(T, N, *sample)
+    ann = After(example).eval()
+    snn = spike(ann, example_input=x_TN[:, :1], encode="frames", neuron=nn.ReLU())
+    torch.testing.assert_close(snn(x_TN).mean(0), snn(x_TN.mean(0, keepdim=True))[0])
+
+
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 SAME = {"spike": "spike", "graded": "graded", "analog": "analog"}

@@ -77,6 +77,27 @@ def test_the_loss_falls_for_ann_and_snn(tmp_path: Path) -> None:
     assert [row["epoch"] for row in history] == list(range(1, 9))
 
 
+def test_rate_gradients_let_the_loss_fall_as_well(tmp_path: Path) -> None:
+    snn = ls.spike(make_ann(), example_input=torch.zeros(1, 1, 4, 4), timesteps=4)
+    asked: list[Any] = []
+    snn.register_forward_pre_hook(lambda module, args: asked.append((module.training, args[2])))
+    history = run(snn, make_stage(snn, epochs=8, timesteps=4, gradient="rate"), tmp_path)
+    assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
+    assert set(asked) == {(True, "rate"), (False, "bptt")}  # a validation has no gradient
+
+
+def test_rate_gradients_are_refused_of_an_ann_and_the_advice_works(tmp_path: Path) -> None:
+    ann = make_ann()
+    says = "stage ann: gradient is 'rate', and a Sequential is no SpikingNetwork; give the network "
+    with pytest.raises(LeanspikeError, match=says):
+        run(ann, make_stage(ann, gradient="rate"), tmp_path / "a")
+    run(ann, make_stage(ann, gradient="bptt", epochs=1), tmp_path / "a")
+    snn = ls.spike(ann, example_input=torch.zeros(1, 1, 4, 4))
+    run(snn, make_stage(snn, gradient="rate", epochs=1, timesteps=2), tmp_path / "b")
+    with pytest.raises(LeanspikeError, match="gradient is 'mean'; choose bptt or rate"):
+        run(snn, make_stage(snn, gradient="mean"), tmp_path / "c")
+
+
 def test_one_step_is_plain_sgd(tmp_path: Path) -> None:
     """One epoch of the loop against the same steps written out."""
     network, twin = make_ann(), make_ann()

@@ -22,12 +22,20 @@ class:
 >>> backends.unregister("mine")
 """
 
-from leanspike.backends.calls import Call, ConvolutionCall, LIFCall, LIFStepCall, NeuronCall
+from leanspike.backends.calls import (
+    Call,
+    ConvolutionCall,
+    LIFCall,
+    LIFRateCall,
+    LIFStepCall,
+    NeuronCall,
+)
 from leanspike.backends.choice import choose, use_backend
 from leanspike.backends.native import Native
 from leanspike.backends.notes import Backends, note_backend, watch_backends
 from leanspike.backends.plain import Reference
 from leanspike.backends.protocol import Backend, backends
+from leanspike.backends.rates import Rates
 from leanspike.backends.reference import Dynamics, Reset
 from leanspike.backends.stream import Stream
 
@@ -38,9 +46,11 @@ __all__ = [
     "ConvolutionCall",
     "Dynamics",
     "LIFCall",
+    "LIFRateCall",
     "LIFStepCall",
     "Native",
     "NeuronCall",
+    "Rates",
     "Reference",
     "Reset",
     "Stream",

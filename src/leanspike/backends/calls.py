@@ -12,7 +12,8 @@ from typing import Any, final
 
 from torch import Tensor
 
-from leanspike.backends import reference
+from leanspike.backends import rates, reference
+from leanspike.backends.rates import Rates
 from leanspike.backends.reference import Dynamics
 from leanspike.backends.stream import Stream
 
@@ -86,6 +87,31 @@ class LIFStepCall(NeuronCall):
         if u_N is None:
             u_N = reference.initial_membrane(self.x_N, self.threshold, self.dynamics)
         return reference.lif_step(u_N, self.x_N, *pair, self.dynamics)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LIFRateCall(NeuronCall):
+    """All timesteps of LIF neurons and the derivatives of their mean output; without gradients.
+
+    ``learned``: by which of "leak" and "threshold" derivatives are asked for, beside the input's.
+
+    >>> import torch
+    >>> x_TN, one = torch.full((2, 1), 0.75), torch.tensor(1.0)
+    >>> found = LIFRateCall(x_TN, one, one, Dynamics(), ("leak",)).reference()
+    >>> found.o_TN.flatten().tolist(), sorted(found.by)
+    ([0.0, 1.0], ['leak'])
+    """
+
+    x_TN: Tensor
+    leak: Tensor
+    threshold: Tensor
+    dynamics: Dynamics
+    learned: tuple[str, ...]
+
+    def reference(self) -> Rates:
+        pair = self.leak, self.threshold
+        return rates.lif_rates(self.x_TN, *pair, self.dynamics, self.learned)
 
 
 @final

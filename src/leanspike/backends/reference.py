@@ -60,20 +60,41 @@ def lif_step(
     >>> lif_step(u, 2 * x, leak, threshold, Dynamics())
     (tensor([1.]), tensor([0.5000]))
     """
+    u_N = charged(u_N, x_N, leak, threshold, dynamics)
+    o_N = dynamics.surrogate.spike(u_N / threshold - 1)
+    u_N = discharged(u_N, o_N.detach(), threshold, dynamics)
+    if dynamics.height == "threshold":
+        o_N = threshold * o_N
+    return o_N.to(x_N.dtype), u_N
+
+
+def charged(
+    u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+) -> Tensor:
+    """The membrane that is compared with the threshold, from the one after the last step.
+
+    >>> u, x, leak, threshold = torch.tensor([[1.0, 0.5, 0.5, 1.0]]).T
+    >>> charged(u, x, leak, threshold, Dynamics())
+    tensor([1.])
+    """
     last_N = u_N
     u_N = leak * u_N + x_N
     if dynamics.reset == "undecayed":
         u_N = u_N - threshold * (last_N / threshold - 1 > 0).to(u_N.dtype)
-    z_N = u_N / threshold - 1
-    o_N = dynamics.surrogate.spike(z_N)
-    fired_N = o_N.detach()
+    return u_N
+
+
+def discharged(u_N: Tensor, fired_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+    """The membrane after a step, from the one that was compared, and 1 where it fired.
+
+    >>> discharged(torch.tensor([1.5]), torch.ones(1), torch.tensor(1.0), Dynamics())
+    tensor([0.5000])
+    """
     if dynamics.reset == "soft":
         u_N = u_N - threshold * fired_N
     elif dynamics.reset == "hard":
         u_N = torch.where(fired_N > 0, 0.0, u_N)
-    if dynamics.height == "threshold":
-        o_N = threshold * o_N
-    return o_N.to(x_N.dtype), u_N
+    return u_N
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:

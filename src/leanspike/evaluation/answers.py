@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from leanspike.batches import Batches, Source, Targets
 from leanspike.evaluation.score import Labels, Score, one_tensor, refuse_no_labels
 from leanspike.evaluation.task import Task, TaskName
+from leanspike.execute import Gradient
 from leanspike.graph.outputs import mapped
 from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork, readout
@@ -31,10 +32,15 @@ def batches_for(network: nn.Module, batches: Source, targets: Targets = "labels"
     return Batches(batches, network, axis, targets)
 
 
-def outputs(network: nn.Module, x: Tensor, timesteps: int | None = None) -> Any:
-    """The outputs of every step ``[T, N, ...]``; an ANN answers in a single step."""
+def outputs(
+    network: nn.Module, x: Tensor, timesteps: int | None = None, gradient: Gradient = "bptt"
+) -> Any:
+    """The outputs of every step ``[T, N, ...]``; an ANN answers in a single step.
+
+    ``gradient``: of a spiking network, see :meth:`leanspike.SpikingNetwork.forward`.
+    """
     if isinstance(network, SpikingNetwork):
-        return network(x, timesteps)
+        return network(x, timesteps, gradient)
     return mapped(lambda y_N: y_N.unsqueeze(0), network(x))
 
 

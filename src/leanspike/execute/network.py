@@ -21,6 +21,7 @@ from leanspike.execute.answers import value_range
 from leanspike.execute.doubts import Doubts
 from leanspike.execute.layout import Layout, leave
 from leanspike.execute.observed import Execution, Observer, Streaming
+from leanspike.execute.rate import Gradient, RateExecution, check_gradient
 from leanspike.execute.state import State
 from leanspike.execute.streaming import Steps
 from leanspike.graph.modules import share
@@ -94,12 +95,15 @@ class SpikingNetwork(nn.Module):
         self.plan = state["plan"].plan(self)
         self._prepare()
 
-    def forward(self, x: Tensor, timesteps: int | None = None) -> Any:
+    def forward(self, x: Tensor, timesteps: int | None = None, gradient: Gradient = "bptt") -> Any:
         """The output of every step.
 
         Args:
             x: ``[N, ...]`` (``[T, N, ...]`` when encoded as frames), floating point.
             timesteps: T; default ``self.timesteps``. Frames bring their own.
+            gradient: "bptt", backpropagation through time, or "rate", once over means in time,
+                which keeps for the backward pass what one step would; the outputs are the same.
+                See :mod:`leanspike.execute.rate`.
 
         Returns:
             ``y_TNK`` of shape ``[T, N, K]``: what the output layer emits at each step, not
@@ -110,10 +114,17 @@ class SpikingNetwork(nn.Module):
         Raises:
             LeanspikeError: for input of another shape or type than at the surgery.
         """
-        return self.run(x, timesteps)
+        return self.run(x, timesteps, gradient=gradient)
 
-    def run(self, x: Tensor, timesteps: int | None = None, observer: Observer | None = None) -> Any:
+    def run(
+        self,
+        x: Tensor,
+        timesteps: int | None = None,
+        observer: Observer | None = None,
+        gradient: Gradient = "bptt",
+    ) -> Any:
         """:meth:`forward`, with ``observer`` called after each operation."""
+        check_gradient(gradient)
         encoder = self.plan.encoder
         self.check_input(x, encoder.batch_axis)
         steps = self.timesteps if timesteps is None else timesteps
@@ -124,10 +135,12 @@ class SpikingNetwork(nn.Module):
         sequence, steps = encoder.sequence(x, steps, self.training)
         sequence, turned = self.layout.enter(sequence)
         try:
-            if observer is None:
-                y_TNK = self._whole(self, sequence, steps)
-            else:
+            if observer is not None:
                 y_TNK = Execution(self, self.plan, observer).run(sequence, steps)
+            elif gradient == "rate" and torch.is_grad_enabled():
+                y_TNK = RateExecution(self, self.plan).begin(sequence, steps)
+            else:
+                y_TNK = self._whole(self, sequence, steps)
         except RuntimeError as error:
             self.explain(error, x, encoder.batch_axis)
             raise

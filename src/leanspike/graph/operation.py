@@ -131,6 +131,8 @@ class Operation:
         tiled: the layer that does the same for less.
         inner: of a function that layers call inside: a subclass with a forward of its own that
             calls it as the layer does is opened into the layer and what is around it.
+        linear: of a mean it makes the mean of what it makes (it may add what is fixed). Gradients
+            of means go through it as they are; others are linearised at the mean.
         sequence: ours, and takes ``[T, N, ...]`` or makes it: not for a user's network.
         family: subclasses with code of their own are it, too.
         refused: why, and the way out; ``{name}`` and ``{code}`` stand for the operation.
@@ -154,6 +156,7 @@ class Operation:
     event_driven: type[StandIn] | None = None
     tiled: type[StandIn] | None = None
     inner: Inner | None = None
+    linear: bool = False
     sequence: bool = False
     family: bool = False
     refused: tuple[str, str] | None = None

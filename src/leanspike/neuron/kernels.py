@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from leanspike.backends import Dynamics, LIFCall, LIFStepCall, Reset, choose
+from leanspike.backends import (
+    Dynamics,
+    LIFCall,
+    LIFRateCall,
+    LIFStepCall,
+    Rates,
+    Reset,
+    choose,
+)
 
-__all__ = ["Dynamics", "Reset", "lif", "lif_step"]
+__all__ = ["Dynamics", "Reset", "lif", "lif_rates", "lif_step"]
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
@@ -39,4 +47,19 @@ def lif_step(
     """
     call = LIFStepCall(u_N, x_N, leak, threshold, dynamics)
     found: tuple[Tensor, Tensor] = choose(call).run(call)
+    return found
+
+
+def lif_rates(
+    x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics, learned: tuple[str, ...]
+) -> Rates:
+    """Spikes of all timesteps, and the derivatives of their mean by input, leak and threshold.
+
+    >>> import torch
+    >>> x_TN, one = torch.full((2, 1), 0.75), torch.tensor(1.0)
+    >>> lif_rates(x_TN, one, one, Dynamics(), ()).by_input  # (0.3·0.75·1 + 0.3·0.5·2)/2
+    tensor([0.2625])
+    """
+    call = LIFRateCall(x_TN, leak, threshold, dynamics, learned)
+    found: Rates = choose(call).run(call)
     return found

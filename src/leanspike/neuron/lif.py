@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal, final
 
 from pydantic import Field
 from torch import Tensor
 
+from leanspike.backends import Rates
 from leanspike.backends.reference import initial_membrane
 from leanspike.neuron import kernels
 from leanspike.neuron.protocol import neurons
@@ -102,6 +103,12 @@ class LIF(ThresholdNeuron):
         """Spikes of all timesteps, ``[T, N, ...]`` in the dtype of the input of that shape."""
         self.check_sized()
         return kernels.lif(x_TN, self.leak, self.threshold, self.dynamics)
+
+    def rates(self, x_TN: Tensor, learned: Sequence[str]) -> Rates:
+        """See :meth:`Neuron.rates`."""
+        self.check_sized()
+        pair = self.leak, self.threshold
+        return kernels.lif_rates(x_TN, *pair, self.dynamics, tuple(learned))
 
     def step(self, x_N: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """One timestep for streaming: spikes ``[N, ...]`` and the next membrane ``[N, ...]``."""

@@ -10,6 +10,7 @@ Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -17,7 +18,9 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from leanspike.backends import Rates
 from leanspike.errors import LeanspikeError
+from leanspike.neuron.rates import rates_by_steps
 from leanspike.registry import ChosenSection, Registry
 from leanspike.section import Section
 
@@ -49,6 +52,10 @@ class Neuron(nn.Module, ABC):
     """Its options: the keyword arguments of its constructor by which a registry builds it. An
     option that is also the name of a parameter has a default, as its value is the parameter's."""
 
+    pointwise: ClassVar[bool] = False
+    """Whether each neuron hears its own input alone, and no other neuron of the layer. Rate
+    gradients ask for it."""
+
     @abstractmethod
     def initial(self, x_N: Tensor) -> State:
         """The state before the first step, for an input like this: samples along axis 0."""
@@ -67,6 +74,14 @@ class Neuron(nn.Module, ABC):
             o_N, state = self.step(x_N, state)
             outputs.append(o_N)
         return torch.cat(outputs).view(x_TN.shape)
+
+    def rates(self, x_TN: Tensor, learned: Sequence[str]) -> Rates:
+        """The outputs of all timesteps, and how their mean over time follows the mean input.
+
+        Called without gradients, of a neuron that is ``pointwise``. ``learned``: the parameters by
+        which it is differentiated, too. See :mod:`leanspike.neuron.rates`.
+        """
+        return rates_by_steps(self, x_TN, learned)
 
     @abstractmethod
     def spike_height(self) -> Tensor | None:

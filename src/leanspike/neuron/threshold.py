@@ -70,6 +70,7 @@ class ThresholdNeuron(Neuron):
         "leak": (0.0, 1.0),
     }
 
+    pointwise = True
     threshold: Tensor
     leak: Tensor
 

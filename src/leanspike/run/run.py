@@ -456,6 +456,7 @@ class Run:
             dtype=self.dtype,
             select=section.select,
             max_gradient_norm=section.max_gradient_norm,
+            gradient=section.gradient,
         )
         with dropout_rate(network, section.dropout):
             fit(network, stage, self.history, self.checkpoints, self.monitor)

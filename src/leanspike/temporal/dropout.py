@@ -45,12 +45,16 @@ class TemporalDropout(nn.Module):
 
     def forward(self, x_TN: Tensor) -> Tensor:
         """``[T, N, ...]`` in and out; scaled by 1/(1 − p) in training."""
+        mask_N = self.mask(x_TN[0])
+        return x_TN if mask_N is None else x_TN * mask_N
+
+    def mask(self, x_N: Tensor) -> Tensor | None:
+        """A new mask for a sequence of such steps, 0 or 1/(1 − p); None where it drops nothing."""
         if not self.training or self.p == 0:
-            return x_TN
-        x_N = x_TN[0]
+            return None
         own = {"elements": x_N.dim(), "channels": 2, "samples": 1}[self.drops]
         shape = (*x_N.shape[:own], *[1] * (x_N.dim() - own))
-        return x_TN * F.dropout(x_N.new_ones(shape), self.p)
+        return F.dropout(x_N.new_ones(shape), self.p)
 
     def extra_repr(self) -> str:
         """The settings, for ``print(network)``."""

@@ -22,8 +22,13 @@ from torch.nn import functional as F
 from leanspike.errors import LeanspikeError
 from leanspike.registry import Registry
 from leanspike.temporal.affine import affine_of_norm, scale_and_shift
+from leanspike.temporal.means import mean_of_affine, normalised_steps_mean
 from leanspike.temporal.moments import Moments
-from leanspike.temporal.synchronise import several_processes, synchronised_batch_norm
+from leanspike.temporal.synchronise import (
+    refuse_several_processes,
+    several_processes,
+    synchronised_batch_norm,
+)
 
 
 class TemporalNorm(nn.Module, ABC):
@@ -98,15 +103,35 @@ class TemporalNorm(nn.Module, ABC):
         """A constant factor of the scale γ."""
         return 1.0
 
+    def learned(self, timesteps: int) -> tuple[Tensor, Tensor | None]:
+        """What scales and shifts the normalised currents of each step: γ and β, ``[T, C]``."""
+
+        def of_steps(values: Tensor) -> Tensor:
+            return values[:timesteps] if self.per_step else values.expand(timesteps, -1)
+
+        bias = None if self.bias is None else of_steps(self.bias)
+        return of_steps(self.gain * self.weight), bias
+
     def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
         """What the norm does in eval mode, y = scale·x + shift: both ``[T, C]``."""
-        weight = self.gain * self.weight
-        scale, shift = affine_of_norm(
-            *(self.running_mean, self.running_var, self.eps, weight, self.bias)
-        )
+        mean, var = self.running_mean, self.running_var
         if self.per_step:
-            return scale[:timesteps], shift[:timesteps]
-        return scale.expand(timesteps, -1), shift.expand(timesteps, -1)
+            mean, var = mean[:timesteps], var[:timesteps]
+        return affine_of_norm(mean, var, self.eps, *self.learned(timesteps))
+
+    def of_mean(self, x_N: Tensor, x_TN: Tensor) -> Tensor:
+        """For rate gradients: its mean output over time as a function of its mean input ``x_N``.
+
+        ``x_TN`` are the currents of the steps; see :mod:`leanspike.temporal.means`.
+        """
+        timesteps = len(x_TN)
+        if not self.training:
+            return mean_of_affine(x_N, x_TN, *self.affine(timesteps))
+        self._check_learned()
+        if self.synchronise:
+            refuse_several_processes(type(self).__name__)
+        how = *self.learned(timesteps), self.eps, self.per_step
+        return normalised_steps_mean(x_N, x_TN, *how)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -168,6 +193,17 @@ class TemporalNorm(nn.Module, ABC):
                 f"{type(self).__name__} has parameters for {self.timesteps} timesteps and is asked "
                 f"for {steps}; ask for {self.timesteps} or fewer, or make the network with "
                 f"timesteps={steps} and train it"
+            )
+
+    def _check_learned(self) -> None:
+        """Raise where a subclass has scales of its own, and says them for eval mode alone."""
+        kind = type(self)
+        own = kind.affine is not TemporalNorm.affine
+        if own and kind.learned is TemporalNorm.learned:
+            raise LeanspikeError(
+                f"{kind.__name__} has an affine of its own, and rate gradients ask for its scale "
+                "and shift in training; give it learned(timesteps) in place of affine, or train "
+                "with gradient=bptt"
             )
 
     def _batch_norm(self, x_TN: Tensor) -> Tensor:
@@ -342,11 +378,11 @@ class TEBN(TemporalNorm):
         p_T = self.step_weight[: len(x_TN)]
         return (y_TN * p_T.view(-1, *[1] * (x_TN.dim() - 1))).to(y_TN.dtype)
 
-    def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
-        """See :meth:`TemporalNorm.affine`."""
-        scale_TC, shift_TC = super().affine(timesteps)
+    def learned(self, timesteps: int) -> tuple[Tensor, Tensor | None]:
+        """See :meth:`TemporalNorm.learned`: p·γ and p·β."""
+        weight_TC, bias_TC = super().learned(timesteps)
         p_T1 = self.step_weight[:timesteps, None]
-        return p_T1 * scale_TC, p_T1 * shift_TC
+        return p_T1 * weight_TC, None if bias_TC is None else p_T1 * bias_TC
 
 
 TEMPORAL_NORMS = norms.registered

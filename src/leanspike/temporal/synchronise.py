@@ -10,11 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from leanspike.errors import LeanspikeError
+
 
 def several_processes() -> bool:
     """Whether there are other processes to take statistics with."""
     together = distributed.is_available() and distributed.is_initialized()
     return together and distributed.get_world_size() > 1
+
+
+def refuse_several_processes(norm: str) -> None:
+    """Rate gradients are those of one process's statistics."""
+    if several_processes():
+        raise LeanspikeError(
+            f"{norm} takes its statistics over several processes, and rate gradients know those of "
+            "one; train with gradient=bptt, or give each process statistics of its own "
+            "(synchronise=False, nn.BatchNorm2d)"
+        )
 
 
 class _AllSum(torch.autograd.Function):

@@ -21,7 +21,7 @@ from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation.answers import accuracy, outputs
 from leanspike.evaluation.score import Labels
 from leanspike.evaluation.task import UNKNOWN, Task, TaskName
-from leanspike.execute import SpikingNetwork, readout
+from leanspike.execute import Gradient, SpikingNetwork, check_gradient, readout
 from leanspike.synapse import stepping_around
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.monitor import Monitor
@@ -34,9 +34,10 @@ class Stage:
     """One stretch of training with one optimiser: what the loop needs besides the network.
 
     ``number`` counts the stages of a run; ``timesteps`` is None for an ANN. ``max_gradient_norm``
-    bounds the norm over all that the optimiser trains, the objective's adapters too. ``task`` says
-    what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those of the
-    first batch show. Of targets that are no labels no accuracy is measured: select the "last".
+    bounds the norm over all that the optimiser trains, the objective's adapters too. ``gradient``:
+    "bptt" or, of a spiking network, "rate", see :meth:`leanspike.SpikingNetwork.forward`. ``task``
+    says what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those of
+    the first batch show. Of targets that are no labels no accuracy is measured: select the "last".
     """
 
     name: str
@@ -52,6 +53,7 @@ class Stage:
     dtype: torch.dtype = torch.float32
     select: Literal["best", "last"] = "best"
     max_gradient_norm: float | None = None
+    gradient: Gradient = "bptt"
     task: Task | TaskName | None = None
 
 
@@ -83,8 +85,14 @@ def fit(
 
     Raises:
         LeanspikeError: when the loss or a gradient is no longer finite; the last checkpoint,
-            which is from before, stays.
+            which is from before, stays. For rate gradients of a network that has none.
     """
+    check_gradient(stage.gradient)
+    if stage.gradient != "bptt" and not isinstance(network, SpikingNetwork):
+        raise LeanspikeError(
+            f"stage {stage.name}: gradient is {stage.gradient!r}, and a {type(network).__name__} "
+            'is no SpikingNetwork; give the network that spike made, or gradient="bptt"'
+        )
     position = _resume(network, stage, history, checkpoints)
     monitor.begin(stage.name, stage.epochs, len(stage.train), position.epoch, position.step)
     with stepping_around(network, stage.objective):
@@ -146,7 +154,7 @@ def _train_step(
     mixed = stage.dtype != torch.float32
     with stage.objective.watch(network), torch.autocast(x.device.type, stage.dtype, enabled=mixed):
         try:
-            y_TNK = outputs(network, x, stage.timesteps)
+            y_TNK = outputs(network, x, stage.timesteps, stage.gradient)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):  # what batch norms say
                 raise

@@ -249,7 +249,7 @@ def _spikes(o_TN: Tensor, height: Tensor | None) -> Tensor:
     dtype = torch.promote_types(o_TN.dtype, torch.float32)
     if height.ndim == 0:
         return o_TN.sum(dtype=dtype) / height
-    return (o_TN / height).sum(dtype=dtype)
+    return (o_TN.sum(0, dtype=dtype) / height).sum()
 
 
 def widened(y_TNK: Tensor) -> Tensor:

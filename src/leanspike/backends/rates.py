@@ -1,0 +1,118 @@
+"""The derivative of a neuron's mean output, added up while it fires, in plain PyTorch.
+
+Rate-based backpropagation (Yu et al., NeurIPS 2024, arXiv 2410.11488) goes back once, over means in
+time. Of a neuron it needs how the mean output follows the mean input: what changes if the input
+rises by as much at every step. That is known as soon as the last step is, with as many numbers as
+one step has.
+
+Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from leanspike.backends.reference import Dynamics, charged, discharged, initial_membrane
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The outputs of all timesteps, and how their mean over time follows the mean input.
+
+    Attributes:
+        o_TN: the outputs, as without it.
+        by_input: ``[N, ...]``, the derivative of each neuron's mean output by its mean input.
+        by: the same by parameters, ``[N, ...]`` each: what its own entry does to each neuron.
+
+    >>> from leanspike import LIF
+    >>> found = LIF().rates(torch.full((2, 1), 0.75), ())
+    >>> found.o_TN.mean(0), found.by_input  # (0.3·0.75·1 + 0.3·0.5·2)/2
+    (tensor([0.5000]), tensor([0.2625]))
+    """
+
+    o_TN: Tensor
+    by_input: Tensor
+    by: Mapping[str, Tensor]
+
+
+@torch.no_grad()
+def lif_rates(
+    x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics, learned: tuple[str, ...]
+) -> Rates:
+    """All timesteps of LIF neurons, with derivatives by the input and by what is ``learned``.
+
+    For each p of mean input, leak λ and threshold v, e is ∂u/∂p at the comparison::
+
+        e ← λ·e + ∂(λ·u + x)/∂p         which is 1, u or 0 beside
+        d ← d + s'(z)·∂z/∂p             z = u/v − 1; ∂z/∂p = e/v, for v also −u/v²
+        e ← e − o, for v                where the reset subtracts v; hard: e ← 0 where o = 1
+
+    and d/T is the answer; for spikes of threshold height v·d/T, for v also + the mean of o.
+
+    >>> x_TN, one = torch.full((1, 1), 0.75), torch.tensor(1.0)
+    >>> found = lif_rates(x_TN, one, one, Dynamics(), ("leak", "threshold"))
+    >>> found.by_input, found.by["leak"], found.by["threshold"]  # 0.3·0.75·(1, 0, −0.75)
+    (tensor([0.2250]), tensor([0.]), tensor([-0.1688]))
+    """
+    u_N = initial_membrane(x_TN[0], threshold, dynamics)
+    zero = torch.zeros_like(leak)
+    start = 0.5 if dynamics.initial == "half" else 0.0
+    by_u = {"input": zero, "leak": zero, "threshold": zero + start}
+    by_u = {name: e for name, e in by_u.items() if name == "input" or name in learned}
+    sums = {name: torch.zeros_like(u_N) for name in by_u}
+    outputs, fired_N = [], torch.zeros_like(u_N)
+    for x_N in x_TN:
+        by_u = _charged(by_u, u_N, leak, threshold, dynamics)
+        u_N = charged(u_N, x_N, leak, threshold, dynamics)
+        z_N = u_N / threshold - 1
+        slope_N = dynamics.surrogate.derivative(z_N) / threshold
+        for name, e in by_u.items():
+            moved = e - u_N / threshold if name == "threshold" else e
+            sums[name] += slope_N * moved
+        fired_N = dynamics.surrogate.spike(z_N)
+        u_N = discharged(u_N, fired_N, threshold, dynamics)
+        by_u = _discharged(by_u, fired_N, dynamics)
+        o_N = threshold * fired_N if dynamics.height == "threshold" else fired_N
+        outputs.append(o_N.to(x_N.dtype))
+    by = _of_means(sums, outputs, threshold, dynamics)
+    return Rates(torch.cat(outputs).view(x_TN.shape), by.pop("input"), by)
+
+
+def _charged(
+    by_u: Mapping[str, Tensor], u_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
+) -> dict[str, Tensor]:
+    """The derivatives of the membrane that is compared, from those of the one before."""
+    found = {name: leak * e for name, e in by_u.items()}
+    found["input"] = found["input"] + 1
+    if "leak" in found:
+        found["leak"] = found["leak"] + u_N
+    if "threshold" in found and dynamics.reset == "undecayed":
+        found["threshold"] = found["threshold"] - (u_N / threshold - 1 > 0).to(u_N.dtype)
+    return found
+
+
+def _discharged(
+    by_u: Mapping[str, Tensor], fired_N: Tensor, dynamics: Dynamics
+) -> dict[str, Tensor]:
+    """The derivatives of the membrane after the reset, whose comparison has none."""
+    if dynamics.reset == "hard":
+        return {name: torch.where(fired_N > 0, 0.0, e) for name, e in by_u.items()}
+    if dynamics.reset == "undecayed" or "threshold" not in by_u:
+        return dict(by_u)
+    return {**by_u, "threshold": by_u["threshold"] - fired_N}
+
+
+def _of_means(
+    sums: Mapping[str, Tensor], outputs: list[Tensor], threshold: Tensor, dynamics: Dynamics
+) -> dict[str, Tensor]:
+    """From sums over steps to the derivatives of the mean output."""
+    height = threshold if dynamics.height == "threshold" else 1.0
+    found = {name: height * (total / len(outputs)) for name, total in sums.items()}
+    if "threshold" in found and dynamics.height == "threshold":
+        spikes = torch.stack(outputs).to(found["threshold"].dtype).mean(0) / threshold
+        found["threshold"] = found["threshold"] + spikes
+    return found

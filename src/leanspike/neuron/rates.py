@@ -1,0 +1,105 @@
+"""How the mean output of any neuron follows its mean input: by its step, differentiated forward.
+
+Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+
+from leanspike.backends import Rates
+from leanspike.errors import LeanspikeError, one_line
+
+if TYPE_CHECKING:
+    from leanspike.neuron.protocol import Neuron
+
+
+@torch.no_grad()
+def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rates:
+    """Outputs, and derivatives of their mean by the mean input and by each parameter ``learned``.
+
+    The steps are run once more for each of them. Its derivative is handed on with the state, so
+    that nothing is kept but what one step has.
+
+    Raises:
+        LeanspikeError: for a step that cannot be differentiated forward, or a parameter that is not
+            one number, or one for each channel or neuron.
+
+    >>> from leanspike.neuron import create_neuron
+    >>> neuron, x_TN = create_neuron("cuba_lif", {"synapse_leak": 0.0}), torch.full((2, 1), 0.75)
+    >>> rates_by_steps(neuron, x_TN, ()).by_input  # it is LIF: (0.3·0.75·1 + 0.3·0.5·2)/2
+    tensor([0.2625])
+    """
+    x_TN, loop = x_TN.detach(), _MeanOutput(neuron)
+    still_N = torch.zeros_like(x_TN[0], dtype=torch.promote_types(x_TN.dtype, torch.float32))
+
+    def by_parameter(name: str) -> Tensor:
+        def mean(value: Tensor) -> Tensor:
+            found: Tensor = functional_call(loop, {f"neuron.{name}": value}, (x_TN, still_N))
+            return found
+
+        return _slope(neuron, mean, neuron.get_parameter(name).detach())
+
+    for name in learned:
+        _check_shape(neuron, name, x_TN.shape[2:])
+    by_input = _slope(neuron, lambda shift_N: loop(x_TN, shift_N), still_N)
+    by = {name: by_parameter(name) for name in learned}
+    return Rates(neuron.forward(x_TN), by_input, {n: d.expand_as(by_input) for n, d in by.items()})
+
+
+class _MeanOutput(nn.Module):
+    """The mean output of a neuron whose input is shifted by as much at every step."""
+
+    def __init__(self, neuron: Neuron) -> None:
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, x_TN: Tensor, shift_N: Tensor) -> Tensor:
+        state = self.neuron.initial(x_TN[0] + shift_N)
+        total = torch.zeros_like(shift_N)
+        for x_N in x_TN:
+            o_N, state = self.neuron.step(x_N + shift_N, state)
+            total = total + o_N
+        return total / len(x_TN)
+
+
+def _slope(neuron: Neuron, mean: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    """The derivative of each neuron's mean output by its entry of ``value``."""
+    _say_nothing_at_first()
+    try:
+        slope: Tensor = jvp(mean, (value,), (torch.ones_like(value),))[1]
+    except (RuntimeError, NotImplementedError) as error:
+        name = type(neuron).__name__
+        raise LeanspikeError(
+            f"rate gradients differentiate the step of {name} forward, and that stops at: "
+            f"{one_line(error)}; write it in PyTorch's functions and spike by Surrogate.spike, or "
+            f"give {name} a method rates of its own"
+        ) from error
+    return slope
+
+
+@cache
+def _say_nothing_at_first() -> None:
+    """The first jvp imports what warns of a function that PyTorch itself calls there."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        jvp(torch.neg, (torch.zeros(()),), (torch.zeros(()),))
+
+
+def _check_shape(neuron: Neuron, name: str, sample: torch.Size) -> None:
+    """Raise for a parameter whose entries do not each belong to neurons of their own."""
+    shape = neuron.get_parameter(name).shape
+    lined_up = zip(reversed(shape), reversed(sample), strict=False)
+    if len(shape) > len(sample) or any(own not in (1, size) for own, size in lined_up):
+        raise LeanspikeError(
+            f"{name} of {type(neuron).__name__} has the shape {tuple(shape)}, and rate gradients "
+            f"know parameters that go with one sample {tuple(sample)}; give it one number, or one "
+            "for each channel or neuron"
+        )
