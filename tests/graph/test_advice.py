@@ -96,7 +96,6 @@ CASES = {
     ),
     "permuted batch": Case(lambda y: y.permute(1, 0, 2), lambda y: y.permute(0, 2, 1)),
     "baked size": Case(lambda y: y.view(1, -1), lambda y: y.view(-1, 32)),
-    "size of the image": Case(lambda _net, x, y: y.view(x.shape), lambda _net, _x, y: y.flatten(1)),
     "other pieces": Case(
         lambda y: y.reshape(-1, 8) + y.mean(1), lambda y: y.flatten(1) + y.flatten(1).sum(1, True)
     ),
@@ -174,6 +173,16 @@ CASES = {
     "assigned memory as long as the batch": Case(
         lambda net, _x, y: assigned(y, WHOLE, net.memory),
         lambda net, _x, y: assigned(y, WHOLE, net.memory[0]),
+    ),
+    "assigned where an index says": Case(
+        lambda y: assigned(y, (WHOLE, [0, 1]), 0.0), lambda y: y * (torch.arange(4) > 1).view(4, 1)
+    ),
+    "assigned where samples meet": Case(
+        lambda y: assigned(y, (WHOLE, 0), y[:, 0, 0]),
+        lambda y: assigned(y, (WHOLE, 0), y[:, 0, 0].unsqueeze(1)),
+    ),
+    "numbers of samples": Case(
+        lambda y: y + torch.arange(y.shape[0]).view(-1, 1, 1), lambda y: y + torch.arange(1)
     ),
     "assigned to a constant": Case(
         lambda net, _x, y: assigned(net.token, (WHOLE, 0), y[:, 0]),

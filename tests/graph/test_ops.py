@@ -537,7 +537,6 @@ BESIDE = {
     "graph/batch_first.py": "knows the one way in which attention moves the samples",
     "graph/tracer.py": "records x += y, which torch.fx does not",
     "graph/sizes.py": "which axis of a shape is read",
-    "graph/batch_size.py": "which axis of a shape is read",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",
     "models/vggs.py": "a network is built of layers",

@@ -393,7 +393,7 @@ def test_a_module_that_takes_the_examples_samples_alone_is_refused():
 
     net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Alone(), nn.Linear(4, 3)).eval()
     ops = {Alone: "analog"}
-    refused(net, "does not run for several steps", "write it for any number", x=X[:1], ops=ops)
+    refused(net, "cannot be computed for 2 samples", "write it for any number", x=X[:1], ops=ops)
     net[2] = nn.Identity()
     assert_same(net)
 

@@ -33,15 +33,10 @@ def _per_sample(call: Call) -> bool:
 
 
 def reshaped(call: Call) -> None:
-    """view and reshape whose first entry is -1 or the batch size of the very same stream."""
+    """view and reshape whose first entry is -1, or computed from the number of samples."""
     first = _first_size(call)
     if isinstance(first, int) and first != -1:
         call.refuse(f"bakes the batch size {first} in", "write flatten(1), or -1 for the batch")
-    if isinstance(first, fx.Node) and first.meta["signal"].timed != call.inputs[0].timed:
-        call.refuse(
-            "takes the batch size of a tensor that has no timesteps",
-            "take it from the tensor itself, or write flatten(1)",
-        )
 
 
 def _first_size(call: Call) -> Any:

@@ -261,7 +261,7 @@ class Rewriting:
         counted = any(map(counts_samples, node.all_input_nodes))
         if not counted and _is_constant(node, signals):
             size = row.kind is rules.nothing and Shapes.of(node).output is None  # of a weight
-            node.meta["signal"] = Signal(False, None if size else "constant")
+            node.meta["signal"] = Signal(timed, None if size else "constant")
             return
         call = self._call(node, signals)
         reinterpreted = any(isinstance(value, torch.dtype) for value in node.args)  # by a view
@@ -319,11 +319,12 @@ class Rewriting:
                 "timesteps are stacked; write the number itself, or leave it out"
             )
         ratio = Fraction(times, has)
-        both = ((operator.floordiv, ratio.denominator), (operator.mul, ratio.numerator))
-        for target, number in both:
-            if number != 1:
-                own = self.graph.call_function(target, (own, number))
-                own.meta.update(meta, grows=times)
+        if ratio.denominator != 1:
+            own = self.graph.call_function(operator.floordiv, (own, ratio.denominator))
+            own.meta.update(meta, grows=times)
+        if ratio.numerator != 1:
+            own = self.graph.call_function(operator.mul, (own, ratio.numerator))
+            own.meta.update(meta, grows=times)
         if size.meta["several"]:
             own = self.graph.call_function(_beginning, (size, own))
             own.meta.update(meta, grows=times, several=True)

@@ -90,7 +90,7 @@ def _say_nothing_at_first() -> None:
     """The first jvp imports what warns of a function that PyTorch itself calls there."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
-        jvp(torch.neg, (torch.zeros(()),), (torch.zeros(()),))
+        jvp(lambda x: -x, (torch.zeros(()),), (torch.zeros(()),))
 
 
 def _check_shape(neuron: Neuron, name: str, sample: torch.Size) -> None:

@@ -299,7 +299,8 @@ class _Steps(fx.Interpreter):
             return
         (x, *_), _ = self.fetch_args_kwargs_from_env(n)
         if isinstance(x, Tensor):
-            own = x if of_step is not None else unstack(x, len(self.inputs))[self.number]
+            alone = of_step is not None or n.all_input_nodes[0].meta["signal"].kind == "constant"
+            own = x if alone else unstack(x, len(self.inputs))[self.number]
             note(self.found, str(n.target), (own,))
             self.entries[str(n.target)] = own.numel()
 
