@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import fx
-
 from leanspike.graph.samples import counts_samples, keeps_apart, samples_of
 from leanspike.graph.signal import Call, Kind
 
