@@ -47,12 +47,14 @@ class Surrogate(ABC):
         >>> z.grad
         tensor([0.1500, 0.3000, 0.1500])
         """
-        spikes: Tensor = _Spike.apply(z, self)
+        # torch.compile knows no forward mode.
+        function = _Spike if torch.compiler.is_compiling() else _SpikeBothWays
+        spikes: Tensor = function.apply(z, self)
         return spikes
 
 
 class _Spike(torch.autograd.Function):
-    """The step function; its derivative, in either direction, is the surrogate."""
+    """The step function forward, the surrogate backward."""
 
     generate_vmap_rule = True
 
@@ -67,15 +69,20 @@ class _Spike(torch.autograd.Function):
         ctx.save_for_forward(z)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        (z,) = ctx.saved_tensors
-        slope: Tensor = tangents[0] * ctx.surrogate.derivative(z)
-        return slope
-
-    @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         (z,) = ctx.saved_tensors
         return grad_outputs[0] * ctx.surrogate.derivative(z), None
+
+
+class _SpikeBothWays(_Spike):
+    """The same, whose derivative in forward mode is the surrogate, too."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        """The derivative along ``tangents[0]``."""
+        (z,) = ctx.saved_tensors
+        slope: Tensor = tangents[0] * ctx.surrogate.derivative(z)
+        return slope
 
 
 @surrogates.register("triangle")

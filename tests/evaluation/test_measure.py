@@ -151,7 +151,7 @@ def test_what_belongs_to_other_outputs_is_refused() -> None:
         ls.evaluate(snn, batches, classes=("cat", "dog"))
     assert ls.evaluate(snn, batches, classes=("cat", "dog", "cow")).classes[2] == "cow"
     with pytest.raises(LeanspikeError, match="classes has 2 names, and there are no labels of cl"):
-        ls.evaluate(snn, [x for x, _ in batches], classes=("cat", "dog"))
+        ls.evaluate(snn, [(x,) for x, _ in batches], classes=("cat", "dog"))
     other = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
     with pytest.raises(LeanspikeError, match="the ANN has 4 outputs, and the SNN 3; give the ANN"):
         ls.evaluate(snn, batches, ann=other)

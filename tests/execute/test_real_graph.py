@@ -160,9 +160,17 @@ def test_it_maps_over_batches():
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # says torch.func.jvp
-@pytest.mark.parametrize("encode", ["direct", "frames"])
-def test_forward_mode_is_refused_clearly(encode):
-    snn = network(encode=encode)
-    x = draw("padded_shortcut", *((T, N) if encode == "frames" else (N,)))
+def test_forward_mode_is_refused_clearly_where_there_is_none():
+    snn, x = network(), draw("padded_shortcut", N)
     with pytest.raises(NotImplementedError, match="jvp"):
         torch.func.jvp(snn, (x,), (torch.ones_like(x),))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_forward_mode_is_the_surrogates_as_backward():
+    snn, x = network(encode="frames"), draw("padded_shortcut", T, N)
+    along = torch.func.jvp(snn, (x,), (torch.ones_like(x),))[1]
+    x.requires_grad_()
+    (back,) = torch.autograd.grad(snn(x).sum(), x)
+    same(along.sum(), back.sum())
+    assert along.abs().sum() > 0

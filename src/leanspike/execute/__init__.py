@@ -3,7 +3,7 @@
 from leanspike.execute.answers import readout
 from leanspike.execute.network import SpikingNetwork
 from leanspike.execute.observed import Observer
-from leanspike.execute.rate import Gradient, check_gradient
+from leanspike.execute.rate import Gradient
 from leanspike.execute.state import State
 
-__all__ = ["Gradient", "Observer", "SpikingNetwork", "State", "check_gradient", "readout"]
+__all__ = ["Gradient", "Observer", "SpikingNetwork", "State", "readout"]

@@ -114,7 +114,7 @@ NARROWED = replace(MOVED, check=partial(rules.axes, position=1, name="dim"))
 ADDED = Operation(rules.add, follow=counts.added, linear=True)
 SUBTRACTED = replace(ADDED, kind=rules.subtract)
 SIZE = Operation(rules.nothing)
-TAKEN = replace(MOVED, check=ALONG_DIM)
+TAKEN = replace(MOVED, check=ALONG_DIM, linear=False)  # where an index says, which may be computed
 
 DROPPED = replace(MOVED, dropout="elements")
 CHANNELS_DROPPED = replace(MOVED, dropout="channels")

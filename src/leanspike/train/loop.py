@@ -21,7 +21,8 @@ from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation.answers import accuracy, outputs
 from leanspike.evaluation.score import Labels
 from leanspike.evaluation.task import UNKNOWN, Task, TaskName
-from leanspike.execute import Gradient, SpikingNetwork, check_gradient, readout
+from leanspike.execute import Gradient, SpikingNetwork, readout
+from leanspike.execute.rate import check_gradient
 from leanspike.synapse import stepping_around
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.monitor import Monitor
