@@ -481,6 +481,23 @@ def test_a_gate_and_an_output_are_kept_and_a_swish_is_an_activation():
     assert len(spike(net, example_input=x, activations=(Swish,)).neuron_nodes()) == 2
 
 
+class NormAct(nn.BatchNorm1d):
+    """As timm's BatchNormAct2d."""
+
+    def forward(self, x):
+        return F.gelu(super().forward(x))
+
+
+def test_a_norm_that_activates_is_no_activation_as_a_whole():
+    net, x = nn.Sequential(nn.Linear(8, 8), NormAct(8), nn.Linear(8, 8)), torch.rand(2, 8)
+    text = message_of(net, x)
+    assert "activations=(F.gelu,)" in text
+    assert "NormAct" not in text.partition(":")[2]
+    snn = spike(net, example_input=x, **advised(text))
+    assert isinstance(snn.get_submodule("1"), nn.BatchNorm1d)
+    assert len(snn.neuron_nodes()) == 1
+
+
 # -- that none is forgotten --------------------------------------------------------------------
 
 

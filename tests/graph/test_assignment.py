@@ -82,6 +82,11 @@ def grid_of_the_batch(_net, h):
     return h + (rows / 6).sin().unsqueeze(1) + rows.cos().unsqueeze(1)
 
 
+def grid_by_axes(_net, h):
+    ticks = [torch.arange(side) / side for side in h.shape[2:]]
+    return h + torch.stack(torch.meshgrid(ticks, indexing="ij"), 0).sum(0)
+
+
 def computed_number(_net, h):
     return h + torch.ones(h.shape[0] * 1, 1, 1, 1)
 
@@ -100,6 +105,7 @@ CONVERTS = {
     "into zeros": into_zeros,
     "a method in a line": method_in_a_line,
     "a grid": grid_of_the_batch,
+    "a grid by axes": grid_by_axes,
     "a computed number": computed_number,
     "as many as a sample has": of_a_shape,
 }

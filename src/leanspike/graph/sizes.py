@@ -129,7 +129,7 @@ class Sizes:
             values = [self._compute(node, samples, {}, set()) for samples in tried]
         except UndecidedError:
             return 0
-        if all(isinstance(value, tuple | list) for value in values):
+        if all(map(_is_sizes, values)):
             if len({tuple(value[1:]) for value in values}) != 1:
                 return None
             values = [next(iter(value), 0) for value in values]
@@ -253,6 +253,10 @@ def _read(node: fx.Node, shape: torch.Size) -> Any:
         axis: Any = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
         return shape[axis]
     return shape
+
+
+def _is_sizes(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(part, int) for part in value)
 
 
 def _checked_anyway(access: fx.Node) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import fx, nn
 
 from leanspike.graph.disguise import multiplies
-from leanspike.graph.ops import Operations
+from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.signal import Whole, name_of
 
 MOVES = ("view", "reshape", "expand", "expand_as", "unsqueeze", "flatten", "squeeze", "float")
@@ -23,7 +23,7 @@ def note_wholes(nodes: list[fx.Node], operations: Operations, root: nn.Module) -
     """Leave at each call the outermost such module around it (``whole``), and its ``use``."""
     groups: dict[str, list[fx.Node]] = {}
     for node in nodes:
-        for key in _owners(node):
+        for key in _owners(node, operations):
             groups.setdefault(key, []).append(node)
     for key, calls in groups.items():  # outer modules come first
         if not _of_entries(calls, operations, root):
@@ -68,12 +68,17 @@ def _is_product(call: fx.Node) -> bool:
     return multiplies(call) and sum(n.op != "get_attr" for n in call.all_input_nodes) > 1
 
 
-def _owners(node: fx.Node) -> Iterator[str]:
-    """The modules of the user's around a call, outer ones first, by their keys in its stack."""
+def _owners(node: fx.Node, operations: Operations) -> Iterator[str]:
+    """The modules of the user's around a call, outer ones first, by their keys in its stack.
+
+    A layer is not around its own call, unless it is a subclass that computes more, and is opened.
+    """
     if not node.op.startswith("call"):
         return
     stack = list(node.meta.get("nn_module_stack", {}).items())
-    for key, (path, kind) in stack[: -1 if node.op == "call_module" else None]:
+    if node.op == "call_module" and operations.row(stack[-1][1][1]) is not UNKNOWN:
+        stack = stack[:-1]
+    for key, (path, kind) in stack:
         if path and not str(getattr(kind, "__module__", kind)).startswith("torch."):
             yield key
 
