@@ -173,7 +173,7 @@ def asserts_samples(_net, h):
 
 
 def makes(_net, h):
-    return h + 0 * torch.empty(h.shape[0], 8, 6, 6)
+    return h + torch.empty(h.shape[0], 8, 6, 6).zero_()
 
 
 def assigns(_net, h):
@@ -224,7 +224,7 @@ REFUSED = {
     "an item": (item, "branches or counts on values in `return h * float(h.mean())`"),
     "an assert on values": (asserts_values, "in `assert h.min() >= 0`; take the assert out"),
     "an assert on samples": (asserts_samples, "in `assert h.shape[0] < 64`; take the assert out"),
-    "makes": (makes, "makes a tensor of a size that it computes in `return h + 0 * torch.empty("),
+    "makes": (makes, "makes a tensor of a size that it computes in `return h + torch.empty("),
     "gradient": (gradient, "on the .requires_grad of a tensor"),
     "a buffer": (flag, "branches or counts on values in `return h if net.flag else h * 2`"),
     "assignment": (
