@@ -6,6 +6,8 @@ from collections import Counter
 
 from torch import fx
 
+from leanspike.graph.signal import name_of
+
 
 def owner(node: fx.Node) -> str:
     """The path of the module in whose forward the call stands ("" for the network itself)."""
@@ -43,8 +45,7 @@ def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
     found: dict[str, list[fx.Node]] = {}
     for node in nodes:
         if node.op in ("call_function", "call_method"):
-            name = node.target if isinstance(node.target, str) else node.target.__name__
-            found.setdefault(f"{owner(node)}.{name}".lstrip("."), []).append(node)
+            found.setdefault(f"{owner(node)}.{name_of(node)}".lstrip("."), []).append(node)
     return {
         node: place if len(group) == 1 else f"{place}_{number}"
         for place, group in found.items()

@@ -391,7 +391,7 @@ def symbolic(
         raise SurgeryError(f"{place}: {why}; {fix}") from error
     for node in graph.nodes:  # by which code made of it would have all networks traced otherwise
         node.meta.pop("is_wrapped", None)
-    next(iter(reversed(graph.nodes))).meta["container"] = tracer.container
+    graph.output_node().meta["container"] = tracer.container
     return graph, tracer.opened
 
 
