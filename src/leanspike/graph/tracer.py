@@ -83,7 +83,7 @@ class _Value(fx.Proxy):
         rank = self.tracer.sizes.rank(self.node) if name == "ndim" else None
         if rank is None and (name in ("values", "indices") or not hasattr(Tensor, name)):
             place = self.tracer.sizes.place(self.node, name)  # of a named tuple, as x.max(1) gives
-            return _Attribute(self, name) if place is None else self[place]  # type: ignore[index]
+            return _Attribute(self, name) if place is None else self[place]
         return _Attribute(self, name) if rank is None else rank
 
     def __setattr__(self, name: str, value: Any) -> None:
