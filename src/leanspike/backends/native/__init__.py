@@ -7,8 +7,14 @@ from functools import cache
 from typing import Any, final
 
 from leanspike import native as library
-from leanspike.backends.calls import Call, ConvolutionCall, LIFCall, LIFStepCall
-from leanspike.backends.native import convolution, lif
+from leanspike.backends.calls import (
+    Call,
+    ConvolutionCall,
+    LIFCall,
+    LIFRateCall,
+    LIFStepCall,
+)
+from leanspike.backends.native import convolution, lif, rates
 from leanspike.backends.protocol import Backend, backends
 
 
@@ -34,6 +40,8 @@ class Native(Backend):
             return lif.serves(call) and is_there()
         if type(call) is LIFStepCall:
             return lif.serves_step(call) and is_there()
+        if type(call) is LIFRateCall:
+            return rates.serves(call) and is_there()
         if type(call) is ConvolutionCall:
             return convolution.knows(call) and is_there() and convolution.is_worth_it(call)
         return False
@@ -43,6 +51,8 @@ class Native(Backend):
             return lif.lif(call.x_TN, call.leak, call.threshold, call.dynamics)
         if type(call) is LIFStepCall:
             return lif.lif_step(call.u_N, call.x_N, call.leak, call.threshold, call.dynamics)
+        if type(call) is LIFRateCall:
+            return rates.run_rates(call)
         assert isinstance(call, ConvolutionCall)
         return convolution.run(call)
 
