@@ -51,7 +51,7 @@ ROW void NAME(add_to_channels)(const norm_table *n, float *sums, const void *x, 
     const int lanes = NAME(lanes);
     float *to = sums + 2 * s * n->step;
     to += bf16 ? j % 2 * n->half + at / 2 + j / 2 * lanes : at + j * lanes;
-    vector centre = NAME(of_channels)(n, n->centre, at + s * n->step, j, bf16);
+    vector centre = NAME(of_channels)(n, n->centre + s * n->step, at, j, bf16);
     vector moved = NAME(read)(x, j, bf16) - centre;
     NAME(store)(to, NAME(read)(to, 0, 0) + grad, 0);
     NAME(store)(to + n->length, NAME(read)(to + n->length, 0, 0) + grad * moved, 0);

@@ -65,8 +65,8 @@ ROW vector NAME(of_channels)(const norm_table *n, const float *values, int64_t a
 ROW vector NAME(current)(const norm_table *n, const void *x, int64_t s, int64_t at, int j, const int bf16) {
     vector y = NAME(read)(x, j, bf16);
     if (!n->scale) return y;
-    at += s * n->step;
-    return y * NAME(of_channels)(n, n->scale, at, j, bf16) + NAME(of_channels)(n, n->shift, at, j, bf16);
+    const float *scale = n->scale + s * n->step, *shift = n->shift + s * n->step;
+    return y * NAME(of_channels)(n, scale, at, j, bf16) + NAME(of_channels)(n, shift, at, j, bf16);
 }
 
 /* Vector j of the group's membranes, which are float32 beside bfloat16 as well. */
