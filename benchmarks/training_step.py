@@ -1,25 +1,30 @@
 """What a training step costs beside one of the ANN's, and where its time goes.
 
-    python benchmarks/training_step.py [cifar10|vgg9] [--rounds 7] [--profile-only]
+    python benchmarks/training_step.py [cifar10|vgg9] [--rounds 7] [--only rate] [--no-before]
 
 The convolutional network with batch norms of the recipe `cifar10`, norms kept, or the network of
 `leanspike bench` (BNTT's VGG9, without norms); T = 5, batch 64, float32, images of noise, memory
 kept. A step is forward, loss, backward and SGD. The ANN, `rate` and `bptt` take turns within one
 process, so that whatever else the machine does hits all alike; each figure is the median of the
-rounds' ratios, with quartiles. Times are those of the processor, all threads together. Thresholds
+rounds' ratios, with quartiles. Times are the processor's. Thresholds
 are set so that a neuron fires at about SPIKES of the steps; the shares of convolutions' inputs that
 are not 0 are printed, as the time of event-driven convolutions goes by them.
 
-The profile is of one step each, by kind of work, as PyTorch's profiler tells it.
+Rows further down are the same step with less of what makes it fast: linear layers of rate gradients
+run on all steps and on their mean; norms and neurons one after the other; neurons of rate gradients in
+plain PyTorch. The profile is of one step each, by kind of work, as PyTorch's profiler tells it.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from statistics import median, quantiles
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import torch
 import typer
@@ -36,8 +41,18 @@ from leanspike.surrogate import Triangle
 from leanspike.synapse import EventConv2d
 
 T, BATCH = 5, 64
+APART = {"leanspike.backends.native.norm.LEAST_WORK": math.inf}
+TWICE = {"leanspike.execute.rate.follows_mean": lambda _layer, _x: False}
+PLAIN = {"leanspike.backends.native.rates.serves": lambda _call: False}
+BEFORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "rate, norms apart": ("rate", APART),
+    "rate, and layers twice": ("rate", APART | TWICE),
+    "rate, and neurons in PyTorch": ("rate", APART | TWICE | PLAIN),
+    "bptt, norms apart": ("bptt", APART),
+}
+"""Names of steps, which step that is, and what is patched."""
 LEARNING_RATE = 1e-6  # keeps the weights as they are, and the spikes
-THRESHOLD = {"cifar10": 1.6, "vgg9": 1.0}
+THRESHOLD = {"cifar10": 3.0, "vgg9": 1.0}
 KINDS = {  # the first whose word is in an operator's name
     "convolution backward": ("convolution_backward", "convolution_weight_gradient"),
     "convolution forward": ("conv", "leanspike::density"),
@@ -56,24 +71,39 @@ def main(
     name: Annotated[str, typer.Argument(help="cifar10 or vgg9.")] = "cifar10",
     rounds: Annotated[int, typer.Option(help="That are timed, after one.")] = 7,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
-    profile_only: Annotated[bool, typer.Option(help="No ratios.")] = False,
+    only: Annotated[str, typer.Option(help="rate or bptt, beside the ANN.")] = "",
+    before: Annotated[bool, typer.Option(help="Also how it was before.")] = True,
 ) -> None:
     """Print ratios and profiles."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     steps, snn, x = contenders(name)
+    if before:
+        steps |= {key: patched(steps[of], how) for key, (of, how) in BEFORE.items()}
+    steps = {key: step for key, step in steps.items() if key == "ann" or key.startswith(only)}
     print(f"{name}: torch {torch.__version__}, {threads} thread(s), T = {T}, batch {BATCH}")
     shares = ", ".join(f"{path} {share:.2f}" for path, share in densities(snn, x).items())
     print(f"inputs of convolutions that are not 0: {shares}")
-    if not profile_only:
-        times = [{key: seconds(step) for key, step in steps.items()} for _ in range(rounds + 1)]
-        print(f"medians of {rounds} rounds (quartiles), in steps of the ANN")
-        for key in steps:
-            ratios = [each[key] / each["ann"] for each in times[1:]]
-            low, _, high = quantiles(ratios, n=4)
-            ms = 1e3 * median(each[key] for each in times[1:])
-            print(f"{key:5} {median(ratios):5.2f} ({low:.2f}-{high:.2f}) {ms:8.0f} ms", flush=True)
+    times = [{key: seconds(step) for key, step in steps.items()} for _ in range(rounds + 1)][1:]
+    print(f"medians of {rounds} rounds (quartiles), in steps of the ANN")
+    for key in steps:
+        ratios = [each[key] / each["ann"] for each in times]
+        low, _, high = quantiles(ratios, n=4)
+        ms = 1e3 * median(each[key] for each in times)
+        print(f"{key:30} {median(ratios):5.2f} ({low:.2f}-{high:.2f}) {ms:8.0f} ms", flush=True)
     show({key: kinds_of_work(step) for key, step in steps.items()})
+
+
+def patched(step: Callable[[], object], how: dict[str, Any]) -> Callable[[], None]:
+    """A step with other values in the places of some."""
+
+    def run() -> None:
+        with ExitStack() as stack:
+            for place, value in how.items():
+                stack.enter_context(patch(place, value))
+            step()
+
+    return run
 
 
 def contenders(name: str) -> tuple[dict[str, Callable[[], object]], SpikingNetwork, Tensor]:
@@ -165,19 +195,12 @@ def _kind(operator: str) -> str | None:
 
 def show(profiles: dict[str, dict[str, float]]) -> None:
     """A table of all, and the share of what is no convolution."""
-    print(f"{'milliseconds':32}" + "".join(f"{key:>8}" for key in profiles))
-    for kind in (*KINDS, ELEMENTS, REST):
-        row = [shares.get(kind, 0.0) for shares in profiles.values()]
-        if any(row):
-            print(f"{kind:32}" + "".join(f"{ms:8.0f}" for ms in row))
-    whole = [sum(shares.values()) for shares in profiles.values()]
-    convolved = [
-        sum(ms for kind, ms in shares.items() if kind.startswith("convolution"))
-        for shares in profiles.values()
-    ]
-    print(f"{'all':32}" + "".join(f"{ms:8.0f}" for ms in whole))
-    others = (1 - c / w for c, w in zip(convolved, whole, strict=True))
-    print(f"{'share that is no convolution':32}" + "".join(f"{share:8.2f}" for share in others))
+    kinds = [kind for kind in (*KINDS, ELEMENTS, REST) if any(kind in p for p in profiles.values())]
+    for key, shares in profiles.items():
+        whole = sum(shares.values())
+        parts = ", ".join(f"{kind} {shares.get(kind, 0.0) / whole:.1%}" for kind in kinds)
+        convolved = sum(ms for kind, ms in shares.items() if kind.startswith("convolution"))
+        print(f"{key}: no convolution {1 - convolved / whole:.1%}; {parts}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from leanspike.graph.modules import as_module, submodule
 from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan
 from leanspike.neuron import Neuron
-from leanspike.temporal import TemporalNorm, unstack
+from leanspike.temporal import TemporalNorm, stack, unstack
 from leanspike.temporal.moments import keep_statistics
 
 
@@ -48,39 +48,43 @@ class TrainingCode:
         """That of a plan, whose graph stays as it is."""
         graph = copy.deepcopy(plan.graph)
         for node in list(graph.nodes):
-            norm = _norm_before(node, plan.module)
-            if norm is not None:
-                _put_together(graph, norm, node)
+            between = _between(node, plan.module)
+            if between:
+                _put_together(graph, between, node)
         graph.lint()
         return TrainingCode(graph, type(as_module(plan.module, graph)).forward)
 
 
-def _norm_before(node: fx.Node, root: nn.Module) -> fx.Node | None:
-    """The norm whose output only these neurons read; None of other nodes."""
+def _between(node: fx.Node, root: nn.Module) -> list[fx.Node]:
+    """From the norm whose output only these neurons read to what they read; [] of other nodes."""
     if not isinstance(submodule(root, node), Neuron):
-        return None
+        return []
+    found: list[fx.Node] = []
     before = node.args[0]
-    if not isinstance(before, fx.Node) or len(before.users) > 1:
-        return None
-    if isinstance(submodule(root, before), TemporalNorm):
-        return before
-    norm = before.args[0] if before.target is unstack else None
-    if not isinstance(norm, fx.Node) or norm.op != "call_module" or len(norm.users) > 1:
-        return None
-    row = row_of(norm, root).norm
-    return norm if row is not None and row.batch and not row.synchronised else None
+    while isinstance(before, fx.Node) and len(before.users) == 1:
+        found.insert(0, before)
+        if before.target not in (stack, unstack):
+            return found if _is_norm(before, root, stacked=len(found) == 2) else []
+        before = before.args[0]
+    return []
 
 
-def _put_together(graph: fx.Graph, norm: fx.Node, neuron: fx.Node) -> None:
-    before = neuron.args[0]
-    assert isinstance(before, fx.Node)
+def _is_norm(node: fx.Node, root: nn.Module, stacked: bool) -> bool:
+    if isinstance(submodule(root, node), TemporalNorm):
+        return True
+    row = row_of(node, root).norm
+    return stacked and row is not None and row.batch and not row.synchronised
+
+
+def _put_together(graph: fx.Graph, between: list[fx.Node], neuron: fx.Node) -> None:
+    norm, last = between[0], between[-1]
+    timesteps = last.args[1] if len(between) == 2 else None  # of a batch norm's output, unstacked
     with graph.inserting_before(neuron):
         modules = (graph.get_attr(str(node.target)) for node in (norm, neuron))
-        timesteps = before.args[1] if before.target is unstack else None
         both = graph.call_function(fire_normalised, (*modules, norm.args[0], timesteps))
     both.meta = dict(neuron.meta)
     neuron.replace_all_uses_with(both)
-    for node in dict.fromkeys((neuron, before, norm)):
+    for node in (neuron, *reversed(between)):
         graph.erase_node(node)
 
 
@@ -118,7 +122,7 @@ def call_of(
     """
     if not norm.training or torch.compiler.is_compiling() or _is_watched(norm, neuron):
         return None
-    scale = _scale(norm, len(x_TN))
+    scale = scale_of(norm, len(x_TN))
     return None if scale is None else neuron.behind_norm(x_TN, scale, learned)
 
 
@@ -134,7 +138,12 @@ def _is_watched(*modules: nn.Module) -> bool:
     )
 
 
-def _scale(norm: nn.Module, timesteps: int) -> NormScale | None:
+def scale_of(norm: nn.Module, timesteps: int) -> NormScale | None:
+    """What a norm in training does with its statistics; None where that is not all.
+
+    >>> scale_of(nn.BatchNorm1d(2, affine=False), 3)
+    NormScale(weight_GC=tensor([[1., 1.]]), bias_GC=None, eps=1e-05)
+    """
     if isinstance(norm, TemporalNorm):
         return norm.scale_in_training(timesteps)
     assert isinstance(norm, nn.modules.batchnorm._BatchNorm)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from leanspike.backends import NormalisedRates, choose
 from leanspike.errors import LeanspikeError
-from leanspike.execute.fused import call_of, keep
+from leanspike.execute.fused import call_of, keep, scale_of
 from leanspike.execute.timed import Timed
 from leanspike.graph.ops import row
 from leanspike.neuron import Neuron
@@ -43,16 +43,17 @@ def fire_behind_norm(
 ) -> Timed | None:
     """A norm of all steps and neurons as one; None where no backend does that."""
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
-    call = call_of(norm, neuron, x_TN, tuple(trained))
+    call, scale = call_of(norm, neuron, x_TN, tuple(trained)), scale_of(norm, len(x_TN))
     backend = None if call is None else choose(call)
-    if call is None or backend is None:
+    if call is None or backend is None or scale is None:
         return None
     found: NormalisedRates = backend.run(call)
     keep(norm, found.mean_C.unsqueeze(0), found.var_C.unsqueeze(0), x_TN)
     rates = found.rates
     y_N = _NormOfMean.apply(
-        *(found.x_N, x.carrying(found.x_N), norm.weight, norm.bias),
-        *(found.mean_C, (found.var_C + norm.eps).rsqrt()),
+        *(found.x_N, x.carrying(found.x_N)),
+        *(scale.weight_GC[0], None if scale.bias_GC is None else scale.bias_GC[0]),
+        *(found.mean_C, (found.var_C + scale.eps).rsqrt()),
     )
     by = [rates.by[name] for name in trained]
     how = y_N, rates.by_input, *trained.values(), *by
