@@ -10,9 +10,9 @@ rounds' ratios, with quartiles. Times are the processor's. Thresholds
 are set so that a neuron fires at about SPIKES of the steps; the shares of convolutions' inputs that
 are not 0 are printed, as the time of event-driven convolutions goes by them.
 
-Rows further down are the same step with less of what makes it fast: linear layers of rate gradients
-run on all steps and on their mean; norms and neurons one after the other; neurons of rate gradients in
-plain PyTorch. The profile is of one step each, by kind of work, as PyTorch's profiler tells it.
+Rows further down are the same step with less of what makes it fast: norms and neurons one after the
+other; linear layers of rate gradients run on all steps and on their mean; neurons of rate gradients
+in plain PyTorch. The profile is of one step each, by kind of work, as PyTorch's profiler tells it.
 """
 
 from __future__ import annotations

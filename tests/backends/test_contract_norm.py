@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from backend_calls import (
+    SOFT,
     any_instructions,
     assert_close,
     computed_by,
@@ -22,7 +23,7 @@ from backend_calls import (
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from leanspike.backends import Dynamics, LIFRateCall, NormLIFCall, NormLIFRateCall, NormScale
+from leanspike.backends import LIFRateCall, NormLIFCall, NormLIFRateCall, NormScale
 from leanspike.backends.native import norm as native
 from leanspike.backends.normalised import norm_lif, normalised
 from leanspike.backends.reference import lif
@@ -49,7 +50,7 @@ def channels_last(x_TN):
     return last.unflatten(0, x_TN.shape[:2])
 
 
-def norm_call(shape, seed=0, dtype=torch.float32, d=Dynamics(), per_step=False, offset=0.0):
+def norm_call(shape, seed=0, dtype=torch.float32, d=SOFT, per_step=False, offset=0.0):
     random = torch.Generator().manual_seed(seed)
     x_TN = channels_last(3 * torch.randn(shape, generator=random) + offset).to(dtype)
     shape_GC = (shape[0] if per_step else 1, shape[2])
@@ -127,9 +128,7 @@ def test_gradients_in_bfloat16_are_near_those_in_float32(name):
     wide = replace(call, x_TN=call.x_TN.detach().float().requires_grad_())
     grad = channels_last(torch.randn(call.x_TN.shape, generator=torch.Generator().manual_seed(2)))
     found = [
-        torch.autograd.grad(
-            computed_by(name)(each).o_TN, leaves_of(each), grad.to(each.x_TN.dtype)
-        )
+        torch.autograd.grad(computed_by(name)(each).o_TN, leaves_of(each), grad.to(each.x_TN.dtype))
         for each in (call, wide)
     ]
     for a, b in zip(*found, strict=True):

@@ -9,6 +9,7 @@ import torch
 from backend_calls import (
     LARGE,
     RESETS,
+    SOFT,
     any_instructions,
     computed_by,
     dtypes,
@@ -33,7 +34,7 @@ from leanspike.backends import Dynamics, LIFRateCall
 LEARNED = [(), ("leak",), ("threshold",), ("leak", "threshold")]
 
 
-def rate_call(x_TN, leak=0.9, threshold=0.7, d=Dynamics(), learned=LEARNED[-1]):
+def rate_call(x_TN, leak=0.9, threshold=0.7, d=SOFT, learned=LEARNED[-1]):
     return LIFRateCall(x_TN, torch.tensor(leak), torch.tensor(threshold), d, learned)
 
 

@@ -80,11 +80,14 @@ def close(found, expected):
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_outputs_gradients_and_statistics_are_those_of_one_after_the_other(norm, gradient):
     snn = network(norm)
-    assert fused_calls(deepcopy(snn), gradient) == {
-        **dict.fromkeys(NORMS, 2),
-        "tebn": 0,
-        **({"bntt": 0} if gradient == "rate" else {}),
-    }[norm]
+    assert (
+        fused_calls(deepcopy(snn), gradient)
+        == {
+            **dict.fromkeys(NORMS, 2),
+            "tebn": 0,
+            **({"bntt": 0} if gradient == "rate" else {}),
+        }[norm]
+    )
     for found, expected in zip(run(snn, gradient), run(snn, gradient, apart=True), strict=True):
         close(found, expected)
 

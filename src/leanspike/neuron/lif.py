@@ -110,9 +110,7 @@ class LIF(ThresholdNeuron):
         pair = self.leak, self.threshold
         return kernels.lif_rates(x_TN, *pair, self.dynamics, tuple(learned))
 
-    def behind_norm(
-        self, x_TN: Tensor, norm: NormScale, learned: tuple[str, ...] | None
-    ) -> Call:
+    def behind_norm(self, x_TN: Tensor, norm: NormScale, learned: tuple[str, ...] | None) -> Call:
         """See :meth:`Neuron.behind_norm`."""
         self.check_sized()
         how = x_TN, norm, self.leak, self.threshold, self.dynamics

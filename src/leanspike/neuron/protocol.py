@@ -84,7 +84,10 @@ class Neuron(nn.Module, ABC):
         return rates_by_steps(self, x_TN, learned)
 
     def behind_norm(
-        self, x_TN: Tensor, norm: NormScale, learned: tuple[str, ...] | None
+        self,
+        x_TN: Tensor,  # noqa: ARG002
+        norm: NormScale,  # noqa: ARG002
+        learned: tuple[str, ...] | None,  # noqa: ARG002
     ) -> Call | None:
         """What backends are asked for, to compute a norm in training and these neurons at once.
 

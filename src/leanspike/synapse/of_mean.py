@@ -26,7 +26,7 @@ def follows_mean(layer: nn.Module, x_N: Tensor) -> bool:
 
     >>> follows_mean(nn.Conv2d(2, 3, 3), torch.zeros(1, 2, 4, 4))
     True
-    >>> follows_mean(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), torch.zeros(1, 2, 4, 4))
+    >>> follows_mean(nn.Conv2d(2, 3, 3, padding="same"), torch.zeros(1, 2, 4, 4))
     False
     """
     if isinstance(layer, nn.Linear):

@@ -104,7 +104,7 @@ class TemporalNorm(nn.Module, ABC):
         """A constant factor of the scale γ."""
         return 1.0
 
-    def scale_in_training(self, timesteps: int) -> NormScale | None:
+    def scale_in_training(self, timesteps: int) -> NormScale | None:  # noqa: ARG002
         """What :meth:`forward` does in training once it knows the statistics of its groups.
 
         None: more than that, or statistics of several processes. Who computes by it instead tells
@@ -251,7 +251,10 @@ class TemporalNorm(nn.Module, ABC):
         weight = self._of_groups(self.weight, groups)
         weight = weight if self.gain == 1 else weight * self.gain
         bias = None if self.bias is None else self._of_groups(self.bias, groups)
-        mean, var = self._of_groups(self.running_mean, groups), self._of_groups(self.running_var, groups)
+        mean, var = (
+            self._of_groups(self.running_mean, groups),
+            self._of_groups(self.running_var, groups),
+        )
         if self.synchronise and several_processes():
             return synchronised_batch_norm(x_GN, mean, var, weight, bias, self.momentum, self.eps)
         y = [

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from leanspike import native
 from leanspike.backends.calls import LIFCall, LIFStepCall
-from leanspike.backends.native.lif_call import (
+from leanspike.backends.native.structures import (
     LIFStructure,
     choices_of,
     describe,
@@ -32,6 +32,7 @@ from leanspike.backends.native.lif_call import (
     side_by_side,
 )
 from leanspike.backends.reference import Dynamics
+
 
 def serves(call: LIFCall) -> bool:
     """Whether the native code knows these types and devices; it takes any layout."""
@@ -116,7 +117,9 @@ def _lif_step(
     spikes, after = torch.empty_like(x), torch.empty_like(x, dtype=torch.float32)
     if u is not None and u.stride() != x.stride():
         u = laid_out_as(u.unsqueeze(0), x.unsqueeze(0))
-    call = LIFStructure(x=x.data_ptr(), size=x.numel(), steps=1, x_step=x.numel(), means=native.means())
+    call = LIFStructure(
+        x=x.data_ptr(), size=x.numel(), steps=1, x_step=x.numel(), means=native.means()
+    )
     describe(call, x, leak, threshold, *rest)
     call.spikes, call.after = spikes.data_ptr(), after.data_ptr()
     call.before = None if u is None else u.data_ptr()
@@ -189,5 +192,3 @@ torch.library.register_fake("leanspike::lif_step", _step_like)
 torch.library.register_fake("leanspike::lif_backward", _gradients_like)
 torch.library.register_autograd("leanspike::lif", _backward, setup_context=_save)
 torch.library.register_autograd("leanspike::lif_backward", native.refuse_second_derivatives)
-
-

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from leanspike import native
 from leanspike.backends.calls import NormLIFCall, NormLIFRateCall
-from leanspike.backends.native.lif_call import (
+from leanspike.backends.native.rates import rates_of, with_rates
+from leanspike.backends.native.structures import (
     LIFStructure,
     choices_of,
     empty_steps,
@@ -29,7 +30,6 @@ from leanspike.backends.native.lif_call import (
     run,
     scale_and_width,
 )
-from leanspike.backends.native.rates import rates_of, with_rates
 from leanspike.backends.normalised import Normalised, NormalisedRates, NormScale
 
 LEAST_WORK = 1 << 15
@@ -37,7 +37,7 @@ LEAST_WORK = 1 << 15
 
 
 def serves(call: NormLIFCall | NormLIFRateCall) -> bool:
-    """Whether the native code knows these types and this layout, channels last, and it is worth it."""
+    """Whether the native code knows these types, channels lie last, and it is worth it."""
     x_TN, norm = call.x_TN, call.norm
     if torch.compiler.is_compiling() or x_TN.ndim < 3 or x_TN.numel() < LEAST_WORK:
         return False
@@ -136,9 +136,10 @@ def _norm_lif_backward(
     """Gradients of x, weight, bias, leak and threshold; of what is not wanted, something empty."""
     eps, *how, wants_x, wants_neuron = rest
     grad, grad_x = laid_out_as(grad, x), empty_steps(x) if wants_x else x.new_empty(0)
-    sums, of_neuron = mean.new_empty(len(mean), 2, mean.shape[1], dtype=torch.float64), (
-        ctypes.c_double * 2
-    )()
+    sums, of_neuron = (
+        mean.new_empty(len(mean), 2, mean.shape[1], dtype=torch.float64),
+        (ctypes.c_double * 2)(),
+    )
     call = filled(x, leak, threshold, False, *how)
     call.grad, call.grad_step = grad.data_ptr(), grad.stride(0)
     call.grad_x = grad_x.data_ptr() if wants_x else None
@@ -182,9 +183,7 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("leanspike::norm_lif", _backward, setup_context=_save)
-torch.library.register_autograd(
-    "leanspike::norm_lif_backward", native.refuse_second_derivatives
-)
+torch.library.register_autograd("leanspike::norm_lif_backward", native.refuse_second_derivatives)
 
 
 def moments(x: Tensor, groups: int, with_mean: bool) -> tuple[Tensor, Tensor, Tensor]:

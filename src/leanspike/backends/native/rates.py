@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from leanspike.backends.calls import LIFRateCall
-from leanspike.backends.native.lif_call import (
+from leanspike.backends.native.structures import (
     LIFStructure,
     choices_of,
     empty_steps,
@@ -69,9 +69,7 @@ torch.library.define(
 
 
 @torch.library.impl("leanspike::lif_rates", "CPU")
-def _lif_rates(
-    x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any
-) -> tuple[Tensor, ...]:
+def _lif_rates(x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     *how, learns = rest
     x = side_by_side(x)
     return with_rates(filled(x, leak, threshold, *how), x, learns)
