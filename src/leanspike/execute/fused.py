@@ -120,14 +120,18 @@ def call_of(
     >>> call_of(nn.BatchNorm1d(1).eval(), LIF(), torch.zeros(2, 2, 1), None) is None
     True
     """
-    if not norm.training or torch.compiler.is_compiling() or _is_watched(norm, neuron):
+    if not norm.training or torch.compiler.is_compiling() or is_watched(norm, neuron):
         return None
     scale = scale_of(norm, len(x_TN))
     return None if scale is None else neuron.behind_norm(x_TN, scale, learned)
 
 
-def _is_watched(*modules: nn.Module) -> bool:
-    """Whether there are hooks, or the modules of others' making replaced their forward."""
+def is_watched(*modules: nn.Module) -> bool:
+    """Whether there are hooks on any of them, or a forward that was put in the place of its own.
+
+    >>> is_watched(nn.ReLU(), nn.BatchNorm1d(1))
+    False
+    """
     return any(
         module._forward_hooks
         or module._forward_pre_hooks

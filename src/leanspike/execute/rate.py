@@ -28,11 +28,11 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError
-from leanspike.execute.fused import fire_normalised
+from leanspike.execute.fused import fire_normalised, is_watched
 from leanspike.execute.observed import Execution
 from leanspike.execute.rate_rules import activate, drop, fire, fire_behind_norm, normalise
 from leanspike.execute.timed import Timed
-from leanspike.graph.ops import is_batch_norm, row_of
+from leanspike.graph.ops import is_batch_norm, knows, row_of
 from leanspike.graph.plan import Plan
 from leanspike.neuron import Neuron
 from leanspike.synapse.of_mean import follows_mean, output_of_mean
@@ -120,9 +120,9 @@ class RateExecution(Execution):
                 )
             return lambda x: self._normalise_batch(module, x)
         found = row_of(n, self.module)
-        if found.linear and found.synapses is not None:
+        if found.linear and found.synapses is not None and knows(found):
             return lambda x: self._weighted(n, module, x)
-        if row_of(n, self.module).sequence:
+        if found.sequence:
             raise LeanspikeError(
                 f"{n.target}: rate gradients do not know what a {type(module).__name__} makes of a "
                 "mean over time; train with gradient=bptt"
@@ -154,14 +154,15 @@ class RateExecution(Execution):
 
     def _weighted(self, n: fx.Node, layer: nn.Module, x: Timed) -> Timed:
         """A linear layer: the mean of its outputs is known, and only its gradient is computed."""
-        if not follows_mean(layer, x.mean):
+        x_N: Tensor = x.mean
+        if is_watched(layer) or not follows_mean(layer, x_N):
             return self._each(n, (x,), {})
         with torch.no_grad():
             steps = layer(x.steps)
         return Timed(
             steps,
             average=lambda: opened(steps, self.timesteps).mean(0),
-            follow=lambda y_N: output_of_mean(layer, x.mean, y_N),
+            follow=lambda y_N: output_of_mean(layer, x_N, y_N),
         )
 
     def _each(self, n: fx.Node, args: Any, kwargs: Any) -> Timed:

@@ -40,6 +40,8 @@ def fire(path: str, neuron: Neuron, x: Timed) -> Timed:
 
 def fire_behind_norm(norm: nn.Module, neuron: Neuron, x: Timed, x_TN: Tensor) -> Timed | None:
     """A norm of all steps and neurons as one; None where no backend does that."""
+    if not neuron.pointwise:
+        return None  # which is refused by its path
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
     call, scale = call_of(norm, neuron, x_TN, tuple(trained)), scale_of(norm, len(x_TN))
     backend = None if call is None else choose(call)
