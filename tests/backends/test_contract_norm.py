@@ -100,7 +100,7 @@ def test_spikes_are_those_of_its_statistics_and_these_the_references(
         spikes = with_statistics(call, found.mean_GC, found.var_GC)
     assert torch.equal(found.o_TN, spikes)
     torch.testing.assert_close(found.mean_GC.double(), expected.mean_GC, rtol=1e-6, atol=1e-5)
-    torch.testing.assert_close(found.var_GC.double(), expected.var_GC, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.var_GC.double(), expected.var_GC, rtol=5e-5, atol=1e-6)
 
 
 @others

@@ -56,7 +56,7 @@ def assert_same_rates(found, expected, dtype):
 
 @others
 @given(shapes, layouts, dtypes, dynamics, leaks, thresholds, seeds, st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_rates_are_the_references(name, shape, layout, dtype, d, leak, threshold, seed, data):
     x_TN = laid_out(inputs(shape, threshold, seed).to(dtype), layout)
     call = rate_call(x_TN, leak, threshold, d, data.draw(st.sampled_from(LEARNED)))

@@ -120,10 +120,11 @@ static void expect_near(const lif_call *c, const char *what, int64_t i, double f
 static void check_rates(const lif_call *c) {
     course n = {.before = exactly(c->steps * 4), .fired = exactly(c->steps)};
     const double v = c->threshold, height = c->threshold_height ? v : 1.0, steps = (double)c->steps;
+    const double steepest = (c->surrogate_scale + 1.0 / c->surrogate_width) * fmax(1.0, 1.0 / fabs(v));
     for (int64_t i = 0; i < c->size; i++) {
         follow(c, i, &n);
         double input = 0.0, leak = 0.0, threshold = c->half_initial ? 0.5 : 0.0, last = n.first;
-        double by_input = 0.0, by_leak = 0.0, by_threshold = 0.0, fired = 0.0, size = 0.0;
+        double by_input = 0.0, by_leak = 0.0, by_threshold = 0.0, fired = 0.0, size = 0.4 * steepest;
         for (int64_t s = 0; s < c->steps; s++) {
             double m = n.before[s], slope = height * derivative(c, n.before[s]) / v;
             int fires = n.fired[s];

@@ -55,6 +55,11 @@ class Normalised:
     """The spikes of neurons behind a norm, ``o_TN``, and the statistics of its input, ``[G, C]``.
 
     Variances are those of n values over n. The statistics have no gradients.
+
+    >>> x_TN, one = torch.tensor([[[1.0], [5.0]]]), torch.tensor(1.0)
+    >>> found = norm_lif(x_TN, NormScale(torch.ones(1, 1), None, 0.0), one, one / 2, Dynamics())
+    >>> found.o_TN.flatten().tolist(), found.mean_GC.item(), found.var_GC.item()
+    ([0.0, 1.0], 3.0, 4.0)
     """
 
     o_TN: Tensor
@@ -68,6 +73,12 @@ class NormalisedRates:
 
     ``rates``: of the neurons, by the normalised current. ``x_N``: the mean input of the norm over
     time. ``mean_C``, ``var_C``: the statistics of its steps.
+
+    >>> x_TN, one = torch.tensor([[[1.0], [5.0]], [[3.0], [3.0]]]), torch.tensor(1.0)
+    >>> norm = NormScale(torch.ones(1, 1), None, 0.0)
+    >>> found = norm_lif_rates(x_TN, norm, one, one, Dynamics(), ())
+    >>> found.x_N.flatten().tolist(), found.var_C.item()
+    ([2.0, 4.0], 2.0)
     """
 
     rates: Rates
