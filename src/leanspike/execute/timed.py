@@ -49,5 +49,5 @@ class Timed:
         """The mean, whose value somebody has computed already."""
         if self._follow is None or "mean" in vars(self):
             return self.mean
-        with torch.enable_grad():  # type: ignore[no-untyped-call]
+        with torch.enable_grad():
             return self._follow(value)
