@@ -114,6 +114,47 @@ typedef struct {
     int32_t reset;
 } ls_neuron;
 
+enum { LS_F32, LS_I8, LS_I6 };
+
+/* The weights of a synapse as they lie in the file: [taps][channels][outputs]. */
+typedef struct {
+    const void *weights;
+    int32_t type, taps, channels, outputs;
+} ls_rows;
+
+/* The neurons of a layer, at consecutive pixels. Everything is padded to whole blocks: `blocks` of them. */
+typedef struct {
+    const float *leak, *threshold; /* [blocks][LS_BLOCK] for each pixel, `parameter_step` floats apart */
+    int64_t parameter_step;        /* 0: those of the channels, the same at each pixel */
+    int32_t reset, blocks;
+    int32_t steps, first, after;   /* pixels first <= p < after */
+    const float *current;          /* [steps][pixels][blocks][LS_BLOCK] */
+    int64_t current_step;          /* floats from step to step; 0: the same at each */
+    float *membrane;               /* [pixels][blocks][LS_BLOCK] */
+    uint64_t *out;                 /* [steps][pixels][blocks] */
+    int64_t out_step;              /* words from step to step */
+} ls_neurons;
+
+/* The events that meet an ungrouped synapse of dilation 1, all steps of a chunk, and then its neurons:
+ *     current[t][p] = (add ? current[t][p] : 0) + shift[t] + scale[t] * sum of rows,
+ * each operation rounded. A linear layer is an image of one pixel. */
+typedef struct {
+    const uint64_t *bits; /* [steps][height][width][words], words = channels in whole 64s */
+    int64_t bits_step;    /* words from step to step */
+    int32_t height, width, channels, outputs;
+    int32_t kernel[2], stride[2], padding[2], out_width; /* rows, columns */
+    int32_t top, bottom;  /* output rows top <= y < bottom, of this call */
+    int32_t type;
+    const void *packed;   /* by `pack` of the same leaves */
+    const float *scale, *shift;      /* [blocks][LS_BLOCK], shift may be NULL: 0 */
+    int64_t scale_step, shift_step;  /* floats from step to step; 0: the same at each */
+    int32_t add;          /* to what is in neurons.current already */
+    int32_t fire;         /* 0: neurons.current is written instead, and current_step is not 0 */
+    ls_neurons neurons;   /* its steps, blocks, arrays; first and after are not read */
+    void *scratch;        /* events_room bytes from a line of 64 bytes, of this thread alone */
+    int64_t accumulated;  /* is written: rows that were added, times outputs */
+} ls_events;
+
 typedef struct {
     /* The set bits of each pixel, in order: those of pixel p are index[first[p]] ... index[first[p + 1] - 1];
      * first[0] is given, and what is returned is first[pixels]. A pixel is `words` words. There is room
@@ -134,6 +175,13 @@ typedef struct {
      * then the reset. Undecayed: the threshold is subtracted after the leak, where the last u was above. */
     uint64_t (*fire)(const ls_neuron *neuron, const float current[LS_BLOCK],
                      float membrane[LS_BLOCK]);
+
+    /* The same at a coarser grain, for what takes the time: NULL, or all of them. */
+    size_t (*pack_room)(const ls_rows *rows);
+    void (*pack)(const ls_rows *rows, void *packed); /* to whole lines of 64 bytes */
+    size_t (*events_room)(const ls_events *call); /* 0: these sizes are left to the leaves above */
+    void (*events)(ls_events *call);
+    void (*neurons)(const ls_neurons *call);
 } ls_kernels;
 
 /* The engine's own. */
