@@ -26,12 +26,12 @@ typedef struct {
     int32_t bytes;
 } text;
 
-typedef enum { F32, I8, I6 } type;
 typedef enum { ANALOG, SPIKES, COUNTS } form;
 typedef enum { LAYER, MAX_POOL, SUM_POOL, CONCAT, PAD, UPSAMPLE, RELABEL } kind;
 typedef enum { CONV, LINEAR, SAME } synapse_kind;
 
-static const char *const types[] = {"f32", "i8", "i6", NULL};
+static const char *const types[] = { /* numbered as LS_F32 ... */
+    "f32", "i8", "i6", NULL};
 static const char *const forms[] = {"analog", "spikes", "counts", NULL};
 static const char *const kinds[] = {"layer",    "max_pool", "sum_pool", "concat",
                                     "pad",      "upsample", "relabel",  NULL};
@@ -322,8 +322,8 @@ static void read_synapses(reader *r, node *of) {
 
 static void read_input(reader *r, node *of) {
     ls_program *p = r->program;
-    int32_t edge = read_int(r);
-    if (p->input) p->input[p->inputs] = edge;
+    int32_t number = read_int(r);
+    if (p->input) p->input[p->inputs] = number;
     p->inputs++;
     of->count++;
 }
@@ -537,7 +537,7 @@ static int check_tensors(ls_program *p, judge *j, size_t bytes) {
             if (t->shape[a] < 1 || t->entries > (int64_t)bytes / t->shape[a]) t->entries = 0;
             t->entries *= t->shape[a];
         }
-        uint64_t size = (uint64_t)t->entries * (t->type == F32 ? sizeof(float) : 1);
+        uint64_t size = (uint64_t)t->entries * (t->type == LS_F32 ? sizeof(float) : 1);
         uint64_t begin = whole_lines(end);
         if (size == 0 || (uint64_t)t->offset != begin || begin > bytes || size > bytes - begin)
             return refuse(j, "tensor %d lies outside its place; write the file again", (int)i);
@@ -584,7 +584,7 @@ static int finite(const float *values, int64_t count) {
 static int32_t rows_of_table(const place *at, int32_t number, const char *name) {
     const tensor *t = tensor_of(at, number, name);
     if (!t) return 0;
-    int right = t->type == F32 && t->axes == 2 && t->shape[1] == at->node->made.channels &&
+    int right = t->type == LS_F32 && t->axes == 2 && t->shape[1] == at->node->made.channels &&
                 (t->shape[0] == 1 || t->shape[0] == at->program->timesteps);
     if (!right || !finite(floats(at->program, number), t->entries))
         return wrong(at, "scale or shift is no table [1 or T, outputs] of finite numbers");
@@ -594,10 +594,10 @@ static int32_t rows_of_table(const place *at, int32_t number, const char *name) 
 static int check_weights(const place *at, synapse *s, const tensor *t) {
     const char *bytes = at->program->file + t->offset;
     s->rows = bytes;
-    if (t->type == F32)
+    if (t->type == LS_F32)
         return finite((const float *)(const void *)bytes, t->entries) ||
                wrong(at, "has weights that are not finite");
-    int32_t largest = 0, most = t->type == I8 ? 127 : 31;
+    int32_t largest = 0, most = t->type == LS_I8 ? 127 : 31;
     for (int64_t i = 0; i < t->entries; i++) {
         int32_t weight = (signed char)bytes[i], size = weight < 0 ? -weight : weight;
         if (size > largest) largest = size;
@@ -639,7 +639,7 @@ static int check_kernel(const place *at, synapse *s, const edge *in) {
     const tensor *t = tensor_of(at, s->weights, "weights");
     if (!t) return 0;
     if (t->axes != 4) return wrong(at, "has weights of other than four axes");
-    if (t->type != F32 && in->form == ANALOG)
+    if (t->type != LS_F32 && in->form == ANALOG)
         return wrong(at, "reads analog values with whole weights");
     if (s->kind == LINEAR) {
         as_convolution(s, in);
@@ -680,7 +680,7 @@ static int check_neuron(const place *at) {
         int32_t number = leaks ? n->leak : n->threshold;
         const tensor *t = tensor_of(at, number, leaks ? "leak" : "threshold");
         if (!t) return 0;
-        if (t->type != F32 || t->axes != 1 ||
+        if (t->type != LS_F32 || t->axes != 1 ||
             (t->entries != 1 && t->entries != n->made.channels && t->entries != entries))
             return wrong(at, "has neither one leak and threshold nor one for each channel or neuron");
         const float *values = floats(at->program, number);
@@ -920,7 +920,8 @@ static uint64_t fire_plain(const ls_neuron *n, const float current[LS_BLOCK], fl
 }
 
 static const ls_kernels plain = {list_plain,      add_i8_plain,    add_f32_plain, multiply_plain,
-                                 scale_i32_plain, scale_f32_plain, fire_plain};
+                                 scale_i32_plain, scale_f32_plain, fire_plain,    NULL,
+                                 NULL,            NULL,            NULL,          NULL};
 
 const ls_kernels *ls_plain_kernels(void) { return &plain; }
 
@@ -931,7 +932,7 @@ static int32_t blocks(const edge *made) { return (made->channels + LS_BLOCK - 1)
 static int64_t taps_of(const synapse *s) { return (int64_t)s->kernel[0] * s->kernel[1]; }
 
 static int32_t size_of_weight(const ls_program *p, const synapse *s) {
-    return p->tensor[s->weights].type == F32 ? (int32_t)sizeof(float) : 1;
+    return p->tensor[s->weights].type == LS_F32 ? (int32_t)sizeof(float) : 1;
 }
 
 static void pack(const char *rows, char *packed, int64_t count, int64_t outputs, int64_t size) {
@@ -961,14 +962,15 @@ static size_t pack_all(ls_program *p, memory *m) {
     return room_for(m);
 }
 
-size_t ls_pack_room(const ls_program *program) {
+size_t ls_pack_room(const ls_program *program, const ls_kernels *kernels) {
+    (void)kernels;
     memory m = begin_memory(NULL);
     ls_program copy = *program; /* only measured: nothing is written */
     return pack_all(&copy, &m);
 }
 
 int ls_pack(ls_program *program, const ls_kernels *kernels, void *given, size_t room) {
-    if (!given || room < ls_pack_room(program)) return -1;
+    if (!given || room < ls_pack_room(program, kernels)) return -1;
     memory m = begin_memory(given);
     pack_all(program, &m);
     program->kernels = kernels;
@@ -1149,8 +1151,8 @@ static void share(const ls_state *s, int64_t pieces, void (*work)(void *, int32_
         for (int32_t piece = 0; piece < pieces; piece++) work(data, piece);
 }
 
-static char *at_step(const ls_state *s, int32_t edge, int32_t t) {
-    return s->edge[edge].data + t * s->edge[edge].step;
+static char *at_step(const ls_state *s, int32_t number, int32_t t) {
+    return s->edge[number].data + t * s->edge[number].step;
 }
 
 /* ---- Layers ---- */
@@ -1309,7 +1311,7 @@ static void add_same(sum *m) {
 
 static void add_up(sum *m) {
     const ls_program *p = m->task->state->program;
-    m->is_float = m->synapse->kind == SAME || p->tensor[m->synapse->weights].type == F32;
+    m->is_float = m->synapse->kind == SAME || p->tensor[m->synapse->weights].type == LS_F32;
     m->taps = 0;
     if (m->is_float) memset(m->sums, 0, sizeof m->sums);
     else memset(m->whole_sums, 0, sizeof m->whole_sums);
@@ -1323,10 +1325,10 @@ static sum begin_sum(const layer_task *task, int32_t block, int32_t y) {
     return m;
 }
 
-static void look_at(sum *m, int32_t synapse) {
+static void look_at(sum *m, int32_t number) {
     const ls_state *state = m->task->state;
-    m->synapse = state->program->synapse + synapse;
-    m->listed = state->synapse + synapse;
+    m->synapse = state->program->synapse + number;
+    m->listed = state->synapse + number;
     m->in = state->program->edge + m->synapse->edge;
 }
 
@@ -1443,18 +1445,18 @@ static void pool_more(const move *m, int64_t to, int64_t from, int32_t is_first)
         or_words((uint64_t *)(void *)m->to + to * words(m->in),
                  (const uint64_t *)(const void *)m->from + from * words(m->in), words(m->in));
     } else if (m->made->form == ANALOG) {
-        float *sum = (float *)(void *)m->to + to * channels;
+        float *found = (float *)(void *)m->to + to * channels;
         const float *x = (const float *)(const void *)m->from + from * channels;
         for (int32_t c = 0; c < channels; c++)
-            if (is_first) sum[c] = x[c];
-            else if (maximum) sum[c] = x[c] > sum[c] ? x[c] : sum[c];
-            else sum[c] += x[c];
+            if (is_first) found[c] = x[c];
+            else if (maximum) found[c] = x[c] > found[c] ? x[c] : found[c];
+            else found[c] += x[c];
     } else {
-        uint8_t *sum = (uint8_t *)m->to + to * channels;
+        uint8_t *found = (uint8_t *)m->to + to * channels;
         const uint64_t *bits = (const uint64_t *)(const void *)m->from + from * words(m->in);
         const uint8_t *x = (const uint8_t *)m->from + from * channels;
         for (int32_t c = 0; c < channels; c++)
-            sum[c] = (uint8_t)(sum[c] + (m->in->form == COUNTS ? x[c] : bits[c / 64] >> c % 64 & 1));
+            found[c] = (uint8_t)(found[c] + (m->in->form == COUNTS ? x[c] : bits[c / 64] >> c % 64 & 1));
     }
 }
 
@@ -1640,15 +1642,15 @@ int ls_run(ls_state *state, const float *image, int32_t first, int32_t after, fl
 
 /* The probability of the first class less that of the second, of logits / steps. */
 static float margin_of(const float *total, int32_t outputs, float steps) {
-    float first = outputs > 1 ? -INFINITY : 0, second = -INFINITY, sum = 0;
+    float first = outputs > 1 ? -INFINITY : 0, second = -INFINITY, all = 0;
     for (int32_t k = 0; k < outputs; k++) {
         float z = total[k] / steps;
         if (z > first) second = first, first = z;
         else if (z > second) second = z;
     }
-    if (outputs == 1) sum = expf(-first); /* of the no, whose logit is 0 */
-    for (int32_t k = 0; k < outputs; k++) sum += expf(total[k] / steps - first);
-    return (1 - expf(second - first)) / sum;
+    if (outputs == 1) all = expf(-first); /* of the no, whose logit is 0 */
+    for (int32_t k = 0; k < outputs; k++) all += expf(total[k] / steps - first);
+    return (1 - expf(second - first)) / all;
 }
 
 int32_t ls_answer(ls_state *state, const float *image, float margin, int32_t latest, float *logits) {

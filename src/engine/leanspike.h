@@ -190,7 +190,7 @@ const ls_kernels *ls_plain_kernels(void);
 /* Lays out the weights of ungrouped synapses for leaves from outside, and has them used from then on:
  * call it before ls_begin. Bytes that it needs, and the work itself, which returns 0, or -1 where the memory is too
  * small. The memory must stay. */
-size_t ls_pack_room(const ls_program *program);
+size_t ls_pack_room(const ls_program *program, const ls_kernels *kernels);
 int ls_pack(ls_program *program, const ls_kernels *kernels, void *memory, size_t room);
 
 /* Has the work of each layer shared out: share() calls work(data, piece) once for each piece, in any
