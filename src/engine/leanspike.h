@@ -26,7 +26,7 @@ extern "C" {
 enum {
     LS_VERSION = 1,   /* of the files that are read */
     LS_MESSAGE = 160, /* bytes of a message, the last of which is 0 */
-    LS_ALIGNMENT = 64 /* of the file and of all memory, in bytes */
+    LS_ALIGNMENT = 8 /* of the file, in bytes; other memory may lie anywhere */
 };
 
 typedef struct ls_program ls_program;
@@ -55,7 +55,7 @@ ls_facts ls_about(const ls_program *program);
 /* Bytes for ls_begin, for calls of ls_run with at most `steps` steps. 0: more than there can be. */
 size_t ls_state_room(const ls_program *program, int32_t steps);
 
-/* A state before the first step. NULL: the memory is too small or not aligned. */
+/* A state before the first step. NULL: the memory is too small. */
 ls_state *ls_begin(const ls_program *program, int32_t steps, void *memory, size_t room);
 
 /* Steps first, first + 1, ..., after - 1, all of them layer by layer; logits [after - first][K].
@@ -202,7 +202,8 @@ typedef struct {
 const ls_kernels *ls_plain_kernels(void);
 
 /* Lays out the weights of ungrouped synapses for leaves from outside, and has them used from then on:
- * call it before ls_begin. Bytes it needs, and the work itself; `memory` must stay. */
+ * call it before ls_begin. Bytes that it needs, and the work itself, which returns 0, or -1 where the memory is too
+ * small. The memory must stay. */
 size_t ls_pack_room(const ls_program *program);
 int ls_pack(ls_program *program, const ls_kernels *kernels, void *memory, size_t room);
 
