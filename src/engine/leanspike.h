@@ -155,6 +155,19 @@ typedef struct {
     int64_t accumulated;  /* is written: rows that were added, times outputs */
 } ls_events;
 
+/* One step of an ungrouped synapse of dilation 1 that reads analog values: current as above, where `sum` is
+ * that of x * weight over taps and channels in order, those outside of the image left out. */
+typedef struct {
+    const float *image; /* [height][width][channels] */
+    int32_t height, width, channels, outputs;
+    int32_t kernel[2], stride[2], padding[2], out_width;
+    int32_t top, bottom; /* output rows */
+    const void *packed;  /* LS_F32 */
+    const float *scale, *shift; /* [blocks][LS_BLOCK], shift may be NULL: 0 */
+    int32_t add, blocks;
+    float *current;      /* [pixels][blocks][LS_BLOCK] */
+} ls_dense;
+
 typedef struct {
     /* The set bits of each pixel, in order: those of pixel p are index[first[p]] ... index[first[p + 1] - 1];
      * first[0] is given, and what is returned is first[pixels]. A pixel is `words` words. There is room
@@ -181,6 +194,7 @@ typedef struct {
     void (*pack)(const ls_rows *rows, void *packed); /* to whole lines of 64 bytes */
     size_t (*events_room)(const ls_events *call); /* 0: these sizes are left to the leaves above */
     void (*events)(ls_events *call);
+    void (*dense)(const ls_dense *call); /* where pack_room is not 0 */
     void (*neurons)(const ls_neurons *call);
 } ls_kernels;
 
