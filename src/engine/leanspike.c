@@ -919,9 +919,15 @@ static uint64_t fire_plain(const ls_neuron *n, const float current[LS_BLOCK], fl
     return fired;
 }
 
-static const ls_kernels plain = {list_plain,      add_i8_plain,    add_f32_plain, multiply_plain,
-                                 scale_i32_plain, scale_f32_plain, fire_plain,    NULL,
-                                 NULL,            NULL,            NULL,          NULL};
+static const ls_kernels plain = {
+    .list = list_plain,
+    .add_i8 = add_i8_plain,
+    .add_f32 = add_f32_plain,
+    .multiply_f32 = multiply_plain,
+    .scale_i32 = scale_i32_plain,
+    .scale_f32 = scale_f32_plain,
+    .fire = fire_plain,
+};
 
 const ls_kernels *ls_plain_kernels(void) { return &plain; }
 
