@@ -124,8 +124,10 @@ typedef struct {
 
 /* The neurons of a layer, at consecutive pixels. Everything is padded to whole blocks: `blocks` of them. */
 typedef struct {
-    const float *leak, *threshold; /* [blocks][LS_BLOCK] for each pixel, `parameter_step` floats apart */
-    int64_t parameter_step;        /* 0: those of the channels, the same at each pixel */
+    const float *leak, *threshold; /* [blocks][LS_BLOCK] for each pixel */
+    int64_t leak_step, threshold_step; /* floats from pixel to pixel; 0: the same at each */
+    float initial;                 /* membranes before the first step, in thresholds */
+    int32_t begin;                 /* this is the first step: what is in `membrane` does not count */
     int32_t reset, blocks;
     int32_t steps, first, after;   /* pixels first <= p < after */
     const float *current;          /* [steps][pixels][blocks][LS_BLOCK] */
@@ -163,7 +165,7 @@ typedef struct {
     int32_t kernel[2], stride[2], padding[2], out_width;
     int32_t top, bottom; /* output rows */
     const void *packed;  /* LS_F32 */
-    const float *scale, *shift; /* [blocks][LS_BLOCK], shift may be NULL: 0 */
+    const float *scale, *shift; /* [blocks][LS_BLOCK], or NULL: 1 and 0 */
     int32_t add, blocks;
     float *current;      /* [pixels][blocks][LS_BLOCK] */
 } ls_dense;
