@@ -21,10 +21,7 @@ enum {
 
 /* ---- What a file says. Numbers of tensors and edges are checked before they are followed. ---- */
 
-typedef struct {
-    const char *at;
-    int32_t bytes;
-} text;
+typedef ls_text text;
 
 typedef enum { ANALOG, SPIKES, COUNTS } form;
 typedef enum { LAYER, MAX_POOL, SUM_POOL, CONCAT, PAD, UPSAMPLE, RELABEL } kind;
@@ -70,8 +67,15 @@ typedef struct {
     float initial;
 } node;
 
+/* Of numbers or strings, in the header. */
+typedef struct {
+    const char *at; /* behind its bracket; NULL: there is none */
+    int32_t count;
+} list;
+
 struct ls_program {
     const char *file;
+    list mean, std, classes;
     int32_t timesteps, mean_readout, output, most_steps;
     int32_t nodes, synapses, inputs, tensors, edges;
     edge *edge;
@@ -424,9 +428,23 @@ static void read_tensors(reader *r) {
     }
 }
 
+enum { MEAN = 2, STD, CLASSES };
 static const char *const input_keys[] = {"shape", "static", "mean", "std", "classes", NULL};
 
-/* What the engine has no use for is read over. */
+/* A list that the engine has no use for itself: where it is, and how long. */
+static list read_list(reader *r, int32_t key) {
+    list found = {NULL, 0};
+    if (read_word(r, "null")) return found;
+    expect(r, '[');
+    found.at = r->at;
+    for (; goes_on(r, found.count, ']'); found.count++) {
+        double number = key == CLASSES ? 1 : read_number(r);
+        if (key == CLASSES) read_text(r);
+        if (key == STD && number <= 0) unexpected(r, "a number above 0 before it");
+    }
+    return found;
+}
+
 static void input_value(reader *r, int32_t key) {
     ls_program *p = r->program;
     edge spare, *e = p->edge ? p->edge : &spare;
@@ -434,12 +452,7 @@ static void input_value(reader *r, int32_t key) {
     else if (key == 1) {
         e->is_static = read_word(r, "true");
         if (!e->is_static && !read_word(r, "false")) unexpected(r, "true or false");
-    } else if (!read_word(r, "null")) {
-        expect(r, '[');
-        for (int32_t n = 0; goes_on(r, n, ']'); n = 1)
-            if (key == 4) read_text(r);
-            else read_number(r);
-    }
+    } else *(key == MEAN ? &p->mean : key == STD ? &p->std : &p->classes) = read_list(r, key);
 }
 
 static const char *const header_keys[] = {"made_by", "timesteps", "readout", "input",
@@ -508,7 +521,7 @@ static int read_header(ls_program *program, const char *file, judge *j) {
     r.program = program;
     program->nodes = program->synapses = program->inputs = program->tensors = 0;
     require_keys(&r, read_object(&r, header_keys, header_value), 127);
-    if (r.at < r.end) unexpected(&r, "its end");
+    if (next(&r)) unexpected(&r, "its end"); /* spaces may follow */
     j->failed = r.judge.failed;
     program->edges = program->nodes + 1;
     return !j->failed;
@@ -782,6 +795,9 @@ static int check_program(ls_program *p, judge *j, size_t bytes) {
     if (!check_tensors(p, j, bytes)) return 0;
     if (p->timesteps < 1 || p->timesteps > MOST_STEPS)
         return refuse(j, "timesteps is %d; a file has 1 to %d", (int)p->timesteps, (int)MOST_STEPS);
+    int32_t means = p->mean.count, channels = p->edge->channels;
+    if (!p->mean.at != !p->std.at || means != p->std.count || (p->mean.at && means != channels))
+        return refuse(j, "mean and std are not one each for %d channels; write the file again", (int)channels);
     p->edge[0].form = ANALOG, p->edge[0].most = 1;
     p->most_steps = INT32_MAX;
     for (int32_t k = 0; k < p->nodes; k++) {
@@ -837,9 +853,40 @@ ls_facts ls_about(const ls_program *p) {
     return facts;
 }
 
+/* Before part `number` of a list that was read before. */
+static reader in_list(const ls_program *p, const list *of, int32_t number, char message[LS_MESSAGE]) {
+    reader r;
+    memset(&r, 0, sizeof r);
+    r.judge.message = message;
+    r.begin = r.at = of->at;
+    r.end = p->file + PREFIX + little(p->file + 12, 4);
+    for (int32_t i = 0; i < number; i++) {
+        if (of == &p->classes) read_text(&r);
+        else read_number(&r);
+        expect(&r, ',');
+    }
+    return r;
+}
+
+int ls_mean_and_std(const ls_program *p, int32_t channel, float *mean, float *std) {
+    char message[LS_MESSAGE];
+    if (channel < 0 || channel >= p->mean.count) return 0;
+    reader means = in_list(p, &p->mean, channel, message), stds = in_list(p, &p->std, channel, message);
+    *mean = (float)read_number(&means), *std = (float)read_number(&stds);
+    return 1;
+}
+
+ls_text ls_class(const ls_program *p, int32_t number) {
+    char message[LS_MESSAGE];
+    ls_text name = {"", 0};
+    if (number < 0 || number >= p->classes.count) return name;
+    reader r = in_list(p, &p->classes, number, message);
+    return read_text(&r);
+}
+
 ls_node_facts ls_about_node(const ls_program *p, int32_t number) {
     const node *n = p->node + number;
-    ls_node_facts facts = {n->path.at, n->path.bytes, kinds[n->kind], forms[n->made.form],
+    ls_node_facts facts = {n->path, kinds[n->kind], forms[n->made.form],
                            n->made.height, n->made.width, n->made.channels};
     return facts;
 }

@@ -19,6 +19,7 @@ from leanspike_runtime.errors import EngineError
 from leanspike_runtime.library import (
     INSTRUCTIONS,
     MESSAGE_BYTES,
+    PORTABLE,
     Batch,
     Count,
     Facts,
@@ -52,9 +53,9 @@ class Engine:
 
     Args:
         content: of a file of ``leanspike compile``.
-        instructions: "plain", "avx2" or "avx512"; default what the environment variable
-            LEANSPIKE_INSTRUCTIONS names, or else the best that the processor has. No result of
-            whole-number weights depends on it.
+        instructions: "portable", "plain", "avx2" or "avx512"; default what the environment
+            variable LEANSPIKE_INSTRUCTIONS names, or else the best that the processor has. No
+            result depends on it.
 
     Raises:
         EngineError: for what is damaged, of another version, or no program; where the library is
@@ -111,8 +112,8 @@ class Engine:
         return tables, program
 
     def _pack(self) -> Array | None:
-        """The weights as the instructions want them; plain code reads them in the file."""
-        if self.instructions == "plain":
+        """The weights as the instructions want them; portable code reads them in the file."""
+        if self.instructions == PORTABLE:
             return None
         kernels = self._library.ls_kernels_of(INSTRUCTIONS.index(self.instructions))
         packed = _memory(self._library.ls_pack_room(self._program, kernels))

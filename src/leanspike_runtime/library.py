@@ -15,6 +15,7 @@ from leanspike_runtime.errors import EngineError
 from leanspike_runtime.sources import library_digest
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in kernels.h
+PORTABLE = "portable"  # what a C program of two files has: loops without vectors
 VARIABLE = "LEANSPIKE_INSTRUCTIONS"
 MESSAGE_BYTES = 160
 
@@ -123,10 +124,10 @@ def library() -> ctypes.CDLL:
 def available_instructions() -> tuple[str, ...]:
     """The instruction sets that the library and this processor have, worst to best.
 
-    >>> available_instructions()[0]
-    'plain'
+    >>> available_instructions()[:2]
+    ('portable', 'plain')
     """
-    return INSTRUCTIONS[: library().ls_best_instructions() + 1]
+    return (PORTABLE, *INSTRUCTIONS[: library().ls_best_instructions() + 1])
 
 
 def chosen_instructions(name: str | None = None) -> str:
