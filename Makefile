@@ -54,7 +54,7 @@ dist: $(VENV)/installed-dist
 	@mv dist/plain/*.tar.gz dist && rm -r dist/plain
 
 # The stamp of each environment is newer than what it was installed from, the C code included.
-$(VENV)/installed-%: pyproject.toml setup.py src/leanspike/native_sources.py $(wildcard src/native/*.[ch])
+$(VENV)/installed-%: pyproject.toml setup.py libraries.py src/leanspike_runtime/sources.py $(wildcard src/native/*.[ch] src/engine/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leanspike needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")' >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing leanspike and its dependencies into $(VENV) (torch is large, this can take minutes) ..." >&2

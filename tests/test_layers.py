@@ -28,7 +28,6 @@ LAYERS = (
         "transforms",
         "batches",
         "processor",
-        "native_sources",
         "native",
         "surrogate",
     ),

@@ -29,7 +29,8 @@ def copy_sources(folder):
     leave_out = shutil.ignore_patterns("*.so", "*.egg-info", "__pycache__")
     for name in ("src", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=leave_out)
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "README.md", "LICENSE"):
+    build = ("setup.py", "libraries.py", "pyproject.toml", "MANIFEST.in", "Makefile")
+    for name in (*build, "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
 
 

@@ -7,9 +7,22 @@ Traceback (most recent call last):
 leanspike_runtime.errors.EngineError: nowhere.leanspike cannot be read (No such file ...
 """
 
+from leanspike_runtime.engine import Engine, Exits, Stream, Work
 from leanspike_runtime.errors import EngineError
 from leanspike_runtime.file import from_bytes, load, to_bytes
 from leanspike_runtime.program import Program
 from leanspike_runtime.reference import Reference, State
 
-__all__ = ["EngineError", "Program", "Reference", "State", "from_bytes", "load", "to_bytes"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "Exits",
+    "Program",
+    "Reference",
+    "State",
+    "Stream",
+    "Work",
+    "from_bytes",
+    "load",
+    "to_bytes",
+]
