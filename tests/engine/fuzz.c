@@ -213,7 +213,8 @@ static void check_sets(ls_program *program, const float *image, int32_t steps, c
         void *packed = exactly(room);
         if (ls_pack(program, kernels, packed, room) != 0) fail("packing is refused");
         float *logits = logits_of(program, image, steps, steps, NULL);
-        if (logits && !same_numbers(logits, expected, count)) fail("instruction set %d answers otherwise", (int)set);
+        if (logits && expected && !same_numbers(logits, expected, count))
+            fail("instruction set %d answers otherwise", (int)set);
         free(logits);
         free(packed);
     }
@@ -270,8 +271,8 @@ static void run(ls_program *program, const content *c, const char *folder) {
         free(single);
         if (round_number % 8 == 0) check_batch(program, image, size, steps, logits);
         keep(folder, c, image, size, logits, count);
-        check_sets(program, image, steps, logits);
     }
+    check_sets(program, image, steps, logits);
     free(logits);
     free(counts);
     free(image);
