@@ -8,8 +8,7 @@
 static void *contents(const char *path, size_t *bytes) {
     FILE *file = fopen(path, "rb");
     long size = file && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    char *read = size < 0 ? NULL : malloc((size_t)size + 1);
-    if (read) rewind(file);
+    char *read = size < 0 || fseek(file, 0, SEEK_SET) ? NULL : malloc((size_t)size + 1);
     if (!read || fread(read, 1, (size_t)size, file) != (size_t)size) perror(path), exit(1);
     fclose(file);
     *bytes = (size_t)size;

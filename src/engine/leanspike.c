@@ -1022,14 +1022,14 @@ static void pack_layer(ls_program *p, const ls_kernels *kernels, const node *n, 
             void *whole = take(m, room, 1);
             ls_rows rows = rows_of(p, s, &n->made);
             if (whole) kernels->pack(&rows, whole);
-            if (whole) s->whole = whole;
+            if (whole) s->whole = whole, s->packed = NULL;
             continue;
         }
         int64_t count = taps_of(s) * s->channels, size = size_of_weight(p, s);
         char *packed = take(m, (uint64_t)(count * blocks(&n->made)), (uint64_t)(LS_BLOCK * size));
         if (!packed) continue;
         pack(s->rows, packed, count, n->made.channels, size);
-        s->packed = packed;
+        s->packed = packed, s->whole = NULL;
     }
 }
 
