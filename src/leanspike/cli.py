@@ -363,6 +363,9 @@ def bench(
         str, typer.Option(help="What is raced, parted by commas.")
     ] = "race,curve,profile",
     width: Annotated[float, typer.Option(help="Width of the network; 1 is VGG9's.")] = 1.0,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="A run whose networks part engine races.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Replace the race in that folder.")
     ] = False,
@@ -374,20 +377,26 @@ def bench(
     Everybody has a process of its own and they take turns; leave the machine alone meanwhile (a
     quarter of an hour on 2 cores). The others come with: pip install 'leanspike[peers]'
 
+    Part engine is about a run of yours: its ANN in float32 and int8, its SNN, and the engine that
+    `leanspike compile` makes of it, answering 1, 64 and 256 test images.
+
     Examples:
 
         leanspike bench
 
+        leanspike bench --parts engine --run runs/cifar10_t5 --out runs/engine
+
         leanspike bench --parts race --contenders ann,leanspike,loop --rounds 3 --out runs/short
     """
-    from leanspike.bench import CONTENDERS, Plan, figure, markdown, render_race
+    from leanspike.bench import CONTENDERS, RIVALS, Plan, figure, markdown, render_race
     from leanspike.files import write_text
 
     if (out / "race.json").exists() and not fresh:
         raise LeanspikeError(f"{out} holds a race; give --fresh to replace it, or another --out")
     names = contenders.split(",") if contenders else list(CONTENDERS)
-    plan = Plan(tuple(names), rounds, tuple(parts.split(",")), width)
-    missing = [name for name in plan.contenders if CONTENDERS[name].version is None]
+    plan = Plan(tuple(names), rounds, tuple(parts.split(",")), width, run)
+    rows = {**CONTENDERS, **RIVALS}
+    missing = [name for name in plan.contenders if rows[name].version is None]
     if missing:
         people.print(f"not installed: {', '.join(missing)}; pip install 'leanspike[peers]'")
         plan = replace(plan, contenders=tuple(n for n in plan.contenders if n not in missing))
