@@ -1,6 +1,6 @@
 """Who races in part "engine": a trained run's ANN in every precision, its SNN, and the engine.
 
-Each answers the same test images with class scores ``[N, K]``, by itself and in a process of its own.
+Each answers the same test images with class scores ``[N, K]``, in a process of its own.
 The ANN's batch norms are folded into its weights, as whoever deploys it would do.
 """
 
@@ -149,7 +149,9 @@ def snn(trained: Trained) -> Answer:
 
     @torch.no_grad()
     def answer(x: Tensor) -> Tensor:
-        scores: Tensor = readout(network(x.contiguous(memory_format=torch.channels_last)), "mean")[-1]
+        scores: Tensor = readout(network(x.contiguous(memory_format=torch.channels_last)), "mean")[
+            -1
+        ]
         return scores
 
     return answer
@@ -289,7 +291,9 @@ def contest(rival: str, folder: Path, batch: int) -> Contest:
     """What a worker's process does for a rival."""
     trained = read_trained(folder)
     if len(trained.test) < batch:
-        raise LeanspikeError(f"{folder} has {len(trained.test)} test images, batch {batch} needs more")
+        raise LeanspikeError(
+            f"{folder} has {len(trained.test)} test images, batch {batch} needs more"
+        )
     return Contest(RIVALS[rival].build(trained), trained, batch)
 
 

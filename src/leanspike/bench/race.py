@@ -180,9 +180,7 @@ def run_engine_heat(
     return Outcome(heat=heat, entries=tuple(scored))
 
 
-def _turns(
-    heat: Heat, workers: Mapping[str, Worker], rounds: int, tell: Told
-) -> tuple[Entry, ...]:
+def _turns(heat: Heat, workers: Mapping[str, Worker], rounds: int, tell: Told) -> tuple[Entry, ...]:
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     failures: dict[str, str] = {}
     for number in range(WARM_UP + rounds):

@@ -58,9 +58,7 @@ class Worker:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["leanspike.bench.worker", "torch._dynamo"])
         self._pipe, far = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(far, job, threads, kept), daemon=True
-        )
+        self._process = context.Process(target=_serve, args=(far, job, threads, kept), daemon=True)
         self._process.start()
         far.close()
 
