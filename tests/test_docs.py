@@ -29,7 +29,7 @@ RUNNABLE = (
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
     *("docs/index.md", "docs/methods.md", "docs/reference/index.md"),
-    "docs/reference/recipes.md",
+    *("docs/reference/recipes.md", "docs/install.md", "docs/commands.md", "docs/networks.md"),
     *("docs/results.md", "results/README.md", "benchmarks/gpu/README.md"),
     *("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
 )
@@ -134,11 +134,12 @@ def test_a_command_that_is_none_is_noticed() -> None:
         parse(["train", "digits", "--output", "runs/a"])
 
 
-def test_the_readmes_command_lines_work_in_order(
+def test_the_command_lines_of_readme_and_docs_work_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = command_lines("README.md")
+    readme, page = command_lines("README.md"), command_lines("docs/commands.md")
+    lines = readme + [line for line in page if line not in readme]
     assert {line[0] for line in lines} == {
         "train",
         "evaluate",
@@ -223,7 +224,12 @@ def test_make_has_the_readmes_targets() -> None:
     named = set(
         re.findall(
             r"\bmake (?:\w+=\S+ )*([a-z-]+)",
-            "\n".join([b.text for b in blocks("README.md") if b.language == "sh"]),
+            "\n".join(
+                block.text
+                for document in ("README.md", "docs/install.md")
+                for block in blocks(document)
+                if block.language == "sh"
+            ),
         )
     )
     assert {"quickstart", "test"} <= named <= targets

@@ -57,7 +57,8 @@ def test_a_result_reads_back_equal_and_a_damaged_one_is_refused(tmp_path: Path) 
     path = tmp_path / "result.json"
     path.write_text(result.model_dump_json())
     assert load_result(path) == result
-    for text in ("{}", "no json", path.read_text()[:-9]):
+    whole = path.read_text()
+    for text in ("{}", "no json", whole[:-9], whole.replace("{", '{"name": "another", ', 1)):
         path.write_text(text)
         with pytest.raises(LeanspikeError, match=r"result\.json is not a leanspike result"):
             load_result(path)

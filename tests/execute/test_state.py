@@ -100,6 +100,40 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         State.load(tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("tensors", "said", "why"),
+    [
+        (
+            {"0": [float("nan")]},
+            '[1, "", {"dict": {"a": TENSOR}}, {"dict": {}}, {"dict": {}}]',
+            "NaN",
+        ),
+        (
+            {"0": [1.0], "1": [1.0]},
+            '[1, "", {"dict": {"a": TENSOR}}, {"dict": {}}, {"dict": {}}]',
+            "tensor '1' belongs to nothing",
+        ),
+        (
+            {"0": [1.0]},
+            '[1, "", {"dict": {"a": TENSOR, "a": TENSOR}}, {"dict": {}}, {"dict": {}}]',
+            "'a' stands there twice",
+        ),
+    ],
+)
+def test_a_file_that_says_too_much_or_nothing_is_refused(tensors, said, why, tmp_path):
+    from safetensors.torch import save_file
+
+    said = said.replace("TENSOR", '{"tensor": "0", "channels_last": false}')
+    tensors = {name: torch.tensor(value) for name, value in tensors.items()}
+    about = {"format": "leanspike state 1", "state": said}
+    save_file(tensors, tmp_path / "state", about)
+    with pytest.raises(LeanspikeError, match=why):
+        State.load(tmp_path / "state")
+    right = {"format": "leanspike state 1", "state": said.replace('"a": ', '"b": ', 1)}
+    save_file({"0": torch.ones(1)}, tmp_path / "state", right)
+    assert State.load(tmp_path / "state").neurons["b"].item() == 1
+
+
 def test_the_old_name_says_the_new_one():
     _, _, state = stream()
     with pytest.warns(DeprecationWarning, match=r"State\.membranes is State.neurons now"):

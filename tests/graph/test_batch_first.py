@@ -30,6 +30,16 @@ def unpacked(qkv):
     return torch.unbind(qkv)
 
 
+def taken_apart(qkv):
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+def one_by_one(qkv):
+    qkv = qkv.permute(2, 0, 3, 1, 4)
+    return [part * len(qkv) for part in qkv]
+
+
 class Attention(nn.Module):
     """Gates by elements in the place of the product of matrices."""
 
@@ -45,7 +55,7 @@ class Attention(nn.Module):
         return (q * k + v).transpose(1, 2).flatten(2)
 
 
-@pytest.mark.parametrize("parts", [unbound, indexed, unpacked, summed])
+@pytest.mark.parametrize("parts", [unbound, indexed, unpacked, summed, taken_apart, one_by_one])
 @torch.no_grad()
 def test_the_samples_stay_apart(parts):
     torch.manual_seed(0)

@@ -87,7 +87,7 @@ class Lowering:
                 "logits; end the network with .mean((2, 3)) or .flatten(1)"
             )
         if not self.builder.is_sum(value):
-            value = self.builder.summed(call.path, value)
+            value = self.builder.layer(call.path, value, in_order=True)
         return value.terms[0].edge
 
     def _lower(self, node: fx.Node) -> Any:

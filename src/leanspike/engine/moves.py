@@ -105,6 +105,9 @@ def _one(builder: Builder, path: str, value: Value, places: Array) -> Value | No
     height, width, _ = value.image
     if height * width > 1 and prod(places.shape[1:]) == 1:
         return _flattened(builder, path, value, places.reshape(-1), places.shape)
+    lines = (1, 1, *places.shape[1:])[-2:]
+    if prod(lines) == height * width and lines != (height, width):
+        value = _rearranged(builder, path, value, places.shape)
     found = _separated(places, value)
     if found is None:
         return None
@@ -117,6 +120,17 @@ def _one(builder: Builder, path: str, value: Value, places: Array) -> Value | No
             return None
         value = stretched
     return _picked(replace(value, shape=(value.shape[0], *places.shape[1:])), found.channels)
+
+
+def _rearranged(builder: Builder, path: str, value: Value, shape: Shape) -> Value:
+    """The value with as many pixels in other rows, in the same order."""
+    after = replace(value, shape=(value.shape[0], *shape[1:]))
+
+    def relabel(edge: int) -> int:
+        node = Relabel(path, _shape(builder, edge, after), builder.forms[edge], (edge,))
+        return builder.add(node, builder.under[edge])
+
+    return builder.each(after, relabel)
 
 
 def _picked(value: Value, channels: Array) -> Value:
@@ -161,7 +175,7 @@ def _separated(places: Array, value: Value) -> Moved | None:
     height, width, _ = value.image
     image = places.reshape(len(places), *(1, 1, *places.shape[1:])[-2:])
     there = image >= 0
-    channels, rows, columns = there.any((1, 2)), there.any((0, 2)), there.any((0, 1))
+    channels, rows, columns = (np.asarray(there.any(axis)) for axis in ((1, 2), (0, 2), (0, 1)))
     if not np.array_equal(there, channels[:, None, None] & rows[:, None] & columns):
         return None
     c, y, x = channels.argmax(), rows.argmax(), columns.argmax()

@@ -109,9 +109,14 @@ class Builder:
         self.under.append(under)
         return len(self.nodes)
 
-    def layer(self, path: str, value: Value, neuron: Neuron | None = None) -> Value:
-        """A layer that adds up a value, and its neurons; what it emits, unscaled."""
-        order = self._order(value)
+    def layer(
+        self, path: str, value: Value, neuron: Neuron | None = None, in_order: bool = False
+    ) -> Value:
+        """A layer that adds up a value, and its neurons; what it emits, unscaled.
+
+        ``in_order``: its edge has the channels as the value has them, whatever that costs.
+        """
+        order = None if in_order else self._order(value)
         if order is not None:  # of the edge, so that nothing is moved
             inverse = np.argsort(order)
             terms = [
@@ -132,7 +137,7 @@ class Builder:
 
     def _order(self, value: Value) -> Array | None:
         """Of a vector whose terms all lie in the same order of their edges, which is another."""
-        picks = {tuple(term.pick) for term in value.terms}
+        picks = {tuple(term.pick.tolist()) for term in value.terms}
         if value.weighted or len(picks) != 1 or prod(value.image[:2]) != 1:
             return None
         (pick,) = picks

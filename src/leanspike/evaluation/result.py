@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation.exit_result import EarlyExit
@@ -20,6 +20,7 @@ from leanspike.evaluation.record import Record
 from leanspike.evaluation.rivals_result import Rivals
 from leanspike.evaluation.task import TaskName
 from leanspike.evaluation.times import Times
+from leanspike.files import checked_json
 
 
 class Energy(Record):
@@ -246,8 +247,8 @@ def load_result(path: Path) -> Result:
     if not path.is_file():
         raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
     try:
-        return _with_bntt_formula(Result.model_validate_json(path.read_text()))
-    except (ValidationError, UnicodeDecodeError) as error:
+        return _with_bntt_formula(Result.model_validate_json(checked_json(path.read_text())))
+    except ValueError as error:  # ValidationError and UnicodeDecodeError among them
         raise LeanspikeError(
             f"{path} is not a leanspike result ({one_line(error)}); "
             "write it again with `leanspike evaluate RUN`"

@@ -6,11 +6,10 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation.record import Record
 from leanspike.evaluation.result import Provenance
+from leanspike.files import checked_json
 
 OWN = "leanspike"
 """The family of the corruptions that leanspike defines itself."""
@@ -140,8 +139,8 @@ def load_robustness(path: Path) -> Robustness:
             f"no robustness at {path}; measure it with `leanspike evaluate RUN --robustness`"
         )
     try:
-        return Robustness.model_validate_json(path.read_text())
-    except (ValidationError, UnicodeDecodeError) as error:
+        return Robustness.model_validate_json(checked_json(path.read_text()))
+    except ValueError as error:  # ValidationError and UnicodeDecodeError among them
         raise LeanspikeError(
             f"{path} holds no robustness ({one_line(error)}); "
             "measure it again with `leanspike evaluate RUN --robustness`"

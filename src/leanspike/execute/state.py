@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.files import atomic, said_where
+from leanspike.files import atomic, checked_json, said_where
 from leanspike.synapse import Stream
 
 FORMAT = "leanspike state 1"
@@ -118,8 +118,10 @@ class State:
                 if about.get("format") != FORMAT:
                     raise LeanspikeError(f"{path} holds no state; write one with state.save(path)")
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            steps, network, *parts = json.loads(about["state"])
-            neurons, static, constants = (_read(part, tensors) for part in parts[:3])
+            steps, network, *parts = json.loads(checked_json(about["state"]))
+            unread = dict(tensors)
+            neurons, static, constants = (_read(part, tensors, unread) for part in parts[:3])
+            _check_tensors(tensors, unread)
             batch = parts[3] if len(parts) > 3 else None  # which the first version did not write
             return State(int(steps), neurons, static, constants, str(network), batch)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -148,17 +150,28 @@ def _written(part: Any, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def _read(part: Any, tensors: dict[str, Tensor]) -> Any:
+def _check_tensors(tensors: dict[str, Tensor], unread: dict[str, Tensor]) -> None:
+    if unread:
+        raise ValueError(f"tensor {next(iter(unread))!r} belongs to nothing")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise ValueError(f"tensor {name!r} holds NaN")
+
+
+def _read(part: Any, tensors: dict[str, Tensor], unread: dict[str, Tensor]) -> Any:
+    """A part of the state; what it reads is taken out of ``unread``."""
     if not isinstance(part, dict):
         return part
     if "tensor" in part:
         tensor = tensors[part["tensor"]]
+        unread.pop(part["tensor"], None)
         last = torch.channels_last if part["channels_last"] else torch.contiguous_format
         return tensor.contiguous(memory_format=last)
     if "dict" in part:
-        return {key: _read(value, tensors) for key, value in part["dict"].items()}
+        return {key: _read(value, tensors, unread) for key, value in part["dict"].items()}
     kind = tuple if "tuple" in part else list
-    return kind(_read(value, tensors) for value in part["tuple" if kind is tuple else "list"])
+    values = part["tuple" if kind is tuple else "list"]
+    return kind(_read(value, tensors, unread) for value in values)
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

@@ -40,6 +40,20 @@ class UndecidedError(Exception):
     """Why there is no answer: what the code asks for, in words."""
 
 
+class SamplesError(UndecidedError):
+    """The answer depends on the number of samples."""
+
+    def __init__(self, asked: str = "the number of samples") -> None:
+        super().__init__(asked)
+
+
+class EachSampleError(SamplesError):
+    """A tensor is to be taken apart along the samples."""
+
+    def __init__(self) -> None:
+        super().__init__("the samples of a tensor, one by one")
+
+
 @final
 class Sizes:
     """Runs what is traced so far, as far as a question needs it, for two batch sizes.
@@ -70,15 +84,19 @@ class Sizes:
             return None
 
     def length(self, node: fx.Node) -> int:
-        """The number of entries of a shape or of a list of tensors."""
+        """The number of entries of a shape, of a list of tensors, or of axis 0 of a tensor.
+
+        The samples of a tensor are not counted.
+        """
         several = [self._value(node, run) for run in range(len(SAMPLES))]
-        if any(isinstance(value, Tensor) for value in several):
-            raise UndecidedError("the samples of a tensor, one by one")
-        if not all(isinstance(value, tuple | list) for value in several):
+        if all(isinstance(value, Tensor) and value.dim() for value in several):
+            if len(several[0]) != len(several[1]):
+                raise EachSampleError
+        elif not all(isinstance(value, tuple | list) for value in several):
             raise UndecidedError("values")
         count, other = map(len, several)
         if count != other:
-            raise UndecidedError("the number of samples")
+            raise SamplesError
         self.fixed |= not isinstance(several[0], torch.Size)
         return count
 
@@ -112,7 +130,7 @@ class Sizes:
         numbers = {*TRIED, *_numbers_around(node)}
         answers = [self._compute(node, samples, {}, asked) for samples in sorted(numbers)]
         if any(type(a) is not type(answers[0]) or a != answers[0] for a in answers):
-            raise UndecidedError("the number of samples")
+            raise SamplesError
         self.fixed |= any(not _checked_anyway(access) for access in asked if _is_size(access))
         if any(self._otherwise(node, name, asked, answers[0]) for name in TYPES):
             self.by_type[place] = None
@@ -183,7 +201,7 @@ class Sizes:
     def _shape(self, node: Any, samples: int) -> torch.Size:
         known, first, second = self._known_shapes(node)
         if len(first) != len(second):
-            raise UndecidedError("the number of samples")
+            raise SamplesError
         pairs = zip(first, second, strict=True)
         return torch.Size(max(0, a + (b - a) * (samples - known)) for a, b in pairs)
 

@@ -23,7 +23,7 @@ from leanspike.graph.assignment import assigned
 from leanspike.graph.opening import opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.outputs import Container, returned
-from leanspike.graph.sizes import Sizes, UndecidedError
+from leanspike.graph.sizes import EachSampleError, SamplesError, Sizes, UndecidedError
 from leanspike.graph.table import ROWS
 
 OWN_MODULE = (
@@ -126,8 +126,17 @@ class _Value(fx.Proxy):
     def __len__(self) -> int:
         return self.tracer.length(self)
 
+    def __iter__(self) -> Iterator[Any]:
+        """As usual; torch.fx would not notice that ``q, k, v = tensor`` takes a tensor apart."""
+        return self.tracer.iter(self) if self.tracer.sizes.rank(self.node) else super().__iter__()
+
     def __int__(self) -> int:
-        return int(self.tracer.decide(self))
+        try:
+            return int(self.tracer.decide(self))
+        except _UntraceableError as error:
+            if isinstance(error.__cause__, SamplesError):
+                error.fix += ", as a // b of whole numbers is in place of int(a / b)"
+            raise
 
     def __index__(self) -> int:
         return operator.index(self.tracer.decide(self))
@@ -305,10 +314,13 @@ class PathTracer(fx.Tracer):
         return bool(self.decide(obj))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """The sizes of a shape, or the tensors of a list."""
+        """The sizes of a shape, the tensors of a list, or what axis 0 of a tensor holds."""
+        count = self.length(obj)
+        if self.sizes.rank(obj.node):
+            obj = self.create_proxy("call_method", "unbind", (obj, 0), {})
         return (
             obj[index]  # type: ignore[index]
-            for index in range(self.length(obj))
+            for index in range(count)
         )
 
     def length(self, obj: fx.Proxy) -> int:
@@ -316,7 +328,7 @@ class PathTracer(fx.Tracer):
         try:
             return self.sizes.length(obj.node)
         except UndecidedError as error:
-            if "number of samples" not in str(error) and "one by one" not in str(error):
+            if not isinstance(error, SamplesError):
                 _refuse("loops", error)
             raise _UntraceableError(
                 "counts or loops over the samples{line}",
@@ -341,10 +353,10 @@ class PathTracer(fx.Tracer):
         """``len`` of a shape or a list; of a tensor its size, which stays a node."""
         try:
             return self.sizes.length(obj.node)
-        except UndecidedError as error:
-            if "one by one" not in str(error):
-                return self.length(obj)
+        except EachSampleError:
             return self.create_proxy("call_method", "size", (obj, 0), {})
+        except UndecidedError:
+            return self.length(obj)
 
     def decide(self, obj: fx.Proxy) -> Any:
         """The number, or truth, of what was computed from sizes."""
@@ -397,7 +409,7 @@ def symbolic(
 
 def _refuse(does: str, error: UndecidedError) -> NoReturn:
     fix = OWN_MODULE
-    if "number of samples" in str(error):
+    if isinstance(error, SamplesError):
         fix = "an SNN counts timesteps among them: write code that is the same for any number"
     raise _UntraceableError(f"{does} on {error}{{line}}", fix) from error
 

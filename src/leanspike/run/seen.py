@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from math import isclose
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from leanspike.data import Dataset
 from leanspike.errors import LeanspikeError
-from leanspike.files import write_text
+from leanspike.files import checked_json, write_text
 from leanspike.run.folder import DATA
 
 GREY_LEVEL = 1 / 255
@@ -92,8 +92,8 @@ def check_seen(folder: Path, data: Dataset) -> None:
     if not path.is_file():
         return
     try:
-        then = Seen.model_validate_json(path.read_text(errors="replace"))
-    except ValidationError:
+        then = Seen.model_validate_json(checked_json(path.read_text(errors="replace")))
+    except ValueError:  # ValidationError among them
         raise LeanspikeError(
             f"{path} is damaged; remove it (what was read at first is forgotten)"
         ) from None

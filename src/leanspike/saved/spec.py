@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from leanspike.files import checked_json
 
 MOST_TIMESTEPS = 2**14
 """Of temporal norms: with those of a damaged file they would ask for any memory."""
@@ -128,19 +128,5 @@ def parse(text: str) -> Spec:
     ValueError: 'spike' stands there twice
     """
     spec = Spec.model_validate_json(text, strict=True)
-    json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    checked_json(text)
     return spec
-
-
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: of two values of one key, a reader would drop one."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key!r} stands there twice")
-        found[key] = value
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
