@@ -1,8 +1,8 @@
 """How long leanspike-runtime takes from the start of a process to its first answer.
 
-``python benchmarks/runtime_start.py FILE.leanspike [ROUNDS]``: each round starts three processes of this
-interpreter, one after the other: Python that does nothing, Python that imports NumPy, and one that reads
-the file and answers one image. Prints medians with quartiles, in seconds.
+``python benchmarks/runtime_start.py FILE.leanspike [ROUNDS]``: each round starts three processes
+of this interpreter, one after the other: Python that does nothing, Python that imports NumPy, and
+one that reads the file and answers one image. Prints medians with quartiles, in seconds.
 """
 
 from __future__ import annotations

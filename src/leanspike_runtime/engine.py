@@ -61,9 +61,9 @@ class Engine:
         EngineError: for what is damaged, of another version, or no program; where the library is
             not built.
 
-    >>> Engine(b"PNG")
+    >>> Engine.load("nowhere.leanspike")
     Traceback (most recent call last):
-    leanspike_runtime.errors.EngineError: this is no file of leanspike's; write one with ...
+    leanspike_runtime.errors.EngineError: nowhere.leanspike cannot be read (No such file ...
     """
 
     def __init__(self, content: bytes, instructions: str | None = None) -> None:
@@ -86,12 +86,7 @@ class Engine:
 
     @classmethod
     def load(cls, path: str | Path, instructions: str | None = None) -> Engine:
-        """The engine of a file.
-
-        >>> Engine.load("nowhere.leanspike")
-        Traceback (most recent call last):
-        leanspike_runtime.errors.EngineError: nowhere.leanspike cannot be read (No such file ...
-        """
+        """The engine of a file."""
         try:
             return cls(Path(path).read_bytes(), instructions)
         except OSError as error:

@@ -41,14 +41,27 @@ class _Drawn:
         return self.draw.uniform(-high / 4, high, (rows, outputs)).astype(np.float32)
 
     def conv(
-        self, edge: int, inputs: int, outputs: int, kind: str, groups: int = 1, dilation: Pair = (1, 1)
+        self,
+        edge: int,
+        inputs: int,
+        outputs: int,
+        kind: str,
+        groups: int = 1,
+        dilation: Pair = (1, 1),
     ) -> Synapse:
         shape = (3, 3, inputs // groups, outputs)
         whole = self.draw.integers(-31, 32, shape)
         weights = whole.astype(np.int8) if kind != "f32" else whole.astype(np.float32) / 16
         scale = self.table(outputs, high=0.5 if kind == "f32" else 0.05)
         return Synapse(
-            edge, "conv", scale, weights, kind, padding=dilation, dilation=dilation, groups=groups  # type: ignore[arg-type]
+            edge,
+            "conv",
+            scale,
+            weights,
+            kind,
+            padding=dilation,
+            dilation=dilation,
+            groups=groups,  # type: ignore[arg-type]
         )
 
     def spiking(self, path: str, shape: Shape, reset: str, size: int, *reads: Synapse) -> Layer:
@@ -92,7 +105,12 @@ def program() -> Program:
             "analog",
             (
                 Synapse(11, "linear", some.table(3, high=0.1), head, "i6"),
-                Synapse(14, "linear", some.table(3), some.draw.normal(0, 1, (1, 1, 8, 3)).astype(np.float32)),
+                Synapse(
+                    14,
+                    "linear",
+                    some.table(3),
+                    some.draw.normal(0, 1, (1, 1, 8, 3)).astype(np.float32),
+                ),
             ),
             some.table(3, STEPS),
             None,
@@ -110,5 +128,5 @@ def images() -> Array:
 
 if __name__ == "__main__":
     (FOLDER / "version1.leanspike").write_bytes(to_bytes(program()))
-    logits_TNK, _ = Reference(program()).run(images())
-    np.savetxt(FOLDER / "version1.logits", logits_TNK.reshape(-1, 3), fmt="%.9g")
+    logits, _ = Reference(program()).run(images())
+    np.savetxt(FOLDER / "version1.logits", logits.reshape(-1, 3), fmt="%.9g")

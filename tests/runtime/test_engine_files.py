@@ -13,9 +13,12 @@ import pytest
 
 from leanspike_runtime import Engine, EngineError, from_bytes, to_bytes
 from leanspike_runtime.file import PREFIX
-from leanspike_runtime.library import MESSAGE_BYTES
+from leanspike_runtime.library import MESSAGE_BYTES, what_is_missing
 from tests.runtime.programs import random_program
 from tests.runtime.test_file import CHANGES, CONTENT, header_end, sealed, with_header
+
+if what_is_missing():
+    pytest.skip(what_is_missing(), allow_module_level=True)
 
 
 def refusal(content: bytes) -> str | None:
