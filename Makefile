@@ -32,6 +32,15 @@ SANITIZED := $(addprefix build/$(notdir $(CC))-,address,undefined thread)
 sanitize: $(SANITIZED)
 	@for program in $(SANITIZED); do $$program || exit 1; done
 
+# And programs of the engine: its leaves against plain loops, and files that were changed at random.
+sanitize: build/fuzz-$(notdir $(CC))-address,undefined build/fuzz-$(notdir $(CC))-thread
+	@build/fuzz-$(notdir $(CC))-address,undefined 1 2000 tests/engine/version1.leanspike
+	@build/fuzz-$(notdir $(CC))-thread 2 200 tests/engine/version1.leanspike
+
+build/fuzz-$(notdir $(CC))-%: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c
+	@mkdir -p build
+	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
+
 build/$(notdir $(CC))-%: $(wildcard src/native/*.[ch] tests/native/*.[ch])
 	@mkdir -p build
 	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm

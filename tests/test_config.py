@@ -119,6 +119,9 @@ def test_sections_and_lists_can_be_replaced() -> None:
     [
         ("a: [", "is not YAML"),
         ("- 1", "is not a mapping"),
+        ("name: a\nmodel: " + "{a: " * 200 + "1" + "}" * 200, "recursion limit"),
+        ("name: a\nmodel: " + "{a: " * 999 + "1" + "}" * 999, "it is nested too deeply"),
+        ("name: a\nmodel: " + "{a: " * 5000 + "1" + "}" * 5000, "is not YAML: .*nest"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
         ("name: x", "key data is missing"),
     ],

@@ -8,8 +8,7 @@
 static void *contents(const char *path, size_t *bytes) {
     FILE *file = fopen(path, "rb");
     long size = file && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    char *read = size < 0 ? NULL : malloc((size_t)size + 1);
-    if (read) rewind(file);
+    char *read = size < 0 || fseek(file, 0, SEEK_SET) ? NULL : malloc((size_t)size + 1);
     if (!read || fread(read, 1, (size_t)size, file) != (size_t)size) perror(path), exit(1);
     fclose(file);
     *bytes = (size_t)size;
@@ -25,16 +24,17 @@ int main(int count, char **arguments) {
     ls_program *program = room ? ls_open(file, bytes, malloc(room), room, message) : NULL;
     if (!program) return fprintf(stderr, "%s: %s\n", arguments[1], message), 1;
     ls_facts facts = ls_about(program);
-    size_t wanted = sizeof(float) * facts.height * facts.width * facts.channels;
-    if (!facts.static_input) wanted *= facts.timesteps;
-    if (image_bytes != wanted) return fprintf(stderr, "the image must have %zu bytes\n", wanted), 1;
+    size_t wanted = sizeof(float) * facts.height * facts.width * facts.channels *
+                    (facts.static_input ? 1 : facts.timesteps);
+    if (image_bytes != wanted) return fprintf(stderr, "give an image of %zu bytes\n", wanted), 1;
     room = ls_state_room(program, 1);
     ls_state *state = ls_begin(program, 1, malloc(room), room);
     float *logits = malloc(sizeof(float) * facts.outputs);
-    if (!state || !logits) return fprintf(stderr, "no memory for a state\n"), 1;
+    if (!state || !logits) return fprintf(stderr, "no memory\n"), 1;
     int steps = ls_answer(state, image, 0.9f, facts.timesteps, logits), best = 0;
-    for (int k = 0; k < facts.outputs; k++)
-        if (logits[k] > logits[best]) best = k;
-    printf("class %d, logit %g, after %d of %d steps\n", best, logits[best], steps, facts.timesteps);
+    for (int k = 1; k < facts.outputs; k++) best = logits[k] > logits[best] ? k : best;
+    ls_text name = ls_class(program, best);
+    printf("class %d %.*s, logit %g, after %d of %d steps\n", best, (int)name.bytes, name.at,
+           logits[best], steps, facts.timesteps);
     return 0;
 }

@@ -51,15 +51,26 @@ static TARGET uint64_t NAME(fire)(const ls_neuron *n, const float current[LS_BLO
     return NAME(step_as)(n->leak, n->threshold, n->reset, (const vector *)current, membrane, LS_BLOCK);
 }
 
+/* Those of pixel p, block b, at step t of a call. */
+LEAF uint64_t NAME(step_at)(const ls_neurons *n, int64_t p, int64_t b, int64_t t, const vector *current,
+                            const int32_t outputs) {
+    const float *leak = n->leak + p * n->leak_step + b * LS_BLOCK;
+    const float *threshold = n->threshold + p * n->threshold_step + b * LS_BLOCK;
+    float *membrane = n->membrane + (p * n->blocks + b) * LS_BLOCK;
+    if (n->begin && t == 0)
+        for (int32_t j = 0; j < outputs / NAME(lanes); j++)
+            ((vector *)membrane)[j] = n->initial * ((const vector *)threshold)[j];
+    return NAME(step_as)(leak, threshold, n->reset, current, membrane, outputs);
+}
+
 static TARGET void NAME(neurons)(const ls_neurons *n) {
     int64_t size = (int64_t)n->blocks * LS_BLOCK;
     for (int64_t p = n->first; p < n->after; p++)
         for (int64_t b = 0; b < n->blocks; b++) {
-            int64_t at = p * size + b * LS_BLOCK, own = p * n->parameter_step + b * LS_BLOCK;
+            int64_t at = p * size + b * LS_BLOCK;
             for (int64_t t = 0; t < n->steps; t++) {
                 const vector *current = (const vector *)(n->current + t * n->current_step + at);
-                n->out[t * n->out_step + p * n->blocks + b] = NAME(step_as)(
-                    n->leak + own, n->threshold + own, n->reset, current, n->membrane + at, LS_BLOCK);
+                n->out[t * n->out_step + p * n->blocks + b] = NAME(step_at)(n, p, b, t, current, LS_BLOCK);
             }
         }
 }
@@ -231,9 +242,7 @@ LEAF void NAME(finish)(const ls_events *e, vector sum[NAME(vectors)], int64_t p,
         sum[j] = x;
     }
     if (e->fire) {
-        int64_t own = p * n->parameter_step + b * LS_BLOCK;
-        n->out[t * n->out_step + p * n->blocks + b] = NAME(step_as)(
-            n->leak + own, n->threshold + own, n->reset, sum, n->membrane + at, outputs);
+        n->out[t * n->out_step + p * n->blocks + b] = NAME(step_at)(n, p, b, t, sum, outputs);
     } else {
         for (int32_t j = 0; j < outputs / NAME(lanes); j++) ((vector *)current)[j] = sum[j];
     }
@@ -357,7 +366,8 @@ LEAF void NAME(dense_as)(const ls_dense *d, int32_t b, const int32_t vectors) {
             int64_t pixel = (int64_t)y * d->out_width + x;
             vector *current = (vector *)(d->current + (pixel * d->blocks + b) * LS_BLOCK);
             for (int32_t j = 0; j < vectors; j++) {
-                vector more = scale[j] * sum[j];
+                vector more = sum[j];
+                if (d->scale) more = scale[j] * sum[j];
                 if (d->add && d->shift) current[j] = (current[j] + shift[j]) + more;
                 else if (d->add) current[j] = current[j] + more;
                 else if (d->shift) current[j] = shift[j] + more;

@@ -15,16 +15,14 @@ enum {
     MOST_EVENTS = 1 << 24,   /* that one sum may meet: times 127 they fit int32 */
     MOST_COUNT = 255,        /* of what a sum pool counts */
     TAPS = 32,               /* that a leaf is given at once */
+    MOST_PIECES = 8,         /* that leaves which do a whole layer are given it in */
     PREFIX = 32,             /* bytes before the header */
     LINE = 64                /* bytes of a line of the cache */
 };
 
 /* ---- What a file says. Numbers of tensors and edges are checked before they are followed. ---- */
 
-typedef struct {
-    const char *at;
-    int32_t bytes;
-} text;
+typedef ls_text text;
 
 typedef enum { ANALOG, SPIKES, COUNTS } form;
 typedef enum { LAYER, MAX_POOL, SUM_POOL, CONCAT, PAD, UPSAMPLE, RELABEL } kind;
@@ -58,6 +56,7 @@ typedef struct {
     int32_t rows_of_scale, add_at_once;
     const char *rows;   /* weights, in the file */
     const char *packed; /* or in rows of LS_BLOCK; NULL: they are not */
+    const void *whole;  /* or as leaves that do a whole layer want them; NULL: they are not */
 } synapse;
 
 typedef struct {
@@ -70,8 +69,15 @@ typedef struct {
     float initial;
 } node;
 
+/* Of numbers or strings, in the header. */
+typedef struct {
+    const char *at; /* behind its bracket; NULL: there is none */
+    int32_t count;
+} list;
+
 struct ls_program {
     const char *file;
+    list mean, std, classes;
     int32_t timesteps, mean_readout, output, most_steps;
     int32_t nodes, synapses, inputs, tensors, edges;
     edge *edge;
@@ -424,9 +430,23 @@ static void read_tensors(reader *r) {
     }
 }
 
+enum { MEAN = 2, STD, CLASSES };
 static const char *const input_keys[] = {"shape", "static", "mean", "std", "classes", NULL};
 
-/* What the engine has no use for is read over. */
+/* A list that the engine has no use for itself: where it is, and how long. */
+static list read_list(reader *r, int32_t key) {
+    list found = {NULL, 0};
+    if (read_word(r, "null")) return found;
+    expect(r, '[');
+    found.at = r->at;
+    for (; goes_on(r, found.count, ']'); found.count++) {
+        double number = key == CLASSES ? 1 : read_number(r);
+        if (key == CLASSES) read_text(r);
+        if (key == STD && number <= 0) unexpected(r, "a number above 0 before it");
+    }
+    return found;
+}
+
 static void input_value(reader *r, int32_t key) {
     ls_program *p = r->program;
     edge spare, *e = p->edge ? p->edge : &spare;
@@ -434,12 +454,7 @@ static void input_value(reader *r, int32_t key) {
     else if (key == 1) {
         e->is_static = read_word(r, "true");
         if (!e->is_static && !read_word(r, "false")) unexpected(r, "true or false");
-    } else if (!read_word(r, "null")) {
-        expect(r, '[');
-        for (int32_t n = 0; goes_on(r, n, ']'); n = 1)
-            if (key == 4) read_text(r);
-            else read_number(r);
-    }
+    } else *(key == MEAN ? &p->mean : key == STD ? &p->std : &p->classes) = read_list(r, key);
 }
 
 static const char *const header_keys[] = {"made_by", "timesteps", "readout", "input",
@@ -508,7 +523,7 @@ static int read_header(ls_program *program, const char *file, judge *j) {
     r.program = program;
     program->nodes = program->synapses = program->inputs = program->tensors = 0;
     require_keys(&r, read_object(&r, header_keys, header_value), 127);
-    if (r.at < r.end) unexpected(&r, "its end");
+    if (next(&r)) unexpected(&r, "its end"); /* spaces may follow */
     j->failed = r.judge.failed;
     program->edges = program->nodes + 1;
     return !j->failed;
@@ -782,6 +797,9 @@ static int check_program(ls_program *p, judge *j, size_t bytes) {
     if (!check_tensors(p, j, bytes)) return 0;
     if (p->timesteps < 1 || p->timesteps > MOST_STEPS)
         return refuse(j, "timesteps is %d; a file has 1 to %d", (int)p->timesteps, (int)MOST_STEPS);
+    int32_t means = p->mean.count, channels = p->edge->channels;
+    if (!p->mean.at != !p->std.at || means != p->std.count || (p->mean.at && means != channels))
+        return refuse(j, "mean and std are not one each for %d channels; write the file again", (int)channels);
     p->edge[0].form = ANALOG, p->edge[0].most = 1;
     p->most_steps = INT32_MAX;
     for (int32_t k = 0; k < p->nodes; k++) {
@@ -837,9 +855,40 @@ ls_facts ls_about(const ls_program *p) {
     return facts;
 }
 
+/* Before part `number` of a list that was read before. */
+static reader in_list(const ls_program *p, const list *of, int32_t number, char message[LS_MESSAGE]) {
+    reader r;
+    memset(&r, 0, sizeof r);
+    r.judge.message = message;
+    r.begin = r.at = of->at;
+    r.end = p->file + PREFIX + little(p->file + 12, 4);
+    for (int32_t i = 0; i < number; i++) {
+        if (of == &p->classes) read_text(&r);
+        else read_number(&r);
+        expect(&r, ',');
+    }
+    return r;
+}
+
+int ls_mean_and_std(const ls_program *p, int32_t channel, float *mean, float *std) {
+    char message[LS_MESSAGE];
+    if (channel < 0 || channel >= p->mean.count) return 0;
+    reader means = in_list(p, &p->mean, channel, message), stds = in_list(p, &p->std, channel, message);
+    *mean = (float)read_number(&means), *std = (float)read_number(&stds);
+    return 1;
+}
+
+ls_text ls_class(const ls_program *p, int32_t number) {
+    char message[LS_MESSAGE];
+    ls_text name = {"", 0};
+    if (number < 0 || number >= p->classes.count) return name;
+    reader r = in_list(p, &p->classes, number, message);
+    return read_text(&r);
+}
+
 ls_node_facts ls_about_node(const ls_program *p, int32_t number) {
     const node *n = p->node + number;
-    ls_node_facts facts = {n->path.at, n->path.bytes, kinds[n->kind], forms[n->made.form],
+    ls_node_facts facts = {n->path, kinds[n->kind], forms[n->made.form],
                            n->made.height, n->made.width, n->made.channels};
     return facts;
 }
@@ -950,35 +999,56 @@ static void pack(const char *rows, char *packed, int64_t count, int64_t outputs,
         }
 }
 
-static void pack_layer(ls_program *p, const node *n, memory *m) {
+static ls_rows rows_of(const ls_program *p, const synapse *s, const edge *made) {
+    ls_rows found = {s->rows, p->tensor[s->weights].type, (int32_t)taps_of(s), s->channels, made->channels};
+    return found;
+}
+
+/* Whether a synapse is one for leaves that do a whole layer: the bytes of its weights, else 0. */
+static size_t whole_room(const ls_program *p, const ls_kernels *kernels, const synapse *s, const edge *made) {
+    if (!kernels->pack_room || made->is_static || s->kind == SAME || s->groups != 1) return 0;
+    if (p->edge[s->edge].form == COUNTS || s->dilation[0] != 1 || s->dilation[1] != 1) return 0;
+    if (taps_of(s) > INT32_MAX) return 0;
+    ls_rows rows = rows_of(p, s, made);
+    return kernels->pack_room(&rows);
+}
+
+static void pack_layer(ls_program *p, const ls_kernels *kernels, const node *n, memory *m) {
     for (int32_t i = n->first; i < n->first + n->count; i++) {
         synapse *s = p->synapse + i;
         if (s->kind == SAME || s->groups != 1) continue;
+        size_t room = whole_room(p, kernels, s, &n->made);
+        if (room) {
+            void *whole = take(m, room, 1);
+            ls_rows rows = rows_of(p, s, &n->made);
+            if (whole) kernels->pack(&rows, whole);
+            if (whole) s->whole = whole, s->packed = NULL;
+            continue;
+        }
         int64_t count = taps_of(s) * s->channels, size = size_of_weight(p, s);
         char *packed = take(m, (uint64_t)(count * blocks(&n->made)), (uint64_t)(LS_BLOCK * size));
         if (!packed) continue;
         pack(s->rows, packed, count, n->made.channels, size);
-        s->packed = packed;
+        s->packed = packed, s->whole = NULL;
     }
 }
 
-static size_t pack_all(ls_program *p, memory *m) {
+static size_t pack_all(ls_program *p, const ls_kernels *kernels, memory *m) {
     for (int32_t k = 0; k < p->nodes; k++)
-        if (p->node[k].kind == LAYER) pack_layer(p, p->node + k, m);
+        if (p->node[k].kind == LAYER) pack_layer(p, kernels, p->node + k, m);
     return room_for(m);
 }
 
 size_t ls_pack_room(const ls_program *program, const ls_kernels *kernels) {
-    (void)kernels;
     memory m = begin_memory(NULL);
     ls_program copy = *program; /* only measured: nothing is written */
-    return pack_all(&copy, &m);
+    return pack_all(&copy, kernels, &m);
 }
 
 int ls_pack(ls_program *program, const ls_kernels *kernels, void *given, size_t room) {
     if (!given || room < ls_pack_room(program, kernels)) return -1;
     memory m = begin_memory(given);
-    pack_all(program, &m);
+    pack_all(program, kernels, &m);
     program->kernels = kernels;
     return 0;
 }
@@ -1002,6 +1072,11 @@ typedef struct {
     int64_t per_pixel;                     /* of leak and threshold from one pixel to the next: */
     int64_t threshold_per_pixel;
     float *membrane; /* [pixels, whole blocks] */
+    float *current;  /* of leaves that do a whole layer: [steps, pixels, whole blocks], or of a static input
+                        [pixels, whole blocks], which stays */
+    int64_t current_step;
+    char *scratch;   /* of each piece of a layer, */
+    int64_t piece;   /* so many bytes */
 } remembered;
 
 struct ls_state {
@@ -1043,13 +1118,28 @@ static const float *spread(memory *m, const ls_program *p, int32_t number, const
     return found;
 }
 
+/* Whether a layer's current is the same at each step and made by one leaf. */
+static int stays(const ls_program *p, const node *n) {
+    const synapse *s = p->synapse + n->first;
+    return n->count == 1 && n->has_neuron && s->whole && p->edge[s->edge].is_static &&
+           s->rows_of_scale == 1 && n->rows_of_shift == 1;
+}
+
+/* Whether leaves do the layer as a whole, at least some of it. */
+static int is_whole(const ls_program *p, const node *n) {
+    for (int32_t i = n->first; i < n->first + n->count; i++)
+        if (p->synapse[i].whole) return 1;
+    return 0;
+}
+
 static remembered lay_out_node(memory *m, const ls_program *p, const node *n) {
-    remembered found = {NULL, NULL, NULL, 0, 0, NULL};
+    remembered found = {NULL, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, 0};
     found.shift = whole_rows(m, floats(p, n->shift), n->rows_of_shift, &n->made, 0);
     if (!n->has_neuron) return found;
     found.leak = spread(m, p, n->leak, &n->made, 0, &found.per_pixel);
     found.threshold = spread(m, p, n->threshold, &n->made, 1, &found.threshold_per_pixel);
     found.membrane = take(m, (uint64_t)(pixels(&n->made) * padded(&n->made)), sizeof(float));
+    if (stays(p, n)) found.current = take(m, (uint64_t)(pixels(&n->made) * padded(&n->made)), sizeof(float));
     return found;
 }
 
@@ -1062,7 +1152,7 @@ static listed lay_out_synapse(memory *m, const ls_program *p, const synapse *s, 
 }
 
 static int reads_events(const ls_program *p, const synapse *s) {
-    return p->edge[s->edge].form != ANALOG && s->kind != SAME;
+    return p->edge[s->edge].form != ANALOG && s->kind != SAME && !s->whole;
 }
 
 static values lay_out_edge(memory *m, const edge *e, int32_t steps) {
@@ -1072,6 +1162,45 @@ static values lay_out_edge(memory *m, const edge *e, int32_t steps) {
     found.step = e->is_static ? 0 : (int64_t)whole_lines((uint64_t)bytes);
     found.data = take(m, e->is_static ? 1 : (uint64_t)steps, whole_lines((uint64_t)bytes));
     return found;
+}
+
+/* Sizes of a call. */
+static ls_events events_of(const ls_program *p, const synapse *s, const node *n, int32_t steps) {
+    const edge *in = p->edge + s->edge;
+    ls_events e;
+    memset(&e, 0, sizeof e);
+    e.height = in->height, e.width = in->width, e.channels = in->channels, e.outputs = n->made.channels;
+    for (int32_t axis = 0; axis < 2; axis++) {
+        e.kernel[axis] = s->kernel[axis];
+        e.stride[axis] = s->stride[axis];
+        e.padding[axis] = s->padding[axis];
+    }
+    e.out_width = n->made.width;
+    e.type = p->tensor[s->weights].type, e.packed = s->whole;
+    e.neurons.steps = steps, e.neurons.blocks = blocks(&n->made), e.neurons.reset = n->reset;
+    return e;
+}
+
+/* What a layer needs that leaves do as a whole: its current, where it is written, and scratch. */
+static void lay_out_whole(memory *m, const ls_program *p, int32_t steps, const node *n, remembered *kept) {
+    uint64_t cells = (uint64_t)(pixels(&n->made) * padded(&n->made));
+    int32_t last = n->first + n->count - 1;
+    int fused = n->count == 1 && n->has_neuron && p->edge[p->synapse[last].edge].form == SPIKES;
+    float *current = fused || stays(p, n) ? NULL : take(m, cells * (uint64_t)steps, sizeof(float));
+    if (!stays(p, n)) kept->current = current, kept->current_step = (int64_t)cells;
+    size_t most = 0;
+    for (int32_t i = n->first; i <= last; i++) {
+        const synapse *s = p->synapse + i;
+        if (!s->whole || p->edge[s->edge].form != SPIKES) continue;
+        for (int32_t pieces = 1; pieces <= MOST_PIECES; pieces += MOST_PIECES - 1) {
+            ls_events e = events_of(p, s, n, steps);
+            e.bottom = (n->made.height + pieces - 1) / pieces;
+            size_t room = p->kernels->events_room(&e) / (pieces == 1 ? MOST_PIECES : 1) + LINE;
+            if (room > most) most = room;
+        }
+    }
+    kept->piece = (int64_t)whole_lines(most);
+    kept->scratch = take(m, (uint64_t)kept->piece, MOST_PIECES);
 }
 
 /* The events of all layers share one place, behind everything else. */
@@ -1088,6 +1217,10 @@ static void lay_out_events(memory *m, const ls_program *p, int32_t steps, ls_sta
             uint16_t *index = take(&layer, rows * (uint64_t)row_events(in), sizeof *index);
             int32_t *begins = take(&layer, rows * groups * ((uint64_t)in->width + 1), sizeof *begins);
             if (m->base) state->synapse[i].index = index, state->synapse[i].first = begins;
+        }
+        if (count && is_whole(p, p->node + k)) {
+            remembered spare = {NULL, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, 0};
+            lay_out_whole(&layer, p, steps, p->node + k, m->base ? state->node + k : &spare);
         }
         if (layer.used > most) most = layer.used;
     }
@@ -1414,8 +1547,160 @@ static void run_row(void *data, int32_t piece) {
     }
 }
 
+/* ---- Layers that leaves do as a whole ---- */
+
+static int32_t pieces_of(const ls_state *s, const edge *made) {
+    if (!s->team) return 1;
+    return made->height < MOST_PIECES ? made->height : MOST_PIECES;
+}
+
+static const float *from_step(const float *table, int32_t rows, const ls_state *state, const edge *made) {
+    return table + (rows > 1 ? state->first * padded(made) : 0);
+}
+
+static ls_neurons neurons_of(const layer_task *task) {
+    const ls_state *state = task->state;
+    const node *n = task->node;
+    const remembered *of = state->node + task->number;
+    ls_neurons found;
+    memset(&found, 0, sizeof found);
+    found.leak = of->leak, found.threshold = of->threshold;
+    found.leak_step = of->per_pixel, found.threshold_step = of->threshold_per_pixel;
+    found.reset = n->reset, found.initial = n->initial, found.begin = state->first == 0;
+    found.blocks = blocks(&n->made), found.steps = state->count;
+    found.current = of->current, found.current_step = of->current_step, found.membrane = of->membrane;
+    found.out = (uint64_t *)(void *)at_step(state, task->number + 1, 0);
+    found.out_step = state->edge[task->number + 1].step / 8;
+    return found;
+}
+
+static void begin_rows(const layer_task *task, int32_t piece, int32_t *top, int32_t *bottom) {
+    int32_t height = task->node->made.height, pieces = pieces_of(task->state, &task->node->made);
+    *top = (int32_t)((int64_t)piece * height / pieces);
+    *bottom = (int32_t)(((int64_t)piece + 1) * height / pieces);
+}
+
+static void run_events(void *data, int32_t piece) {
+    const layer_task *task = data;
+    const ls_state *state = task->state;
+    const node *n = task->node;
+    const remembered *of = state->node + task->number;
+    const synapse *s = state->program->synapse + task->synapse;
+    int64_t step = padded(&n->made);
+    ls_events e = events_of(state->program, s, n, state->count);
+    begin_rows(task, piece, &e.top, &e.bottom);
+    e.bits = (const uint64_t *)(const void *)at_step(state, s->edge, 0);
+    e.bits_step = state->edge[s->edge].step / 8;
+    e.scale = from_step(state->synapse[task->synapse].scale, s->rows_of_scale, state, &n->made);
+    e.scale_step = s->rows_of_scale > 1 ? step : 0;
+    e.add = task->synapse > n->first;
+    if (!e.add) e.shift = from_step(of->shift, n->rows_of_shift, state, &n->made);
+    e.shift_step = n->rows_of_shift > 1 ? step : 0;
+    e.fire = n->has_neuron && task->synapse == n->first + n->count - 1;
+    e.neurons = neurons_of(task);
+    e.scratch = of->scratch + piece * of->piece;
+    state->kernels->events(&e);
+}
+
+/* An analog synapse: of a static input what stays, or sums without scale; else each step's current. */
+static void run_dense(void *data, int32_t piece) {
+    const layer_task *task = data;
+    const ls_state *state = task->state;
+    const node *n = task->node;
+    const remembered *of = state->node + task->number;
+    const synapse *s = state->program->synapse + task->synapse;
+    int32_t is_static = state->program->edge[s->edge].is_static, scaled = !is_static || stays(state->program, n);
+    ls_events e = events_of(state->program, s, n, 1);
+    ls_dense d = {NULL, e.height, e.width, e.channels, e.outputs, {s->kernel[0], s->kernel[1]},
+                  {s->stride[0], s->stride[1]}, {s->padding[0], s->padding[1]}, e.out_width, 0, 0, s->whole,
+                  NULL, NULL, 0, e.neurons.blocks, NULL};
+    begin_rows(task, piece, &d.top, &d.bottom);
+    for (int32_t t = 0; t < (is_static ? 1 : state->count); t++) {
+        d.image = (const float *)(const void *)at_step(state, s->edge, t);
+        d.current = scaled ? of->current + t * of->current_step : state->synapse[task->synapse].sums;
+        d.add = scaled && task->synapse > n->first;
+        if (scaled) {
+            int32_t row = state->first + t;
+            d.scale = state->synapse[task->synapse].scale + (s->rows_of_scale > 1 ? row * padded(&n->made) : 0);
+            d.shift = d.add ? NULL : of->shift + (n->rows_of_shift > 1 ? row * padded(&n->made) : 0);
+        }
+        state->kernels->dense(&d);
+    }
+}
+
+/* One synapse, by the leaves for one pixel, to the current of a row and block. */
+static void run_small(void *data, int32_t piece) {
+    const layer_task *task = data;
+    const ls_state *state = task->state;
+    const node *n = task->node;
+    const remembered *of = state->node + task->number;
+    sum m = begin_sum(task, piece / n->made.height, piece % n->made.height);
+    look_at(&m, task->synapse);
+    for (; m.x < n->made.width; m.x++)
+        for (m.t = 0; m.t < state->count; m.t++) {
+            int32_t step = state->first + m.t;
+            float *current = of->current + m.t * of->current_step + block_of(&m);
+            const float *scale = row_of_table(m.listed->scale, m.synapse->rows_of_scale, step, &m);
+            if (task->synapse == n->first)
+                memcpy(current, row_of_table(of->shift, n->rows_of_shift, step, &m), LS_BLOCK * sizeof(float));
+            if (!m.listed->sums) add_up(&m);
+            if (m.listed->sums) state->kernels->scale_f32(current, m.listed->sums + block_of(&m), scale);
+            else if (m.is_float) state->kernels->scale_f32(current, m.sums, scale);
+            else state->kernels->scale_i32(current, m.whole_sums, scale);
+        }
+}
+
+static void run_neurons(void *data, int32_t piece) {
+    const layer_task *task = data;
+    ls_neurons neurons = neurons_of(task);
+    int32_t width = task->node->made.width;
+    begin_rows(task, piece, &neurons.first, &neurons.after);
+    neurons.first *= width, neurons.after *= width;
+    task->state->kernels->neurons(&neurons);
+}
+
+/* A layer without neurons: its current without the lanes that fill up blocks. */
+static void copy_currents(const layer_task *task) {
+    const edge *made = &task->node->made;
+    const remembered *of = task->state->node + task->number;
+    for (int32_t t = 0; t < task->state->count; t++)
+        for (int64_t p = 0; p < pixels(made); p++)
+            memcpy((float *)(void *)at_step(task->state, task->number + 1, t) + p * made->channels,
+                   of->current + t * of->current_step + p * padded(made),
+                   (size_t)made->channels * sizeof(float));
+}
+
+static void run_synapse(ls_state *state, layer_task *task) {
+    const edge *made = &task->node->made;
+    const synapse *s = state->program->synapse + task->synapse;
+    const edge *in = state->program->edge + s->edge;
+    int32_t pieces = pieces_of(state, made);
+    int64_t rows = (int64_t)blocks(made) * made->height;
+    if (s->whole && in->form == SPIKES) share(state, pieces, run_events, task);
+    if (s->whole && in->form == ANALOG && (state->first == 0 || !in->is_static))
+        share(state, pieces, run_dense, task);
+    if (!s->whole && reads_events(state->program, s))
+        share(state, (int64_t)state->count * in->height, list_row, task);
+    if (!s->whole && in->is_static && state->first == 0) share(state, rows, add_up_static_row, task);
+    if (!s->whole || (in->is_static && !stays(state->program, task->node))) share(state, rows, run_small, task);
+}
+
+static void run_whole_layer(ls_state *state, int32_t number) {
+    const node *n = state->program->node + number;
+    layer_task task = {state, n, number, n->first};
+    for (; task.synapse < n->first + n->count; task.synapse++) run_synapse(state, &task);
+    const synapse *last = state->program->synapse + n->first + n->count - 1;
+    int fired = last->whole && state->program->edge[last->edge].form == SPIKES;
+    if (n->has_neuron && !fired) share(state, pieces_of(state, &n->made), run_neurons, &task);
+    if (!n->has_neuron) copy_currents(&task);
+}
+
 static void run_layer(ls_state *state, int32_t number) {
     const ls_program *p = state->program;
+    if (is_whole(p, p->node + number)) {
+        run_whole_layer(state, number);
+        return;
+    }
     const node *n = p->node + number;
     layer_task task = {state, n, number, 0};
     int64_t rows = (int64_t)blocks(&n->made) * n->made.height;

@@ -52,6 +52,18 @@ typedef struct {
 
 ls_facts ls_about(const ls_program *program);
 
+/* Of ASCII, in the file: no 0 ends it. */
+typedef struct {
+    const char *at;
+    int32_t bytes;
+} ls_text;
+
+/* How pixels from 0 to 1 become an image: (x - mean) / std. Returns 0 where the file does not say. */
+int ls_mean_and_std(const ls_program *program, int32_t channel, float *mean, float *std);
+
+/* The name of output k; of no bytes where the file does not say. */
+ls_text ls_class(const ls_program *program, int32_t k);
+
 /* Bytes for ls_begin, for calls of ls_run with at most `steps` steps. 0: more than there can be. */
 size_t ls_state_room(const ls_program *program, int32_t steps);
 
@@ -83,8 +95,7 @@ void ls_watch(ls_state *state, ls_count *counts, double (*now)(void));
 
 /* What node k is: its path in the network ("" if it has none), what it does, and its output. */
 typedef struct {
-    const char *path; /* not ended by a 0 */
-    int32_t path_bytes;
+    ls_text path;
     const char *node, *form;
     int32_t height, width, channels;
 } ls_node_facts;
@@ -124,8 +135,10 @@ typedef struct {
 
 /* The neurons of a layer, at consecutive pixels. Everything is padded to whole blocks: `blocks` of them. */
 typedef struct {
-    const float *leak, *threshold; /* [blocks][LS_BLOCK] for each pixel, `parameter_step` floats apart */
-    int64_t parameter_step;        /* 0: those of the channels, the same at each pixel */
+    const float *leak, *threshold; /* [blocks][LS_BLOCK] for each pixel */
+    int64_t leak_step, threshold_step; /* floats from pixel to pixel; 0: the same at each */
+    float initial;                 /* membranes before the first step, in thresholds */
+    int32_t begin;                 /* this is the first step: what is in `membrane` does not count */
     int32_t reset, blocks;
     int32_t steps, first, after;   /* pixels first <= p < after */
     const float *current;          /* [steps][pixels][blocks][LS_BLOCK] */
@@ -163,7 +176,7 @@ typedef struct {
     int32_t kernel[2], stride[2], padding[2], out_width;
     int32_t top, bottom; /* output rows */
     const void *packed;  /* LS_F32 */
-    const float *scale, *shift; /* [blocks][LS_BLOCK], shift may be NULL: 0 */
+    const float *scale, *shift; /* [blocks][LS_BLOCK], or NULL: 1 and 0 */
     int32_t add, blocks;
     float *current;      /* [pixels][blocks][LS_BLOCK] */
 } ls_dense;

@@ -20,6 +20,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
     A reader, or a process that is killed at any moment, finds the old file or the new one.
 
+    Raises:
+        LeanspikeError: where nothing can be written, as on a full disk; the old file stays.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     target = Path(folder) / "a.txt"
@@ -28,15 +31,16 @@ def atomic(path: Path) -> Iterator[Path]:
     ...     target.read_text()
     'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield part
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
+        with said_where(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             part.unlink()
 
 
@@ -47,13 +51,14 @@ def said_where(place: Path) -> Iterator[None]:
     >>> with said_where(Path("/nowhere")):
     ...     raise PermissionError("no")
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: cannot write to /nowhere (no); give another place
+    leanspike.errors.LeanspikeError: cannot write /nowhere (no); make room or give another place
     """
     try:
         yield
     except (OSError, SafetensorError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise LeanspikeError(
-            f"cannot write to {place} ({one_line(error)}); give another place"
+            f"cannot write {place} ({why}); make room or give another place"
         ) from error
 
 
@@ -72,7 +77,10 @@ def checked_json(text: str) -> str:
     Traceback (most recent call last):
     ValueError: 'accuracy' stands there twice
     """
-    json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    try:
+        json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return text
 
 

@@ -19,6 +19,7 @@ from leanspike_runtime.errors import EngineError
 from leanspike_runtime.library import (
     INSTRUCTIONS,
     MESSAGE_BYTES,
+    PORTABLE,
     Batch,
     Count,
     Facts,
@@ -52,17 +53,17 @@ class Engine:
 
     Args:
         content: of a file of ``leanspike compile``.
-        instructions: "plain", "avx2" or "avx512"; default what the environment variable
-            LEANSPIKE_INSTRUCTIONS names, or else the best that the processor has. No result of
-            whole-number weights depends on it.
+        instructions: "portable", "plain", "avx2" or "avx512"; default what the environment
+            variable LEANSPIKE_INSTRUCTIONS names, or else the best that the processor has. No
+            result depends on it.
 
     Raises:
         EngineError: for what is damaged, of another version, or no program; where the library is
             not built.
 
-    >>> Engine(b"PNG")
+    >>> Engine.load("nowhere.leanspike")
     Traceback (most recent call last):
-    leanspike_runtime.errors.EngineError: this is no file of leanspike's; write one with ...
+    leanspike_runtime.errors.EngineError: nowhere.leanspike cannot be read (No such file ...
     """
 
     def __init__(self, content: bytes, instructions: str | None = None) -> None:
@@ -85,12 +86,7 @@ class Engine:
 
     @classmethod
     def load(cls, path: str | Path, instructions: str | None = None) -> Engine:
-        """The engine of a file.
-
-        >>> Engine.load("nowhere.leanspike")
-        Traceback (most recent call last):
-        leanspike_runtime.errors.EngineError: nowhere.leanspike cannot be read (No such file ...
-        """
+        """The engine of a file."""
         try:
             return cls(Path(path).read_bytes(), instructions)
         except OSError as error:
@@ -111,8 +107,8 @@ class Engine:
         return tables, program
 
     def _pack(self) -> Array | None:
-        """The weights as the instructions want them; plain code reads them in the file."""
-        if self.instructions == "plain":
+        """The weights as the instructions want them; portable code reads them in the file."""
+        if self.instructions == PORTABLE:
             return None
         kernels = self._library.ls_kernels_of(INSTRUCTIONS.index(self.instructions))
         packed = _memory(self._library.ls_pack_room(self._program, kernels))

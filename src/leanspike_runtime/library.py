@@ -1,4 +1,4 @@
-"""The engine's library, ``_engine.so``: its functions and records, as ``engine.h`` and ``leanspike.h``
+"""The engine's library, ``_engine.so``: its functions and records, as the headers in ``src/engine``
 say, and whether it was built of the sources that lie beside it."""
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from leanspike_runtime.errors import EngineError
 from leanspike_runtime.sources import library_digest
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in kernels.h
+PORTABLE = "portable"  # what a C program of two files has: loops without vectors
 VARIABLE = "LEANSPIKE_INSTRUCTIONS"
 MESSAGE_BYTES = 160
 
@@ -90,19 +91,11 @@ FUNCTIONS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """The library.
-
-    Raises:
-        EngineError: where it was not built, or, in a checkout, of other sources.
-
-    >>> library().ls_best_instructions() in range(3)
-    True
-    """
-    path = Path(__file__).with_name("_engine.so")
-    root = Path(__file__).parents[2]
+def _found() -> tuple[ctypes.CDLL | None, str]:
+    """The library, or why it cannot be used."""
+    path, root = Path(__file__).with_name("_engine.so"), Path(__file__).parents[2]
     if not path.is_file():
-        raise EngineError(
+        return None, (
             "the engine is not built here; install a C compiler, then leanspike again, or use "
             "leanspike_runtime.Reference, which is slow"
         )
@@ -110,23 +103,35 @@ def library() -> ctypes.CDLL:
     loaded.ls_engine_sources.restype = c_char_p
     expected = library_digest(root, "engine")
     if expected not in (None, loaded.ls_engine_sources().decode()):
-        raise EngineError(
-            "the engine was built from other sources; build it again "
-            f"(pip install --no-deps --editable {root})"
-        )
+        again = f"pip install --no-deps --editable {root}"
+        return None, f"the engine was built from other sources; build it again ({again})"
     for name, (result, arguments) in FUNCTIONS.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
+    return loaded, ""
+
+
+def what_is_missing() -> str:
+    """Why the engine cannot be used, and what to do; nothing where it can."""
+    return _found()[1]
+
+
+def library() -> ctypes.CDLL:
+    """The library.
+
+    Raises:
+        EngineError: where it was not built, or, in a checkout, of other sources.
+    """
+    loaded, missing = _found()
+    if loaded is None:
+        raise EngineError(missing)
     return loaded
 
 
 def available_instructions() -> tuple[str, ...]:
-    """The instruction sets that the library and this processor have, worst to best.
-
-    >>> available_instructions()[0]
-    'plain'
-    """
-    return INSTRUCTIONS[: library().ls_best_instructions() + 1]
+    """The instruction sets that the library and this processor have, worst to best; or none."""
+    loaded, _ = _found()
+    return (PORTABLE, *INSTRUCTIONS[: loaded.ls_best_instructions() + 1]) if loaded else ()
 
 
 def chosen_instructions(name: str | None = None) -> str:
@@ -134,10 +139,8 @@ def chosen_instructions(name: str | None = None) -> str:
 
     Raises:
         EngineError: for one that the library or the processor has not.
-
-    >>> chosen_instructions("plain")
-    'plain'
     """
+    library()
     available = available_instructions()
     given, where = (name, "instructions") if name else (os.environ.get(VARIABLE), VARIABLE)
     if not given:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def library_files(root: Path, folder: str) -> list[Path]:
-    """What the library of ``src/<folder>`` is built from in the checkout at ``root``; or nothing."""
+    """What the library of ``src/<folder>`` is built from in a checkout; nothing without one."""
     code = sorted((root / "src" / folder).glob("*.[ch]"))
     return [root / "libraries.py", *code] if code else []
 

@@ -72,7 +72,9 @@ def test_states_of_any_structure_are_kept_and_written(tmp_path):
 
 def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(LeanspikeError, match=r"cannot write to \S+ \(.*\); give another place"):
+    with pytest.raises(
+        LeanspikeError, match=r"cannot write \S+ \(.*\); make room or give another place"
+    ):
         State(1, {}).save(tmp_path / "file" / "state")
     State.load(State(1, {}).save(tmp_path / "folder" / "state"))
 

@@ -1,8 +1,11 @@
-"""What a run records of its phases: how long they took, and what computed them."""
+"""What a run records of its phases, and whose its folder is."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest.mock import patch
 
@@ -10,8 +13,20 @@ import pytest
 import torch
 
 from leanspike import native
+from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
-from leanspike.run.folder import Clock, read_backends, read_seconds
+from leanspike.recipes import load_recipe
+from leanspike.run.folder import (
+    HOLDER,
+    LOCK,
+    Clock,
+    check_free,
+    claim,
+    clear,
+    hold,
+    read_backends,
+    read_seconds,
+)
 
 X_TN = torch.rand(2, 3)
 
@@ -43,3 +58,39 @@ def test_an_attempt_that_failed_is_recorded_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop()
     assert read_backends(tmp_path) == {"train snn": "float32, reference"}
+
+
+def hold_until_killed(folder: Path, held: Connection) -> None:
+    lock = hold(folder)
+    held.send(lock.is_locked)
+    signal.pause()
+
+
+def test_a_second_process_in_the_folder_is_told_who_holds_it(tmp_path: Path) -> None:
+    forks = multiprocessing.get_context("fork")
+    ours, theirs = forks.Pipe()
+    other = forks.Process(target=hold_until_killed, args=(tmp_path / "run", theirs))
+    other.start()
+    try:
+        assert ours.poll(60)
+        assert ours.recv() is True
+        who = rf"run is in use by process {other.pid} of .*, since .*; wait until that ends, or"
+        with pytest.raises(LeanspikeError, match=who):
+            hold(tmp_path / "run")
+        hold(tmp_path / "another")
+    finally:
+        other.kill()
+        other.join()
+    locks = [hold(tmp_path / "run"), hold(tmp_path / "run")]  # a process may come back to it
+    assert all(lock.is_locked for lock in locks)
+
+
+def test_a_run_holds_its_folder_and_a_fresh_one_too(tmp_path: Path) -> None:
+    recipe = load_recipe("digits")
+    lock = hold(tmp_path)
+    check_free(tmp_path, recipe)  # nothing but a lock lies there
+    claim(tmp_path, recipe)
+    (tmp_path / "ann").mkdir()
+    clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [HOLDER, LOCK]
+    assert lock.is_locked

@@ -258,9 +258,24 @@ def test_weights_of_another_kind_of_numbers_are_refused(tmp_path: Path) -> None:
             ls.load(tmp_path, ann=Own())
 
 
+def test_a_bit_that_flipped_is_noticed_and_the_advice_works(tmp_path: Path) -> None:
+    folder = ls.save(Own(), tmp_path)
+    whole, spec = (folder / WEIGHTS).read_bytes(), (folder / SPEC).read_text()
+    (folder / WEIGHTS).write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+    words = r"model\.safetensors is not the file that spec\.json was written with; restore both"
+    with pytest.raises(LeanspikeError, match=words):
+        ls.load(folder, ann=Own())
+    told = json.loads(spec)
+    (folder / SPEC).write_text(json.dumps({**told, "weights_sha256": None}))
+    ls.load(folder, ann=Own())
+    (folder / SPEC).write_text(spec)
+    (folder / WEIGHTS).write_bytes(whole)
+    ls.load(folder, ann=Own())
+
+
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LeanspikeError, match=r"cannot write to .*; give another place"):
+    with pytest.raises(LeanspikeError, match=r"cannot write .*; make room or give another place"):
         ls.save(Own(), tmp_path / "file" / "folder")
     ls.save(Own(), tmp_path / "folder")
 

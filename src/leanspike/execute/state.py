@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.files import atomic, checked_json, said_where
+from leanspike.files import atomic, checked_json
 from leanspike.synapse import Stream
 
 FORMAT = "leanspike state 1"
@@ -101,7 +101,7 @@ class State:
         written = json.dumps(
             [self.steps, self.network, *(_written(part, tensors) for part in parts), self.batch]
         )
-        with said_where(Path(path)), atomic(Path(path)) as part:
+        with atomic(Path(path)) as part:
             save_file(tensors, part, {"format": FORMAT, "state": written})
         return Path(path)
 

@@ -120,6 +120,21 @@ def _take_old_key(data: dict[str, Any]) -> None:
         section["cross_validation"] = value
 
 
+def read_yaml(text: str) -> Any:
+    """What a text says in YAML, as plain data; ValueError where it is none.
+
+    >>> read_yaml("{a: " * 5000)
+    Traceback (most recent call last):
+    ValueError: ...nest...
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def validate(data: dict[str, Any], name: str) -> Recipe:
     """Plain data as a recipe, or one line on what is wrong with it."""
     _take_old_key(data)
@@ -129,6 +144,8 @@ def validate(data: dict[str, Any], name: str) -> Recipe:
         raise LeanspikeError(f"recipe {name}: {_explain(error.errors()[0], data)}") from None
     except (TypeError, ValueError) as error:
         raise LeanspikeError(f"recipe {name}: {error}") from None
+    except RecursionError:
+        raise LeanspikeError(f"recipe {name}: it is nested too deeply") from None
 
 
 def dump(recipe: Recipe) -> str:
@@ -168,9 +185,9 @@ def _read(source: str | Path) -> tuple[str, str]:
 
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
-        data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise LeanspikeError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(text)
+    except ValueError as error:
+        raise LeanspikeError(f"recipe {name} is not YAML: {error}") from None
     if not isinstance(data, dict):
         raise LeanspikeError(f"recipe {name} is not a mapping of keys to values")
     return data
@@ -206,8 +223,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 def _value(text: str, override: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError:
+        return read_yaml(text)
+    except ValueError:
         raise LeanspikeError(f"override {override!r}: {text!r} is not a YAML value") from None
 
 

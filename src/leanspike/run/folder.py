@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import time
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 import torch
-import yaml
+from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from leanspike.backends import watch_backends
 from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
-from leanspike.files import write_text
-from leanspike.recipes import dump, validate
+from leanspike.files import said_where, write_text
+from leanspike.recipes import dump, read_yaml, validate
 
 Found = TypeVar("Found")
 
@@ -29,6 +31,7 @@ RECIPE, LOG, CHECKPOINT, CALIBRATION = (
 RESULT, REPORT = "result.json", "report.html"
 SECONDS, BACKENDS, DATA = "seconds.json", "backends.json", "data.json"
 ROBUSTNESS, ROBUSTNESS_PAGE = "robustness.json", "robustness.html"
+LOCK, HOLDER = ".lock", ".holder"
 
 
 def check_free(folder: Path, recipe: Recipe) -> None:
@@ -46,6 +49,30 @@ def check_free(folder: Path, recipe: Recipe) -> None:
             )
     elif not _is_empty(folder):
         raise LeanspikeError(f"{folder} is not empty and not a run; choose another --out")
+
+
+def hold(folder: Path) -> BaseFileLock:
+    """Keep other processes from training in the folder, as long as the lock is kept.
+
+    It ends with the process at the latest, however that ends. A process may hold it several times.
+
+    Raises:
+        LeanspikeError: if another process holds it: it says which.
+    """
+    with said_where(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, is_singleton=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            holder = folder / HOLDER
+            who = holder.read_text(errors="replace") if holder.is_file() else "another process"
+            raise LeanspikeError(
+                f"{folder} is in use by {who}; wait until that ends, or choose another --out"
+            ) from None
+    since = time.strftime("%Y-%m-%d %H:%M")
+    write_text(folder / HOLDER, f"process {os.getpid()} of {socket.gethostname()}, since {since}")
+    return lock
 
 
 def claim(folder: Path, recipe: Recipe) -> None:
@@ -74,9 +101,10 @@ def check_removable(folder: Path, recipe: Recipe) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove a run, and nothing that is not one."""
+    """Remove a run, and nothing that is not one; who holds its lock goes on holding it."""
     if (folder / RECIPE).is_file():
-        shutil.rmtree(folder)
+        for path in _content(folder):
+            (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -89,8 +117,8 @@ def read_recipe(folder: Path) -> Recipe:
     if not path.is_file():
         raise LeanspikeError(f"{folder} is not a run of leanspike (no {RECIPE} in it)")
     try:
-        data = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
+        data = read_yaml(path.read_text())
+    except ValueError:  # UnicodeDecodeError among them
         raise LeanspikeError(f"{path} is damaged; it should be YAML") from None
     return validate(data, str(path))
 
@@ -105,7 +133,12 @@ def _holds(folder: Path, recipe: Recipe) -> bool:
 
 def _is_empty(folder: Path) -> bool:
     """Whether there is nothing, or a folder with nothing in it."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    return not folder.exists() or (folder.is_dir() and not _content(folder))
+
+
+def _content(folder: Path) -> list[Path]:
+    """What is in a folder, but for its lock."""
+    return [path for path in folder.iterdir() if path.name not in (LOCK, HOLDER)]
 
 
 def _difference(path: Path, recipe: Recipe) -> str:

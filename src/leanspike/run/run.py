@@ -72,6 +72,7 @@ from leanspike.run.folder import (
     check_removable,
     claim,
     clear,
+    hold,
     read_backends,
     read_recipe,
     read_seconds,
@@ -152,9 +153,11 @@ class Run:
     def begin(self, fresh: bool = False) -> None:
         """Make the folder this run's, or take up the run that it holds.
 
+        From here on until the run's end no other process may begin in the folder.
+
         Raises:
-            LeanspikeError: for a folder of another recipe or of other images, or a recipe whose
-                parts do not fit.
+            LeanspikeError: for a folder of another recipe or of other images, or one that another
+                process trains in, or a recipe whose parts do not fit.
         """
         (check_removable if fresh else check_free)(self.folder, self.recipe)
         if not fresh:
@@ -162,6 +165,7 @@ class Run:
         self.rehearse(fresh)
         for line in (describe(self.data), *self.data.notes):
             self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._lock = hold(self.folder)
         if fresh:
             clear(self.folder)
         claim(self.folder, self.recipe)

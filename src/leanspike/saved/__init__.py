@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.files import atomic, said_where, write_text
+from leanspike.files import atomic, write_text
 from leanspike.graph.ops import Meaning
 from leanspike.models import create_model
 from leanspike.models.own import is_own
@@ -69,10 +70,11 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     except ValidationError as error:
         raise LeanspikeError(f"the network cannot be saved ({one_line(error)})") from None
     weights = {key: _written(key, value) for key, value in network.state_dict().items()}
-    with said_where(folder):
-        with atomic(folder / WEIGHTS) as part:
-            save_file(weights, part)
-        write_text(folder / SPEC, spec.model_dump_json(indent=1))
+    with atomic(folder / WEIGHTS) as part:
+        save_file(weights, part)
+        digest = _digest(part)
+    spec = spec.model_copy(update={"weights_sha256": digest})
+    write_text(folder / SPEC, spec.model_dump_json(indent=1))
     return folder
 
 
@@ -133,6 +135,7 @@ def load(
         check_fit(network, weights)
     except LeanspikeError as error:
         raise LeanspikeError(f"{folder / WEIGHTS}: {error}") from None
+    _check_digest(folder, spec)
     try:
         cast(network, weights)
         network.load_state_dict(weights)
@@ -246,6 +249,20 @@ def _read_spec(folder: Path) -> Spec:
         return parse(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise LeanspikeError(f"{path} is damaged or not of leanspike ({one_line(error)})") from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_digest(folder: Path, spec: Spec) -> None:
+    """That the weights are those that were saved, to the bit; files of before do not tell."""
+    if spec.weights_sha256 not in (None, _digest(folder / WEIGHTS)):
+        raise LeanspikeError(
+            f"{folder / WEIGHTS} is not the file that {SPEC} was written with; restore both from "
+            f"a copy, or take weights_sha256 out of {SPEC} if you changed the weights on purpose"
+        )
 
 
 def _read_weights(folder: Path) -> dict[str, torch.Tensor]:

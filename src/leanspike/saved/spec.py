@@ -118,6 +118,7 @@ class Spec(_Part):
     format: Literal[1] = 1
     model: ModelSpec | None
     spike: SpikeSpec | None
+    weights_sha256: str | None = None
 
 
 def parse(text: str) -> Spec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +35,10 @@ class Checkpoints:
 
     def save(self, content: dict[str, Any]) -> None:
         """Write plain data and tensors."""
+        whole = io.BytesIO()  # torch would say nothing of a full disk but where its writer stood
+        torch.save(content, whole)
         with atomic(self.path) as part:
-            torch.save(content, part)
+            part.write_bytes(whole.getbuffer())
         self._last = time.monotonic()
 
     @contextmanager
