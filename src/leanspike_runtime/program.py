@@ -199,6 +199,17 @@ class Program:
         return ("analog", *(node.form for node in self.nodes))
 
     @property
+    def most_steps(self) -> int:
+        """How many steps it can take: `timesteps`, if a table has a row for each; else any."""
+        rows = [
+            len(table)
+            for node in self.nodes
+            if isinstance(node, Layer)
+            for table in (node.shift, *(synapse.scale for synapse in node.synapses))
+        ]
+        return self.timesteps if max(rows, default=1) > 1 else MOST_STEPS
+
+    @property
     def statics(self) -> tuple[bool, ...]:
         """Of each edge, whether it is the same at each step: what static edges alone make."""
         found = [self.input.static]

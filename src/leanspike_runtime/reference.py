@@ -82,7 +82,8 @@ class Reference:
         Args:
             x: ``[N, H, W, C]`` of a static input; else ``[steps, N, H, W, C]``. Of a static input
                 later chunks read the first one's.
-            steps: how many; default all that are left. Of an input with steps as many as it has.
+            steps: how many; default all that are left of the program's number; of an input with
+                steps as many as it has.
             state: what the chunk before returned; None to begin.
             watch: told of each edge.
         """
@@ -99,12 +100,10 @@ class Reference:
             if watch is not None:
                 watch(edge, values)
         statics = {edge: values for edge, values in enumerate(edges) if self._statics[edge]}
-        logits = np.broadcast_to(
-            edges[self.program.output],
-            (steps, *edges[-1].shape[1:2], *self.program.shapes[self.program.output]),
-        )
-        after = State(state.steps + steps, membranes, statics)
-        return logits.reshape(steps, logits.shape[1], -1).copy(), after
+        last_TN = edges[self.program.output]
+        shape = steps, last_TN.shape[1], self.program.shapes[self.program.output][2]
+        logits_TNK = np.broadcast_to(last_TN[:, :, 0, 0], shape).copy()
+        return logits_TNK, State(state.steps + steps, membranes, statics)
 
     def _entered(self, x: Array, steps: int | None, state: State) -> tuple[Array, int]:
         given = self.program.input
@@ -121,8 +120,9 @@ class Reference:
                 f"input of {x_TN.shape[1]} samples, but the state holds {state.samples}; keep "
                 "those of the input with state.keep(samples)"
             )
-        left = self.program.timesteps - state.steps
-        steps = (left if given.static else len(x_TN)) if steps is None else steps
+        left = self.program.most_steps - state.steps
+        rest = max(1, self.program.timesteps - state.steps)
+        steps = (rest if given.static else len(x_TN)) if steps is None else steps
         if not 1 <= steps <= left or (not given.static and steps != len(x_TN)):
             raise EngineError(f"{steps} steps are asked for, and {left} are left")
         return x_TN, steps
@@ -167,7 +167,7 @@ def summed(synapse: Synapse, edge_TN: Array) -> Array:
     kind = np.float32 if _exact_in_float32(synapse) else np.float64
     weights, x = synapse.weights.astype(kind), edge_TN.astype(kind)
     if synapse.kind == "linear":
-        sums: Array = x.reshape(*x.shape[:2], 1, 1, -1) @ weights[0, 0]
+        sums: Array = x.reshape(*x.shape[:2], 1, 1, weights.shape[2]) @ weights[0, 0]
     else:
         sums = _convolved(synapse, weights, x)
     return sums.astype(np.float32)

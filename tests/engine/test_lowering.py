@@ -303,9 +303,12 @@ def test_neurons_of_another_kind_are_refused_by_their_path(neuron):
 
 def test_more_steps_than_a_norm_has_rows_are_refused():
     snn = spiking("vector", norm="bntt")
+    snn.get_submodule("layers.2").weight.data[0] *= 2
     with pytest.raises(LeanspikeError, match=rf"no row for each of {T + 1} steps; give timesteps"):
         compile_engine(snn, timesteps=T + 1)
-    compile_engine(snn, timesteps=T)
+    engine = compile_engine(snn, timesteps=T)
+    with pytest.raises(LeanspikeError, match=f"{T + 1} steps are asked for"):
+        engine(draw("vector", 1), timesteps=T + 1)
 
 
 def test_what_is_no_spiking_network_or_no_kind_of_weights_is_refused():

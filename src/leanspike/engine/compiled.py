@@ -67,7 +67,8 @@ def compile_engine(
         images: some dozens, without labels, as the network takes them: the scales of whole-number
             weights are chosen by how often each channel spikes. Unused for "f32".
         weights: "f32", "int8" or "int6".
-        timesteps: how many steps it can take at most; default ``snn.timesteps``.
+        timesteps: how many steps it takes unless told; default ``snn.timesteps``. At most so
+            many, where norms differ from step to step.
         readout: what trained the network, "sum" or "mean"; a note in the file.
         pixels: how pixels become input, and the names of the classes; notes in the file.
 
@@ -169,6 +170,11 @@ class Engine:
         self._runner: Runner = runner_of(program)
 
     @property
+    def batch_axis(self) -> int:
+        """Where samples lie in what it takes: 0, or 1 behind time."""
+        return self._entry.encoder.batch_axis
+
+    @property
     def runs_in(self) -> str:
         """See above."""
         return self._runner.name
@@ -178,7 +184,7 @@ class Engine:
 
         Args:
             images: ``[N, ...]``, as the network takes them; frames ``[T, N, ...]``.
-            timesteps: T; default those it was compiled for. Frames bring their own.
+            timesteps: T; default those that it was compiled for. Frames bring their own.
 
         Returns:
             ``[T, N, K]`` in float32, not cumulated; see :func:`leanspike.readout`.
@@ -217,8 +223,8 @@ class Engine:
         Args:
             images: a tensor or an array, or batches; the first 128 are looked at.
         """
-        axis = self._entry.encoder.batch_axis
-        some = _first(images_of(images, torch.nn.Identity(), axis), self._entry)
+        given = images_of(images, torch.nn.Identity(), self.batch_axis)
+        some = _first(given, self._entry)
         x, steps = self._entry.encoded(some, self.program.timesteps)
         with in_leanspike():
             return explained(self.program, x, self._runner.seconds(x, steps))
@@ -241,7 +247,15 @@ class Engine:
 
 @dataclass(frozen=True)
 class EngineState:
-    """What a compiled network remembers between two steps."""
+    """What a compiled network remembers between two steps.
+
+    >>> from leanspike import spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU())
+    >>> engine = compile_engine(spike(ann.eval(), example_input=torch.zeros(1, 2)))
+    >>> _, state = engine.step(torch.ones(3, 2))
+    >>> state.steps, len(engine.step(torch.ones(2, 2), state.keep(np.array([0, 2])))[0])
+    (1, 2)
+    """
 
     runner: Runner
     memory: Any

@@ -20,13 +20,17 @@ class LayerWork:
         path: where its neurons stand in the network, or its weights where it has none.
         runs: "event-driven", where spikes or counts of them enter, or "dense".
         why: the reason, in words.
-        events: entries that are not 0, of what enters; None where that is analog.
-        density: the share of the entries that this is.
+        events: spikes that enter, or lie under the counts that do; None where that is analog.
+        density: the share of the entries that are not 0.
         weights: "f32", "i8" or "i6"; None of a layer that only adds up.
         accumulates: additions of weights that events meet; without zero padding.
         multiplies: multiply-accumulates of analog inputs.
         share: of all accumulates and multiplies of the network.
         seconds: in native code, in one thread; None where it was not run.
+        once: what enters is the same at each step.
+
+    >>> LayerWork("fc", "dense", "what enters is analog", None, None, "f32", 0.0, 6.0).multiplies
+    6.0
     """
 
     path: str
@@ -39,11 +43,16 @@ class LayerWork:
     multiplies: float
     share: float = 0.0
     seconds: float | None = None
+    once: bool = False
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Layers in order; the seconds of pools and other nodes between them; the images looked at."""
+    """Layers in order; the seconds of pools and other nodes between them; the images looked at.
+
+    >>> Explanation((), None, images=16, timesteps=5).layers
+    ()
+    """
 
     layers: tuple[LayerWork, ...]
     between_seconds: float | None
@@ -94,14 +103,15 @@ def _layer(
     work = {True: 0.0, False: 0.0}
     for synapse, form in zip(node.synapses, forms, strict=True):
         work[form == "analog"] += met(synapse, edges[synapse.edge], form == "analog") / images
-    events = sum(float(np.count_nonzero(edges[synapse.edge])) for synapse in fired)
+    events = sum(float(edges[synapse.edge].sum(dtype=np.int64)) for synapse in fired)
+    busy = sum(np.count_nonzero(edges[synapse.edge]) for synapse in fired)
     entries = sum(edges[synapse.edge].size for synapse in fired)
     kinds = [synapse.type for synapse in node.synapses if synapse.weights is not None]
-    density = events / entries if entries else None
-    alike = program.statics[node.synapses[0].edge] if node.synapses else True
+    density = busy / entries if entries else None
+    alike = all(program.statics[synapse.edge] for synapse in node.synapses)
     why = "what enters is analog" + (", and the same at each step: once" if alike else "")
     if density is not None:
-        why = f"{100 * density:.1f} % of what enters are events"
+        why = f"{100 * density:.1f} % of what enters is not 0"
         why += ", beside analog input" if "analog" in forms else ""
     return LayerWork(
         node.path,
@@ -113,11 +123,12 @@ def _layer(
         work[False],
         work[True],
         seconds=seconds,
+        once=alike,
     )
 
 
 def met(synapse: Synapse, edge_TN: Array, dense: bool) -> float:
-    """How many weights what enters meets: all of it, or the entries that are not 0.
+    """How many weights what enters meets: all of it, or the spikes that lie there.
 
     >>> weights = np.ones((3, 3, 1, 8), np.float32)
     >>> conv = Synapse(0, "conv", np.ones((1, 8), np.float32), weights, padding=(1, 1))
@@ -126,9 +137,9 @@ def met(synapse: Synapse, edge_TN: Array, dense: bool) -> float:
     >>> met(conv, corner, dense=False), met(conv, corner, dense=True)  # 2x2 taps; 100 of 144
     (32.0, 800.0)
     """
-    events = np.ones_like(edge_TN) if dense else edge_TN != 0
+    events = np.ones_like(edge_TN) if dense else edge_TN
     if synapse.weights is None:
-        return float(events.sum())
+        return float(events.sum(dtype=np.float64))
     per_pixel = events.sum(-1, keepdims=True, dtype=np.float32)
     kh, kw, _, outputs = synapse.weights.shape
     if synapse.kind == "linear":

@@ -114,8 +114,8 @@ def _one(builder: Builder, path: str, value: Value, places: Array) -> Value | No
     empty = bool((found.rows < 0).any() or (found.columns < 0).any())
     if empty:
         value = builder.unshifted(path, value)
-    for axis, lines in ((0, found.rows), (1, found.columns)):
-        stretched = _stretched(builder, path, value, axis, lines)
+    for axis, along in ((0, found.rows), (1, found.columns)):
+        stretched = _stretched(builder, path, value, axis, along)
         if stretched is None:
             return None
         value = stretched
