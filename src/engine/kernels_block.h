@@ -134,11 +134,14 @@ LEAF void NAME(add_wide)(int32_t to[LS_BLOCK], const packed_head *head, const ch
     }
 }
 
-LEAF void NAME(add_floats)(vector sum[NAME(vectors)], const char *rows, const uint16_t *index, int32_t n) {
-    for (int32_t i = 0; i < n; i++) {
-        const vector *row = (const vector *)(rows + (size_t)index[i] * (LS_BLOCK * sizeof(float) / ENTRY));
+/* Rows below entry `bound` of a list that ends before `end`; returns where it went on. */
+LEAF const uint16_t *NAME(add_floats)(vector sum[NAME(vectors)], const char *rows, const uint16_t *index,
+                                      const uint16_t *end, int32_t bound) {
+    for (; index < end && *index < bound; index++) {
+        const vector *row = (const vector *)(rows + (size_t)*index * (LS_BLOCK * sizeof(float) / ENTRY));
         for (int32_t j = 0; j < NAME(vectors); j++) sum[j] += row[j];
     }
+    return index;
 }
 
 /* ---- Lists ---- */
@@ -290,16 +293,28 @@ LEAF void NAME(tile)(const ls_events *e, const lists *l, int32_t p, int32_t afte
             }
 }
 
+/* In float32: all pixels meet some rows, which stay in the cache, and then the next. Lists ascend, so each
+ * sum is added up in the order of its list. */
 static TARGET void NAME(tile_f32)(const ls_events *e, const lists *l, int32_t p, int32_t after, int32_t b) {
-    int64_t rows = (int64_t)(l->taps * l->group + 1) * LS_BLOCK * (int64_t)sizeof(float);
-    const char *at = (const char *)e->packed + sizeof(packed_head) + b * rows;
-    const int32_t *begin = l->begin;
-    for (int32_t q = p; q < after; q++)
-        for (int32_t t = 0; t < e->neurons.steps; t++, begin += 2) {
-            vector sum[NAME(vectors)] = {{0}};
-            NAME(add_floats)(sum, at, l->merged + begin[0], begin[1]);
-            NAME(finish)(e, sum, q, b, t, LS_BLOCK);
-        }
+    int32_t all = l->taps * l->group + 1, steps = e->neurons.steps;
+    int64_t size = (int64_t)all * LS_BLOCK * (int64_t)sizeof(float);
+    const char *at = (const char *)e->packed + sizeof(packed_head) + b * size;
+    for (int32_t row = 0; row < all; row += FLOAT_ROWS) {
+        int32_t is_last = row + FLOAT_ROWS >= all;
+        for (int32_t q = p, i = 0; q < after; q++)
+            for (int32_t t = 0; t < steps; t++, i++) {
+                int32_t *begin = l->begin + 2 * i;
+                const uint16_t *end = l->merged + begin[0] + begin[1];
+                const uint16_t *from = l->merged + (row ? l->total[i] : begin[0]);
+                float *kept = (float *)l->wide + (int64_t)i * LS_BLOCK;
+                vector sum[NAME(vectors)] = {{0}};
+                if (row) memcpy(sum, kept, sizeof sum);
+                from = NAME(add_floats)(sum, at, from, end, (row + FLOAT_ROWS) * ENTRY);
+                l->total[i] = (int32_t)(from - l->merged); /* where the next rows go on */
+                if (is_last) NAME(finish)(e, sum, q, b, t, LS_BLOCK);
+                else memcpy(kept, sum, sizeof sum);
+            }
+    }
 }
 
 #define TILE_AS(width, at_once)                                                                     \

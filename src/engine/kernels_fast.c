@@ -25,6 +25,7 @@ enum {
     ENTRY = 8,            /* lists name row i as ENTRY * i: processors multiply by 8 for nothing */
     MOST_ROWS = 8190,     /* of a group of channels, so that ENTRY * i fits in 16 bits */
     GROUP_ROWS = 9 * 128, /* of integers: 72 KiB, which stay near while all pixels of a tile meet them */
+    FLOAT_ROWS = 1024,    /* of float32: 256 KiB, likewise */
     MOST_TAPS = 127,
     AT_ONCE = 8,          /* rows of integers added between two looks at the end of a list */
     SPARE = 64,           /* entries that may be written past the end of a list */
@@ -103,7 +104,8 @@ static lists lay_out(const ls_events *e) {
     int32_t fitting = most(1, MOST_LISTED / most(1, e->width * words) / steps);
     l.band = least(e->bottom - e->top, most(0, fitting - e->kernel[0]) / e->stride[0] + 1);
     l.rows = least(e->height, (l.band - 1) * e->stride[0] + e->kernel[0]);
-    l.pixels = most(1, (l.groups > 1 ? TILE : TILE / 4) / steps);
+    int32_t again = l.groups > 1 || (e->type == LS_F32 && l.taps * l.group >= FLOAT_ROWS);
+    l.pixels = most(1, (again ? TILE : TILE / 4) / steps);
     l.listed = (int64_t)l.rows * e->width * l.group + SPARE;
     int64_t cells = (int64_t)l.pixels * steps, all = cells * l.groups;
     uintptr_t at = (uintptr_t)e->scratch;
