@@ -1,5 +1,5 @@
 /* Leaky integrate-and-fire neurons over all timesteps: constants, and blocks shared out. */
-#include "lif.h"
+#include "lif_task.h"
 
 #include <float.h>
 #include <math.h>
@@ -18,74 +18,6 @@
 
 #define HALF_PI 1.57079632679489662f
 
-/* What the loops need, worked out once per call. */
-typedef struct {
-    float sign; /* of the threshold; inputs and membranes below are times it */
-    float leak, threshold, inverse_threshold;
-    float quiet;     /* threshold * 0: what a soft reset subtracts without a spike */
-    float low, high; /* the output without and with a spike */
-    float initial, initial_learns, height_learns; /* ... learns: d/d(threshold) */
-    float sign_x; /* of dL/dx, where derivative() leaves out that of the height */
-    float peak, steepness, half_width; /* of derivative() */
-} neuron;
-
-enum {
-    VECTORS = 4,              /* that are computed side by side, as each waits for its own last step */
-    BLOCK = 8192,             /* elements: long stretches of memory; rows are whole cache lines */
-    MOST_READ = 65536,        /* elements times steps of a block: what waits for it in the L2 cache */
-    PARTIAL = 2048,           /* elements whose sums are added up in float32, then in double */
-    PASSING = 1 << 22,        /* bytes from which results are written past the caches */
-    WORTH_A_THREAD = 1 << 18, /* elements times steps, of a new one */
-    WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
-};
-
-typedef struct {
-    const lif_call *call;
-    neuron neuron;
-    int64_t width;        /* bytes of an element */
-    int64_t group, block; /* elements: what the loops compute at once; a piece of the work */
-    int passing;          /* results are written past the caches, in whole lines of them */
-    double *sums;         /* backward: two per block */
-} task;
-
-/* What the next block will read, row by row: fetched into the L2 cache, little by little, while this
- * one is computed. Rows lie far apart, and no processor guesses where the next goes on. */
-typedef struct {
-    const task *task;
-    int64_t start;       /* element */
-    int64_t row, at;     /* byte */
-    int64_t rows, bytes; /* of a row */
-} prefetch;
-
-static prefetch look_ahead(const task *t, int64_t start) {
-    const lif_call *c = t->call;
-    prefetch p = {.task = t, .start = start};
-    p.bytes = least(t->block, c->size - start) * t->width;
-    if (p.bytes > 0) p.rows = c->steps + (c->spikes ? 0 : c->grad_step ? c->steps : 1);
-    if (!c->x_step) p.row = c->steps - 1; /* all are one */
-    return p;
-}
-
-static inline void fetch(prefetch *p, int64_t elements) {
-    const lif_call *c = p->task->call;
-    const int64_t width = p->task->width;
-    int64_t bytes = elements * width;
-    while (bytes > 0 && p->row < p->rows) {
-        const char *row = p->row < c->steps
-                              ? (const char *)c->x + p->row * c->x_step * width
-                              : (const char *)c->grad + (p->row - c->steps) * c->grad_step * width;
-        int64_t end = least(p->at + bytes, p->bytes);
-        bytes -= end - p->at;
-        for (; p->at < end; p->at += LINE)
-            __builtin_prefetch(row + p->start * width + p->at, 0, 2);
-        if (p->at >= p->bytes) p->at = 0, p->row++;
-    }
-}
-
-/* Computes elements from `start` to `end`, a whole number of groups. */
-typedef void range_fn(const task *, prefetch *, int64_t start, int64_t end, void *scratch,
-                      double *sums);
-
 /* Stores that pass the caches by, where there are any. */
 #ifdef HAVE_X86
 #define STREAM_plain _mm_stream_ps
@@ -97,25 +29,36 @@ typedef void range_fn(const task *, prefetch *, int64_t start, int64_t end, void
 #define STREAM PASTE(STREAM, SET)
 
 #define SET plain
+#include "lif_rows.h"
 #include "lif_block.h"
+#include "lif_rates.h"
+#include "lif_rows_end.h"
 #undef SET
 
 #ifdef HAVE_X86
 #define SET avx2
+#include "lif_rows.h"
 #include "lif_block.h"
+#include "lif_rates.h"
+#include "lif_rows_end.h"
 #undef SET
 #define SET avx512
+#include "lif_rows.h"
 #include "lif_block.h"
+#include "lif_rates.h"
+#include "lif_rows_end.h"
 #undef SET
 #endif
 
 #ifdef HAVE_X86
 static range_fn *const forward[] = {forward_plain, forward_avx2, forward_avx512};
 static range_fn *const backward[] = {backward_plain, backward_avx2, backward_avx512};
+static range_fn *const rates[] = {rates_plain, rates_avx2, rates_avx512};
 static const int64_t groups[] = {group_plain, group_avx2, group_avx512};
 #else
 static range_fn *const forward[] = {forward_plain};
 static range_fn *const backward[] = {backward_plain};
+static range_fn *const rates[] = {rates_plain};
 static const int64_t groups[] = {group_plain};
 #endif
 
@@ -149,13 +92,36 @@ static neuron prepare(const lif_call *c) {
     return k;
 }
 
-static void compute(const task *t, prefetch *ahead, int64_t start, int64_t end, void *scratch,
-                    double *sums) {
+static int64_t tables(const lif_call *c) { return c->norm_step ? c->steps : 1; }
+
+static size_t channels_room(const task *t) {
+    return t->norm_sums ? (size_t)(2 * tables(t->call) * t->norm.length) * sizeof(float) : 0;
+}
+
+/* The channel of place k of a table. */
+static int64_t channel_at(const task *t, int64_t k) {
+    const norm_table *n = &t->norm;
+    int64_t element = !t->call->bf16 ? k : k < n->half ? 2 * k : 2 * (k - n->half) + 1;
+    return element % t->call->channels;
+}
+
+/* From the sums of a part to those of the block, which are double. */
+static void add_channels(const task *t, place *p) {
+    const norm_table *n = &t->norm;
+    const int64_t channels = t->call->channels, rows = t->channel_sums / channels;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < n->length; k++)
+            p->norm_sums[r * channels + channel_at(t, k)] += p->channels[r * n->length + k];
+    memset(p->channels, 0, (size_t)(rows * n->length) * sizeof(float));
+}
+
+static void compute(const task *t, place *p, int64_t start, int64_t end) {
     const lif_call *c = t->call;
-    range_fn *range = (c->spikes ? forward : backward)[c->means.instructions];
+    range_fn *range = (!c->spikes ? backward : c->by_input ? rates : forward)[c->means.instructions];
     for (int64_t next; start < end; start = next) {
         next = least(start + PARTIAL, end);
-        range(t, ahead, start, next, scratch, sums);
+        range(t, p, start, next);
+        if (c->grad_norm) add_channels(t, p);
     }
 }
 
@@ -165,59 +131,120 @@ static void copy_rows(void *to, int64_t to_step, const void *from, int64_t from_
         memcpy((char *)to + r * to_step, (const char *)from + r * from_step, (size_t)bytes);
 }
 
+/* Room for a row of each step in bytes, of float32 or less. */
+static int64_t rest_room(const task *t) {
+    return (3 * t->call->steps + 6) * t->group * (int64_t)sizeof(float);
+}
+
+/* Rooms of one row of float32 each, to be copied behind it; NULL where nothing is wanted. */
+static void *row_of(void *wanted, char **room, int64_t group) {
+    void *row = *room;
+    *room += group * (int64_t)sizeof(float);
+    return wanted ? row : NULL;
+}
+
+static void copy_row(void *to, const void *from, int64_t start, int64_t n, int64_t width) {
+    if (to) memcpy((char *)to + start * width, from, (size_t)(n * width));
+}
+
+static void compute_last_forward(const task *rest, place *p, lif_call *c, const lif_call *whole,
+                                 int64_t start, int64_t n, char *room) {
+    const int64_t w = rest->width, group = rest->group;
+    float *before = row_of((void *)whole->before, &room, group);
+    if (before) c->before = memcpy(before, whole->before + start, (size_t)n * sizeof *before);
+    c->after = row_of(whole->after, &room, group);
+    c->mean = row_of(whole->mean, &room, group);
+    c->by_input = row_of(whole->by_input, &room, group);
+    c->by_leak = row_of(whole->by_leak, &room, group);
+    c->by_threshold = row_of(whole->by_threshold, &room, group);
+    compute(rest, p, 0, group);
+    copy_rows((char *)whole->spikes + start * w, whole->size * w, c->spikes, group * w, c->steps, n * w);
+    copy_row(whole->after, c->after, start, n, sizeof(float));
+    copy_row(whole->mean, c->mean, start, n, w);
+    copy_row(whole->by_input, c->by_input, start, n, sizeof(float));
+    copy_row(whole->by_leak, c->by_leak, start, n, sizeof(float));
+    copy_row(whole->by_threshold, c->by_threshold, start, n, sizeof(float));
+}
+
 /* The last elements, fewer than a group: in rows of their own, filled up with zeros. */
-static void compute_rest(const task *t, int64_t start, char *scratch, double *sums) {
+static void compute_rest(const task *t, place *p, int64_t start) {
     const lif_call *whole = t->call;
     const int64_t w = t->width, row = t->group * w, steps = whole->steps, n = whole->size - start;
-    char *x = scratch + steps * t->group * (int64_t)sizeof(float), *grad = x + steps * row;
-    char *result = grad + steps * row;
-    float *before = (float *)(result + steps * row), *after = before + t->group;
+    char *x = p->rest, *grad = x + steps * row, *result = grad + steps * row;
     lif_call c = *whole;
     task rest = *t;
-    prefetch nothing = {.task = &rest};
     rest.call = &c, rest.passing = 0;
-    memset(x, 0, (size_t)((char *)(after + t->group) - x));
+    p->ahead = (prefetch){.task = &rest};
+    p->origin = start;
+    memset(x, 0, (size_t)rest_room(t));
     c.size = c.x_step = c.grad_step = t->group;
     c.x = x;
     copy_rows(x, row, (const char *)whole->x + start * w, whole->x_step * w, steps, n * w);
     if (c.spikes) {
         c.spikes = result;
-        if (c.before) c.before = memcpy(before, whole->before + start, (size_t)n * sizeof *before);
-        if (c.after) c.after = after;
-        compute(&rest, &nothing, 0, t->group, scratch, sums);
-        copy_rows((char *)whole->spikes + start * w, whole->size * w, result, row, steps, n * w);
-        if (c.after) memcpy(whole->after + start, after, (size_t)n * sizeof *after);
-    } else {
-        c.grad = grad;
-        if (c.grad_x) c.grad_x = result;
-        copy_rows(grad, row, (const char *)whole->grad + start * w, whole->grad_step * w, steps, n * w);
-        compute(&rest, &nothing, 0, t->group, scratch, sums);
-        if (c.grad_x)
-            copy_rows((char *)whole->grad_x + start * w, whole->size * w, result, row,
-                      c.static_x ? 1 : steps, n * w);
+        compute_last_forward(&rest, p, &c, whole, start, n, result + steps * row);
+        return;
     }
+    c.grad = grad;
+    if (c.grad_x) c.grad_x = result;
+    copy_rows(grad, row, (const char *)whole->grad + start * w, whole->grad_step * w, steps, n * w);
+    compute(&rest, p, 0, t->group);
+    if (c.grad_x)
+        copy_rows((char *)whole->grad_x + start * w, whole->size * w, result, row,
+                  c.static_x ? 1 : steps, n * w);
+}
+
+static int64_t befores_room(const task *t) {
+    return t->call->steps * t->group * (int64_t)sizeof(float);
 }
 
 static void work_on(const void *data, int64_t b, void *scratch) {
     const task *t = data;
     int64_t start = b * t->block, end = least(start + t->block, t->call->size);
     int64_t whole = end - (end - start) % t->group;
-    prefetch ahead = look_ahead(t, end);
-    double sums[2] = {0.0, 0.0};
-    compute(t, &ahead, start, whole, scratch, sums);
-    if (whole < end) compute_rest(t, whole, scratch, sums);
-    if (t->sums) memcpy(t->sums + 2 * b, sums, sizeof sums);
+    place p = {.ahead = look_ahead(t, end), .befores = scratch};
+    p.rest = (char *)scratch + befores_room(t);
+    p.channels = (float *)(p.rest + rest_room(t));
+    if (t->norm_sums) {
+        p.norm_sums = t->norm_sums + b * t->channel_sums;
+        memset(p.norm_sums, 0, (size_t)t->channel_sums * sizeof *p.norm_sums);
+        memset(p.channels, 0, channels_room(t));
+    }
+    compute(t, &p, start, whole);
+    if (whole < end) compute_rest(t, &p, whole);
+    if (t->sums) memcpy(t->sums + 2 * b, p.sums, sizeof p.sums);
 #ifdef HAVE_X86
     if (t->passing) _mm_sfence(); /* before other threads read it */
 #endif
 }
 
-static void add_up(const lif_call *c, const double *sums, int64_t blocks) {
-    c->grad_neuron[0] = c->grad_neuron[1] = 0.0;
-    for (int64_t b = 0; b < blocks; b++) {
-        c->grad_neuron[0] += sums[2 * b];
-        c->grad_neuron[1] += sums[2 * b + 1];
+/* In the order of the blocks, whichever threads computed them. */
+static void add_up(double *to, const double *sums, int64_t each, int64_t blocks) {
+    memset(to, 0, (size_t)each * sizeof *to);
+    for (int64_t b = 0; b < blocks; b++)
+        for (int64_t i = 0; i < each; i++) to[i] += sums[b * each + i];
+}
+
+/* Returns 0, or -1 where memory is short; free(norm.scale) in any case. */
+static int lay_out_norm(task *t) {
+    const lif_call *c = t->call;
+    norm_table *n = &t->norm;
+    if (!c->scale) return 0;
+    n->period = c->bf16 && c->channels % 2 ? 2 * c->channels : c->channels;
+    n->length = n->period + t->group;
+    n->length += n->length % 2;
+    n->half = n->length / 2;
+    n->step = c->norm_step ? n->length : 0;
+    const int64_t all = tables(c) * n->length;
+    if (!(n->scale = malloc((size_t)(3 * all) * sizeof *n->scale))) return -1;
+    n->shift = n->scale + all, n->centre = n->shift + all;
+    for (int64_t i = 0; i < all; i++) {
+        int64_t from = i / n->length * c->norm_step + channel_at(t, i % n->length);
+        n->scale[i] = one_nan(c->scale[from]);
+        n->shift[i] = one_nan(c->shift[from]);
+        n->centre[i] = c->centre ? one_nan(c->centre[from]) : 0.0f;
     }
+    return 0;
 }
 
 /* Large results pass the caches by, as those could keep little of them and would first have to read
@@ -229,6 +256,19 @@ static int can_pass(const task *t) {
            c->size * t->width % LINE == 0;
 }
 
+/* Memory for the sums of all blocks: returns 0, or -1 where it is short. */
+static int make_room(task *t, int64_t blocks) {
+    const lif_call *c = t->call;
+    if (c->spikes) return 0;
+    if (c->grad_norm) {
+        t->channel_sums = 2 * tables(c) * c->channels;
+        t->norm_sums = malloc((size_t)(t->channel_sums * blocks + 1) * sizeof *t->norm_sums);
+        if (!t->norm_sums) return -1;
+    }
+    t->sums = malloc((size_t)(2 * blocks + 1) * sizeof *t->sums);
+    return t->sums ? 0 : -1;
+}
+
 int leanspike_lif(const lif_call *call) {
     task t = {.call = call, .neuron = prepare(call), .block = BLOCK};
     t.width = call->bf16 ? 2 : 4;
@@ -236,14 +276,15 @@ int leanspike_lif(const lif_call *call) {
     t.passing = can_pass(&t);
     while (t.block > 128 && t.block * call->steps > MOST_READ) t.block /= 2;
     int64_t blocks = parts(call->size, t.block);
-    if (!call->spikes && !(t.sums = malloc((size_t)(2 * blocks + 1) * sizeof *t.sums))) return -1;
+    int failed = lay_out_norm(&t) || make_room(&t, blocks);
     native_job job = {.work = work_on, .task = &t, .pieces = blocks};
-    job.scratch = (size_t)((4 * call->steps + 2) * t.group) * sizeof(float); /* compute_rest()'s */
+    job.scratch = (size_t)(befores_room(&t) + rest_room(&t)) + channels_room(&t);
     native_means means = call->means;
     int64_t worth = call->size * call->steps / (means.parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
     if (means.threads > worth) means.threads = (int32_t)worth;
-    int failed = native_run(&job, &means);
-    if (!failed && call->grad_neuron) add_up(call, t.sums, blocks);
-    free(t.sums);
-    return failed;
+    failed = failed || native_run(&job, &means);
+    if (!failed && call->grad_neuron) add_up(call->grad_neuron, t.sums, 2, blocks);
+    if (!failed && call->grad_norm) add_up(call->grad_norm, t.norm_sums, t.channel_sums, blocks);
+    free(t.sums), free(t.norm_sums), free(t.norm.scale);
+    return failed ? -1 : 0;
 }

@@ -19,12 +19,23 @@ typedef struct {
     void *spikes;        /* forward: the output, steps `size` apart */
     const float *before; /* forward: the membranes before the first step; NULL: as they start */
     float *after;        /* forward: those after the last step; NULL: not wanted */
+    void *mean;          /* forward: the mean output; by_input is given as well */
+    float *by_input;     /* forward: the derivative of each neuron's mean output by its mean input; */
+    float *by_leak;      /* by the leak, NULL: not wanted; */
+    float *by_threshold; /* by the threshold, likewise both or none. NULL: none of these four */
+    const float *scale;  /* input is x * scale + shift of its channel, one after the other in */
+    const float *shift;  /* memory; NULL: it is x */
+    const float *centre; /* backward: of the channels, see grad_norm */
     const void *grad;    /* backward: dL/dspikes, steps grad_step apart */
     void *grad_x;        /* backward: dL/dx, steps `size` apart, or (static_x) one step: the sum
                             over the steps divided by T; NULL: not wanted */
     double *grad_neuron; /* backward: dL/dleak and dL/dthreshold; NULL: not wanted */
+    double *grad_norm;   /* backward, where there is a norm, and grad_x is dL/d(input): for each channel
+                            sums of dL/d(input), then those of its products with x - centre (of each
+                            step, where norm_step is not 0); NULL: not wanted */
     native_means means;
     int64_t size, steps, x_step, grad_step; /* in elements */
+    int64_t channels, norm_step; /* norm_step: from the scales of a step to the next, or 0 */
     float leak, threshold;
     float surrogate_scale, surrogate_width; /* gamma or alpha; w */
     int32_t bf16;             /* x, spikes and their gradients are bfloat16, else float32 */

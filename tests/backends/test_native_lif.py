@@ -13,6 +13,7 @@ from backend_calls import LARGE, computed_by, inputs, laid_out, lif_call, use, w
 from leanspike import native as library
 from leanspike.backends import Dynamics, LIFCall, LIFStepCall, Native, Reference, reference
 from leanspike.backends.native import lif as native
+from leanspike.backends.native import structures
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.surrogate import Triangle
@@ -38,7 +39,7 @@ def test_a_forked_process_computes_too():
 @pytest.mark.parametrize("layout", ["plain", "channels_last", "swapped", "static"])
 def test_layouts_are_kept_without_a_copy(layout):
     x = laid_out(inputs((3, 2, 4, 5, 6), 1.0, 0), layout)
-    assert native._side_by_side(x) is x
+    assert structures.side_by_side(x) is x
     spikes, grad_x, *_ = with_gradients(
         computed_by("native"), x, 0.9, 0.7, Dynamics(), torch.ones(()).expand(x.shape)
     )
@@ -57,9 +58,9 @@ def test_only_the_input_is_kept_for_the_backward_pass():
 
 
 def test_too_little_memory_is_an_error():
-    call = native._Call(size=1, steps=2**45)  # backward: the membranes of all steps
+    call = structures.LIFStructure(size=1, steps=2**45)  # backward: the membranes of all steps
     with pytest.raises(MemoryError, match="native neuron kernel"):
-        native._run(call)
+        structures.run(call)
 
 
 @pytest.mark.parametrize("name", library.available_instructions())

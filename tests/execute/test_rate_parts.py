@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from leanspike import LIF, SpikingNetwork, spike
 from leanspike.errors import LeanspikeError
+from leanspike.graph import rules
+from leanspike.graph.ops import Operation, Synapses, at_rows
 from leanspike.neuron import Neuron
 from leanspike.neuron.protocol import Cost
 from leanspike.surgery import fold_norms
@@ -295,3 +297,48 @@ def test_statistics_over_processes_are_refused(norm: str, monkeypatch: pytest.Mo
         snn(images(), T, gradient="rate")
     monkeypatch.undo()
     assert trained(network(norm=norm))
+
+
+# -- layers whose mean is known --------------------------------------------------------------------
+
+
+def test_a_linear_layer_runs_on_the_steps_alone() -> None:
+    snn, seen = network().train(), []
+    layer = snn.get_submodule("3")
+    forward = type(layer).forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            type(layer), "forward", lambda self, x: seen.append(len(x)) or forward(self, x)
+        )
+        snn(images(), T, gradient="rate").sum().backward()
+    assert seen == [T * N]
+
+
+def test_the_gradient_goes_through_a_hook_that_changes_what_a_layer_makes() -> None:
+    found = []
+    for factor in (1.0, 2.0):
+        snn = network().train()
+        head = snn.get_submodule("8")
+        head.register_forward_hook(lambda _module, _args, y, by=factor: by * y)
+        snn(images(), T, gradient="rate").sum().backward()
+        found.append(snn.get_parameter("8.weight").grad)
+    torch.testing.assert_close(found[1], 2 * found[0])
+
+
+def test_a_layer_of_somebodys_own_is_differentiated_as_it_is() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(2 * x)
+
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), Doubled(6, 3))
+    meaning = Operation(rules.analog, synapses=Synapses(at_rows), linear=True)
+    snn = spike(
+        ann, example_input=torch.zeros(1, 4), neuron=LIF(0.3), ops={Doubled: meaning}
+    ).train()
+    x, seen = torch.rand(N, 4), []
+    snn.get_submodule("1").register_forward_hook(lambda _m, _a, o_TN: seen.append(o_TN))
+    snn(x, T, gradient="rate").mean(0).sum().backward()
+    expected = 2 * seen[0].mean(0).sum(0).expand(3, -1)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(snn.get_parameter("2.weight").grad, expected)

@@ -36,6 +36,7 @@ noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* All checks of one kernel with one instruction set, with new sizes and values at each call. */
 void check_lif(dice *d, int instructions);
 void check_large_lif(dice *d, int instructions);
+void check_norm(dice *d, int instructions);
 void check_convolution(dice *d, int instructions);
 void check_density(dice *d);
 

@@ -91,6 +91,7 @@ static void *drive(void *data) {
     for (int set = 0; set <= leanspike_best_instructions(); set++) {
         check_lif(d, set);
         if (set % DRIVERS == d->driver) check_large_lif(d, set);
+        for (int round = 0; round < ROUNDS; round++) check_norm(d, set);
         for (int round = 0; round < ROUNDS; round++) check_convolution(d, set);
     }
     check_density(d);

@@ -11,6 +11,15 @@ enum { RESETS = RESET_UNDECAYED + 1 };
 static const int64_t sizes[] = {1, 2, 15, 31, 63, 64, 65, 127, 257, 700, 2051, 8197, -1};
 static const int64_t steps[] = {1, 1, 2, 3, 5, -1};
 
+/* What neuron i hears at step s: the input, or what a norm makes of it. */
+static float current(const lif_call *c, int64_t s, int64_t i) {
+    float x = load(c->x, s * c->x_step + i, c->bf16);
+    if (!c->scale) return x;
+    int64_t k = i % c->channels + s * c->norm_step;
+    float product = x * c->scale[k];
+    return product + c->shift[k];
+}
+
 /* A neuron through all steps: its membranes before the reset, and whether it fired. */
 typedef struct {
     float first, last; /* membranes before the first and after the last step */
@@ -22,7 +31,7 @@ static void follow(const lif_call *c, int64_t i, course *n) {
     float u = c->before ? c->before[i] : c->half_initial ? c->threshold / 2.0f : 0.0f;
     n->first = u;
     for (int64_t s = 0; s < c->steps; s++) {
-        float m = c->leak * u + load(c->x, s * c->x_step + i, c->bf16);
+        float m = c->leak * u + current(c, s, i);
         if (c->reset == RESET_UNDECAYED && u / c->threshold - 1.0f > 0.0f) m -= c->threshold;
         int fired = m / c->threshold - 1.0f > 0.0f;
         n->before[s] = m;
@@ -99,6 +108,48 @@ static void check_forward(const lif_call *c) {
     free(n.before), free(n.fired);
 }
 
+static void expect_near(const lif_call *c, const char *what, int64_t i, double found, double wanted,
+                        double size) {
+    double rounding = c->bf16 ? 1.0 / 128.0 : 2e-5;
+    if (!(fabs(found - wanted) <= rounding * fabs(wanted) + 5e-5 * size) &&
+        !(isnan(found) && isnan(wanted)))
+        describe_and_fail(c, what, i, found, wanted);
+}
+
+/* The derivatives of the mean output, with the membranes', from the first step to the last. */
+static void check_rates(const lif_call *c) {
+    course n = {.before = exactly(c->steps * 4), .fired = exactly(c->steps)};
+    const double v = c->threshold, height = c->threshold_height ? v : 1.0, steps = (double)c->steps;
+    const double steepest = (c->surrogate_scale + 1.0 / c->surrogate_width) * fmax(1.0, 1.0 / fabs(v));
+    for (int64_t i = 0; i < c->size; i++) {
+        follow(c, i, &n);
+        double input = 0.0, leak = 0.0, threshold = c->half_initial ? 0.5 : 0.0, last = n.first;
+        double by_input = 0.0, by_leak = 0.0, by_threshold = 0.0, fired = 0.0, size = 0.4 * steepest;
+        for (int64_t s = 0; s < c->steps; s++) {
+            double m = n.before[s], slope = height * derivative(c, n.before[s]) / v;
+            int fires = n.fired[s];
+            if (s > 0) last = n.before[s - 1] - (c->reset == RESET_SOFT ? v * n.fired[s - 1] : 0.0);
+            if (s > 0 && c->reset == RESET_HARD && n.fired[s - 1]) last = 0.0;
+            input = c->leak * input + 1.0, leak = c->leak * leak + last, threshold *= c->leak;
+            if (c->reset == RESET_UNDECAYED && last / v - 1.0 > 0.0) threshold -= 1.0;
+            by_input += slope * input, by_leak += slope * leak, by_threshold += slope * (threshold - m / v);
+            size += fabs(slope) * (fabs(input) + fabs(leak) + fabs(threshold) + fabs(m / v));
+            fired += fires;
+            if (c->reset == RESET_SOFT) threshold -= fires;
+            if (c->reset == RESET_HARD && fires) input = leak = threshold = 0.0;
+        }
+        if (c->threshold_height) by_threshold += fired;
+        float high = c->threshold_height ? c->threshold : 1.0f;
+        if (c->bf16) high = from_bfloat16(to_bfloat16(high));
+        expect_near(c, "the mean", i, load(c->mean, i, c->bf16), fired * high / steps, 0.01);
+        expect_near(c, "d/dinput", i, c->by_input[i], by_input / steps, size);
+        if (!c->by_leak) continue;
+        expect_near(c, "d/dleak", i, c->by_leak[i], by_leak / steps, size);
+        expect_near(c, "d/dthreshold", i, c->by_threshold[i], by_threshold / steps, size);
+    }
+    free(n.before), free(n.fired);
+}
+
 /* Largest errors: a few roundings of a value, and of the largest that there may be. */
 static void check_grad_x(const lif_call *c, int64_t i, const double *grad_x, double largest) {
     double rounding = c->bf16 ? 1.0 / 128.0 : 2e-5, mean = 0.0;
@@ -114,20 +165,42 @@ static void check_grad_x(const lif_call *c, int64_t i, const double *grad_x, dou
         describe_and_fail(c, "dL/dx (static)", i, found, mean);
 }
 
+/* Sums of dL/d(input), and of its products with x - centre, of each channel. */
+static void check_norm_sums(const lif_call *c, const sum *sums) {
+    int64_t rows = 2 * (c->norm_step ? c->steps : 1);
+    for (int64_t i = 0; i < rows * c->channels; i++)
+        if (!(fabs(c->grad_norm[i] - sums[i].value) <= 5e-5 * sums[i].size + 1e-6))
+            describe_and_fail(c, "a channel's sum", i, c->grad_norm[i], sums[i].value);
+}
+
+static void add_norm_sums(const lif_call *c, int64_t i, const double *grad_x, sum *sums) {
+    for (int64_t s = 0; s < c->steps; s++) {
+        int64_t k = i % c->channels, at = (c->norm_step ? 2 * s : 0) * c->channels + k;
+        double moved = (double)load(c->x, s * c->x_step + i, c->bf16);
+        moved -= c->centre[k + s * c->norm_step];
+        add(&sums[at], grad_x[s]);
+        add(&sums[at + c->channels], grad_x[s] * moved);
+    }
+}
+
 static void check_backward(const lif_call *c) {
     course n = {.before = exactly(c->steps * 4), .fired = exactly(c->steps)};
     double *grad_x = exactly(c->steps * 8), slope = c->surrogate_scale + 1.0 / c->surrogate_width;
     double largest = 4.0 * slope * (double)c->steps * fmax(1.0, 1.0 / fabs((double)c->threshold));
     sum sums[2] = {{0.0, 0.0}, {0.0, 0.0}};
+    int64_t groups = c->norm_step ? c->steps : 1;
+    sum *channels = calloc((size_t)(2 * groups * c->channels + 1), sizeof *channels);
     for (int64_t i = 0; i < c->size; i++) {
         follow(c, i, &n);
         follow_back(c, i, &n, grad_x, sums);
+        if (c->grad_norm) add_norm_sums(c, i, grad_x, channels);
         if (c->grad_x) check_grad_x(c, i, grad_x, largest);
     }
     for (int k = 0; c->grad_neuron && k < 2; k++)
         if (!(fabs(c->grad_neuron[k] - sums[k].value) <= 5e-5 * sums[k].size + 1e-6))
             describe_and_fail(c, k ? "dL/dthreshold" : "dL/dleak", -1, c->grad_neuron[k], sums[k].value);
-    free(n.before), free(n.fired), free(grad_x);
+    if (c->grad_norm) check_norm_sums(c, channels);
+    free(n.before), free(n.fired), free(grad_x), free(channels);
 }
 
 /* Normal numbers and multiples of a quarter threshold, so that many membranes tie with it; in the
@@ -146,6 +219,20 @@ static void *some_values(dice *d, const lif_call *c, int64_t elements, int speci
 
 static void run(const lif_call *c) {
     if (leanspike_lif(c)) fail("lif: no memory");
+}
+
+/* Spikes, and what comes with them for rate gradients. */
+static void run_rates(dice *d, lif_call c) {
+    c.x = some_values(d, &c, (c.steps - 1) * c.x_step + c.size, 0);
+    c.spikes = tensor(c.size * c.steps, c.bf16);
+    c.mean = tensor(c.size, c.bf16);
+    c.by_input = exactly(c.size * 4);
+    if (below(d, 2)) c.by_leak = exactly(c.size * 4), c.by_threshold = exactly(c.size * 4);
+    run(&c);
+    check_forward(&c);
+    check_rates(&c);
+    free((void *)c.x), free(c.spikes), free(c.mean);
+    free(c.by_input), free(c.by_leak), free(c.by_threshold);
 }
 
 /* The whole sequence, or one step from a membrane that is given. */
@@ -176,6 +263,7 @@ static void run_backward(dice *d, lif_call c) {
     c.grad = some_values(d, &c, (c.steps - 1) * c.grad_step + c.size, 0);
     if (wanted & 1) c.grad_x = tensor(c.static_x ? c.size : c.size * c.steps, c.bf16);
     if (wanted & 2) c.grad_neuron = sums;
+    if (c.scale) c.grad_norm = exactly(2 * (c.norm_step ? c.steps : 1) * c.channels * 8);
     run(&c);
     check_backward(&c);
     if (wanted & 2) {
@@ -184,7 +272,20 @@ static void run_backward(dice *d, lif_call c) {
         run(&c);
         if (memcmp(sums, again, sizeof sums)) fail("lif: sums depend on the threads");
     }
-    free((void *)c.x), free((void *)c.grad), free(c.grad_x);
+    free((void *)c.x), free((void *)c.grad), free(c.grad_x), free(c.grad_norm);
+}
+
+/* A norm of a few channels before the neurons, now and then. */
+static float *some_norm(dice *d, lif_call *c) {
+    static const int64_t several[] = {1, 2, 3, 7, 16, 33, 64, -1};
+    if (c->static_x || below(d, 2)) return NULL;
+    c->channels = one_of(d, several);
+    c->norm_step = below(d, 2) ? c->channels : 0;
+    int64_t all = c->channels * (c->norm_step ? c->steps : 1);
+    float *made = exactly(3 * all * 4);
+    for (int64_t i = 0; i < 3 * all; i++) made[i] = i < all ? 0.25f + uniform(d) : normal(d);
+    c->scale = made, c->shift = made + all, c->centre = made + 2 * all;
+    return made;
 }
 
 static void run_both(dice *d, lif_call c) {
@@ -196,8 +297,11 @@ static void run_both(dice *d, lif_call c) {
     c.surrogate_width = 0.25f + 2.0f * uniform(d);
     c.x_step = c.static_x ? 0 : c.size + one_of(d, gaps);
     c.grad_step = below(d, 8) ? c.size + one_of(d, gaps) : 0;
+    float *norm = some_norm(d, &c);
     run_forward(d, c);
+    run_rates(d, c);
     run_backward(d, c);
+    free(norm);
 }
 
 void check_lif(dice *d, int instructions) {

@@ -29,9 +29,12 @@ from leanspike.backends.calls import (
     LIFRateCall,
     LIFStepCall,
     NeuronCall,
+    NormLIFCall,
+    NormLIFRateCall,
 )
 from leanspike.backends.choice import choose, use_backend
 from leanspike.backends.native import Native
+from leanspike.backends.normalised import Normalised, NormalisedRates, NormScale
 from leanspike.backends.notes import Backends, note_backend, watch_backends
 from leanspike.backends.plain import Reference
 from leanspike.backends.protocol import Backend, backends
@@ -50,6 +53,11 @@ __all__ = [
     "LIFStepCall",
     "Native",
     "NeuronCall",
+    "NormLIFCall",
+    "NormLIFRateCall",
+    "NormScale",
+    "Normalised",
+    "NormalisedRates",
     "Rates",
     "Reference",
     "Reset",

@@ -12,7 +12,8 @@ from typing import Any, final
 
 from torch import Tensor
 
-from leanspike.backends import rates, reference
+from leanspike.backends import normalised, rates, reference
+from leanspike.backends.normalised import Normalised, NormalisedRates, NormScale
 from leanspike.backends.rates import Rates
 from leanspike.backends.reference import Dynamics
 from leanspike.backends.stream import Stream
@@ -112,6 +113,62 @@ class LIFRateCall(NeuronCall):
     def reference(self) -> Rates:
         pair = self.leak, self.threshold
         return rates.lif_rates(self.x_TN, *pair, self.dynamics, self.learned)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NormLIFCall(Call):
+    """A batch norm in training, and the LIF neurons behind it, which alone read what it makes.
+
+    ``x_TN``: what enters the norm, ``[T, N, C, ...]``. The answer is a :class:`Normalised`. Where
+    no backend does it, the norm and the neurons are computed one after the other.
+
+    >>> import torch
+    >>> x_TN, one = torch.tensor([[[0.0], [2.0]]]), torch.tensor(1.0)
+    >>> norm = NormScale(torch.full((1, 1), 3.0), None, 1e-5)
+    >>> NormLIFCall(x_TN, norm, one, one, Dynamics()).reference().o_TN.flatten().tolist()
+    [0.0, 1.0]
+    """
+
+    x_TN: Tensor
+    norm: NormScale
+    leak: Tensor
+    threshold: Tensor
+    dynamics: Dynamics
+
+    def reference(self) -> Normalised:
+        """The answer in plain PyTorch."""
+        pair = self.leak, self.threshold
+        return normalised.norm_lif(self.x_TN, self.norm, *pair, self.dynamics)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NormLIFRateCall(Call):
+    """The same for rate gradients, without gradients: a norm of all steps, whose G is 1.
+
+    ``learned``: see :class:`LIFRateCall`. The answer is a :class:`NormalisedRates`.
+
+    >>> import torch
+    >>> x_TN, one = torch.tensor([[[0.0], [2.0]]]), torch.tensor(1.0)
+    >>> norm = NormScale(torch.ones(1, 1), None, 1e-5)
+    >>> found = NormLIFRateCall(x_TN, norm, one, one, Dynamics(), ()).reference()
+    >>> found.rates.by_input.flatten().tolist()  # 0.3·(0, 1), for currents of -1 and 1
+    [0.0, 0.29999...]
+    """
+
+    x_TN: Tensor
+    norm: NormScale
+    leak: Tensor
+    threshold: Tensor
+    dynamics: Dynamics
+    learned: tuple[str, ...]
+
+    def reference(self) -> NormalisedRates:
+        """The answer in plain PyTorch."""
+        pair = self.leak, self.threshold
+        how = *pair, self.dynamics, self.learned
+        return normalised.norm_lif_rates(self.x_TN, self.norm, *how)
 
 
 @final

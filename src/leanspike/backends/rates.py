@@ -27,6 +27,7 @@ class Rates:
         o_TN: the outputs, as without it.
         by_input: ``[N, ...]``, the derivative of each neuron's mean output by its mean input.
         by: the same by parameters, ``[N, ...]`` each: what its own entry does to each neuron.
+        mean_N: the mean output over time, ``[N, ...]``, where it came along; see :meth:`mean`.
 
     >>> from leanspike import LIF
     >>> found = LIF().rates(torch.full((2, 1), 0.75), ())
@@ -37,6 +38,11 @@ class Rates:
     o_TN: Tensor
     by_input: Tensor
     by: Mapping[str, Tensor]
+    mean_N: Tensor | None = None
+
+    def mean(self) -> Tensor:
+        """The mean output over time, ``[N, ...]``."""
+        return self.o_TN.mean(0) if self.mean_N is None else self.mean_N
 
 
 @torch.no_grad()

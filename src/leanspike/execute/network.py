@@ -19,6 +19,7 @@ from leanspike.errors import LeanspikeError, SurgeryError, check_count, one_line
 from leanspike.execute.ann_weights import ANNWeights
 from leanspike.execute.answers import value_range
 from leanspike.execute.doubts import Doubts
+from leanspike.execute.fused import TrainingCode
 from leanspike.execute.layout import Layout, leave
 from leanspike.execute.observed import Execution, Observer, Streaming
 from leanspike.execute.rate import Gradient, RateExecution, check_gradient
@@ -74,6 +75,7 @@ class SpikingNetwork(nn.Module):
     def _prepare(self) -> None:
         """Take the code of the plan's graphs: before `torch.compile` might look on."""
         self._whole: Callable[..., Any] = type(self.plan.module).forward
+        self._in_training = TrainingCode.of(self.plan)
         self._steps = Steps(self.plan)
         self._container = self.plan.container
         self.layout = Layout.of(self.plan)
@@ -86,7 +88,7 @@ class SpikingNetwork(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickle: functions are made of the graph again."""
-        made = ("_whole", "_steps", "_container", "layout")
+        made = ("_whole", "_in_training", "_steps", "_container", "layout")
         state = {name: value for name, value in vars(self).items() if name not in made}
         return {**state, "plan": PlanRecord.of(self.plan)}
 
@@ -138,7 +140,10 @@ class SpikingNetwork(nn.Module):
             if observer is not None:
                 y_TNK = Execution(self, self.plan, observer).run(sequence, steps)
             elif gradient == "rate" and torch.is_grad_enabled():
-                y_TNK = RateExecution(self, self.plan).begin(sequence, steps)
+                graph = self._in_training.graph
+                y_TNK = RateExecution(self, self.plan, graph).begin(sequence, steps)
+            elif self.training and not torch.compiler.is_compiling():
+                y_TNK = self._in_training.run(self, sequence, steps)
             else:
                 y_TNK = self._whole(self, sequence, steps)
         except RuntimeError as error:

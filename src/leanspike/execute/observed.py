@@ -22,8 +22,14 @@ Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
 class Execution(fx.Interpreter):
     """One run of a network's graph, operation by operation, for an observer or a single step."""
 
-    def __init__(self, network: nn.Module, plan: Plan, observer: Observer | None = None) -> None:
-        super().__init__(network, graph=plan.graph)
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: Plan,
+        observer: Observer | None = None,
+        graph: fx.Graph | None = None,
+    ) -> None:
+        super().__init__(network, graph=plan.graph if graph is None else graph)
         self.extra_traceback = False
         self.observer = observer
 

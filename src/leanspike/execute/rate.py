@@ -21,7 +21,6 @@ stacked (``[T*N, ...]``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, final, get_args
 
 import torch
@@ -29,13 +28,17 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError
+from leanspike.execute.fused import fire_normalised, is_watched
 from leanspike.execute.observed import Execution
-from leanspike.graph.ops import is_batch_norm, row, row_of
+from leanspike.execute.rate_rules import activate, drop, fire, fire_behind_norm, normalise
+from leanspike.execute.timed import Timed
+from leanspike.graph.ops import is_batch_norm, knows, row_of
 from leanspike.graph.plan import Plan
 from leanspike.neuron import Neuron
+from leanspike.synapse.of_mean import follows_mean, output_of_mean
 from leanspike.temporal import Affine, TemporalDropout, TemporalNorm, broadcast, repeat, stack
 from leanspike.temporal import unstack as opened
-from leanspike.temporal.means import batch_norm_of_mean, carried, mean_of_affine
+from leanspike.temporal.means import batch_norm_of_mean, carried
 
 Gradient = Literal["bptt", "rate"]
 """Backpropagation through time, or once over means in time."""
@@ -53,18 +56,6 @@ def check_gradient(gradient: str) -> None:
 
 
 @final
-@dataclass(frozen=True)
-class Timed:
-    """What depends on time: all its steps, without gradients, and their mean, with them.
-
-    (Sizes are two as well: of the stacked batch, and of the batch.)
-    """
-
-    steps: Any
-    mean: Any
-
-
-@final
 class RateExecution(Execution):
     """One run of a network's graph whose outputs have gradients through means.
 
@@ -76,8 +67,8 @@ class RateExecution(Execution):
     (True, True)
     """
 
-    def __init__(self, network: nn.Module, plan: Plan) -> None:
-        super().__init__(network, plan)
+    def __init__(self, network: nn.Module, plan: Plan, graph: fx.Graph | None = None) -> None:
+        super().__init__(network, plan, graph=graph)
         self.timed = plan.encoder.timed
         self.timesteps = 0
 
@@ -104,6 +95,8 @@ class RateExecution(Execution):
         if n.target in (stack, opened):
             with torch.no_grad():
                 return Timed(self.call_function(n.target, _steps(args), {}), args[0].mean)
+        if n.target is fire_normalised:
+            return self._fire_normalised(n, *args)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         way = None if module is None else self._way(n, module)
         return self._each(n, args, kwargs) if way is None else way(args[0])
@@ -111,21 +104,66 @@ class RateExecution(Execution):
     def _way(self, n: fx.Node, module: nn.Module) -> Callable[[Timed], Timed] | None:
         """How a module that knows time, or statistics, runs; None of any other."""
         if isinstance(module, Neuron):
-            return lambda x: _fire(str(n.target), module, x)
+            return lambda x: fire(str(n.target), module, x)
         if n.meta.get("neuron"):
-            return lambda x: _activate(str(n.target), module, x)
+            return lambda x: activate(str(n.target), module, x)
         if isinstance(module, TemporalDropout):
-            return lambda x: _drop(module, x)
+            return lambda x: drop(module, x)
         if isinstance(module, TemporalNorm | Affine):
-            return lambda x: _normalise(module, x)
+            return lambda x: normalise(module, x)
         if is_batch_norm(module) and module.training:
-            return lambda x: self._normalise_batch(n, module, x)
-        if row_of(n, self.module).sequence:
+            norm_row = row_of(n, self.module).norm
+            if norm_row is None or not norm_row.batch:
+                raise LeanspikeError(
+                    f"{n.target}: rate gradients know PyTorch's batch norms, and a "
+                    f"{type(module).__name__} has a forward of its own; train with gradient=bptt"
+                )
+            return lambda x: self._normalise_batch(module, x)
+        found = row_of(n, self.module)
+        if found.linear and found.synapses is not None and knows(found):
+            return lambda x: self._weighted(n, module, x)
+        if found.sequence:
             raise LeanspikeError(
                 f"{n.target}: rate gradients do not know what a {type(module).__name__} makes of a "
                 "mean over time; train with gradient=bptt"
             )
         return None
+
+    def _fire_normalised(self, n: fx.Node, norm: Any, neuron: Neuron, x: Timed, _: Any) -> Timed:
+        """A norm and the neurons behind it: as one, or one after the other."""
+        temporal = isinstance(norm, TemporalNorm)
+        path = str(n.all_input_nodes[1].target)
+        x_TN = x.steps if temporal else opened(x.steps, self.timesteps)
+        found = fire_behind_norm(norm, neuron, x, x_TN)
+        if found is not None:
+            return found
+        if temporal:
+            return fire(path, neuron, normalise(norm, x))
+        if not norm.training:
+            y = self._layer(norm, x)
+        else:
+            y = self._normalise_batch(norm, x)
+        return fire(path, neuron, Timed(opened(y.steps, self.timesteps), y.mean))
+
+    def _layer(self, module: nn.Module, x: Timed) -> Timed:
+        """A norm in eval mode, on the steps and on their mean."""
+        with torch.no_grad():
+            steps = module(x.steps)
+        mean = module(x.mean)
+        return Timed(steps, self._at_mean(steps, mean))
+
+    def _weighted(self, n: fx.Node, layer: nn.Module, x: Timed) -> Timed:
+        """A linear layer: the mean of its outputs is known, and only its gradient is computed."""
+        x_N: Tensor = x.mean
+        if is_watched(layer) or not follows_mean(layer, x_N):
+            return self._each(n, (x,), {})
+        with torch.no_grad():
+            steps = layer(x.steps)
+        return Timed(
+            steps,
+            average=lambda: opened(steps, self.timesteps).mean(0),
+            follow=lambda y_N: output_of_mean(layer, x_N, y_N),
+        )
 
     def _each(self, n: fx.Node, args: Any, kwargs: Any) -> Timed:
         """Run an operation on all steps, and on their mean for the gradient."""
@@ -143,14 +181,8 @@ class RateExecution(Execution):
             return mean
         return carried(opened(steps, self.timesteps).mean(0), mean)
 
-    def _normalise_batch(self, n: fx.Node, norm: nn.Module, x: Timed) -> Timed:
+    def _normalise_batch(self, norm: nn.Module, x: Timed) -> Timed:
         """Batch norm in training, whose statistics are those of all steps together."""
-        norm_row = row_of(n, self.module).norm
-        if norm_row is None or not norm_row.batch:
-            raise LeanspikeError(
-                f"{n.target}: rate gradients know PyTorch's batch norms, and a "
-                f"{type(norm).__name__} has a forward of its own; train with gradient=bptt"
-            )
         mean = batch_norm_of_mean(norm, x.mean, x.steps)
         with torch.no_grad():
             steps = norm(x.steps)
@@ -176,85 +208,3 @@ def _mean_of(leaf: Any) -> Any:
 def _answer(leaf: Any) -> Any:
     """Outputs of all steps, each of which moves as the mean does."""
     return carried(leaf.steps, leaf.mean) if isinstance(leaf, Timed) else leaf
-
-
-def _fire(path: str, neuron: Neuron, x: Timed) -> Timed:
-    """Neurons: the derivatives of their mean output are added up while they fire."""
-    if not neuron.pointwise:
-        raise LeanspikeError(
-            f"neurons {path}: a {type(neuron).__name__} does not say that each neuron hears its "
-            "own input alone, as rate gradients have it; set pointwise = True in the class if it "
-            "is so, or train with gradient=bptt"
-        )
-    trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
-    with torch.no_grad():
-        found = neuron.rates(x.steps, tuple(trained))
-        mean_N = found.o_TN.mean(0)
-    by = [found.by[name] for name in trained]
-    mean: Tensor = _MeanOutput.apply(mean_N, x.mean, found.by_input, *trained.values(), *by)
-    _tell_hooks(path, neuron, x.steps, carried(found.o_TN, mean))
-    return Timed(found.o_TN, mean)
-
-
-class _MeanOutput(torch.autograd.Function):
-    """A mean output, and its derivatives by the mean input and by parameters."""
-
-    @staticmethod
-    def forward(ctx: Any, mean_N: Tensor, x_N: Tensor, by_input: Tensor, *rest: Tensor) -> Tensor:
-        parameters, by = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-        ctx.shapes, ctx.dtype = [p.shape for p in parameters], x_N.dtype
-        ctx.save_for_backward(by_input, *by)
-        return mean_N.view_as(mean_N)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        by_input, *by = ctx.saved_tensors
-        g_N = grad_outputs[0].to(by_input.dtype)
-        of_parameters = (
-            (g_N * d).sum_to_size(shape) for d, shape in zip(by, ctx.shapes, strict=True)
-        )
-        nothing = [None] * len(by)
-        return None, (g_N * by_input).to(ctx.dtype), None, *of_parameters, *nothing
-
-
-def _tell_hooks(path: str, neuron: Neuron, x_TN: Tensor, o_TN: Tensor) -> None:
-    """What watches neurons, as the objectives of spike rates and features do, sees all steps."""
-    for hook in tuple(neuron._forward_hooks.values()):
-        if hook(neuron, (x_TN,), o_TN) is not None:
-            raise LeanspikeError(
-                f"neurons {path}: a forward hook changes their outputs, which rate gradients would "
-                "not follow; let it return None, or train with gradient=bptt"
-            )
-
-
-def _activate(path: str, module: nn.Module, x: Timed) -> Timed:
-    """A plain activation in a neuron's place."""
-    if not row(type(module)).activation:
-        raise LeanspikeError(
-            f"neurons {path}: rate gradients do not know what a {type(module).__name__} makes of a "
-            "mean over time; write it as a leanspike.Neuron, or train with gradient=bptt"
-        )
-    with torch.no_grad():
-        o_TN = module(x.steps)
-    return Timed(o_TN, carried(o_TN.mean(0), module(x.mean)))
-
-
-def _drop(module: TemporalDropout, x: Timed) -> Timed:
-    """Dropout: the same mask for all steps, and for their mean."""
-    mask_N = module.mask(x.mean)
-    if mask_N is None:
-        return x
-    with torch.no_grad():
-        steps = x.steps * mask_N
-    return Timed(steps, x.mean * mask_N)
-
-
-def _normalise(norm: TemporalNorm | Affine, x: Timed) -> Timed:
-    """Norms that know the step."""
-    if isinstance(norm, TemporalNorm):
-        mean = norm.of_mean(x.mean, x.steps)
-    else:
-        mean = mean_of_affine(x.mean, x.steps, *norm.affine(len(x.steps)))
-    with torch.no_grad():
-        y_TN = norm(x.steps)
-    return Timed(y_TN, carried(y_TN.mean(0), mean))

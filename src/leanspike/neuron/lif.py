@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from leanspike.backends import Rates
+from leanspike.backends import Call, NormLIFCall, NormLIFRateCall, NormScale, Rates
 from leanspike.backends.reference import initial_membrane
 from leanspike.neuron import kernels
 from leanspike.neuron.protocol import neurons
@@ -116,6 +116,12 @@ class LIF(ThresholdNeuron):
         self.check_sized()
         pair = self.leak, self.threshold
         return kernels.lif_rates(x_TN, *pair, self.dynamics, tuple(learned))
+
+    def behind_norm(self, x_TN: Tensor, norm: NormScale, learned: tuple[str, ...] | None) -> Call:
+        """See :meth:`Neuron.behind_norm`."""
+        self.check_sized()
+        how = x_TN, norm, self.leak, self.threshold, self.dynamics
+        return NormLIFCall(*how) if learned is None else NormLIFRateCall(*how, learned)
 
     def step(self, x_N: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """One timestep for streaming: spikes ``[N, ...]`` and the next membrane ``[N, ...]``."""

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from leanspike.backends import Rates
+from leanspike.backends import Call, NormScale, Rates
 from leanspike.errors import LeanspikeError
 from leanspike.neuron.rates import rates_by_steps
 from leanspike.registry import ChosenSection, Registry
@@ -82,6 +82,21 @@ class Neuron(nn.Module, ABC):
         which it is differentiated, too. See :mod:`leanspike.neuron.rates`.
         """
         return rates_by_steps(self, x_TN, learned)
+
+    def behind_norm(
+        self,
+        x_TN: Tensor,  # noqa: ARG002
+        norm: NormScale,  # noqa: ARG002
+        learned: tuple[str, ...] | None,  # noqa: ARG002
+    ) -> Call | None:
+        """What backends are asked for, to compute a norm in training and these neurons at once.
+
+        ``x_TN`` enters the norm; ``learned``: for rate gradients, as :meth:`rates` has it; None:
+        for all steps. The answer is a :class:`leanspike.backends.Normalised`, or a
+        :class:`leanspike.backends.NormalisedRates`. None: there is no such call, so the norm runs
+        first, then :meth:`forward`.
+        """
+        return None
 
     @abstractmethod
     def spike_height(self) -> Tensor | None:

@@ -48,3 +48,15 @@ class Moments:
     def variance(self, correction: int = 1) -> Tensor:
         """The sum of squares over n − ``correction``."""
         return self.squares / torch.tensor(self.n - correction, dtype=torch.float64)
+
+
+@torch.no_grad()
+def keep_statistics(running: Tensor, found: Tensor, momentum: float) -> None:
+    """Move running statistics towards those of a batch, as PyTorch's norms do.
+
+    >>> running = torch.tensor([1.0])
+    >>> keep_statistics(running, torch.tensor([3.0]), 0.25)
+    >>> running
+    tensor([1.5000])
+    """
+    running.copy_(momentum * found.to(running.dtype) + (1 - momentum) * running)

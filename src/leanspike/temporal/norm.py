@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from leanspike.backends import NormScale
 from leanspike.errors import LeanspikeError
 from leanspike.registry import Registry
 from leanspike.temporal.affine import affine_of_norm, scale_and_shift
 from leanspike.temporal.means import mean_of_affine, normalised_steps_mean
-from leanspike.temporal.moments import Moments
+from leanspike.temporal.moments import Moments, keep_statistics
 from leanspike.temporal.synchronise import (
     refuse_several_processes,
     several_processes,
@@ -102,6 +103,33 @@ class TemporalNorm(nn.Module, ABC):
     def gain(self) -> float:
         """A constant factor of the scale γ."""
         return 1.0
+
+    def scale_in_training(self, timesteps: int) -> NormScale | None:  # noqa: ARG002
+        """What :meth:`forward` does in training once it knows the statistics of its groups.
+
+        None: more than that, or statistics of several processes. Who computes by it instead tells
+        :meth:`keep` the statistics.
+        """
+        return None
+
+    @torch.no_grad()
+    def keep(self, mean_GC: Tensor, var_GC: Tensor, count: int) -> None:
+        """Keep statistics of ``count`` values each in the running ones (variances over n)."""
+        keep_statistics(self._of_groups(self.running_mean, len(mean_GC)), mean_GC, self.momentum)
+        unbiased_GC = var_GC * (count / (count - 1))
+        keep_statistics(self._of_groups(self.running_var, len(mean_GC)), unbiased_GC, self.momentum)
+
+    def _of_groups(self, values: Tensor, groups: int) -> Tensor:
+        return values[:groups] if self.per_step else values.unsqueeze(0)
+
+    def _plain_scale(self, timesteps: int) -> NormScale | None:
+        """That of a norm that does no more than what its parameters say."""
+        if self.synchronise and several_processes():
+            return None
+        groups = timesteps if self.per_step else 1
+        weight_GC = self._of_groups(self.weight, groups)
+        bias_GC = None if self.bias is None else self._of_groups(self.bias, groups)
+        return NormScale(weight_GC if self.gain == 1 else weight_GC * self.gain, bias_GC, self.eps)
 
     def learned(self, timesteps: int) -> tuple[Tensor, Tensor | None]:
         """What scales and shifts the normalised currents of each step: γ and β, ``[T, C]``."""
@@ -209,23 +237,24 @@ class TemporalNorm(nn.Module, ABC):
     def _batch_norm(self, x_TN: Tensor) -> Tensor:
         """Batch norm of each step by itself, or of all steps together."""
         if self.per_step:
-            return self._of_groups(x_TN)
-        return self._of_groups(x_TN.flatten(0, 1).unsqueeze(0)).view_as(x_TN)
+            return self._normalise_groups(x_TN)
+        return self._normalise_groups(x_TN.flatten(0, 1).unsqueeze(0)).view_as(x_TN)
 
-    def _of_groups(self, x_GN: Tensor) -> Tensor:
+    def _normalise_groups(self, x_GN: Tensor) -> Tensor:
         """Batch norm of each group by itself.
 
         One native call for each: its step's currents lie together in memory, and statistics,
         output and gradient take fewer passes over them than the same written in PyTorch.
         """
 
-        def of_groups(values: Tensor) -> Tensor:
-            return values[: len(x_GN)] if self.per_step else values.unsqueeze(0)
-
-        weight = of_groups(self.weight)
+        groups = len(x_GN)
+        weight = self._of_groups(self.weight, groups)
         weight = weight if self.gain == 1 else weight * self.gain
-        bias = None if self.bias is None else of_groups(self.bias)
-        mean, var = of_groups(self.running_mean), of_groups(self.running_var)
+        bias = None if self.bias is None else self._of_groups(self.bias, groups)
+        mean, var = (
+            self._of_groups(self.running_mean, groups),
+            self._of_groups(self.running_var, groups),
+        )
         if self.synchronise and several_processes():
             return synchronised_batch_norm(x_GN, mean, var, weight, bias, self.momentum, self.eps)
         y = [
@@ -280,6 +309,10 @@ class BNTT(TemporalNorm):
             *(channels, timesteps), bias=bias, eps=eps, momentum=momentum, synchronise=synchronise
         )
 
+    def scale_in_training(self, timesteps: int) -> NormScale | None:
+        """See :meth:`TemporalNorm.scale_in_training`."""
+        return self._plain_scale(timesteps)
+
     def _train(self, x_TN: Tensor) -> Tensor:
         return self._batch_norm(x_TN)
 
@@ -324,6 +357,10 @@ class TDBN(TemporalNorm):
         if not (threshold > 0 and alpha > 0):
             raise LeanspikeError(f"threshold is {threshold}, alpha {alpha}; give numbers above 0")
         self.threshold, self.alpha = threshold, alpha
+
+    def scale_in_training(self, timesteps: int) -> NormScale | None:
+        """See :meth:`TemporalNorm.scale_in_training`."""
+        return self._plain_scale(timesteps)
 
     def _train(self, x_TN: Tensor) -> Tensor:
         return self._batch_norm(x_TN)

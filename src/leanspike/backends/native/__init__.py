@@ -7,8 +7,16 @@ from functools import cache
 from typing import Any, final
 
 from leanspike import native as library
-from leanspike.backends.calls import Call, ConvolutionCall, LIFCall, LIFStepCall
-from leanspike.backends.native import convolution, lif
+from leanspike.backends.calls import (
+    Call,
+    ConvolutionCall,
+    LIFCall,
+    LIFRateCall,
+    LIFStepCall,
+    NormLIFCall,
+    NormLIFRateCall,
+)
+from leanspike.backends.native import convolution, lif, norm, rates
 from leanspike.backends.protocol import Backend, backends
 
 
@@ -34,6 +42,10 @@ class Native(Backend):
             return lif.serves(call) and is_there()
         if type(call) is LIFStepCall:
             return lif.serves_step(call) and is_there()
+        if type(call) is LIFRateCall:
+            return rates.serves(call) and is_there()
+        if type(call) is NormLIFCall or type(call) is NormLIFRateCall:
+            return norm.serves(call) and is_there()
         if type(call) is ConvolutionCall:
             return convolution.knows(call) and is_there() and convolution.is_worth_it(call)
         return False
@@ -43,6 +55,12 @@ class Native(Backend):
             return lif.lif(call.x_TN, call.leak, call.threshold, call.dynamics)
         if type(call) is LIFStepCall:
             return lif.lif_step(call.u_N, call.x_N, call.leak, call.threshold, call.dynamics)
+        if type(call) is LIFRateCall:
+            return rates.run_rates(call)
+        if type(call) is NormLIFCall:
+            return norm.run_norm_lif(call)
+        if type(call) is NormLIFRateCall:
+            return norm.run_norm_lif_rates(call)
         assert isinstance(call, ConvolutionCall)
         return convolution.run(call)
 

@@ -1,0 +1,182 @@
+"""Training: a norm and the neurons that alone read it, as one where a backend does both.
+
+The graph of a training step has one operation in the place of norm and neurons. Where no backend
+serves that call, or somebody looks on (a hook), or nothing is normalised by this batch, it runs the
+one and then the other, with the same bits as the plan's own graph. As one they differ from these by
+the rounding of the statistics' sums.
+
+Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, C, ...]``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from leanspike.backends import Call, NormScale, choose
+from leanspike.graph.modules import as_module, submodule
+from leanspike.graph.ops import row_of
+from leanspike.graph.plan import Plan
+from leanspike.neuron import Neuron
+from leanspike.temporal import TemporalNorm, stack, unstack
+from leanspike.temporal.moments import keep_statistics
+
+
+@dataclass(frozen=True)
+class TrainingCode:
+    """What a training step runs.
+
+    ``graph``: that of the whole sequence; ``run``: its code, called as ``run(network, x, T)``.
+
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU())
+    >>> plan = spike(ann, example_input=torch.zeros(1, 2, 4, 4)).plan
+    >>> [n.name for n in TrainingCode.of(plan).graph.nodes if n.target is fire_normalised]
+    ['fire_normalised']
+    """
+
+    graph: fx.Graph
+    run: Callable[..., Any]
+
+    @staticmethod
+    def of(plan: Plan) -> TrainingCode:
+        """That of a plan, whose graph stays as it is."""
+        graph = copy.deepcopy(plan.graph)
+        for node in list(graph.nodes):
+            between = _between(node, plan.module)
+            if between:
+                _put_together(graph, between, node)
+        graph.lint()
+        return TrainingCode(graph, type(as_module(plan.module, graph)).forward)
+
+
+def _between(node: fx.Node, root: nn.Module) -> list[fx.Node]:
+    """From the norm whose output only these neurons read to what they read; [] of other nodes."""
+    if not isinstance(submodule(root, node), Neuron):
+        return []
+    found: list[fx.Node] = []
+    before = node.args[0]
+    while isinstance(before, fx.Node) and len(before.users) == 1:
+        found.insert(0, before)
+        if before.target not in (stack, unstack):
+            return found if _is_norm(before, root, stacked=len(found) == 2) else []
+        before = before.args[0]
+    return []
+
+
+def _is_norm(node: fx.Node, root: nn.Module, stacked: bool) -> bool:
+    if isinstance(submodule(root, node), TemporalNorm):
+        return True
+    row = row_of(node, root).norm
+    return stacked and row is not None and row.batch and not row.synchronised
+
+
+def _put_together(graph: fx.Graph, between: list[fx.Node], neuron: fx.Node) -> None:
+    norm, last = between[0], between[-1]
+    timesteps = last.args[1] if len(between) == 2 else None  # of a batch norm's output, unstacked
+    with graph.inserting_before(neuron):
+        modules = (graph.get_attr(str(node.target)) for node in (norm, neuron))
+        both = graph.call_function(fire_normalised, (*modules, norm.args[0], timesteps))
+    both.meta = dict(neuron.meta)
+    neuron.replace_all_uses_with(both)
+    for node in (neuron, *reversed(between)):
+        graph.erase_node(node)
+
+
+def fire_normalised(norm: nn.Module, neuron: Neuron, x: Tensor, timesteps: int | None) -> Tensor:
+    """The spikes of neurons behind a norm, ``[T, N, C, ...]``.
+
+    ``x``: what enters the norm: stacked, ``[T*N, C, ...]``, if T is given, else ``[T, N, C, ...]``.
+
+    >>> norm, x = nn.BatchNorm1d(1), torch.tensor([[0.0], [2.0]])
+    >>> from leanspike import LIF
+    >>> fire_normalised(norm, LIF(0.5), x, 1).flatten().tolist()
+    [0.0, 1.0]
+    """
+    x_TN = x if timesteps is None else unstack(x, timesteps)
+    call = call_of(norm, neuron, x_TN, None)
+    backend = None if call is None else choose(call)
+    if call is None or backend is None:
+        y = norm(x)
+        o_TN: Tensor = neuron(y if timesteps is None else unstack(y, timesteps))
+        return o_TN
+    found = backend.run(call)
+    keep(norm, found.mean_GC, found.var_GC, x_TN)
+    fired_TN: Tensor = found.o_TN
+    return fired_TN
+
+
+def call_of(
+    norm: nn.Module, neuron: Neuron, x_TN: Tensor, learned: tuple[str, ...] | None
+) -> Call | None:
+    """What backends are asked for; None where both must run by themselves.
+
+    >>> from leanspike import LIF
+    >>> call_of(nn.BatchNorm1d(1).eval(), LIF(), torch.zeros(2, 2, 1), None) is None
+    True
+    """
+    if not norm.training or torch.compiler.is_compiling() or is_watched(norm, neuron):
+        return None
+    scale = scale_of(norm, len(x_TN))
+    return None if scale is None else neuron.behind_norm(x_TN, scale, learned)
+
+
+def is_watched(*modules: nn.Module) -> bool:
+    """Whether there are hooks on any of them, or a forward that was put in the place of its own.
+
+    >>> is_watched(nn.ReLU(), nn.BatchNorm1d(1))
+    False
+    """
+    return any(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+        for module in modules
+    )
+
+
+def scale_of(norm: nn.Module, timesteps: int) -> NormScale | None:
+    """What a norm in training does with its statistics; None where that is not all.
+
+    >>> scale_of(nn.BatchNorm1d(2, affine=False), 3)
+    NormScale(weight_GC=tensor([[1., 1.]]), bias_GC=None, eps=1e-05)
+    """
+    if isinstance(norm, TemporalNorm):
+        return norm.scale_in_training(timesteps)
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    weight = norm.weight if norm.affine else torch.ones(norm.num_features)
+    bias = norm.bias.unsqueeze(0) if norm.affine else None
+    return NormScale(weight.unsqueeze(0), bias, norm.eps)
+
+
+@torch.no_grad()
+def keep(norm: nn.Module, mean_GC: Tensor, var_GC: Tensor, x_TN: Tensor) -> None:
+    """Keep the statistics of a batch in the running ones, as the norm itself would.
+
+    >>> norm = nn.BatchNorm1d(1)
+    >>> keep(norm, torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 3, 1))
+    >>> norm.running_mean, norm.running_var  # 0.9 + 0.1 * 3/2
+    (tensor([0.1000]), tensor([1.0500]))
+    """
+    count = x_TN.numel() // mean_GC.numel()
+    if isinstance(norm, TemporalNorm):
+        norm.keep(mean_GC, var_GC, count)
+        return
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    momentum = norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        if momentum is None:
+            momentum = 1.0 / float(norm.num_batches_tracked)
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    assert momentum is not None
+    keep_statistics(norm.running_mean, mean_GC[0], momentum)
+    keep_statistics(norm.running_var, var_GC[0] * (count / (count - 1)), momentum)

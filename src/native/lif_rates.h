@@ -1,0 +1,105 @@
+/* Neighbouring neurons through all timesteps, with the derivatives of their mean output, which are added
+ * up while they fire; after lif_rows.h. */
+
+/* The derivatives of a membrane by the input (of every step), the leak and the threshold, and the sums
+ * over the steps of what they do to the output. */
+typedef struct {
+    vector input, leak, threshold, by_input, by_leak, by_threshold;
+} NAME(slopes);
+
+/* `last`: the membrane after the last step; `m`: the one that is compared now. */
+ROW void NAME(follow)(const neuron k, NAME(slopes) *e, vector last, vector m, const int surrogate,
+                      const int reset, const int learn) {
+    vector slope = NAME(derivative)(k, m, surrogate);
+    mask fired = m > k.threshold;
+    e->input = k.leak * e->input + 1.0f;
+    e->by_input += slope * e->input;
+    if (learn) {
+        vector before = k.leak * e->threshold;
+        if (reset == RESET_UNDECAYED) before -= NAME(only)(last > k.threshold, NAME(all)(1.0f));
+        e->threshold = before;
+        e->leak = k.leak * e->leak + last;
+        e->by_leak += slope * e->leak;
+        e->by_threshold += slope * (e->threshold - m * k.inverse_threshold);
+        if (reset == RESET_SOFT) e->threshold -= NAME(only)(fired, NAME(all)(1.0f));
+    }
+    if (reset == RESET_HARD) {
+        e->input = NAME(only)(~fired, e->input);
+        e->leak = NAME(only)(~fired, e->leak);
+        e->threshold = NAME(only)(~fired, e->threshold);
+    }
+}
+
+ROW void NAME(write_slopes)(const lif_call *c, const neuron k, const NAME(slopes) *e, const vector *fired,
+                            int64_t i, const int learn, const int bf16) {
+    const float steps = (float)c->steps;
+    for (int j = 0; j < VECTORS; j++) {
+        NAME(write_membranes)(c->by_input + i, j, k.sign_x * e[j].by_input / steps, bf16);
+        if (!learn) continue;
+        vector by_threshold = (k.sign_x * e[j].by_threshold + k.height_learns * fired[j]) / steps;
+        NAME(write_membranes)(c->by_leak + i, j, k.sign_x * k.sign * e[j].by_leak / steps, bf16);
+        NAME(write_membranes)(c->by_threshold + i, j, by_threshold, bf16);
+    }
+}
+
+ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, const int surrogate,
+                        const int reset, const int learn, const int bf16) {
+    const lif_call *c = t->call;
+    const neuron k = t->neuron;
+    const norm_table *n = &t->norm;
+    const int64_t x_step = c->x_step * t->width, step = c->size * t->width, steps = c->steps;
+    for (int64_t i = start; i < end; i += NAME(group)) {
+        const char *x = (const char *)c->x + i * t->width;
+        char *spikes = (char *)c->spikes + i * t->width;
+        const int64_t at = place_of(n, p->origin + i);
+        NAME(slopes) e[VECTORS];
+        memset(e, 0, sizeof e);
+        vector u[VECTORS], o[VECTORS], fired[VECTORS] = {{0}};
+        for (int j = 0; j < VECTORS; j++) {
+            u[j] = NAME(all)(k.initial);
+            if (c->half_initial) e[j].threshold = NAME(all)(0.5f);
+        }
+        fetch(&p->ahead, steps * NAME(group));
+        for (int64_t s = 0; s < steps; s++, x += x_step, spikes += step) {
+            for (int j = 0; j < VECTORS; j++) {
+                vector m = NAME(membrane)(k, u[j], NAME(current)(n, x, s, at, j, bf16), reset);
+                mask fires = m > k.threshold;
+                NAME(follow)(k, &e[j], u[j], m, surrogate, reset, learn);
+                u[j] = NAME(reset)(k, m, fires, reset);
+                o[j] = NAME(select)(fires, NAME(all)(k.high), NAME(all)(k.low));
+                fired[j] += NAME(only)(fires, NAME(all)(1.0f));
+            }
+            NAME(write)(spikes, o, t->passing, 1, bf16);
+        }
+        NAME(write_slopes)(c, k, e, fired, i, learn, bf16);
+        for (int j = 0; j < VECTORS; j++) o[j] = (fired[j] * k.high + k.low) / (float)steps;
+        NAME(write)((char *)c->mean + i * t->width, o, 0, 0, bf16);
+    }
+}
+
+#define RATES(surrogate, reset, learn, bf16)                                                        \
+    static TARGET void NAME(rates_##surrogate##reset##learn##bf16)(const task *t, place *p,         \
+                                                                   int64_t start, int64_t end) {    \
+        NAME(rates_as)(t, p, start, end, surrogate, reset, learn, bf16);                            \
+    }
+#define ALL_RATES(surrogate, reset)                                                                 \
+    RATES(surrogate, reset, 0, 0) RATES(surrogate, reset, 0, 1)                                     \
+    RATES(surrogate, reset, 1, 0) RATES(surrogate, reset, 1, 1)
+ALL_RATES(0, 0) ALL_RATES(0, 1) ALL_RATES(0, 2) ALL_RATES(1, 0) ALL_RATES(1, 1) ALL_RATES(1, 2)
+ALL_RATES(2, 0) ALL_RATES(2, 1) ALL_RATES(2, 2) ALL_RATES(3, 0) ALL_RATES(3, 1) ALL_RATES(3, 2)
+
+#define LISTED(surrogate, reset)                                                                    \
+    {{NAME(rates_##surrogate##reset##00), NAME(rates_##surrogate##reset##01)},                      \
+     {NAME(rates_##surrogate##reset##10), NAME(rates_##surrogate##reset##11)}}
+static TARGET void NAME(rates)(const task *t, place *p, int64_t start, int64_t end) {
+    static range_fn *const listed[4][3][2][2] = {{LISTED(0, 0), LISTED(0, 1), LISTED(0, 2)},
+                                                 {LISTED(1, 0), LISTED(1, 1), LISTED(1, 2)},
+                                                 {LISTED(2, 0), LISTED(2, 1), LISTED(2, 2)},
+                                                 {LISTED(3, 0), LISTED(3, 1), LISTED(3, 2)}};
+    const lif_call *c = t->call;
+    listed[c->surrogate][c->reset][c->by_leak != NULL][c->bf16 != 0](t, p, start, end);
+}
+
+#undef RATES
+#undef ALL_RATES
+#undef LISTED
