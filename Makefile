@@ -32,6 +32,21 @@ SANITIZED := $(addprefix build/$(notdir $(CC))-,address,undefined thread)
 sanitize: $(SANITIZED)
 	@for program in $(SANITIZED); do $$program || exit 1; done
 
+# And programs of the engine: its leaves against plain loops, and files that were changed at random.
+sanitize: build/fuzz-$(notdir $(CC))-address,undefined build/fuzz-$(notdir $(CC))-thread
+	@build/fuzz-$(notdir $(CC))-address,undefined 1 2000 tests/engine/version1.leanspike
+	@build/fuzz-$(notdir $(CC))-thread 2 200 tests/engine/version1.leanspike
+sanitize: build/leaves-$(notdir $(CC))-address,undefined
+	@build/leaves-$(notdir $(CC))-address,undefined 1 1000
+
+build/fuzz-$(notdir $(CC))-%: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c
+	@mkdir -p build
+	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
+
+build/leaves-$(notdir $(CC))-%: $(wildcard src/engine/*.[ch]) tests/engine/leaves.c
+	@mkdir -p build
+	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
+
 build/$(notdir $(CC))-%: $(wildcard src/native/*.[ch] tests/native/*.[ch])
 	@mkdir -p build
 	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
@@ -54,7 +69,7 @@ dist: $(VENV)/installed-dist
 	@mv dist/plain/*.tar.gz dist && rm -r dist/plain
 
 # The stamp of each environment is newer than what it was installed from, the C code included.
-$(VENV)/installed-%: pyproject.toml setup.py src/leanspike/native_sources.py $(wildcard src/native/*.[ch])
+$(VENV)/installed-%: pyproject.toml setup.py libraries.py src/leanspike_runtime/sources.py $(wildcard src/native/*.[ch] src/engine/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leanspike needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")' >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing leanspike and its dependencies into $(VENV) (torch is large, this can take minutes) ..." >&2

@@ -28,13 +28,13 @@ LAYERS = (
         "transforms",
         "batches",
         "processor",
-        "native_sources",
         "native",
         "surrogate",
     ),
     *("backends", "neuron", "synapse", "temporal", "models", "graph", "lower", "execute"),
+    "engine",
     *("surgery", "saved", "data", "evaluation", "train", "report", "config", "recipes", "run"),
-    *("bench", "cli"),
+    *("bench", "console", "compile_command", "cli"),
 )
 # Old names, each for one more version; nothing of leanspike's uses them.
 OLD = {"backend": ("backends", "watch_backends"), "evaluate": ("evaluation", "Result")}
@@ -227,6 +227,14 @@ def test_what_is_public_has_an_example() -> None:
         if not shown and f"{value.__name__}(" not in (package.__doc__ or ""):
             without.add(name.removeprefix("leanspike."))
     assert without == set()
+
+
+def test_the_runtime_needs_numpy_alone() -> None:
+    for path in sorted(SOURCE.with_name("leanspike_runtime").rglob("*.py")):
+        for target in imported(ast.walk(ast.parse(path.read_text("utf-8")))):
+            first = target.split(".")[0]
+            allowed = first in sys.stdlib_module_names or first in ("numpy", "leanspike_runtime")
+            assert allowed, f"{path.name} imports {target}"
 
 
 def test_what_runs_at_import_is_told_from_what_does_not() -> None:

@@ -15,7 +15,7 @@ import torch
 
 from leanspike import native
 from leanspike.errors import LeanspikeError
-from leanspike.native_sources import native_files
+from leanspike_runtime.sources import library_files
 
 if not native.is_built():
     pytest.skip("the native library is not built", allow_module_level=True)
@@ -85,7 +85,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def checkout(tmp_path, monkeypatch):
     """A copy of what the library was built from, taken for the checkout."""
     (tmp_path / "src" / "native").mkdir(parents=True)
-    for path in native_files(native.ROOT):
+    for path in library_files(native.ROOT, "native"):
         shutil.copy(path, tmp_path / path.relative_to(native.ROOT))
     monkeypatch.setattr(native, "ROOT", tmp_path)
     native._load.cache_clear()
@@ -99,7 +99,7 @@ def test_a_library_of_the_same_sources_is_used():
     assert not native.is_stale()
 
 
-@pytest.mark.parametrize("name", ["setup.py", "src/native/lif.c", "src/native/lif_block.h"])
+@pytest.mark.parametrize("name", ["libraries.py", "src/native/lif.c", "src/native/lif_block.h"])
 def test_a_library_of_other_sources_is_not_used(checkout, name):
     with (checkout / name).open("a") as file:
         file.write("\n")

@@ -29,7 +29,8 @@ def copy_sources(folder):
     leave_out = shutil.ignore_patterns("*.so", "*.egg-info", "__pycache__")
     for name in ("src", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=leave_out)
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "README.md", "LICENSE"):
+    build = ("setup.py", "libraries.py", "pyproject.toml", "MANIFEST.in", "Makefile")
+    for name in (*build, "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
 
 
@@ -84,8 +85,8 @@ def test_without_a_compiler_the_build_succeeds(tmp_path):
 @needs_compiler
 def test_a_wheel_brings_its_library_and_no_sources_to_where_no_compiler_is(tmp_path):
     wheel = build_wheel(tmp_path)
-    libraries = [name for name in wheel.namelist() if name.endswith(".so")]
-    assert libraries == ["leanspike/_native.so"]
+    libraries = {name for name in wheel.namelist() if name.endswith(".so")}
+    assert libraries == {"leanspike/_native.so", "leanspike_runtime/_engine.so"}
     assert not [name for name in wheel.namelist() if name.endswith((".c", ".h"))]
     (place, *spikes), told = run_installed(
         wheel, tmp_path / "site", SPIKES, LEANSPIKE_BACKEND="native"
@@ -98,9 +99,7 @@ def test_a_wheel_brings_its_library_and_no_sources_to_where_no_compiler_is(tmp_p
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("standard", ["c11", "c17"])
-@pytest.mark.parametrize(
-    "source", sorted((ROOT / "src" / "native").glob("*.c")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("source", sorted((ROOT / "src").glob("[en]*/*.c")), ids=lambda p: p.stem)
 def test_the_sources_compile_without_a_warning(tmp_path, source, standard):
     flags = f"-std={standard} -O3 -fopenmp-simd -Wall -Wextra -Wpedantic -Wshadow -Werror -fPIC"
     subprocess.run([COMPILER, *flags.split(), "-c", source, "-o", tmp_path / "out.o"], check=True)
@@ -127,7 +126,7 @@ def test_the_sdist_has_what_builds_leanspike_and_no_more(dist):
     with tarfile.open(path) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
         assert sum(file.size for file in sdist) < 2_000_000  # bytes
-    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src" / "native").iterdir()}
+    here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src").glob("*/*.[ch]")}
     assert here <= names
     assert {"src/leanspike/recipes/digits.yaml", "src/leanspike/report/report.html"} <= names
     assert {name.partition("/")[0] for name in names if "/" in name} == {"src"}

@@ -110,7 +110,7 @@ def test_what_is_imported_is_declared() -> None:
     declared = chain(PROJECT["dependencies"], *extras.values(), ["leanspike", "setuptools"])
     names = {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in declared}  # type: ignore[index]
     providers = packages_distributions()
-    own = {path.stem for path in CODE} | {"benchmarks", "leanspike", "tests"}
+    own = {path.stem for path in CODE} | {"benchmarks", "leanspike", "leanspike_runtime", "tests"}
     own |= {"pydantic_core", "secondnet"}  # a part of pydantic; a user's file, which a test writes
     stray = {
         module: str(path.relative_to(ROOT))

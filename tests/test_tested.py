@@ -133,3 +133,22 @@ def test_the_limit_is_five_minutes() -> None:
     assert settings["timeout_method"] == "thread"
     assert 300 < settings["faulthandler_timeout"] < 400
     assert settings["faulthandler_exit_on_timeout"] is True
+
+
+@pytest.mark.parametrize("environment", [{}, IN_CI, {"LEANSPIKE_NATIVE": "optional"}])
+def test_an_engine_of_other_sources_is_never_tested(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "the engine was built from other sources; build it again (pip install ...)"
+    monkeypatch.setattr(tested, "what_is_missing", lambda: told)
+    with pytest.raises(pytest.UsageError, match="the engine was built from other sources"):
+        tested.check_native(environment)
+
+
+def test_where_it_is_required_nothing_is_tested_without_the_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tested, "what_is_missing", lambda: "the engine is not built here")
+    tested.check_native({"LEANSPIKE_NATIVE": "optional"})
+    with pytest.raises(pytest.UsageError, match="engine is not built here; LEANSPIKE_NATIVE=opt"):
+        tested.check_native(IN_CI)

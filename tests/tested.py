@@ -16,6 +16,7 @@ import torch
 from leanspike import native
 from leanspike.backends.choice import candidates
 from leanspike.evaluation.origin import provenance
+from leanspike_runtime.library import what_is_missing
 
 
 def requires_native(environment: Mapping[str, str]) -> bool:
@@ -33,10 +34,12 @@ def check_native(environment: Mapping[str, str]) -> None:
     required = requires_native(environment)
     if native.is_stale():
         raise pytest.UsageError(native.what_is_missing())
-    if required and not native.is_built():
-        raise pytest.UsageError(
-            f"{native.what_is_missing()}; LEANSPIKE_NATIVE=optional tests without it"
-        )
+    engine = what_is_missing()
+    if "built from other sources" in engine:
+        raise pytest.UsageError(engine)
+    if required and (engine or not native.is_built()):
+        missing = engine or native.what_is_missing()
+        raise pytest.UsageError(f"{missing}; LEANSPIKE_NATIVE=optional tests without it")
 
 
 def refuse_skipped_module(report: pytest.CollectReport) -> pytest.CollectReport:

@@ -14,6 +14,7 @@ torch.Size([5, 8, 10])
 """
 
 from leanspike import models
+from leanspike.engine import Engine, compile_engine
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
 from leanspike.evaluation import Result, evaluate
 from leanspike.memory import keep_freed_memory
@@ -42,6 +43,7 @@ __all__ = [
     "Calibration",
     "CurrentLIF",
     "DataError",
+    "Engine",
     "LeanspikeError",
     "ModelSpec",
     "Neuron",
@@ -52,6 +54,7 @@ __all__ = [
     "SurgeryError",
     "Triangle",
     "calibrate",
+    "compile_engine",
     "evaluate",
     "keep_freed_memory",
     "load",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from leanspike.environment import variable
 from leanspike.errors import LeanspikeError
-from leanspike.native_sources import native_digest, native_files
+from leanspike_runtime.sources import library_digest, library_files
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in native.h
 ROOT = Path(__file__).parents[2]  # of the checkout, if this is one
@@ -46,7 +46,7 @@ def what_is_missing() -> str:
     """Why the library is not there, and what to do."""
     again = (
         f"pip install --no-deps --editable {ROOT}"
-        if native_files(ROOT)
+        if library_files(ROOT, "native")
         else "pip install --force-reinstall --no-deps --no-cache-dir FOLDER, that of its sources"
     )
     if is_stale():
@@ -71,7 +71,7 @@ def _load() -> ctypes.CDLL | None:
     loaded = ctypes.CDLL(str(path))
     loaded.leanspike_density.restype = ctypes.c_double
     loaded.leanspike_convolution_room.restype = ctypes.c_int64
-    expected = native_digest(ROOT)
+    expected = library_digest(ROOT, "native")
     return loaded if expected is None or _digest_in(loaded) == expected else None
 
 

@@ -10,10 +10,10 @@
 #include <cpuid.h>
 #endif
 
-#ifndef NATIVE_SOURCES
-#define NATIVE_SOURCES ""
+#ifndef LIBRARY_SOURCES
+#define LIBRARY_SOURCES ""
 #endif
-const char *leanspike_native_sources(void) { return NATIVE_SOURCES; }
+const char *leanspike_native_sources(void) { return LIBRARY_SOURCES; }
 
 #ifdef HAVE_X86
 /* The registers that the system saves when it switches threads: bits of XCR0. */

@@ -26,7 +26,7 @@ enum { BYTES_plain = 16, BYTES_avx2 = 32, BYTES_avx512 = 64 };
 #define TARGET PASTE(TARGET, SET)
 #define BYTES PASTE(BYTES, SET)
 
-/* A digest of what the library was built from (native_sources.py; "" if the build gave none): callers
+/* A digest of what the library was built from (leanspike_runtime/sources.py; "" if the build gave none): callers
  * beside other sources must not call anything else. */
 const char *leanspike_native_sources(void);
 

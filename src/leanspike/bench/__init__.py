@@ -4,6 +4,7 @@
 """
 
 from leanspike.bench.contenders import CONTENDERS
+from leanspike.bench.engine import RIVALS
 from leanspike.bench.race import PARTS, Plan
 from leanspike.bench.result import Heat, Outcome, Profile, Race
 from leanspike.bench.show import figure, markdown, render_race
@@ -11,6 +12,7 @@ from leanspike.bench.show import figure, markdown, render_race
 __all__ = [
     "CONTENDERS",
     "PARTS",
+    "RIVALS",
     "Heat",
     "Outcome",
     "Plan",

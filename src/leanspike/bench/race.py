@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 
 from leanspike.backends import Backends
 from leanspike.bench.contenders import CONTENDERS, SEED
+from leanspike.bench.engine import BATCHES, RIVALS, engine_heats, engine_workers, racing
 from leanspike.bench.result import Entry, Heat, Outcome, Profile, Race
-from leanspike.bench.worker import Worker
+from leanspike.bench.worker import Worker, work
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.processor import EMULATED, has_bfloat16
 
 WARM_UP = 3
-PARTS = ("race", "curve", "profile")
+PARTS = ("race", "curve", "profile", "engine")
+USUAL = PARTS[:3]
+"""Those that need no trained run."""
 CURVE = (1, 2, 4, 8, 16, 32)
 PROFILED = ("ann", "leanspike", "spikingjelly")
 
@@ -63,12 +68,13 @@ class Plan:
 
     contenders: tuple[str, ...]
     rounds: int = 7
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = USUAL
     width: float = 1.0
+    trained: Path | None = None
 
     def __post_init__(self) -> None:
         for what, given, valid in (
-            ("contender", self.contenders, CONTENDERS),
+            ("contender", self.contenders, {**CONTENDERS, **RIVALS}),
             ("part", self.parts, PARTS),
         ):
             for name in given:
@@ -76,6 +82,8 @@ class Plan:
                     raise LeanspikeError(f"no {what} {name!r}; choose from {', '.join(valid)}")
         if self.rounds < 1:
             raise LeanspikeError(f"rounds is {self.rounds}; give 1 or more")
+        if "engine" in self.parts and self.trained is None:
+            raise LeanspikeError("part engine races a trained run; give --run runs/cifar10_t5")
         if not self.width > 0:
             raise LeanspikeError(f"width is {self.width}; give a number above 0, 1 for VGG9's")
 
@@ -92,6 +100,11 @@ class Plan:
         kept = [heat for heat in heats(self.width) if heat.train and heat.memory == "kept"]
         return _possible(kept) if "profile" in self.parts else []
 
+    def engine_heats(self) -> list[Heat]:
+        """The heats of part "engine"."""
+        raced = "engine" in self.parts and self.trained is not None
+        return engine_heats(self.trained) if raced and self.trained else []
+
     def left_out(self) -> str | None:
         """What is not raced on this machine, and why.
 
@@ -104,19 +117,27 @@ class Plan:
         """How many turns there are to take, for a progress bar."""
         turns = WARM_UP + self.rounds
         profiles = len(self.profiled()) * len(self._to_profile())
-        return (len(self.heats()) + len(self.curve())) * turns + profiles
+        heats = len(self.heats()) + len(self.curve()) + ("engine" in self.parts) * len(BATCHES)
+        return heats * turns + profiles
 
     def run(self, command: str, tell: Told) -> Race:
         """Run all of it; ``tell`` hears of each turn."""
         started = time.monotonic()
-        recipe: dict[str, object] = {**asdict(self)}
+        trained = None if self.trained is None else str(self.trained)
+        recipe: dict[str, object] = {**asdict(self), "trained": trained}
+        libraries = [name for name in self.contenders if name in CONTENDERS]
         origin = provenance(command=command, seed=SEED, recipe=recipe)
-        outcomes = [run_heat(heat, self.contenders, self.rounds, tell) for heat in self.heats()]
-        over_time = [run_heat(heat, self.contenders, self.rounds, tell) for heat in self.curve()]
+        outcomes = [run_heat(heat, libraries, self.rounds, tell) for heat in self.heats()]
+        over_time = [run_heat(heat, libraries, self.rounds, tell) for heat in self.curve()]
         profiles = [
             found
             for heat in self.profiled()
             for found in run_profiles(heat, self._to_profile(), tell)
+        ]
+        engine = [
+            run_engine_heat(heat, self.contenders, self.trained, self.rounds, tell)
+            for heat in self.engine_heats()
+            if self.trained is not None
         ]
         seconds = {"bench": round(time.monotonic() - started, 1)}
         origin = origin.model_copy(update={"seconds": seconds})
@@ -124,6 +145,7 @@ class Plan:
             outcomes=tuple(outcomes),
             curve=tuple(over_time),
             profiles=tuple(profiles),
+            engine=tuple(engine),
             left_out=self.left_out(),
             provenance=computed_by(origin, _ran([*outcomes, *over_time])),
         )
@@ -144,25 +166,36 @@ def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> 
     entry, and the others go on.
     """
     with _workers(heat, contenders) as workers:
-        seconds: dict[str, list[float]] = {name: [] for name in workers}
-        failures: dict[str, str] = {}
-        for number in range(WARM_UP + rounds):
-            tell(f"{heat.title}: round {number + 1 - WARM_UP} of {rounds}")
-            for name, worker in workers.items():
-                if name in failures:
-                    continue
-                answer = worker.ask("call")
-                if answer.failure is not None:
-                    failures[name] = answer.failure
-                elif number >= WARM_UP:
-                    seconds[name].append(answer.value)
-        return Outcome(
-            heat=heat,
-            entries=tuple(
-                _entry(name, seconds[name], worker, failures.get(name))
-                for name, worker in workers.items()
-            ),
-        )
+        return Outcome(heat=heat, entries=_turns(heat, workers, rounds, tell))
+
+
+def run_engine_heat(
+    heat: Heat, contenders: Sequence[str], trained: Path, rounds: int, tell: Told
+) -> Outcome:
+    """A heat of part "engine", and how often each rival is right."""
+    with engine_workers(racing(contenders), trained, heat.batch) as workers:
+        entries = _turns(heat, workers, rounds, tell)
+        right = {name: worker.ask("accuracy").value for name, worker in workers.items()}
+    scored = (entry.model_copy(update={"accuracy": right[entry.contender]}) for entry in entries)
+    return Outcome(heat=heat, entries=tuple(scored))
+
+
+def _turns(heat: Heat, workers: Mapping[str, Worker], rounds: int, tell: Told) -> tuple[Entry, ...]:
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    failures: dict[str, str] = {}
+    for number in range(WARM_UP + rounds):
+        tell(f"{heat.title}: round {number + 1 - WARM_UP} of {rounds}")
+        for name, worker in workers.items():
+            if name in failures:
+                continue
+            answer = worker.ask("call")
+            if answer.failure is not None:
+                failures[name] = answer.failure
+            elif number >= WARM_UP:
+                seconds[name].append(answer.value)
+    return tuple(
+        _entry(name, seconds[name], worker, failures.get(name)) for name, worker in workers.items()
+    )
 
 
 def run_profiles(heat: Heat, contenders: Sequence[str], tell: Told) -> list[Profile]:
@@ -182,7 +215,8 @@ def run_profiles(heat: Heat, contenders: Sequence[str], tell: Told) -> list[Prof
 @contextmanager
 def _workers(heat: Heat, contenders: Sequence[str]) -> Iterator[dict[str, Worker]]:
     threads = torch.get_num_threads()
-    workers = {name: Worker(name, heat, threads) for name in contenders}
+    kept = heat.memory == "kept"
+    workers = {name: Worker(partial(work, name, heat), threads, kept) for name in contenders}
     try:
         yield workers
     finally:
@@ -200,7 +234,7 @@ def _entry(
     ran = worker.ask("backends").value or Backends()
     return Entry(
         contender=name,
-        version=CONTENDERS[name].version or "",
+        version={**CONTENDERS, **RIVALS}[name].version or "",
         seconds=tuple(seconds) if failure is None else (),
         peak_bytes=peak,
         own_bytes=peak - before if peak is not None and before is not None else None,

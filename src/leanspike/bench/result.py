@@ -59,6 +59,7 @@ class Entry(Record):
     backend: str | None = None
     instructions: str | None = None
     failure: str | None = None
+    accuracy: float | None = None
 
     @property
     def median(self) -> float:
@@ -130,6 +131,8 @@ class Profile(Record):
 class Race(Record):
     """All heats (``outcomes``), the curve over T (``curve``) and the profiles, of one machine.
 
+    ``engine``: the heats of a trained run's ANN, its SNN and the engine.
+
     ``left_out`` says what was not raced there, and why.
 
     >>> Race.model_construct(outcomes=()).outcomes
@@ -139,5 +142,6 @@ class Race(Record):
     outcomes: tuple[Outcome, ...]
     curve: tuple[Outcome, ...] = ()
     profiles: tuple[Profile, ...] = ()
+    engine: tuple[Outcome, ...] = ()
     left_out: str | None = None
     provenance: Provenance

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from leanspike.bench.contenders import CONTENDERS
+from leanspike.bench.engine import RIVALS
 from leanspike.bench.profile import KINDS, REST
 from leanspike.bench.result import Entry, Outcome, Profile, Race, Spread
 from leanspike.report import style, text
@@ -59,6 +60,24 @@ def _ratio(spread: Spread | None) -> str:
     return f"{spread.median:.2f} ({spread.low:.2f}–{spread.high:.2f})"
 
 
+ENGINE_HEADER = ("contender", "ms an image", "÷ the ANN", "accuracy", "peak memory")
+
+
+def engine_rows(outcome: Outcome) -> list[tuple[str, ...]]:
+    """The lines of a heat of part "engine", cells as in ``ENGINE_HEADER``."""
+    found = []
+    for entry in outcome.entries:
+        title = RIVALS[entry.contender].title
+        if entry.failure is not None:
+            found.append((title, entry.failure, "", "", ""))
+            continue
+        memory = "" if entry.own_bytes is None else f"{entry.own_bytes / 2**20:,.0f} MiB"
+        right = "" if entry.accuracy is None else f"{100 * entry.accuracy:.1f} %"
+        each = f"{entry.median * 1e3 / outcome.heat.batch:.2f}"
+        found.append((title, each, _ratio(outcome.ratio(entry.contender, "ann")), right, memory))
+    return found
+
+
 def render_race(race: Race) -> RenderableType:
     """All tables, for `rich.print`.
 
@@ -68,6 +87,9 @@ def render_race(race: Race) -> RenderableType:
     parts: list[RenderableType] = [] if race.left_out is None else [Text(race.left_out), Text()]
     for outcome in race.outcomes:
         parts += [Text(outcome.heat.title, style="bold"), _table(HEADER, rows(outcome)), Text()]
+    for outcome in race.engine:
+        table = _table(ENGINE_HEADER, engine_rows(outcome))
+        parts += [Text(outcome.heat.title, style="bold"), table, Text()]
     if race.curve:
         title = f"{race.curve[0].heat.task}: milliseconds over T"
         parts += [Text(title, style="bold"), _table(*_curve(race)), Text()]
@@ -143,6 +165,9 @@ def markdown(race: Race) -> str:
     ]
     for outcome in race.outcomes:
         lines += [f"## {outcome.heat.title}", "", *_markdown_table(HEADER, rows(outcome)), ""]
+    for outcome in race.engine:
+        table = _markdown_table(ENGINE_HEADER, engine_rows(outcome))
+        lines += [f"## The engine: {outcome.heat.title}", "", *table, ""]
     if race.curve:
         title = race.curve[0].heat.task
         lines += [f"## {title}: milliseconds over T", "", *_markdown_table(*_curve(race)), ""]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.nn import functional as F
@@ -31,6 +31,18 @@ TURN = 0.1  # seconds that a turn takes at least: what wakes a process is not ti
 LEARNING_RATE = 1e-6  # keeps the weights as they are, and the spikes
 
 
+Job = Callable[[], Callable[[], torch.Tensor]]
+"""What a process prepares; what that returns is done at each turn."""
+
+
+@runtime_checkable
+class Scored(Protocol):
+    """Work that knows how often its answers are right."""
+
+    def accuracy(self) -> float:
+        """The share of right answers."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back from a worker: the call's result, or one line on what went wrong."""
@@ -42,18 +54,16 @@ class Answer:
 class Worker:
     """The parent's end: starts the process, asks it, ends it."""
 
-    def __init__(self, contender: str, heat: Heat, threads: int) -> None:
+    def __init__(self, job: Job, threads: int, kept: bool = False) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["leanspike.bench.worker", "torch._dynamo"])
         self._pipe, far = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(far, contender, heat, threads), daemon=True
-        )
+        self._process = context.Process(target=_serve, args=(far, job, threads, kept), daemon=True)
         self._process.start()
         far.close()
 
     def ask(self, question: str) -> Answer:
-        """Ask for "call", "memory", "backends" or "profile"; wait for the worker and its answer."""
+        """Ask for "call", "memory", "backends", "profile" or "accuracy"; wait for the answer."""
         try:
             self._pipe.send(question)
             answer: Answer = self._pipe.recv()
@@ -70,14 +80,14 @@ class Worker:
         self._process.kill()
 
 
-def _serve(pipe: Connection, contender: str, heat: Heat, threads: int) -> None:
+def _serve(pipe: Connection, job: Job, threads: int, kept: bool) -> None:
     warnings.simplefilter("ignore")  # of other people's imports
     os.environ["KINETO_LOG_LEVEL"] = "99"  # the profiler tells of a GPU that is not there
     torch.set_num_threads(threads)
-    if heat.memory == "kept":
+    if kept:
         keep_freed_memory()
     try:
-        answers = _prepare(contender, heat)
+        answers = _prepare(job)
     except Exception as error:  # another library's: told, not ours to judge
         answers = {"call": partial(_refuse, error)}
     while True:
@@ -92,14 +102,15 @@ def _serve(pipe: Connection, contender: str, heat: Heat, threads: int) -> None:
         pipe.send(answer)
 
 
-def _prepare(contender: str, heat: Heat) -> dict[str, Callable[[], Any]]:
-    call = work(contender, heat)
+def _prepare(job: Job) -> dict[str, Callable[[], Any]]:
+    call = job()
     before = resident_bytes()
     return {
         "call": lambda: seconds_of(call),
         "memory": lambda: (before, resident_bytes(most=True)),
         "backends": lambda: backends_of(call),
         "profile": lambda: kinds_of_work(call),
+        "accuracy": lambda: call.accuracy() if isinstance(call, Scored) else None,
     }
 
 

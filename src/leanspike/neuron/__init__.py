@@ -20,6 +20,7 @@ from leanspike.neuron.protocol import (
     name_of,
     neurons,
 )
+from leanspike.neuron.record import NeuronRecord, Recorded
 from leanspike.neuron.threshold import SMALLEST_THRESHOLD, ThresholdNeuron
 from leanspike.surrogate import (
     SURROGATES,
@@ -42,7 +43,9 @@ __all__ = [
     "Cost",
     "CurrentLIF",
     "Neuron",
+    "NeuronRecord",
     "NeuronSection",
+    "Recorded",
     "Rectangle",
     "Sigmoid",
     "Surrogate",

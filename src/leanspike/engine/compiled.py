@@ -1,0 +1,279 @@
+"""A spiking network compiled: what runs it, streams it, explains it and writes it down.
+
+Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, TypeVar, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leanspike.batches import images_of
+from leanspike.engine.explain import Explanation, explained
+from leanspike.engine.lowering import lowered
+from leanspike.engine.quantise import WEIGHTS, moments, quantised
+from leanspike.engine.runners import Runner, runner_of
+from leanspike.errors import LeanspikeError, check_count
+from leanspike.execute import SpikingNetwork
+from leanspike.files import atomic, said_where
+from leanspike.temporal import Encoder
+from leanspike_runtime import EngineError, Program, to_bytes
+from leanspike_runtime.program import Array
+
+Images = TypeVar("Images", Tensor, Array)
+ENOUGH = 128
+"""Images that scales of weights are chosen by, and that are explained, if there are more."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a file says of its input, for who has pixels: they become (x - mean)/std.
+
+    ``mean`` and ``std``: for each channel, of pixels from 0 to 1. ``classes``: the outputs' names.
+
+    >>> Pixels((0.5,), (0.25,)).classes is None
+    True
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def compile_engine(
+    snn: SpikingNetwork,
+    images: Any = None,
+    *,
+    weights: Literal["f32", "int8", "int6"] = "f32",
+    timesteps: int | None = None,
+    readout: Literal["sum", "mean"] = "sum",
+    pixels: Pixels = Pixels(),
+) -> Engine:
+    """The spiking network as a program that works where its spikes are, in native code.
+
+    With weights in float32 its spikes are those of the network but for the rounding of sums. Whole
+    numbers of 8 or 6 bits, with a scale for each output channel, are added up exactly.
+
+    Args:
+        snn: in eval mode or not; its parameters as they are now.
+        images: some dozens, without labels, as the network takes them: the scales of whole-number
+            weights are chosen by how often each channel spikes. Unused for "f32".
+        weights: "f32", "int8" or "int6".
+        timesteps: how many steps it takes unless told; default ``snn.timesteps``. At most so
+            many, where norms differ from step to step.
+        readout: what trained the network, "sum" or "mean"; a note in the file.
+        pixels: how pixels become input, and the names of the classes; notes in the file.
+
+    Raises:
+        LeanspikeError: for what cannot be compiled, by its path, with what to do.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> _ = torch.manual_seed(0)
+    >>> ann = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    >>> x = torch.rand(5, 1, 4, 4)
+    >>> snn = spike(ann, example_input=x[:1], timesteps=4)
+    >>> engine = compile_engine(snn)
+    >>> torch.allclose(engine(x), snn(x), atol=1e-5)
+    True
+    """
+    if not isinstance(snn, SpikingNetwork):
+        raise LeanspikeError(
+            f"{type(snn).__name__} is no spiking network; make one with leanspike.spike"
+        )
+    if weights not in WEIGHTS:
+        raise LeanspikeError(f"weights is {weights!r}; choose one of {', '.join(WEIGHTS)}")
+    steps = check_count("timesteps", snn.timesteps if timesteps is None else timesteps)
+    places = {str(p.device) for p in snn.parameters()} - {"cpu"}
+    if places:
+        raise LeanspikeError(f"the network is on {places.pop()}; compile snn.cpu()")
+    program = lowered(snn, steps, readout, f"leanspike {version('leanspike')}")
+    given = replace(program.input, mean=pixels.mean, std=pixels.std, classes=pixels.classes)
+    program = replace(program, input=given)
+    entry = Entry(snn.plan.encoder, snn.plan.sample_shape)
+    if weights != "f32":
+        some = None if images is None else images_of(images, snn, entry.encoder.batch_axis)
+        seen = None if some is None else entry.encoded(_first(some, entry), steps)[0]
+        program = quantised(program, weights, moments(program, seen))
+    return Engine(program, entry)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How samples of a network's shape enter a program, by the network's encoder."""
+
+    encoder: Encoder
+    sample_shape: tuple[int, ...]
+
+    def encoded(self, x: Tensor, timesteps: int) -> tuple[Array, int]:
+        """A whole sequence, ``[N, H, W, C]`` or with steps in front, and its number of steps."""
+        self.check(x, self.encoder.batch_axis)
+        stacked, steps = self.encoder.sequence(x, timesteps, training=False)
+        timed = (steps,) if self.encoder.timed else ()
+        return channels_last(stacked.view(*timed, -1, *stacked.shape[1:]), len(timed) + 1), steps
+
+    def encoded_step(self, x_N: Tensor, step: int) -> Array:
+        """One step, ``[N, H, W, C]``."""
+        self.check(x_N, 0)
+        return channels_last(self.encoder.step(x_N, step), 1)
+
+    def check(self, x: Tensor, batch_axis: int) -> None:
+        """Raise LeanspikeError for samples of another shape, or values that are not finite."""
+        if x.shape[1 + batch_axis :] != self.sample_shape:
+            expected = ", ".join((*("T" * batch_axis), "N", *map(str, self.sample_shape)))
+            raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
+        if not x.is_floating_point():
+            raise LeanspikeError(
+                f"input of type {x.dtype}; expected floating point (normalise the pixels)"
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise LeanspikeError("the input has values that are not finite; take them out")
+
+
+def channels_last(x: Tensor, axis: int) -> Array:
+    """Images with channels at ``axis`` as float32, channels last; vectors as single pixels.
+
+    >>> channels_last(torch.zeros(2, 3, 8, 8), 1).shape, channels_last(torch.zeros(2, 5), 1).shape
+    ((2, 8, 8, 3), (2, 1, 1, 5))
+    """
+    pixels = (1, 1, *x.shape[axis + 1 :])[-2:]
+    images = x.detach().cpu().float().reshape(*x.shape[: axis + 1], *pixels)
+    found: Array = images.movedim(axis, -1).contiguous().numpy()
+    return found
+
+
+def _first(images: Tensor, entry: Entry) -> Tensor:
+    axis = entry.encoder.batch_axis
+    return images.narrow(axis, 0, min(ENOUGH, images.shape[axis]))
+
+
+@final
+class Engine:
+    """A compiled network. Made by :func:`compile_engine`.
+
+    Attributes:
+        program: what runs.
+        runs_in: what computes it: native code and its instructions, or NumPy.
+    """
+
+    def __init__(self, program: Program, entry: Entry) -> None:
+        self.program = program
+        self._entry = entry
+        self._runner: Runner = runner_of(program)
+
+    @property
+    def batch_axis(self) -> int:
+        """Where samples lie in what it takes: 0, or 1 behind time."""
+        return self._entry.encoder.batch_axis
+
+    @property
+    def runs_in(self) -> str:
+        """See above."""
+        return self._runner.name
+
+    def __call__(self, images: Images, timesteps: int | None = None) -> Images:
+        """The output of every step, as the network gives it: a tensor of tensors, else an array.
+
+        Args:
+            images: ``[N, ...]``, as the network takes them; frames ``[T, N, ...]``.
+            timesteps: T; default those that it was compiled for. Frames bring their own.
+
+        Returns:
+            ``[T, N, K]`` in float32, not cumulated; see :func:`leanspike.readout`.
+
+        Raises:
+            LeanspikeError: for input of another shape or type, or more steps.
+        """
+        steps = self.program.timesteps if timesteps is None else timesteps
+        x, steps = self._entry.encoded(torch.as_tensor(images), check_count("timesteps", steps))
+        with in_leanspike():
+            logits_TNK = self._runner.whole(x, steps)
+        return _like(logits_TNK, images)
+
+    def step(self, x_N: Images, state: EngineState | None = None) -> tuple[Images, EngineState]:
+        """One timestep, for streaming: the output ``[N, K]``, and the state for the next.
+
+        Args:
+            x_N: this step's input, ``[N, ...]``. With direct encoding only the first step's counts.
+            state: what the previous step returned; None to begin. In native code a state goes on
+                once: of one that has, only the newest can be given.
+
+        Raises:
+            LeanspikeError: for other samples than the state's, or more steps than it was compiled
+                for.
+        """
+        given = torch.as_tensor(x_N)
+        state = state or EngineState(self._runner, self._runner.begin(len(given)))
+        x = self._entry.encoded_step(given, state.steps)
+        with in_leanspike():
+            logits_NK, memory = self._runner.step(x, state.memory, state.steps)
+        return _like(logits_NK, x_N), replace(state, memory=memory, steps=state.steps + 1)
+
+    def explain(self, images: Any) -> Explanation:
+        """What each layer does for these images: events, work, and, in native code, time.
+
+        Args:
+            images: a tensor or an array, or batches; the first 128 are looked at.
+        """
+        given = images_of(images, torch.nn.Identity(), self.batch_axis)
+        some = _first(given, self._entry)
+        x, steps = self._entry.encoded(some, self.program.timesteps)
+        with in_leanspike():
+            return explained(self.program, x, self._runner.seconds(x, steps))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the program into a file, which `leanspike_runtime` and C read.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> from leanspike import spike
+        >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU())
+        >>> engine = compile_engine(spike(ann.eval(), example_input=torch.zeros(1, 2)))
+        >>> with TemporaryDirectory() as folder:
+        ...     engine.save(Path(folder, "answer.leanspike")).stat().st_size % 4
+        0
+        """
+        with said_where(Path(path)), atomic(Path(path)) as part:
+            part.write_bytes(to_bytes(self.program))
+        return Path(path)
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """What a compiled network remembers between two steps.
+
+    >>> from leanspike import spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU())
+    >>> engine = compile_engine(spike(ann.eval(), example_input=torch.zeros(1, 2)))
+    >>> _, state = engine.step(torch.ones(3, 2))
+    >>> state.steps, len(engine.step(torch.ones(2, 2), state.keep(np.array([0, 2])))[0])
+    (1, 2)
+    """
+
+    runner: Runner
+    memory: Any
+    steps: int = 0
+
+    def keep(self, samples: Tensor | Array) -> EngineState:
+        """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        return replace(self, memory=self.runner.keep(self.memory, np.asarray(samples)))
+
+
+def _like(logits: Array, given: Images) -> Images:
+    return torch.from_numpy(np.ascontiguousarray(logits)) if isinstance(given, Tensor) else logits
+
+
+@contextmanager
+def in_leanspike() -> Iterator[None]:
+    """Errors of the engine as leanspike's own."""
+    try:
+        yield
+    except EngineError as error:
+        raise LeanspikeError(str(error)) from None

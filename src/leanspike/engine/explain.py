@@ -1,0 +1,151 @@
+"""What a program does for some images, layer by layer: events, work, time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from leanspike_runtime.program import Array, Layer, Program, Synapse
+from leanspike_runtime.reference import Reference, summed
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """A layer's work for one image, all its steps, on the mean.
+
+    Attributes:
+        path: where its neurons stand in the network, or its weights where it has none.
+        runs: "event-driven", where spikes or counts of them enter, or "dense".
+        why: the reason, in words.
+        events: spikes that enter, or lie under the counts that do; None where that is analog.
+        density: the share of the entries that are not 0.
+        weights: "f32", "i8" or "i6"; None of a layer that only adds up.
+        accumulates: additions of weights that events meet; without zero padding.
+        multiplies: multiply-accumulates of analog inputs.
+        share: of all accumulates and multiplies of the network.
+        seconds: in native code, in one thread; None where it was not run.
+        once: what enters is the same at each step.
+
+    >>> LayerWork("fc", "dense", "what enters is analog", None, None, "f32", 0.0, 6.0).multiplies
+    6.0
+    """
+
+    path: str
+    runs: Literal["event-driven", "dense"]
+    why: str
+    events: float | None
+    density: float | None
+    weights: str | None
+    accumulates: float
+    multiplies: float
+    share: float = 0.0
+    seconds: float | None = None
+    once: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Layers in order; the seconds of pools and other nodes between them; the images looked at.
+
+    >>> Explanation((), None, images=16, timesteps=5).layers
+    ()
+    """
+
+    layers: tuple[LayerWork, ...]
+    between_seconds: float | None
+    images: int
+    timesteps: int
+
+
+def explained(program: Program, x: Array, seconds: Sequence[float] | None = None) -> Explanation:
+    """What the program does for images ``x``, as it takes them.
+
+    ``seconds``: of each node, for all images, where they were measured.
+
+    >>> from leanspike_runtime.program import Input
+    >>> table = np.ones((1, 2), np.float32)
+    >>> read = Synapse(0, "linear", table, np.ones((1, 1, 3, 2), np.float32))
+    >>> out = Layer("fc", (1, 1, 2), "analog", (read,), table, None)
+    >>> program = Program("hand", 4, "sum", Input((1, 1, 3), static=True), (out,), 1)
+    >>> (row,) = explained(program, np.ones((5, 1, 1, 3), np.float32)).layers
+    >>> row.runs, row.multiplies, row.share
+    ('dense', 6.0, 1.0)
+    """
+    edges: list[Array] = []
+    Reference(program).run(x, watch=lambda _, values: edges.append(values))
+    images = edges[0].shape[1]
+    layers = [
+        _layer(program, node, edges, None if seconds is None else seconds[number] / images)
+        for number, node in enumerate(program.nodes)
+        if isinstance(node, Layer)
+    ]
+    total = sum(row.accumulates + row.multiplies for row in layers)
+    shared = (
+        replace(row, share=(row.accumulates + row.multiplies) / total if total else 0.0)
+        for row in layers
+    )
+    between = None
+    if seconds is not None:
+        nodes = zip(program.nodes, seconds, strict=True)
+        between = sum(spent for node, spent in nodes if not isinstance(node, Layer)) / images
+    steps = len(edges[0]) if not program.input.static else program.timesteps
+    return Explanation(tuple(shared), between, images, steps)
+
+
+def _layer(
+    program: Program, node: Layer, edges: Sequence[Array], seconds: float | None
+) -> LayerWork:
+    images, forms = edges[0].shape[1], [program.forms[synapse.edge] for synapse in node.synapses]
+    fired = [s for s, form in zip(node.synapses, forms, strict=True) if form != "analog"]
+    work = {True: 0.0, False: 0.0}
+    for synapse, form in zip(node.synapses, forms, strict=True):
+        work[form == "analog"] += met(synapse, edges[synapse.edge], form == "analog") / images
+    events = sum(float(edges[synapse.edge].sum(dtype=np.int64)) for synapse in fired)
+    busy = sum(np.count_nonzero(edges[synapse.edge]) for synapse in fired)
+    entries = sum(edges[synapse.edge].size for synapse in fired)
+    kinds = [synapse.type for synapse in node.synapses if synapse.weights is not None]
+    density = busy / entries if entries else None
+    alike = all(program.statics[synapse.edge] for synapse in node.synapses)
+    why = "what enters is analog" + (", and the same at each step: once" if alike else "")
+    if density is not None:
+        why = f"{100 * density:.1f} % of what enters is not 0"
+        why += ", beside analog input" if "analog" in forms else ""
+    return LayerWork(
+        node.path,
+        "dense" if density is None else "event-driven",
+        why,
+        events / images if fired else None,
+        density,
+        kinds[0] if kinds else None,
+        work[False],
+        work[True],
+        seconds=seconds,
+        once=alike,
+    )
+
+
+def met(synapse: Synapse, edge_TN: Array, dense: bool) -> float:
+    """How many weights what enters meets: all of it, or the spikes that lie there.
+
+    >>> weights = np.ones((3, 3, 1, 8), np.float32)
+    >>> conv = Synapse(0, "conv", np.ones((1, 8), np.float32), weights, padding=(1, 1))
+    >>> corner = np.zeros((1, 1, 4, 4, 1))
+    >>> corner[0, 0, 0, 0, 0] = 1
+    >>> met(conv, corner, dense=False), met(conv, corner, dense=True)  # 2x2 taps; 100 of 144
+    (32.0, 800.0)
+    """
+    events = np.ones_like(edge_TN) if dense else edge_TN
+    if synapse.weights is None:
+        return float(events.sum(dtype=np.float64))
+    per_pixel = events.sum(-1, keepdims=True, dtype=np.float32)
+    kh, kw, _, outputs = synapse.weights.shape
+    if synapse.kind == "linear":
+        return float(per_pixel.sum()) * int(outputs)
+    one = np.ones((1, 1), np.float32)
+    taps = replace(
+        synapse, weights=np.ones((kh, kw, 1, 1), np.float32), scale=one, groups=1, type="f32"
+    )
+    return float(summed(taps, per_pixel).sum(dtype=np.float64)) * int(outputs // synapse.groups)

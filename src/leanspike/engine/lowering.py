@@ -1,0 +1,116 @@
+"""From the network of one step to a program: everything linear between neurons goes into weights.
+
+The graph of a step is run with values (:mod:`leanspike.engine.values`) in place of tensors. What
+layers with weights are, the rows of the op table say. What other operations do, they are asked
+(:mod:`leanspike.engine.probes`), so that no list of operations is kept here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import fx
+
+from leanspike.engine.calls import Called, Same
+from leanspike.engine.moves import Scattered
+from leanspike.engine.neurons import check_neurons, neuron_layer
+from leanspike.engine.operations import operated
+from leanspike.engine.values import Builder, Value
+from leanspike.errors import LeanspikeError
+from leanspike.execute import SpikingNetwork
+from leanspike.graph.ops import row_of
+from leanspike.graph.per_step import StepPlan
+from leanspike_runtime.program import Input, Program
+
+
+@torch.no_grad()
+def lowered(
+    snn: SpikingNetwork, timesteps: int, readout: Literal["sum", "mean"], made_by: str
+) -> Program:
+    """The program of a network, for so many steps at most, with weights in float32.
+
+    Raises:
+        LeanspikeError: for what cannot be compiled, by its path, with what to do.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
+    >>> program = lowered(spike(ann.eval(), example_input=torch.zeros(1, 2)), 5, "sum", "me")
+    >>> [(node.path, node.form) for node in program.nodes]
+    [('2', 'spikes'), ('3', 'analog')]
+    """
+    plan = snn.plan
+    if plan.container is not None:
+        raise LeanspikeError(
+            "the network returns several tensors, and the engine gives one; make the spiking "
+            "network of a module that returns the logits alone"
+        )
+    if len(plan.sample_shape) > 3:
+        raise LeanspikeError(
+            f"samples of shape {plan.sample_shape} have more axes than channels, rows and "
+            "columns, which the engine does not know; run the network as it is"
+        )
+    lowering = Lowering(plan.per_step(), timesteps, plan.sample_shape)
+    output = lowering.run()
+    given = Input(lowering.builder.shapes[0], not plan.encoder.timed)
+    return Program(made_by, timesteps, readout, given, tuple(lowering.builder.nodes), output)
+
+
+class Lowering:
+    """Runs the graph of a step with values in place of tensors."""
+
+    def __init__(self, one: StepPlan, timesteps: int, sample_shape: tuple[int, ...]) -> None:
+        self.root, self.graph, self.timesteps = one.module, one.graph, timesteps
+        check_neurons(self.root, one.neurons)
+        x, step, *states = (node for node in self.graph.nodes if node.op == "placeholder")
+        entering = Value.of(0, sample_shape)
+        self.builder = Builder(entering.image)
+        self.found: dict[fx.Node, Any] = {x: entering, step: Same(tuple(range(timesteps)))}
+        self.found |= {state: Same((None,)) for state in states}
+
+    def run(self) -> int:
+        """Lower every node; the number of the output's edge."""
+        *nodes, output = self.graph.nodes
+        for node in nodes:
+            if node not in self.found:
+                self.found[node] = self._lower(node)
+        answer, _ = output.args[0]
+        return self._output(Called(answer, self.root, self.found, self.timesteps))
+
+    def _output(self, call: Called) -> int:
+        value = self.found[call.node]
+        if not isinstance(value, Value) or len(value.shape) != 1:
+            shape = value.shape if isinstance(value, Value | Scattered) else None
+            raise LeanspikeError(
+                f"the network returns a sample of shape {shape}, and the engine gives a vector of "
+                "logits; end the network with .mean((2, 3)) or .flatten(1)"
+            )
+        if not self.builder.is_sum(value):
+            value = self.builder.layer(call.path, value, in_order=True)
+        return value.terms[0].edge
+
+    def _lower(self, node: fx.Node) -> Any:
+        if node.op == "get_attr":
+            return Same((_attribute(self.root, str(node.target)),))
+        call = Called(node, self.root, self.found, self.timesteps)
+        if not call.signals or node.meta["signal"].kind is None:
+            return call.constant()
+        first = self.found[node.all_input_nodes[0]]
+        if node.target == "step" and isinstance(first, Same):
+            return self._neuron(node, first.at(0), call)
+        if isinstance(first, tuple) and len(node.all_input_nodes) == 1 and len(node.args) == 2:
+            return first[node.args[1]]  # type: ignore[index]  # of a neuron, or of a split input
+        return operated(self.builder, call, row_of(node, self.root))
+
+    def _neuron(self, node: fx.Node, neuron: Any, call: Called) -> tuple[Value, Same]:
+        path, (value, *_) = str(node.args[0].target), call.signals  # type: ignore[union-attr]
+        if not isinstance(value, Value):
+            value.refuse()
+        return neuron_layer(self.builder, path, neuron.record(), value), Same((None,))
+
+
+def _attribute(root: Any, target: str) -> Any:
+    for part in target.split("."):
+        root = getattr(root, part)
+    return root

@@ -1,0 +1,279 @@
+"""Operations that move entries: nodes of a program, and channels read in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import NoReturn
+
+import numpy as np
+
+from leanspike.engine.values import Builder, Term, Value
+from leanspike.errors import LeanspikeError
+from leanspike_runtime.program import Array, Concat, Pad, Pool, Relabel, Upsample
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one signal gives to an image: ``channels[c]`` of it in channel c, seen by these lines.
+
+    ``channels``: ``[C]``, -1: nothing. ``rows``, ``columns``: of which line each is; -1: zeros.
+    """
+
+    channels: Array
+    rows: Array
+    columns: Array
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """Entries of values in places that no node puts them to; another move may put them right.
+
+    ``places``: of the shape of a sample; entries of all ``values`` are counted through from 0.
+    """
+
+    path: str
+    values: tuple[Value, ...]
+    places: Array
+
+    @property
+    def shape(self) -> Shape:
+        """That of a sample in the network."""
+        return self.places.shape
+
+    def refuse(self) -> NoReturn:
+        """Where nothing has put the entries right."""
+        raise LeanspikeError(
+            f"{self.path} puts the entries of a sample to other places, of shape {self.shape}, as "
+            "the engine cannot; leave it out of the network, or run the network as it is"
+        )
+
+
+def settled(
+    builder: Builder, path: str, signals: Sequence[Value | Scattered], places: Array
+) -> Value | Scattered:
+    """The entries of signals in other places, which may have been in others before."""
+    values: list[Value] = []
+    table: list[Array] = []
+    first = 0
+    for signal in signals:
+        inner = signal if isinstance(signal, Scattered) else None
+        own = (signal,) if not isinstance(signal, Scattered) else signal.values
+        size = sum(prod(value.shape) for value in own)
+        entries = np.arange(size) if inner is None else inner.places.ravel()
+        table.append(np.where(entries >= 0, entries + first, -1))
+        values += own
+        first += size
+    moved = np.append(np.concatenate(table), -1)[places]
+    found = moved_value(builder, path, values, moved) if moved.ndim <= 3 else None
+    return found or Scattered(path, tuple(values), moved)
+
+
+def moved_value(
+    builder: Builder, path: str, values: Sequence[Value], places: Array
+) -> Value | None:
+    """The value whose entry e is entry ``places[e]`` of the signals; None where no node does that.
+
+    Args:
+        places: of the shape of a sample; entries of all signals are counted through from 0.
+    """
+    values = [builder.alone(path, value) for value in values]
+    joined = _beside(builder, path, values, places)
+    if joined is not None:
+        return joined
+    first, parts = 0, []
+    for value in values:
+        size = prod(value.shape)
+        own = np.where((places >= first) & (places < first + size), places - first, -1)
+        first += size
+        if (own >= 0).any():
+            part = _one(builder, path, value, own)
+            if part is None:
+                return None
+            parts.append(part)
+    total = parts[0] if parts else None
+    for part in parts[1:]:
+        total = total and total.plus(part)
+    return total
+
+
+def _one(builder: Builder, path: str, value: Value, places: Array) -> Value | None:
+    """What one signal gives."""
+    height, width, _ = value.image
+    if height * width > 1 and prod(places.shape[1:]) == 1:
+        return _flattened(builder, path, value, places.reshape(-1), places.shape)
+    lines = (1, 1, *places.shape[1:])[-2:]
+    if prod(lines) == height * width and lines != (height, width):
+        value = _rearranged(builder, path, value, places.shape)
+    found = _separated(places, value)
+    if found is None:
+        return None
+    empty = bool((found.rows < 0).any() or (found.columns < 0).any())
+    if empty:
+        value = builder.unshifted(path, value)
+    for axis, along in ((0, found.rows), (1, found.columns)):
+        stretched = _stretched(builder, path, value, axis, along)
+        if stretched is None:
+            return None
+        value = stretched
+    return _picked(replace(value, shape=(value.shape[0], *places.shape[1:])), found.channels)
+
+
+def _rearranged(builder: Builder, path: str, value: Value, shape: Shape) -> Value:
+    """The value with as many pixels in other rows, in the same order."""
+    after = replace(value, shape=(value.shape[0], *shape[1:]))
+
+    def relabel(edge: int) -> int:
+        node = Relabel(path, _shape(builder, edge, after), builder.forms[edge], (edge,))
+        return builder.add(node, builder.under[edge])
+
+    return builder.each(after, relabel)
+
+
+def _picked(value: Value, channels: Array) -> Value:
+    """The channels of a value in another order, or some of them."""
+    there = channels >= 0
+
+    def table(values: Array) -> Array:
+        return np.where(there, values[:, channels], 0)
+
+    terms = (
+        Term(term.edge, np.where(there, term.pick[channels], -1), table(term.scale))
+        for term in value.terms
+    )
+    shape = (len(channels), *value.shape[1:])
+    return Value(shape, tuple(terms), (), table(value.shift))
+
+
+def _flattened(builder: Builder, path: str, value: Value, places: Array, shape: Shape) -> Value:
+    """A vector of the entries of an image, which the edge holds pixel after pixel."""
+    height, width, _ = value.image
+    there = places >= 0
+    channel, pixel = places // (height * width), places % (height * width)
+
+    def flat(edge: int) -> int:
+        size = prod(builder.shapes[edge])
+        node = Relabel(path, (1, 1, size), builder.forms[edge], (edge,))
+        return builder.add(node, builder.under[edge])
+
+    sizes = {term.edge: builder.shapes[term.edge][2] for term in value.terms}
+    terms = []
+    for term in value.terms:
+        entry = pixel * sizes[term.edge] + term.pick[channel]
+        there_too = there & (term.pick[channel] >= 0)
+        scale = np.where(there_too, term.scale[:, channel], 0)
+        terms.append(Term(term.edge, np.where(there_too, entry, -1), scale))
+    shift = np.where(there, value.shift[:, channel], 0)
+    return builder.each(Value(shape, tuple(terms), (), shift), flat)
+
+
+def _separated(places: Array, value: Value) -> Moved | None:
+    """Channels and lines of an image's entries; None where they do not go by these."""
+    height, width, _ = value.image
+    image = places.reshape(len(places), *(1, 1, *places.shape[1:])[-2:])
+    there = image >= 0
+    channels, rows, columns = (np.asarray(there.any(axis)) for axis in ((1, 2), (0, 2), (0, 1)))
+    if not np.array_equal(there, channels[:, None, None] & rows[:, None] & columns):
+        return None
+    c, y, x = channels.argmax(), rows.argmax(), columns.argmax()
+    found = Moved(
+        np.where(channels, image[:, y, x] // (height * width), -1),
+        np.where(rows, image[c, :, x] // width % height, -1),
+        np.where(columns, image[c, y, :] % width, -1),
+    )
+    wanted = (found.channels[:, None, None] * height + found.rows[:, None]) * width + found.columns
+    return found if np.array_equal(np.where(there, wanted, -1), image) else None
+
+
+def _stretched(builder: Builder, path: str, value: Value, axis: int, lines: Array) -> Value | None:
+    """Rows or columns as they are, padded, repeated, or every so many of them."""
+    length = value.image[axis]
+    if np.array_equal(lines, np.arange(length)):
+        return value
+    (there,) = np.nonzero(lines >= 0)
+    inside = lines[there[0] : there[-1] + 1]
+    if np.array_equal(inside, np.arange(length)):
+        around = int(there[0]), len(lines) - 1 - int(there[-1])
+        return _padded(builder, path, value, axis, around)
+    if len(inside) != len(lines) or lines[0] != 0:
+        return None
+    factor = len(lines) // length
+    if factor > 1 and np.array_equal(lines, np.arange(length).repeat(factor)):
+        return _repeated(builder, path, value, axis, factor)
+    stride = int(lines[1]) if len(lines) > 1 else length
+    if stride > 0 and np.array_equal(lines, np.arange(0, length, stride)):
+        return _strided(builder, path, value, axis, stride)
+    return None
+
+
+def _resized(value: Value, axis: int, length: int) -> Value:
+    height, width, channels = value.image
+    size = (length, width) if axis == 0 else (height, length)
+    return replace(value, shape=(channels, *size))
+
+
+def _shape(builder: Builder, edge: int, value: Value) -> tuple[int, int, int]:
+    return value.image[0], value.image[1], builder.shapes[edge][2]
+
+
+def _padded(builder: Builder, path: str, value: Value, axis: int, around: tuple[int, int]) -> Value:
+    after = _resized(value, axis, value.image[axis] + sum(around))
+    padding = (*around, 0, 0) if axis == 0 else (0, 0, *around)
+
+    def pad(edge: int) -> int:
+        node = Pad(path, _shape(builder, edge, after), builder.forms[edge], (edge,), padding)
+        return builder.add(node, builder.under[edge])
+
+    return builder.each(after, pad)
+
+
+def _repeated(builder: Builder, path: str, value: Value, axis: int, factor: int) -> Value:
+    after = _resized(value, axis, value.image[axis] * factor)
+    factors = (factor, 1) if axis == 0 else (1, factor)
+
+    def repeat(edge: int) -> int:
+        node = Upsample(path, _shape(builder, edge, after), builder.forms[edge], (edge,), factors)
+        return builder.add(node, builder.under[edge])
+
+    return builder.each(after, repeat)
+
+
+def _strided(builder: Builder, path: str, value: Value, axis: int, stride: int) -> Value:
+    after = _resized(value, axis, -(-value.image[axis] // stride))
+    strides = (stride, 1) if axis == 0 else (1, stride)
+
+    def skip(edge: int) -> int:
+        form = builder.forms[edge]
+        shape = _shape(builder, edge, after)
+        kind = "sum_pool" if form == "counts" else "max_pool"
+        node = Pool(kind, path, shape, form, (edge,), (1, 1), strides, (0, 0))  # type: ignore[arg-type]
+        return builder.add(node, builder.under[edge])
+
+    return builder.each(after, skip)
+
+
+def _beside(builder: Builder, path: str, values: Sequence[Value], places: Array) -> Value | None:
+    """Signals of one form and single edges, whole and one after the other, as one edge."""
+    edges = [value.terms[0].edge for value in values if len(value.terms) == 1]
+    total = sum(prod(value.shape) for value in values)
+    whole = np.array_equal(places.ravel(), np.arange(total))
+    plain = len(edges) == len(values) > 1 and all(builder.is_plain(v.terms[0]) for v in values)
+    if not whole or not plain or len({builder.forms[edge] for edge in edges}) != 1:
+        return None
+    if len({value.shape[1:] for value in values}) != 1:
+        return None
+    height, width, _ = values[0].image
+    channels = sum(value.shape[0] for value in values)
+    node = Concat(path, (height, width, channels), builder.forms[edges[0]], tuple(edges))
+    edge = builder.add(node, max(builder.under[e] for e in edges))
+    scale = _side_by_side([value.terms[0].scale for value in values])
+    shift = _side_by_side([value.shift for value in values])
+    return replace(Value.of(edge, places.shape, scale), shift=shift)
+
+
+def _side_by_side(tables: Sequence[Array]) -> Array:
+    rows = max(map(len, tables))
+    return np.concatenate([np.broadcast_to(t, (rows, t.shape[1])) for t in tables], 1)

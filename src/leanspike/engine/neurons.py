@@ -1,0 +1,55 @@
+"""Neurons as layers of a program: those that are no more than a leaky membrane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from leanspike.engine.values import Builder, Value
+from leanspike.errors import LeanspikeError
+from leanspike.neuron import NeuronRecord, Recorded
+from leanspike_runtime.program import Array, Neuron
+
+
+def check_neurons(root: nn.Module, paths: Sequence[str]) -> None:
+    """Raise LeanspikeError, by its path, for a neuron that a program does not hold."""
+    for path in paths:
+        neuron = root.get_submodule(path)
+        if not isinstance(neuron, Recorded) or bool(neuron.record().synapse_leak.any()):
+            raise LeanspikeError(
+                f"{path} is a {type(neuron).__name__}, and the engine computes neurons of a leaky "
+                "membrane alone; make the network with spike(..., neuron=leanspike.LIF()), or run "
+                "it as it is"
+            )
+
+
+def neuron_layer(builder: Builder, path: str, record: NeuronRecord, value: Value) -> Value:
+    """The spikes of neurons that a value enters.
+
+    Raises LeanspikeError for spikes of another height at each pixel.
+    """
+    threshold, leak = _of_entries(record.threshold), _of_entries(record.leak)
+    made = Neuron(leak, threshold, record.reset, 0.5 if record.initial == "half" else 0.0)
+    spikes = builder.layer(path, value, made)
+    if record.height == "unit":
+        return spikes
+    channels = value.shape[0]
+    if threshold.size not in (1, channels):
+        raise LeanspikeError(
+            f"{path} has spikes of another height at each pixel, which no weights take up; make "
+            "its LIF with per='channel', or with height='unit'"
+        )
+    heights = threshold.astype(np.float64)
+    return spikes.scaled(np.broadcast_to(heights, (1, channels)))
+
+
+def _of_entries(values: Tensor) -> Array:
+    """One value for a layer, each channel, or each entry in the order ``[H, W, C]``."""
+    values = values.float()
+    if values.numel() == 1 or values.numel() == values.shape[0]:
+        found: Array = values.reshape(-1).numpy().copy()
+        return found
+    image = values.reshape(values.shape[0], *(1, 1, *values.shape[1:])[-2:])
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy()).reshape(-1)

@@ -1,0 +1,145 @@
+"""Operations as parts of a program: sums and scales, pools, what moves entries, weights."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+from torch import Tensor
+
+from leanspike.engine import weights
+from leanspike.engine.calls import Called
+from leanspike.engine.moves import Scattered, settled
+from leanspike.engine.probes import Window, channels_of, numbered, places_of, window_of
+from leanspike.engine.values import Builder, Value
+from leanspike.graph import rules
+from leanspike.graph.ops import Operation
+from leanspike_runtime.program import Pool
+
+RUN_ITSELF = "or run the network as it is"
+
+
+def operated(builder: Builder, call: Called, row: Operation) -> Any:
+    """What a call makes of its signals: a value, or several where it splits them.
+
+    Raises LeanspikeError for what the engine has no node for, by its path, with what to do.
+    """
+    if row.dropout is not None:
+        return call.signals[0]
+    values = [signal for signal in call.signals if isinstance(signal, Value)]
+    if len(values) == len(call.signals):
+        found = _computed(builder, call, row, values)
+        if found is not None:
+            return found
+    moved = _moved(builder, call)
+    if moved is not None:
+        return moved
+    return _refuse(call, row)
+
+
+def _refuse(call: Called, row: Operation) -> NoReturn:
+    for signal in call.signals:
+        if isinstance(signal, Scattered):
+            signal.refuse()
+    fix = "leave it out of the network"
+    if row.max_pool or row.kind is rules.average:
+        fix = "give it windows of one size, without ceil_mode, dilation or count_include_pad=False"
+    shapes = ", ".join(str(signal.shape) for signal in call.signals)
+    call.refuse(
+        f"neither scales, adds, moves nor pools samples of shape {shapes} as the engine does",
+        f"{fix}, {RUN_ITSELF}",
+    )
+
+
+def _computed(builder: Builder, call: Called, row: Operation, values: list[Value]) -> Value | None:
+    """A sum, a pool or a layer with weights; None of what may move entries."""
+    if row.synapses is not None:
+        return _weighted(builder, call, row, values)
+    if row.max_pool or row.kind is rules.average:
+        window = window_of(call.run(), values[0].shape, row.max_pool)
+        if window is None:
+            return None
+        pool = _largest if row.max_pool else _averaged
+        return pool(builder, call.path, values[0], window)
+    return _affine(call, values)
+
+
+def _affine(call: Called, values: list[Value]) -> Value | None:
+    """A sum of signals, each scaled by channel, and a shift; by step where it goes by the step."""
+    shapes, rows = [value.shape for value in values], []
+    for step in call.steps:
+        try:
+            row = channels_of(call.run(step), shapes)
+        except RuntimeError:  # of numbers of another shape than the example's
+            return None
+        if row is None:
+            return None
+        rows.append(row)
+    total: Value | None = None
+    for place, value in enumerate(values):
+        part = value.scaled(np.stack([scales[place] for scales, _ in rows]))
+        total = part if total is None else total.plus(part)
+    assert total is not None
+    return total.plus(np.stack([shift for _, shift in rows]))
+
+
+def _moved(builder: Builder, call: Called) -> Any:
+    """Entries in other places; of what splits its input a tuple; None where nothing is moved."""
+    signals, run = call.signals, call.run()
+    shapes = [signal.shape for signal in signals]
+    result = run(numbered(shapes))
+    if isinstance(result, Tensor):
+        places = places_of(result, run, shapes)
+        return None if places is None else settled(builder, call.path, signals, places)
+    parts = []
+    for number, part in enumerate(result):
+        places = places_of(part, lambda x, n=number: run(x)[n], shapes)  # type: ignore[misc]
+        if places is None:
+            return None
+        parts.append(settled(builder, call.path, signals, places))
+    return tuple(parts)
+
+
+def _averaged(builder: Builder, path: str, value: Value, window: Window) -> Value:
+    """Sums over windows, whose weight goes into what reads them."""
+    ready = builder.unshifted if any(window.padding) else builder.alone
+    value = ready(path, value)
+    pooled = builder.each(
+        value, lambda edge: builder.sum_pool(edge, path, window.image, window.sizes)
+    ).scaled(np.full((1, 1), window.weight))
+    under = window.kernel[0] * window.kernel[1]
+    return Value(window.shape, pooled.terms, (), value.shift * window.weight * under)
+
+
+def _largest(builder: Builder, path: str, value: Value, window: Window) -> Value:
+    """A maximum, which goes through a positive scale and a shift."""
+    forms = {builder.forms[term.edge] for term in value.terms}
+    single = len(value.terms) == 1 and not value.weighted and "counts" not in forms
+    if not single or (value.terms[0].scale < 0).any() or (value.terms[0].pick < 0).any():
+        value = builder.summed(path, value)
+
+    def pool(edge: int) -> int:
+        shape = (*window.image, builder.shapes[edge][2])
+        form = builder.forms[edge]
+        return builder.add(Pool("max_pool", path, shape, form, (edge,), **window.sizes))
+
+    pooled = builder.each(value, pool)
+    return Value(window.shape, pooled.terms, (), pooled.shift)
+
+
+def _weighted(builder: Builder, call: Called, row: Operation, values: list[Value]) -> Value:
+    found = weights.layer_of(call.node, call.module, row, call.number)
+    if found is None or len(values) != 1:
+        call.refuse(
+            "multiplies signals with each other, or has weights of a kind that the engine does "
+            "not know",
+            f"use convolutions with zero padding and linear layers, {RUN_ITSELF}",
+        )
+    weighted = weights.applied(builder, call.path, found, values[0])
+    if weighted is None:
+        call.refuse(
+            f"is a linear layer over samples of shape {values[0].shape}, which the engine takes "
+            "for vectors alone",
+            f"flatten each sample before it, {RUN_ITSELF}",
+        )
+    return weighted

@@ -1,0 +1,129 @@
+"""Weights as whole numbers of 8 or 6 bits, with a scale for each output channel; no labels.
+
+For each output the scale s is searched that makes the error of its current smallest, of steps q::
+
+    q = round(w/s), |q| ≤ 127 (8 bits) or 31 (6 bits)       Σ_i E[x_i²]·(w_i − s·q_i)²  →  least
+
+x_i is what enters: how often its channel spikes, or the mean square of its counts. What the error
+adds to the current on the mean, Σ_i E[x_i]·(w_i − s·q_i), goes into the layer's shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from leanspike_runtime.program import LARGEST, Array, Layer, Program, Synapse
+from leanspike_runtime.reference import Reference
+
+WEIGHTS = {"f32": "f32", "int8": "i8", "int6": "i6"}
+"""What weights a program may have, and what its file calls them."""
+
+SHARES = np.linspace(0.4, 1.0, 31)
+"""Which shares of the scale that clips nothing are tried: large weights may be cut."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of an edge's channels, ``[C]``: E[x] and E[x²], over pixels, steps and images."""
+
+    mean: Array
+    square: Array
+
+
+def moments(program: Program, images: Array | None) -> list[Moments]:
+    """What enters, of each edge; without images all channels are as busy as each other.
+
+    ``images``: as the program takes them; some dozens do.
+    """
+    if images is None:
+        blind = [np.ones(shape[2]) for shape in program.shapes]
+        return [Moments(np.zeros_like(ones), ones) for ones in blind]
+    found: dict[int, Moments] = {}
+
+    def see(edge: int, values: Array) -> None:
+        entries = values.reshape(-1, values.shape[-1])
+        mean = entries.mean(0, dtype=np.float64)
+        found[edge] = Moments(mean, np.square(entries, dtype=np.float64).mean(0))
+
+    Reference(program).run(images, watch=see)
+    return [found[edge] for edge in range(len(program.shapes))]
+
+
+def quantised(program: Program, weights: str, entering: Sequence[Moments]) -> Program:
+    """The program with whole-number weights where spikes or counts of them enter.
+
+    ``weights``: "int8" or "int6". Layers that analog input enters keep theirs in float32.
+
+    >>> from leanspike_runtime.program import Input, Neuron
+    >>> table, one = np.full((1, 1), 2.0, np.float32), np.ones(1, np.float32)
+    >>> fires = Layer("0", (1, 1, 1), "spikes", (Synapse(0, "same", table),), 0 * table,
+    ...               Neuron(one, one))
+    >>> read = Synapse(1, "linear", table, np.full((1, 1, 1, 1), 0.25, np.float32))
+    >>> out = Layer("1", (1, 1, 1), "analog", (read,), 0 * table, None)
+    >>> program = Program("hand", 1, "sum", Input((1, 1, 1), static=True), (fires, out), 2)
+    >>> made = quantised(program, "int8", moments(program, None)).nodes[1].synapses[0]
+    >>> made.weights.item(), round(float(made.scale.item() * made.weights.item()), 6)
+    (127, 0.5)
+    """
+    nodes = tuple(
+        _layer(program, node, WEIGHTS[weights], entering) if isinstance(node, Layer) else node
+        for node in program.nodes
+    )
+    return replace(program, nodes=nodes)
+
+
+def _layer(program: Program, node: Layer, kind: str, entering: Sequence[Moments]) -> Layer:
+    shift, synapses = node.shift.astype(np.float64), []
+    for synapse in node.synapses:
+        analog = program.forms[synapse.edge] == "analog"
+        if analog or synapse.weights is None:
+            synapses.append(synapse)
+            continue
+        made, left = rounded(synapse, kind, _spread(synapse, entering))
+        synapses.append(made)
+        shift = shift + synapse.scale * left
+    return replace(node, synapses=tuple(synapses), shift=shift.astype(np.float32))
+
+
+def _spread(synapse: Synapse, entering: Sequence[Moments]) -> Moments:
+    """The moments in the shape of the weights: ``[I, O]``, or ``[I, 1]`` without groups."""
+    seen, weights = entering[synapse.edge], synapse.weights
+    assert weights is not None
+    if synapse.kind == "linear":  # which reads all pixels of a channel
+        pixels = weights.shape[2] // len(seen.mean)
+        return Moments(np.tile(seen.mean, pixels)[:, None], np.tile(seen.square, pixels)[:, None])
+    groups, outputs = synapse.groups, weights.shape[3]
+
+    def each(values: Array) -> Array:
+        by_group: Array = values.reshape(groups, -1).repeat(outputs // groups, 0).T
+        return by_group
+
+    return Moments(each(seen.mean), each(seen.square))
+
+
+def rounded(synapse: Synapse, kind: str, seen: Moments) -> tuple[Synapse, Array]:
+    """Whole numbers for weights, and what they leave of the mean current, ``[O]``."""
+    assert synapse.weights is not None
+    weights, most = synapse.weights.astype(np.float64), LARGEST[kind]
+    peak = np.abs(weights).max((0, 1, 2))
+    peak[peak == 0] = most  # all weights 0: any scale does
+    least, scale = np.full(peak.shape, np.inf), peak / most
+    for share in SHARES:
+        tried = share * peak / most
+        off = weights - tried * np.clip(np.round(weights / tried), -most, most)
+        error = (off**2 * seen.square).sum((0, 1, 2))
+        better = error < least
+        least, scale = np.where(better, error, least), np.where(better, tried, scale)
+    scale = scale.astype(np.float32)
+    whole = np.clip(np.round(weights / scale), -most, most)
+    left = ((weights - scale * whole) * seen.mean).sum((0, 1, 2))
+    made = replace(
+        synapse,
+        weights=whole.astype(np.int8),
+        type=kind,  # type: ignore[arg-type]
+        scale=synapse.scale * scale,
+    )
+    return made, left

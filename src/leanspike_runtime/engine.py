@@ -1,0 +1,264 @@
+"""Runs a file of ``leanspike compile`` in native code: images in, logits out.
+
+N images, T timesteps, K outputs; images are float32 ``[N, H, W, C]``, channels last, or, where the
+input changes with time, ``[T, N, H, W, C]``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from leanspike_runtime.errors import EngineError
+from leanspike_runtime.library import (
+    INSTRUCTIONS,
+    MESSAGE_BYTES,
+    PORTABLE,
+    Batch,
+    Count,
+    Facts,
+    chosen_instructions,
+    library,
+)
+from leanspike_runtime.program import MOST_STEPS, Array
+
+
+@dataclass(frozen=True)
+class Exits:
+    """The answers that images left with, ``[N, K]`` (the mean over their steps), and the steps."""
+
+    logits_NK: Array
+    steps_N: Array
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a node did in a run: its events (once for each synapse that read them), the weights
+    that these met, the multiplications of its analog inputs, and the seconds."""
+
+    events: int
+    accumulates: int
+    multiplies: int
+    seconds: float
+
+
+class Engine:
+    """A compiled network in native code.
+
+    Args:
+        content: of a file of ``leanspike compile``.
+        instructions: "portable", "plain", "avx2" or "avx512"; default what the environment
+            variable LEANSPIKE_INSTRUCTIONS names, or else the best that the processor has. No
+            result depends on it.
+
+    Raises:
+        EngineError: for what is damaged, of another version, or no program; where the library is
+            not built.
+
+    >>> Engine.load("nowhere.leanspike")
+    Traceback (most recent call last):
+    leanspike_runtime.errors.EngineError: nowhere.leanspike cannot be read (No such file ...
+    """
+
+    def __init__(self, content: bytes, instructions: str | None = None) -> None:
+        self._library = library()
+        self.instructions = chosen_instructions(instructions)
+        self._file = _memory(len(content))
+        self._file[:] = np.frombuffer(content, np.uint8)
+        self._tables, self._program = self._opened()
+        self._packed = self._pack()
+        self.facts: Facts = self._library.ls_about(self._program)
+        self._spare: list[Array] = []  # memory of calls that have ended
+
+    def begin(self, steps: int) -> tuple[int, Array]:
+        """A state before the first step, for runs of so many steps at once, and its memory."""
+        memory = _memory(self._library.ls_state_room(self._program, steps))
+        state = self._library.ls_begin(self._program, steps, memory.ctypes.data, len(memory))
+        if not state:
+            raise EngineError(f"the engine cannot hold {steps} steps at once; give fewer")
+        return state, memory
+
+    @classmethod
+    def load(cls, path: str | Path, instructions: str | None = None) -> Engine:
+        """The engine of a file."""
+        try:
+            return cls(Path(path).read_bytes(), instructions)
+        except OSError as error:
+            raise EngineError(
+                f"{path} cannot be read ({error.strerror}); give another path"
+            ) from None
+        except EngineError as error:
+            raise EngineError(f"{path}: {error}") from None
+
+    def _opened(self) -> tuple[Array, int]:
+        message = ctypes.create_string_buffer(MESSAGE_BYTES)
+        file = (self._file.ctypes.data, len(self._file))
+        room = self._library.ls_program_room(*file, message)
+        tables = _memory(room)
+        program = room and self._library.ls_open(*file, tables.ctypes.data, room, message)
+        if not program:
+            raise EngineError(message.value.decode())
+        return tables, program
+
+    def _pack(self) -> Array | None:
+        """The weights as the instructions want them; portable code reads them in the file."""
+        if self.instructions == PORTABLE:
+            return None
+        kernels = self._library.ls_kernels_of(INSTRUCTIONS.index(self.instructions))
+        packed = _memory(self._library.ls_pack_room(self._program, kernels))
+        self._library.ls_pack(self._program, kernels, packed.ctypes.data, len(packed))
+        return packed
+
+    def __call__(self, x: Array, steps: int | None = None, threads: int | None = None) -> Array:
+        """The logits of each step, ``[T, N, K]``.
+
+        Args:
+            x: images.
+            steps: T; default those that the network was trained for. Frames bring their own.
+            threads: default one for each processor. No result depends on it.
+        """
+        x = self._checked(x)
+        steps = self._steps(x, steps)
+        logits_NTK = np.empty((len(x), steps, self.facts.outputs), np.float32)
+        self._run(x, threads, Batch(steps=steps, logits=logits_NTK.ctypes.data))
+        return logits_NTK.transpose(1, 0, 2)
+
+    def answer(
+        self, x: Array, margin: float = 0.9, latest: int | None = None, threads: int | None = None
+    ) -> Exits:
+        """Early exit: each image leaves when its answer is sure enough, and costs no more.
+
+        Args:
+            x: images.
+            margin: the probability of the first class less that of the second, by the mean of the
+                logits so far, with which an image leaves; above 1 none does.
+            latest: the step after which those leave, too, who never become sure.
+            threads: as for a call.
+        """
+        x = self._checked(x)
+        latest = self._steps(x, latest, fewer=True)
+        logits_NK = np.empty((len(x), self.facts.outputs), np.float32)
+        steps_N = np.empty(len(x), np.int32)
+        places = {"logits": logits_NK.ctypes.data, "taken": steps_N.ctypes.data}
+        self._run(x, threads, Batch(latest=latest, margin=margin, **places))
+        return Exits(logits_NK, steps_N)
+
+    def stream(self, samples: int) -> Stream:
+        """The states of so many samples before the first step, for single steps."""
+        return Stream(self, [_State(self, 1) for _ in range(samples)])
+
+    def work(self, x: Array, steps: int | None = None) -> tuple[Work, ...]:
+        """What each node does for these images, in one thread, added up."""
+        x = self._checked(x)
+        steps = self._steps(x, steps)
+        counts = (Count * max(1, self.facts.nodes))()
+        state = _State(self, steps)
+        self._library.ls_watch(state.address, counts, self._clock())
+        for image in x:
+            state.run(image, 0, steps)
+        return tuple(Work(c.events, c.accumulates, c.multiplies, c.seconds) for c in counts)
+
+    def _clock(self) -> int | None:
+        return ctypes.cast(self._library.ls_now, ctypes.c_void_p).value
+
+    # -- of calls --------------------------------------------------------------------------------
+
+    def _checked(self, x: Array) -> Array:
+        """Images as float32, N first."""
+        shape = (self.facts.height, self.facts.width, self.facts.channels)
+        timed = () if self.facts.static_input else ("T",)
+        x = np.asarray(x, np.float32)
+        if x.ndim != 4 + len(timed) or x.shape[-3:] != shape:
+            wanted = ", ".join(map(str, (*timed, "N", *shape)))
+            raise EngineError(f"input of shape {list(x.shape)}; give [{wanted}], channels last")
+        return np.ascontiguousarray(x.swapaxes(0, 1) if timed else x)
+
+    def _steps(self, x: Array, steps: int | None, *, fewer: bool = False) -> int:
+        """How many steps; of an input with steps as many as it has, or ``fewer``."""
+        most = min(self.facts.most_steps, MOST_STEPS)
+        given = None if self.facts.static_input else x.shape[1]
+        if steps is None:
+            steps = self.facts.timesteps if given is None else given
+        low = 1 if given is None or fewer else given
+        high = most if given is None else min(most, given)
+        if not low <= steps <= high:
+            raise EngineError(f"{steps} steps are asked for; give {low} to {high}")
+        return steps
+
+    def _run(self, x: Array, threads: int | None, batch: Batch) -> None:
+        batch.program, batch.images = self._program, x.ctypes.data
+        batch.count, batch.size = len(x), math.prod(x.shape[1:])
+        batch.threads = threads or os.cpu_count() or 1
+        room = self._library.ls_batch_room(ctypes.byref(batch))
+        memory = self._spare.pop() if self._spare else _memory(0)
+        if len(memory) < room:
+            memory = _memory(room)
+        batch.memory = memory.ctypes.data
+        failed = room == 0 or self._library.ls_run_batch(ctypes.byref(batch))
+        self._spare.append(memory)
+        if failed:
+            raise EngineError("the engine cannot hold so many steps; give fewer")
+
+
+class Stream:
+    """Networks under way, one for each sample: single steps, made by `Engine.stream`.
+
+    Samples do not influence each other. ``steps`` counts those that were taken.
+    """
+
+    def __init__(self, engine: Engine, states: Sequence[_State]) -> None:
+        self._engine = engine
+        self._states = list(states)
+        self.steps = 0
+
+    def step(self, x_N: Array) -> Array:
+        """The logits of the next step, ``[N, K]``, from images ``[N, H, W, C]``.
+
+        Of an input that does not change with time the first step's images count.
+
+        Raises:
+            EngineError: for another number of samples, or more steps than the network has.
+        """
+        facts = self._engine.facts
+        x_N = np.ascontiguousarray(x_N, np.float32)
+        shape = (len(self._states), facts.height, facts.width, facts.channels)
+        if x_N.shape != shape:
+            raise EngineError(f"input of shape {list(x_N.shape)}; give {list(shape)}")
+        if self.steps == facts.most_steps:
+            raise EngineError(f"the network has {self.steps} steps, and they are over; begin anew")
+        step = self.steps
+        logits = [state.run(x, step, step + 1) for state, x in zip(self._states, x_N, strict=True)]
+        self.steps += 1
+        return np.concatenate(logits) if logits else np.empty((0, facts.outputs), np.float32)
+
+    def keep(self, samples: Array) -> None:
+        """Go on with some samples only: a boolean mask ``[N]`` or indices."""
+        chosen = np.arange(len(self._states))[samples]
+        self._states = [self._states[number] for number in chosen]
+
+
+class _State:
+    """An ``ls_state`` and its memory."""
+
+    def __init__(self, engine: Engine, steps: int) -> None:
+        self._engine = engine  # whose memory it reads
+        self.address, self._memory = engine.begin(steps)
+
+    def run(self, x: Array, first: int, after: int) -> Array:
+        logits = np.empty((after - first, self._engine.facts.outputs), np.float32)
+        done = library().ls_run(self.address, x.ctypes.data, first, after, logits.ctypes.data)
+        assert done == 0
+        return logits
+
+
+def _memory(size: int) -> Array:
+    """Bytes that begin with a line of the cache."""
+    given = np.empty(size + 63, np.uint8)
+    begin = -given.ctypes.data % 64
+    return given[begin : begin + size]

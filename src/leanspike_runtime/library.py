@@ -1,0 +1,153 @@
+"""The engine's library, ``_engine.so``: its functions and records, as the headers in ``src/engine``
+say, and whether it was built of the sources that lie beside it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from leanspike_runtime.errors import EngineError
+from leanspike_runtime.sources import library_digest
+
+INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in kernels.h
+PORTABLE = "portable"  # what a C program of two files has: loops without vectors
+VARIABLE = "LEANSPIKE_INSTRUCTIONS"
+MESSAGE_BYTES = 160
+
+
+class Facts(ctypes.Structure):
+    """``ls_facts``.
+
+    >>> Facts(timesteps=5).timesteps
+    5
+    """
+
+    _fields_ = tuple(
+        (name, c_int32)
+        for name in (
+            *("timesteps", "most_steps", "height", "width", "channels", "outputs"),
+            *("static_input", "mean_readout", "nodes"),
+        )
+    )
+
+
+class Batch(ctypes.Structure):
+    """``ls_batch``.
+
+    >>> Batch(threads=2).threads
+    2
+    """
+
+    _fields_ = (
+        ("program", c_void_p),
+        ("images", c_void_p),
+        ("size", c_int64),
+        ("count", c_int64),
+        ("threads", c_int32),
+        ("steps", c_int32),
+        ("latest", c_int32),
+        ("margin", c_float),
+        ("logits", c_void_p),
+        ("taken", c_void_p),
+        ("memory", c_void_p),
+    )
+
+
+class Count(ctypes.Structure):
+    """``ls_count``.
+
+    >>> Count(events=3).events
+    3
+    """
+
+    _fields_ = (
+        ("events", c_int64),
+        ("accumulates", c_int64),
+        ("multiplies", c_int64),
+        ("seconds", c_double),
+    )
+
+
+FUNCTIONS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
+    "ls_best_instructions": (c_int32, ()),
+    "ls_kernels_of": (c_void_p, (c_int32,)),
+    "ls_program_room": (c_size_t, (c_void_p, c_size_t, c_char_p)),
+    "ls_open": (c_void_p, (c_void_p, c_size_t, c_void_p, c_size_t, c_char_p)),
+    "ls_about": (Facts, (c_void_p,)),
+    "ls_pack_room": (c_size_t, (c_void_p, c_void_p)),
+    "ls_pack": (c_int, (c_void_p, c_void_p, c_void_p, c_size_t)),
+    "ls_state_room": (c_size_t, (c_void_p, c_int32)),
+    "ls_begin": (c_void_p, (c_void_p, c_int32, c_void_p, c_size_t)),
+    "ls_run": (c_int, (c_void_p, c_void_p, c_int32, c_int32, c_void_p)),
+    "ls_watch": (None, (c_void_p, POINTER(Count), c_void_p)),
+    "ls_batch_room": (c_size_t, (POINTER(Batch),)),
+    "ls_run_batch": (c_int, (POINTER(Batch),)),
+}
+
+
+@cache
+def _found() -> tuple[ctypes.CDLL | None, str]:
+    """The library, or why it cannot be used."""
+    path, root = Path(__file__).with_name("_engine.so"), Path(__file__).parents[2]
+    if not path.is_file():
+        return None, (
+            "the engine is not built here; install a C compiler, then leanspike again, or use "
+            "leanspike_runtime.Reference, which is slow"
+        )
+    loaded = ctypes.CDLL(str(path))
+    loaded.ls_engine_sources.restype = c_char_p
+    expected = library_digest(root, "engine")
+    if expected not in (None, loaded.ls_engine_sources().decode()):
+        again = f"pip install --no-deps --editable {root}"
+        return None, f"the engine was built from other sources; build it again ({again})"
+    for name, (result, arguments) in FUNCTIONS.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    return loaded, ""
+
+
+def what_is_missing() -> str:
+    """Why the engine cannot be used, and what to do; nothing where it can."""
+    return _found()[1]
+
+
+def library() -> ctypes.CDLL:
+    """The library.
+
+    Raises:
+        EngineError: where it was not built, or, in a checkout, of other sources.
+    """
+    loaded, missing = _found()
+    if loaded is None:
+        raise EngineError(missing)
+    return loaded
+
+
+def available_instructions() -> tuple[str, ...]:
+    """The instruction sets that the library and this processor have, worst to best; or none."""
+    loaded, _ = _found()
+    return (PORTABLE, *INSTRUCTIONS[: loaded.ls_best_instructions() + 1]) if loaded else ()
+
+
+def chosen_instructions(name: str | None = None) -> str:
+    """The instruction set of that name; else what LEANSPIKE_INSTRUCTIONS says, or the best.
+
+    Raises:
+        EngineError: for one that the library or the processor has not.
+    """
+    library()
+    available = available_instructions()
+    given, where = (name, "instructions") if name else (os.environ.get(VARIABLE), VARIABLE)
+    if not given:
+        return available[-1]
+    if given not in available:
+        raise EngineError(
+            f"{where} is {given!r}; choose one of {', '.join(available)} (what this processor "
+            "has), or leave it out"
+        )
+    return given
