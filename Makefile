@@ -36,8 +36,14 @@ sanitize: $(SANITIZED)
 sanitize: build/fuzz-$(notdir $(CC))-address,undefined build/fuzz-$(notdir $(CC))-thread
 	@build/fuzz-$(notdir $(CC))-address,undefined 1 2000 tests/engine/version1.leanspike
 	@build/fuzz-$(notdir $(CC))-thread 2 200 tests/engine/version1.leanspike
+sanitize: build/leaves-$(notdir $(CC))-address,undefined
+	@build/leaves-$(notdir $(CC))-address,undefined 1 1000
 
 build/fuzz-$(notdir $(CC))-%: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c
+	@mkdir -p build
+	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
+
+build/leaves-$(notdir $(CC))-%: $(wildcard src/engine/*.[ch]) tests/engine/leaves.c
 	@mkdir -p build
 	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
 
