@@ -24,7 +24,7 @@ from leanspike.recipes import load_recipe
 ROOT = Path(__file__).parents[1]
 RUNNABLE = (
     *("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md", "docs/images.md"),
-    *("docs/choose.md", "docs/where.md", "docs/cost.md"),
+    *("docs/choose.md", "docs/where.md", "docs/cost.md", "docs/engine.md"),
 )
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
@@ -147,6 +147,7 @@ def test_the_command_lines_of_readme_and_docs_work_in_order(
         "report",
         "recipes",
         "bench",
+        "compile",
     }
     for line in lines:
         run_shortened(line)

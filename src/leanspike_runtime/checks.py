@@ -215,6 +215,10 @@ class _Check:
         largest = int(np.abs(weights.astype(np.int16)).max(initial=0))
         right = weights.dtype == np.int8 and largest <= LARGEST[synapse.type]
         self._require(right, f"has a weight of {largest}, above that of {synapse.type}")
+        reach = int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max())
+        self._require(
+            reach * self.most[synapse.edge] < 2**31, "has sums that 32 bits might not hold"
+        )
 
     def _neuron(self, neuron: Neuron, shape: Shape) -> None:
         for name, values in (("leak", neuron.leak), ("threshold", neuron.threshold)):

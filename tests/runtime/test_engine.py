@@ -106,7 +106,7 @@ def test_no_result_depends_on_the_threads(samples: int, instructions: str) -> No
     engine, x = Engine(to_bytes(program), instructions), random_images(program, samples, 0)
     alone_TNK, alone = engine(x, threads=1), engine.answer(x, 0.5, threads=1)
     assert alone_TNK.shape == (STEPS, samples, 10)
-    for threads in (2, 3, 100):
+    for threads in (2, 7):
         assert np.array_equal(engine(x, threads=threads), alone_TNK)
         exits = engine.answer(x, 0.5, threads=threads)
         assert np.array_equal(exits.logits_NK, alone.logits_NK)

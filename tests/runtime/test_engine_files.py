@@ -128,12 +128,12 @@ def put(header: dict[str, Any], path: tuple[Any, ...], value: int) -> None:
     inside[path[-1]] = value
 
 
-def test_each_number_of_a_header_may_be_hostile() -> None:
+def test_any_number_of_a_header_may_be_hostile() -> None:
     header = json.loads(CONTENT[32 : 32 + PREFIX.unpack_from(CONTENT)[2]])
     paths = list(numbers(header))
     chosen = np.random.default_rng(0)
     assert len(paths) > 200
-    for path in paths:
+    for path in (paths[place] for place in chosen.permutation(len(paths))[:100]):
         content = with_header(lambda h, at=path: put(h, at, int(chosen.choice(HOSTILE))))
         taken = refusal(content) is None
         assert taken <= python_takes(content), path

@@ -15,7 +15,7 @@ import pytest
 
 from leanspike_runtime import EngineError, from_bytes, load, to_bytes
 from leanspike_runtime.file import PREFIX
-from leanspike_runtime.program import Input
+from leanspike_runtime.program import Input, Layer, Neuron, Pool, Program, Synapse
 from tests.runtime.programs import random_program
 
 CONTENT = to_bytes(random_program(1))
@@ -128,3 +128,17 @@ def test_a_header_that_is_no_plain_json_is_refused() -> None:
             from_bytes(sealed(text, len(text), 1, 32 + len(text)))
         assert "\n" not in str(told.value)
         assert len(str(told.value)) < 200
+
+
+def test_sums_that_32_bits_might_not_hold_are_refused() -> None:
+    channels, one = 2**16, np.ones(1, np.float32)
+    table = np.ones((1, channels), np.float32)
+    read = Synapse(0, "conv", table, np.ones((1, 1, 1, channels), np.float32))
+    fires = Layer("0", (15, 34, channels), "spikes", (read,), table, Neuron(one, one))
+    pool = Pool("sum_pool", "1", (1, 2, channels), "counts", (1,), (15, 17), (15, 17), (0, 0))
+    weights = np.full((1, 1, 2 * channels, 1), 127, np.int8)
+    summed = Synapse(2, "linear", table[:, :1], weights, "i8")
+    out = Layer("2", (1, 1, 1), "analog", (summed,), table[:, :1], None)
+    given = Input((15, 34, 1), static=True)
+    with pytest.raises(EngineError, match=r"node 2 \(2\): has sums that 32 bits might not hold"):
+        Program("hand", 1, "sum", given, (fires, pool, out), 3)
