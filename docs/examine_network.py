@@ -32,7 +32,7 @@ SIDES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 
 CODE = r"(?:activations=\([^()]*\)|ops=\{[^{}]*\})"
 ADVICE = re.compile(rf"{CODE}(?:, {CODE})*")
 TIMESTEPS = 2
-MEMORY = "can't allocate memory"
+MEMORY = "memory ended"
 
 
 def build(name: str) -> nn.Module:

@@ -1,6 +1,7 @@
 """The one exception that stands for a mistake in what was asked, not in the library."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -76,6 +77,22 @@ def check_number(name: str, value: Any, example: float = 0.6) -> float:
     if isinstance(value, str | bool):
         raise LeanspikeError(f"{name} is {value!r}; give a number, as {name}={number:g}")
     return number
+
+
+def check_memory(error: Exception, shape: Sequence[int]) -> None:
+    """Raise SurgeryError if memory ended while a network ran on an example of that shape.
+
+    >>> check_memory(ValueError("no good"), (1, 3, 8, 8))
+    >>> check_memory(MemoryError(), (1, 3, 8, 8))
+    Traceback (most recent call last):
+    leanspike.errors.SurgeryError: memory ended on an example of shape (1, 3, 8, 8); pass a ...
+    """
+    ended = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # the second is torch's
+    if ended or "allocate memory" in str(error):
+        raise SurgeryError(
+            f"memory ended on an example of shape {tuple(shape)}; pass a smaller example_input, or "
+            "make room for a larger one"
+        ) from error
 
 
 def one_line(error: Exception) -> str:

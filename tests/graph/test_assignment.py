@@ -95,6 +95,17 @@ def of_a_shape(_net, h):
     return torch.cat([h.view(h.shape[:1] + h.shape[1:]), torch.ones(h.shape)], 1)
 
 
+def by_methods(net, h):
+    bias = net.linear.bias.clone()
+    bias[2:4].zero_()  # as Swin Transformer V2 does with that of its keys
+    h[:, 0].zero_()
+    h[:, 1].fill_(0.5)
+    h[..., 2:].mul_(0.5)
+    h[:, :, 1:].add_(h[:, :, :-1] * 2)
+    h[:, 2].copy_(h[:, 3])
+    return h + bias.view(-1, 1, 1)
+
+
 CONVERTS = {
     "zeros": zeros,
     "doubled": doubled,
@@ -108,6 +119,7 @@ CONVERTS = {
     "a grid by axes": grid_by_axes,
     "a computed number": computed_number,
     "as many as a sample has": of_a_shape,
+    "methods": by_methods,
 }
 
 

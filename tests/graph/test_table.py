@@ -275,6 +275,7 @@ METHODS = {
     "flip": (lambda x: x.flip(1, 2), L2),
     "unbind": (lambda x: x.unbind(1)[2], L2),
     "narrow": (lambda x: x.narrow(1, 0, 2), L2),
+    "unfold": (lambda x: x.unfold(1, 2, 1), L2),
     "select": (lambda x: x.select(1, 2), L2),
     "expand": (lambda x: x.unsqueeze(1).expand(-1, 2, -1, -1), L1),
     "expand_as": (lambda x: x.mean(1, keepdim=True).expand_as(x), L1),

@@ -332,6 +332,20 @@ def test_an_example_that_the_network_does_not_accept_is_refused(shape, capfd):
     assert capfd.readouterr() == ("", "")  # no traceback of torch.fx
 
 
+@pytest.mark.parametrize("most", [16, 31], ids=["one sample", "two samples"])
+def test_memory_that_ends_is_no_fault_of_the_example_and_the_advice_works(most):
+    class Large(nn.Module):
+        def forward(self, x):
+            if x.numel() >= most:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")
+            return 1 * x
+
+    net, ops = nn.Sequential(Large(), nn.ReLU()), {Large: "analog"}
+    with pytest.raises(SurgeryError, match=r"memory ended on an example of shape \(1, 16\); pass"):
+        spike(net, example_input=torch.rand(1, 16), ops=ops)
+    spike(net, example_input=torch.rand(1, 2), ops=ops)
+
+
 def test_a_network_without_an_activation_is_refused():
     with pytest.raises(SurgeryError, match=r"no activation to replace; it needs nn\.ReLU"):
         spike(nn.Sequential(nn.Linear(4, 3)), example_input=torch.rand(1, 4))

@@ -15,7 +15,9 @@ from leanspike.graph.signal import Call, Kind
 
 
 def assigned(x: Tensor, key: Any, value: Any, update: str | None = None) -> Tensor:
-    """``x`` after ``x[key] = value`` as a tensor of its own; after ``x[key] += value`` for "iadd".
+    """``x`` after ``x[key] = value`` as a tensor of its own.
+
+    With "iadd" it is that after ``x[key] += value``, with "add_" after ``x[key].add_(value)``.
 
     >>> import torch
     >>> x = torch.ones(3)
@@ -23,7 +25,10 @@ def assigned(x: Tensor, key: Any, value: Any, update: str | None = None) -> Tens
     (tensor([1., 2., 2.]), tensor([5., 1., 1.]), tensor([1., 1., 1.]))
     """
     y = x.clone()
-    y[key] = value if update is None else getattr(operator, update)(y[key], value)
+    if update is not None and update.endswith("_"):
+        getattr(y[key], update)(value)
+    else:
+        y[key] = value if update is None else getattr(operator, update)(y[key], value)
     return y
 
 
@@ -52,6 +57,8 @@ def within_samples(call: Call) -> None:
             call.refuse("assigns to what it selects by values", "write torch.where(mask, value, x)")
         return
     if x.meta["signal"].kind == "constant":
+        if not isinstance(value, fx.Node) or value.meta["signal"].kind in (None, "constant"):
+            return
         call.refuse(
             "assigns a signal to entries of a constant",
             "make it for each sample, as torch.zeros(x.shape[0], ...)",

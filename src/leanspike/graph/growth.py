@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.errors import one_line
+from leanspike.errors import check_memory, one_line
 from leanspike.graph.sizes import Sizes
 from leanspike.modes import buffers_kept
 
@@ -22,8 +22,8 @@ def grow(ann: nn.Module, graph: fx.Graph, example_input: Tensor, sizes: Sizes) -
     try:
         with torch.no_grad(), buffers_kept(ann):
             _Growth(ann, graph).run(torch.cat([example_input, example_input[:1]]))
-    except Exception:  # which the node says where it fails
-        pass
+    except Exception as error:  # of another kind the node says where it fails
+        check_memory(error, example_input.shape)
     for node in graph.nodes:
         if node.op.startswith("call") and node.meta["shape"] is None:
             number = sizes.per_sample(node)

@@ -11,10 +11,12 @@ import math
 import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from leanspike.graph.modules import called
 from leanspike.graph.opening import demoted
@@ -23,6 +25,9 @@ from leanspike.modes import eval_mode
 
 SAMPLES = (2, 3)
 """The batches that are run; the sizes for others follow, each a multiple of N and a constant."""
+
+KEPT_BYTES = 2**28
+"""Of tensors that are computed for each of these batches."""
 
 TRIED = (1, 2, 3, 4, 5, 7, 8, 16, 64, 1024)
 """Batch sizes for which an answer must be the same, besides those around the code's own numbers."""
@@ -75,6 +80,11 @@ class Sizes:
         self._runs: list[tuple[Tensor, dict[fx.Node, Any]]] = [
             (example_input[:1].repeat(n, *repeated), {}) for n in SAMPLES
         ]
+
+    def forget(self) -> None:
+        """Let go of what was computed: a graph is traced, and its shapes will be at its nodes."""
+        for _, values in self._runs:
+            values.clear()
 
     def rank(self, node: fx.Node) -> int | None:
         """The number of axes of a tensor; None where that cannot be told."""
@@ -218,7 +228,7 @@ class Sizes:
         """What a node gives for one of the batches; those before it are computed once."""
         image, values = self._runs[run]
         if node in values:
-            return values[node]
+            return _restored(values[node])
         waiting, needed = [node], set()
         while waiting:
             current = waiting.pop()
@@ -231,14 +241,16 @@ class Sizes:
                     values[current] = self._run(current, image, values)
         except Exception as error:
             raise UndecidedError("values") from error
-        return values[node]
+        value = values[node]
+        _lighten(values)
+        return value
 
     def _run(self, node: fx.Node, image: Tensor, values: dict[fx.Node, Any]) -> Any:
         if node.op == "placeholder":
             return image.clone()
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.root)
-        args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _restored(values[n]))
         if node.op == "call_module":
             module = self.root.get_submodule(str(node.target))
             if node.target in self.opened:
@@ -255,6 +267,47 @@ class Sizes:
                 yield
         finally:
             self.measuring = outer
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What is kept of a tensor where memory is short: all but its values, which nobody asks for."""
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+def _lighten(values: dict[fx.Node, Any]) -> None:
+    """Keep shapes alone of the oldest tensors, where all are more than `KEPT_BYTES`."""
+    sizes = {node: _bytes(value) for node, value in values.items()}
+    total = sum(sizes.values())
+    for node, size in sizes.items():
+        if total <= KEPT_BYTES:
+            return
+        if size:
+            values[node] = pytree.tree_map_only(Tensor, _shape_alone, values[node])
+            total -= size
+
+
+def _bytes(value: Any) -> int:
+    return sum(leaf.nbytes for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
+
+
+def _shape_alone(tensor: Tensor) -> _Shape:
+    return _Shape(tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+
+
+def _restored(value: Any) -> Any:
+    """A value with tensors of ones in the place of shapes."""
+    return pytree.tree_map_only(
+        _Shape,
+        lambda one: torch.empty_strided(
+            one.shape, one.stride, dtype=one.dtype, device=one.device
+        ).fill_(1),
+        value,
+    )
 
 
 def _is_size(node: fx.Node) -> bool:

@@ -243,6 +243,7 @@ METHODS: dict[str, Operation] = {
     "flip": rows.FLIPPED,
     "unbind": rows.UNBOUND,
     **dict.fromkeys(("narrow", "select"), rows.NARROWED),
+    "unfold": rows.WINDOWS,
     **dict.fromkeys(("expand", "expand_as", "repeat"), rows.EXPANDED),
     **dict.fromkeys(("new_zeros", "new_ones"), rows.MADE),
     **dict.fromkeys(("masked_fill", "where", "logical_not", "eq", "ne"), rows.ANALOG),

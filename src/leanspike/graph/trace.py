@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.errors import SurgeryError, one_line
+from leanspike.errors import SurgeryError, check_memory, one_line
 from leanspike.graph.assignment import assigned
 from leanspike.graph.batch_first import keep_batch_first
 from leanspike.graph.both_modes import check_modes
@@ -53,9 +53,11 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
     ann.train(True)  # whose result nobody reads: a train() of the user's may return nothing
     with _left_as_it_is(ann):
         training, _ = symbolic(ann, operations, sizes)
+        sizes.forget()
     ann.eval()
     with _left_as_it_is(ann):
         graph, layers = symbolic(ann, operations, sizes)
+        sizes.forget()
         constants = {
             name: vars(ann)[name]
             for name in (str(node.target) for node in graph.nodes if node.op == "get_attr")
@@ -147,6 +149,7 @@ def _propagate_shapes(
     except SurgeryError:
         raise
     except Exception as error:
+        check_memory(error, example_input.shape)
         raise SurgeryError(
             f"the network does not accept the example input of shape {tuple(example_input.shape)} "
             f"({one_line(error)[:160]}); pass an example_input that it accepts"

@@ -39,6 +39,9 @@ MAKERS = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, tor
 UPDATES = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 """What ``x[key] += y`` and its like call."""
 
+ASSIGNS, WRITES = ("zero_", "fill_", "copy_"), ("add_", "sub_", "mul_", "div_")
+"""Methods that write over a tensor, as they do over entries of one."""
+
 FOREIGN = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 """Where code lies that is not the user's."""
 
@@ -64,6 +67,13 @@ class _Value(fx.Proxy):
     """
 
     tracer: PathTracer
+    entries_of: tuple[_Value, Any] | None = None
+
+    def __getitem__(self, key: Any) -> Any:
+        """Entries, which know whose they are: what writes over them writes over those."""
+        entries = super().__getitem__(key)  # type: ignore[misc]
+        entries.entries_of = (self, key)
+        return entries
 
     def __getattr__(self, name: str) -> Any:
         if name == "is_nested":  # an SNN takes no tensors of several lengths
@@ -77,7 +87,7 @@ class _Value(fx.Proxy):
         return _Attribute(self, name) if rank is None else rank
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("tracer", "node", "root", "attr", "_node"):  # its own
+        if name in ("tracer", "node", "root", "attr", "_node", "entries_of"):  # its own
             return super().__setattr__(name, value)
         raise _UntraceableError(
             f"assigns to the .{name} of a tensor{{line}}",
@@ -171,10 +181,21 @@ class _Attribute(fx.proxy.Attribute, _Value):
         rank = self.root.ndim if self.attr in ("dim", "ndimension") else None
         if isinstance(rank, int):
             return rank
+        whole, key = self.root.entries_of or (None, None)
+        known = self.attr in (*ASSIGNS, *WRITES) and not kwargs
+        if whole is not None and whole.entries_of is None and known:
+            return self._write_entries(whole, key, *args)
         result = self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
         if writes(self.attr):
             self.root._becomes(result)
         return result
+
+    def _write_entries(self, whole: _Value, key: Any, value: Any = 0) -> Any:
+        """``x[key].zero_()`` is ``x[key] = 0``; ``x[key].mul_(y)`` changes x, too."""
+        update = () if self.attr in ASSIGNS else (self.attr,)
+        whole._becomes(self.tracer.called(assigned, whole, key, value, *update))
+        self.root._becomes(whole[key])
+        return self.root
 
 
 @contextmanager

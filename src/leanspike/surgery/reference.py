@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from leanspike.errors import SurgeryError, one_line
+from leanspike.errors import SurgeryError, check_memory, one_line
 from leanspike.graph.outputs import tensors
 from leanspike.graph.trace import device_of
 from leanspike.modes import buffers_kept
@@ -68,6 +68,7 @@ class Reference:
         before = {module: dict(vars(module)) for module in self.paths}
         first = next(self._tried(x, typed))
         if isinstance(first, Exception):
+            check_memory(first, example_input.shape)
             raise SurgeryError(
                 f"the network does not accept the example input of shape "
                 f"{tuple(example_input.shape)} ({one_line(first)[:160]}); pass an example_input "
