@@ -23,7 +23,7 @@ from leanspike.engine.quantise import WEIGHTS, moments, quantised
 from leanspike.engine.runners import Runner, runner_of
 from leanspike.errors import LeanspikeError, check_count
 from leanspike.execute import SpikingNetwork
-from leanspike.files import atomic, said_where
+from leanspike.files import atomic
 from leanspike.temporal import Encoder
 from leanspike_runtime import EngineError, Program, to_bytes
 from leanspike_runtime.program import Array
@@ -240,7 +240,7 @@ class Engine:
         ...     engine.save(Path(folder, "answer.leanspike")).stat().st_size % 4
         0
         """
-        with said_where(Path(path)), atomic(Path(path)) as part:
+        with atomic(Path(path)) as part:
             part.write_bytes(to_bytes(self.program))
         return Path(path)
 
