@@ -535,7 +535,8 @@ NAMESPACES = {"nn": nn, "F": F, "torch": torch, "operator": operator}
 BESIDE = {
     "graph/table.py": "the table",
     "graph/batch_first.py": "knows the one way in which attention moves the samples",
-    "graph/tracer.py": "records x += y, which torch.fx does not",
+    "graph/tracer.py": "what makes tensors of sizes is recorded, which torch.fx does not do",
+    "graph/value.py": "records x += y, which torch.fx does not",
     "graph/sizes.py": "which axis of a shape is read",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",

@@ -25,7 +25,8 @@ from leanspike.graph.ops import Operations
 from leanspike.graph.outputs import Container, each_tensor, opened
 from leanspike.graph.places import where
 from leanspike.graph.sizes import Sizes
-from leanspike.graph.tracer import symbolic, writes
+from leanspike.graph.tracer import symbolic
+from leanspike.graph.value import writes
 from leanspike.modes import buffers_kept
 
 

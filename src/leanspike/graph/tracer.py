@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import linecache
 import math
-import operator
 import re
 import sys
 import traceback
@@ -16,15 +15,15 @@ from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from leanspike.errors import SurgeryError, one_line
-from leanspike.graph.assignment import assigned
 from leanspike.graph.opening import opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.outputs import Container, returned
 from leanspike.graph.sizes import EachSampleError, SamplesError, Sizes, UndecidedError
 from leanspike.graph.table import ROWS
+from leanspike.graph.value import DeviceType, UntraceableError, Value
 
 OWN_MODULE = (
     "move such code out, or put it into a module of its own and declare that time-safe with "
@@ -36,166 +35,8 @@ MAKES, DRAWS = re.compile(r"\bempty\("), re.compile(r"\b(rand|randn)\(")
 MAKERS = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
 """What makes a tensor of sizes, which do not tell torch.fx by themselves."""
 
-UPDATES = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
-"""What ``x[key] += y`` and its like call."""
-
-ASSIGNS, WRITES = ("zero_", "fill_", "copy_"), ("add_", "sub_", "mul_", "div_")
-"""Methods that write over a tensor, as they do over entries of one."""
-
 FOREIGN = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
 """Where code lies that is not the user's."""
-
-
-def writes(method: str) -> bool:
-    """Whether a method of that name writes its result over its tensor."""
-    return method.endswith("_") and not method.startswith("_")
-
-
-class _UntraceableError(Exception):
-    """Why code cannot be traced, and the way out; ``{line}`` stands for where."""
-
-    def __init__(self, why: str, fix: str) -> None:
-        super().__init__(why)
-        self.why, self.fix = why, fix
-
-
-class _Value(fx.Proxy):
-    """What stands for a value in the network's code.
-
-    ``x += y`` is recorded as what it is: x itself changes, under all of its names. What asks for a
-    number gets it where the sizes of the example tell it.
-    """
-
-    tracer: PathTracer
-    entries_of: tuple[_Value, Any] | None = None
-
-    def __getitem__(self, key: Any) -> Any:
-        """Entries, which know whose they are: what writes over them writes over those."""
-        entries = super().__getitem__(key)  # type: ignore[misc]
-        entries.entries_of = (self, key)
-        return entries
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "is_nested":  # an SNN takes no tensors of several lengths
-            return False
-        if name == "data":
-            return self.tracer.create_proxy("call_method", "detach", (self,), {})
-        rank = self.tracer.sizes.rank(self.node) if name == "ndim" else None
-        if rank is None and (name in ("values", "indices") or not hasattr(Tensor, name)):
-            place = self.tracer.sizes.place(self.node, name)  # of a named tuple, as x.max(1) gives
-            return _Attribute(self, name) if place is None else self[place]  # type: ignore[index]
-        return _Attribute(self, name) if rank is None else rank
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("tracer", "node", "root", "attr", "_node", "entries_of"):  # its own
-            return super().__setattr__(name, value)
-        raise _UntraceableError(
-            f"assigns to the .{name} of a tensor{{line}}",
-            "take that out of the forward, and do it after each step of the optimizer",
-        )
-
-    def __iadd__(self, other: Any) -> Any:
-        return self.tracer.called(operator.iadd, self, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self.tracer.called(operator.isub, self, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self.tracer.called(operator.imul, self, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self.tracer.called(operator.itruediv, self, other)
-
-    @classmethod
-    def __torch_function__(
-        cls, orig_method: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if orig_method is Tensor.__setitem__:
-            raise _UntraceableError(
-                "assigns what it computes to a constant{line}",
-                "make that with as many rows, as torch.zeros(x.shape[0], 8)",
-            )
-        return super().__torch_function__(orig_method, types, args, kwargs)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        source: Any = value.node if isinstance(value, _Value) else None
-        updates = source is not None and source.target in UPDATES and not source.users
-        if not updates or source.args[0].args[:1] != (self.node,):
-            self._becomes(self.tracer.called(assigned, self, key, value))
-            return
-        other: Any = source.args[1]
-        other = self.tracer.proxy(other) if isinstance(other, fx.Node) else other
-        self._becomes(self.tracer.called(assigned, self, key, other, source.target.__name__))
-        value.node = self.tracer.called(operator.getitem, self, key).node
-        source.graph.erase_node(source)
-
-    def _becomes(self, written: fx.Proxy) -> None:
-        """From here on this value, under all its names, is what was written over it."""
-        self.node = written.node
-
-    def __len__(self) -> int:
-        return self.tracer.length(self)
-
-    def __iter__(self) -> Iterator[Any]:
-        """As usual; torch.fx would not notice that ``q, k, v = tensor`` takes a tensor apart."""
-        return self.tracer.iter(self) if self.tracer.sizes.rank(self.node) else super().__iter__()
-
-    def __int__(self) -> int:
-        try:
-            return int(self.tracer.decide(self))
-        except _UntraceableError as error:
-            if isinstance(error.__cause__, SamplesError):
-                error.fix += ", as a // b of whole numbers is in place of int(a / b)"
-            raise
-
-    def __index__(self) -> int:
-        return operator.index(self.tracer.decide(self))
-
-    def __float__(self) -> float:
-        return float(self.tracer.decide(self))
-
-
-class _DeviceType(str):
-    """Where a tensor lies, as "cpu"; noted where code asks whether it is somewhere."""
-
-    tracer: PathTracer
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        self.tracer.sizes.ask_device(other, self.tracer.path)
-        return str.__eq__(self, other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-
-class _Attribute(fx.proxy.Attribute, _Value):
-    """An attribute of such a value, such as its shape. The number of axes is known at once."""
-
-    def __getattr__(self, name: str) -> Any:
-        if self.attr == "device" and name == "type":
-            return self.tracer.device_type(self.root)
-        return super().__getattr__(name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        rank = self.root.ndim if self.attr in ("dim", "ndimension") else None
-        if isinstance(rank, int):
-            return rank
-        whole, key = self.root.entries_of or (None, None)
-        known = self.attr in (*ASSIGNS, *WRITES) and not kwargs
-        if whole is not None and whole.entries_of is None and known:
-            return self._write_entries(whole, key, *args)
-        result = self.tracer.create_proxy("call_method", self.attr, (self.root, *args), kwargs)
-        if writes(self.attr):
-            self.root._becomes(result)
-        return result
-
-    def _write_entries(self, whole: _Value, key: Any, value: Any = 0) -> Any:
-        """``x[key].zero_()`` is ``x[key] = 0``; ``x[key].mul_(y)`` changes x, too."""
-        update = () if self.attr in ASSIGNS else (self.attr,)
-        whole._becomes(self.tracer.called(assigned, whole, key, value, *update))
-        self.root._becomes(whole[key])
-        return self.root
 
 
 @contextmanager
@@ -203,7 +44,7 @@ def _len_of(ann: nn.Module, tracer: PathTracer) -> Iterator[None]:
     """Let the user's code take ``len`` of what is traced, which Python wants as a number."""
 
     def length(x: Any) -> Any:
-        return tracer.samples(x) if isinstance(x, _Value) else len(x)
+        return tracer.samples(x) if isinstance(x, Value) else len(x)
 
     spaces = {id(space): space for module in ann.modules() for space in _globals_of(type(module))}
     changed = [space for space in spaces.values() if "len" not in space]
@@ -248,7 +89,7 @@ class PathTracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for a value in the network's code."""
-        return _Value(node, self)
+        return Value(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002
         """One input; all other arguments take their defaults, as in ``network(x)``.
@@ -351,7 +192,7 @@ class PathTracer(fx.Tracer):
         except UndecidedError as error:
             if not isinstance(error, SamplesError):
                 _refuse("loops", error)
-            raise _UntraceableError(
+            raise UntraceableError(
                 "counts or loops over the samples{line}",
                 "use operations on all of them, and x.shape[0] in place of len(x)",
             ) from error
@@ -366,7 +207,7 @@ class PathTracer(fx.Tracer):
         known = self.sizes.device_type(obj.node)
         if known is None:
             return fx.proxy.Attribute(obj, "type")
-        place = _DeviceType(known)
+        place = DeviceType(known)
         place.tracer = self
         return place
 
@@ -405,7 +246,7 @@ def symbolic(
         place = f"module {tracer.path}" if tracer.path else "the network's own forward"
         line = _line(error)
         shown = f" in `{line[:80]}`" if line else ""
-        if isinstance(error, _UntraceableError):
+        if isinstance(error, UntraceableError):
             why, fix = error.why.format(line=shown), error.fix
             if line.startswith("assert"):
                 fix = "take the assert out"
@@ -432,12 +273,12 @@ def _refuse(does: str, error: UndecidedError) -> NoReturn:
     fix = OWN_MODULE
     if isinstance(error, SamplesError):
         fix = "an SNN counts timesteps among them: write code that is the same for any number"
-    raise _UntraceableError(f"{does} on {error}{{line}}", fix) from error
+    raise UntraceableError(f"{does} on {error}{{line}}", fix) from error
 
 
 def _check_made(module: nn.Module) -> None:
     if module._parameters or module._buffers:
-        raise _UntraceableError(
+        raise UntraceableError(
             f"calls a {type(module).__name__} that is no part of the network{{line}}",
             "make it an attribute in __init__, or put it into an nn.ModuleList",
         )
