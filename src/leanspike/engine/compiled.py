@@ -5,6 +5,7 @@ Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,14 +24,16 @@ from leanspike.engine.quantise import WEIGHTS, moments, quantised
 from leanspike.engine.runners import Runner, runner_of
 from leanspike.errors import LeanspikeError, check_count
 from leanspike.execute import SpikingNetwork
-from leanspike.files import atomic, said_where
+from leanspike.files import atomic
 from leanspike.temporal import Encoder
 from leanspike_runtime import EngineError, Program, to_bytes
 from leanspike_runtime.program import Array
 
 Images = TypeVar("Images", Tensor, Array)
-ENOUGH = 128
-"""Images that scales of weights are chosen by, and that are explained, if there are more."""
+ENOUGH, FEWEST = 128, 8
+"""How many images are looked at for scales of weights and to explain, if there are more."""
+PIXELS = 2**18
+"""Of all these images together, at most: NumPy keeps what each layer makes of them."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,9 @@ def channels_last(x: Tensor, axis: int) -> Array:
 
 
 def _first(images: Tensor, entry: Entry) -> Tensor:
-    axis = entry.encoder.batch_axis
-    return images.narrow(axis, 0, min(ENOUGH, images.shape[axis]))
+    axis, pixels = entry.encoder.batch_axis, math.prod(entry.sample_shape[1:])
+    most = min(ENOUGH, max(FEWEST, PIXELS // pixels))
+    return images.narrow(axis, 0, min(most, images.shape[axis]))
 
 
 @final
@@ -221,7 +225,8 @@ class Engine:
         """What each layer does for these images: events, work, and, in native code, time.
 
         Args:
-            images: a tensor or an array, or batches; the first 128 are looked at.
+            images: a tensor or an array, or batches; the first 128 are looked at, of
+                large images fewer.
         """
         given = images_of(images, torch.nn.Identity(), self.batch_axis)
         some = _first(given, self._entry)
@@ -240,7 +245,7 @@ class Engine:
         ...     engine.save(Path(folder, "answer.leanspike")).stat().st_size % 4
         0
         """
-        with said_where(Path(path)), atomic(Path(path)) as part:
+        with atomic(Path(path)) as part:
             part.write_bytes(to_bytes(self.program))
         return Path(path)
 
