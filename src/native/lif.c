@@ -29,10 +29,12 @@
 #define STREAM PASTE(STREAM, SET)
 
 #define SET plain
+#define FEW /* of the functions for rates: this set is the last resort */
 #include "lif_rows.h"
 #include "lif_block.h"
 #include "lif_rates.h"
 #include "lif_rows_end.h"
+#undef FEW
 #undef SET
 
 #ifdef HAVE_X86

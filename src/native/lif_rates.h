@@ -77,29 +77,41 @@ ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, con
     }
 }
 
-#define RATES(surrogate, reset, learn, bf16)                                                        \
-    static TARGET void NAME(rates_##surrogate##reset##learn##bf16)(const task *t, place *p,         \
-                                                                   int64_t start, int64_t end) {    \
+/* A function for each reset of the papers' surrogate, one for each of all other surrogates together:
+ * one for each of these would take a minute to compile. Where FEW is set, one function serves all. */
+#define RATES(name, surrogate, reset, learn, bf16)                                                  \
+    static TARGET void NAME(rates_##name)(const task *t, place *p, int64_t start, int64_t end) {    \
         NAME(rates_as)(t, p, start, end, surrogate, reset, learn, bf16);                            \
     }
-#define ALL_RATES(surrogate, reset)                                                                 \
-    RATES(surrogate, reset, 0, 0) RATES(surrogate, reset, 0, 1)                                     \
-    RATES(surrogate, reset, 1, 0) RATES(surrogate, reset, 1, 1)
-ALL_RATES(0, 0) ALL_RATES(0, 1) ALL_RATES(0, 2) ALL_RATES(1, 0) ALL_RATES(1, 1) ALL_RATES(1, 2)
-ALL_RATES(2, 0) ALL_RATES(2, 1) ALL_RATES(2, 2) ALL_RATES(3, 0) ALL_RATES(3, 1) ALL_RATES(3, 2)
+#ifdef FEW
+RATES(any, t->call->surrogate, t->call->reset, t->call->by_leak != NULL, t->call->bf16 != 0)
 
-#define LISTED(surrogate, reset)                                                                    \
-    {{NAME(rates_##surrogate##reset##00), NAME(rates_##surrogate##reset##01)},                      \
-     {NAME(rates_##surrogate##reset##10), NAME(rates_##surrogate##reset##11)}}
 static TARGET void NAME(rates)(const task *t, place *p, int64_t start, int64_t end) {
-    static range_fn *const listed[4][3][2][2] = {{LISTED(0, 0), LISTED(0, 1), LISTED(0, 2)},
-                                                 {LISTED(1, 0), LISTED(1, 1), LISTED(1, 2)},
-                                                 {LISTED(2, 0), LISTED(2, 1), LISTED(2, 2)},
-                                                 {LISTED(3, 0), LISTED(3, 1), LISTED(3, 2)}};
-    const lif_call *c = t->call;
-    listed[c->surrogate][c->reset][c->by_leak != NULL][c->bf16 != 0](t, p, start, end);
+    NAME(rates_any)(t, p, start, end);
 }
+#else
+#define ALL_RATES(name, surrogate, reset)                                                           \
+    RATES(name##reset##00, surrogate, reset, 0, 0) RATES(name##reset##01, surrogate, reset, 0, 1)   \
+    RATES(name##reset##10, surrogate, reset, 1, 0) RATES(name##reset##11, surrogate, reset, 1, 1)
+ALL_RATES(triangle, SURROGATE_TRIANGLE, 0)
+ALL_RATES(triangle, SURROGATE_TRIANGLE, 1)
+ALL_RATES(triangle, SURROGATE_TRIANGLE, 2)
+ALL_RATES(other, t->call->surrogate, 0)
+ALL_RATES(other, t->call->surrogate, 1)
+ALL_RATES(other, t->call->surrogate, 2)
 
-#undef RATES
+#define LISTED(name, reset)                                                                         \
+    {{NAME(rates_##name##reset##00), NAME(rates_##name##reset##01)},                                \
+     {NAME(rates_##name##reset##10), NAME(rates_##name##reset##11)}}
+static TARGET void NAME(rates)(const task *t, place *p, int64_t start, int64_t end) {
+    static range_fn *const listed[2][3][2][2] = {
+        {LISTED(triangle, 0), LISTED(triangle, 1), LISTED(triangle, 2)},
+        {LISTED(other, 0), LISTED(other, 1), LISTED(other, 2)}};
+    const lif_call *c = t->call;
+    listed[c->surrogate != SURROGATE_TRIANGLE][c->reset][c->by_leak != NULL][c->bf16 != 0](t, p, start, end);
+}
 #undef ALL_RATES
 #undef LISTED
+#endif
+
+#undef RATES
