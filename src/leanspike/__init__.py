@@ -16,6 +16,7 @@ torch.Size([5, 8, 10])
 from leanspike import models
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
 from leanspike.evaluation import Result, evaluate
+from leanspike.export import from_nir, to_nir
 from leanspike.memory import keep_freed_memory
 from leanspike.models import Answer
 from leanspike.neuron import (
@@ -53,11 +54,13 @@ __all__ = [
     "Triangle",
     "calibrate",
     "evaluate",
+    "from_nir",
     "keep_freed_memory",
     "load",
     "models",
     "readout",
     "save",
     "spike",
+    "to_nir",
     "write_report",
 ]

@@ -20,6 +20,8 @@ from leanspike.neuron.protocol import (
     name_of,
     neurons,
 )
+from leanspike.neuron.record import NeuronRecord, Recorded
+from leanspike.neuron.recorded import neuron_of
 from leanspike.neuron.threshold import SMALLEST_THRESHOLD, ThresholdNeuron
 from leanspike.surrogate import (
     SURROGATES,
@@ -42,7 +44,9 @@ __all__ = [
     "Cost",
     "CurrentLIF",
     "Neuron",
+    "NeuronRecord",
     "NeuronSection",
+    "Recorded",
     "Rectangle",
     "Sigmoid",
     "Surrogate",
@@ -51,6 +55,7 @@ __all__ = [
     "Triangle",
     "create_neuron",
     "name_of",
+    "neuron_of",
     "neurons",
     "surrogates",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from leanspike.backends.reference import initial_membrane
 from leanspike.neuron import kernels
 from leanspike.neuron.protocol import Cost, neurons
+from leanspike.neuron.record import NeuronRecord
 from leanspike.neuron.threshold import Per, ThresholdConfig, ThresholdNeuron, Value
 from leanspike.section import Share
 from leanspike.surrogate import Surrogate, Triangle
@@ -85,6 +86,12 @@ class CurrentLIF(ThresholdNeuron):
     ) -> None:
         values = {"threshold": threshold, "leak": leak, "synapse_leak": synapse_leak}
         super().__init__(values, learn, per, kernels.Dynamics(reset, initial, height, surrogate))
+
+    def record(self) -> NeuronRecord:
+        """Its numbers."""
+        v, leak, synapse = (self.get_parameter(name).detach() for name in self.ranges)
+        d = self.dynamics
+        return NeuronRecord(v, leak, synapse, d.reset, d.initial, d.height)
 
     def initial(self, x_N: Tensor) -> State:
         """Current and membrane before the first step, ``[N, ...]`` each."""

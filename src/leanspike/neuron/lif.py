@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal, final
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from leanspike.backends import Call, NormLIFCall, NormLIFRateCall, NormScale, Ra
 from leanspike.backends.reference import initial_membrane
 from leanspike.neuron import kernels
 from leanspike.neuron.protocol import neurons
+from leanspike.neuron.record import NeuronRecord
 from leanspike.neuron.threshold import Per, ThresholdConfig, ThresholdNeuron, Value
 from leanspike.surrogate import Surrogate, Triangle
 
@@ -94,6 +96,11 @@ class LIF(ThresholdNeuron):
     ) -> None:
         dynamics = kernels.Dynamics(reset, initial, height, surrogate)
         super().__init__({"threshold": threshold, "leak": leak}, learn, per, dynamics)
+
+    def record(self) -> NeuronRecord:
+        """Its numbers; no current is filtered."""
+        v, leak, d = self.threshold.detach(), self.leak.detach(), self.dynamics
+        return NeuronRecord(v, leak, torch.zeros_like(leak), d.reset, d.initial, d.height)
 
     def initial(self, x_N: Tensor) -> Tensor:
         """The membrane before the first step, ``[N, ...]``."""
