@@ -10,6 +10,7 @@ from torch import Tensor
 
 from leanspike.errors import LeanspikeError
 from leanspike.export.parts import (
+    INPUT,
     Convolution,
     Dense,
     Operation,
@@ -44,8 +45,7 @@ def fitted(network: Portable, target: Target, approximate: bool) -> Fitted:
     """
     fitting = Fitting(target, approximate)
     parts = {name: fitting.part(part) for name, part in network.parts.items()}
-    if not target.branches:
-        fitting.check_chain(network)
+    fitting.check_branches(network)
     return Fitted(replace(network, parts=parts), tuple(fitting.notes))
 
 
@@ -62,17 +62,28 @@ class Fitting:
         if isinstance(operation, Spiking):
             return replace(part, operation=Spiking(self._neuron(part.path, operation.record)))
         self._check_layer(part, operation)
-        if isinstance(operation, Convolution) and operation.groups > 1 and not self.target.grouped:
+        if isinstance(operation, Convolution) and operation.groups > 1:
             return replace(part, operation=ungrouped(operation))
         return part
 
-    def check_chain(self, network: Portable) -> None:
-        """Refuse branches."""
-        read: set[str] = set()
-        for part in network.parts.values():
-            if len(part.sources) > 1 or read & set(part.sources):
-                self._elsewhere(part.path, "branches", [t for t in TARGETS.values() if t.branches])
-            read |= set(part.sources)
+    def check_branches(self, network: Portable) -> None:
+        """Refuse branches that the target does not read, or reads wrong."""
+        if self.target.branches == "any":
+            return
+        takers = [target for target in TARGETS.values() if target.branches == "any"]
+        done: set[str] = set()
+        for name in depth_first(network):
+            part = network.parts[name]
+            if self.target.branches == "none" and len(part.sources) > 1:
+                self._elsewhere(part.path, "branches", takers)
+            if not done.issuperset(set(part.sources) - {INPUT}):
+                self._elsewhere(
+                    part.path,
+                    'two branches with layers of their own (a shortcut without, and height="unit", '
+                    "it reads)",
+                    takers,
+                )
+            done.add(name)
 
     def _check_layer(self, part: Part, operation: Operation) -> None:
         kind = primitive(operation)
@@ -133,7 +144,8 @@ class Fitting:
             self._differs(
                 path,
                 f"its membranes leak, and those of {self.target.title} do not",
-                'leak=1.0, learn=("threshold",) (spike.neuron.leak=1 spike.neuron.learn=[threshold])',
+                'leak=1.0, learn=("threshold",) '
+                "(spike.neuron.leak=1.0 spike.neuron.learn=[threshold])",
             )
             return replace(record, leak=torch.ones_like(record.leak))
         return record
@@ -144,8 +156,8 @@ class Fitting:
             return record
         self._differs(
             path,
-            f"its channels or neurons have thresholds or leaks of their own, and {self.target.title} "
-            "has one for a layer",
+            "its channels or neurons have thresholds or leaks of their own, and "
+            f"{self.target.title} has one for a layer",
             'per="layer" (spike.neuron.per=layer)',
         )
         v, leak, synapse = (value.mean() for value in values)
@@ -160,6 +172,21 @@ class Fitting:
         self.notes.append(f"module {path}: {what}")
 
 
+def depth_first(network: Portable) -> list[str]:
+    """The order in which a reader computes that follows each edge at once, first come first."""
+    after: dict[str, list[str]] = {}
+    for name, part in network.parts.items():
+        for source in part.sources:
+            after.setdefault(source, []).append(name)
+    waiting, found = [INPUT], dict[str, None]()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = None
+            waiting += reversed(after.get(name, []))
+    return [name for name in found if name != INPUT]
+
+
 def primitive(operation: Operation) -> str:
     """What NIR calls a part that is no neuron."""
     if isinstance(operation, Convolution):
@@ -171,6 +198,8 @@ def primitive(operation: Operation) -> str:
 
 def ungrouped(layer: Convolution) -> Convolution:
     """The same convolution without groups: zeros where channels do not meet.
+
+    (nir takes the inputs of one group for those of all, and then refuses the file.)
 
     >>> one = Convolution(torch.ones(2, 1, 1), None, (1,), (0,), (1,), groups=2)
     >>> ungrouped(one).weight.squeeze()

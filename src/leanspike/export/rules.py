@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -243,6 +244,32 @@ def _flattened(node: fx.Node, walk: Walk) -> Wire:
     return walk.flattened(path_of(node), wire, after)
 
 
+def _strided(node: fx.Node, walk: Walk) -> Wire:
+    """Every second row and column, as in the shortcuts of ResNets: a convolution of 1x1."""
+    wire, index, after = _read(node, walk), node.args[1], walk.shapes[node]
+    whole = index[:2] == (slice(None), slice(None)) if isinstance(index, tuple) else False
+    steps = [i.step or 1 for i in index[2:] if isinstance(i, slice)] if whole else []  # type: ignore[index, union-attr]
+    if len(steps) != 2 or any(i.start or i.stop for i in index[2:]):  # type: ignore[index, union-attr]
+        _refused(node, walk)
+    layer = depthwise(wire.shape, torch.ones(()))
+    assert isinstance(layer, Convolution)
+    return walk.weighted(path_of(node), replace(layer, stride=tuple(steps)), wire, after)
+
+
+def _padded(node: fx.Node, walk: Walk) -> Wire:
+    """Channels of zeros before and behind: a convolution of 1x1."""
+    wire, after = _read(node, walk), walk.shapes[node]
+    call = _options(node, walk, {"pad": (), "mode": "constant", "value": None})
+    sides, zeros = tuple(call["pad"]), call["mode"] == "constant" and not call["value"]
+    if len(sides) != 6 or any(sides[:4]) or not zeros or len(wire.shape) != 3:
+        _refused(node, walk)
+    weight = torch.zeros(after[0], wire.shape[0], 1, 1)
+    for channel in range(wire.shape[0]):
+        weight[channel + sides[4], channel] = 1.0
+    part = Convolution(weight, None, (1, 1), (0, 0), (1, 1))
+    return walk.weighted(path_of(node), part, wire, after)
+
+
 def _same(node: fx.Node, walk: Walk) -> Any:
     return walk.wire(node.args[0])
 
@@ -285,7 +312,12 @@ def _value(argument: Any, walk: Walk) -> Any:
 def _times(node: fx.Node, walk: Walk, wire: Any, factor: Any) -> Wire:
     if not isinstance(wire, Wire):
         _refused(node, walk)
-    found: Wire = wire.times(_number(node, walk, factor))
+    by = factor
+    if not isinstance(factor, Tensor) or factor.numel() == 1:
+        by = _number(node, walk, factor)
+    elif factor.ndim > len(wire.shape):
+        by = factor[0] if len(factor) == 1 else _refused(node, walk)
+    found: Wire = wire.times(by)
     return found
 
 
@@ -323,5 +355,7 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys((operator.sub, torch.sub, "sub"), _difference),
     **dict.fromkeys((operator.mul, torch.mul, "mul"), _product),
     **dict.fromkeys((operator.truediv, torch.div, "div"), _quotient),
+    operator.getitem: _strided,
+    F.pad: _padded,
     **dict.fromkeys(("size", "dim", getattr), _sizes),
 }

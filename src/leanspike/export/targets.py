@@ -28,8 +28,9 @@ class Target:
         decay: a leak is 1 − dt/τ ("euler"), or exp(−1/τ) with τ in steps ("exponential").
         filtered: whether it has synapses with a leak.
         uniform: whether thresholds and leaks are one number for a layer.
-        grouped: whether convolutions have groups.
-        branches: whether several edges may lead into a node.
+        branches: whether several edges may lead into a node: "any"; "identity" for those whose
+            reader takes the nodes depth first, and so misses a second branch with nodes of its
+            own (nirtorch.load); "none".
         clamps: whether it holds the membranes of its "IF" at −v and above.
         v_reset: whether its nir is new enough (1.0.6) to read that field.
         package: its distribution on PyPI; None: not read back.
@@ -46,8 +47,7 @@ class Target:
     decay: Literal["euler", "exponential"] = "euler"
     filtered: bool = False
     uniform: bool = False
-    grouped: bool = True
-    branches: bool = True
+    branches: Literal["any", "identity", "none"] = "any"
     clamps: bool = False
     v_reset: bool = False
     package: str | None = None
@@ -65,6 +65,7 @@ TARGETS = {
         resets=SOFT | HARD,
         reading="norse.torch.from_nir(nir.read(FILE), reset_method=reset_subtract, dt=1e-4)",
         filtered=True,
+        branches="identity",
         v_reset=True,
         package="norse",
         version="1.1.0",
@@ -78,7 +79,6 @@ TARGETS = {
         reading="spikingjelly.activation_based.nir_exchange.import_from_nir(FILE, dt=1e-4)",
         filtered=True,
         uniform=True,
-        grouped=False,
         v_reset=True,
         package="spikingjelly",
         version="2.0.0",
@@ -104,6 +104,7 @@ TARGETS = {
         resets=SOFT,
         reading="sinabs.from_nir(nir.read(FILE), num_timesteps=T), spike_fn = SingleSpike",
         decay="exponential",
+        branches="identity",
         clamps=True,
         package="sinabs",
         version="3.1.3",
@@ -115,7 +116,7 @@ TARGETS = {
         leaky=None,
         resets=SOFT,
         reading="as sinabs, then sinabs.backend.dynapcnn.DynapcnnNetwork",
-        branches=False,
+        branches="none",
         clamps=True,
         version="sinabs 3.1.3",
     ),
