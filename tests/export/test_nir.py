@@ -24,7 +24,9 @@ def read_back(snn: SpikingNetwork, target: str, name: str, folder: Path, approxi
     return prove(snn, path, target, [(x[:4], torch.arange(4) % 3), (x[4:], torch.arange(4) % 3)])
 
 
-@pytest.mark.parametrize("neuron", ["soft", "soft leaky", "hard leaky", "high", "channels", "current"])
+@pytest.mark.parametrize(
+    "neuron", ["soft", "soft leaky", "hard leaky", "high", "channels", "current"]
+)
 @pytest.mark.parametrize("name", ["pooled", "dense"])
 def test_norse_computes_the_same_spikes(name, neuron, tmp_path):
     pytest.importorskip("norse")
@@ -182,7 +184,7 @@ def test_every_target_that_the_record_names_can_be_chosen():
 def test_a_place_that_cannot_be_written_to_is_said(tmp_path):
     graph = to_nir(portable_network("dense"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(LeanspikeError, match="cannot write to .*; give another place"):
+    with pytest.raises(LeanspikeError, match=r"cannot write to .*; give another place"):
         write_nir(graph, tmp_path / "file" / "net.nir")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import operator
 import re
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from leanspike.neuron import NeuronRecord, neuron_of
 from leanspike.optional import import_optional
 from leanspike.surgery import spike
 
+KINDS = f"{', '.join(NEURONS[:-1])} or {NEURONS[-1]}"
 LARGEST = 1 << 28
 """Numbers of an input."""
 
@@ -142,6 +144,8 @@ class Builder:
             )
         for name in self._in_order():
             self._add(name)
+        if not self.records:
+            raise LeanspikeError(f"the graph has no neurons; give one with {KINDS}")
         self.graph.output(self.values[last[0]][0])
         shape = self.values[first[0]][1]
         return fx.GraphModule(self._tree(), self.graph), self.records, shape
@@ -223,7 +227,8 @@ class Builder:
 
     def _path(self, name: str) -> str:
         """A path for PyTorch: the node's name, where it can be one."""
-        stem = ".".join(re.sub(r"\W", "_", part) or "_" for part in name.split("."))
+        parts = [re.sub(r"\W", "_", part) or "_" for part in name.split(".")]
+        stem = ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in parts)
         taken, number, path = self.layers, 1, stem
         while path in taken or path in dir(nn.Module):
             number, path = number + 1, f"{stem}_{number + 1}"

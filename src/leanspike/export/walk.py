@@ -117,7 +117,7 @@ class Walk:
                 raise LeanspikeError(
                     f"module {path}: it would need a factor for each entry, which no layer of NIR "
                     'holds; train with neurons of per="channel" or per="layer" '
-                    '(spike.neuron.per), or of height="unit"'
+                    '(spike.neuron.per=channel), or of height="unit"'
                 )
             read = source(term.source, wire.shape)
             terms.append(
