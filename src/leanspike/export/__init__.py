@@ -14,6 +14,19 @@ A package of one's own adds an exporter by an entry point in the group ``leanspi
 ...     path = write(snn, Path(folder) / "net.nir", "nir", {"target": "norse"})
 ...     from_nir(path).timesteps
 4
+
+Or in two steps, and read back with the library that it is for:
+
+>>> from leanspike import to_nir
+>>> snn = spike(ann, example_input=torch.zeros(1, 2), neuron=LIF(reset="hard"), timesteps=4)
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = write_nir(to_nir(snn, "spikingjelly"), Path(folder) / "net.nir", "spikingjelly")
+...     proof = prove(snn, path, "spikingjelly", [(torch.rand(16, 2), None)])
+>>> proof.mismatches, [len(layer.spikes) for layer in proof.layers]
+(0, [4])
+
+``Proof(...)`` holds a ``LayerProof(...)`` for each layer of neurons. ``TARGETS`` has a record,
+``Target(...)``, for each reader: what it takes and keeps. ``NIRExporter("norse")`` is the exporter.
 """
 
 from leanspike.export.exporter import Exporter, exporters, write
