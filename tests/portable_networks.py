@@ -73,6 +73,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 NEURONS: dict[str, Callable[[], Neuron]] = {
     "soft": lambda: LIF(),
     "soft leaky": lambda: LIF(leak=0.5),
+    "floor": lambda: LIF(floor=1.0),
     "hard": lambda: LIF(reset="hard"),
     "hard leaky": lambda: LIF(leak=0.75, reset="hard"),
     "high": lambda: LIF(height="threshold"),

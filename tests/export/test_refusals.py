@@ -94,6 +94,18 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
         r"its membranes leak, and those of Speck do not; train with leak=1.0, learn=",
         lambda: network(leak=1.0, learn=("threshold",)),
     ),
+    "floors": (
+        "norse",
+        lambda: network(floor=1.0),
+        r"it holds membranes at -1 thresholds, and those of Norse may fall lower; train with floor=N",
+        lambda: network(floor=None),
+    ),
+    "other floors": (
+        "sinabs",
+        lambda: network(floor=0.5),
+        r"it holds membranes at -0.5 thresholds, and those of sinabs are held at -1; .*floor=1.0 \(",
+        lambda: network(floor=1.0),
+    ),
     "a threshold for each channel": (
         "snntorch",
         lambda: network(per="channel", reset="hard"),
@@ -209,7 +221,14 @@ def test_what_cannot_leave_is_refused_by_its_path_and_the_way_out_works(what):
         load_recipe("digits", keys.split())
 
 
-APPROXIMATED = ["half a threshold", "soft reset", "hard reset", "undecayed reset", "leaks"]
+APPROXIMATED = [
+    "half a threshold",
+    "soft reset",
+    "hard reset",
+    "undecayed reset",
+    "leaks",
+    "floors",
+]
 
 
 @pytest.mark.parametrize("what", [*APPROXIMATED, "a threshold for each channel"])

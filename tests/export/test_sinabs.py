@@ -35,7 +35,7 @@ def python(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "neuron"), [("pooled", "soft"), ("dense", "soft leaky"), ("skip", "soft")]
+    ("name", "neuron"), [("pooled", "floor"), ("dense", "soft leaky"), ("skip", "floor")]
 )
 def test_sinabs_computes_the_same_spikes_where_one_a_step_is_asked_for(
     name, neuron, python, tmp_path

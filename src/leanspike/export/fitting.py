@@ -113,6 +113,7 @@ class Fitting:
         record = self._initial(path, record)
         record = self._reset(path, record)
         record = self._leak(path, record)
+        record = self._floor(path, record)
         return self._uniform(path, record)
 
     def _initial(self, path: str, record: NeuronRecord) -> NeuronRecord:
@@ -149,6 +150,20 @@ class Fitting:
             )
             return replace(record, leak=torch.ones_like(record.leak))
         return record
+
+    def _floor(self, path: str, record: NeuronRecord) -> NeuronRecord:
+        holds = self.target.clamps and not (record.leak != 1).any()
+        if record.floor is None or (holds and record.floor == 1):
+            return record
+        does = "are held at −1" if holds else "may fall lower"
+        floor = ("1.0", "1.0") if holds else ("None", "null")
+        self._differs(
+            path,
+            f"it holds membranes at {-record.floor:g} thresholds, and those of "
+            f"{self.target.title} {does}",
+            f"floor={floor[0]} (spike.neuron.floor={floor[1]})",
+        )
+        return replace(record, floor=1.0 if holds else None)
 
     def _uniform(self, path: str, record: NeuronRecord) -> NeuronRecord:
         values = record.threshold, record.leak, record.synapse_leak

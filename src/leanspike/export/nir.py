@@ -25,6 +25,7 @@ from leanspike.export.parts import (
     Flatten,
     Operation,
     Part,
+    Portable,
     Shape,
     Spiking,
     SumPool,
@@ -33,6 +34,7 @@ from leanspike.export.portable import portable
 from leanspike.export.targets import TARGETS, Target, target_of
 from leanspike.files import atomic, said_where
 from leanspike.neuron import NeuronRecord
+from leanspike.notice import say
 from leanspike.optional import import_optional
 from leanspike.section import Section
 
@@ -97,6 +99,11 @@ def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool 
     reader = target_of(target)
     nir = import_optional("nir", "nir")
     found = fitted(portable(network), reader, approximate)
+    if reader.clamps and _not_held(found.network):
+        say(
+            f"{reader.title} holds membranes without a leak at minus the threshold, and this "
+            "network does not; train with floor=1.0 (spike.neuron.floor=1.0) where some fall lower"
+        )
     writer = Writer(vars(nir), reader)
     parts = found.network.parts
     nodes = {name: writer.node(part) for name, part in parts.items()}
@@ -122,6 +129,14 @@ def write_nir(graph: Any, path: str | Path, target: str = "norse") -> Path:
                     if "v_reset" in node:
                         del node["v_reset"]
     return path
+
+
+def _not_held(network: Portable) -> bool:
+    """Whether membranes without a leak may fall as low as they like."""
+    records = [
+        p.operation.record for p in network.parts.values() if isinstance(p.operation, Spiking)
+    ]
+    return any(record.floor is None and bool((record.leak == 1).all()) for record in records)
 
 
 def _metadata(found: Fitted, target: str) -> dict[str, Any]:
@@ -181,7 +196,9 @@ class Writer:
             kind = self.target.leaky
         if synapse.any():
             kind = "CubaLIF"
-        metadata = {"reset": record.reset}
+        metadata: dict[str, Any] = {"reset": record.reset}
+        if record.floor is not None:
+            metadata["floor"] = record.floor
         return self.kinds[kind](**self._numbers(kind, v, leak, synapse), metadata=metadata)
 
     def _numbers(

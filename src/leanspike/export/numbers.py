@@ -50,10 +50,12 @@ def record_of(name: str, kind: str, node: Any, reading: Reading) -> NeuronRecord
     reset = _said(node).get("reset", reading.reset)
     if reset not in ("soft", "hard"):
         raise LeanspikeError(f"node {name}: its metadata says reset {reset!r}; write soft or hard")
+    floor = _said(node).get("floor")
     v, leak, synapse = _values(name, kind, fields, reading)
     if np.any(v <= 0):
         raise LeanspikeError(f"node {name}: a threshold is {v.min():g}; give one above 0")
-    return NeuronRecord(_tensor(v), _tensor(leak), _tensor(synapse), reset)
+    numbers = _tensor(v), _tensor(leak), _tensor(synapse)
+    return NeuronRecord(*numbers, reset, floor=None if floor is None else _number(name, floor))
 
 
 def _fields(node: Any) -> dict[str, Any]:
@@ -104,6 +106,16 @@ def _positive(name: str, gain: Numbers) -> Numbers:
             "before it, and give an r and w_in above 0"
         )
     return gain
+
+
+def _number(name: str, floor: Any) -> float:
+    """The floor that a file gives, as a number."""
+    try:
+        return float(floor)
+    except (TypeError, ValueError):
+        raise LeanspikeError(
+            f"node {name}: its metadata says floor {floor!r}; write a number, in thresholds"
+        ) from None
 
 
 def _finite(name: str, field: str, value: Any) -> Numbers:

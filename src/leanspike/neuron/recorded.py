@@ -23,5 +23,7 @@ def neuron_of(record: NeuronRecord) -> Neuron:
     v, leak, synapse = record.threshold, record.leak, record.synapse_leak
     reset, initial, height = record.reset, record.initial, record.height
     if not synapse.any():
-        return LIF(v, leak, reset=reset, initial=initial, height=height)
-    return CurrentLIF(v, leak, synapse, reset=reset, initial=initial, height=height)
+        return LIF(v, leak, reset=reset, initial=initial, height=height, floor=record.floor)
+    return CurrentLIF(
+        *(v, leak, synapse), reset=reset, initial=initial, height=height, floor=record.floor
+    )
