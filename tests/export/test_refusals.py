@@ -97,13 +97,13 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
     "floors": (
         "norse",
         lambda: network(floor=1.0),
-        r"it holds membranes at -1 thresholds, and those of Norse may fall lower; train with floor=N",
+        r"it holds membranes at -1 thresholds, and those of Norse may fall lower; .*floor=N",
         lambda: network(floor=None),
     ),
     "other floors": (
         "sinabs",
         lambda: network(floor=0.5),
-        r"it holds membranes at -0.5 thresholds, and those of sinabs are held at -1; .*floor=1.0 \(",
+        r"it holds membranes at -0.5 thresholds, .* sinabs are held at -1; .*floor=1.0 \(",
         lambda: network(floor=1.0),
     ),
     "a threshold for each channel": (

@@ -155,7 +155,7 @@ class Fitting:
         holds = self.target.clamps and not (record.leak != 1).any()
         if record.floor is None or (holds and record.floor == 1):
             return record
-        does = "are held at −1" if holds else "may fall lower"
+        does = "are held at -1" if holds else "may fall lower"
         floor = ("1.0", "1.0") if holds else ("None", "null")
         self._differs(
             path,
