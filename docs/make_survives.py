@@ -19,19 +19,18 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from portable_networks import NEURONS, T, images, portable_network  # noqa: E402
-
 from leanspike import LeanspikeError, SpikingNetwork, to_nir  # noqa: E402
 from leanspike.export import TARGETS, prove, write_nir  # noqa: E402
 from leanspike.export.readers import READERS  # noqa: E402
+from portable_networks import NEURONS, T, images, portable_network  # noqa: E402
 
 HEAD = """# What survives where
 
 Which networks reach which reader of NIR. `python docs/make_survives.py` made this page, with
 {versions}. A cell holds the share of spikes that the target's own reader computes otherwise: 0 is
-none, of {spikes} or more in each cell. Numbers lie on a grid, so that nothing is rounded. What is refused can be
-written with `--approximate`; the cell says what that costs. *Written* means: by the target's
-documented rules, not read back, since its reader is not on PyPI or needs a chip.
+none, of {spikes} or more in each cell. Numbers lie on a grid, so that nothing is rounded. What is
+refused can be written with `--approximate`; the cell says what that costs. *Written* means: by the
+target's documented rules, not read back, since its reader is not on PyPI or needs a chip.
 
 """
 CASES = {
@@ -136,6 +135,8 @@ def count(name: str, neuron: str) -> int:
 
 def of_before(cells: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
     """The cells, with those of sinabs as the page has them."""
+    if not PAGE.is_file():
+        return cells
     rows = [line.split("|")[1:-1] for line in PAGE.read_text("utf-8").splitlines() if "|" in line]
     column = list(TARGETS).index("sinabs") + 1
     known = {row[0].strip(): row[column].strip() for row in rows if len(row) > column}

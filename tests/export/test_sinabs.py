@@ -44,7 +44,9 @@ def test_sinabs_computes_the_same_spikes_where_one_a_step_is_asked_for(
     path = write_nir(to_nir(snn, "sinabs"), tmp_path / "net.nir", "sinabs")
     layers, ours = [path for path, _ in snn.neurons()], {}
     for layer, module in snn.neurons():
-        module.register_forward_hook(lambda _, __, o, layer=layer: ours.__setitem__(layer, o))
+        module.register_forward_hook(
+            lambda _, __, o, layer=layer: ours.__setitem__(layer, o.detach())
+        )
     np.savez(tmp_path / "x.npz", x=x.numpy(), steps=T, layers=layers)
     y = snn(x).detach()
     found = {}
@@ -52,10 +54,8 @@ def test_sinabs_computes_the_same_spikes_where_one_a_step_is_asked_for(
         out = tmp_path / f"{spikes}.npz"
         subprocess.run([python, READER, path, tmp_path / "x.npz", out, spikes], check=True)
         found[spikes] = np.load(out)
-    lowest = min(float(o.min()) for o in ours.values())
-    assert lowest >= 0
     for layer in layers:
-        assert np.array_equal(found["single"][f"spikes {layer}"], ours[layer].detach().numpy())
+        assert np.array_equal(found["single"][f"spikes {layer}"], ours[layer].numpy())
     np.testing.assert_allclose(found["single"]["outputs"], y.numpy(), atol=1e-5)
     several = found["multiple"][f"spikes {layers[0]}"]
     assert torch.from_numpy(several).max() > 1, "by itself sinabs emits several a step"

@@ -20,10 +20,11 @@ def render_proof(proof: Proof) -> Group:
     """
     title = TARGETS[proof.target].title
     steps = len(proof.layers[0].mismatches)
-    table = Table(title=f"spikes that {title} computes otherwise", title_justify="left", box=None)
-    table.add_column("neurons at")
-    for column in (*(f"step {step + 1}" for step in range(steps)), "spikes"):
-        table.add_column(column, justify="right")
+    heading = f"spikes that {title} computes otherwise, by step"
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    table.add_column("neurons at", overflow="fold")
+    for column in (*(str(step + 1) for step in range(steps)), "spikes"):
+        table.add_column(column, justify="right", no_wrap=True)
     for layer in proof.layers:
         cells = [f"{count:,}" for count in layer.mismatches]
         table.add_row(layer.path, *cells, f"{sum(layer.spikes):,}")
