@@ -14,14 +14,14 @@ def render_proof(proof: Proof) -> Group:
 
     >>> from leanspike.export import LayerProof
     >>> layer = LayerProof("relu1", mismatches=(0, 3), spikes=(10, 20), neurons=8)
-    >>> table, total, _ = render_proof(Proof("norse", 4, (layer,), 0.5, 0.25, 1.0)).renderables
+    >>> heading, table, total, _ = render_proof(Proof("norse", 4, (layer,), 0.5, 0.25, 1.0)).renderables
     >>> total.plain
     '3 of 30 spikes differ (10.00 %), on 4 images'
     """
     title = TARGETS[proof.target].title
     steps = len(proof.layers[0].mismatches)
-    heading = f"spikes that {title} computes otherwise, by step"
-    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
+    heading = Text(f"spikes that {title} computes otherwise, by step")
+    table = Table(box=None, pad_edge=False)
     table.add_column("neurons at", overflow="fold")
     for column in (*(str(step + 1) for step in range(steps)), "spikes"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -31,7 +31,7 @@ def render_proof(proof: Proof) -> Group:
     spikes = sum(sum(layer.spikes) for layer in proof.layers)
     share = f" ({100 * proof.mismatches / spikes:.2f} %)" if spikes else ""
     total = f"{proof.mismatches:,} of {spikes:,} spikes differ{share}, on {proof.samples} images"
-    return Group(table, Text(total), Text(_accuracy(proof, title)))
+    return Group(heading, table, Text(total), Text(_accuracy(proof, title)))
 
 
 def _accuracy(proof: Proof, title: str) -> str:
