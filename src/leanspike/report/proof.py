@@ -14,7 +14,8 @@ def render_proof(proof: Proof) -> Group:
 
     >>> from leanspike.export import LayerProof
     >>> layer = LayerProof("relu1", mismatches=(0, 3), spikes=(10, 20), neurons=8)
-    >>> heading, table, total, _ = render_proof(Proof("norse", 4, (layer,), 0.5, 0.25, 1.0)).renderables
+    >>> proof = Proof("norse", 4, (layer,), 0.5, 0.25, 1.0)
+    >>> heading, table, total, _ = render_proof(proof).renderables
     >>> total.plain
     '3 of 30 spikes differ (10.00 %), on 4 images'
     """
