@@ -33,14 +33,19 @@ LAYERS = (
     ),
     *("backends", "neuron", "synapse", "temporal", "models", "graph", "lower", "execute"),
     "engine",
-    *("surgery", "saved", "data", "evaluation", "train", "report", "config", "recipes", "run"),
-    *("bench", "console", "compile_command", "cli"),
+    *("surgery", "saved", "data", "evaluation", "export", "train", "report", "config", "recipes"),
+    "run",
+    *("bench", "console", "compile_command", "export_commands", "cli"),
 )
 # Old names, each for one more version; nothing of leanspike's uses them.
 OLD = {"backend": ("backends", "watch_backends"), "evaluate": ("evaluation", "Result")}
 PEERS = ("spikingjelly", "snntorch", "norse")
 # Not everybody has these, or needs them at once.
-OPTIONAL = ("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard", *PEERS)
+READERS = ("nir", "nirtorch", "h5py")
+OPTIONAL = (
+    *("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard"),
+    *(*PEERS, *READERS),
+)
 DEFERRED = (*OPTIONAL, "torch.utils.tensorboard", "typer")
 
 

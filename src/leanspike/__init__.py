@@ -17,6 +17,7 @@ from leanspike import models
 from leanspike.engine import Engine, compile_engine
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
 from leanspike.evaluation import Result, evaluate
+from leanspike.export import from_nir, to_nir
 from leanspike.memory import keep_freed_memory
 from leanspike.models import Answer
 from leanspike.neuron import (
@@ -56,11 +57,13 @@ __all__ = [
     "calibrate",
     "compile_engine",
     "evaluate",
+    "from_nir",
     "keep_freed_memory",
     "load",
     "models",
     "readout",
     "save",
     "spike",
+    "to_nir",
     "write_report",
 ]

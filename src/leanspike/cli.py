@@ -17,6 +17,7 @@ from rich.table import Table
 from leanspike.compile_command import compile_run
 from leanspike.console import RunArgument, TrustOption, people, trusted
 from leanspike.errors import LeanspikeError
+from leanspike.export_commands import commands as export_commands
 from leanspike.memory import keep_freed_memory
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("compile")(compile_run)
+app.add_typer(export_commands)
 INTERRUPTED = 130
 LIMIT = 1000
 """Test images for --robustness, unless told."""

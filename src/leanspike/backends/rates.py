@@ -56,6 +56,7 @@ def lif_rates(
         e ← λ·e + ∂(λ·u + x)/∂p         which is 1, u or 0 beside
         d ← d + s'(z)·∂z/∂p             z = u/v − 1; ∂z/∂p = e/v, for v also −u/v²
         e ← e − o, for v                where the reset subtracts v; hard: e ← 0 where o = 1
+        e ← 0, for v −floor             where the floor holds u
 
     and d/T is the answer; for spikes of threshold height v·d/T, for v also + the mean of o.
 
@@ -81,7 +82,7 @@ def lif_rates(
             sums[name] += slope_N * moved
         fired_N = dynamics.surrogate.spike(z_N)
         u_N = discharged(u_N, fired_N, threshold, dynamics)
-        by_u = _discharged(by_u, fired_N, dynamics)
+        by_u = _floored(_discharged(by_u, fired_N, dynamics), u_N, threshold, dynamics)
         o_N = threshold * fired_N if dynamics.height == "threshold" else fired_N
         outputs.append(o_N.to(x_N.dtype))
     by = _of_means(sums, outputs, threshold, dynamics)
@@ -110,6 +111,17 @@ def _discharged(
     if dynamics.reset == "undecayed" or "threshold" not in by_u:
         return dict(by_u)
     return {**by_u, "threshold": by_u["threshold"] - fired_N}
+
+
+def _floored(
+    by_u: Mapping[str, Tensor], u_N: Tensor, threshold: Tensor, dynamics: Dynamics
+) -> dict[str, Tensor]:
+    """The derivatives of a membrane that is held at −floor·v."""
+    if dynamics.floor is None:
+        return dict(by_u)
+    held_N = u_N <= -dynamics.floor * threshold
+    low = {"threshold": -dynamics.floor}
+    return {name: torch.where(held_N, low.get(name, 0.0), e) for name, e in by_u.items()}
 
 
 def _of_means(

@@ -24,15 +24,18 @@ class Dynamics:
     loses the threshold in the next step, after the leak ("undecayed").
     ``initial``: the membrane starts at 0 ("zero") or at half the threshold ("half").
     ``height``: a spike is 1 ("unit") or as high as the threshold ("threshold").
+    ``floor``: after each step the membrane is raised to −floor·v where it is lower, unless None.
 
     >>> Dynamics(reset="hard")
-    Dynamics(reset='hard', initial='zero', height='unit', surrogate=Triangle(gamma=0.3, width=1.0))
+    Dynamics(reset='hard', initial='zero', height='unit',
+             surrogate=Triangle(gamma=0.3, width=1.0), floor=None)
     """
 
     reset: Reset = "soft"
     initial: Literal["zero", "half"] = "zero"
     height: Literal["unit", "threshold"] = "unit"
     surrogate: Surrogate = Triangle()
+    floor: float | None = None
 
 
 def initial_membrane(like_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
@@ -89,11 +92,16 @@ def discharged(u_N: Tensor, fired_N: Tensor, threshold: Tensor, dynamics: Dynami
 
     >>> discharged(torch.tensor([1.5]), torch.ones(1), torch.tensor(1.0), Dynamics())
     tensor([0.5000])
+    >>> discharged(torch.tensor([-3.0]), torch.zeros(1), torch.tensor(1.0), Dynamics(floor=1.0))
+    tensor([-1.])
     """
     if dynamics.reset == "soft":
         u_N = u_N - threshold * fired_N
     elif dynamics.reset == "hard":
         u_N = torch.where(fired_N > 0, 0.0, u_N)
+    if dynamics.floor is not None:
+        lowest = -dynamics.floor * threshold
+        u_N = torch.where(u_N < lowest, lowest, u_N)
     return u_N
 
 

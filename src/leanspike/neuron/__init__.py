@@ -21,6 +21,7 @@ from leanspike.neuron.protocol import (
     neurons,
 )
 from leanspike.neuron.record import NeuronRecord, Recorded
+from leanspike.neuron.recorded import neuron_of
 from leanspike.neuron.threshold import SMALLEST_THRESHOLD, ThresholdNeuron
 from leanspike.surrogate import (
     SURROGATES,
@@ -54,6 +55,7 @@ __all__ = [
     "Triangle",
     "create_neuron",
     "name_of",
+    "neuron_of",
     "neurons",
     "surrogates",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
@@ -13,8 +13,14 @@ from leanspike.backends.reference import initial_membrane
 from leanspike.neuron import kernels
 from leanspike.neuron.protocol import Cost, neurons
 from leanspike.neuron.record import NeuronRecord
-from leanspike.neuron.threshold import Per, ThresholdConfig, ThresholdNeuron, Value
-from leanspike.section import Share
+from leanspike.neuron.threshold import (
+    Per,
+    ThresholdConfig,
+    ThresholdNeuron,
+    Value,
+    checked_floor,
+)
+from leanspike.section import Positive, Share
 from leanspike.surrogate import Surrogate, Triangle
 
 Learnable = Literal["leak", "synapse_leak", "threshold"]
@@ -31,6 +37,10 @@ class CurrentLIFConfig(ThresholdConfig):
     learn: tuple[Learnable, ...] = Field(
         ("leak", "synapse_leak", "threshold"),
         description="Which of the three are trained; the others keep their value.",
+    )
+    floor: Positive | None = Field(
+        None,
+        description="The membrane never falls below minus so many thresholds; chips hold it at 1.",
     )
 
 
@@ -83,15 +93,22 @@ class CurrentLIF(ThresholdNeuron):
         height: Literal["unit", "threshold"] = "unit",
         surrogate: Surrogate = Triangle(),
         per: Per = "layer",
+        floor: float | None = None,
     ) -> None:
         values = {"threshold": threshold, "leak": leak, "synapse_leak": synapse_leak}
-        super().__init__(values, learn, per, kernels.Dynamics(reset, initial, height, surrogate))
+        dynamics = kernels.Dynamics(reset, initial, height, surrogate, checked_floor(floor))
+        super().__init__(values, learn, per, dynamics)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :attr:`Neuron.options`."""
+        return {**super().options, "floor": self.dynamics.floor}
 
     def record(self) -> NeuronRecord:
         """Its numbers."""
         v, leak, synapse = (self.get_parameter(name).detach() for name in self.ranges)
         d = self.dynamics
-        return NeuronRecord(v, leak, synapse, d.reset, d.initial, d.height)
+        return NeuronRecord(v, leak, synapse, d.reset, d.initial, d.height, d.floor)
 
     def initial(self, x_N: Tensor) -> State:
         """Current and membrane before the first step, ``[N, ...]`` each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from pydantic import Field
@@ -14,7 +14,14 @@ from leanspike.backends.reference import initial_membrane
 from leanspike.neuron import kernels
 from leanspike.neuron.protocol import neurons
 from leanspike.neuron.record import NeuronRecord
-from leanspike.neuron.threshold import Per, ThresholdConfig, ThresholdNeuron, Value
+from leanspike.neuron.threshold import (
+    Per,
+    ThresholdConfig,
+    ThresholdNeuron,
+    Value,
+    checked_floor,
+)
+from leanspike.section import Positive
 from leanspike.surrogate import Surrogate, Triangle
 
 Learnable = Literal["leak", "threshold"]
@@ -26,6 +33,10 @@ class LIFConfig(ThresholdConfig):
     learn: tuple[Learnable, ...] = Field(
         ("leak", "threshold"),
         description="Which of the two are trained; the others keep their value.",
+    )
+    floor: Positive | None = Field(
+        None,
+        description="The membrane never falls below minus so many thresholds; chips hold it at 1.",
     )
 
 
@@ -59,6 +70,8 @@ class LIF(ThresholdNeuron):
         per: "layer", "channel" or "neuron": each has a threshold and a leak of its own. Numbers
             become so many when ``leanspike.spike`` puts the neuron in its place. A channel is a
             place on the axis behind N. The native code knows "layer" alone.
+        floor: after each step u ← max(u, −floor·v); None: it may fall as low as it likes. Chips
+            and sinabs hold it at 1 threshold. The reference computes it, no native code.
 
     Membranes are float32 (float64 for float64 input) whatever the autocast dtype. Gradients flow
     in ``eval()`` too. Calls leave nothing behind: the same input gives the same spikes.
@@ -93,14 +106,20 @@ class LIF(ThresholdNeuron):
         height: Literal["unit", "threshold"] = "unit",
         surrogate: Surrogate = Triangle(),
         per: Per = "layer",
+        floor: float | None = None,
     ) -> None:
-        dynamics = kernels.Dynamics(reset, initial, height, surrogate)
+        dynamics = kernels.Dynamics(reset, initial, height, surrogate, checked_floor(floor))
         super().__init__({"threshold": threshold, "leak": leak}, learn, per, dynamics)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :attr:`Neuron.options`."""
+        return {**super().options, "floor": self.dynamics.floor}
 
     def record(self) -> NeuronRecord:
         """Its numbers; no current is filtered."""
         v, leak, d = self.threshold.detach(), self.leak.detach(), self.dynamics
-        return NeuronRecord(v, leak, torch.zeros_like(leak), d.reset, d.initial, d.height)
+        return NeuronRecord(v, leak, torch.zeros_like(leak), d.reset, d.initial, d.height, d.floor)
 
     def initial(self, x_N: Tensor) -> Tensor:
         """The membrane before the first step, ``[N, ...]``."""

@@ -27,6 +27,7 @@ class NeuronRecord:
         reset: "soft", "hard" or "undecayed".
         initial: the first membrane, 0 ("zero") or half a threshold ("half").
         height: h is 1 ("unit") or v ("threshold").
+        floor: after each step u is raised to −floor·v where it is lower; None: it is not.
 
     >>> from leanspike.neuron import create_neuron
     >>> create_neuron("lif", {"leak": 0.5}).record().leak.item()
@@ -39,6 +40,7 @@ class NeuronRecord:
     reset: Reset = "soft"
     initial: Literal["zero", "half"] = "zero"
     height: Literal["unit", "threshold"] = "unit"
+    floor: float | None = None
 
 
 @runtime_checkable

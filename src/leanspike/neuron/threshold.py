@@ -228,10 +228,26 @@ class ThresholdNeuron(Neuron):
         d = self.dynamics
         values = (f"{name}={_shown(value)}" for name, value in self.readings().items())
         per = "" if self.per == "layer" else f", per={self.per!r}"
+        floor = "" if d.floor is None else f", floor={d.floor:g}"
         return (
             f"{', '.join(values)}, learn={self.learn}, reset={d.reset!r}, initial={d.initial!r}, "
-            f"height={d.height!r}, surrogate={d.surrogate}{per}"
+            f"height={d.height!r}, surrogate={d.surrogate}{per}{floor}"
         )
+
+
+def checked_floor(floor: float | None) -> float | None:
+    """The floor of a membrane, in thresholds.
+
+    Raises LeanspikeError for one that is not above 0.
+
+    >>> checked_floor(-1.0)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: floor is -1.0; give a number above 0, in thresholds, or None
+    """
+    number = isinstance(floor, int | float) and not isinstance(floor, bool)
+    if floor is None or (number and 0 < floor < math.inf):
+        return floor
+    raise LeanspikeError(f"floor is {floor!r}; give a number above 0, in thresholds, or None")
 
 
 def _shown(value: Tensor) -> str:

@@ -19,11 +19,14 @@
 ...     table = run.convert()
 ...     run.train_snn()
 ...     found = compare_robustness(run, limit=10)
+...     # export_run(run, Path("net.nir"), "nir", {"target": "norse"}), then
+...     # prove_run(run, Path("net.nir"), "norse", limit=256), for networks with average pools
 ...     same = read_recipe(folder) == recipe
 ...     print(same, len(table.layers), found.networks)
 True 1 ('ANN', 'digits')
 """
 
+from leanspike.run.exported import export_run, prove_run
 from leanspike.run.folder import (
     CALIBRATION,
     CHECKPOINT,
@@ -51,6 +54,8 @@ __all__ = [
     "check_free",
     "check_trained",
     "compare_robustness",
+    "export_run",
     "open_run",
+    "prove_run",
     "read_recipe",
 ]

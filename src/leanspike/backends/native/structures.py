@@ -26,6 +26,7 @@ def knows(x: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> boo
         and leak.dtype == threshold.dtype == torch.float32
         and leak.ndim == threshold.ndim == 0
         and type(dynamics.surrogate) in _SURROGATES
+        and dynamics.floor is None
         and x.is_cpu
         and leak.is_cpu
         and threshold.is_cpu

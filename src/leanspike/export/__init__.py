@@ -1,0 +1,51 @@
+"""Files that others read: exporters, by name; NIR, out and in.
+
+Each works on the network of one step, ``plan.per_step()``, and refuses what its file cannot hold.
+A package of one's own adds an exporter by an entry point in the group ``leanspike.exporters``.
+
+>>> import tempfile
+>>> import torch
+>>> from pathlib import Path
+>>> from torch import nn
+>>> from leanspike import LIF, from_nir, spike
+>>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+>>> snn = spike(ann, example_input=torch.zeros(1, 2), neuron=LIF(), timesteps=4)
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = write(snn, Path(folder) / "net.nir", "nir", {"target": "norse"})
+...     from_nir(path).timesteps
+4
+
+Or in two steps, and read back with the library that it is for:
+
+>>> from leanspike import to_nir
+>>> snn = spike(ann, example_input=torch.zeros(1, 2), neuron=LIF(reset="hard"), timesteps=4)
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = write_nir(to_nir(snn, "spikingjelly"), Path(folder) / "net.nir", "spikingjelly")
+...     proof = prove(snn, path, "spikingjelly", [(torch.rand(16, 2), None)])
+>>> proof.mismatches, [len(layer.spikes) for layer in proof.layers]
+(0, [4])
+
+``Proof(...)`` holds a ``LayerProof(...)`` for each layer of neurons. ``TARGETS`` has a record,
+``Target(...)``, for each reader: what it takes and keeps. ``NIRExporter("norse")`` is the exporter.
+"""
+
+from leanspike.export.exporter import Exporter, exporters, write
+from leanspike.export.imported import from_nir
+from leanspike.export.nir import NIRExporter, to_nir, write_nir
+from leanspike.export.proof import LayerProof, Proof, prove
+from leanspike.export.targets import TARGETS, Target
+
+__all__ = [
+    "TARGETS",
+    "Exporter",
+    "LayerProof",
+    "NIRExporter",
+    "Proof",
+    "Target",
+    "exporters",
+    "from_nir",
+    "prove",
+    "to_nir",
+    "write",
+    "write_nir",
+]

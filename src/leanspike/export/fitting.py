@@ -1,0 +1,233 @@
+"""A network in parts as one target has it: refused by path where it differs, or approximated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from leanspike.errors import LeanspikeError
+from leanspike.export.parts import (
+    INPUT,
+    Convolution,
+    Dense,
+    Operation,
+    Part,
+    Portable,
+    Spiking,
+    SumPool,
+)
+from leanspike.export.targets import TARGETS, Target
+from leanspike.neuron import NeuronRecord
+
+RESETS = {
+    "soft": "subtracts the threshold",
+    "hard": "resets to 0",
+    "undecayed": "subtracts the threshold after the leak",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Parts that a target has, and in what they differ from the network's."""
+
+    network: Portable
+    approximated: tuple[str, ...]
+
+
+def fitted(network: Portable, target: Target, approximate: bool) -> Fitted:
+    """The parts as the target has them.
+
+    Raises LeanspikeError for what it cannot hold; with ``approximate`` only where nothing comes
+    near it.
+    """
+    fitting = Fitting(target, approximate)
+    parts = {name: fitting.part(part) for name, part in network.parts.items()}
+    fitting.check_branches(network)
+    return Fitted(replace(network, parts=parts), tuple(fitting.notes))
+
+
+class Fitting:
+    """Fits part by part, and notes what it had to change."""
+
+    def __init__(self, target: Target, approximate: bool) -> None:
+        self.target, self.approximate = target, approximate
+        self.notes: list[str] = []
+
+    def part(self, part: Part) -> Part:
+        """The part as the target has it."""
+        operation = part.operation
+        if isinstance(operation, Spiking):
+            return replace(part, operation=Spiking(self._neuron(part.path, operation.record)))
+        self._check_layer(part, operation)
+        if isinstance(operation, Convolution) and operation.groups > 1:
+            return replace(part, operation=ungrouped(operation))
+        return part
+
+    def check_branches(self, network: Portable) -> None:
+        """Refuse branches that the target does not read, or reads wrong."""
+        if self.target.branches == "any":
+            return
+        takers = [target for target in TARGETS.values() if target.branches == "any"]
+        done: set[str] = set()
+        for name in depth_first(network):
+            part = network.parts[name]
+            if self.target.branches == "none" and len(part.sources) > 1:
+                self._elsewhere(part.path, "branches", takers)
+            if not done.issuperset(set(part.sources) - {INPUT}):
+                self._elsewhere(
+                    part.path,
+                    'two branches with layers of their own (a shortcut without, and height="unit", '
+                    "it reads)",
+                    takers,
+                )
+            done.add(name)
+
+    def _check_layer(self, part: Part, operation: Operation) -> None:
+        kind = primitive(operation)
+        if kind not in self.target.reads:
+            takers = [t for t in TARGETS.values() if kind in t.reads]
+            if not takers:
+                raise LeanspikeError(
+                    f"module {part.path}: NIR's readers have no {kind}; train a network without it"
+                )
+            self._elsewhere(part.path, kind, takers)
+        if isinstance(operation, SumPool) and any(operation.padding):
+            raise LeanspikeError(
+                f"module {part.path}: readers of NIR leave out the padding of a pool; train with "
+                "padding=0"
+            )
+
+    def _elsewhere(self, path: str, what: str, takers: list[Target]) -> NoReturn:
+        names = ", ".join(name for name, target in TARGETS.items() if target in takers)
+        raise LeanspikeError(
+            f"module {path}: {self.target.title} reads no {what}; train a network without, or "
+            f"choose a target that does: {names}"
+        )
+
+    # -- neurons -------------------------------------------------------------------------------
+
+    def _neuron(self, path: str, record: NeuronRecord) -> NeuronRecord:
+        record = self._initial(path, record)
+        record = self._reset(path, record)
+        record = self._leak(path, record)
+        record = self._floor(path, record)
+        return self._uniform(path, record)
+
+    def _initial(self, path: str, record: NeuronRecord) -> NeuronRecord:
+        if record.initial == "half":
+            self._differs(
+                path,
+                "its membranes begin at half a threshold, and NIR's begin at 0",
+                'initial="zero" (spike.neuron.initial=zero)',
+            )
+        return replace(record, initial="zero")
+
+    def _reset(self, path: str, record: NeuronRecord) -> NeuronRecord:
+        if record.reset in self.target.resets:
+            return record
+        nearest = "soft" if "soft" in self.target.resets else "hard"
+        does = {"soft": "subtracts it at once", "hard": "resets to 0"}[nearest]
+        self._differs(
+            path,
+            f"it {RESETS[record.reset]}, and {self.target.title} {does}",
+            f'reset="{nearest}" (spike.neuron.reset={nearest})',
+        )
+        return replace(record, reset="soft" if nearest == "soft" else "hard")
+
+    def _leak(self, path: str, record: NeuronRecord) -> NeuronRecord:
+        if record.synapse_leak.any() and not self.target.filtered:
+            takers = [t for t in TARGETS.values() if t.filtered]
+            self._elsewhere(path, "synapses with a leak", takers)
+        if self.target.leaky is None and (record.leak != 1).any():
+            self._differs(
+                path,
+                f"its membranes leak, and those of {self.target.title} do not",
+                'leak=1.0, learn=("threshold",) '
+                "(spike.neuron.leak=1.0 spike.neuron.learn=[threshold])",
+            )
+            return replace(record, leak=torch.ones_like(record.leak))
+        return record
+
+    def _floor(self, path: str, record: NeuronRecord) -> NeuronRecord:
+        holds = self.target.clamps and not (record.leak != 1).any()
+        if record.floor is None or (holds and record.floor == 1):
+            return record
+        does = "are held at -1" if holds else "may fall lower"
+        floor = ("1.0", "1.0") if holds else ("None", "null")
+        self._differs(
+            path,
+            f"it holds membranes at {-record.floor:g} thresholds, and those of "
+            f"{self.target.title} {does}",
+            f"floor={floor[0]} (spike.neuron.floor={floor[1]})",
+        )
+        return replace(record, floor=1.0 if holds else None)
+
+    def _uniform(self, path: str, record: NeuronRecord) -> NeuronRecord:
+        values = record.threshold, record.leak, record.synapse_leak
+        if not self.target.uniform or all(_is_one(value) for value in values):
+            return record
+        self._differs(
+            path,
+            "its channels or neurons have thresholds or leaks of their own, and "
+            f"{self.target.title} has one for a layer",
+            'per="layer" (spike.neuron.per=layer)',
+        )
+        v, leak, synapse = (value.mean() for value in values)
+        return replace(record, threshold=v, leak=leak, synapse_leak=synapse)
+
+    def _differs(self, path: str, what: str, train_with: str) -> None:
+        if not self.approximate:
+            raise LeanspikeError(
+                f"module {path}: {what}; train with {train_with}, or write it all the same with "
+                "approximate=True (--approximate)"
+            )
+        self.notes.append(f"module {path}: {what}")
+
+
+def depth_first(network: Portable) -> list[str]:
+    """The order in which a reader computes that follows each edge at once, first come first."""
+    after: dict[str, list[str]] = {}
+    for name, part in network.parts.items():
+        for source in part.sources:
+            after.setdefault(source, []).append(name)
+    waiting, found = [INPUT], dict[str, None]()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = None
+            waiting += reversed(after.get(name, []))
+    return [name for name in found if name != INPUT]
+
+
+def primitive(operation: Operation) -> str:
+    """What NIR calls a part that is no neuron."""
+    if isinstance(operation, Convolution):
+        return f"Conv{operation.weight.ndim - 2}d"
+    if isinstance(operation, Dense):
+        return "Affine"
+    return "SumPool2d" if isinstance(operation, SumPool) else "Flatten"
+
+
+def ungrouped(layer: Convolution) -> Convolution:
+    """The same convolution without groups: zeros where channels do not meet.
+
+    (nir takes the inputs of one group for those of all, and then refuses the file.)
+
+    >>> one = Convolution(torch.ones(2, 1, 1), None, (1,), (0,), (1,), groups=2)
+    >>> ungrouped(one).weight.squeeze()
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    blocks = layer.weight.reshape(layer.groups, -1, *layer.weight.shape[1:])
+    groups, outputs, inputs = blocks.shape[:3]
+    full = blocks.new_zeros(groups, outputs, groups, inputs, *layer.weight.shape[2:])
+    for group in range(groups):
+        full[group, :, group] = blocks[group]
+    return replace(layer, weight=full.flatten(2, 3).flatten(0, 1), groups=1)
+
+
+def _is_one(value: Tensor) -> bool:
+    return bool((value == value.reshape(-1)[0]).all())

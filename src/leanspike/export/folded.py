@@ -1,0 +1,46 @@
+"""Weights that take up a factor of what they read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from leanspike.export.parts import Convolution, Dense, Shape
+
+
+def with_factor(layer: Convolution | Dense, factor: Tensor) -> Convolution | Dense:
+    """The layer that gives for x what ``layer`` gives for factor·x.
+
+    ``factor``: a number, or one for each channel (``[C, 1, ...]``) or, of a dense layer, entry.
+
+    >>> layer = Dense(torch.ones(1, 2), None)
+    >>> with_factor(layer, torch.tensor([2.0, 3.0])).weight
+    tensor([[2., 3.]])
+    """
+    weight = layer.weight
+    if isinstance(layer, Dense) or factor.ndim == 0:
+        return replace(layer, weight=(weight.double() * factor).to(weight.dtype))
+    grouped = weight.double().reshape(layer.groups, -1, *weight.shape[1:])
+    by = factor.reshape(layer.groups, 1, -1, *[1] * (weight.ndim - 2))
+    return replace(layer, weight=(grouped * by).flatten(0, 1).to(weight.dtype))
+
+
+def depthwise(shape: Shape, scale: Tensor, shift: Tensor | None = None) -> Convolution | Dense:
+    """A layer that multiplies each channel by a number, and adds one if there is a shift.
+
+    >>> depthwise((2,), torch.tensor([2.0, 3.0])).weight
+    tensor([[2., 0.],
+            [0., 3.]])
+    >>> depthwise((2, 4, 4), torch.tensor(0.25)).weight.flatten()
+    tensor([0.2500, 0.2500])
+    """
+    channels, axes = shape[0], len(shape) - 1
+    scale_C = scale.float().reshape(-1).expand(channels) if scale.numel() == 1 else scale.float()
+    scale_C = scale_C.reshape(channels)
+    if axes == 0:
+        return Dense(torch.diag(scale_C), shift)
+    weight = scale_C.reshape(channels, 1, *[1] * axes).contiguous()
+    ones, none = (1,) * axes, (0,) * axes
+    return Convolution(weight, shift, ones, none, ones, channels)

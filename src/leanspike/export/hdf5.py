@@ -1,0 +1,79 @@
+"""NIR's HDF5 files, read with nothing taken on trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from leanspike.errors import LeanspikeError, one_line
+from leanspike.optional import import_optional
+
+DEEPEST = 16
+"""Groups inside groups: a graph in a graph needs three."""
+UNPACKED = 1100
+"""By how much gzip can shrink at best; what claims to hold more was not written as data."""
+SMALL = 1 << 20
+"""Bytes that any file may unpack to."""
+
+
+def read_graph(path: str | Path) -> Any:
+    """The ``nir.NIRGraph`` in a file.
+
+    Nothing outside the file is opened: links, external storage and virtual data sets are refused,
+    and so are data sets larger than the file can hold.
+
+    Raises LeanspikeError, in one line, for a file that is missing, damaged or no NIR.
+    """
+    nir, h5py = import_optional("nir", "nir"), import_optional("h5py", "nir")
+    path = Path(path)
+    if not path.is_file():
+        raise LeanspikeError(f"{path} is no file; give one that holds NIR, as network.nir")
+    try:
+        with h5py.File(path, "r") as file:
+            _check(h5py, file, path)
+        graph = nir.read(path, type_check=False)
+    except LeanspikeError:
+        raise
+    except Exception as error:  # of h5py and nir: anything
+        raise LeanspikeError(
+            f"{path} is damaged or holds no NIR ({one_line(error) or type(error).__name__}); get "
+            "it again from who wrote it"
+        ) from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise LeanspikeError(f"{path} holds a single {type(graph).__name__}; give a whole graph")
+    return graph
+
+
+def _check(h5py: Any, file: Any, path: Path) -> None:
+    """Refuse what leads out of the file, or is larger than it can be."""
+    size = 0
+    for name, value in _members(h5py, file, path, ""):
+        if isinstance(value, h5py.Dataset):
+            if value.external or value.is_virtual:
+                raise _hostile(path, name, "lies in another file")
+            size += value.size * value.dtype.itemsize if value.shape is not None else 0
+    limit = max(SMALL, UNPACKED * path.stat().st_size)
+    if size > limit:
+        raise LeanspikeError(
+            f"{path} claims to hold {size:,} bytes of data, more than a file of "
+            f"{path.stat().st_size:,} bytes can; get it again from who wrote it"
+        )
+
+
+def _members(h5py: Any, group: Any, path: Path, at: str) -> Iterator[tuple[str, Any]]:
+    """All groups and data sets, by hard links only."""
+    if at.count("/") > DEEPEST:
+        raise _hostile(path, at, "is nested too deep")
+    for name in group:
+        place = f"{at}/{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise _hostile(path, place, "is a link")
+        value = group[name]
+        yield place, value
+        if isinstance(value, h5py.Group):
+            yield from _members(h5py, value, path, place)
+
+
+def _hostile(path: Path, name: str, what: str) -> LeanspikeError:
+    return LeanspikeError(f"{path}: {name[:80]} {what}; get a file whose data lie in itself")

@@ -1,0 +1,281 @@
+"""Somebody else's network, from NIR: a spiking network of leanspike's."""
+
+from __future__ import annotations
+
+import keyword
+import operator
+import re
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from leanspike.errors import LeanspikeError, check_count, check_number, one_line
+from leanspike.execute import SpikingNetwork
+from leanspike.export.hdf5 import read_graph
+from leanspike.export.layers import Shape, layer_of
+from leanspike.export.nir import DT
+from leanspike.export.numbers import NEURONS, Reading, record_of
+from leanspike.neuron import NeuronRecord, neuron_of
+from leanspike.optional import import_optional
+from leanspike.surgery import spike
+
+KINDS = f"{', '.join(NEURONS[:-1])} or {NEURONS[-1]}"
+LARGEST = 1 << 28
+"""Numbers of an input."""
+
+
+def from_nir(
+    source: Any,
+    timesteps: int | None = None,
+    *,
+    dt: float | None = None,
+    reset: Literal["soft", "hard"] = "hard",
+    encode: Literal["direct", "frames", "poisson"] = "direct",
+) -> SpikingNetwork:
+    """A spiking network from a NIR file or graph, to be evaluated, priced, trained and saved.
+
+    Its layers have the names of the nodes. What :func:`leanspike.to_nir` wrote is read exactly:
+    written again it is the same file.
+
+    Args:
+        source: a file, or a ``nir.NIRGraph``.
+        timesteps: T, the default number of steps; default: what the file says.
+        dt: the seconds of a step, by which time constants become leaks; default: what the file
+            says, else 0.0001, as SpikingJelly and snnTorch have it. Norse writes its time
+            constants in units of its own dt of 0.001: give 1e-6.
+        reset: what happens after a spike where the file does not say: "hard", NIR's own, or
+            "soft", as in files by sinabs.
+        encode: how input enters, as in ``leanspike.spike``.
+
+    Returns:
+        The network, in eval mode. Its neurons learn nothing until told so; its weights do.
+
+    Raises:
+        LeanspikeError: in one line, for files that are damaged or lead elsewhere, nodes that
+            leanspike has nothing for, by their names, cycles, and missing timesteps.
+
+    Example:
+        >>> from leanspike import LIF, to_nir
+        >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+        >>> snn = spike(ann, example_input=torch.zeros(1, 2), neuron=LIF(leak=0.5), timesteps=4)
+        >>> same, x = from_nir(to_nir(snn)), torch.randn(16, 2)
+        >>> torch.equal(same(x), snn(x))
+        True
+    """
+    nir = import_optional("nir", "nir")
+    graph = source if isinstance(source, nir.NIRGraph) else read_graph(_path(source))
+    said = _metadata(graph)
+    steps = check_count("timesteps", _told(timesteps, said))
+    step_seconds = check_number("dt", said.get("dt", DT) if dt is None else dt, DT)
+    if reset not in ("soft", "hard"):
+        raise LeanspikeError(f"reset is {reset!r}; choose one of soft, hard")
+    decay: Any = "exponential" if said.get("decay") == "exponential" else "euler"
+    builder = Builder(graph, Reading(step_seconds, reset, decay))
+    ann, records, shape = builder.build()
+    lead = (1, 1) if encode == "frames" else (1,)
+    return spike(
+        ann.eval(),
+        example_input=torch.zeros(*lead, *shape),
+        timesteps=steps,
+        encode=encode,
+        neuron=lambda path: neuron_of(records[path]),
+    )
+
+
+def _path(source: Any) -> Path:
+    if not isinstance(source, str | Path):
+        raise LeanspikeError(
+            f"source is a {type(source).__name__}; give a file, as 'network.nir', or a NIRGraph"
+        )
+    return Path(source)
+
+
+def _told(timesteps: int | None, said: Mapping[str, Any]) -> Any:
+    if timesteps is None and "timesteps" not in said:
+        raise LeanspikeError(
+            "the file does not say how many timesteps its network takes; give them, as "
+            "from_nir(file, timesteps=5)"
+        )
+    return said["timesteps"] if timesteps is None else timesteps
+
+
+def _metadata(graph: Any) -> dict[str, Any]:
+    """What the graph says of itself, as plain values."""
+    found = graph.metadata if isinstance(graph.metadata, dict) else {}
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
+    return {
+        k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in plain.items()
+    }
+
+
+@final
+class Builder:
+    """Builds the ANN of a graph: layers, and a ReLU where neurons will be.
+
+    Attributes:
+        nodes, edges: of the graph, those of graphs inside it among them.
+        values: what each node became in the ANN's graph, with its shape.
+    """
+
+    def __init__(self, graph: Any, reading: Reading) -> None:
+        self.reading = reading
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self._take(graph, "")
+        self.graph = fx.Graph()
+        self.layers: dict[str, nn.Module] = {}
+        self.records: dict[str, NeuronRecord] = {}
+        self.values: dict[str, tuple[fx.Node, Shape]] = {}
+
+    def build(self) -> tuple[nn.Module, Mapping[str, NeuronRecord], Shape]:
+        """The ANN, the record of each ReLU by its path, and the shape of a sample."""
+        inputs = [name for name, node in self.nodes.items() if _kind(node) == "Input"]
+        first = [name for name in inputs if not self._sources(name)]
+        last = [n for n in self.nodes if not any(n == source for source, _ in self.edges)]
+        if len(first) != 1 or len(last) != 1:
+            raise LeanspikeError(
+                f"the graph has {len(first)} inputs and {len(last)} outputs; give a graph of one "
+                "of each"
+            )
+        for name in self._in_order():
+            self._add(name)
+        if not self.records:
+            raise LeanspikeError(f"the graph has no neurons; give one with {KINDS}")
+        self.graph.output(self.values[last[0]][0])
+        shape = self.values[first[0]][1]
+        return fx.GraphModule(self._tree(), self.graph), self.records, shape
+
+    # -- the graph, flat -----------------------------------------------------------------------
+
+    def _take(self, graph: Any, prefix: str) -> None:
+        """Nodes and edges; a graph inside becomes its own nodes."""
+        if prefix.count(".") > 8:
+            raise LeanspikeError(
+                f"node {prefix[:40]}: graphs lie too deep in each other; write one"
+            )
+        inside: dict[str, Any] = {}
+        for name, node in graph.nodes.items():
+            if _kind(node) == "NIRGraph":
+                self._take(node, f"{prefix}{name}.")
+                inside[name] = node
+            else:
+                self.nodes[f"{prefix}{name}"] = node
+        for source, target in graph.edges:
+            for end in (source, target):
+                if end not in graph.nodes:
+                    raise LeanspikeError(
+                        f"an edge leads to {end!r}, which is no node; write one of "
+                        f"{', '.join(list(graph.nodes)[:8])}"
+                    )
+            self.edges += [
+                (f"{prefix}{start}", f"{prefix}{end}")
+                for start in _ends(source, inside, "Output")
+                for end in _ends(target, inside, "Input")
+            ]
+
+    def _sources(self, name: str) -> list[str]:
+        return [source for source, target in self.edges if target == name]
+
+    def _in_order(self) -> list[str]:
+        try:
+            order = TopologicalSorter({name: self._sources(name) for name in self.nodes})
+            return list(order.static_order())
+        except CycleError as error:
+            raise LeanspikeError(
+                f"the graph has a cycle through {', '.join(error.args[1][:3])}; leanspike's "
+                "networks go forward: write one without recurrence"
+            ) from None
+
+    # -- node by node --------------------------------------------------------------------------
+
+    def _add(self, name: str) -> None:
+        node, kind = self.nodes[name], _kind(self.nodes[name])
+        sources = self._sources(name)
+        if kind == "Input" and not sources:
+            shape = _shape(name, node.input_type["input"])
+            self.values[name] = self.graph.placeholder("x"), shape
+            return
+        value, before = self._sum(name, sources)
+        if kind in ("Input", "Output"):
+            self.values[name] = value, before
+            return
+        path = self._path(name)
+        if kind in NEURONS:
+            self.records[path] = record_of(name, kind, node, self.reading)
+            self.layers[path], after = nn.ReLU(), before
+        else:
+            self.layers[path] = layer_of(name, kind, node, before)
+            after = _shape_after(name, self.layers[path], before)
+        self.values[name] = self.graph.call_module(path, (value,)), after
+
+    def _sum(self, name: str, sources: list[str]) -> tuple[fx.Node, Shape]:
+        if not sources:
+            raise LeanspikeError(f"node {name}: nothing leads to it; write an Input before it")
+        (value, shape), *others = (self.values[source] for source in sources)
+        for other, its_shape in others:
+            if its_shape != shape:
+                raise LeanspikeError(
+                    f"node {name}: {shape} and {its_shape} meet in it; write branches of one shape"
+                )
+            value = self.graph.call_function(operator.add, (value, other))
+        return value, shape
+
+    def _path(self, name: str) -> str:
+        """A path for PyTorch: the node's name, where it can be one."""
+        parts = [re.sub(r"\W", "_", part) or "_" for part in name.split(".")]
+        stem = ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in parts)
+        taken, number, path = self.layers, 1, stem
+        while path in taken or path in dir(nn.Module):
+            number, path = number + 1, f"{stem}_{number + 1}"
+        return path
+
+    def _tree(self) -> nn.Module:
+        """The layers at their paths."""
+        root = nn.Module()
+        for path, layer in sorted(self.layers.items(), key=lambda pair: pair[0].count(".")):
+            owner = root
+            *folders, own = path.split(".")
+            for folder in folders:
+                if folder not in dict(owner.named_children()):
+                    owner.add_module(folder, nn.Module())
+                owner = owner.get_submodule(folder)
+            owner.add_module(own, layer)
+        return root
+
+
+def _ends(name: str, inside: Mapping[str, Any], kind: str) -> list[str]:
+    """A node, or of a graph in its place the nodes through which it is entered or left."""
+    if name not in inside:
+        return [name]
+    return [f"{name}.{n}" for n, node in inside[name].nodes.items() if _kind(node) == kind]
+
+
+def _kind(node: Any) -> str:
+    return type(node).__name__
+
+
+def _shape(name: str, value: Any) -> Shape:
+    sizes = np.asarray(value).reshape(-1).tolist() if value is not None else []
+    good = all(isinstance(size, int) and size > 0 for size in sizes)
+    if not 1 <= len(sizes) <= 3 or not good or np.prod([float(s) for s in sizes]) > LARGEST:
+        raise LeanspikeError(
+            f"node {name}: the shape {sizes} is none of an input; write one of 1 to 3 sizes"
+        )
+    return tuple(sizes)
+
+
+def _shape_after(name: str, layer: nn.Module, before: Shape) -> Shape:
+    """What a layer makes of a shape."""
+    try:
+        with torch.no_grad():
+            y = layer(torch.zeros(1, *before))
+    except RuntimeError as error:
+        raise LeanspikeError(
+            f"node {name}: it cannot read {before} ({one_line(error)}); write sizes that fit"
+        ) from None
+    return tuple(y.shape[1:])

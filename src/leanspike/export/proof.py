@@ -1,0 +1,158 @@
+"""Whether a file computes what the network does: spikes compared, layer by layer, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from leanspike.execute import SpikingNetwork
+from leanspike.export.parts import Spiking
+from leanspike.export.portable import portable
+from leanspike.export.readers import ReadBack
+from leanspike.modes import eval_mode
+from leanspike.neuron import Recorded
+
+
+@dataclass(frozen=True)
+class LayerProof:
+    """A layer of neurons: how many of its spikes differ at each step, and how many there are."""
+
+    path: str
+    mismatches: tuple[int, ...]
+    spikes: tuple[int, ...]
+    neurons: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a target's own reader makes of a file, beside the network.
+
+    Attributes:
+        target: whose reader.
+        samples: how many were run.
+        layers: the layers of neurons, in order.
+        ours, theirs: accuracy after the last step, by the mean over the steps; None without labels.
+        apart: the largest difference of an output at any step.
+    """
+
+    target: str
+    samples: int
+    layers: tuple[LayerProof, ...]
+    ours: float | None
+    theirs: float | None
+    apart: float
+
+    @property
+    def mismatches(self) -> int:
+        """Spikes that differ, of all layers and steps."""
+        return sum(sum(layer.mismatches) for layer in self.layers)
+
+
+def prove(
+    network: SpikingNetwork,
+    path: str | Path,
+    target: str,
+    batches: Iterable[tuple[Tensor, Tensor | None]],
+) -> Proof:
+    """Read a file back with the target's own reader, and run both on the same images.
+
+    Args:
+        network: what was written.
+        path: of the file.
+        target: whose it is; its library must be installed.
+        batches: pairs of images, as the network takes them, and their labels or None.
+
+    Raises:
+        LeanspikeError: where the reader is not installed, or there can be none here.
+    """
+    parts = portable(network).parts.items()
+    names = {part.path: name for name, part in parts if isinstance(part.operation, Spiking)}
+    soft = any(_subtracts(neuron) for _, neuron in network.neurons())
+    back = ReadBack(Path(path), target, soft=soft, layers=names)
+    count = _Count(list(names))
+    with eval_mode(network), torch.no_grad():
+        for images, labels in batches:
+            ours, spikes = _run(network, images)
+            theirs, their_spikes = back.run(_steps(network, images))
+            count.see(ours, spikes, theirs, their_spikes, labels)
+    return count.proof(target)
+
+
+def _subtracts(neuron: nn.Module) -> bool:
+    return isinstance(neuron, Recorded) and neuron.record().reset != "hard"
+
+
+def _steps(network: SpikingNetwork, images: Tensor) -> list[Tensor]:
+    """The input of each step, as the network itself encodes it."""
+    encoder = network.plan.encoder
+    sequence, steps = encoder.sequence(images, network.timesteps, False)
+    return list(sequence.chunk(steps)) if encoder.timed else [sequence] * steps
+
+
+def _run(network: SpikingNetwork, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Outputs and spikes of each step."""
+    spikes: dict[str, Tensor] = {}
+    handles = [
+        neuron.register_forward_hook(lambda _, __, o, name=name: spikes.__setitem__(name, o))
+        for name, neuron in network.neurons()
+    ]
+    try:
+        return network(images), spikes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Count:
+    """Adds up batches."""
+
+    def __init__(self, layers: list[str]) -> None:
+        self.mismatches: dict[str, Any] = dict.fromkeys(layers, 0)
+        self.spikes: dict[str, Any] = dict.fromkeys(layers, 0)
+        self.neurons: dict[str, int] = {}
+        self.samples = self.right = self.their_right = 0
+        self.labelled = False
+        self.apart = 0.0
+
+    def see(
+        self,
+        ours: Tensor,
+        spikes: dict[str, Tensor],
+        theirs: Tensor,
+        their_spikes: dict[str, Tensor],
+        labels: Tensor | None,
+    ) -> None:
+        """A batch."""
+        self.samples += ours.shape[1]
+        self.apart = max(self.apart, (ours - theirs).abs().max().item())
+        for name, o_TN in spikes.items():
+            fired, other = o_TN != 0, their_spikes[name] != 0
+            self.mismatches[name] += (fired != other.reshape(fired.shape)).flatten(1).sum(1)
+            self.spikes[name] += fired.flatten(1).sum(1)
+            self.neurons[name] = o_TN[0, 0].numel()
+        if labels is not None:
+            self.labelled = True
+            self.right += int((ours.mean(0).argmax(-1) == labels).sum())
+            self.their_right += int((theirs.mean(0).argmax(-1) == labels).sum())
+
+    def proof(self, target: str) -> Proof:
+        """What was found."""
+        layers = tuple(
+            LayerProof(
+                name,
+                tuple(self.mismatches[name].tolist()),
+                tuple(self.spikes[name].tolist()),
+                self.neurons[name],
+            )
+            for name in self.mismatches
+        )
+        ours, theirs = (
+            found / self.samples if self.labelled else None
+            for found in (self.right, self.their_right)
+        )
+        return Proof(target, self.samples, layers, ours, theirs, self.apart)

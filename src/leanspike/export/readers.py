@@ -1,0 +1,139 @@
+"""Files read back with the libraries that they are for, where those are installed.
+
+Each reader runs step by step, as its own documentation has it, and is asked what each layer of
+neurons emits. The libraries are imported when a file is read, and not before.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from leanspike.errors import LeanspikeError
+from leanspike.export.targets import target_of
+from leanspike.optional import import_optional
+
+Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
+
+
+class Reader(ABC):
+    """A target's own library, and how it reads a file."""
+
+    @abstractmethod
+    def read(self, path: Path, *, soft: bool) -> nn.Module:
+        """The network as the library builds it, called with the input of a step and a state."""
+
+
+class Norse(Reader):
+    """Norse; the reset is an argument of its reader."""
+
+    def read(self, path: Path, *, soft: bool) -> nn.Module:
+        """See :meth:`Reader.read`."""
+        nir, norse = import_optional("nir", "nir"), import_optional("norse.torch", "peers")
+        reset = import_optional("norse.torch.functional.reset", "peers")
+        method = reset.reset_subtract if soft else reset.reset_value
+        network: nn.Module = norse.from_nir(nir.read(path), reset_method=method, dt=1e-4)
+        return network
+
+
+class SpikingJelly(Reader):
+    """SpikingJelly; its neurons reset to 0."""
+
+    def read(self, path: Path, *, soft: bool) -> nn.Module:  # noqa: ARG002
+        """See :meth:`Reader.read`."""
+        exchange = import_optional("spikingjelly.activation_based.nir_exchange", "peers")
+        network: nn.Module = exchange.import_from_nir(path, dt=1e-4)
+        return network
+
+
+class SnnTorch(Reader):
+    """snnTorch; its neurons reset to 0."""
+
+    def read(self, path: Path, *, soft: bool) -> nn.Module:  # noqa: ARG002
+        """See :meth:`Reader.read`."""
+        nir = import_optional("nir", "nir")
+        library = import_optional("snntorch.import_nir", "peers")
+        network: nn.Module = library.import_from_nir(nir.read(path))
+        return network
+
+
+READERS: Mapping[str, type[Reader]] = {
+    "norse": Norse,
+    "spikingjelly": SpikingJelly,
+    "snntorch": SnnTorch,
+}
+
+
+class ReadBack:
+    """A file in the hands of its target's own reader.
+
+    Args:
+        path: of the file.
+        target: who reads it.
+        soft: whether the reader shall subtract the threshold, where it can be asked.
+        layers: its layers of neurons: what they are called here, and in the file.
+
+    Raises:
+        LeanspikeError: where the library is not installed, or does not read the file.
+    """
+
+    reader: ClassVar[Mapping[str, type[Reader]]] = READERS
+
+    def __init__(self, path: Path, target: str, *, soft: bool, layers: Mapping[str, str]) -> None:
+        if target not in READERS:
+            title = target_of(target).title
+            raise LeanspikeError(
+                f"{title} cannot be installed beside leanspike's nir, so the file is not read back "
+                f"here; verify one of {', '.join(READERS)}, or read it there: "
+                f"{target_of(target).reading}"
+            )
+        self.path, self.target, self.soft, self.layers = path, target, soft, layers
+
+    @torch.no_grad()
+    def run(self, steps: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The output of each step, and the spikes of each layer: ``[T, N, ...]`` each.
+
+        ``steps``: the input of each, ``[N, ...]``. The network is read anew, since some libraries
+        keep their state inside.
+        """
+        spikes: dict[str, list[Tensor]] = {name: [] for name in self.layers}
+        with _quiet():
+            network = READERS[self.target]().read(self.path, soft=self.soft)
+            for name, node in self.layers.items():
+                neurons = network.get_submodule(node.replace(".", "_"))
+                neurons.register_forward_hook(_noting(spikes[name]))
+            outputs, state = [], None
+            for x_N in steps:
+                y_N, state = network(x_N, state)
+                outputs.append(y_N)
+        found = {name: torch.stack(each) for name, each in spikes.items()}
+        return torch.stack(outputs), found
+
+
+def _noting(found: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+    def note(_: nn.Module, __: Any, output: Any) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    return note
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the libraries print and warn of."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

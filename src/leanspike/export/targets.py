@@ -1,0 +1,164 @@
+"""Who reads NIR, and what each reader keeps: one record for each, and nothing of it elsewhere.
+
+Read in the sources of the versions that are named. Those that can be installed are held to it by
+tests, which read files back; the others are written by these rules and marked "not read back".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from leanspike.errors import LeanspikeError
+from leanspike.registry import nearest
+
+LAYERS = frozenset({"Conv2d", "Affine", "Flatten", "SumPool2d"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one reader of NIR takes, and how it computes what it reads.
+
+    Attributes:
+        title: its name in sentences.
+        reads: the primitives with weights and shapes that it knows.
+        integrate: as which primitive neurons without a leak keep their reset.
+        leaky: as which primitive neurons with a leak do; None where it has no leaks.
+        resets: what happens after a spike that it can do.
+        decay: a leak is 1 − dt/τ ("euler"), or exp(−1/τ) with τ in steps ("exponential").
+        filtered: whether it has synapses with a leak.
+        uniform: whether thresholds and leaks are one number for a layer.
+        branches: whether several edges may lead into a node: "any"; "identity" for those whose
+            reader takes the nodes depth first, and so misses a second branch with nodes of its
+            own (nirtorch.load); "none".
+        clamps: whether it holds the membranes of its "IF" at −v and above.
+        v_reset: whether its nir is new enough (1.0.6) to read that field.
+        package: its distribution on PyPI; None: not read back.
+        version: of the sources that say so.
+        reading: how it is read with the reset that was trained.
+    """
+
+    title: str
+    reads: frozenset[str]
+    integrate: Literal["IF", "CubaLIF"]
+    leaky: Literal["LIF", "CubaLIF"] | None
+    resets: frozenset[str]
+    reading: str
+    decay: Literal["euler", "exponential"] = "euler"
+    filtered: bool = False
+    uniform: bool = False
+    branches: Literal["any", "identity", "none"] = "any"
+    clamps: bool = False
+    v_reset: bool = False
+    package: str | None = None
+    version: str = ""
+
+
+SOFT, HARD = frozenset({"soft"}), frozenset({"hard"})
+
+TARGETS = {
+    "norse": Target(
+        "Norse",
+        LAYERS | {"Linear"},
+        integrate="CubaLIF",
+        leaky="CubaLIF",
+        resets=SOFT | HARD,
+        reading="norse.torch.from_nir(nir.read(FILE), reset_method=reset_subtract, dt=1e-4)",
+        filtered=True,
+        branches="identity",
+        v_reset=True,
+        package="norse",
+        version="1.1.0",
+    ),
+    "spikingjelly": Target(
+        "SpikingJelly",
+        LAYERS | {"Linear", "Conv1d"},
+        integrate="CubaLIF",
+        leaky="CubaLIF",
+        resets=HARD,
+        reading="spikingjelly.activation_based.nir_exchange.import_from_nir(FILE, dt=1e-4)",
+        filtered=True,
+        uniform=True,
+        v_reset=True,
+        package="spikingjelly",
+        version="2.0.0",
+    ),
+    "snntorch": Target(
+        "snnTorch",
+        LAYERS | {"Linear"},
+        integrate="CubaLIF",
+        leaky="CubaLIF",
+        resets=HARD,
+        reading="snntorch.import_nir.import_from_nir(nir.read(FILE))",
+        filtered=True,
+        uniform=True,
+        v_reset=True,
+        package="snntorch",
+        version="1.0.0",
+    ),
+    "sinabs": Target(
+        "sinabs",
+        LAYERS,
+        integrate="IF",
+        leaky="LIF",
+        resets=SOFT,
+        reading="sinabs.from_nir(nir.read(FILE), num_timesteps=T), spike_fn = SingleSpike",
+        decay="exponential",
+        branches="identity",
+        clamps=True,
+        package="sinabs",
+        version="3.1.3",
+    ),
+    "speck": Target(
+        "Speck",
+        LAYERS,
+        integrate="IF",
+        leaky=None,
+        resets=SOFT,
+        reading="as sinabs, then sinabs.backend.dynapcnn.DynapcnnNetwork",
+        branches="none",
+        clamps=True,
+        version="sinabs 3.1.3",
+    ),
+    "spinnaker2": Target(
+        "SpiNNaker2",
+        LAYERS | {"Linear", "Conv1d"},
+        integrate="IF",
+        leaky="LIF",
+        resets=SOFT | HARD,
+        reading="spinnaker2.s2_nir.from_nir",
+        filtered=True,
+    ),
+    "lava": Target(
+        "Lava",
+        LAYERS | {"Linear"},
+        integrate="IF",
+        leaky="LIF",
+        resets=HARD,
+        reading="nir_to_lava.import_from_nir",
+        filtered=True,
+    ),
+    "xylo": Target(
+        "Xylo",
+        frozenset({"Affine", "Linear"}),
+        integrate="CubaLIF",
+        leaky="CubaLIF",
+        resets=SOFT,
+        reading="rockpool.nn.modules.from_nir",
+        filtered=True,
+    ),
+}
+
+
+def target_of(name: str) -> Target:
+    """The target of that name.
+
+    >>> target_of("norse").title
+    'Norse'
+    >>> target_of("nors")
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: target is 'nors'; choose one of ...; did you mean 'norse'?
+    """
+    if name not in TARGETS:
+        raise LeanspikeError(f"target is {name!r}; {nearest(name, TARGETS)}")
+    return TARGETS[name]

@@ -1,0 +1,267 @@
+"""What a target cannot hold is refused by its path, and the way out works when it is followed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from leanspike import LIF, AdaptiveLIF, LeanspikeError, spike, to_nir
+from leanspike.recipes import load_recipe
+from portable_networks import Parallel, portable_network
+
+pytest.importorskip("nir")
+SHAPE = (3, 8, 8)
+
+
+def network(ann: nn.Module | None = None, shape=SHAPE, norm="keep", **options):
+    """A small network, or another, with thresholds that differ where there are several."""
+    neuron = LIF(**options)
+    ann = small() if ann is None else ann
+    snn = spike(ann.eval(), example_input=torch.zeros(1, *shape), neuron=neuron, norm=norm)
+    for _, neuron in snn.neurons():
+        if neuron.threshold.ndim:
+            neuron.threshold.data[0] += 1
+    return snn
+
+
+def small(pool: nn.Module | None = None) -> nn.Module:
+    """Two layers of neurons, a norm and a pool."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), pool or nn.AvgPool2d(2)),
+        *(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)),
+    )
+
+
+def image(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), *layers)
+
+
+def with_head(*layers: nn.Module) -> nn.Module:
+    found = image(*layers, nn.Flatten(), nn.LazyLinear(3))
+    found(torch.zeros(1, *SHAPE))
+    return found
+
+
+def sequence(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), *layers)
+
+
+Make = Callable[[], object]
+REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
+    "max pools": (
+        "norse",
+        lambda: network(small(nn.MaxPool2d(2))),
+        "module 2: MaxPool2d takes maxima, .*model.options.pool=avg, or nn.AvgPool2d",
+        lambda: network(small(nn.AvgPool2d(2))),
+    ),
+    "norms of each step": (
+        "norse",
+        lambda: network(small(), norm="bntt"),
+        r'module 4: this norm differs .* train with norm="tdbn" or norm="keep"',
+        lambda: network(small(), norm="tdbn"),
+    ),
+    "half a threshold": (
+        "norse",
+        lambda: network(initial="half"),
+        r"module 1: its membranes begin at half a threshold, .*spike.neuron.initial=z",
+        lambda: network(initial="zero"),
+    ),
+    "soft reset": (
+        "snntorch",
+        lambda: network(),
+        r'module 1: it subtracts the threshold, and snnTorch .*reset="hard"',
+        lambda: network(reset="hard"),
+    ),
+    "hard reset": (
+        "sinabs",
+        lambda: network(reset="hard"),
+        r'module 1: it resets to 0, and sinabs subtracts it at once; train with reset="soft"',
+        lambda: network(reset="soft"),
+    ),
+    "undecayed reset": (
+        "norse",
+        lambda: network(reset="undecayed", leak=0.5),
+        r'subtracts the threshold after the leak, and Norse .*reset="soft"',
+        lambda: network(reset="soft", leak=0.5),
+    ),
+    "leaks": (
+        "speck",
+        lambda: network(leak=0.5),
+        r"its membranes leak, and those of Speck do not; train with leak=1.0, learn=",
+        lambda: network(leak=1.0, learn=("threshold",)),
+    ),
+    "floors": (
+        "norse",
+        lambda: network(floor=1.0),
+        r"it holds membranes at -1 thresholds, and those of Norse may fall lower; .*floor=N",
+        lambda: network(floor=None),
+    ),
+    "other floors": (
+        "sinabs",
+        lambda: network(floor=0.5),
+        r"it holds membranes at -0.5 thresholds, .* sinabs are held at -1; .*floor=1.0 \(",
+        lambda: network(floor=1.0),
+    ),
+    "a threshold for each channel": (
+        "snntorch",
+        lambda: network(per="channel", reset="hard"),
+        r'have thresholds or leaks of their own, and snnTorch has one .*per="layer"',
+        lambda: network(per="layer", reset="hard"),
+    ),
+    "heights of each neuron": (
+        "norse",
+        lambda: network(
+            nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU()),
+            per="neuron",
+            height="threshold",
+        ),
+        r'module 2: it would need a factor for each entry, .*per="channel" or per="layer"',
+        lambda: network(
+            nn.Sequential(
+                nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Identity()
+            ),
+            per="channel",
+        ),
+    ),
+    "other neurons": (
+        "norse",
+        lambda: spike(
+            small().eval(), example_input=torch.zeros(1, *SHAPE), neuron=AdaptiveLIF(), norm="keep"
+        ),
+        r"module 1: AdaptiveLIF is no neuron .*neuron=LIF\(\) \(spike.neuron.name=lif",
+        lambda: network(),
+    ),
+    "no neurons": (
+        "norse",
+        lambda: spike(small().eval(), example_input=torch.zeros(1, *SHAPE), neuron=nn.ReLU()),
+        r"module 1: ReLU is no neuron",
+        lambda: network(),
+    ),
+    "uneven windows": (
+        "norse",
+        lambda: network(with_head(nn.AvgPool2d(3, ceil_mode=True))),
+        "module 2: its windows do not all have the same size",
+        lambda: network(with_head(nn.AvgPool2d(3, ceil_mode=False))),
+    ),
+    "adaptive windows": (
+        "norse",
+        lambda: network(with_head(nn.AdaptiveAvgPool2d(3))),
+        r"module 2: pooling from \(4, 8, 8\) to \(4, 3, 3\) has windows of several sizes",
+        lambda: network(with_head(nn.AdaptiveAvgPool2d(4))),
+    ),
+    "padded pools": (
+        "snntorch",
+        lambda: network(with_head(nn.AvgPool2d(2, padding=1)), reset="hard"),
+        "module 2: readers of NIR leave out the padding of a pool; train with padding=0",
+        lambda: network(with_head(nn.AvgPool2d(2, padding=0)), reset="hard"),
+    ),
+    "other padding": (
+        "norse",
+        lambda: network(image(nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"))),
+        r"module 2: it pads with padding_mode='circular', .* train with padding_mode='zeros'",
+        lambda: network(image(nn.Conv2d(4, 4, 3, padding=1, padding_mode="zeros"))),
+    ),
+    "uneven padding": (
+        "norse",
+        lambda: network(image(nn.Conv2d(4, 4, 2, padding="same"))),
+        r"module 2: padding='same' pads \(2, 2\) on one side .* train with odd kernels",
+        lambda: network(image(nn.Conv2d(4, 4, 3, padding="same"))),
+    ),
+    "sequences": (
+        "norse",
+        lambda: network(sequence(), (2, 8)),
+        "module 0: Norse reads no Conv1d; .*: spikingjelly, spinnaker2",
+        lambda: network(nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU()), (2, 8)),
+    ),
+    "convolutions": (
+        "xylo",
+        lambda: network(),
+        "module 0: Xylo reads no Conv2d; .*: norse, ",
+        lambda: network(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)), (2,)),
+    ),
+    "parallel branches": (
+        "norse",
+        lambda: network(Parallel()),
+        "module relu3: Norse reads no two branches with layers of their own .*: spikingjelly",
+        lambda: portable_network("skip"),
+    ),
+    "branches": (
+        "speck",
+        lambda: portable_network("skip"),
+        "module relu3: Speck reads no branches; train a network without",
+        lambda: network(),
+    ),
+    "linear layers of images": (
+        "norse",
+        lambda: network(image(nn.Linear(8, 8))),
+        r"module 2: this linear layer reads the shape \(4, 8, 8\), .* put nn.Flatten\(\) before it",
+        lambda: network(image(nn.Flatten(), nn.Linear(256, 8))),
+    ),
+    "other operations": (
+        "norse",
+        lambda: network(image(nn.Upsample(scale_factor=2))),
+        "module 2: Upsample cannot leave; NIR holds convolutions",
+        lambda: network(image()),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_what_cannot_leave_is_refused_by_its_path_and_the_way_out_works(what):
+    target, refused, message, mended = REFUSALS[what]
+    with pytest.raises(LeanspikeError, match=message) as error:
+        to_nir(refused(), target)
+    assert "\n" not in str(error.value)
+    to_nir(mended(), target)
+    for keys in re.findall(r"\(((?:spike|model)\.[^(), ]+(?: spike\.[^() ]+)*)", str(error.value)):
+        load_recipe("digits", keys.split())
+
+
+APPROXIMATED = [
+    "half a threshold",
+    "soft reset",
+    "hard reset",
+    "undecayed reset",
+    "leaks",
+    "floors",
+]
+
+
+@pytest.mark.parametrize("what", [*APPROXIMATED, "a threshold for each channel"])
+def test_with_approximate_it_is_written_and_said(what):
+    target, refused, _, _ = REFUSALS[what]
+    snn = refused()
+    with pytest.raises(
+        LeanspikeError, match=r"or write it all the same with approximate=True \(--"
+    ):
+        to_nir(snn, target)
+    said = to_nir(snn, target, approximate=True).metadata["approximated"]
+    assert said.count("module ") == len(list(snn.neurons()))
+
+
+def test_what_nothing_comes_near_is_refused_with_approximate_too():
+    with pytest.raises(LeanspikeError, match="takes maxima"):
+        to_nir(network(small(nn.MaxPool2d(2))), approximate=True)
+
+
+def test_several_outputs_are_refused():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.relu = nn.Linear(2, 2), nn.ReLU()
+
+        def forward(self, x):
+            x = self.relu(self.one(x))
+            return x, x + x
+
+    with pytest.raises(LeanspikeError, match="returns several tensors"):
+        to_nir(network(Two(), (2,)))
+
+
+def test_a_target_that_is_none_is_refused():
+    with pytest.raises(LeanspikeError, match=r"target is 'snntorc'.*did you mean 'snntorch'"):
+        to_nir(network(), "snntorc")
