@@ -33,14 +33,29 @@ LAYERS = (
         "surrogate",
     ),
     *("backends", "neuron", "synapse", "temporal", "models", "graph", "lower", "execute"),
-    *("surgery", "saved", "data", "evaluation", "train", "report", "config", "recipes", "run"),
-    *("bench", "cli"),
+    *(
+        "surgery",
+        "saved",
+        "data",
+        "evaluation",
+        "export",
+        "train",
+        "report",
+        "config",
+        "recipes",
+        "run",
+    ),
+    *("bench", "console", "export_commands", "cli"),
 )
 # Old names, each for one more version; nothing of leanspike's uses them.
 OLD = {"backend": ("backends", "watch_backends"), "evaluate": ("evaluation", "Result")}
 PEERS = ("spikingjelly", "snntorch", "norse")
 # Not everybody has these, or needs them at once.
-OPTIONAL = ("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard", *PEERS)
+READERS = ("nir", "nirtorch", "h5py")
+OPTIONAL = (
+    *("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard"),
+    *(*PEERS, *READERS),
+)
 DEFERRED = (*OPTIONAL, "torch.utils.tensorboard", "typer")
 
 

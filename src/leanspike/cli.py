@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from leanspike.console import RunArgument, TrustOption, people, trusted
 from leanspike.errors import LeanspikeError
+from leanspike.export_commands import commands as export_commands
 from leanspike.memory import keep_freed_memory
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-people = Console(stderr=True, emoji=False)  # a:b:c is a name, no picture
+app.add_typer(export_commands)
 INTERRUPTED = 130
 LIMIT = 1000
 """Test images for --robustness, unless told."""
@@ -58,15 +58,6 @@ Overrides = Annotated[
 UntrainedOption = Annotated[
     bool, typer.Option("--untrained", help="Measure a network in which nothing is trained.")
 ]
-TrustOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Import and run the network that model.name=package.module:Class names, also from "
-        "the current folder.",
-    ),
-]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 
 
 @app.command()
@@ -120,7 +111,7 @@ def train(
             return
     monitor = Monitor(people, folder)
     try:
-        run = Run(settings, folder, monitor, _trusted(trust))
+        run = Run(settings, folder, monitor, trusted(trust))
         result = run.train(fresh, "leanspike train")
     finally:
         monitor.close()
@@ -158,7 +149,7 @@ def convert(
     folder = out or Path("runs") / f"{settings.name}-converted"
     monitor = Monitor(people, folder)
     try:
-        run = Run(settings, folder, monitor, _trusted(trust))
+        run = Run(settings, folder, monitor, trusted(trust))
         run.begin()
         run.train_ann()
         table = run.convert()
@@ -249,10 +240,10 @@ def evaluate(
     if not robustness and (beside or common or limit):
         raise LeanspikeError("--beside, --limit and --common are for --robustness; add it")
     if robustness:
-        _evaluate_robustness(run, beside or [], limit or LIMIT, common, _trusted(trust))
+        _evaluate_robustness(run, beside or [], limit or LIMIT, common, trusted(trust))
         return
     rules = [rule.value for rule in early_exit or []]
-    opened = open_run(run, Monitor(people), _trusted(trust))
+    opened = open_run(run, Monitor(people), trusted(trust))
     _answer(opened.evaluate("leanspike evaluate", rules, max_drop), run)
 
 
@@ -447,14 +438,6 @@ def _names_it(recipe: str, overrides: list[str], ann: Path) -> bool:
     saved = read_model(ann)
     own = saved is None or is_own(saved.name)
     return own and is_own(load_recipe(recipe, overrides).model.name)
-
-
-def _trusted(trust: bool) -> bool:
-    """With --trust modules are found in the current folder, too, as by ``python -m``."""
-    here = os.getcwd()
-    if trust and not sys.flags.safe_path and here not in sys.path:
-        sys.path.insert(0, here)
-    return trust
 
 
 def _progress() -> Progress:

@@ -1,0 +1,31 @@
+"""What all commands share: where people read, and options that several have."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+people = Console(stderr=True, emoji=False)  # a:b:c is a name, no picture
+
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import and run the network that model.name=package.module:Class names, also from "
+        "the current folder.",
+    ),
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+
+
+def trusted(trust: bool) -> bool:
+    """With --trust modules are found in the current folder, too, as by ``python -m``."""
+    here = os.getcwd()
+    if trust and not sys.flags.safe_path and here not in sys.path:
+        sys.path.insert(0, here)
+    return trust
