@@ -79,6 +79,7 @@ class LIF(ThresholdNeuron):
     """
 
     Config = LIFConfig
+    remembers = ("membrane",)
 
     def __init__(
         self,

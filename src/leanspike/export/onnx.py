@@ -1,0 +1,311 @@
+"""ONNX files: all timesteps in one graph, or one step with its state as inputs and outputs.
+
+Shapes: T timesteps, N samples, K outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from leanspike.backends import use_backend
+from leanspike.errors import LeanspikeError, check_count
+from leanspike.execute import SpikingNetwork
+from leanspike.execute.answers import check_readout, readout
+from leanspike.export.exporter import Exporter, exporters
+from leanspike.export.onnx_model import (
+    Names,
+    converted,
+    described,
+    inputs_of,
+    outputs_of,
+    traced,
+    without_spikes,
+)
+from leanspike.export.onnx_proof import Ours, Proof, Session, compared, observed
+from leanspike.export.traceable import OneStep, WholeSequence
+from leanspike.files import atomic, said_where
+from leanspike.modes import eval_mode
+from leanspike.optional import import_optional
+from leanspike.section import Section
+
+TRACED, PROVED = 2, 3
+"""Samples: in the trace, and in the proof unless images are given; not 1, which shapes may hide."""
+LARGEST = 1_900_000_000
+"""Bytes of weights: a file of protocol buffers ends at 2 GB."""
+
+Shape = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class ONNXFile:
+    """What was written.
+
+    Attributes:
+        path: of the file.
+        inputs, outputs: their names and shapes; "N" is the number of samples.
+        proof: the file beside the network; None where it was not verified.
+
+    >>> file = ONNXFile(Path("snn.onnx"), {"input": ("N", 3, 32, 32)}, {"logits": (5, "N", 10)})
+    >>> file.proof is None
+    True
+    """
+
+    path: Path
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+    proof: Proof | None = None
+
+
+def to_onnx(
+    snn: SpikingNetwork,
+    path: str | Path,
+    one_step: bool = False,
+    *,
+    timesteps: int | None = None,
+    batch: int | None = None,
+    mode: Literal["sum", "mean"] = "mean",
+    about: Mapping[str, Any] | None = None,
+    images: Tensor | None = None,
+    verify: bool = True,
+) -> ONNXFile:
+    """Write a spiking network as an ONNX file, in plain operators of opset 18.
+
+    The whole sequence: ``input`` as for a call (``[N, ...]``, frames ``[T, N, ...]``), ``logits``
+    ``[T, N, K]``, the answer after every step. One step: ``input`` ``[N, ...]`` of the step (with
+    "poisson" what its encoder's ``step`` gives), its number ``step`` from 0, and for each state of
+    a layer ``<path>.<name>`` in and ``<path>.<name>.next`` out; ``output`` ``[N, K]`` is that of the
+    step, not added up. Begin with zeros: at step 0 the states that are given do not count.
+
+    Args:
+        snn: on the CPU, in float32.
+        path: of the file, which is written whole or not at all.
+        one_step: one step, instead of all of them.
+        timesteps: T of the whole sequence; default ``snn.timesteps``.
+        batch: N, if the file is to take so many samples alone; default any number.
+        mode: of the readout, see ``leanspike.readout``.
+        about: what else the file shall say of itself, such as classes and normalisation; values
+            that are not text are written as JSON.
+        images: input for the proof; default three samples of random numbers.
+        verify: check the file, and run it beside the network in onnxruntime, if that is installed.
+
+    Raises:
+        LeanspikeError: for what ONNX cannot hold, by its path; or where the file's spikes differ
+            by more than rounding explains. Needs ``pip install 'leanspike[onnx]'``.
+
+    Example:
+        >>> import tempfile, leanspike as ls
+        >>> ann = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> snn = ls.spike(ann.eval(), example_input=torch.zeros(1, 4), timesteps=2)
+        >>> try:
+        ...     to_onnx(snn.to(torch.bfloat16), "snn.onnx")
+        ... except ls.LeanspikeError as error:
+        ...     print(error)
+        the network computes in torch.bfloat16; give it in float32, as snn.float()
+    """
+    check_readout(mode)
+    _check(snn)
+    for package in ("onnx", "onnxscript"):
+        import_optional(package, "onnx")
+    steps = check_count("timesteps", snn.timesteps if timesteps is None else timesteps)
+    samples = None if batch is None else check_count("batch", batch)
+    form = _Step(snn, steps, samples) if one_step else _Sequence(snn, steps, samples, mode)
+    with eval_mode(snn), use_backend("reference"), torch.no_grad():
+        full, names = form.model()
+    model = without_spikes(full, names)
+    described(model, _metadata(snn, form, steps, about or {}))
+    proves = verify and find_spec("onnxruntime") is not None
+    proof = None
+    with said_where(Path(path)), atomic(Path(path)) as part:
+        part.write_bytes(model.SerializeToString())
+        if verify:
+            import_optional("onnx", "onnx").checker.check_model(str(part), full_check=True)
+        if proves:
+            x = form.example(samples or PROVED) if images is None else images
+            proof = form.prove(full.SerializeToString(), part.read_bytes(), x)
+            proof.check()
+    return ONNXFile(Path(path), inputs_of(model), outputs_of(model), proof)
+
+
+class _Form:
+    """A way to lay a network out in a file, and to run such a file."""
+
+    def __init__(self, snn: SpikingNetwork, timesteps: int, batch: int | None) -> None:
+        self.snn, self.timesteps, self.batch = snn, timesteps, batch
+        self.encoder = snn.plan.encoder
+        self.spikes = {path: f"{path}.spikes" for path, _ in snn.neurons()}
+        self.samples = batch or TRACED
+
+    def example(self, samples: int) -> Tensor:
+        """Random input as for a call, in the range of the calibration's images."""
+        steps = (self.timesteps,) if self.encoder.batch_axis == 1 else ()
+        shape, generator = self.snn.plan.sample_shape, torch.Generator().manual_seed(0)
+        x = torch.rand(*steps, samples, *shape, generator=generator)
+        low, high = self.snn.input_range or (-1.0, 1.0)
+        return low + (high - low) * x
+
+    def free(self, axis: int, times: int = 1) -> dict[int, Any]:
+        """The axis of the samples as the exporter is told of it; nothing where it is fixed."""
+        number = torch.export.Dim("N", min=1)
+        return {} if self.batch is not None else {axis: number if times == 1 else times * number}
+
+
+@final
+class _Sequence(_Form):
+    """All timesteps."""
+
+    def __init__(
+        self,
+        snn: SpikingNetwork,
+        timesteps: int,
+        batch: int | None,
+        mode: Literal["sum", "mean"],
+    ) -> None:
+        super().__init__(snn, timesteps, batch)
+        self.mode = mode
+
+    def model(self) -> tuple[Any, Names]:
+        """The model with spikes as further outputs, and what is called how."""
+        network = WholeSequence(self.snn, self.timesteps, self.mode)
+        axis = self.encoder.batch_axis
+        program = traced(network, (self.example(self.samples),), (self.free(axis),))
+        names = Names(["input"], network.seen.outputs, list(self.spikes.values()), axis)
+        return converted(program, names), names
+
+    def prove(self, full: bytes, file: bytes, x: Tensor) -> Proof:
+        """The file's answers, and the spikes of the same model, beside the network's."""
+        ours = observed(self.snn, x, self.timesteps)
+        ours = Ours(ours.spikes, [readout(y_TN, self.mode) for y_TN in ours.answers])
+        found = Session(full).run({"input": x})
+        spikes = {path: found[name] for path, name in self.spikes.items()}
+        return compared(ours, list(Session(file).run({"input": x}).values()), spikes)
+
+
+@final
+class _Step(_Form):
+    """One timestep, the state outside."""
+
+    def model(self) -> tuple[Any, Names]:
+        """The model with spikes as further outputs, and what is called how."""
+        x_N = self._inputs(self.example(self.samples), 0)
+        self.network = network = OneStep(self.snn, x_N)
+        state_shapes = [self.free(0, len(state) // self.samples) for state in network.states]
+        arguments = x_N, torch.tensor(0), network.states
+        program = traced(network, arguments, (self.free(0), None, state_shapes))
+        after = [f"{name}.next" for name in network.state_names]
+        names = Names(
+            ["input", "step", *network.state_names],
+            [*network.seen.outputs, *after],
+            list(self.spikes.values()),
+            0,
+        )
+        return converted(program, names), names
+
+    def prove(self, full: bytes, file: bytes, x: Tensor) -> Proof:
+        """The file's outputs, and the spikes of the same model, beside the network's."""
+        ours = observed(self.snn, x, self.timesteps)
+        steps = self._stream(Session(full), x)
+        spikes = {
+            path: torch.stack([found[name] for found in steps])
+            for path, name in self.spikes.items()
+        }
+        steps = self._stream(Session(file), x)
+        names = [name for name in steps[0] if name.partition(".")[0] == "output"]
+        answers = [torch.stack([found[name] for found in steps]) for name in names]
+        return compared(ours, answers[: len(ours.answers)], spikes)
+
+    def _stream(self, session: Session, x: Tensor) -> list[dict[str, Tensor]]:
+        """The outputs of every step, each begun with the states that the one before left."""
+        times = x.shape[self.encoder.batch_axis] / self.samples
+        states = {
+            name: state.new_zeros(round(len(state) * times), *state.shape[1:])
+            for name, state in zip(self.network.state_names, self.network.states, strict=True)
+        }
+        steps = []
+        for step in range(self.timesteps):
+            given = {"input": self._inputs(x, step), "step": torch.tensor(step), **states}
+            steps.append(session.run(given))
+            states = {name: steps[-1][f"{name}.next"] for name in states}
+        return steps
+
+    def _inputs(self, x: Tensor, step: int) -> Tensor:
+        """What the network sees at a step, of an input as for a call."""
+        return x[step] if self.encoder.batch_axis == 1 else self.encoder.step(x, step)
+
+
+def _check(snn: SpikingNetwork) -> None:
+    """Raise LeanspikeError for a network whose tensors no file is made of."""
+    if not isinstance(snn, SpikingNetwork):
+        raise LeanspikeError(f"snn is a {type(snn).__name__}; give what ls.spike returned")
+    held = [*snn.parameters(), *snn.buffers()]
+    for tensor in held:
+        if tensor.device.type != "cpu":
+            raise LeanspikeError(f"the network is on {tensor.device}; give it as snn.cpu()")
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise LeanspikeError(
+                f"the network computes in {tensor.dtype}; give it in float32, as snn.float()"
+            )
+    held_bytes = sum(tensor.nbytes for tensor in held)
+    if held_bytes > LARGEST:
+        raise LeanspikeError(
+            f"the network holds {held_bytes:,} bytes, and an ONNX file 2 GB at most; save it for "
+            "PyTorch, ls.save(snn, folder)"
+        )
+
+
+def _metadata(
+    snn: SpikingNetwork, form: _Form, timesteps: int, about: Mapping[str, Any]
+) -> dict[str, str]:
+    """What the file says of itself."""
+    from leanspike import __version__
+
+    own: dict[str, Any] = {
+        "leanspike_version": __version__,
+        "form": "one_step" if isinstance(form, _Step) else "whole_sequence",
+        "timesteps": timesteps,
+        "encode": type(snn.plan.encoder).__name__.lower(),
+    }
+    if isinstance(form, _Sequence):
+        own["readout"] = form.mode
+    if snn.input_range is not None:
+        own["input_range"] = snn.input_range
+    values = own | dict(about)
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()
+    }
+
+
+class ONNXConfig(Section):
+    """What the exporter may be told."""
+
+    one_step: bool = Field(False, description="One step, its state as inputs and outputs.")
+    timesteps: int | None = Field(
+        None, description="T of the whole sequence; the network's unless said."
+    )
+
+
+@exporters.register("onnx")
+@final
+class ONNX(Exporter):
+    """ONNX files, by `to_onnx`.
+
+    >>> exporters.create("onnx", {"one_step": True}).one_step
+    True
+    """
+
+    Config = ONNXConfig
+
+    def __init__(self, one_step: bool = False, timesteps: int | None = None) -> None:
+        self.one_step, self.timesteps = one_step, timesteps
+
+    def write(self, network: SpikingNetwork, path: Path) -> None:
+        """Write the file, verified."""
+        to_onnx(network, path, self.one_step, timesteps=self.timesteps)
