@@ -16,6 +16,7 @@ torch.Size([5, 8, 10])
 from leanspike import models
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
 from leanspike.evaluation import Result, evaluate
+from leanspike.export import to_onnx
 from leanspike.memory import keep_freed_memory
 from leanspike.models import Answer
 from leanspike.neuron import (
@@ -59,5 +60,6 @@ __all__ = [
     "readout",
     "save",
     "spike",
+    "to_onnx",
     "write_report",
 ]

@@ -5,5 +5,16 @@ A package of one's own adds an exporter by an entry point in the group ``leanspi
 """
 
 from leanspike.export.exporter import Exporter, exporters, write
+from leanspike.export.onnx import ONNX, ONNXFile, to_onnx
+from leanspike.export.onnx_proof import LayerProof, Proof
 
-__all__ = ["Exporter", "exporters", "write"]
+__all__ = [
+    "ONNX",
+    "Exporter",
+    "LayerProof",
+    "ONNXFile",
+    "Proof",
+    "exporters",
+    "to_onnx",
+    "write",
+]

@@ -64,6 +64,21 @@ class ONNXFile:
     outputs: Mapping[str, Shape]
     proof: Proof | None = None
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """For programs: names, shapes, and what the proof found."""
+        found = {"inputs": dict(self.inputs), "outputs": dict(self.outputs), "verified": False}
+        if self.proof is None:
+            return found
+        return found | {
+            "verified": True,
+            "samples": self.proof.samples,
+            "spikes": self.proof.spikes,
+            "mismatching_spikes": self.proof.mismatches,
+            "mismatching_answers": self.proof.answers,
+            "largest_difference": self.proof.difference,
+        }
+
 
 def to_onnx(
     snn: SpikingNetwork,

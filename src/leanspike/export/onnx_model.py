@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.export.traceable import Traceable
 from leanspike.graph.places import where
 from leanspike.optional import import_optional
+from leanspike.temporal.affine import affine_of_norm
 
 OPSET = 18
 """Of ONNX's operators: known to onnxruntime since 1.14."""
@@ -37,6 +40,42 @@ class Names:
     batch_axis: int
 
 
+class PlainNorms(TorchFunctionMode):
+    """Norms of eval mode as products and sums, which each version of PyTorch writes rightly.
+
+    (torch 2.6 writes neither ``addcmul`` nor ``batch_norm`` for any number of samples.)
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        named = kwargs or {}
+        if func is torch.addcmul and not named and len(args) == 3:
+            shift, x, scale = args
+            return shift + x * scale
+        if func is F.batch_norm:
+            return _batch_norm(*args, **named)
+        return func(*args, **named)
+
+
+def _batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """What ``batch_norm`` gives, by its own arguments."""
+    if training or mean is None or var is None:
+        return F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+    shape = (-1, *[1] * (x.dim() - 2))
+    scale, shift = affine_of_norm(mean, var, eps, weight, bias)
+    return x * scale.view(shape) + shift.view(shape)
+
+
 def traced(
     network: Traceable, arguments: tuple[Any, ...], shapes: tuple[Any, ...]
 ) -> torch.export.ExportedProgram:
@@ -45,7 +84,8 @@ def traced(
     Raises LeanspikeError by the path of what cannot be traced, or is random.
     """
     try:
-        program = torch.export.export(network, arguments, dynamic_shapes=shapes, strict=False)
+        with PlainNorms():
+            program = torch.export.export(network, arguments, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # whatever a user's module raises
         running = network.seen.run
         place = "the network"

@@ -5,6 +5,7 @@ Both forms run a plan's graph operation by operation, so that what fails is know
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -44,6 +45,12 @@ class Graph(fx.Interpreter):
         if n.meta.get("neuron"):  # of one step: (spikes, state), or the only step of [1, N, ...]
             self.spikes.append(value if self._step is None else value[0])
         return value
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The row of a step, whose number no trace knows, is selected."""
+        if target is operator.getitem and self._step is not None and args[1] is self._step:
+            return args[0].index_select(0, self._step.view(1))[0]
+        return super().call_function(target, args, kwargs)
 
     def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A neuron's step begins from its own initial state where the step is 0."""

@@ -37,6 +37,7 @@ from leanspike.run.folder import (
 )
 from leanspike.run.robust import compare_robustness
 from leanspike.run.run import Run, open_run
+from leanspike.run.shipped import about_data, first_images
 from leanspike.run.trained import check_trained
 
 __all__ = [
@@ -48,9 +49,11 @@ __all__ = [
     "RESULT",
     "ROBUSTNESS_PAGE",
     "Run",
+    "about_data",
     "check_free",
     "check_trained",
     "compare_robustness",
+    "first_images",
     "open_run",
     "read_recipe",
 ]

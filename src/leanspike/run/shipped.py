@@ -1,0 +1,39 @@
+"""What a file of a run's network says of the data, and images to compare it on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from leanspike.data import normalise
+from leanspike.run.run import Run
+
+
+def about_data(run: Run) -> dict[str, Any]:
+    """The classes, and how pixels become the network's input: (x / 255 − mean) / std.
+
+    >>> from pathlib import Path
+    >>> from rich.console import Console
+    >>> from leanspike.recipes import load_recipe
+    >>> from leanspike.train import Monitor
+    >>> run = Run(load_recipe("digits"), Path("runs/none"), Monitor(Console(quiet=True)))
+    >>> about_data(run)["classes"][:2], len(first_images(run, 4))
+    (['0', '1'], 4)
+    """
+    data = run.data
+    return {
+        "recipe": run.recipe.name,
+        "data": data.name,
+        "classes": list(data.classes),
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }
+
+
+def first_images(run: Run, count: int) -> Tensor:
+    """The first test images of the run, normalised: ``[N, C, H, W]``, frames ``[T, N, ...]``."""
+    first = torch.arange(min(count, len(run.data.test)))
+    pixels, _ = run.data.test.batch(first)
+    return normalise(pixels, run.data.mean, run.data.std)
