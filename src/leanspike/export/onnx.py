@@ -169,8 +169,8 @@ class _Form:
 
     def free(self, axis: int, times: int = 1) -> dict[int, Any]:
         """The axis of the samples as the exporter is told of it; nothing where it is fixed."""
-        number = torch.export.Dim("N", min=1)
-        return {} if self.batch is not None else {axis: number if times == 1 else times * number}
+        number = torch.export.Dim("samples", min=1)  # N is a function to sympy
+        return {} if self.batch is not None else {axis: number if times == 1 else number * times}
 
 
 @final

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from leanspike.errors import LeanspikeError, one_line
-from leanspike.export.traceable import Traceable
+from leanspike.export.traceable import Traceable, WholeSequence
 from leanspike.graph.places import where
 from leanspike.optional import import_optional
 from leanspike.temporal.affine import affine_of_norm
@@ -86,25 +86,10 @@ def traced(
     try:
         with PlainNorms():
             program = torch.export.export(network, arguments, dynamic_shapes=shapes, strict=False)
+    except LeanspikeError:  # which says its place itself, as a norm of fewer steps
+        raise
     except Exception as error:  # whatever a user's module raises
-        running = network.seen.run
-        place = "the network"
-        if running is not None and running.node is not None and running.node.op.startswith("call"):
-            place = where(running.node)
-        if "onstraints violated" in str(error) or "specialized" in str(error):
-            raise LeanspikeError(
-                f"{place}: is bound to the number of samples ({one_line(error)}); give that "
-                "number, as batch=1"
-            ) from error
-        if running is None:
-            raise LeanspikeError(
-                "encode: the encoder draws what no graph can draw; export one step, "
-                "one_step=True, whose input is what snn.plan.encoder.step(x, step) gives"
-            ) from error
-        raise LeanspikeError(
-            f"{place}: torch.export does not take it ({one_line(error)}); write it with PyTorch's "
-            "operations, or save the network for PyTorch, ls.save(snn, folder)"
-        ) from error
+        raise _refusal(network, error) from error
     for node in program.graph.nodes:
         if _is_random(node):
             raise LeanspikeError(
@@ -112,6 +97,27 @@ def traced(
                 f"others; take it out in eval mode, or {KEEP}"
             )
     return program
+
+
+def _refusal(network: Traceable, error: Exception) -> LeanspikeError:
+    """Why a network is not traced, by the operation that ran last, with a way out."""
+    run = network.seen.run
+    if run is None and isinstance(network, WholeSequence):
+        return LeanspikeError(
+            f"encode: no graph holds what the encoder does ({one_line(error)}); export one step, "
+            "one_step=True, whose input is what snn.plan.encoder.step(x, step) gives"
+        )
+    within = run is not None and run.node is not None and run.node.op.startswith("call")
+    place = where(run.node) if within and run is not None and run.node else "the network"
+    if "onstraints violated" in str(error):
+        return LeanspikeError(
+            f"{place}: is bound to the number of samples ({one_line(error)}); give that number, "
+            "as batch=1"
+        )
+    return LeanspikeError(
+        f"{place}: torch.export does not take it ({one_line(error)}); write it with PyTorch's "
+        "operations, or save the network for PyTorch, ls.save(snn, folder)"
+    )
 
 
 def converted(program: torch.export.ExportedProgram, names: Names) -> Any:
@@ -123,10 +129,8 @@ def converted(program: torch.export.ExportedProgram, names: Names) -> Any:
     try:
         made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
     except Exception as error:  # several classes, others in each version
-        node = _missing(program, error)
-        place = "the network" if node is None else f"{_place(node)}: {node.target}"
         raise LeanspikeError(
-            f"{place} is not among the operations that PyTorch writes as ONNX's; write it with "
+            f"{_missing(program, error)} is not among the operations that PyTorch writes as ONNX's; write it with "
             f"others, or {KEEP}"
         ) from error
     assert made is not None
@@ -219,14 +223,29 @@ def _place(node: fx.Node) -> str:
     return path or "the network itself"
 
 
-def _missing(program: torch.export.ExportedProgram, error: BaseException | None) -> fx.Node | None:
-    """The first operation that an error, or one of its causes, names."""
+def _missing(program: torch.export.ExportedProgram, error: BaseException | None) -> str:
+    """The operation that has no place in ONNX, with the path of where it stands, if that is told.
+
+    PyTorch may have taken it apart first, into one whose name ends in the same word.
+    """
     told = ""
     while error is not None:
-        told += str(error)
+        told += f"{error}\n"
         error = error.__cause__
-    named = (node for node in program.graph.nodes if node.op == "call_function")
-    return next((node for node in named if f"{node.target}" in told), None)
+    found = re.search(r"OpOverload\(op='([\w.]+)'", told)
+    if found is None:
+        return "the network: an operation"
+    name = found.group(1)
+    for word in (name, name.rpartition(".")[2].rpartition("_")[2]):
+        for node in program.graph.nodes:
+            if node.op == "call_function" and _operation(node).endswith(word):
+                return f"{_place(node)}: {_operation(node)}"
+    return f"the network: {name}"
+
+
+def _operation(node: fx.Node) -> str:
+    """``aten.special_i0e`` of ``aten.special_i0e.default``."""
+    return str(node.target).rpartition(".")[0]
 
 
 def inputs_of(model: Any) -> dict[str, tuple[str | int, ...]]:

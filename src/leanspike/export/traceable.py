@@ -137,8 +137,9 @@ class OneStep(Traceable):
         super().__init__(step.module)
         with torch.no_grad():
             _, states = step.module(x_N, 0, *[None] * len(step.neurons))
-        leaves, self._spec = pytree.tree_flatten(tuple(states))
-        self.states = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        self.container = snn.plan.container
+        self._leaves, self._spec = pytree.tree_flatten(tuple(states))
+        self.states = [leaf for leaf in self._leaves if isinstance(leaf, Tensor)]
         self.state_names = tuple(
             name
             for path, state in zip(step.neurons, states, strict=True)
@@ -149,10 +150,14 @@ class OneStep(Traceable):
         self, x: Tensor, step: Tensor, states: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """The step's output ``[N, K]``, the next states, and spikes ``[N, ...]``."""
-        given = pytree.tree_unflatten(states, self._spec)
+        left = iter(states)
+        leaves = [None if leaf is None else next(left) for leaf in self._leaves]
+        given = pytree.tree_unflatten(leaves, self._spec)
         (y_NK, after), run = self._run(step, x, step, *given)
-        leaves = [leaf for leaf in pytree.tree_leaves(after) if leaf is not None]
-        return self._answer(y_NK, "output"), leaves, run.spikes
+        if self.container is not None and self.container.plain:  # others are restored already
+            y_NK = self.container.restored(y_NK)
+        after = [leaf for leaf in pytree.tree_leaves(after) if leaf is not None]
+        return self._answer(y_NK, "output"), after, run.spikes
 
 
 def _named(value: Any, container: Container | None, name: str) -> Iterator[tuple[str, Tensor]]:
