@@ -15,7 +15,7 @@ torch.Size([5, 8, 10])
 
 from leanspike import models
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
-from leanspike.evaluation import Result, evaluate
+from leanspike.evaluation import Result, evaluate, neurobench, neurobench_model
 from leanspike.export import to_onnx
 from leanspike.memory import keep_freed_memory
 from leanspike.models import Answer
@@ -57,6 +57,8 @@ __all__ = [
     "keep_freed_memory",
     "load",
     "models",
+    "neurobench",
+    "neurobench_model",
     "readout",
     "save",
     "spike",

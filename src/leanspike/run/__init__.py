@@ -37,7 +37,7 @@ from leanspike.run.folder import (
 )
 from leanspike.run.robust import compare_robustness
 from leanspike.run.run import Run, open_run
-from leanspike.run.shipped import about_data, first_images
+from leanspike.run.shipped import about_data, first_images, labelled_tests
 from leanspike.run.trained import check_trained
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "check_trained",
     "compare_robustness",
     "first_images",
+    "labelled_tests",
     "open_run",
     "read_recipe",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leanspike.data import normalise
+from leanspike.data import Loader, normalise
 from leanspike.run.run import Run
 
 
@@ -37,3 +37,20 @@ def first_images(run: Run, count: int) -> Tensor:
     first = torch.arange(min(count, len(run.data.test)))
     pixels, _ = run.data.test.batch(first)
     return normalise(pixels, run.data.mean, run.data.std)
+
+
+def labelled_tests(run: Run, limit: int | None = None) -> Loader:
+    """The run's test images with their labels, or the first of them."""
+    test = run.data.test
+    if limit is not None and limit < len(test):
+        test = test.select(torch.arange(limit))
+    return Loader(
+        test,
+        batch_size=run.recipe.evaluate.batch_size,
+        mean=run.data.mean,
+        std=run.data.std,
+        seed=run.recipe.seed,
+        train=False,
+        memory_format=run.memory_format,
+        device=run.device,
+    )
