@@ -271,7 +271,7 @@ def neurobench(
     from leanspike.evaluation import neurobench as measure
     from leanspike.execute import SpikingNetwork
     from leanspike.report.neurobench import render_neurobench
-    from leanspike.run import open_run, labelled_tests
+    from leanspike.run import labelled_tests, open_run
     from leanspike.train import Monitor
 
     opened = open_run(run, Monitor(people), trusted(trust))

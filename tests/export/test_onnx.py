@@ -54,7 +54,7 @@ def neurons() -> Callable[[str], nn.Module]:
             ls.AdaptiveLIF(0.1, 0.9),
         )
     )
-    return lambda path: next(kinds)
+    return lambda _: next(kinds)
 
 
 def norm(channels: int, timesteps: int) -> BNTT:
@@ -327,7 +327,7 @@ def test_a_registered_exporter_writes_the_same(mixed: SpikingNetwork, tmp_path: 
 def test_without_onnxruntime_the_file_is_written_and_not_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leanspike.export.onnx.find_spec", lambda name: None)
+    monkeypatch.setattr("leanspike.export.onnx.find_spec", lambda _: None)
     file = to_onnx(plain(), tmp_path / "snn.onnx")
     assert file.proof is None
     assert file.summary["verified"] is False

@@ -84,10 +84,10 @@ def neurobench_model(snn: SpikingNetwork) -> Any:
     """
     if not isinstance(snn, SpikingNetwork):
         raise LeanspikeError(f"snn is a {type(snn).__name__}; give what ls.spike returned")
-    base = import_optional("neurobench.models", EXTRA).NeuroBenchModel
+    models: Any = import_optional("neurobench.models", EXTRA)
     watch = _Watch(snn)
 
-    class SpikingModel(base):  # type: ignore[misc]
+    class SpikingModel(models.NeuroBenchModel):  # type: ignore[misc]
         """Fills NeuroBench's hooks step by step."""
 
         def __call__(self, batch: Tensor) -> Tensor:

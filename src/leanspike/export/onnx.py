@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, final
@@ -19,26 +20,18 @@ from torch import Tensor
 from leanspike.backends import use_backend
 from leanspike.errors import LeanspikeError, check_count
 from leanspike.execute import SpikingNetwork
-from leanspike.execute.answers import check_readout, readout
+from leanspike.execute.answers import check_readout
 from leanspike.export.exporter import Exporter, exporters
-from leanspike.export.onnx_model import (
-    Names,
-    converted,
-    described,
-    inputs_of,
-    outputs_of,
-    traced,
-    without_spikes,
-)
-from leanspike.export.onnx_proof import Ours, Proof, Session, compared, observed
-from leanspike.export.traceable import OneStep, WholeSequence
+from leanspike.export.onnx_forms import Form, SequenceForm, StepForm
+from leanspike.export.onnx_model import described, inputs_of, outputs_of, without_spikes
+from leanspike.export.onnx_proof import Proof
 from leanspike.files import atomic, said_where
 from leanspike.modes import eval_mode
 from leanspike.optional import import_optional
 from leanspike.section import Section
 
-TRACED, PROVED = 2, 3
-"""Samples: in the trace, and in the proof unless images are given; not 1, which shapes may hide."""
+PROVED = 3
+"""Samples in the proof, unless images are given: others than in the trace."""
 LARGEST = 1_900_000_000
 """Bytes of weights: a file of protocol buffers ends at 2 GB."""
 
@@ -97,8 +90,8 @@ def to_onnx(
     The whole sequence: ``input`` as for a call (``[N, ...]``, frames ``[T, N, ...]``), ``logits``
     ``[T, N, K]``, the answer after every step. One step: ``input`` ``[N, ...]`` of the step (with
     "poisson" what its encoder's ``step`` gives), its number ``step`` from 0, and for each state of
-    a layer ``<path>.<name>`` in and ``<path>.<name>.next`` out; ``output`` ``[N, K]`` is that of the
-    step, not added up. Begin with zeros: at step 0 the states that are given do not count.
+    a layer ``<path>.<name>`` in and ``<path>.<name>.next`` out; ``output`` ``[N, K]`` is that of
+    the step, not added up. Begin with zeros: at step 0 states that are given do not count.
 
     Args:
         snn: on the CPU, in float32.
@@ -132,7 +125,9 @@ def to_onnx(
         import_optional(package, "onnx")
     steps = check_count("timesteps", snn.timesteps if timesteps is None else timesteps)
     samples = None if batch is None else check_count("batch", batch)
-    form = _Step(snn, steps, samples) if one_step else _Sequence(snn, steps, samples, mode)
+    form: Form = StepForm(snn, steps, samples)
+    if not one_step:
+        form = SequenceForm(snn, steps, samples, mode)
     with eval_mode(snn), use_backend("reference"), torch.no_grad():
         full, names = form.model()
     model = without_spikes(full, names)
@@ -148,112 +143,6 @@ def to_onnx(
             proof = form.prove(full.SerializeToString(), part.read_bytes(), x)
             proof.check()
     return ONNXFile(Path(path), inputs_of(model), outputs_of(model), proof)
-
-
-class _Form:
-    """A way to lay a network out in a file, and to run such a file."""
-
-    def __init__(self, snn: SpikingNetwork, timesteps: int, batch: int | None) -> None:
-        self.snn, self.timesteps, self.batch = snn, timesteps, batch
-        self.encoder = snn.plan.encoder
-        self.spikes = {path: f"{path}.spikes" for path, _ in snn.neurons()}
-        self.samples = batch or TRACED
-
-    def example(self, samples: int) -> Tensor:
-        """Random input as for a call, in the range of the calibration's images."""
-        steps = (self.timesteps,) if self.encoder.batch_axis == 1 else ()
-        shape, generator = self.snn.plan.sample_shape, torch.Generator().manual_seed(0)
-        x = torch.rand(*steps, samples, *shape, generator=generator)
-        low, high = self.snn.input_range or (-1.0, 1.0)
-        return low + (high - low) * x
-
-    def free(self, axis: int, times: int = 1) -> dict[int, Any]:
-        """The axis of the samples as the exporter is told of it; nothing where it is fixed."""
-        number = torch.export.Dim("samples", min=1)  # N is a function to sympy
-        return {} if self.batch is not None else {axis: number if times == 1 else number * times}
-
-
-@final
-class _Sequence(_Form):
-    """All timesteps."""
-
-    def __init__(
-        self,
-        snn: SpikingNetwork,
-        timesteps: int,
-        batch: int | None,
-        mode: Literal["sum", "mean"],
-    ) -> None:
-        super().__init__(snn, timesteps, batch)
-        self.mode = mode
-
-    def model(self) -> tuple[Any, Names]:
-        """The model with spikes as further outputs, and what is called how."""
-        network = WholeSequence(self.snn, self.timesteps, self.mode)
-        axis = self.encoder.batch_axis
-        program = traced(network, (self.example(self.samples),), (self.free(axis),))
-        names = Names(["input"], network.seen.outputs, list(self.spikes.values()), axis)
-        return converted(program, names), names
-
-    def prove(self, full: bytes, file: bytes, x: Tensor) -> Proof:
-        """The file's answers, and the spikes of the same model, beside the network's."""
-        ours = observed(self.snn, x, self.timesteps)
-        ours = Ours(ours.spikes, [readout(y_TN, self.mode) for y_TN in ours.answers])
-        found = Session(full).run({"input": x})
-        spikes = {path: found[name] for path, name in self.spikes.items()}
-        return compared(ours, list(Session(file).run({"input": x}).values()), spikes)
-
-
-@final
-class _Step(_Form):
-    """One timestep, the state outside."""
-
-    def model(self) -> tuple[Any, Names]:
-        """The model with spikes as further outputs, and what is called how."""
-        x_N = self._inputs(self.example(self.samples), 0)
-        self.network = network = OneStep(self.snn, x_N)
-        state_shapes = [self.free(0, len(state) // self.samples) for state in network.states]
-        arguments = x_N, torch.tensor(0), network.states
-        program = traced(network, arguments, (self.free(0), None, state_shapes))
-        after = [f"{name}.next" for name in network.state_names]
-        names = Names(
-            ["input", "step", *network.state_names],
-            [*network.seen.outputs, *after],
-            list(self.spikes.values()),
-            0,
-        )
-        return converted(program, names), names
-
-    def prove(self, full: bytes, file: bytes, x: Tensor) -> Proof:
-        """The file's outputs, and the spikes of the same model, beside the network's."""
-        ours = observed(self.snn, x, self.timesteps)
-        steps = self._stream(Session(full), x)
-        spikes = {
-            path: torch.stack([found[name] for found in steps])
-            for path, name in self.spikes.items()
-        }
-        steps = self._stream(Session(file), x)
-        names = [name for name in steps[0] if name.partition(".")[0] == "output"]
-        answers = [torch.stack([found[name] for found in steps]) for name in names]
-        return compared(ours, answers[: len(ours.answers)], spikes)
-
-    def _stream(self, session: Session, x: Tensor) -> list[dict[str, Tensor]]:
-        """The outputs of every step, each begun with the states that the one before left."""
-        times = x.shape[self.encoder.batch_axis] / self.samples
-        states = {
-            name: state.new_zeros(round(len(state) * times), *state.shape[1:])
-            for name, state in zip(self.network.state_names, self.network.states, strict=True)
-        }
-        steps = []
-        for step in range(self.timesteps):
-            given = {"input": self._inputs(x, step), "step": torch.tensor(step), **states}
-            steps.append(session.run(given))
-            states = {name: steps[-1][f"{name}.next"] for name in states}
-        return steps
-
-    def _inputs(self, x: Tensor, step: int) -> Tensor:
-        """What the network sees at a step, of an input as for a call."""
-        return x[step] if self.encoder.batch_axis == 1 else self.encoder.step(x, step)
 
 
 def _check(snn: SpikingNetwork) -> None:
@@ -277,18 +166,16 @@ def _check(snn: SpikingNetwork) -> None:
 
 
 def _metadata(
-    snn: SpikingNetwork, form: _Form, timesteps: int, about: Mapping[str, Any]
+    snn: SpikingNetwork, form: Form, timesteps: int, about: Mapping[str, Any]
 ) -> dict[str, str]:
     """What the file says of itself."""
-    from leanspike import __version__
-
     own: dict[str, Any] = {
-        "leanspike_version": __version__,
-        "form": "one_step" if isinstance(form, _Step) else "whole_sequence",
+        "leanspike_version": version("leanspike"),
+        "form": form.name,
         "timesteps": timesteps,
         "encode": type(snn.plan.encoder).__name__.lower(),
     }
-    if isinstance(form, _Sequence):
+    if isinstance(form, SequenceForm):
         own["readout"] = form.mode
     if snn.input_range is not None:
         own["input_range"] = snn.input_range

@@ -130,8 +130,8 @@ def converted(program: torch.export.ExportedProgram, names: Names) -> Any:
         made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
     except Exception as error:  # several classes, others in each version
         raise LeanspikeError(
-            f"{_missing(program, error)} is not among the operations that PyTorch writes as ONNX's; write it with "
-            f"others, or {KEEP}"
+            f"{_missing(program, error)} is not among the operations that PyTorch writes as "
+            f"ONNX's; write it with others, or {KEEP}"
         ) from error
     assert made is not None
     model = made.model_proto
@@ -260,4 +260,3 @@ def outputs_of(model: Any) -> dict[str, tuple[str | int, ...]]:
 
 def _shape(part: Any) -> tuple[str | int, ...]:
     return tuple(axis.dim_param or axis.dim_value for axis in part.type.tensor_type.shape.dim)
-

@@ -11,6 +11,8 @@ from rich.text import Text
 from leanspike.export import ONNXFile, Proof
 from leanspike.export.onnx import Shape
 
+UNVERIFIED = "not verified; pip install 'leanspike[onnx]', and leave out --no-verify"
+
 
 def render_onnx(file: ONNXFile) -> Group:
     """Inputs, outputs and the proof.
@@ -28,7 +30,7 @@ def render_onnx(file: ONNXFile) -> Group:
         f"ONNX: {file.path}\ninputs: {_shapes(file.inputs)}\noutputs: {_shapes(file.outputs)}"
     )
     if file.proof is None:
-        return Group(head, "not verified; pip install 'leanspike\\[onnx]', and leave out --no-verify")
+        return Group(head, Text(UNVERIFIED))
     return Group(head, _table(file.proof), _verdict(file.proof))
 
 
