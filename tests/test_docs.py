@@ -24,7 +24,7 @@ from leanspike.recipes import load_recipe
 ROOT = Path(__file__).parents[1]
 RUNNABLE = (
     *("README.md", "docs/tutorial.md", "docs/scratch.md", "docs/convert.md", "docs/images.md"),
-    *("docs/choose.md", "docs/where.md", "docs/cost.md"),
+    *("docs/choose.md", "docs/where.md", "docs/cost.md", "docs/ship.md"),
 )
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),

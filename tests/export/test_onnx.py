@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import leanspike as ls
 from leanspike import LeanspikeError, SpikingNetwork, to_onnx
 from leanspike.export import ONNXFile, write
-from leanspike.export.onnx_proof import LayerProof, Ours, Proof, Session, compared
+from leanspike.export.onnx_proof import ONNXLayer, ONNXProof, Ours, Session, compared
 from leanspike.temporal import BNTT
 from spiking_networks import PAIRS, spiking
 
@@ -214,7 +214,7 @@ def test_a_spike_more_or_less_is_counted_and_too_many_are_refused() -> None:
     other = own.clone()
     other[1, 0, 0] = 0.5
     found = compared(ours, [answer.flip(2)], {"relu": other})
-    assert (found.layers, found.answers) == ((LayerProof("relu", 8, 1, 1),), 1)
+    assert (found.layers, found.answers) == ((ONNXLayer("relu", 8, 1, 1),), 1)
     assert found.difference == 1
     with pytest.raises(LeanspikeError, match=r"relu: 1 of 8 entries differ .* verify=False"):
         found.check()
@@ -225,7 +225,7 @@ def test_graded_outputs_are_compared_as_numbers() -> None:
     ours = Ours({"relu": (own, True)}, [own])
     assert compared(ours, [own], {"relu": own + 1e-6}).mismatches == 0
     assert compared(ours, [own], {"relu": own * 1.1}).mismatches == 2
-    Proof(1, (LayerProof("relu", 1000, 500, 10),), 0.1, 1).check()
+    ONNXProof(1, (ONNXLayer("relu", 1000, 500, 10),), 0.1, 1).check()
 
 
 def _frames() -> SpikingNetwork:

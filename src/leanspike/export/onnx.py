@@ -24,7 +24,7 @@ from leanspike.execute.answers import check_readout
 from leanspike.export.exporter import Exporter, exporters
 from leanspike.export.onnx_forms import Form, SequenceForm, StepForm
 from leanspike.export.onnx_model import described, inputs_of, outputs_of, without_spikes
-from leanspike.export.onnx_proof import Proof
+from leanspike.export.onnx_proof import ONNXProof
 from leanspike.files import atomic, said_where
 from leanspike.modes import eval_mode
 from leanspike.optional import import_optional
@@ -55,7 +55,7 @@ class ONNXFile:
     path: Path
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
-    proof: Proof | None = None
+    proof: ONNXProof | None = None
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from leanspike.execute import SpikingNetwork
 from leanspike.execute.answers import readout
 from leanspike.export.onnx_model import Names, converted, traced
-from leanspike.export.onnx_proof import Ours, Proof, Session, compared, observed
+from leanspike.export.onnx_proof import ONNXProof, Ours, Session, compared, observed
 from leanspike.export.traceable import OneStep, WholeSequence
 
 TRACED = 2
@@ -50,7 +50,7 @@ class Form(ABC):
         """The model with spikes as further outputs, and what is called how."""
 
     @abstractmethod
-    def prove(self, full: bytes, file: bytes, x: Tensor) -> Proof:
+    def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
         """The file's answers, and the spikes of the same model, beside the network's."""
 
 
@@ -78,7 +78,7 @@ class SequenceForm(Form):
         names = Names(["input"], network.seen.outputs, list(self.spikes.values()), axis)
         return converted(program, names), names
 
-    def prove(self, full: bytes, file: bytes, x: Tensor) -> Proof:
+    def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
         """The file's answers, and the spikes of the same model, beside the network's."""
         ours = observed(self.snn, x, self.timesteps)
         ours = Ours(ours.spikes, [readout(y_TN, self.mode) for y_TN in ours.answers])
@@ -109,7 +109,7 @@ class StepForm(Form):
         )
         return converted(program, names), names
 
-    def prove(self, full: bytes, file: bytes, x: Tensor) -> Proof:
+    def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
         """The file's outputs, and the spikes of the same model, beside the network's."""
         ours = observed(self.snn, x, self.timesteps)
         steps = self._stream(Session(full), x)

@@ -26,8 +26,12 @@ MOST = 0.01
 
 
 @dataclass(frozen=True)
-class LayerProof:
-    """One layer of neurons: what it emitted, and how many of that differ in the file's run."""
+class ONNXLayer:
+    """One layer of neurons: what it emitted, and how many of that differ in the file's run.
+
+    >>> ONNXLayer("relu", entries=80, spikes=12, mismatches=1).mismatches
+    1
+    """
 
     path: str
     entries: int
@@ -36,7 +40,7 @@ class LayerProof:
 
 
 @dataclass(frozen=True)
-class Proof:
+class ONNXProof:
     """The same input through the network and, by onnxruntime, through the file.
 
     Attributes:
@@ -45,13 +49,13 @@ class Proof:
         difference: the largest of an answer's entries, in their units.
         answers: how many of the samples' last answers (the largest output) differ.
 
-    >>> proof = Proof(2, (LayerProof("relu", 80, 12, 1),), 1e-6, 0)
+    >>> proof = ONNXProof(2, (ONNXLayer("relu", 80, 12, 1),), 1e-6, 0)
     >>> proof.mismatches, proof.spikes
     (1, 12)
     """
 
     samples: int
-    layers: tuple[LayerProof, ...]
+    layers: tuple[ONNXLayer, ...]
     difference: float
     answers: int
 
@@ -98,7 +102,7 @@ def observed(snn: SpikingNetwork, x: Tensor, timesteps: int) -> Ours:
     return Ours(spikes, tensors(y_TNK))
 
 
-def compared(ours: Ours, theirs: Sequence[Tensor], spikes: Mapping[str, Tensor]) -> Proof:
+def compared(ours: Ours, theirs: Sequence[Tensor], spikes: Mapping[str, Tensor]) -> ONNXProof:
     """What differs; answers are ``[T, N, ...]``, as in ``ours``."""
     layers = []
     for path, (own_TN, graded) in ours.spikes.items():
@@ -108,12 +112,12 @@ def compared(ours: Ours, theirs: Sequence[Tensor], spikes: Mapping[str, Tensor])
         else:
             differ = (own_TN != 0) != (other_TN != 0)
         fired = int(torch.count_nonzero(own_TN))
-        layers.append(LayerProof(path, own_TN.numel(), fired, int(differ.sum())))
+        layers.append(ONNXLayer(path, own_TN.numel(), fired, int(differ.sum())))
     pairs = list(zip(ours.answers, theirs, strict=True))
     furthest = max(float((own - other).abs().max()) for own, other in pairs)
     own_TN, other_TN = pairs[0]
     last = own_TN[-1].flatten(1).argmax(1) != other_TN[-1].flatten(1).argmax(1)
-    return Proof(own_TN.shape[1], tuple(layers), furthest, int(last.sum()))
+    return ONNXProof(own_TN.shape[1], tuple(layers), furthest, int(last.sum()))
 
 
 class Session:

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from leanspike.export import ONNXFile, Proof
+from leanspike.export import ONNXFile, ONNXProof
 from leanspike.export.onnx import Shape
 
 UNVERIFIED = "not verified; pip install 'leanspike[onnx]', and leave out --no-verify"
@@ -38,7 +38,7 @@ def _shapes(named: Mapping[str, Shape]) -> str:
     return ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in named.items())
 
 
-def _table(proof: Proof) -> Table:
+def _table(proof: ONNXProof) -> Table:
     table = Table(title="spikes in onnxruntime", title_justify="left", box=None)
     table.add_column("neurons at")
     for column in ("spikes", "mismatches"):
@@ -48,7 +48,7 @@ def _table(proof: Proof) -> Table:
     return table
 
 
-def _verdict(proof: Proof) -> str:
+def _verdict(proof: ONNXProof) -> str:
     return (
         f"verified on {proof.samples} images: {proof.mismatches:,} of {proof.spikes:,} spikes and "
         f"{proof.answers} answers differ; outputs by {proof.difference:.1g} at most"

@@ -21,7 +21,9 @@
 ...     found = compare_robustness(run, limit=10)
 ...     same = read_recipe(folder) == recipe
 ...     print(same, len(table.layers), found.networks)
+...     print(len(first_images(run, 4)), len(labelled_tests(run, limit=10)))
 True 1 ('ANN', 'digits')
+4 1
 """
 
 from leanspike.run.folder import (

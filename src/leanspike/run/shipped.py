@@ -19,8 +19,8 @@ def about_data(run: Run) -> dict[str, Any]:
     >>> from leanspike.recipes import load_recipe
     >>> from leanspike.train import Monitor
     >>> run = Run(load_recipe("digits"), Path("runs/none"), Monitor(Console(quiet=True)))
-    >>> about_data(run)["classes"][:2], len(first_images(run, 4))
-    (['0', '1'], 4)
+    >>> about_data(run)["classes"][:2], about_data(run)["data"]
+    (['0', '1'], 'digits')
     """
     data = run.data
     return {
