@@ -78,7 +78,7 @@ def onnx(
         snn,
         out,
         one_step,
-        timesteps=timesteps,
+        timesteps=timesteps or opened.data.frames,
         batch=batch,
         mode=opened.recipe.evaluate.readout,
         about=about_data(opened),

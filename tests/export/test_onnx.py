@@ -142,6 +142,15 @@ class Bound(nn.Module):
         return x if len(x) < 100 else 1 * x
 
 
+class Noisy(nn.Module):
+    """Draws random numbers once it is told to."""
+
+    noise = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.noise * torch.rand_like(x) if self.noise else x
+
+
 class Rare(nn.Module):
     """An operation that ONNX does not have."""
 
@@ -183,6 +192,21 @@ def test_a_module_that_no_trace_follows_is_refused_by_its_path(tmp_path: Path) -
 
 def test_a_network_bound_to_the_number_of_samples_is_told_of_batch(tmp_path: Path) -> None:
     assert refused(plain(Bound()), tmp_path).endswith("give that number, as batch=1")
+
+
+def test_random_numbers_inside_are_refused_by_their_path(tmp_path: Path) -> None:
+    snn = plain(Noisy())
+    snn.get_submodule("2").noise = 0.5  # type: ignore[assignment]
+    assert refused(snn, tmp_path).startswith("2: aten.rand_like")
+
+
+def test_images_that_the_file_will_not_take_are_refused(tmp_path: Path) -> None:
+    images = torch.zeros(3, 4)
+    assert "give 2, or another batch" in refused(plain(), tmp_path, images=images, batch=2)
+    frames = torch.zeros(4, 1, 4)
+    told = refused(plain(encode="frames"), tmp_path, images=frames)
+    assert told.endswith("give timesteps=4")
+    assert "expected [N, 4]" in refused(plain(), tmp_path, images=torch.zeros(3, 5))
 
 
 def test_a_random_encoder_is_told_of_one_step(tmp_path: Path) -> None:

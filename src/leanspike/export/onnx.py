@@ -110,7 +110,7 @@ def to_onnx(
             by more than rounding explains. Needs ``pip install 'leanspike[onnx]'``.
 
     Example:
-        >>> import tempfile, leanspike as ls
+        >>> import leanspike as ls
         >>> ann = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
         >>> snn = ls.spike(ann.eval(), example_input=torch.zeros(1, 4), timesteps=2)
         >>> try:
@@ -125,6 +125,8 @@ def to_onnx(
         import_optional(package, "onnx")
     steps = check_count("timesteps", snn.timesteps if timesteps is None else timesteps)
     samples = None if batch is None else check_count("batch", batch)
+    if images is not None:
+        _check_images(snn, images, steps, samples)
     form: Form = StepForm(snn, steps, samples)
     if not one_step:
         form = SequenceForm(snn, steps, samples, mode)
@@ -162,6 +164,22 @@ def _check(snn: SpikingNetwork) -> None:
         raise LeanspikeError(
             f"the network holds {held_bytes:,} bytes, and an ONNX file 2 GB at most; save it for "
             "PyTorch, ls.save(snn, folder)"
+        )
+
+
+def _check_images(snn: SpikingNetwork, images: Tensor, timesteps: int, batch: int | None) -> None:
+    """Raise LeanspikeError for images that the file will not take."""
+    axis = snn.plan.encoder.batch_axis
+    snn.check_input(images, axis)
+    if batch is not None and images.shape[axis] != batch:
+        raise LeanspikeError(
+            f"images are {images.shape[axis]} samples, and the file is to take {batch}; give "
+            f"{batch}, or another batch"
+        )
+    if axis == 1 and len(images) != timesteps:
+        raise LeanspikeError(
+            f"images are {len(images)} frames, and timesteps is {timesteps}; give "
+            f"timesteps={len(images)}"
         )
 
 

@@ -234,7 +234,7 @@ def _missing(program: torch.export.ExportedProgram, error: BaseException | None)
         error = error.__cause__
     found = re.search(r"OpOverload\(op='([\w.]+)'", told)
     if found is None:
-        return "the network: an operation"
+        return f"the network: something ({one_line(ValueError(told))})"
     name = found.group(1)
     for word in (name, name.rpartition(".")[2].rpartition("_")[2]):
         for node in program.graph.nodes:
