@@ -41,7 +41,7 @@ LAYERS = (
 OLD = {"backend": ("backends", "watch_backends"), "evaluate": ("evaluation", "Result")}
 PEERS = ("spikingjelly", "snntorch", "norse")
 # Not everybody has these, or needs them at once.
-READERS = ("nir", "nirtorch", "h5py")
+READERS = ("nir", "nirtorch", "h5py", "onnx", "onnxruntime", "onnxscript", "neurobench")
 OPTIONAL = (
     *("torchvision", "sklearn", "PIL", "matplotlib", "jinja2", "tensorboard"),
     *(*PEERS, *READERS),

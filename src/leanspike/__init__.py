@@ -16,8 +16,8 @@ torch.Size([5, 8, 10])
 from leanspike import models
 from leanspike.engine import Engine, compile_engine
 from leanspike.errors import DataError, LeanspikeError, SurgeryError
-from leanspike.evaluation import Result, evaluate
-from leanspike.export import from_nir, to_nir
+from leanspike.evaluation import Result, evaluate, neurobench, neurobench_model
+from leanspike.export import from_nir, to_nir, to_onnx
 from leanspike.memory import keep_freed_memory
 from leanspike.models import Answer
 from leanspike.neuron import (
@@ -61,9 +61,12 @@ __all__ = [
     "keep_freed_memory",
     "load",
     "models",
+    "neurobench",
+    "neurobench_model",
     "readout",
     "save",
     "spike",
     "to_nir",
+    "to_onnx",
     "write_report",
 ]

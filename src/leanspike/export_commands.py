@@ -14,6 +14,9 @@ import typer
 
 from leanspike.console import RunArgument, TrustOption, people, trusted
 
+PROVED = 64
+"""Test images for the proof of an ONNX file, unless a batch of others is asked for."""
+
 commands = typer.Typer(
     name="export",
     help="Write a run's SNN into a file that others read.",
@@ -109,3 +112,63 @@ def _proof(proof: Any) -> dict[str, Any]:
         "accuracy": proof.ours,
         "target_accuracy": proof.theirs,
     }
+
+
+@commands.command()
+def onnx(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", help="The file.", metavar="FILE.onnx")],
+    one_step: Annotated[
+        bool, typer.Option("--one-step", help="One step, with its state as inputs and outputs.")
+    ] = False,
+    timesteps: Annotated[
+        int | None,
+        typer.Option(min=1, help="T of the whole sequence.", show_default="the network's"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take so many samples at once alone.", show_default="any number"),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option(help="Check the file and run it beside the network in onnxruntime.")
+    ] = True,
+    trust: TrustOption = False,
+) -> None:
+    """Write a run's SNN as an ONNX file: all timesteps in one graph, or one step.
+
+    The whole sequence takes normalised images **input** [N, C, H, W] (frames [T, N, C, H, W]) and
+    gives **logits** [T, N, K], the answer after every step. One step takes its input, its number
+    **step** from 0 and the states of the neurons, and gives its **output** and the next states;
+    begin with zeros. Classes and normalisation stand in the file's metadata.
+
+    The file is checked, and its spikes and answers on test images are compared with the network's.
+    It needs: pip install 'leanspike[onnx]'
+
+    Examples:
+
+        leanspike export onnx runs/digits --out digits.onnx
+
+        leanspike export onnx runs/digits --out step.onnx --one-step
+    """
+    from leanspike.execute import SpikingNetwork
+    from leanspike.export import to_onnx
+    from leanspike.report.onnx import render_onnx
+    from leanspike.run import about_data, first_images, open_run
+    from leanspike.train import Monitor
+
+    opened = open_run(run, Monitor(people), trusted(trust))
+    snn = opened.load("snn").cpu()
+    assert isinstance(snn, SpikingNetwork)
+    file = to_onnx(
+        snn,
+        out,
+        one_step,
+        timesteps=timesteps or opened.data.frames,
+        batch=batch,
+        mode=opened.recipe.evaluate.readout,
+        about=about_data(opened),
+        images=first_images(opened, batch or PROVED) if verify else None,
+        verify=verify,
+    )
+    people.print(render_onnx(file), highlight=False, soft_wrap=True)
+    print(json.dumps({"file": str(out), **file.summary}))

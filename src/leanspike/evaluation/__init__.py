@@ -3,6 +3,8 @@
 from leanspike.evaluation.activity import SpikeCounter, readings, record_example
 from leanspike.evaluation.answers import accuracy, count_correct
 from leanspike.evaluation.attack import fgsm, pgd
+from leanspike.evaluation.by_neurobench import neurobench, neurobench_model
+from leanspike.evaluation.comparison import Comparison
 from leanspike.evaluation.early_exit import (
     After,
     Confident,
@@ -40,6 +42,7 @@ __all__ = [
     "After",
     "Binary",
     "Choice",
+    "Comparison",
     "Confident",
     "Curve",
     "EarlyExit",
@@ -76,6 +79,8 @@ __all__ = [
     "measure_exit",
     "measure_robustness",
     "measure_times",
+    "neurobench",
+    "neurobench_model",
     "pgd",
     "picture_of",
     "provenance",

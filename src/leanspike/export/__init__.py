@@ -1,4 +1,4 @@
-"""Files that others read: exporters, by name; NIR, out and in.
+"""Files that others read: exporters, by name; NIR, out and in; ONNX.
 
 Each works on the network of one step, ``plan.per_step()``, and refuses what its file cannot hold.
 A package of one's own adds an exporter by an entry point in the group ``leanspike.exporters``.
@@ -27,25 +27,34 @@ Or in two steps, and read back with the library that it is for:
 
 ``Proof(...)`` holds a ``LayerProof(...)`` for each layer of neurons. ``TARGETS`` has a record,
 ``Target(...)``, for each reader: what it takes and keeps. ``NIRExporter("norse")`` is the exporter.
+
+``write(snn, "snn.onnx", "onnx", {"one_step": True})`` writes ONNX, as ``to_onnx`` does.
 """
 
 from leanspike.export.exporter import Exporter, exporters, write
 from leanspike.export.imported import from_nir
 from leanspike.export.nir import NIRExporter, to_nir, write_nir
+from leanspike.export.onnx import ONNX, ONNXFile, to_onnx
+from leanspike.export.onnx_proof import ONNXLayer, ONNXProof
 from leanspike.export.proof import LayerProof, Proof, prove
 from leanspike.export.targets import TARGETS, Target
 
 __all__ = [
+    "ONNX",
     "TARGETS",
     "Exporter",
     "LayerProof",
     "NIRExporter",
+    "ONNXFile",
+    "ONNXLayer",
+    "ONNXProof",
     "Proof",
     "Target",
     "exporters",
     "from_nir",
     "prove",
     "to_nir",
+    "to_onnx",
     "write",
     "write_nir",
 ]

@@ -68,6 +68,7 @@ class AdaptiveLIF(ThresholdNeuron):
     """
 
     Config = AdaptiveLIFConfig
+    remembers = ("membrane", "trace")
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         **ThresholdNeuron.ranges,
         "adaptation": (0.0, math.inf),

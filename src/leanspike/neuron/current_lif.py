@@ -74,6 +74,7 @@ class CurrentLIF(ThresholdNeuron):
     """
 
     Config = CurrentLIFConfig
+    remembers = ("current", "membrane")
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
         **ThresholdNeuron.ranges,
         "synapse_leak": (0.0, 1.0),

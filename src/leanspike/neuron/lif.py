@@ -94,6 +94,7 @@ class LIF(ThresholdNeuron):
     """
 
     Config = LIFConfig
+    remembers = ("membrane",)
 
     def __init__(
         self,

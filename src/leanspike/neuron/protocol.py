@@ -56,6 +56,9 @@ class Neuron(nn.Module, ABC):
     """Whether each neuron hears its own input alone, and no other neuron of the layer. Rate
     gradients ask for it."""
 
+    remembers: ClassVar[tuple[str, ...]] = ()
+    """What the tensors of its state are called, in order, where a file of one step names them."""
+
     @abstractmethod
     def initial(self, x_N: Tensor) -> State:
         """The state before the first step, for an input like this: samples along axis 0."""

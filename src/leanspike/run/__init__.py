@@ -23,7 +23,9 @@
 ...     # prove_run(run, Path("net.nir"), "norse", limit=256), for networks with average pools
 ...     same = read_recipe(folder) == recipe
 ...     print(same, len(table.layers), found.networks)
+...     print(len(first_images(run, 4)), len(labelled_tests(run, limit=10)))
 True 1 ('ANN', 'digits')
+4 1
 """
 
 from leanspike.run.exported import export_run, prove_run
@@ -40,6 +42,7 @@ from leanspike.run.folder import (
 )
 from leanspike.run.robust import compare_robustness
 from leanspike.run.run import Run, open_run
+from leanspike.run.shipped import about_data, first_images, labelled_tests
 from leanspike.run.trained import check_trained
 
 __all__ = [
@@ -51,10 +54,13 @@ __all__ = [
     "RESULT",
     "ROBUSTNESS_PAGE",
     "Run",
+    "about_data",
     "check_free",
     "check_trained",
     "compare_robustness",
     "export_run",
+    "first_images",
+    "labelled_tests",
     "open_run",
     "prove_run",
     "read_recipe",
