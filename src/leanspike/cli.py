@@ -423,8 +423,8 @@ def bench(
         raise LeanspikeError(f"{out} holds a race; give --fresh to replace it, or another --out")
     names = contenders.split(",") if contenders else list(CONTENDERS)
     plan = Plan(tuple(names), rounds, tuple(parts.split(",")), width, run)
-    rows = {**CONTENDERS, **RIVALS}
-    missing = [name for name in plan.contenders if rows[name].version is None]
+    versions = {name: row.version for rows in (CONTENDERS, RIVALS) for name, row in rows.items()}
+    missing = [name for name in plan.contenders if versions[name] is None]
     if missing:
         people.print(f"not installed: {', '.join(missing)}; pip install 'leanspike[peers]'")
         plan = replace(plan, contenders=tuple(n for n in plan.contenders if n not in missing))

@@ -301,6 +301,17 @@ def test_neurons_of_another_kind_are_refused_by_their_path(neuron):
         compile_engine(spiking("functional", neuron))
 
 
+def test_a_floor_is_refused_and_the_advice_works():
+    ann = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    floor, without = (
+        spike(ann, example_input=torch.rand(1, 3), neuron=LIF(0.2, floor=value), timesteps=3)
+        for value in (1.0, None)
+    )
+    with pytest.raises(LeanspikeError, match="1 holds its membranes above a floor, .*floor=None"):
+        compile_engine(floor)
+    compile_engine(without)
+
+
 def test_more_steps_than_a_norm_has_rows_are_refused():
     snn = spiking("vector", norm="bntt")
     snn.get_submodule("layers.2").weight.data[0] *= 2

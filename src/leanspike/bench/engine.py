@@ -26,7 +26,7 @@ from leanspike.bench.worker import Worker
 from leanspike.engine import compile_engine
 from leanspike.engine.compiled import channels_last
 from leanspike.errors import LeanspikeError
-from leanspike.execute import readout
+from leanspike.execute import SpikingNetwork, readout
 from leanspike.processor import has_bfloat16
 from leanspike.saved import load
 
@@ -168,6 +168,7 @@ class SpikingJelly(nn.Module):
         from spikingjelly.activation_based import functional, neuron
 
         spiking = load(trained.folder / "snn")
+        assert isinstance(spiking, SpikingNetwork)
         self.network, self.steps, self.reset = trained.ann, spiking.timesteps, functional.reset_net
         for path, layer in list(self.network.named_modules()):
             if isinstance(layer, nn.ReLU):
@@ -211,6 +212,7 @@ def engine(
 ) -> Answer:
     """The engine; ``exits``: images leave when their margin is 0.9."""
     network = load(trained.folder / "snn").eval()
+    assert isinstance(network, SpikingNetwork)
     compiled = compile_engine(network, trained.calibration, weights=weights, readout="mean")
     native = leanspike_runtime.Engine(leanspike_runtime.to_bytes(compiled.program))
     threads = torch.get_num_threads()
@@ -282,7 +284,7 @@ class Contest:
 
     def accuracy(self) -> float:
         """Of the first `SCORED` test images."""
-        parts = self.trained.test.split(AT_ONCE)
+        parts = torch.split(self.trained.test, AT_ONCE)
         scores = torch.cat([self.answer(part) for part in parts])
         return float((scores.argmax(1) == self.trained.labels).double().mean())
 
@@ -303,7 +305,7 @@ def engine_heats(folder: Path) -> list[Heat]:
     return [Heat(train=False, dtype="float32", batch=batch, timesteps=steps) for batch in BATCHES]
 
 
-def racing(names: tuple[str, ...]) -> list[str]:
+def racing(names: Sequence[str]) -> list[str]:
     """Who of those named takes part, all if nobody; not those that the machine only emulates.
 
     >>> racing(("leanspike", "ann", "engine_int6"))

@@ -234,7 +234,7 @@ def _entry(
     ran = worker.ask("backends").value or Backends()
     return Entry(
         contender=name,
-        version={**CONTENDERS, **RIVALS}[name].version or "",
+        version=(RIVALS[name] if name in RIVALS else CONTENDERS[name]).version or "",
         seconds=tuple(seconds) if failure is None else (),
         peak_bytes=peak,
         own_bytes=peak - before if peak is not None and before is not None else None,

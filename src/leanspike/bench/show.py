@@ -65,7 +65,7 @@ ENGINE_HEADER = ("contender", "ms an image", "÷ the ANN", "accuracy", "peak mem
 
 def engine_rows(outcome: Outcome) -> list[tuple[str, ...]]:
     """The lines of a heat of part "engine", cells as in ``ENGINE_HEADER``."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for entry in outcome.entries:
         title = RIVALS[entry.contender].title
         if entry.failure is not None:

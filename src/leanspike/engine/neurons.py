@@ -23,6 +23,11 @@ def check_neurons(root: nn.Module, paths: Sequence[str]) -> None:
                 "membrane alone; make the network with spike(..., neuron=leanspike.LIF()), or run "
                 "it as it is"
             )
+        if neuron.record().floor is not None:
+            raise LeanspikeError(
+                f"{path} holds its membranes above a floor, which the engine does not; make its "
+                "neuron with floor=None, or run it as it is"
+            )
 
 
 def neuron_layer(builder: Builder, path: str, record: NeuronRecord, value: Value) -> Value:
