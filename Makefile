@@ -27,29 +27,27 @@ test: $(if $(strip $(PINS)),$(VENV)/installed-dev,lint)
 test-slow: $(VENV)/installed-dev $(VENV)/installed-dist
 	@$(BIN)/python -m pytest -m slow -o faulthandler_timeout=1830
 
-# A C program drives the kernels under the sanitizers of $(CC): make -j2 sanitize, or CC=clang.
-SANITIZED := $(addprefix build/$(notdir $(CC))-,address,undefined thread)
-sanitize: $(SANITIZED)
-	@for program in $(SANITIZED); do $$program || exit 1; done
+# C programs run under the sanitizers of $(CC), make -j2 sanitize or CC=clang: the kernels and the
+# engine's leaves against plain loops, and the engine's reader on files that were changed at random.
+C  := $(notdir $(CC))
+UB := address,undefined
+sanitize: $(foreach kind,$(UB) thread,build/kernels-$(C)-$(kind) build/fuzz-$(C)-$(kind)) build/leaves-$(C)-$(UB)
+	@build/kernels-$(C)-$(UB)
+	@build/kernels-$(C)-thread
+	@build/leaves-$(C)-$(UB) 1 300
+	@build/fuzz-$(C)-$(UB) 1 500 tests/engine/version1.leanspike
+	@build/fuzz-$(C)-thread 2 100 tests/engine/version1.leanspike
 
-# And programs of the engine: its leaves against plain loops, and files that were changed at random.
-sanitize: build/fuzz-$(notdir $(CC))-address,undefined build/fuzz-$(notdir $(CC))-thread
-	@build/fuzz-$(notdir $(CC))-address,undefined 1 2000 tests/engine/version1.leanspike
-	@build/fuzz-$(notdir $(CC))-thread 2 200 tests/engine/version1.leanspike
-sanitize: build/leaves-$(notdir $(CC))-address,undefined
-	@build/leaves-$(notdir $(CC))-address,undefined 1 1000
+SANITIZED = mkdir -p build && $(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -DFEW_KERNELS -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
 
-build/fuzz-$(notdir $(CC))-%: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c
-	@mkdir -p build
-	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
+build/kernels-$(C)-%: $(wildcard src/native/*.[ch] tests/native/*.[ch])
+	@$(SANITIZED)
 
-build/leaves-$(notdir $(CC))-%: $(wildcard src/engine/*.[ch]) tests/engine/leaves.c
-	@mkdir -p build
-	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
+build/fuzz-$(C)-%: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c
+	@$(SANITIZED)
 
-build/$(notdir $(CC))-%: $(wildcard src/native/*.[ch] tests/native/*.[ch])
-	@mkdir -p build
-	@$(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
+build/leaves-$(C)-%: $(wildcard src/engine/*.[ch]) tests/engine/leaves.c
+	@$(SANITIZED)
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check src tests benchmarks docs

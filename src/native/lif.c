@@ -34,7 +34,9 @@
 #include "lif_block.h"
 #include "lif_rates.h"
 #include "lif_rows_end.h"
+#ifndef FEW_KERNELS /* as the sanitizers want it, for which all would take minutes to compile */
 #undef FEW
+#endif
 #undef SET
 
 #ifdef HAVE_X86

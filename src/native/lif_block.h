@@ -133,14 +133,22 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
     p->sums[1] += k.sign_x * by_threshold + k.height_learns * sum[2];
 }
 
-#define BACKWARD(surrogate, reset, learn, bf16)                                                     \
-    static TARGET void NAME(backward_##surrogate##reset##learn##bf16)(const task *t, place *p,      \
-                                                                      int64_t start, int64_t end) { \
+#define BACKWARD(name, surrogate, reset, learn, bf16)                                               \
+    static TARGET void NAME(backward_##name)(const task *t, place *p, int64_t start, int64_t end) { \
         NAME(backward_as)(t, p, start, end, surrogate, reset, learn, bf16);                         \
     }
+#ifdef FEW_KERNELS /* one for all, where speed is not wanted: under sanitizers each takes a second to compile */
+BACKWARD(any, t->call->surrogate, t->call->reset, t->call->grad_neuron != NULL, t->call->bf16 != 0)
+
+static TARGET void NAME(backward)(const task *t, place *p, int64_t start, int64_t end) {
+    NAME(backward_any)(t, p, start, end);
+}
+#else
 #define BACKWARDS(surrogate, reset)                                                                 \
-    BACKWARD(surrogate, reset, 0, 0) BACKWARD(surrogate, reset, 0, 1)                               \
-    BACKWARD(surrogate, reset, 1, 0) BACKWARD(surrogate, reset, 1, 1)
+    BACKWARD(surrogate##reset##00, surrogate, reset, 0, 0)                                          \
+    BACKWARD(surrogate##reset##01, surrogate, reset, 0, 1)                                          \
+    BACKWARD(surrogate##reset##10, surrogate, reset, 1, 0)                                          \
+    BACKWARD(surrogate##reset##11, surrogate, reset, 1, 1)
 BACKWARDS(0, 0) BACKWARDS(0, 1) BACKWARDS(0, 2) BACKWARDS(1, 0) BACKWARDS(1, 1) BACKWARDS(1, 2)
 BACKWARDS(2, 0) BACKWARDS(2, 1) BACKWARDS(2, 2) BACKWARDS(3, 0) BACKWARDS(3, 1) BACKWARDS(3, 2)
 
@@ -155,8 +163,9 @@ static TARGET void NAME(backward)(const task *t, place *p, int64_t start, int64_
     const lif_call *c = t->call;
     listed[c->surrogate][c->reset][c->grad_neuron != NULL][c->bf16 != 0](t, p, start, end);
 }
+#undef BACKWARDS
+#undef LISTED
+#endif
 
 #undef FORWARD
 #undef BACKWARD
-#undef BACKWARDS
-#undef LISTED

@@ -307,7 +307,7 @@ def test_a_floor_is_refused_and_the_advice_works():
         spike(ann, example_input=torch.rand(1, 3), neuron=LIF(0.2, floor=value), timesteps=3)
         for value in (1.0, None)
     )
-    with pytest.raises(LeanspikeError, match="1 holds its membranes above a floor, .*floor=None"):
+    with pytest.raises(LeanspikeError, match=r"1 holds its membranes above a floor, .*floor=None"):
         compile_engine(floor)
     compile_engine(without)
 
