@@ -25,7 +25,7 @@ from torch.nn import functional as F
 import leanspike as ls
 from leanspike.evaluation import OperationCounter
 
-SECONDS = 300
+SECONDS = 600
 BYTES = 20 * 2**30
 """Of addresses, of which a process that has imported torch holds about 5 GiB."""
 SIDES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 512, 1024)
