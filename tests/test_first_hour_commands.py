@@ -112,7 +112,7 @@ def test_the_run_says_what_it_read_and_how_it_went(first: tuple[dict[str, Any], 
     assert "image_folder: images of 1x8x8 (grey), 10 classes; 648 train, 72 validate, 180" in words
     assert "model fifthnet:Net takes no images in channels_last" in words
     assert answer["ann_accuracy"] > 0.94
-    assert answer["snn_accuracy"] > answer["ann_accuracy"] - 0.04  # of 180 images
+    assert answer["snn_accuracy"] > answer["ann_accuracy"] - 0.07  # of 180 images
     assert "less energy on arithmetic than the ANN" in words
     assert Path(answer["report"]).read_text().startswith("<!DOCTYPE html>")
 

@@ -303,7 +303,7 @@ def test_parts_of_cifar_that_lack_or_are_damaged_are_named(
 
 def test_torch_is_taken_as_it_is() -> None:
     names = {re.split(r"[<>=]", line)[0] for line in requirements()}
-    assert names == {"numpy", "pydantic", "pyyaml", "rich", "safetensors"}
+    assert names == {"filelock", "numpy", "pydantic", "pyyaml", "rich", "safetensors"}
 
 
 def test_what_lacks_is_taken_from_the_wheels_or_named(tmp_path: Path) -> None:

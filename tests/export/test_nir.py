@@ -184,7 +184,7 @@ def test_every_target_that_the_record_names_can_be_chosen():
 def test_a_place_that_cannot_be_written_to_is_said(tmp_path):
     graph = to_nir(portable_network("dense"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(LeanspikeError, match=r"cannot write to .*; give another place"):
+    with pytest.raises(LeanspikeError, match=r"cannot write .*; make room or give another place"):
         write_nir(graph, tmp_path / "file" / "net.nir")
 
 

@@ -287,7 +287,7 @@ def test_a_folder_or_a_file_in_the_way_is_one_line(
 ) -> None:
     (tmp_path / "file").write_text("")
     for out in (tmp_path, tmp_path / "file" / "report.html"):
-        with pytest.raises(LeanspikeError, match="give the name of a file") as error:
+        with pytest.raises(LeanspikeError, match="make room or give another place") as error:
             write_report(make_result(["relu"]), [], out)
         assert "\n" not in str(error.value)
 

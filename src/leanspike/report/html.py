@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from leanspike.errors import LeanspikeError
 from leanspike.evaluation.result import Result
 from leanspike.evaluation.robustness_result import Robustness
 from leanspike.files import write_text
@@ -56,15 +55,9 @@ def write_page(page: str, out: Path) -> Path:
 
     >>> write_page("<!DOCTYPE html>", Path("/dev/null/report.html"))
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: cannot write the report to /dev/null/report.html (...);
-    give the name of a file
+    leanspike.errors.LeanspikeError: cannot write /dev/null/report.html (...); make room or give...
     """
-    try:
-        write_text(out, page)
-    except OSError as error:
-        raise LeanspikeError(
-            f"cannot write the report to {out} ({error.strerror}); give the name of a file"
-        ) from None
+    write_text(out, page)
     return out
 
 

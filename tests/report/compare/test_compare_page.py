@@ -161,7 +161,7 @@ def test_only_a_comparison_is_replaced(tmp_path: Path, make_result: Make) -> Non
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_folder_in_the_way_is_one_line(tmp_path: Path, make_result: Make) -> None:
-    with pytest.raises(LeanspikeError, match="give the name of a file"):
+    with pytest.raises(LeanspikeError, match="make room or give another place"):
         write_comparison(two(make_result), tmp_path)
 
 
