@@ -32,7 +32,7 @@ SIDES = (32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 
 CODE = r"(?:activations=\([^()]*\)|ops=\{[^{}]*\})"
 ADVICE = re.compile(rf"{CODE}(?:, {CODE})*")
 TIMESTEPS = 2
-MEMORY = "memory ended"
+MEMORY = ("memory ended", "allocate memory")
 
 
 def build(name: str) -> nn.Module:
@@ -96,7 +96,11 @@ def attempt(ann: nn.Module, x: Tensor, **given: Any) -> Exception | None:
         check_energy(snn, x)
         check_saved(snn, ann, x)
     except ls.LeanspikeError as error:
-        return WrongError("needs more memory") if MEMORY in str(error) else error
+        return (
+            WrongError("needs more memory")
+            if any(words in str(error) for words in MEMORY)
+            else error
+        )
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leanspike.errors import LeanspikeError, SurgeryError, one_line
+from leanspike.errors import LeanspikeError, SurgeryError, check_memory, one_line
 from leanspike.graph.named import ROW, find_operation, last_name, name_of_operation
 from leanspike.graph.ops import is_batch_norm
 from leanspike.lower import DEFAULT, PASSES
@@ -127,6 +127,7 @@ def _refuses(ann: nn.Module, sample: Tensor) -> str | None:
         with eval_mode(ann), torch.no_grad():
             ann(sample)
     except Exception as error:  # it is the user's own, and may raise anything
+        check_memory(error, sample.shape)
         return one_line(error)
     return None
 
