@@ -96,11 +96,8 @@ def attempt(ann: nn.Module, x: Tensor, **given: Any) -> Exception | None:
         check_energy(snn, x)
         check_saved(snn, ann, x)
     except ls.LeanspikeError as error:
-        return (
-            WrongError("needs more memory")
-            if any(words in str(error) for words in MEMORY)
-            else error
-        )
+        ended = any(words in str(error) for words in MEMORY)
+        return WrongError("needs more memory") if ended else error
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"

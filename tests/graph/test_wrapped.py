@@ -41,13 +41,6 @@ class Net(nn.Module):
 
 
 @torch.no_grad()
-def test_several_results_are_traced_as_one_is():
-    ann = Net(lambda x: two(x, 2)[0] + two(x, 3)[1])
-    snn = spike(ann, example_input=X[:1], neuron=nn.ReLU(), timesteps=2)
-    torch.testing.assert_close(snn(X)[1], ann(X))
-
-
-@torch.no_grad()
 def test_it_is_traced_and_the_mask_is_a_constant():
     ann = Net(lambda x: masked(x, x.shape[3]))
     for _ in range(2):  # what is traced once leaves nothing behind
@@ -58,7 +51,7 @@ def test_it_is_traced_and_the_mask_is_a_constant():
 
 @pytest.mark.parametrize(
     ("function", "name"),
-    [(lambda x: by_values(x, 2), "by_values")],
+    [(lambda x: by_values(x, 2), "by_values"), (lambda x: two(x, 2)[0], "two")],
 )
 def test_what_cannot_be_looked_into_is_refused_by_its_name_and_the_advice_works(function, name):
     ann = Net(function)

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.opening import opened_as
@@ -135,7 +134,7 @@ class PathTracer(fx.Tracer):
                 result = target(*args, **kwargs)
             except Exception:
                 result = None
-            if any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves(result)):
+            if isinstance(result, fx.Proxy):
                 return result
             while len(self.graph.nodes) > before:  # it stays whole, and is refused by its name
                 self.graph.erase_node(next(iter(reversed(self.graph.nodes))))
