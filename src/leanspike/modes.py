@@ -54,3 +54,13 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in kept:
                 buffer.copy_(value)
+
+
+def hooks_of_all() -> list[str]:
+    """The kinds of hooks that all modules of PyTorch have now.
+
+    >>> hooks_of_all()
+    []
+    """
+    kinds = ("forward", "forward_pre", "backward", "backward_pre")
+    return [kind for kind in kinds if vars(nn.modules.module)[f"_global_{kind}_hooks"]]

@@ -135,6 +135,16 @@ def test_a_hook_sees_what_it_always_saw(path, gradient):
     assert x.shape == y.shape == ((T * N, 8, 6, 6) if path == "4" else (T, N, 8, 6, 6))
 
 
+def test_a_hook_of_all_modules_sees_each():
+    snn, seen = network(), []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+    try:
+        assert fused_calls(snn, "bptt") == 0
+    finally:
+        handle.remove()
+    assert {snn.get_submodule("4"), snn.get_submodule("5")} <= set(seen)
+
+
 @pytest.mark.parametrize("momentum", [0.3, None])
 @pytest.mark.parametrize("tracked", [True, False])
 @pytest.mark.parametrize("affine", [True, False])

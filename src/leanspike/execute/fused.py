@@ -22,6 +22,7 @@ from leanspike.backends import Call, NormScale, choose
 from leanspike.graph.modules import as_module, submodule
 from leanspike.graph.ops import row_of
 from leanspike.graph.plan import Plan
+from leanspike.modes import hooks_of_all
 from leanspike.neuron import Neuron
 from leanspike.temporal import TemporalNorm, stack, unstack
 from leanspike.temporal.moments import keep_statistics
@@ -127,12 +128,12 @@ def call_of(
 
 
 def is_watched(*modules: nn.Module) -> bool:
-    """Whether there are hooks on any of them, or a forward that was put in the place of its own.
+    """Whether there are hooks on any or on all modules, or a forward in the place of their own.
 
     >>> is_watched(nn.ReLU(), nn.BatchNorm1d(1))
     False
     """
-    return any(
+    return bool(hooks_of_all()) or any(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize, prune
 from leanspike.errors import LeanspikeError, SurgeryError, one_line
 from leanspike.execute.ann_weights import check_finite
 from leanspike.graph.ops import OPERATIONS, UNKNOWN
+from leanspike.modes import hooks_of_all
 
 WRAPPERS = {
     "OptimizedModule": ("a wrapper of torch.compile", "_orig_mod"),
@@ -165,13 +166,12 @@ def _chosen_by_its_class(module: nn.Module) -> bool:
 
 
 def _check_hooks_of_all() -> None:
-    for kind in ("forward", "forward_pre", "backward", "backward_pre"):
-        if vars(torch.nn.modules.module)[f"_global_{kind}_hooks"]:
-            raise SurgeryError(
-                f"torch.nn.modules.module: has a {kind}_hook of all modules, which would be called "
-                f"with all timesteps; say torch.nn.modules.module._global_{kind}_hooks.clear(), "
-                "and register it again after the surgery if it only looks on"
-            )
+    for kind in hooks_of_all():
+        raise SurgeryError(
+            f"torch.nn.modules.module: has a {kind}_hook of all modules, which would be called "
+            f"with all timesteps; say torch.nn.modules.module._global_{kind}_hooks.clear(), "
+            "and register it again after the surgery if it only looks on"
+        )
 
 
 def _check_parameters(ann: nn.Module) -> None:
