@@ -64,6 +64,12 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
         r'module 4: this norm differs .* train with norm="tdbn" or norm="keep"',
         lambda: network(small(), norm="tdbn"),
     ),
+    "leaks of images": (
+        "sinabs",
+        lambda: network(image(), leak=0.5),
+        r"module 1: sinabs reads no leaks of layers of images \(leak=1.0 is none\); train a net",
+        lambda: network(image(), leak=1.0, learn=("threshold",)),
+    ),
     "half a threshold": (
         "norse",
         lambda: network(initial="half"),

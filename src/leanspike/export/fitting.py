@@ -60,11 +60,17 @@ class Fitting:
         """The part as the target has it."""
         operation = part.operation
         if isinstance(operation, Spiking):
+            self._check_leaks(part, operation.record)
             return replace(part, operation=Spiking(self._neuron(part.path, operation.record)))
         self._check_layer(part, operation)
         if isinstance(operation, Convolution) and operation.groups > 1:
             return replace(part, operation=ungrouped(operation))
         return part
+
+    def _check_leaks(self, part: Part, record: NeuronRecord) -> None:
+        if self.target.flat_leaks and len(part.outputs) > 1 and (record.leak != 1).any():
+            takers = [t for t in TARGETS.values() if t.leaky is not None and not t.flat_leaks]
+            self._elsewhere(part.path, "leaks of layers of images (leak=1.0 is none)", takers)
 
     def check_branches(self, network: Portable) -> None:
         """Refuse branches that the target does not read, or reads wrong."""

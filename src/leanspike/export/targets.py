@@ -31,6 +31,7 @@ class Target:
         branches: whether several edges may lead into a node: "any"; "identity" for those whose
             reader takes the nodes depth first, and so misses a second branch with nodes of its
             own (nirtorch.load); "none".
+        flat_leaks: whether its reader takes leaks of vectors only, and fails on those of images.
         clamps: whether it holds the membranes of its "IF" at −v and above.
         v_reset: whether its nir is new enough (1.0.6) to read that field.
         package: its distribution on PyPI; None: not read back.
@@ -48,6 +49,7 @@ class Target:
     filtered: bool = False
     uniform: bool = False
     branches: Literal["any", "identity", "none"] = "any"
+    flat_leaks: bool = False
     clamps: bool = False
     v_reset: bool = False
     package: str | None = None
@@ -105,6 +107,7 @@ TARGETS = {
         reading="sinabs.from_nir(nir.read(FILE), num_timesteps=T), spike_fn = SingleSpike",
         decay="exponential",
         branches="identity",
+        flat_leaks=True,  # any(node.v_leak)
         clamps=True,
         package="sinabs",
         version="3.1.3",
