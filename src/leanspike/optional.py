@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from leanspike.errors import LeanspikeError
@@ -26,3 +27,15 @@ def import_optional(module: str, extra: str) -> ModuleType:
         raise LeanspikeError(
             f"{error.name} is not installed; pip install 'leanspike[{extra}]'"
         ) from error
+
+
+def installed(package: str) -> str | None:
+    """The version of a package that is installed; None where it is not.
+
+    >>> installed("torch") is None, installed("nothing-of-that-name") is None
+    (False, True)
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from leanspike.models import create_model
 from leanspike.neuron import create_neuron
+from leanspike.optional import installed
 from leanspike.surgery import spike
 
 LEAK, THRESHOLD = 7 / 8, 1.0
@@ -224,13 +224,10 @@ class Contender:
     def version(self) -> str | None:
         """The installed version of its package; None where there is none.
 
-        >>> CONTENDERS["ann"].version == version("torch")
+        >>> CONTENDERS["ann"].version == installed("torch")
         True
         """
-        try:
-            return version(self.package)
-        except PackageNotFoundError:
-            return None
+        return installed(self.package)
 
 
 NHWC = torch.channels_last

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from leanspike.engine import compile_engine
 from leanspike.engine.compiled import channels_last
 from leanspike.errors import LeanspikeError
 from leanspike.execute import SpikingNetwork, readout
+from leanspike.optional import installed
 from leanspike.processor import has_bfloat16
 from leanspike.saved import load
 
@@ -238,13 +238,10 @@ class Rival:
     def version(self) -> str | None:
         """The installed version of its package; None where there is none.
 
-        >>> RIVALS["ann"].version == version("torch")
+        >>> RIVALS["ann"].version == installed("torch")
         True
         """
-        try:
-            return version(self.package)
-        except PackageNotFoundError:
-            return None
+        return installed(self.package)
 
 
 RIVALS = {

@@ -38,12 +38,10 @@ class Native(Backend):
         return None if library.is_built() else library.what_is_missing()
 
     def serves(self, call: Call) -> bool:
-        if type(call) is LIFCall:
+        if type(call) is LIFCall or type(call) is LIFRateCall:
             return lif.serves(call) and is_there()
         if type(call) is LIFStepCall:
             return lif.serves_step(call) and is_there()
-        if type(call) is LIFRateCall:
-            return rates.serves(call) and is_there()
         if type(call) is NormLIFCall or type(call) is NormLIFRateCall:
             return norm.serves(call) and is_there()
         if type(call) is ConvolutionCall:

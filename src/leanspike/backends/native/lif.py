@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from leanspike import native
-from leanspike.backends.calls import LIFCall, LIFStepCall
+from leanspike.backends.calls import LIFCall, LIFRateCall, LIFStepCall
 from leanspike.backends.native.structures import (
     LIFStructure,
     choices_of,
@@ -34,7 +34,7 @@ from leanspike.backends.native.structures import (
 from leanspike.backends.reference import Dynamics
 
 
-def serves(call: LIFCall) -> bool:
+def serves(call: LIFCall | LIFRateCall) -> bool:
     """Whether the native code knows these types and devices; it takes any layout."""
     x_TN = call.x_TN
     known = x_TN.ndim >= 2 and x_TN.shape[0] >= 1

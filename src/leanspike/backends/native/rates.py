@@ -16,19 +16,11 @@ from leanspike.backends.native.structures import (
     choices_of,
     empty_steps,
     filled,
-    knows,
     run,
     scale_and_width,
     side_by_side,
 )
 from leanspike.backends.rates import Rates
-
-
-def serves(call: LIFRateCall) -> bool:
-    """Whether the native code knows these types and devices; it takes any layout."""
-    x_TN = call.x_TN
-    known = x_TN.ndim >= 2 and x_TN.shape[0] >= 1
-    return known and knows(x_TN, call.leak, call.threshold, call.dynamics)
 
 
 def run_rates(call: LIFRateCall) -> Rates:
