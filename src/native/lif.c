@@ -81,6 +81,8 @@ static neuron prepare(const lif_call *c) {
     k.quiet = k.threshold * 0.0f;
     k.low = as_stored(c, c->threshold_height ? threshold * 0.0f : 0.0f);
     k.high = as_stored(c, c->threshold_height ? threshold : 1.0f);
+    k.floored = !isinf(c->floor), k.floor = k.floored ? c->floor : 0.0f;
+    k.lowest = -k.floor * threshold;
     k.initial = c->half_initial ? k.threshold / 2.0f : 0.0f;
     k.initial_learns = c->half_initial ? k.leak / 2.0f : 0.0f;
     k.height_learns = c->threshold_height ? 1.0f : 0.0f;

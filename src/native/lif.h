@@ -38,6 +38,7 @@ typedef struct {
     int64_t channels, norm_step; /* norm_step: from the scales of a step to the next, or 0 */
     float leak, threshold;
     float surrogate_scale, surrogate_width; /* gamma or alpha; w */
+    float floor; /* after each step u is raised to -floor * threshold where it is lower; infinity: never */
     int32_t bf16;             /* x, spikes and their gradients are bfloat16, else float32 */
     int32_t static_x;         /* the input is the same at every step, x_step 0 */
     int32_t reset;

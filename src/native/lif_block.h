@@ -20,7 +20,7 @@ ROW void NAME(forward_as)(const task *t, place *p, int64_t start, int64_t end, c
             for (int j = 0; j < VECTORS; j++) {
                 vector m = NAME(membrane)(k, u[j], NAME(current)(n, x, s, at, j, bf16), reset);
                 mask fired = m > k.threshold;
-                u[j] = NAME(reset)(k, m, fired, reset);
+                u[j] = NAME(after)(k, m, fired, reset);
                 o[j] = NAME(select)(fired, NAME(all)(k.high), NAME(all)(k.low));
             }
             NAME(write)(spikes, o, passing, 1, bf16);
@@ -70,9 +70,9 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
     const int64_t step = c->size * t->width, steps = c->steps;
     const int passing = t->passing, static_x = c->static_x, each_x = c->grad_x && !static_x;
     const int hard = reset == RESET_HARD;
-    vector all[5] = {{0}};
+    vector all[6] = {{0}};
     for (int64_t i = start; i < end; i += NAME(group)) {
-        vector kept = {0}, fallen = {0}, given = {0}, moved = {0}, first = {0};
+        vector kept = {0}, fallen = {0}, given = {0}, moved = {0}, first = {0}, held = {0};
         const char *x = (const char *)c->x + i * t->width;
         const char *grad = (const char *)c->grad + i * t->width + steps * grad_step;
         char *grad_x = each_x ? (char *)c->grad_x + i * t->width + steps * step : NULL;
@@ -87,7 +87,7 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
             for (int j = 0; j < VECTORS; j++) {
                 vector current = NAME(current)(n, x, s, at, j, bf16);
                 vector before = NAME(membrane)(k, u[j], current, reset);
-                u[j] = NAME(reset)(k, before, before > k.threshold, reset);
+                u[j] = NAME(after)(k, before, before > k.threshold, reset);
                 m[j] = before;
             }
         for (int64_t s = steps - 1; s >= 0; s--) {
@@ -97,6 +97,12 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
                 mask fired = before > k.threshold;
                 vector slope = g * NAME(derivative)(k, before, surrogate);
                 vector back = k.leak * later[j];
+                if (k.floored) { /* what is held follows the floor, and nothing else */
+                    mask sunken = NAME(sunken)(k, NAME(reset)(k, before, fired, reset));
+                    held += NAME(only)(sunken, later[j]);
+                    later[j] = NAME(only)(~sunken, later[j]);
+                    back = NAME(only)(~sunken, back);
+                }
                 if (learn) {
                     if (s < steps - 1) /* nothing follows the last: 0 * infinity is no part of it */
                         kept += later[j] * (hard ? NAME(only)(~fired, before) : before);
@@ -114,7 +120,7 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
         for (int j = 0; j < VECTORS; j++) first += later[j];
         if (learn) {
             all[0] += kept, all[1] += fallen, all[2] += given, all[3] += moved;
-            all[4] += first;
+            all[4] += first, all[5] += held;
         }
         if (c->grad_x && static_x) {
             for (int j = 0; j < VECTORS; j++) sum[j] /= (float)steps;
@@ -122,13 +128,14 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
         }
     }
     if (!learn) return;
-    double sum[5] = {0};
-    for (int a = 0; a < 5; a++)
+    double sum[6] = {0};
+    for (int a = 0; a < 6; a++)
         for (int i = 0; i < NAME(lanes); i++) sum[a] += all[a][i];
     const double lost = reset == RESET_UNDECAYED ? 0.0 : k.threshold * sum[1]; /* before the leak */
     const double leak = reset == RESET_UNDECAYED ? 1.0 : k.leak; /* that the reset went through */
-    double by_leak = sum[0] - lost + k.initial * sum[4];
+    double by_leak = sum[0] - lost + k.initial * sum[4] + k.sign * k.lowest * sum[5];
     double by_threshold = k.initial_learns * sum[4] - leak * sum[1] - k.inverse_threshold * sum[3];
+    by_threshold -= k.leak * k.floor * sum[5];
     p->sums[0] += k.sign * k.sign_x * by_leak;
     p->sums[1] += k.sign_x * by_threshold + k.height_learns * sum[2];
 }

@@ -30,6 +30,14 @@ ROW void NAME(follow)(const neuron k, NAME(slopes) *e, vector last, vector m, co
     }
 }
 
+/* Those of a membrane that is held at the floor. */
+ROW void NAME(hold)(const neuron k, NAME(slopes) *e, vector u) {
+    mask held = k.sign * u <= k.lowest;
+    e->input = NAME(only)(~held, e->input);
+    e->leak = NAME(only)(~held, e->leak);
+    e->threshold = NAME(select)(held, NAME(all)(-k.floor), e->threshold);
+}
+
 ROW void NAME(write_slopes)(const lif_call *c, const neuron k, const NAME(slopes) *e, const vector *fired,
                             int64_t i, const int learn, const int bf16) {
     const float steps = (float)c->steps;
@@ -65,7 +73,8 @@ ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, con
                 vector m = NAME(membrane)(k, u[j], NAME(current)(n, x, s, at, j, bf16), reset);
                 mask fires = m > k.threshold;
                 NAME(follow)(k, &e[j], u[j], m, surrogate, reset, learn);
-                u[j] = NAME(reset)(k, m, fires, reset);
+                u[j] = NAME(after)(k, m, fires, reset);
+                if (k.floored) NAME(hold)(k, &e[j], u[j]);
                 o[j] = NAME(select)(fires, NAME(all)(k.high), NAME(all)(k.low));
                 fired[j] += NAME(only)(fires, NAME(all)(1.0f));
             }

@@ -112,6 +112,15 @@ ROW vector NAME(reset)(const neuron k, vector m, mask fired, const int reset) {
     return reset == RESET_SOFT ? NAME(less_threshold)(k, m, fired) : m;
 }
 
+/* Where a membrane after the reset lies below the floor. */
+ROW mask NAME(sunken)(const neuron k, vector u) { return k.sign * u < k.lowest; }
+
+/* The membrane after a step: reset, and raised to the floor. */
+ROW vector NAME(after)(const neuron k, vector m, mask fired, const int reset) {
+    vector u = NAME(reset)(k, m, fired, reset);
+    return k.floored ? NAME(select)(NAME(sunken)(k, u), NAME(all)(k.sign * k.lowest), u) : u;
+}
+
 /* e^-a for a >= 0, as 2^n * e^r with |r| <= ln 2 / 2 and seven terms of the series of e^r (the rest
  * is below 1e-8). ln 2 is subtracted in two parts, of which n times the first is exact. */
 ROW vector NAME(exp_minus)(vector a) {

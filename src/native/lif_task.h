@@ -11,6 +11,8 @@ typedef struct {
     float quiet;     /* threshold * 0: what a soft reset subtracts without a spike */
     float low, high; /* the output without and with a spike */
     float initial, initial_learns, height_learns; /* ... learns: d/d(threshold) */
+    float floor, lowest; /* of the membranes after a step, where they are `floored` */
+    int floored;
     float sign_x; /* of dL/dx, where derivative() leaves out that of the height */
     float peak, steepness, half_width; /* of derivative() */
 } neuron;

@@ -45,6 +45,7 @@ dynamics = st.builds(
         st.builds(Sigmoid, _positive),
         st.builds(Rectangle, _positive),
     ),
+    st.sampled_from([None, None, 0.25, 1.0, 2.0]),
 )
 _per_sample = [(), (1,), (7,), (2051,), (3, 5), (4, 2, 3), (1, 3, 3), (3, 4, 1), (2, 3, 2, 2)]
 shapes = st.builds(
@@ -105,6 +106,11 @@ def lif_call(
     x_TN: Tensor, leak: float = 0.9, threshold: float = 0.7, d: Dynamics = SOFT
 ) -> LIFCall:
     return LIFCall(x_TN, torch.tensor(leak), torch.tensor(threshold), d)
+
+
+def steepest(d: Dynamics, threshold: float) -> float:
+    """The most that a spike changes with its input, to which rounding is relative."""
+    return float(d.surrogate.derivative(torch.zeros(1))) * max(1.0, 1 / abs(threshold))
 
 
 Answer = Callable[[Any], Any]

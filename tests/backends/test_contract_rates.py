@@ -23,6 +23,7 @@ from backend_calls import (
     others,
     seeds,
     shapes,
+    steepest,
     thresholds,
     use,
 )
@@ -38,7 +39,7 @@ def rate_call(x_TN, leak=0.9, threshold=0.7, d=SOFT, learned=LEARNED[-1]):
     return LIFRateCall(x_TN, torch.tensor(leak), torch.tensor(threshold), d, learned)
 
 
-def assert_same_rates(found, expected, dtype):
+def assert_same_rates(found, expected, dtype, steepest=0.0):
     """Spikes to the bit, the rest to rounding (that of the spikes' height in bfloat16)."""
     assert found.o_TN.dtype == dtype
     assert torch.equal(found.o_TN, expected.o_TN)
@@ -49,7 +50,7 @@ def assert_same_rates(found, expected, dtype):
     slopes |= {name: (slope, expected.by[name]) for name, slope in found.by.items()}
     for name, (a, b) in slopes.items():
         assert a.shape == b.shape
-        largest = max([1e-6, *b[b.isfinite()].abs().flatten().tolist()])
+        largest = max([1e-6, steepest, *b[b.isfinite()].abs().flatten().tolist()])
         of = rounding if name == "threshold" else 1e-5  # which knows the height as it is stored
         torch.testing.assert_close(a, b, rtol=10 * of, atol=of * largest, equal_nan=True)
 
@@ -63,7 +64,7 @@ def test_rates_are_the_references(name, shape, layout, dtype, d, leak, threshold
     kept = x_TN.clone()
     with any_instructions(data, name):
         found = computed_by(name)(call)
-    assert_same_rates(found, call.reference(), dtype)
+    assert_same_rates(found, call.reference(), dtype, steepest(d, threshold))
     assert torch.equal(x_TN, kept)
 
 

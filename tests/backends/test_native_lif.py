@@ -1,5 +1,6 @@
 """Facts about the native neurons alone; what every backend promises is in test_contract.py."""
 
+import math
 import os
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_the_advice_on_second_derivatives_works(monkeypatch):
 @pytest.mark.parametrize("x", [torch.randn(3, 4), torch.randn(3, 4, 2)[..., :1]])
 def test_torch_accepts_the_operators(x):
     leak, threshold = torch.tensor(0.9, requires_grad=True), torch.tensor(0.7, requires_grad=True)
-    settings = [0, 1, 1, 0], [0.3, 1.0]
+    settings = [0, 1, 1, 0], [0.3, 1.0, math.inf]
     torch.library.opcheck(
         torch.ops.leanspike.lif.default, (x.requires_grad_(), leak, threshold, False, *settings)
     )

@@ -20,12 +20,20 @@ static float current(const lif_call *c, int64_t s, int64_t i) {
     return product + c->shift[k];
 }
 
-/* A neuron through all steps: its membranes before the reset, and whether it fired. */
+/* A neuron through all steps: its membranes before the reset and after the step, whether it fired, and
+ * whether the floor raised it. */
 typedef struct {
-    float first, last; /* membranes before the first and after the last step */
-    float *before;
-    unsigned char *fired;
+    float first; /* membrane before the first step */
+    float *before, *after;
+    unsigned char *fired, *raised;
 } course;
+
+static course room_for(int64_t steps) {
+    return (course){.before = exactly(steps * 4), .after = exactly(steps * 4), .fired = exactly(steps),
+                    .raised = exactly(steps)};
+}
+
+static void give_back(course *n) { free(n->before), free(n->after), free(n->fired), free(n->raised); }
 
 static void follow(const lif_call *c, int64_t i, course *n) {
     float u = c->before ? c->before[i] : c->half_initial ? c->threshold / 2.0f : 0.0f;
@@ -38,8 +46,10 @@ static void follow(const lif_call *c, int64_t i, course *n) {
         n->fired[s] = (unsigned char)fired;
         if (c->reset == RESET_SOFT) u = m - c->threshold * (float)fired;
         else u = c->reset == RESET_HARD && fired ? 0.0f : m;
+        n->raised[s] = !isinf(c->floor) && u < -c->floor * c->threshold;
+        if (n->raised[s]) u = -c->floor * c->threshold;
+        n->after[s] = u;
     }
-    n->last = u;
 }
 
 static double derivative(const lif_call *c, float m) {
@@ -64,17 +74,16 @@ static void add(sum *to, double term) { to->value += term, to->size += fabs(term
 static void follow_back(const lif_call *c, int64_t i, const course *n, double *grad_x, sum sums[2]) {
     double v = c->threshold, height = c->threshold_height ? v : 1.0, later = 0.0;
     for (int64_t s = c->steps - 1; s >= 0; s--) {
-        double m = n->before[s], fired = n->fired[s], u = m;
+        double m = n->before[s], fired = n->fired[s], raised = n->raised[s], passed = raised ? 0.0 : later;
         double g = load(c->grad, s * c->grad_step + i, c->bf16);
         double to_z = g * height * derivative(c, n->before[s]);
-        if (c->reset == RESET_SOFT) u = m - v * fired;
-        if (c->reset == RESET_HARD) u = fired ? 0.0 : m;
-        add(&sums[0], later * u);
+        add(&sums[0], later * n->after[s]);
         add(&sums[1], -to_z * m / (v * v));
-        if (c->reset == RESET_SOFT) add(&sums[1], -fired * c->leak * later);
-        if (c->reset == RESET_UNDECAYED) add(&sums[1], -fired * later);
+        if (raised) add(&sums[1], -c->floor * c->leak * later);
+        if (c->reset == RESET_SOFT) add(&sums[1], -fired * c->leak * passed);
+        if (c->reset == RESET_UNDECAYED) add(&sums[1], -fired * passed);
         if (c->threshold_height) add(&sums[1], g * fired);
-        later = to_z / v + (c->reset == RESET_HARD && fired ? 0.0 : c->leak * later);
+        later = to_z / v + (c->reset == RESET_HARD && fired ? 0.0 : c->leak * passed);
         grad_x[s] = later;
     }
     add(&sums[0], later * n->first);
@@ -83,10 +92,10 @@ static void follow_back(const lif_call *c, int64_t i, const course *n, double *g
 
 static void describe_and_fail(const lif_call *c, const char *what, int64_t i, double found, double wanted) {
     fail("lif: %s of neuron %lld is %.9g, not %.9g (size %lld, %lld steps, reset %d, half %d, height %d, "
-         "surrogate %d, bf16 %d, static %d, leak %g, threshold %g, instructions %d)",
+         "surrogate %d, bf16 %d, static %d, leak %g, threshold %g, floor %g, instructions %d)",
          what, (long long)i, found, wanted, (long long)c->size, (long long)c->steps, c->reset,
          c->half_initial, c->threshold_height, c->surrogate, c->bf16, c->static_x, (double)c->leak,
-         (double)c->threshold, c->means.instructions);
+         (double)c->threshold, (double)c->floor, c->means.instructions);
 }
 
 static void expect_same(const lif_call *c, const char *what, int64_t i, float found, float wanted) {
@@ -95,7 +104,7 @@ static void expect_same(const lif_call *c, const char *what, int64_t i, float fo
 }
 
 static void check_forward(const lif_call *c) {
-    course n = {.before = exactly(c->steps * 4), .fired = exactly(c->steps)};
+    course n = room_for(c->steps);
     float high = c->threshold_height ? c->threshold : 1.0f;
     if (c->bf16) high = from_bfloat16(to_bfloat16(high));
     for (int64_t i = 0; i < c->size; i++) {
@@ -103,9 +112,9 @@ static void check_forward(const lif_call *c) {
         for (int64_t s = 0; s < c->steps; s++)
             expect_same(c, "a spike", i, load(c->spikes, s * c->size + i, c->bf16),
                         n.fired[s] ? high : 0.0f);
-        if (c->after) expect_same(c, "the membrane", i, c->after[i], n.last);
+        if (c->after) expect_same(c, "the membrane", i, c->after[i], n.after[c->steps - 1]);
     }
-    free(n.before), free(n.fired);
+    give_back(&n);
 }
 
 static void expect_near(const lif_call *c, const char *what, int64_t i, double found, double wanted,
@@ -118,7 +127,7 @@ static void expect_near(const lif_call *c, const char *what, int64_t i, double f
 
 /* The derivatives of the mean output, with the membranes', from the first step to the last. */
 static void check_rates(const lif_call *c) {
-    course n = {.before = exactly(c->steps * 4), .fired = exactly(c->steps)};
+    course n = room_for(c->steps);
     const double v = c->threshold, height = c->threshold_height ? v : 1.0, steps = (double)c->steps;
     const double steepest = (c->surrogate_scale + 1.0 / c->surrogate_width) * fmax(1.0, 1.0 / fabs(v));
     for (int64_t i = 0; i < c->size; i++) {
@@ -128,8 +137,7 @@ static void check_rates(const lif_call *c) {
         for (int64_t s = 0; s < c->steps; s++) {
             double m = n.before[s], slope = height * derivative(c, n.before[s]) / v;
             int fires = n.fired[s];
-            if (s > 0) last = n.before[s - 1] - (c->reset == RESET_SOFT ? v * n.fired[s - 1] : 0.0);
-            if (s > 0 && c->reset == RESET_HARD && n.fired[s - 1]) last = 0.0;
+            if (s > 0) last = n.after[s - 1];
             input = c->leak * input + 1.0, leak = c->leak * leak + last, threshold *= c->leak;
             if (c->reset == RESET_UNDECAYED && last / v - 1.0 > 0.0) threshold -= 1.0;
             by_input += slope * input, by_leak += slope * leak, by_threshold += slope * (threshold - m / v);
@@ -137,6 +145,8 @@ static void check_rates(const lif_call *c) {
             fired += fires;
             if (c->reset == RESET_SOFT) threshold -= fires;
             if (c->reset == RESET_HARD && fires) input = leak = threshold = 0.0;
+            if (!isinf(c->floor) && n.after[s] <= -c->floor * c->threshold)
+                input = leak = 0.0, threshold = -c->floor;
         }
         if (c->threshold_height) by_threshold += fired;
         float high = c->threshold_height ? c->threshold : 1.0f;
@@ -147,7 +157,7 @@ static void check_rates(const lif_call *c) {
         expect_near(c, "d/dleak", i, c->by_leak[i], by_leak / steps, size);
         expect_near(c, "d/dthreshold", i, c->by_threshold[i], by_threshold / steps, size);
     }
-    free(n.before), free(n.fired);
+    give_back(&n);
 }
 
 /* Largest errors: a few roundings of a value, and of the largest that there may be. */
@@ -184,7 +194,7 @@ static void add_norm_sums(const lif_call *c, int64_t i, const double *grad_x, su
 }
 
 static void check_backward(const lif_call *c) {
-    course n = {.before = exactly(c->steps * 4), .fired = exactly(c->steps)};
+    course n = room_for(c->steps);
     double *grad_x = exactly(c->steps * 8), slope = c->surrogate_scale + 1.0 / c->surrogate_width;
     double largest = 4.0 * slope * (double)c->steps * fmax(1.0, 1.0 / fabs((double)c->threshold));
     sum sums[2] = {{0.0, 0.0}, {0.0, 0.0}};
@@ -200,7 +210,7 @@ static void check_backward(const lif_call *c) {
         if (!(fabs(c->grad_neuron[k] - sums[k].value) <= 5e-5 * sums[k].size + 1e-6))
             describe_and_fail(c, k ? "dL/dthreshold" : "dL/dleak", -1, c->grad_neuron[k], sums[k].value);
     if (c->grad_norm) check_norm_sums(c, channels);
-    free(n.before), free(n.fired), free(grad_x), free(channels);
+    give_back(&n), free(grad_x), free(channels);
 }
 
 /* Normal numbers and multiples of a quarter threshold, so that many membranes tie with it; in the
@@ -295,6 +305,7 @@ static void run_both(dice *d, lif_call c) {
     c.threshold = (below(d, 4) ? 1.0f : -1.0f) * (0.25f + 2.0f * uniform(d));
     c.surrogate_scale = 0.25f + 2.0f * uniform(d);
     c.surrogate_width = 0.25f + 2.0f * uniform(d);
+    c.floor = below(d, 2) ? INFINITY : 0.25f * (float)(1 + below(d, 8));
     c.x_step = c.static_x ? 0 : c.size + one_of(d, gaps);
     c.grad_step = below(d, 8) ? c.size + one_of(d, gaps) : 0;
     float *norm = some_norm(d, &c);

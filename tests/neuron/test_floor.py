@@ -32,9 +32,9 @@ def test_it_is_counted_in_thresholds():
     assert u_N.tolist() == [[-1.0, -1.0]]
 
 
-def test_the_reference_computes_it():
+def test_the_native_backend_computes_it():
     call = LIFCall(torch.zeros(2, 3), torch.tensor(1.0), torch.tensor(1.0), LIF(floor=1.0).dynamics)
-    assert type(choose(call)) is backends.find("reference")
+    assert type(choose(call)) is backends.find("native")
 
 
 @pytest.mark.parametrize("height", ["unit", "threshold"])

@@ -20,6 +20,7 @@ from leanspike.backends.calls import LIFCall, LIFRateCall, LIFStepCall
 from leanspike.backends.native.structures import (
     LIFStructure,
     choices_of,
+    constants_of,
     describe,
     empty_gradient,
     empty_steps,
@@ -28,7 +29,6 @@ from leanspike.backends.native.structures import (
     knows,
     laid_out_as,
     run,
-    scale_and_width,
     side_by_side,
 )
 from leanspike.backends.reference import Dynamics
@@ -62,7 +62,7 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
     elements lie side by side (contiguous, channels_last), else the input is copied.
     """
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
-    how = static, choices_of(dynamics), scale_and_width(dynamics.surrogate)
+    how = static, choices_of(dynamics), constants_of(dynamics)
     spikes: Tensor = torch.ops.leanspike.lif(x_TN, leak, threshold, *how)
     return spikes
 
@@ -74,7 +74,7 @@ def lif_step(
 
     Without a membrane it is the first.
     """
-    how = choices_of(dynamics), scale_and_width(dynamics.surrogate)
+    how = choices_of(dynamics), constants_of(dynamics)
     found: tuple[Tensor, Tensor] = torch.ops.leanspike.lif_step(u_N, x_N, leak, threshold, *how)
     return found
 

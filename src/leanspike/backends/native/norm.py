@@ -22,13 +22,13 @@ from leanspike.backends.native.rates import rates_of, with_rates
 from leanspike.backends.native.structures import (
     LIFStructure,
     choices_of,
+    constants_of,
     empty_steps,
     filled,
     is_dense,
     knows,
     laid_out_as,
     run,
-    scale_and_width,
 )
 from leanspike.backends.normalised import Normalised, NormalisedRates, NormScale
 
@@ -60,7 +60,7 @@ def run_norm_lif(call: NormLIFCall) -> Normalised:
     norm, d = call.norm, call.dynamics
     o_TN, mean, var = torch.ops.leanspike.norm_lif(
         *(call.x_TN, norm.weight_GC, norm.bias_GC, call.leak, call.threshold),
-        *(norm.eps, choices_of(d), scale_and_width(d.surrogate)),
+        *(norm.eps, choices_of(d), constants_of(d)),
     )
     return Normalised(o_TN, mean.detach(), var.detach())
 
@@ -71,7 +71,7 @@ def run_norm_lif_rates(call: NormLIFRateCall) -> NormalisedRates:
     with torch.no_grad():
         x_N, mean, var, *found = torch.ops.leanspike.norm_lif_rates(
             *(call.x_TN, norm.weight_GC, norm.bias_GC, call.leak, call.threshold),
-            *(norm.eps, choices_of(d), scale_and_width(d.surrogate), bool(learned)),
+            *(norm.eps, choices_of(d), constants_of(d), bool(learned)),
         )
     return NormalisedRates(rates_of(tuple(found), learned), x_N, mean[0], var[0])
 

@@ -14,10 +14,10 @@ from leanspike.backends.calls import LIFRateCall
 from leanspike.backends.native.structures import (
     LIFStructure,
     choices_of,
+    constants_of,
     empty_steps,
     filled,
     run,
-    scale_and_width,
     side_by_side,
 )
 from leanspike.backends.rates import Rates
@@ -27,7 +27,7 @@ def run_rates(call: LIFRateCall) -> Rates:
     """All timesteps, without gradients."""
     x_TN, learned = call.x_TN.detach(), call.learned
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
-    how = static, choices_of(call.dynamics), scale_and_width(call.dynamics.surrogate)
+    how = static, choices_of(call.dynamics), constants_of(call.dynamics)
     pair = call.leak.detach(), call.threshold.detach()
     found = torch.ops.leanspike.lif_rates(x_TN, *pair, *how, bool(learned))
     return rates_of(found, learned)

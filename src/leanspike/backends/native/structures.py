@@ -6,6 +6,7 @@ It wants each step's elements side by side, in one order for all tensors of a ca
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import get_args
 
 import torch
@@ -26,7 +27,6 @@ def knows(x: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> boo
         and leak.dtype == threshold.dtype == torch.float32
         and leak.ndim == threshold.ndim == 0
         and type(dynamics.surrogate) in _SURROGATES
-        and dynamics.floor is None
         and x.is_cpu
         and leak.is_cpu
         and threshold.is_cpu
@@ -44,14 +44,19 @@ def choices_of(dynamics: Dynamics) -> list[int]:
     ]
 
 
-def scale_and_width(surrogate: Surrogate) -> list[float]:
-    """The surrogate's γ or α, and its w; 1 for what it does not have."""
+def constants_of(dynamics: Dynamics) -> list[float]:
+    """The surrogate's γ or α, and its w, 1 for what it does not have; the floor, ∞ for none."""
+    floor = math.inf if dynamics.floor is None else dynamics.floor
+    return [*_scale_and_width(dynamics.surrogate), floor]
+
+
+def _scale_and_width(surrogate: Surrogate) -> tuple[float, float]:
     if isinstance(surrogate, Triangle):
-        return [surrogate.gamma, surrogate.width]
+        return surrogate.gamma, surrogate.width
     if isinstance(surrogate, Rectangle):
-        return [1.0, surrogate.width]
+        return 1.0, surrogate.width
     assert isinstance(surrogate, Arctan | Sigmoid)
-    return [surrogate.alpha, 1.0]
+    return surrogate.alpha, 1.0
 
 
 def _strides(x: Tensor) -> tuple[tuple[int, int], ...]:
@@ -104,7 +109,7 @@ class LIFStructure(ctypes.Structure):
         ("means", native.Means),
         *((name, ctypes.c_int64) for name in ("size", "steps", "x_step", "grad_step")),
         *((name, ctypes.c_int64) for name in ("channels", "norm_step")),
-        *((name, ctypes.c_float) for name in ("leak", "threshold", "scale", "width")),
+        *((name, ctypes.c_float) for name in ("leak", "threshold", "scale", "width", "floor")),
         *((name, ctypes.c_int32) for name in ("bf16", "static", "reset", "half", "height")),
         ("surrogate", ctypes.c_int32),
     )
@@ -134,7 +139,7 @@ def describe(
 ) -> None:
     """Write down what kind of neurons, and of input, these are."""
     call.leak, call.threshold = leak.item(), threshold.item()
-    call.scale, call.width = constants
+    call.scale, call.width, call.floor = constants
     call.bf16 = x.dtype == torch.bfloat16
     call.reset, call.half, call.height, call.surrogate = choices
 
