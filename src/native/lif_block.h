@@ -1,7 +1,7 @@
 /* Neighbouring neurons through all timesteps, forward and backward; after lif_rows.h. */
 
 ROW void NAME(forward_as)(const task *t, place *p, int64_t start, int64_t end, const int reset,
-                          const int bf16) {
+                          const int bf16, const int floored) {
     const lif_call *c = t->call;
     const neuron k = t->neuron;
     const norm_table *n = &t->norm;
@@ -20,7 +20,7 @@ ROW void NAME(forward_as)(const task *t, place *p, int64_t start, int64_t end, c
             for (int j = 0; j < VECTORS; j++) {
                 vector m = NAME(membrane)(k, u[j], NAME(current)(n, x, s, at, j, bf16), reset);
                 mask fired = m > k.threshold;
-                u[j] = NAME(after)(k, m, fired, reset);
+                u[j] = NAME(after)(k, m, fired, reset, floored);
                 o[j] = NAME(select)(fired, NAME(all)(k.high), NAME(all)(k.low));
             }
             NAME(write)(spikes, o, passing, 1, bf16);
@@ -31,18 +31,21 @@ ROW void NAME(forward_as)(const task *t, place *p, int64_t start, int64_t end, c
     }
 }
 
-#define FORWARD(reset, bf16)                                                                        \
-    static TARGET void NAME(forward_##reset##bf16)(const task *t, place *p, int64_t start,          \
-                                                   int64_t end) {                                   \
-        NAME(forward_as)(t, p, start, end, reset, bf16);                                            \
+/* One function serves all that are floored, whatever else they are. */
+#define FORWARD(name, reset, bf16, floored)                                                         \
+    static TARGET void NAME(forward_##name)(const task *t, place *p, int64_t start, int64_t end) {  \
+        NAME(forward_as)(t, p, start, end, reset, bf16, floored);                                   \
     }
-FORWARD(0, 0) FORWARD(0, 1) FORWARD(1, 0) FORWARD(1, 1) FORWARD(2, 0) FORWARD(2, 1)
+FORWARD(00, 0, 0, 0) FORWARD(10, 1, 0, 0) FORWARD(20, 2, 0, 0)
+FORWARD(01, 0, 1, 0) FORWARD(11, 1, 1, 0) FORWARD(21, 2, 1, 0)
+FORWARD(floored, t->call->reset, t->call->bf16 != 0, 1)
 
 static TARGET void NAME(forward)(const task *t, place *p, int64_t start, int64_t end) {
     static range_fn *const listed[3][2] = {{NAME(forward_00), NAME(forward_01)},
                                            {NAME(forward_10), NAME(forward_11)},
                                            {NAME(forward_20), NAME(forward_21)}};
-    listed[t->call->reset][t->call->bf16 != 0](t, p, start, end);
+    const lif_call *c = t->call;
+    (t->neuron.floored ? NAME(forward_floored) : listed[c->reset][c->bf16 != 0])(t, p, start, end);
 }
 
 /* Adds dL/dy, and its products with x - centre, to the sums of each channel. */
@@ -61,7 +64,7 @@ ROW void NAME(add_to_channels)(const norm_table *n, float *sums, const void *x, 
  * the first: `later` is that of the step after, 0 where there is none. Adds to the sums of dL/dleak and
  * dL/dthreshold. */
 ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, const int surrogate,
-                           const int reset, const int learn, const int bf16) {
+                           const int reset, const int learn, const int bf16, const int floored) {
     const lif_call *c = t->call;
     const neuron k = t->neuron;
     const norm_table *n = &t->norm;
@@ -87,7 +90,7 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
             for (int j = 0; j < VECTORS; j++) {
                 vector current = NAME(current)(n, x, s, at, j, bf16);
                 vector before = NAME(membrane)(k, u[j], current, reset);
-                u[j] = NAME(after)(k, before, before > k.threshold, reset);
+                u[j] = NAME(after)(k, before, before > k.threshold, reset, floored);
                 m[j] = before;
             }
         for (int64_t s = steps - 1; s >= 0; s--) {
@@ -97,7 +100,7 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
                 mask fired = before > k.threshold;
                 vector slope = g * NAME(derivative)(k, before, surrogate);
                 vector back = k.leak * later[j];
-                if (k.floored) { /* what is held follows the floor, and nothing else */
+                if (floored) { /* what is held follows the floor, and nothing else */
                     mask sunken = NAME(sunken)(k, NAME(reset)(k, before, fired, reset));
                     held += NAME(only)(sunken, later[j]);
                     later[j] = NAME(only)(~sunken, later[j]);
@@ -140,24 +143,27 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
     p->sums[1] += k.sign_x * by_threshold + k.height_learns * sum[2];
 }
 
-#define BACKWARD(name, surrogate, reset, learn, bf16)                                               \
+#define BACKWARD(name, surrogate, reset, learn, bf16, floored)                                      \
     static TARGET void NAME(backward_##name)(const task *t, place *p, int64_t start, int64_t end) { \
-        NAME(backward_as)(t, p, start, end, surrogate, reset, learn, bf16);                         \
+        NAME(backward_as)(t, p, start, end, surrogate, reset, learn, bf16, floored);                \
     }
+#define BACKWARD_ANY(name, floored)                                                                 \
+    BACKWARD(name, t->call->surrogate, t->call->reset, t->call->grad_neuron != NULL, t->call->bf16 != 0, floored)
 #ifdef FEW_KERNELS /* one for all, where speed is not wanted: under sanitizers each takes a second to compile */
-BACKWARD(any, t->call->surrogate, t->call->reset, t->call->grad_neuron != NULL, t->call->bf16 != 0)
+BACKWARD_ANY(any, t->neuron.floored)
 
 static TARGET void NAME(backward)(const task *t, place *p, int64_t start, int64_t end) {
     NAME(backward_any)(t, p, start, end);
 }
 #else
 #define BACKWARDS(surrogate, reset)                                                                 \
-    BACKWARD(surrogate##reset##00, surrogate, reset, 0, 0)                                          \
-    BACKWARD(surrogate##reset##01, surrogate, reset, 0, 1)                                          \
-    BACKWARD(surrogate##reset##10, surrogate, reset, 1, 0)                                          \
-    BACKWARD(surrogate##reset##11, surrogate, reset, 1, 1)
+    BACKWARD(surrogate##reset##00, surrogate, reset, 0, 0, 0)                                       \
+    BACKWARD(surrogate##reset##01, surrogate, reset, 0, 1, 0)                                       \
+    BACKWARD(surrogate##reset##10, surrogate, reset, 1, 0, 0)                                       \
+    BACKWARD(surrogate##reset##11, surrogate, reset, 1, 1, 0)
 BACKWARDS(0, 0) BACKWARDS(0, 1) BACKWARDS(0, 2) BACKWARDS(1, 0) BACKWARDS(1, 1) BACKWARDS(1, 2)
 BACKWARDS(2, 0) BACKWARDS(2, 1) BACKWARDS(2, 2) BACKWARDS(3, 0) BACKWARDS(3, 1) BACKWARDS(3, 2)
+BACKWARD_ANY(floored, 1)
 
 #define LISTED(surrogate, reset)                                                                    \
     {{NAME(backward_##surrogate##reset##00), NAME(backward_##surrogate##reset##01)},                \
@@ -168,7 +174,8 @@ static TARGET void NAME(backward)(const task *t, place *p, int64_t start, int64_
                                                  {LISTED(2, 0), LISTED(2, 1), LISTED(2, 2)},
                                                  {LISTED(3, 0), LISTED(3, 1), LISTED(3, 2)}};
     const lif_call *c = t->call;
-    listed[c->surrogate][c->reset][c->grad_neuron != NULL][c->bf16 != 0](t, p, start, end);
+    range_fn *const plain = listed[c->surrogate][c->reset][c->grad_neuron != NULL][c->bf16 != 0];
+    (t->neuron.floored ? NAME(backward_floored) : plain)(t, p, start, end);
 }
 #undef BACKWARDS
 #undef LISTED
@@ -176,3 +183,4 @@ static TARGET void NAME(backward)(const task *t, place *p, int64_t start, int64_
 
 #undef FORWARD
 #undef BACKWARD
+#undef BACKWARD_ANY

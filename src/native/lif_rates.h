@@ -51,7 +51,7 @@ ROW void NAME(write_slopes)(const lif_call *c, const neuron k, const NAME(slopes
 }
 
 ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, const int surrogate,
-                        const int reset, const int learn, const int bf16) {
+                        const int reset, const int learn, const int bf16, const int floored) {
     const lif_call *c = t->call;
     const neuron k = t->neuron;
     const norm_table *n = &t->norm;
@@ -73,8 +73,8 @@ ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, con
                 vector m = NAME(membrane)(k, u[j], NAME(current)(n, x, s, at, j, bf16), reset);
                 mask fires = m > k.threshold;
                 NAME(follow)(k, &e[j], u[j], m, surrogate, reset, learn);
-                u[j] = NAME(after)(k, m, fires, reset);
-                if (k.floored) NAME(hold)(k, &e[j], u[j]);
+                u[j] = NAME(after)(k, m, fires, reset, floored);
+                if (floored) NAME(hold)(k, &e[j], u[j]);
                 o[j] = NAME(select)(fires, NAME(all)(k.high), NAME(all)(k.low));
                 fired[j] += NAME(only)(fires, NAME(all)(1.0f));
             }
@@ -87,27 +87,31 @@ ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, con
 }
 
 /* A function for each reset of the papers' surrogate, one for each of all other surrogates together:
- * one for each of these would take a minute to compile. Where FEW is set, one function serves all. */
-#define RATES(name, surrogate, reset, learn, bf16)                                                  \
+ * one for each of these would take a minute to compile. One function serves all that are floored, and
+ * where FEW is set all others, too. */
+#define RATES(name, surrogate, reset, learn, bf16, floored)                                         \
     static TARGET void NAME(rates_##name)(const task *t, place *p, int64_t start, int64_t end) {    \
-        NAME(rates_as)(t, p, start, end, surrogate, reset, learn, bf16);                            \
+        NAME(rates_as)(t, p, start, end, surrogate, reset, learn, bf16, floored);                   \
     }
+#define RATES_ANY(name, floored)                                                                    \
+    RATES(name, t->call->surrogate, t->call->reset, t->call->by_leak != NULL, t->call->bf16 != 0, floored)
 #ifdef FEW
-RATES(any, t->call->surrogate, t->call->reset, t->call->by_leak != NULL, t->call->bf16 != 0)
+RATES_ANY(any, t->neuron.floored)
 
 static TARGET void NAME(rates)(const task *t, place *p, int64_t start, int64_t end) {
     NAME(rates_any)(t, p, start, end);
 }
 #else
 #define ALL_RATES(name, surrogate, reset)                                                           \
-    RATES(name##reset##00, surrogate, reset, 0, 0) RATES(name##reset##01, surrogate, reset, 0, 1)   \
-    RATES(name##reset##10, surrogate, reset, 1, 0) RATES(name##reset##11, surrogate, reset, 1, 1)
+    RATES(name##reset##00, surrogate, reset, 0, 0, 0) RATES(name##reset##01, surrogate, reset, 0, 1, 0) \
+    RATES(name##reset##10, surrogate, reset, 1, 0, 0) RATES(name##reset##11, surrogate, reset, 1, 1, 0)
 ALL_RATES(triangle, SURROGATE_TRIANGLE, 0)
 ALL_RATES(triangle, SURROGATE_TRIANGLE, 1)
 ALL_RATES(triangle, SURROGATE_TRIANGLE, 2)
 ALL_RATES(other, t->call->surrogate, 0)
 ALL_RATES(other, t->call->surrogate, 1)
 ALL_RATES(other, t->call->surrogate, 2)
+RATES_ANY(floored, 1)
 
 #define LISTED(name, reset)                                                                         \
     {{NAME(rates_##name##reset##00), NAME(rates_##name##reset##01)},                                \
@@ -117,10 +121,12 @@ static TARGET void NAME(rates)(const task *t, place *p, int64_t start, int64_t e
         {LISTED(triangle, 0), LISTED(triangle, 1), LISTED(triangle, 2)},
         {LISTED(other, 0), LISTED(other, 1), LISTED(other, 2)}};
     const lif_call *c = t->call;
-    listed[c->surrogate != SURROGATE_TRIANGLE][c->reset][c->by_leak != NULL][c->bf16 != 0](t, p, start, end);
+    range_fn *const *const plain = listed[c->surrogate != SURROGATE_TRIANGLE][c->reset][c->by_leak != NULL];
+    (t->neuron.floored ? NAME(rates_floored) : plain[c->bf16 != 0])(t, p, start, end);
 }
 #undef ALL_RATES
 #undef LISTED
 #endif
 
 #undef RATES
+#undef RATES_ANY

@@ -116,9 +116,9 @@ ROW vector NAME(reset)(const neuron k, vector m, mask fired, const int reset) {
 ROW mask NAME(sunken)(const neuron k, vector u) { return k.sign * u < k.lowest; }
 
 /* The membrane after a step: reset, and raised to the floor. */
-ROW vector NAME(after)(const neuron k, vector m, mask fired, const int reset) {
+ROW vector NAME(after)(const neuron k, vector m, mask fired, const int reset, const int floored) {
     vector u = NAME(reset)(k, m, fired, reset);
-    return k.floored ? NAME(select)(NAME(sunken)(k, u), NAME(all)(k.sign * k.lowest), u) : u;
+    return floored ? NAME(select)(NAME(sunken)(k, u), NAME(all)(k.sign * k.lowest), u) : u;
 }
 
 /* e^-a for a >= 0, as 2^n * e^r with |r| <= ln 2 / 2 and seven terms of the series of e^r (the rest
