@@ -24,7 +24,7 @@ enum {
 /* ---- Neurons ---- */
 
 /* The first `outputs` lanes, whole vectors, of a block: membranes and spikes of one step. */
-LEAF uint64_t NAME(step)(const float *leak, const float *threshold, const int32_t reset,
+LEAF uint64_t NAME(step)(const float *leak, const float *threshold, const float floor, const int32_t reset,
                          const vector current[NAME(vectors)], float *membrane, const int32_t outputs) {
     mask fired[NAME(vectors)];
     for (int32_t j = 0; j < outputs / NAME(lanes); j++) {
@@ -34,21 +34,27 @@ LEAF uint64_t NAME(step)(const float *leak, const float *threshold, const int32_
         fired[j] = m > v;
         if (reset == LS_SOFT) m -= (vector)(fired[j] & (mask)v);
         if (reset == LS_HARD) m = (vector)(~fired[j] & (mask)m);
+        if (floor > 0) {
+            vector lowest = -floor * v;
+            mask sunken = m < lowest;
+            m = (vector)((sunken & (mask)lowest) | (~sunken & (mask)m));
+        }
         *u = m;
     }
     return NAME(fired)(fired, outputs);
 }
 
-LEAF uint64_t NAME(step_as)(const float *leak, const float *threshold, int32_t reset,
+LEAF uint64_t NAME(step_as)(const float *leak, const float *threshold, float floor, int32_t reset,
                             const vector *current, float *membrane, const int32_t outputs) {
-    if (reset == LS_SOFT) return NAME(step)(leak, threshold, LS_SOFT, current, membrane, outputs);
-    if (reset == LS_HARD) return NAME(step)(leak, threshold, LS_HARD, current, membrane, outputs);
-    return NAME(step)(leak, threshold, LS_UNDECAYED, current, membrane, outputs);
+    if (floor > 0) return NAME(step)(leak, threshold, floor, reset, current, membrane, outputs);
+    if (reset == LS_SOFT) return NAME(step)(leak, threshold, 0, LS_SOFT, current, membrane, outputs);
+    if (reset == LS_HARD) return NAME(step)(leak, threshold, 0, LS_HARD, current, membrane, outputs);
+    return NAME(step)(leak, threshold, 0, LS_UNDECAYED, current, membrane, outputs);
 }
 
 static TARGET uint64_t NAME(fire)(const ls_neuron *n, const float current[LS_BLOCK],
                                   float membrane[LS_BLOCK]) {
-    return NAME(step_as)(n->leak, n->threshold, n->reset, (const vector *)current, membrane, LS_BLOCK);
+    return NAME(step_as)(n->leak, n->threshold, n->floor, n->reset, (const vector *)current, membrane, LS_BLOCK);
 }
 
 /* Those of pixel p, block b, at step t of a call. */
@@ -60,7 +66,7 @@ LEAF uint64_t NAME(step_at)(const ls_neurons *n, int64_t p, int64_t b, int64_t t
     if (n->begin && t == 0)
         for (int32_t j = 0; j < outputs / NAME(lanes); j++)
             ((vector *)membrane)[j] = n->initial * ((const vector *)threshold)[j];
-    return NAME(step_as)(leak, threshold, n->reset, current, membrane, outputs);
+    return NAME(step_as)(leak, threshold, n->floor, n->reset, current, membrane, outputs);
 }
 
 static TARGET void NAME(neurons)(const ls_neurons *n) {

@@ -66,7 +66,7 @@ typedef struct {
     int32_t first, count; /* its synapses; or what it reads, among the program's inputs */
     int32_t pair[2], stride[2], padding[4], paddings; /* pair: kernel or factors */
     int32_t shift, rows_of_shift, has_neuron, leak, threshold, reset;
-    float initial;
+    float initial, floor;
 } node;
 
 /* Of numbers or strings, in the header. */
@@ -285,17 +285,22 @@ static void require_keys(reader *r, int32_t seen, int32_t required) {
 
 /* ---- The header, into the program's tables ---- */
 
-static const char *const neuron_keys[] = {"leak", "threshold", "reset", "initial", NULL};
+static const char *const neuron_keys[] = {"leak", "threshold", "reset", "initial", "floor", NULL};
+enum { REQUIRED_OF_NEURON = 15 }; /* there is a floor only where it is given */
 
 static void neuron_value(reader *r, int32_t key) {
     node *n = r->node;
     if (key == 0) n->leak = read_int(r);
     else if (key == 1) n->threshold = read_int(r);
     else if (key == 2) n->reset = one_of(r, resets, "soft, hard or undecayed");
-    else {
+    else if (key == 3) {
         double initial = read_number(r);
         if (initial != 0 && initial != 0.5) unexpected(r, "0 or 0.5 before it");
         n->initial = (float)initial;
+    } else {
+        double floor = read_number(r);
+        if (!(floor >= FLT_MIN && floor <= FLT_MAX)) unexpected(r, "a floor above 0 before it");
+        else n->floor = (float)floor;
     }
 }
 
@@ -380,7 +385,9 @@ static void node_part(reader *r, node *n, int32_t key) {
     else if (key == SYNAPSES) read_synapses(r, n);
     else if (key == NEURON) {
         n->has_neuron = !read_word(r, "null");
-        if (n->has_neuron) require_keys(r, read_object(r, neuron_keys, neuron_value), 15);
+        if (!n->has_neuron) return;
+        int32_t seen = read_object(r, neuron_keys, neuron_value);
+        require_keys(r, seen & REQUIRED_OF_NEURON, REQUIRED_OF_NEURON);
     } else if ((key == EDGES) != (next(r) == '[')) unexpected(r, "an edge, or a list of edges");
     else read_inputs(r, n);
 }
@@ -962,6 +969,7 @@ static uint64_t fire_plain(const ls_neuron *n, const float current[LS_BLOCK], fl
         int fires = u > v;
         if (fires && n->reset == LS_SOFT) u -= v;
         if (fires && n->reset == LS_HARD) u = 0;
+        if (n->floor > 0 && u < -n->floor * v) u = -n->floor * v;
         membrane[k] = u;
         fired |= (uint64_t)fires << k;
     }
@@ -1533,7 +1541,7 @@ static void run_row(void *data, int32_t piece) {
     for (; m.x < n->made.width; m.x++) {
         float current[LS_BLOCK], *membrane = n->has_neuron ? of->membrane + block_of(&m) : NULL;
         int64_t pixel = (int64_t)m.y * n->made.width + m.x, begin = m.block * LS_BLOCK;
-        ls_neuron neuron = {NULL, NULL, n->reset};
+        ls_neuron neuron = {NULL, NULL, n->floor, n->reset};
         if (membrane) {
             neuron.leak = of->leak + pixel * of->per_pixel + begin;
             neuron.threshold = of->threshold + pixel * of->threshold_per_pixel + begin;
@@ -1566,7 +1574,7 @@ static ls_neurons neurons_of(const layer_task *task) {
     memset(&found, 0, sizeof found);
     found.leak = of->leak, found.threshold = of->threshold;
     found.leak_step = of->per_pixel, found.threshold_step = of->threshold_per_pixel;
-    found.reset = n->reset, found.initial = n->initial, found.begin = state->first == 0;
+    found.reset = n->reset, found.initial = n->initial, found.floor = n->floor, found.begin = state->first == 0;
     found.blocks = blocks(&n->made), found.steps = state->count;
     found.current = of->current, found.current_step = of->current_step, found.membrane = of->membrane;
     found.out = (uint64_t *)(void *)at_step(state, task->number + 1, 0);

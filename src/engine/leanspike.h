@@ -122,6 +122,7 @@ enum { LS_SOFT, LS_HARD, LS_UNDECAYED };
 /* The neurons of a block at one pixel. Lanes without a neuron never fire: leak 0, threshold 1. */
 typedef struct {
     const float *leak, *threshold; /* LS_BLOCK */
+    float floor; /* as of ls_neurons */
     int32_t reset;
 } ls_neuron;
 
@@ -138,6 +139,7 @@ typedef struct {
     const float *leak, *threshold; /* [blocks][LS_BLOCK] for each pixel */
     int64_t leak_step, threshold_step; /* floats from pixel to pixel; 0: the same at each */
     float initial;                 /* membranes before the first step, in thresholds */
+    float floor;                   /* those after a step are -floor thresholds or more; 0: no matter how low */
     int32_t begin;                 /* this is the first step: what is in `membrane` does not count */
     int32_t reset, blocks;
     int32_t steps, first, after;   /* pixels first <= p < after */
@@ -198,7 +200,8 @@ typedef struct {
     void (*scale_i32)(float current[LS_BLOCK], const int32_t sums[LS_BLOCK], const float *scale);
     void (*scale_f32)(float current[LS_BLOCK], const float sums[LS_BLOCK], const float *scale);
     /* One step: u = leak * u + x; fires where u > threshold (which is u / threshold - 1 > 0 in float32);
-     * then the reset. Undecayed: the threshold is subtracted after the leak, where the last u was above. */
+     * then the reset, and the floor. Undecayed: the threshold is subtracted after the leak, where the last u
+     * was above. */
     uint64_t (*fire)(const ls_neuron *neuron, const float current[LS_BLOCK],
                      float membrane[LS_BLOCK]);
 

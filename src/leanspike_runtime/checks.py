@@ -234,3 +234,8 @@ class _Check:
             neuron.reset in ("soft", "hard", "undecayed"), f"has the reset {neuron.reset!r}"
         )
         self._require(neuron.initial in (0.0, 0.5), f"begins at {neuron.initial} thresholds")
+        least, most = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+        right = neuron.floor is None or bool(least <= neuron.floor <= most)
+        self._require(
+            right, f"has its floor at {neuron.floor} thresholds below 0; it must be above 0"
+        )

@@ -24,6 +24,8 @@ from leanspike_runtime.program import (
 COMMON = ("node", "path", "shape", "form")
 SYNAPSE = ("edge", "kind", "weights", "stride", "padding", "dilation", "groups", "scale")
 NEURON = ("leak", "threshold", "reset", "initial")
+FLOOR = "floor"
+"""A neuron's key that is there only where it has a floor, which early readers do not know."""
 KEYS: dict[str, tuple[str, ...]] = {
     "layer": ("synapses", "shift", "neuron"),
     "max_pool": ("edge", "kernel", "stride", "padding"),
@@ -91,11 +93,13 @@ def _synapse_record(synapse: Synapse, number_of: Number) -> dict[str, Any]:
 
 
 def _neuron_record(neuron: Neuron, number_of: Number) -> dict[str, Any]:
+    floor = {} if neuron.floor is None else {FLOOR: neuron.floor}
     return {
         "leak": number_of(neuron.leak),
         "threshold": number_of(neuron.threshold),
         "reset": neuron.reset,
         "initial": neuron.initial,
+        **floor,
     }
 
 
@@ -163,9 +167,12 @@ def _synapse(record: Any, where: str, tensors: Tensors) -> Synapse:
 
 
 def _neuron(record: Any, where: str, tensors: Tensors) -> Neuron:
-    keyed(record, where, NEURON)
+    has_floor = isinstance(record, dict) and FLOOR in record
+    keyed(record, where, (*NEURON, FLOOR) if has_floor else NEURON)
     leak, threshold = (
         tensors(whole(record[key], f"{where}: {key}"), "f32")[1] for key in ("leak", "threshold")
     )
     reset: Any = text(record["reset"], f"{where}: reset")
-    return Neuron(leak, threshold, reset, number(record["initial"], f"{where}: initial"))
+    initial = number(record["initial"], f"{where}: initial")
+    floor = number(record[FLOOR], f"{where}: floor") if has_floor else None
+    return Neuron(leak, threshold, reset, initial, floor)

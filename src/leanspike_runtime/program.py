@@ -71,13 +71,15 @@ class Synapse:
 class Neuron:
     """Leaks λ and thresholds v, one for a layer, each channel or each entry; float32.
 
-    ``initial``: the membrane before the first step, in thresholds.
+    ``initial``: the membrane before the first step, in thresholds. ``floor``: membranes after a
+    step are −floor thresholds or more, unless None.
     """
 
     leak: Array
     threshold: Array
     reset: Literal["soft", "hard", "undecayed"] = "soft"
     initial: float = 0.0
+    floor: float | None = None
 
 
 @dataclass(frozen=True)

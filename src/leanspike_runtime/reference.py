@@ -236,6 +236,9 @@ def _stepped(
         u_N = u_N - threshold * fired_N.astype(np.float32)
     elif neuron.reset == "hard":
         u_N = np.where(fired_N, np.float32(0), u_N)
+    if neuron.floor is not None:
+        lowest = np.float32(-neuron.floor) * threshold
+        u_N = np.where(u_N < lowest, lowest, u_N)
     return fired_N, u_N
 
 

@@ -111,6 +111,7 @@ static void some_neurons(layer *l) {
     n->threshold = some_rows(l, n->threshold_step ? pixels : 1, 0.5f, 3, 1);
     n->initial = 0.5f * (float)below(2), n->begin = below(2);
     n->reset = below(3);
+    n->floor = below(2) ? 0.25f * (float)(1 + below(4)) : 0;
     e->scale_step = below(2) ? size : 0, e->shift_step = below(2) ? size : 0;
     e->scale = some_rows(l, n->steps, 0, l->rows.type == LS_F32 ? 1 : 0.02f, 0);
     e->shift = below(4) ? some_rows(l, n->steps, -1, 1, 0) : NULL;
@@ -161,7 +162,8 @@ static int fires(const ls_neurons *n, int64_t p, int64_t k, int32_t t, float *me
     if (n->reset == LS_UNDECAYED && *membrane > v) u -= v;
     int fired = u / v - 1 > 0;
     if (fired && n->reset == LS_SOFT) u -= v;
-    *membrane = fired && n->reset == LS_HARD ? 0 : u;
+    if (fired && n->reset == LS_HARD) u = 0;
+    *membrane = n->floor > 0 && u < -n->floor * v ? -n->floor * v : u;
     return fired;
 }
 

@@ -14,7 +14,7 @@ from leanspike import LIF, LeanspikeError, spike
 from leanspike.engine import compile_engine
 from leanspike.engine.compiled import channels_last
 from leanspike.temporal import temporal_norm
-from leanspike_runtime import Reference, from_bytes, to_bytes
+from leanspike_runtime import Engine, Reference, from_bytes, to_bytes
 from leanspike_runtime.program import Concat, Layer, Pad, Pool, Relabel, Upsample
 from networks import TORCHVISION, ZOO, build, draw
 from spiking_networks import NEURONS, PAIRS, N, T
@@ -175,7 +175,12 @@ def test_where_no_sum_rounds_spikes_and_logits_are_the_same_bits():
     for parameter in net.parameters():
         parameter.copy_(torch.randint(-8, 9, parameter.shape) / 16)
     x = torch.randint(-4, 5, (N, 2, 8, 8)) / 8
-    for options in ({"leak": 0.5}, {"reset": "hard", "initial": "half"}, {"reset": "undecayed"}):
+    for options in (
+        {"leak": 0.5},
+        {"reset": "hard", "initial": "half"},
+        {"reset": "undecayed"},
+        {"floor": 0.25},
+    ):
         snn = spike(net.eval(), example_input=x[:1], timesteps=T, neuron=LIF(0.5, **options))
         assert differing(snn, x, program_of(snn)) == (0, 0)
 
@@ -301,15 +306,22 @@ def test_neurons_of_another_kind_are_refused_by_their_path(neuron):
         compile_engine(spiking("functional", neuron))
 
 
-def test_a_floor_is_refused_and_the_advice_works():
-    ann = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
-    floor, without = (
-        spike(ann, example_input=torch.rand(1, 3), neuron=LIF(0.2, floor=value), timesteps=3)
-        for value in (1.0, None)
+def test_membranes_are_held_at_their_floor(tmp_path):
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(3, 40), nn.ReLU(), nn.Linear(40, 2)).eval()
+    x = torch.randn(6, 50, 3) * 4
+    held, plain = (
+        spike(ann, example_input=x[:, :1], neuron=LIF(0.2, floor=floor), encode="frames")
+        for floor in (0.25, None)
     )
-    with pytest.raises(LeanspikeError, match=r"1 holds its membranes above a floor, .*floor=None"):
-        compile_engine(floor)
-    compile_engine(without)
+    expected = held(x).detach()
+    assert not torch.equal(expected, plain(x))
+    engine = compile_engine(held)
+    torch.testing.assert_close(torch.as_tensor(engine(x)), expected)
+    engine.save(tmp_path / "held.leanspike")
+    again = Engine.load(tmp_path / "held.leanspike")
+    found = again(x[:, :, None, None].numpy())
+    torch.testing.assert_close(torch.as_tensor(found), expected)
 
 
 def test_more_steps_than_a_norm_has_rows_are_refused():

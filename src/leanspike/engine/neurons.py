@@ -23,11 +23,6 @@ def check_neurons(root: nn.Module, paths: Sequence[str]) -> None:
                 "membrane alone; make the network with spike(..., neuron=leanspike.LIF()), or run "
                 "it as it is"
             )
-        if neuron.record().floor is not None:
-            raise LeanspikeError(
-                f"{path} holds its membranes above a floor, which the engine does not; make its "
-                "neuron with floor=None, or run it as it is"
-            )
 
 
 def neuron_layer(builder: Builder, path: str, record: NeuronRecord, value: Value) -> Value:
@@ -36,7 +31,8 @@ def neuron_layer(builder: Builder, path: str, record: NeuronRecord, value: Value
     Raises LeanspikeError for spikes of another height at each pixel.
     """
     threshold, leak = _of_entries(record.threshold), _of_entries(record.leak)
-    made = Neuron(leak, threshold, record.reset, 0.5 if record.initial == "half" else 0.0)
+    initial = 0.5 if record.initial == "half" else 0.0
+    made = Neuron(leak, threshold, record.reset, initial, record.floor)
     spikes = builder.layer(path, value, made)
     if record.height == "unit":
         return spikes
