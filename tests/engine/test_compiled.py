@@ -10,8 +10,10 @@ from torch import nn
 import leanspike_runtime
 from leanspike import LIF, LeanspikeError, calibrate, spike
 from leanspike.engine import compile_engine, compiled, runners
-from leanspike.engine.compiled import channels_last
+from leanspike.engine.entry import channels_last
 from leanspike.engine.explain import met
+from leanspike.engine.runners import InNumPy, Native
+from leanspike.evaluation import After, Confident, exit_early
 from leanspike_runtime import EngineError, Reference
 from leanspike_runtime.program import Layer
 
@@ -184,3 +186,33 @@ def test_weights_met_are_those_of_the_groups():
 def test_pixels_are_noted_in_the_file():
     pixels = compiled.Pixels((0.5, 0.5), (0.25, 0.25), tuple("abcde"))
     assert compile_engine(SNN, pixels=pixels).program.input.classes == tuple("abcde")
+
+
+@pytest.mark.parametrize("runner", [Native, InNumPy])
+@pytest.mark.parametrize(
+    "rule",
+    [Confident("margin", 0.02), Confident("entropy", 0.01), Confident("margin", 0.02, 2), After(2)],
+)
+def test_samples_leave_as_those_of_the_network(runner, rule, monkeypatch):
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3)).eval()
+    x = torch.randn(64, 8)
+    snn = spike(ann, example_input=x[:1], timesteps=5, neuron=LIF(0.3, leak=0.9)).eval()
+    engine = compile_engine(snn)
+    monkeypatch.setattr(engine, "_runner", runner(engine.program))
+    found, expected = engine.exit_early(x, rule), exit_early(snn, x, rule)
+    assert torch.equal(found.steps, expected.steps)
+    torch.testing.assert_close(found.logits, expected.logits)
+    if isinstance(rule, Confident):
+        assert len(found.steps.unique()) > 1
+
+
+def test_a_single_logit_leaves_by_its_own_margin():
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1)).eval()
+    x = torch.randn(64, 8)
+    snn = spike(ann, example_input=x[:1], timesteps=5, neuron=LIF(0.3, leak=0.9)).eval()
+    rule = Confident("margin", 0.1)
+    found, expected = compile_engine(snn).exit_early(x, rule), exit_early(snn, x, rule)
+    assert torch.equal(found.steps, expected.steps)
+    assert len(found.steps.unique()) > 1

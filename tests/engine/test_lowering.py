@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from leanspike import LIF, LeanspikeError, spike
 from leanspike.engine import compile_engine
-from leanspike.engine.compiled import channels_last
+from leanspike.engine.entry import channels_last
 from leanspike.temporal import temporal_norm
 from leanspike_runtime import Engine, Reference, from_bytes, to_bytes
 from leanspike_runtime.program import Concat, Layer, Pad, Pool, Relabel, Upsample

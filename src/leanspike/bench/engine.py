@@ -23,7 +23,7 @@ import leanspike_runtime
 from leanspike.bench.result import Heat
 from leanspike.bench.worker import Worker
 from leanspike.engine import compile_engine
-from leanspike.engine.compiled import channels_last
+from leanspike.engine.entry import channels_last
 from leanspike.errors import LeanspikeError
 from leanspike.execute import SpikingNetwork, readout
 from leanspike.optional import installed

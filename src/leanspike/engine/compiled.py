@@ -18,14 +18,15 @@ import torch
 from torch import Tensor
 
 from leanspike.batches import images_of
+from leanspike.engine.entry import Entry
 from leanspike.engine.explain import Explanation, explained
 from leanspike.engine.lowering import lowered
 from leanspike.engine.quantise import WEIGHTS, moments, quantised
 from leanspike.engine.runners import Runner, runner_of
 from leanspike.errors import LeanspikeError, check_count
+from leanspike.evaluation.early_exit import After, Confident, ExitRule, Exits, leave_by
 from leanspike.execute import SpikingNetwork
 from leanspike.files import atomic
-from leanspike.temporal import Encoder
 from leanspike_runtime import EngineError, Program, to_bytes
 from leanspike_runtime.program import Array
 
@@ -109,50 +110,6 @@ def compile_engine(
     return Engine(program, entry)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """How samples of a network's shape enter a program, by the network's encoder."""
-
-    encoder: Encoder
-    sample_shape: tuple[int, ...]
-
-    def encoded(self, x: Tensor, timesteps: int) -> tuple[Array, int]:
-        """A whole sequence, ``[N, H, W, C]`` or with steps in front, and its number of steps."""
-        self.check(x, self.encoder.batch_axis)
-        stacked, steps = self.encoder.sequence(x, timesteps, training=False)
-        timed = (steps,) if self.encoder.timed else ()
-        return channels_last(stacked.view(*timed, -1, *stacked.shape[1:]), len(timed) + 1), steps
-
-    def encoded_step(self, x_N: Tensor, step: int) -> Array:
-        """One step, ``[N, H, W, C]``."""
-        self.check(x_N, 0)
-        return channels_last(self.encoder.step(x_N, step), 1)
-
-    def check(self, x: Tensor, batch_axis: int) -> None:
-        """Raise LeanspikeError for samples of another shape, or values that are not finite."""
-        if x.shape[1 + batch_axis :] != self.sample_shape:
-            expected = ", ".join((*("T" * batch_axis), "N", *map(str, self.sample_shape)))
-            raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
-        if not x.is_floating_point():
-            raise LeanspikeError(
-                f"input of type {x.dtype}; expected floating point (normalise the pixels)"
-            )
-        if not bool(torch.isfinite(x).all()):
-            raise LeanspikeError("the input has values that are not finite; take them out")
-
-
-def channels_last(x: Tensor, axis: int) -> Array:
-    """Images with channels at ``axis`` as float32, channels last; vectors as single pixels.
-
-    >>> channels_last(torch.zeros(2, 3, 8, 8), 1).shape, channels_last(torch.zeros(2, 5), 1).shape
-    ((2, 8, 8, 3), (2, 1, 1, 5))
-    """
-    pixels = (1, 1, *x.shape[axis + 1 :])[-2:]
-    images = x.detach().cpu().float().reshape(*x.shape[: axis + 1], *pixels)
-    found: Array = images.movedim(axis, -1).contiguous().numpy()
-    return found
-
-
 def _first(images: Tensor, entry: Entry) -> Tensor:
     axis, pixels = entry.encoder.batch_axis, math.prod(entry.sample_shape[1:])
     most = min(ENOUGH, max(FEWEST, PIXELS // pixels))
@@ -221,6 +178,37 @@ class Engine:
             logits_NK, memory = self._runner.step(x, state.memory, state.steps)
         return _like(logits_NK, x_N), replace(state, memory=memory, steps=state.steps + 1)
 
+    def exit_early(self, images: Tensor, rule: ExitRule, timesteps: int | None = None) -> Exits:
+        """Each sample leaves when the rule lets it, and costs no more.
+
+        The answers are those of :func:`leanspike.evaluation.exit_early`. In native code, samples
+        leave inside the loop over steps by ``Confident("margin", ...)`` and by ``After(steps)``.
+        Any other rule is asked between single steps, which takes longer.
+
+        Args:
+            images: as for a call.
+            rule: who leaves, from the mean of the logits so far.
+            timesteps: after so many everybody leaves; default those that it was compiled for.
+
+        Example:
+            >>> from leanspike import spike
+            >>> _ = torch.manual_seed(0)
+            >>> hidden = torch.nn.Linear(8, 16), torch.nn.ReLU()
+            >>> ann = torch.nn.Sequential(*hidden, torch.nn.Linear(16, 3)).eval()
+            >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
+            >>> exits = compile_engine(snn).exit_early(torch.randn(32, 8), Confident("margin", 0.1))
+            >>> bool(exits.steps.min() < exits.steps.max())
+            True
+        """
+        steps = self.program.timesteps if timesteps is None else timesteps
+        x, steps = self._entry.encoded(images, check_count("timesteps", steps))
+        if (margin := _margin(rule, steps)) is not None:
+            with in_leanspike():
+                found = self._runner.exits(x, *margin)
+            if found is not None:
+                return Exits(torch.from_numpy(found[0]), torch.from_numpy(found[1]).long())
+        return leave_by(self.step, images, self.batch_axis, steps, rule)
+
     def explain(self, images: Any) -> Explanation:
         """What each layer does for these images: events, work, and, in native code, time.
 
@@ -269,6 +257,15 @@ class EngineState:
     def keep(self, samples: Tensor | Array) -> EngineState:
         """The state of some samples only: a boolean mask ``[N]`` or indices."""
         return replace(self, memory=self.runner.keep(self.memory, np.asarray(samples)))
+
+
+def _margin(rule: ExitRule, steps: int) -> tuple[float, int] | None:
+    """The margin and the latest step by which a rule comes to the same, if it does."""
+    if isinstance(rule, After):
+        return math.inf, max(1, min(steps, rule.steps))
+    if isinstance(rule, Confident) and rule.measure == "margin" and rule.task is None:
+        return rule.threshold, max(1, min(steps, rule.latest or steps))
+    return None
 
 
 def _like(logits: Array, given: Images) -> Images:

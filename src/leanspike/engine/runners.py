@@ -36,6 +36,11 @@ class Runner(ABC):
     def keep(self, memory: Any, samples: Array) -> Any:
         """What is remembered of some samples: a boolean mask ``[N]`` or indices."""
 
+    def exits(self, x: Array, margin: float, latest: int) -> tuple[Array, Array] | None:  # noqa: ARG002
+        """Mean logits ``[N, K]`` and steps ``[N]`` of images that leave by the margin, or after the
+        latest step; None where nobody leaves inside a run."""
+        return None
+
     def seconds(self, x: Array, steps: int) -> list[float] | None:  # noqa: ARG002
         """What each node takes for these images, in one thread; None where nobody measures."""
         return None
@@ -53,6 +58,13 @@ class Native(Runner):
     def whole(self, x: Array, steps: int) -> Array:
         """In torch's number of threads."""
         return self.engine(x, steps, torch.get_num_threads())
+
+    def exits(self, x: Array, margin: float, latest: int) -> tuple[Array, Array] | None:
+        """Inside the loop over steps, in torch's number of threads; None of a single logit."""
+        if self.engine.facts.outputs < 2:
+            return None
+        found = self.engine.answer(x, margin, latest, torch.get_num_threads())
+        return found.logits_NK, found.steps_N
 
     def begin(self, samples: int) -> Stream:
         """The states of the samples."""

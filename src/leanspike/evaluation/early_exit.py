@@ -7,9 +7,9 @@ streaming step. Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, final, get_args
+from typing import Any, Literal, Protocol, final, get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from leanspike.surgery import Observer, SpikingNetwork
 from leanspike.temporal import BNTT
 
 Measure = Literal["margin", "entropy"]
+Step = Callable[[Tensor, Any], tuple[Any, Any]]
 
 
 class ExitRule(Protocol):
@@ -153,18 +154,37 @@ def exit_early(
         >>> exits.logits.shape, bool(exits.steps.min() < exits.steps.max())
         (torch.Size([32, 3]), True)
     """
-    framed = snn.plan.encoder.batch_axis == 1
-    snn.check_input(x, snn.plan.encoder.batch_axis, values=False)
+    axis = snn.plan.encoder.batch_axis
+    snn.check_input(x, axis, values=False)
     steps = snn.timesteps if timesteps is None else timesteps
-    steps = len(x) if framed else check_count("timesteps", steps)
-    n = x.shape[snn.plan.encoder.batch_axis]
+    steps = len(x) if axis else check_count("timesteps", steps)
+    return leave_by(lambda x_N, state: snn.step(x_N, state, observer), x, axis, steps, rule)
+
+
+def leave_by(step: Step, x: Tensor, axis: int, steps: int, rule: ExitRule) -> Exits:
+    """The exits of whatever goes through single steps.
+
+    Args:
+        step: from this step's input ``[N, ...]`` and the last step's state, None at first, to the
+            logits ``[N, K]`` and the next state.
+        x: ``[N, ...]``, or ``[T, N, ...]`` where the samples' ``axis`` is 1.
+        axis: 0 or 1.
+        steps: T.
+        rule: as of :func:`exit_early`.
+
+    >>> from types import SimpleNamespace
+    >>> x, state = torch.tensor([[4.0, 0.0], [0.0, 0.0]]), SimpleNamespace(keep=lambda _: None)
+    >>> leave_by(lambda x_N, _: (x_N, state), x, axis=0, steps=3, rule=Confident()).steps
+    tensor([1, 3])
+    """
+    n = x.shape[axis]
     inside = torch.arange(n, device=x.device)
     steps_N = torch.full((n,), steps, device=x.device)
     logits_NK = torch.zeros(0)
     state, total_NK = None, None
     for t in range(steps):
-        x_N = x[t][inside] if framed else x[inside] if len(inside) < n else x
-        y_NK, state = snn.step(x_N, state, observer)
+        x_N = x[t][inside] if axis else x[inside] if len(inside) < n else x
+        y_NK, state = step(x_N, state)
         y_NK = one_tensor(y_NK)
         y_NK = y_NK.to(torch.promote_types(y_NK.dtype, torch.float32))
         total_NK = y_NK if total_NK is None else total_NK + y_NK
