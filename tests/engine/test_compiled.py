@@ -200,7 +200,7 @@ def test_samples_leave_as_those_of_the_network(runner, rule, monkeypatch):
     snn = spike(ann, example_input=x[:1], timesteps=5, neuron=LIF(0.3, leak=0.9)).eval()
     engine = compile_engine(snn)
     monkeypatch.setattr(engine, "_runner", runner(engine.program))
-    found, expected = engine.exit_early(x, rule), exit_early(snn, x, rule)
+    found, expected = exit_early(engine, x, rule), exit_early(snn, x, rule)
     assert torch.equal(found.steps, expected.steps)
     torch.testing.assert_close(found.logits, expected.logits)
     if isinstance(rule, Confident):
@@ -213,6 +213,6 @@ def test_a_single_logit_leaves_by_its_own_margin():
     x = torch.randn(64, 8)
     snn = spike(ann, example_input=x[:1], timesteps=5, neuron=LIF(0.3, leak=0.9)).eval()
     rule = Confident("margin", 0.1)
-    found, expected = compile_engine(snn).exit_early(x, rule), exit_early(snn, x, rule)
+    found, expected = exit_early(compile_engine(snn), x, rule), exit_early(snn, x, rule)
     assert torch.equal(found.steps, expected.steps)
     assert len(found.steps.unique()) > 1

@@ -24,7 +24,6 @@ from leanspike.engine.lowering import lowered
 from leanspike.engine.quantise import WEIGHTS, moments, quantised
 from leanspike.engine.runners import Runner, runner_of
 from leanspike.errors import LeanspikeError, check_count
-from leanspike.evaluation.early_exit import After, Confident, ExitRule, Exits, leave_by
 from leanspike.execute import SpikingNetwork
 from leanspike.files import atomic
 from leanspike_runtime import EngineError, Program, to_bytes
@@ -178,36 +177,27 @@ class Engine:
             logits_NK, memory = self._runner.step(x, state.memory, state.steps)
         return _like(logits_NK, x_N), replace(state, memory=memory, steps=state.steps + 1)
 
-    def exit_early(self, images: Tensor, rule: ExitRule, timesteps: int | None = None) -> Exits:
-        """Each sample leaves when the rule lets it, and costs no more.
-
-        The answers are those of :func:`leanspike.evaluation.exit_early`. In native code, samples
-        leave inside the loop over steps by ``Confident("margin", ...)`` and by ``After(steps)``.
-        Any other rule is asked between single steps, which takes longer.
+    def by_margin(
+        self, images: Tensor, margin: float, latest: int | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Samples leave inside the native loop over steps; see `leanspike.evaluation.exit_early`.
 
         Args:
             images: as for a call.
-            rule: who leaves, from the mean of the logits so far.
-            timesteps: after so many everybody leaves; default those that it was compiled for.
+            margin: the probability of the first class less that of the second, by the mean of the
+                logits so far, with which a sample leaves; above 1 none does.
+            latest: the step after which all others leave; default the last.
 
-        Example:
-            >>> from leanspike import spike
-            >>> _ = torch.manual_seed(0)
-            >>> hidden = torch.nn.Linear(8, 16), torch.nn.ReLU()
-            >>> ann = torch.nn.Sequential(*hidden, torch.nn.Linear(16, 3)).eval()
-            >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
-            >>> exits = compile_engine(snn).exit_early(torch.randn(32, 8), Confident("margin", 0.1))
-            >>> bool(exits.steps.min() < exits.steps.max())
-            True
+        Returns:
+            The mean logits ``[N, K]`` and the steps ``[N]`` that samples left with; None where
+            NumPy computes, or of a single logit.
         """
-        steps = self.program.timesteps if timesteps is None else timesteps
-        x, steps = self._entry.encoded(images, check_count("timesteps", steps))
-        if (margin := _margin(rule, steps)) is not None:
-            with in_leanspike():
-                found = self._runner.exits(x, *margin)
-            if found is not None:
-                return Exits(torch.from_numpy(found[0]), torch.from_numpy(found[1]).long())
-        return leave_by(self.step, images, self.batch_axis, steps, rule)
+        x, steps = self._entry.encoded(images, latest or self.program.timesteps)
+        with in_leanspike():
+            found = self._runner.exits(x, margin, min(steps, latest or steps))
+        if found is None:
+            return None
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1]).long()
 
     def explain(self, images: Any) -> Explanation:
         """What each layer does for these images: events, work, and, in native code, time.
@@ -257,15 +247,6 @@ class EngineState:
     def keep(self, samples: Tensor | Array) -> EngineState:
         """The state of some samples only: a boolean mask ``[N]`` or indices."""
         return replace(self, memory=self.runner.keep(self.memory, np.asarray(samples)))
-
-
-def _margin(rule: ExitRule, steps: int) -> tuple[float, int] | None:
-    """The margin and the latest step by which a rule comes to the same, if it does."""
-    if isinstance(rule, After):
-        return math.inf, max(1, min(steps, rule.steps))
-    if isinstance(rule, Confident) and rule.measure == "margin" and rule.task is None:
-        return rule.threshold, max(1, min(steps, rule.latest or steps))
-    return None
 
 
 def _like(logits: Array, given: Images) -> Images:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, final, get_args
 import torch
 from torch import Tensor
 
+from leanspike.engine import Engine
 from leanspike.errors import LeanspikeError, check_count
 from leanspike.evaluation.score import one_tensor
 from leanspike.evaluation.task import TaskName
@@ -129,7 +130,7 @@ class Exits:
 
 @torch.no_grad()
 def exit_early(
-    snn: SpikingNetwork,
+    snn: SpikingNetwork | Engine,
     x: Tensor,
     rule: ExitRule,
     timesteps: int | None = None,
@@ -137,28 +138,56 @@ def exit_early(
 ) -> Exits:
     """Run step by step; samples that may leave are dropped from the batch, and cost no more.
 
+    In a compiled network, samples leave inside the native loop over steps where the rule is a
+    margin or a number of steps. Any other rule is asked between single steps, which takes longer.
+
     Args:
-        snn: in eval mode.
+        snn: in eval mode; or compiled.
         x: as for a call, ``[N, ...]`` (frames ``[T, N, ...]``).
         rule: asked after every step who leaves; after the last everybody does.
         timesteps: T; default the network's own. Frames bring their own.
-        observer: called after each operation, as in ``snn.run``.
+        observer: called after each operation, as in ``snn.run``; not of a compiled network.
 
     Example:
-        >>> from leanspike import spike
+        >>> from leanspike import compile_engine, spike
         >>> _ = torch.manual_seed(0)
         >>> hidden = torch.nn.Linear(8, 16), torch.nn.ReLU()
         >>> ann = torch.nn.Sequential(*hidden, torch.nn.Linear(16, 3)).eval()
         >>> snn = spike(ann, example_input=torch.zeros(1, 8), timesteps=5)
-        >>> exits = exit_early(snn, torch.randn(32, 8), Confident("margin", 0.1))
+        >>> x, rule = torch.randn(32, 8), Confident("margin", 0.1)
+        >>> exits = exit_early(snn, x, rule)
         >>> exits.logits.shape, bool(exits.steps.min() < exits.steps.max())
         (torch.Size([32, 3]), True)
+        >>> torch.equal(exit_early(compile_engine(snn), x, rule).steps, exits.steps)
+        True
     """
+    if isinstance(snn, Engine):
+        return _leave_compiled(snn, x, rule, timesteps)
     axis = snn.plan.encoder.batch_axis
     snn.check_input(x, axis, values=False)
-    steps = snn.timesteps if timesteps is None else timesteps
-    steps = len(x) if axis else check_count("timesteps", steps)
+    steps = _steps(x, axis, snn.timesteps if timesteps is None else timesteps)
     return leave_by(lambda x_N, state: snn.step(x_N, state, observer), x, axis, steps, rule)
+
+
+def _steps(x: Tensor, axis: int, timesteps: int) -> int:
+    return len(x) if axis else check_count("timesteps", timesteps)
+
+
+def _leave_compiled(engine: Engine, x: Tensor, rule: ExitRule, timesteps: int | None) -> Exits:
+    axis = engine.batch_axis
+    steps = _steps(x, axis, engine.program.timesteps if timesteps is None else timesteps)
+    margin = _margin(rule, steps)
+    found = None if margin is None else engine.by_margin(x, *margin)
+    return Exits(*found) if found is not None else leave_by(engine.step, x, axis, steps, rule)
+
+
+def _margin(rule: ExitRule, steps: int) -> tuple[float, int] | None:
+    """The margin and the latest step that come to the same as a rule, if any do."""
+    if isinstance(rule, After):
+        return math.inf, max(1, min(steps, rule.steps))
+    if isinstance(rule, Confident) and rule.measure == "margin" and rule.task is None:
+        return rule.threshold, max(1, min(steps, rule.latest or steps))
+    return None
 
 
 def leave_by(step: Step, x: Tensor, axis: int, steps: int, rule: ExitRule) -> Exits:
