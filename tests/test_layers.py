@@ -35,7 +35,8 @@ LAYERS = (
     "engine",
     *("surgery", "saved", "data", "evaluation", "export", "train", "report", "config", "recipes"),
     "run",
-    *("bench", "console", "compile_command", "export_commands", "cli"),
+    "studies",
+    *("bench", "console", "compile_command", "export_commands", "study_commands", "cli"),
 )
 # Old names, each for one more version; nothing of leanspike's uses them.
 OLD = {"backend": ("backends", "watch_backends"), "evaluate": ("evaluation", "Result")}

@@ -19,6 +19,7 @@ from leanspike.console import RunArgument, TrustOption, people, trusted
 from leanspike.errors import LeanspikeError
 from leanspike.export_commands import commands as export_commands
 from leanspike.memory import keep_freed_memory
+from leanspike.study_commands import commands as study_commands
 
 app = typer.Typer(
     name="leanspike",
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("compile")(compile_run)
 app.add_typer(export_commands)
+app.add_typer(study_commands)
 INTERRUPTED = 130
 LIMIT = 1000
 """Test images for --robustness, unless told."""
@@ -98,7 +100,7 @@ def train(
     """
     from leanspike.evaluation import load_result
     from leanspike.recipes import load_recipe
-    from leanspike.run import RESULT, Run, check_free, check_trained
+    from leanspike.run import REPORT, RESULT, Run, check_free, check_trained
     from leanspike.train import Monitor
 
     settings = load_recipe(recipe, _start_from(ann, recipe, overrides or []))
@@ -109,7 +111,7 @@ def train(
         check_free(folder, settings)
         if (folder / RESULT).is_file():
             people.print(f"{folder} is complete; --fresh starts it over")
-            _answer(load_result(folder / RESULT), folder)
+            _answer(load_result(folder / RESULT), folder / REPORT)
             return
     monitor = Monitor(people, folder)
     try:
@@ -117,7 +119,7 @@ def train(
         result = run.train(fresh, "leanspike train")
     finally:
         monitor.close()
-    _answer(result, folder)
+    _answer(result, folder / REPORT)
 
 
 @app.command()
@@ -142,7 +144,7 @@ def convert(
         leanspike convert digits --ann mine model.name=mynet:Net --trust
     """
     from leanspike.recipes import load_recipe
-    from leanspike.run import Run, check_trained
+    from leanspike.run import REPORT, Run, check_trained
     from leanspike.train import Monitor
 
     settings = load_recipe(recipe, [*_start_from(ann, recipe, overrides or []), "snn=[]"])
@@ -161,7 +163,7 @@ def convert(
         result = run.evaluate("leanspike convert")
     finally:
         monitor.close()
-    _answer(result, folder)
+    _answer(result, folder / REPORT)
 
 
 @app.command()
@@ -234,7 +236,7 @@ def evaluate(
 
         leanspike evaluate runs/first --robustness --common
     """
-    from leanspike.run import open_run
+    from leanspike.run import REPORT, open_run
     from leanspike.train import Monitor
 
     if robustness and (early_exit or max_drop is not None):
@@ -246,7 +248,7 @@ def evaluate(
         return
     rules = [rule.value for rule in early_exit or []]
     opened = open_run(run, Monitor(people), trusted(trust))
-    _answer(opened.evaluate("leanspike evaluate", rules, max_drop), run)
+    _answer(opened.evaluate("leanspike evaluate", rules, max_drop), run / REPORT)
 
 
 @app.command()
@@ -286,15 +288,23 @@ def neurobench(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs; studies, and files of studies."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="The comparison's page.", show_default="comparison.html, of several runs"
+            "--out",
+            help="The page.",
+            show_default="RUN/report.html, or comparison.html of several runs",
         ),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Replace --out even if it is no comparison.")
+        bool, typer.Option("--fresh", help="Replace --out even if it is no such page.")
+    ] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Write the page of one run's robustness instead.")
     ] = False,
 ) -> None:
     """Write a run's report.html again from its result.json and log, or compare several runs.
@@ -302,34 +312,30 @@ def report(
     It reads what was measured and builds no network, so it needs no --trust.
 
     Two runs or more go side by side into one page: accuracy by step, training, energy, thresholds
-    and leaks.
+    and leaks. A study stands for all its runs. The page of one of them is written into the current
+    folder, unless **--out** says where.
 
     Examples:
 
         leanspike report runs/digits
 
         leanspike report runs/digits runs/short --out digits.html
-    """
-    from leanspike.evaluation import load_result
-    from leanspike.report import write_report
-    from leanspike.report.compare import compare, differences, render_comparison, write_comparison
-    from leanspike.run import LOG, REPORT, RESULT
-    from leanspike.train import read_log
 
-    loaded = [(run, load_result(run / RESULT), read_log(run / LOG)) for run in runs]
-    if len(loaded) == 1:
-        if out is not None:
-            raise LeanspikeError("--out is for comparing two or more runs; leave it out for one")
-        [(run, result, history)] = loaded
-        write_report(result, history, run / REPORT)
-        _answer(result, run)
-        return
-    compared = compare(loaded)
-    page = write_comparison(compared, out or Path("comparison.html"), fresh)
-    people.print(render_comparison(compared))
-    people.print(f"\ncomparison: {page}", highlight=False, soft_wrap=True)
-    rows = [run.summary for run in compared]
-    print(json.dumps({"comparison": str(page), "runs": rows, "notes": differences(compared)}))
+        leanspike report results/norms/bntt-0.json --out bntt.html
+    """
+    from leanspike.studies import load_finished, write_report_of, write_robustness_of
+
+    loaded = [found for run in runs for found in load_finished(run)]
+    if robustness:
+        if len(loaded) != 1:
+            raise LeanspikeError("--robustness is of one run; name one")
+        page = write_robustness_of(loaded[0], out, fresh)
+        people.print(f"page: {page}", highlight=False, soft_wrap=True)
+        print(json.dumps({"page": str(page)}))
+    elif len(loaded) == 1:
+        _answer(loaded[0].result, write_report_of(loaded[0], out, fresh))
+    else:
+        _compare(loaded, out or Path("comparison.html"), fresh)
 
 
 @app.command()
@@ -492,13 +498,23 @@ def _progress() -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=people, transient=True, disable=hidden)
 
 
-def _answer(result: Any, folder: Path) -> None:
+def _compare(loaded: Sequence[Any], out: Path, fresh: bool) -> None:
+    """One page, one table and one line for programs, of several finished runs."""
+    from leanspike.report.compare import compare, differences, render_comparison, write_comparison
+
+    compared = compare([(found.place, found.result, found.history) for found in loaded])
+    page = write_comparison(compared, out, fresh)
+    people.print(render_comparison(compared))
+    people.print(f"\ncomparison: {page}", highlight=False, soft_wrap=True)
+    rows = [run.summary for run in compared]
+    print(json.dumps({"comparison": str(page), "runs": rows, "notes": differences(compared)}))
+
+
+def _answer(result: Any, page: Path) -> None:
     """The tables for people, the report's path, and the one line for programs."""
     from leanspike.report import render_tables
-    from leanspike.run import REPORT
 
     people.print(render_tables(result))
-    page = folder / REPORT
     people.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
     print(json.dumps({**result.summary, "report": str(page)}))
 

@@ -247,12 +247,25 @@ def load_result(path: Path) -> Result:
     if not path.is_file():
         raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
     try:
-        return _with_bntt_formula(Result.model_validate_json(checked_json(path.read_text())))
+        return parse_result(checked_json(path.read_text()))
     except ValueError as error:  # ValidationError and UnicodeDecodeError among them
         raise LeanspikeError(
             f"{path} is not a leanspike result ({one_line(error)}); "
             "write it again with `leanspike evaluate RUN`"
         ) from None
+
+
+def parse_result(text: str) -> Result:
+    """A result from its JSON, as `load_result` reads it from a file.
+
+    Raises:
+        ValueError: if it is none.
+
+    >>> parse_result("{}")
+    Traceback (most recent call last):
+    pydantic_core._pydantic_core.ValidationError: 15 validation errors for Result...
+    """
+    return _with_bntt_formula(Result.model_validate_json(text))
 
 
 def _with_bntt_formula(result: Result) -> Result:

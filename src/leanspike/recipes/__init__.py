@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 from leanspike.config import Recipe, terms_by_name
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
+from leanspike.recipes.study import is_kept, kept_recipe
 from leanspike.registry import ChosenSection
 from leanspike.saved import SPEC, ModelSpec, read_model
 
@@ -41,7 +42,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe by the name of a built-in one, or from a YAML file, with overrides.
 
     Args:
-        source: a name that ``leanspike recipes`` lists, or the path of a file.
+        source: a name that ``leanspike recipes`` lists, the path of a file, or a run that is kept
+            in a study (``results/norms/bntt-0.json``).
         overrides: each ``dotted.key=value`` with a YAML value; list items by their number.
 
     Raises:
@@ -55,15 +57,27 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     leanspike.errors.LeanspikeError: recipe digits: unknown key snn.0.epoch; did you mean 'epochs'?
     """
     name, text = _read(source)
-    data = _parse(text, name)
+    data = changed(_parse(text, name), overrides, name)
+    if isinstance(data.get("model"), dict):
+        _take_name(data["model"])
+    return validate(data, name)
+
+
+def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[str, Any]:
+    """A recipe as plain data, changed in place by overrides, and not yet checked.
+
+    Args:
+        name: what a message calls the recipe.
+
+    >>> changed({"snn": [{"epochs": 2}]}, ["snn.0.epochs=1", "seed=7"], "mine")
+    {'snn': [{'epochs': 1}], 'seed': 7}
+    """
     try:
         for override in sorted(overrides, key=_names_no_own):  # whose options are its own, too
             _apply(data, override)
     except ValueError as error:
         raise LeanspikeError(f"recipe {name}: {error}") from None
-    if isinstance(data.get("model"), dict):
-        _take_name(data["model"])
-    return validate(data, name)
+    return data
 
 
 def check_named(folder: Path) -> ModelSpec:
@@ -169,6 +183,8 @@ _Loader.add_implicit_resolver(
 
 def _read(source: str | Path) -> tuple[str, str]:
     path = Path(source)
+    if is_kept(path):
+        return str(path), json.dumps(kept_recipe(path))
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
             return str(path), path.read_text()
