@@ -160,7 +160,10 @@ def groups(patterns: Sequence[str]) -> list[dict[int, Path]]:
         if not variants:
             raise FileNotFoundError(f"no run {pattern} in {STUDIES}")
         found += [
-            {seed: STUDIES / name / f"{variant}-{seed}.json" for seed in study.variants[variant].seeds}
+            {
+                seed: STUDIES / name / f"{variant}-{seed}.json"
+                for seed in study.variants[variant].seeds
+            }
             for variant in variants
         ]
     return found
@@ -200,9 +203,9 @@ Each folder is a study: runs whose recipes differ from one another by a few chan
 - `study.yaml` holds a whole recipe (`base`), each variant as changes of it, and the seeds. It says
   which command repeats a run.
 - `VARIANT-SEED.json` is what is left of a run, without weights and pictures. It holds accuracy on
-  the whole test set after each step, spikes, operations, and energy. It holds the log, a row for each
-  epoch, the thresholds as calibrated, and, of some, what noise does. It says where the figures come
-  from: seed, commit, hardware, versions, seconds by phase.
+  the whole test set after each step, spikes, operations, and energy. It holds the log, the
+  thresholds as calibrated, and, of some, what noise does. It says where the figures come from:
+  seed, commit, hardware, versions, seconds by phase.
 
 A run's file stands for the run:
 
@@ -226,8 +229,8 @@ The recipes stay as they ran. CIFAR-10 is normalised with the data set's own mea
 `published_resnet20`. The code of DIET-SNN and BNTT has others, and so have today's `diet_*` and
 `bntt_*_vgg*`.
 
-Results hold the ratio by DIET-SNN's formula. That by BNTT's came later; it is worked out when they are
-read.
+Results hold the ratio by DIET-SNN's formula. That by BNTT's came later; it is worked out when they
+are read.
 
 The data are found with `LEANSPIKE_DATA`; see the [README](../README.md). `resnet20.th` holds the
 weights that Yerlan Idelbayev published for He et al.'s ResNet-20, `resnet32.th` those for ResNet-32
@@ -237,7 +240,9 @@ weights that Yerlan Idelbayev published for He et al.'s ResNet-20, `resnet32.th`
 
 def index() -> str:
     """results/README.md: all studies, how their runs are repeated, and what is to be known."""
-    studies = {path.parent.name: read_study(path.parent) for path in sorted(STUDIES.glob(f"*/{STUDY}"))}
+    studies = {
+        path.parent.name: read_study(path.parent) for path in sorted(STUDIES.glob(f"*/{STUDY}"))
+    }
     rows = [row for name, study in studies.items() for row in _commands(name, study)]
     words = [f"## {name}\n\n{study.title}.\n\n{study.notes}" for name, study in studies.items()]
     table = _markdown(["study", "variants", "seeds", "command"], rows)
@@ -248,7 +253,9 @@ def _commands(name: str, study: Study) -> Iterator[list[str]]:
     """A row for all variants in turn that the same command repeats."""
     link = f"[{name}]({name}/{STUDY})"
     command = {variant: found.command or study.command for variant, found in study.variants.items()}
-    for _, together in groupby(study.variants, lambda variant: (command[variant], _seeds(study, variant))):
+    for _, together in groupby(
+        study.variants, lambda variant: (command[variant], _seeds(study, variant))
+    ):
         variants = list(together)
         first = f"{variants[0]}-{next(iter(study.variants[variants[0]].seeds))}"
         repeats = study.repeats(first, Path("results", name))

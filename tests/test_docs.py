@@ -148,6 +148,7 @@ def test_the_command_lines_of_readme_and_docs_work_in_order(
         "recipes",
         "bench",
         "compile",
+        "study",
     }
     for line in lines:
         run_shortened(line)

@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from leanspike.config import Recipe, terms_by_name
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
-from leanspike.recipes.study import is_kept, kept_recipe
+from leanspike.recipes.study import check_one, is_kept, kept_recipe
 from leanspike.registry import ChosenSection
 from leanspike.saved import SPEC, ModelSpec, read_model
 
@@ -185,6 +185,7 @@ def _read(source: str | Path) -> tuple[str, str]:
     path = Path(source)
     if is_kept(path):
         return str(path), json.dumps(kept_recipe(path))
+    check_one(path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         try:
             return str(path), path.read_text()

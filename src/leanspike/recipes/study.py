@@ -21,7 +21,7 @@ from leanspike.section import Section
 STUDY = "study.yaml"
 BASE = "base"
 """The variant that is called as its study."""
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_NAME = re.compile(r"\w[\w.-]*")
 _RUN = re.compile(r"(.+)-(\d+)")
 
 
@@ -32,7 +32,7 @@ def _seeds(value: Any) -> Any:
     ({0: (), 1: ()}, {0: ('ann=null',)})
     """
     if isinstance(value, list):
-        return {seed: () for seed in value}
+        return dict.fromkeys(value, ())
     if not isinstance(value, dict):
         return value
     return {
@@ -165,6 +165,28 @@ def is_kept(path: Path) -> bool:
     return path.suffix == ".json" and is_study(path.parent)
 
 
+def kept_at(place: Path) -> list[Path]:
+    """The files of the runs that are kept there: all of a study, or one; none elsewhere.
+
+    >>> kept_at(Path("nowhere"))
+    []
+    """
+    folder = place.parent if place.name == STUDY else place
+    if is_study(folder):
+        return [folder / f"{run}.json" for run in read_study(folder).runs]
+    return [place] if is_kept(place) else []
+
+
+def check_one(place: Path) -> None:
+    """That a place whose recipe is asked for is no whole study.
+
+    Raises:
+        LeanspikeError: if it is: it names a run.
+    """
+    if not is_kept(place) and (runs := kept_at(place)):
+        raise LeanspikeError(f"{place} is a study of {len(runs)} runs; name one, as {runs[0]}")
+
+
 def read_study(folder: Path) -> Study:
     """The study in a folder.
 
@@ -184,7 +206,7 @@ def read_study(folder: Path) -> Study:
         )
     try:
         return Study.model_validate_json(json.dumps(read_yaml(path.read_text("utf-8"))))
-    except (TypeError, ValueError) as error:  # ValidationError and UnicodeDecodeError among them
+    except (OSError, TypeError, ValueError) as error:  # ValidationError among them
         raise LeanspikeError(f"{path} is no study ({one_line(error)})") from None
 
 

@@ -68,9 +68,7 @@ def check_replaceable(out: Path, sign: str, what: str) -> None:
     with out.open("rb") as file:
         head = file.read(2000).decode("utf-8", "replace")
     if sign not in head:
-        raise LeanspikeError(
-            f"{out} is not {what}; choose another --out, or --fresh to replace it"
-        )
+        raise LeanspikeError(f"{out} is not {what}; choose another --out, or --fresh to replace it")
 
 
 def write_page(page: str, out: Path) -> Path:

@@ -63,10 +63,15 @@ def as_text(value: Any) -> str:
         text = flow.strip()
     else:
         return json.dumps(value)
-    return text if _says(text, value) else json.dumps(value, ensure_ascii=False)
+    return text if says(text, value) else json.dumps(value, ensure_ascii=False)
 
 
-def _says(text: str, value: Any) -> bool:
+def says(text: str, value: Any) -> bool:
+    """Whether a text is read as that value.
+
+    >>> says("1e-4", "1e-4"), says("a-4", "a-4")
+    (False, True)
+    """
     try:
         return bool(read_yaml(text) == value)
     except ValueError:

@@ -13,7 +13,7 @@ from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation import Result, Robustness, load_result, load_robustness
 from leanspike.evaluation.result import parse_result
 from leanspike.files import checked_json, write_text
-from leanspike.recipes.study import digest, is_kept, is_study, kept_recipe, read_study
+from leanspike.recipes.study import digest, is_kept, kept_at, kept_recipe
 from leanspike.run import LOG, RESULT, ROBUSTNESS
 from leanspike.section import Section
 from leanspike.studies.packed import compact, packed, unpacked
@@ -43,7 +43,11 @@ class KeptRun(Section):
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has ended: its folder, or its file in a study; its result; its log."""
+    """A run that has ended: its folder, or its file in a study; its result; its log.
+
+    >>> Finished(Path("runs/digits"), Result.model_construct(), []).place.name
+    'digits'
+    """
 
     path: Path
     result: Result
@@ -133,8 +137,6 @@ def load_finished(place: Path) -> list[Finished]:
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no result at nowhere/result.json; write one with ...
     """
-    if is_study(place):
-        return [load_kept(place / f"{run}.json") for run in read_study(place).runs]
-    if is_kept(place):
-        return [load_kept(place)]
+    if kept := kept_at(place):
+        return [load_kept(path) for path in kept]
     return [Finished(place, load_result(place / RESULT), read_log(place / LOG))]

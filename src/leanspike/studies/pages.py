@@ -32,6 +32,11 @@ def write_robustness_of(found: Finished, out: Path | None = None, fresh: bool = 
 
     Raises:
         LeanspikeError: also if no robustness was measured.
+
+    >>> from leanspike.evaluation import Result
+    >>> write_robustness_of(Finished(Path("nowhere"), Result.model_construct(), []))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no robustness at nowhere/robustness.json; measure it with ...
     """
     robustness = find_robustness(found.path)
     return write_robustness(robustness, _place(found.path, out, ROBUSTNESS_PAGE, "-noise", fresh))

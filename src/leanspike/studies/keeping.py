@@ -15,7 +15,7 @@ import yaml
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation import load_result, load_robustness
 from leanspike.files import checked_json, write_text
-from leanspike.recipes import validate
+from leanspike.recipes import load_recipe, validate
 from leanspike.recipes.study import (
     BASE,
     STUDY,
@@ -23,12 +23,12 @@ from leanspike.recipes.study import (
     Variant,
     called,
     digest,
-    is_kept,
     is_study,
+    kept_at,
     read_study,
 )
 from leanspike.run import CALIBRATION, LOG, RESULT, ROBUSTNESS, read_recipe
-from leanspike.studies.changes import changes
+from leanspike.studies.changes import changes, says
 from leanspike.studies.kept import KeptRun, read_kept, write_kept
 from leanspike.train import read_log
 
@@ -59,9 +59,11 @@ def keep(places: Sequence[Path], out: Path, title: str | None = None) -> Study:
         title: what the study is about.
 
     Raises:
-        LeanspikeError: if two runs have the same variant and seed, or the study that is there has
-            a run that is not among these.
+        LeanspikeError: if two runs have the same variant and seed, or at ``out`` is something
+            else, or a study with a run that is not among these.
     """
+    if not is_study(out) and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise LeanspikeError(f"{out} is not empty and not a study; choose another --out")
     sources = [source for place in places for source in _sources(place)]
     variants: dict[str, dict[int, _Source]] = defaultdict(dict)
     for source in sources:
@@ -81,17 +83,12 @@ def keep(places: Sequence[Path], out: Path, title: str | None = None) -> Study:
 
 
 def _sources(place: Path) -> list[_Source]:
-    if is_study(place):
-        return [_kept_source(place / f"{run}.json") for run in read_study(place).runs]
-    if is_kept(place):
-        return [_kept_source(place)]
-    return [_folder_source(place)]
+    return [_kept_source(path) for path in kept_at(place)] or [_folder_source(place)]
 
 
 def _kept_source(path: Path) -> _Source:
-    study = read_study(path.parent)
-    variant, seed = study.find(path.stem)
-    recipe = study.recipe(path.stem)
+    variant, seed = read_study(path.parent).find(path.stem)
+    recipe = load_recipe(path).model_dump(mode="json")  # with keys that came later
     return _Source(path, called(path.parent, variant), seed, recipe, read_kept(path))
 
 
@@ -125,7 +122,7 @@ def _variant(source: _Source, out: Path) -> str:
     """What a run is called in the study of that folder."""
     study = out.resolve().name
     name = BASE if source.name == study else source.name.removeprefix(f"{study}-")
-    return re.sub(r"[^\w.-]+", "-", name)
+    return re.sub(r"[^\w.-]+", "-", name).lstrip("-.") or BASE
 
 
 def _study(
@@ -235,7 +232,7 @@ class _Lines(list[str]):
 class _Dumper(yaml.SafeDumper):
     """Lists of plain values in one line, text of several lines as a block."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, _data: Any) -> bool:
         """Say everything where it belongs, also twice."""
         return True
 
@@ -246,7 +243,8 @@ def _list(dumper: _Dumper, data: list[Any]) -> yaml.Node:
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, "|" if "\n" in text else None)
+    style = "|" if "\n" in text else None if says(text, text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
 
 _Dumper.add_representer(list, _list)
