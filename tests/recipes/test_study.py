@@ -69,6 +69,15 @@ def test_a_mistake_is_one_line_and_says_where(
     assert "\n" not in str(told.value)
 
 
+def test_a_command_can_be_pasted() -> None:
+    study = Study(
+        title="", command="a {run} {name} {seed} {x}", base={}, variants={"b": Variant(seeds=[4])}
+    )
+    assert (
+        study.repeats("b-4", Path("my results")) == "a 'my results/b-4.json' 'my results-b-4' 4 {x}"
+    )
+
+
 def test_a_digest_tells_recipes_apart() -> None:
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest({"a": 1}) != digest({"a": 1.5})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from leanspike.cli import main
-from leanspike.recipes import load_recipe
+from leanspike.recipes import dump, load_recipe
 from leanspike.report import style
 
 MakeRun = Callable[..., Path]
@@ -109,8 +109,15 @@ def test_a_file_is_a_recipe(study: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize("place", ["results/length", "results/length/study.yaml"])
 def test_a_study_is_no_recipe(study: Path, capsys: pytest.CaptureFixture[str], place: str) -> None:
     line = refused(capsys, "train", place)
-    assert f"{place} is a study of 2 runs; name one, as results/length/short-0.json" in line
+    assert f"{place} is a study; name one of its runs, as results/length/short-0.json" in line
     assert load_recipe(study / "short-0.json").snn[0].epochs == 1
+
+
+def test_a_recipe_comes_before_a_study_of_its_name(study: Path) -> None:
+    study.rename("digits")
+    assert load_recipe("digits").snn[0].epochs != 1
+    Path("study.yaml").write_text(dump(load_recipe("digits", ["seed=5"])))
+    assert load_recipe("study.yaml").seed == 5
 
 
 def test_a_changed_base_is_noticed(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -185,14 +185,15 @@ def _read(source: str | Path) -> tuple[str, str]:
     path = Path(source)
     if is_kept(path):
         return str(path), json.dumps(kept_recipe(path))
-    check_one(path)
     if path.suffix in (".yaml", ".yml") or path.is_file():
+        check_one(path)
         try:
             return str(path), path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise LeanspikeError(f"cannot read the recipe {path}: {error}") from None
     built_in = resources.files("leanspike.recipes") / f"{source}.yaml"
     if not built_in.is_file():
+        check_one(path)
         raise LeanspikeError(
             f"no recipe {str(source)!r}; {_nearest(str(source), recipes())} "
             "(`leanspike recipes` lists them; a file of your own ends in .yaml)"

@@ -11,6 +11,7 @@ import re
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -129,8 +130,8 @@ class Study(Section):
         """
         name, seed = self.find(run)
         words = {
-            "{run}": (folder / f"{run}.json").as_posix(),
-            "{name}": f"{called(folder, name)}-{seed}",
+            "{run}": quote((folder / f"{run}.json").as_posix()),
+            "{name}": quote(f"{called(folder, name)}-{seed}"),
             "{seed}": str(seed),
         }
         command = self.variants[name].command or self.command
@@ -183,8 +184,12 @@ def check_one(place: Path) -> None:
     Raises:
         LeanspikeError: if it is: it names a run.
     """
-    if not is_kept(place) and (runs := kept_at(place)):
-        raise LeanspikeError(f"{place} is a study of {len(runs)} runs; name one, as {runs[0]}")
+    try:
+        runs = kept_at(place)
+    except LeanspikeError:  # a recipe of that name
+        return
+    if runs:
+        raise LeanspikeError(f"{place} is a study; name one of its runs, as {runs[0]}")
 
 
 def read_study(folder: Path) -> Study:

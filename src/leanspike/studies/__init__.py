@@ -16,7 +16,8 @@ and studies alike. Folders of runs are usually made by training; here are two by
 ...     runs, study = [Path(parent, name) for name in ("short", "long")], Path(parent, "length")
 ...     for run, epochs in zip(runs, (1, 9), strict=True):
 ...         run.mkdir()
-...         _ = (run / "recipe.yaml").write_text(dump(load_recipe("digits", [f"ann.epochs={epochs}"])))
+...         recipe = load_recipe("digits", [f"ann.epochs={epochs}"])
+...         _ = (run / "recipe.yaml").write_text(dump(recipe))
 ...         _ = (run / "result.json").write_text(result.model_dump_json())
 ...     kept = keep(runs, study)
 ...     print(kept.runs, kept.variants["long"].changes)
