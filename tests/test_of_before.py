@@ -15,7 +15,7 @@ from leanspike.evaluation import load_result
 from leanspike.evaluation.prices import Prices, price
 from leanspike.recipes import dump, load_recipe
 from leanspike.run.build import build_neuron, build_norm
-from leanspike.run.folder import check_free
+from leanspike.run.workspace import check_free
 from leanspike.saved import save
 
 HERE = Path(__file__).parent / "of_before"

@@ -14,7 +14,7 @@ from torch import nn
 from leanspike.errors import LeanspikeError
 from leanspike.recipes import load_recipe
 from leanspike.run import Run, open_run
-from leanspike.run.folder import HOLDER, LOCK
+from leanspike.run.workspace import HOLDER, LOCK
 from leanspike.temporal import TemporalDropout
 from leanspike.train import Monitor
 
@@ -30,10 +30,10 @@ def make(folder: Path, *changes: str) -> Run:
     return Run(recipe, folder, Monitor(Console(quiet=True), folder))
 
 
-def said(run: Run) -> str:
+def said(folder: Path, *changes: str) -> str:
     """What a run prints while it begins."""
-    run.monitor = Monitor(Console(file=(words := StringIO())))
-    run.begin()
+    console = Console(file=(words := StringIO()))
+    Run(load_recipe("digits", [*SMALL, *changes]), folder, Monitor(console)).begin()
     return words.getvalue()
 
 
@@ -120,7 +120,7 @@ def test_a_stage_has_its_dropout_and_leaves_the_networks(
         layers = (m for m in network.modules() if isinstance(m, nn.Dropout | TemporalDropout))
         rates.append([layer.p for layer in layers])
 
-    monkeypatch.setattr("leanspike.run.run.fit", fit)
+    monkeypatch.setattr("leanspike.run.steps.training.fit", fit)
     own = "model.options={layers: [8, 8], head: [8], dropout_conv: 0.2, dropout_linear: 0.5}"
     stages = "snn=[{epochs: 1, dropout: 0.1}, {epochs: 1}, {epochs: 1, dropout: 0.0}]"
     run = Run(load_recipe("digits", [own, stages]), tmp_path, QUIET)
@@ -165,8 +165,8 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
     run = make(tmp_path / "run", teacher, "snn=[{epochs: 0, objective: [response]}]")
     run.begin()
     assert type(run.teacher().network).__name__ == "VGG"
-    assert "nobody is taught" in said(make(tmp_path / "idle", teacher, "snn=[{epochs: 0}]"))
-    assert "nobody is taught" not in said(make(tmp_path / "busy", teacher, TAUGHT))
+    assert "nobody is taught" in said(tmp_path / "idle", teacher, "snn=[{epochs: 0}]")
+    assert "nobody is taught" not in said(tmp_path / "busy", teacher, TAUGHT)
     weights = tmp_path / "file.pt"
     weights.touch()
     with pytest.raises(LeanspikeError, match=r"file\.pt does not say of which network it is"):

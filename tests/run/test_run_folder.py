@@ -16,17 +16,8 @@ from leanspike import native
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.recipes import load_recipe
-from leanspike.run.folder import (
-    HOLDER,
-    LOCK,
-    Clock,
-    check_free,
-    claim,
-    clear,
-    hold,
-    read_backends,
-    read_seconds,
-)
+from leanspike.run.clock import Clock, read_backends, read_seconds
+from leanspike.run.workspace import HOLDER, LOCK, check_free, claim, clear, hold
 
 X_TN = torch.rand(2, 3)
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from leanspike.data import Dataset
 from leanspike.errors import LeanspikeError
 from leanspike.files import checked_json, write_text
-from leanspike.run.folder import DATA
 
+DATA = "data.json"
 GREY_LEVEL = 1 / 255
 """Constants that differ by less may be another decoder's, of the same images."""
 
