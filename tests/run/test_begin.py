@@ -77,6 +77,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("snn=[{epochs: 1, dropout: 0.2}]", *WITHOUT), "dropout is 0.2, and the network has none"),
         (("snn=[{epochs: 1, schedule: step, period_epochs: 4}]",), "period_epochs is 4, and the"),
         (("ann.milestones=[1]",), r"milestones are \[1\], and the schedule is linear"),
+        (
+            ("data.validation=0",),
+            "ann.select is 'best', by the accuracy on held-out images, and digits holds out none; "
+            "set ann.select=last, or data.validation=143",
+        ),
+        (
+            ("data.validation=0", "ann.select=last", "snn=[{epochs: 0}, {epochs: 1}]"),
+            r"snn\.1\.select is 'best'.* set snn\.1\.select=last, or data\.validation=143",
+        ),
     ],
 )
 def test_what_does_not_fit_is_found_before_anything_is_written(
@@ -95,6 +104,9 @@ def test_what_does_not_fit_is_found_before_anything_is_written(
         (*BNTT, "spike.start=scratch", "ann=null", "model.weights=FIRST/ann", TAUGHT),
         # nobody is taught, so no teacher is missed
         ("teacher={model: {weights: nowhere}}", "ann=null", "model.weights=FIRST/ann"),
+        # as the refusal of "best" says; without epochs there is nothing to select
+        ("data.validation=0", "ann.select=last", "snn=[{epochs: 0}]"),
+        ("data.validation=143",),
         # no training, no shift
         (*BNTT, "ann.epochs=0"),
         (
@@ -151,7 +163,7 @@ def test_a_fresh_run_removes_the_old_one_only_when_it_fits(tmp_path: Path) -> No
     with pytest.raises(LeanspikeError, match="trained shift"):
         make(folder, *BNTT).begin(fresh=True)
     weights = f"model.weights={folder / 'ann'}"
-    with pytest.raises(LeanspikeError, match=r"--fresh would remove .*, which this recipe needs"):
+    with pytest.raises(LeanspikeError, match=r"--fresh would remove .*, which this run needs"):
         make(folder, weights, "ann=null").begin(fresh=True)
     assert open_run(folder, QUIET).load("ann")
     assert open_run(folder, QUIET).history

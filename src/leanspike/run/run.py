@@ -25,6 +25,7 @@ from leanspike.run.steps.evaluate import Evaluate
 from leanspike.run.steps.step import Context, Rehearsal, Step
 from leanspike.run.steps.train_ann import TrainANN
 from leanspike.run.steps.train_snn import TrainSNN
+from leanspike.run.takeover import settle
 from leanspike.run.workspace import Workspace, read_recipe
 from leanspike.surgery import Calibration
 from leanspike.train import Monitor, Teacher
@@ -39,19 +40,28 @@ class Run:
         folder: of the run; :meth:`begin` makes it, or finds that it holds this recipe.
         monitor: what shows the progress.
         trust: whether networks of the user's own, ``package.module:Class``, may be imported.
+        ann_of: the folder of another run, whose ANN is taken over instead of training one. It must
+            be the one that this recipe trains: the same data, model, training, seed and precision.
 
     Raises:
         LeanspikeError: where the recipe names such a network without ``trust``.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, monitor: Monitor, trust: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        monitor: Monitor,
+        trust: bool = False,
+        ann_of: Path | None = None,
+    ) -> None:
         self.recipe, self.folder, self.monitor, self.trust = recipe, folder, monitor, trust
         self.assembly = Assembly(recipe, monitor.console, trust)
         self.workspace = Workspace(folder, recipe.checkpoint_minutes)
         self.context = Context(self.assembly, self.workspace, monitor)
         self.data = self.assembly.data
         self.device, self.dtype = self.assembly.device, self.assembly.dtype
-        self._ann = TrainANN(self.context)
+        self._ann = TrainANN(self.context, ann_of)
         self._start = Convert(self.context)
         self._snn = TrainSNN(self.context)
         self._result = Evaluate(self.context)
@@ -80,13 +90,15 @@ class Run:
 
         Raises:
             LeanspikeError: for a folder of another recipe or of other images, or one that another
-                process trains in, or a recipe whose parts do not fit.
+                process trains in, a recipe whose parts do not fit, or an ANN to be taken over that
+                is another.
         """
-        self.workspace.check(self.recipe, self.data, fresh)
+        self.workspace.check(self.recipe, self.data, fresh, self._ann.ann_of)
         self.rehearse(fresh)
         for line in (describe(self.data), *self.data.notes):
             self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
         self.workspace.take(self.recipe, self.data, fresh)
+        settle(self.workspace)
 
     def rehearse(self, fresh: bool = False) -> None:
         """Build what the recipe asks for and run it once on a blank input, untrained.
@@ -98,6 +110,7 @@ class Run:
             LeanspikeError: for parts that do not fit together, or weights that are not there.
         """
         rehearsal = Rehearsal(fresh)
+        self._ann.check_source(rehearsal)
         if rehearsal.finds(self._snn):
             return
         self.assembly.check_data()
@@ -105,7 +118,7 @@ class Run:
             step.rehearse(rehearsal)
 
     def train_ann(self) -> None:
-        """``ann/``: trained, or with published weights; nothing where the SNN needs none."""
+        """``ann/``: trained, taken over, or with published weights; nothing if none is needed."""
         if not self._ann.done():
             self._ann.do()
 

@@ -52,14 +52,24 @@ class Workspace:
         """The rows of the log so far."""
         return read_log(self.folder / LOG)
 
-    def check(self, recipe: Recipe, data: Dataset, fresh: bool) -> None:
+    def rewind(self, stage: str) -> None:
+        """Forget the rows of a stage that begins anew, and those of all that came after it.
+
+        They are of an attempt that ended before a checkpoint held them: their epochs come again.
+        """
+        begun = [number for number, row in enumerate(self.history) if row.get("stage") == stage]
+        if begun:
+            del self.history[begun[0] :]
+
+    def check(self, recipe: Recipe, data: Dataset, fresh: bool, ann_of: Path | None = None) -> None:
         """That the recipe may run here on these data; with ``fresh``, that the folder may go.
 
         Raises:
-            LeanspikeError: for a folder of another recipe or of other images.
+            LeanspikeError: for a folder of another recipe or of other images, or one that holds
+                what this run needs.
         """
         if fresh:
-            check_removable(self.folder, recipe)
+            check_removable(self.folder, recipe, ann_of)
         else:
             check_free(self.folder, recipe)
             check_seen(self.folder, data)
@@ -135,21 +145,21 @@ def claim(folder: Path, recipe: Recipe) -> None:
         write_text(folder / RECIPE, dump(recipe))
 
 
-def check_removable(folder: Path, recipe: Recipe) -> None:
-    """That the folder may be removed before this recipe runs in it.
+def check_removable(folder: Path, recipe: Recipe, ann_of: Path | None = None) -> None:
+    """That the folder may be removed before this recipe runs in it, with the ANN of ``ann_of``.
 
     Raises:
-        LeanspikeError: if it is no run, or holds weights or data that the recipe needs.
+        LeanspikeError: if it is no run, or holds weights or data that are needed.
     """
     if _is_empty(folder):
         return
     if not (folder / RECIPE).is_file():
         raise LeanspikeError(f"{folder} is not a run of leanspike; --fresh does not remove it")
     teacher = recipe.teacher.model.weights if recipe.teacher is not None else None
-    for needed in (recipe.model.weights, teacher, recipe.data.root):
+    for needed in (recipe.model.weights, teacher, recipe.data.root, ann_of):
         if needed and Path(needed).expanduser().resolve().is_relative_to(folder.resolve()):
             raise LeanspikeError(
-                f"--fresh would remove {folder}, and with it {needed}, which this recipe needs; "
+                f"--fresh would remove {folder}, and with it {needed}, which this run needs; "
                 "choose another --out"
             )
 
@@ -197,15 +207,25 @@ def _content(folder: Path) -> list[Path]:
 
 def _difference(path: Path, recipe: Recipe) -> str:
     """The first key in which the recipe in the folder and this one differ."""
-    new = _flat(recipe.model_dump(mode="json"))
     try:
-        old = _flat(read_recipe(path.parent).model_dump(mode="json"))
+        theirs = read_recipe(path.parent).model_dump(mode="json")
     except LeanspikeError as error:
         return str(error)
+    found = first_difference(theirs, recipe.model_dump(mode="json"))
+    return found or "its recipe.yaml was changed"
+
+
+def first_difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
+    """The first key in which sections of two recipes differ, in words.
+
+    >>> first_difference({"ann": {"epochs": 2}}, {"ann": {"epochs": 3}})
+    'ann.epochs is 2 there and 3 here'
+    """
+    old, new = _flat(there), _flat(here)
     for key in [*new, *old]:
         if old.get(key) != new.get(key):
             return f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
-    return "its recipe.yaml was changed"
+    return None
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

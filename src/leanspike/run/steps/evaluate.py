@@ -10,6 +10,7 @@ from torch import nn
 
 from leanspike.backends import watch_backends
 from leanspike.data import Loader, normalise
+from leanspike.errors import LeanspikeError
 from leanspike.evaluation import (
     Result,
     evaluate,
@@ -29,6 +30,7 @@ from leanspike.run.clock import read_backends, read_seconds
 from leanspike.run.exits import measure_exits, with_exits
 from leanspike.run.pictures import with_pictures
 from leanspike.run.steps.step import Context, Rehearsal
+from leanspike.run.takeover import read_taken_over
 from leanspike.run.trained import untrained
 from leanspike.run.workspace import REPORT, RESULT
 
@@ -58,8 +60,15 @@ class Evaluate:
         """Whether a result is there."""
         return self.context.workspace.has(RESULT)
 
-    def rehearse(self, rehearsal: Rehearsal) -> None:
-        """Nothing is left to find: the networks and the images have been asked before."""
+    def rehearse(self, _: Rehearsal) -> None:
+        """Ask for the images by which leaving early is chosen."""
+        data, rules = self.context.assembly.data, self.section.early_exit
+        if rules and not len(data.val):
+            tenth = max(1, len(data.train) // 10)
+            raise LeanspikeError(
+                f"early exit by {', '.join(rules)} is chosen on held-out images, and {data.name} "
+                f"holds out none; set data.validation={tenth}, or evaluate.early_exit=[]"
+            )
 
     def do(self) -> Result:
         """Measure, and write the result and its page."""
@@ -75,6 +84,8 @@ class Evaluate:
             device=self.context.assembly.device,
             backends=read_backends(workspace.folder),
         )
+        taken = read_taken_over(workspace.folder)
+        origin = origin.model_copy(update={"ann_from": taken.run if taken is not None else None})
         result = result.model_copy(update={"provenance": computed_by(origin, ran)})
         write_text(workspace.folder / RESULT, result.model_dump_json(indent=1))
         write_report(result, workspace.history, workspace.folder / REPORT)

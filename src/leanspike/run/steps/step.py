@@ -63,7 +63,7 @@ class Step(Protocol):
         """Whether the folder holds what the step leaves."""
         ...
 
-    def rehearse(self, rehearsal: Rehearsal) -> None:
+    def rehearse(self, rehearsal: Rehearsal, /) -> None:
         """Try it on a blank input, so that what does not fit is found first; nothing is written.
 
         Raises:

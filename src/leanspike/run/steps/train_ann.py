@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import final
 
 import torch
@@ -11,21 +12,33 @@ from leanspike.graph.ops import is_batch_norm
 from leanspike.run.own import ask_own, check_answers
 from leanspike.run.steps.step import Context, Rehearsal
 from leanspike.run.steps.training import Training
+from leanspike.run.takeover import (
+    check_not_begun,
+    check_same_ann,
+    check_same_weights,
+    take_over,
+)
 from leanspike.run.taught import check_teacher, is_taught
 from leanspike.train import Teacher
 
 
 @final
 class TrainANN:
-    """``ann/``: trained, or with published weights; nothing where the SNN needs none."""
+    """``ann/``: trained, or with published weights; nothing where the SNN needs none.
 
-    def __init__(self, context: Context) -> None:
+    Args:
+        context: of the run.
+        ann_of: the folder of another run whose ANN is taken over instead, where it is the same.
+    """
+
+    def __init__(self, context: Context, ann_of: Path | None = None) -> None:
         self.context = context
+        self.ann_of = ann_of
         section = context.assembly.recipe.ann
         self.training = (
             None
             if section is None
-            else Training(context, section, name="ann", number=0, timesteps=None)
+            else Training(context, section, key="ann", name="ann", number=0, timesteps=None)
         )
 
     def done(self) -> bool:
@@ -35,16 +48,20 @@ class TrainANN:
     def rehearse(self, rehearsal: Rehearsal) -> None:
         """Ask the ANN and the teacher, and compute one loss."""
         assembly, done = self.context.assembly, rehearsal.finds(self)
-        ann = self.context.load("ann") if done else assembly.ann()
+        ann = self._network(done)
         check_answers(ann, assembly.recipe.model.name, assembly.data, assembly.blank())
         rehearsal.ann, rehearsal.teacher = ann, self._teacher(ann)
-        if self.training is not None and not done:
+        if self.training is not None and not done and self.ann_of is None:
             self.training.rehearse(ann, rehearsal.teacher)
             if self.training.section.epochs:
                 shift_norms(ann)  # as training does
 
     def do(self) -> None:
-        """Train it, from its checkpoint if there is one."""
+        """Train it, from its checkpoint if there is one, or take it over."""
+        if self.ann_of is not None:
+            take_over(self.context.workspace, self.context.assembly, self.ann_of)
+            self.context.monitor.console.print(f"the ANN is that of {self.ann_of}", highlight=False)
+            return
         recipe = self.context.assembly.recipe
         torch.manual_seed(recipe.seed)
         ann = self.context.assembly.ann()
@@ -52,6 +69,30 @@ class TrainANN:
             self.training.do(ann)
         if self.training is not None or recipe.model.weights is not None:
             self.context.save(ann, "ann")
+
+    def check_source(self, rehearsal: Rehearsal) -> None:
+        """That the ANN of the other run, if one is named, may be this run's.
+
+        Raises:
+            LeanspikeError: if this run trains another one, or holds another one already.
+        """
+        if self.ann_of is None:
+            return
+        check_same_ann(self.context.assembly, self.ann_of)
+        folder = self.context.workspace.folder
+        if rehearsal.finds(self):
+            check_same_weights(folder, self.ann_of)
+        elif not rehearsal.fresh:
+            check_not_begun(folder, self.ann_of)
+
+    def _network(self, done: bool) -> nn.Module:
+        """The ANN as far as it is there."""
+        if done:
+            return self.context.load("ann")
+        assembly = self.context.assembly
+        if self.ann_of is not None:
+            return assembly.placed(assembly.read(self.ann_of / "ann"))
+        return assembly.ann()
 
     def _teacher(self, ann: nn.Module) -> Teacher:
         """Who will teach: the one that the recipe names, once it has answered, or this ANN."""

@@ -65,4 +65,5 @@ class TrainSNN:
         for number, (section, timesteps) in enumerate(zip(recipe.snn, steps, strict=True), 1):
             before = steps[: number - 1].count(timesteps)
             name = f"snn T={timesteps}" + (f" ({before + 1})" if before else "")
-            yield Training(self.context, section, name, number, timesteps)
+            key = f"snn.{number - 1}"
+            yield Training(self.context, section, key, name, number, timesteps)

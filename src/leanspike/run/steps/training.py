@@ -11,6 +11,7 @@ from rich.table import Table
 from torch import nn
 
 from leanspike.config import TrainSection
+from leanspike.errors import LeanspikeError
 from leanspike.evaluation.answers import outputs
 from leanspike.memory import release_freed_memory
 from leanspike.modes import eval_mode
@@ -33,16 +34,21 @@ from leanspike.train.optim import Schedule
 @final
 @dataclass(frozen=True)
 class Training:
-    """A stage as a section of the recipe has it; ``name`` is that of its rows in the log."""
+    """A stage as a section of the recipe has it.
+
+    ``key`` is where that stands in the recipe, ``name`` what the stage's rows in the log say.
+    """
 
     context: Context
     section: TrainSection
+    key: str
     name: str
     number: int
     timesteps: int | None
 
     def rehearse(self, network: nn.Module, teacher: Teacher) -> None:
-        """One loss, of a blank input."""
+        """One loss, of a blank input; and whether there is what epochs are chosen by."""
+        self._check_select()
         _schedule(self.section, epoch_steps=1)
         assembly = self.context.assembly
         network.to(assembly.device)
@@ -57,6 +63,7 @@ class Training:
     def do(self, network: nn.Module) -> None:
         """Train the network in place, from the stage's checkpoint if there is one."""
         context = self.context
+        context.workspace.rewind(self.name)  # a checkpoint of the stage brings its own rows
         with context.workspace.clock(f"train {self.name}", context.assembly.dtype):
             release_freed_memory()
             network.to(device=context.assembly.device)
@@ -65,6 +72,15 @@ class Training:
             with dropout_rate(network, self.section.dropout):
                 workspace = context.workspace
                 fit(network, stage, workspace.history, workspace.checkpoints, context.monitor)
+
+    def _check_select(self) -> None:
+        data = self.context.assembly.data
+        if self.section.select == "best" and self.section.epochs and not len(data.val):
+            tenth = max(1, len(data.train) // 10)
+            raise LeanspikeError(
+                f"{self.key}.select is 'best', by the accuracy on held-out images, and {data.name} "
+                f"holds out none; set {self.key}.select=last, or data.validation={tenth}"
+            )
 
     def _stage(self, network: nn.Module) -> Stage:
         assembly, section = self.context.assembly, self.section
