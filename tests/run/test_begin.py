@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -141,6 +143,15 @@ def test_a_stage_has_its_dropout_and_leaves_the_networks(
     run.convert()
     run.train_snn()
     assert rates == [[0.2, 0.2, 0.5], [0.1, 0.1, 0.1], [0.2, 0.2, 0.5], [0.0, 0.0, 0.0]]
+
+
+def test_early_exit_without_images_to_choose_it_by_is_refused(tmp_path: Path) -> None:
+    few = make(tmp_path / "few", "evaluate.early_exit=[margin]", "ann.select=last")
+    none = few.data.val.select(torch.arange(0))  # as of a folder of a few images
+    few.assembly.data = replace(few.data, val=none)
+    why = r"chosen on held-out images, and digits holds out none; set data\.validation=129, or eval"
+    with pytest.raises(LeanspikeError, match=why):
+        few.rehearse()
 
 
 def test_what_is_there_already_is_not_asked_for_again(trained: Path, tmp_path: Path) -> None:

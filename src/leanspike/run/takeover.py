@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
-from leanspike.files import write_text
+from leanspike.files import said_where, write_text
 from leanspike.run.assembly import Assembly
 from leanspike.run.build import model_spec
 from leanspike.run.clock import (
@@ -24,7 +24,7 @@ from leanspike.run.clock import (
     write_seconds,
 )
 from leanspike.run.seen import DATA, changes_since
-from leanspike.run.workspace import LOG, Workspace, first_difference, read_recipe
+from leanspike.run.workspace import CHECKPOINT, LOG, Workspace, first_difference, read_recipe
 from leanspike.saved import SPEC, WEIGHTS, read_model, weights_digest
 from leanspike.train import read_log, write_log
 
@@ -96,8 +96,9 @@ def check_same_weights(folder: Path, source: Path) -> None:
 
 
 def check_not_begun(folder: Path, source: Path) -> None:
-    """That no ANN has been trained in ``folder`` so far: its time would be counted as well."""
-    if "train ann" in read_seconds(folder):
+    """That no ANN has been trained in ``folder`` so far: its time and epochs would stay there."""
+    epochs = any(row.get("stage") == "ann" for row in read_log(folder / LOG))
+    if epochs or (folder / CHECKPOINT).is_file() or "train ann" in read_seconds(folder):
         raise LeanspikeError(
             f"{folder} has begun to train an ANN of its own; leave --ann out to go on with it, or "
             f"give --fresh to take over that of {source}"
@@ -119,9 +120,10 @@ def take_over(workspace: Workspace, assembly: Assembly, source: Path) -> None:
     )
 
     def write(part: Path) -> None:
-        part.mkdir(parents=True)
-        for name in (SPEC, WEIGHTS):
-            shutil.copyfile(source / "ann" / name, part / name)
+        with said_where(part):
+            part.mkdir(parents=True)
+            for name in (SPEC, WEIGHTS):
+                shutil.copyfile(source / "ann" / name, part / name)
         write_text(part / TAKEN_OVER, taken.model_dump_json(indent=1))
         assembly.read(part)  # the copy, too
 
