@@ -200,6 +200,20 @@ def test_train_begins_with_an_ann_that_is_there(run: Path, tmp_path: Path) -> No
     assert ours["ann_accuracy"] == json.loads((run / "result.json").read_text())["ann_accuracy"]
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_train_takes_over_the_ann_of_a_run_by_its_folder(run: Path, tmp_path: Path) -> None:
+    line = ("digits", "ann.epochs=2", "model.options.width=0.25", "--ann", str(run))
+    done = command("train", *line, "snn.0.epochs=0", "--out", str(tmp_path / "taken"))
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (load_result(folder / "result.json") for folder in (tmp_path / "taken", run))
+    assert ours.provenance.ann_from == str(run)
+    assert ours.provenance.seconds["train ann"] == theirs.provenance.seconds["train ann"]
+    assert ours.ann_accuracy == theirs.ann_accuracy
+    refused = command("convert", *line, "seed=1", "--out", str(tmp_path / "other"))
+    assert refused.returncode == 1
+    assert "has not the ANN of this recipe: seed is 0 there and 1 here" in refused.stderr
+
+
 def test_evaluate_measures_leaving_early(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     rules = ["--early-exit", "margin", "--early-exit", "entropy", "--max-drop", "1"]

@@ -50,7 +50,10 @@ class ExitBy(StrEnum):
 
 AnnOption = Annotated[
     Path | None,
-    typer.Option(help="Begin with a trained ANN saved by leanspike, e.g. runs/digits/ann."),
+    typer.Option(
+        help="Begin with a trained ANN saved by leanspike, e.g. runs/digits/ann; or take over that "
+        "of a run with the same data, model and training, e.g. runs/digits."
+    ),
 ]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/NAME")
@@ -94,6 +97,8 @@ def train(
 
         leanspike train digits --ann runs/digits/ann 'spike.neuron.learn=[]' --out runs/weights-only
 
+        leanspike train digits --ann runs/digits spike.timesteps=3 --out runs/three-steps
+
         leanspike train digits model.name=mynet:Net 'model.options={width: 16}' --trust
 
         leanspike train digits data.name=image_folder data.root=~/photos --out runs/photos
@@ -103,6 +108,7 @@ def train(
     from leanspike.run import REPORT, RESULT, Run, check_free, check_trained
     from leanspike.train import Monitor
 
+    ann_of, ann = _run_of(ann)
     settings = load_recipe(recipe, _start_from(ann, recipe, overrides or []))
     if not untrained:
         check_trained(settings, "train")
@@ -115,7 +121,7 @@ def train(
             return
     monitor = Monitor(people, folder)
     try:
-        run = Run(settings, folder, monitor, trusted(trust))
+        run = Run(settings, folder, monitor, trusted(trust), ann_of)
         result = run.train(fresh, "leanspike train")
     finally:
         monitor.close()
@@ -147,13 +153,14 @@ def convert(
     from leanspike.run import REPORT, Run, check_trained
     from leanspike.train import Monitor
 
+    ann_of, ann = _run_of(ann)
     settings = load_recipe(recipe, [*_start_from(ann, recipe, overrides or []), "snn=[]"])
     if not untrained:
         check_trained(settings, "convert")
     folder = out or Path("runs") / f"{settings.name}-converted"
     monitor = Monitor(people, folder)
     try:
-        run = Run(settings, folder, monitor, trusted(trust))
+        run = Run(settings, folder, monitor, trusted(trust), ann_of)
         run.begin()
         run.train_ann()
         table = run.convert()
@@ -469,6 +476,12 @@ def _evaluate_robustness(
     page = run / ROBUSTNESS_PAGE
     people.print(f"\npage: {page}", highlight=False, soft_wrap=True)
     print(json.dumps({**found.summary, "page": str(page)}))
+
+
+def _run_of(ann: Path | None) -> tuple[Path | None, Path | None]:
+    """What --ann names: a run whose ANN is taken over, or else weights to begin with."""
+    is_run = ann is not None and (ann / "recipe.yaml").is_file()
+    return (ann, None) if is_run else (None, ann)
 
 
 def _start_from(ann: Path | None, recipe: str, overrides: list[str]) -> list[str]:

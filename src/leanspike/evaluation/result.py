@@ -82,7 +82,8 @@ class Provenance(Record):
     sources differ from it. ``backend`` ("native", "reference", or several) and ``instructions``
     ("plain", "avx2", "avx512") computed the figures; ``backends`` are those of earlier phases of
     the run, behind the type they computed in. Results from before they were recorded have neither.
-    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase.
+    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase, attempts
+    that were killed included. ``ann_from`` is the run whose ANN was taken over, None if none was.
     """
 
     command: str | None
@@ -98,6 +99,7 @@ class Provenance(Record):
     versions: dict[str, str]
     recipe: dict[str, object]
     seconds: dict[str, float]
+    ann_from: str | None = None
 
 
 class Result(Record):

@@ -21,7 +21,6 @@ from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_da
 from leanspike.data.cross_validation import cross_validation_split
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
-from leanspike.graph.ops import is_batch_norm
 from leanspike.models import create_model
 from leanspike.models.own import create_own, is_own
 from leanspike.models.published import load_published
@@ -218,46 +217,6 @@ def find_weights(section: TrainedSection) -> Path | None:
     if not (path / SPEC).is_file() and (path / "ann" / SPEC).is_file():
         raise LeanspikeError(f"{path} is a whole run; give its network, as {path / 'ann'}")
     return path
-
-
-def is_taught(*stages: TrainSection | None) -> bool:
-    """Whether an objective of these stages asks a teacher.
-
-    >>> is_taught(None, TrainSection(epochs=1))
-    False
-    """
-    return any(stage is not None and stage.objective.is_taught for stage in stages)
-
-
-def check_teacher(recipe: Recipe) -> None:
-    """That the weights of the recipe's teacher are there, and that no objective lacks a teacher.
-
-    Raises:
-        LeanspikeError: if not.
-    """
-    if recipe.teacher is not None:
-        find_weights(recipe.teacher.model)
-        return
-    has_ann = recipe.ann is not None or recipe.model.weights is not None
-    if is_taught(recipe.ann, *(() if has_ann else recipe.snn)):
-        raise LeanspikeError(
-            "response and feature need a teacher; train an ANN, give model.weights, or name one in "
-            "the recipe's teacher"
-        )
-
-
-def shift_norms(network: nn.Module) -> None:
-    """Give every batch norm a shift, as training does.
-
-    >>> norm = nn.BatchNorm1d(2)
-    >>> shift_norms(norm)
-    >>> norm.bias.detach().ne(0).all().item()
-    True
-    """
-    for module in network.modules():
-        if is_batch_norm(module) and module.bias is not None:
-            with torch.no_grad():
-                module.bias.add_(0.1)
 
 
 def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:

@@ -18,8 +18,9 @@ from leanspike.evaluation.robustness import Attack, Family
 from leanspike.execute import SpikingNetwork
 from leanspike.files import write_text
 from leanspike.report.html import write_robustness
-from leanspike.run.folder import ROBUSTNESS, ROBUSTNESS_PAGE, read_backends
+from leanspike.run.clock import read_backends
 from leanspike.run.run import Run
+from leanspike.run.workspace import ROBUSTNESS, ROBUSTNESS_PAGE
 
 EPSILONS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 CIFAR_C = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from leanspike.data import Dataset
 from leanspike.errors import LeanspikeError
 from leanspike.files import checked_json, write_text
-from leanspike.run.folder import DATA
 
+DATA = "data.json"
 GREY_LEVEL = 1 / 255
 """Constants that differ by less may be another decoder's, of the same images."""
 
@@ -88,18 +88,23 @@ def check_seen(folder: Path, data: Dataset) -> None:
     A part that was drawn of other images may hold some that were trained on, and other constants
     are another scale of the pixels. So nothing of it is measured, or trained on.
     """
+    changes = changes_since(folder, data)
+    if changes:
+        raise LeanspikeError(
+            f"{data.name} is not what {folder} began with: {changes}; bring those images back, or "
+            "begin another run (train with another --out)"
+        )
+
+
+def changes_since(folder: Path, data: Dataset) -> str:
+    """How the data differ from those that the run in the folder began with, in words; "" if not."""
     path = folder / DATA
     if not path.is_file():
-        return
+        return ""
     try:
         then = Seen.model_validate_json(checked_json(path.read_text(errors="replace")))
     except ValueError:  # ValidationError among them
         raise LeanspikeError(
             f"{path} is damaged; remove it (what was read at first is forgotten)"
         ) from None
-    changes = "; ".join(then.changes(Seen.of(data)))
-    if changes:
-        raise LeanspikeError(
-            f"{data.name} is not what {folder} began with: {changes}; bring those images back, or "
-            "begin another run (train with another --out)"
-        )
+    return "; ".join(then.changes(Seen.of(data)))

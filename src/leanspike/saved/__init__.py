@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "read_model",
     "save",
+    "weights_digest",
 ]
 
 WEIGHTS = "model.safetensors"
@@ -161,6 +162,20 @@ def read_model(folder: str | Path) -> ModelSpec | None:
     None
     """
     return _read_spec(Path(folder)).model
+
+
+def weights_digest(folder: str | Path) -> str | None:
+    """The SHA-256 that the spec of a saved network holds of its weights; None in files of before.
+
+    Raises:
+        LeanspikeError: for a missing, damaged or foreign spec.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(weights_digest(save(nn.Linear(2, 3), folder)))
+    64
+    """
+    return _read_spec(Path(folder)).weights_sha256
 
 
 def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) -> nn.Module:
