@@ -152,7 +152,7 @@ TARGETS = {
         filtered="must",
         branches="none",
         package="rockpool",
-        version="3.1.0",
+        version="rockpool 3.1.0",
     ),
 }
 
