@@ -36,9 +36,7 @@ def python(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("neuron", ["current", "channels current"])
-def test_rockpool_computes_the_same_spikes_where_one_a_step_is_asked_for(
-    neuron, python, tmp_path
-):
+def test_rockpool_computes_the_same_spikes_where_one_a_step_is_asked_for(neuron, python, tmp_path):
     snn, x = portable_network("dense", neuron), images("dense")
     path = write_nir(to_nir(snn, "xylo"), tmp_path / "net.nir")
     layers, ours = [path for path, _ in snn.neurons()], {}

@@ -172,8 +172,8 @@ def _sizes(name: str, value: Any, axes: int, lowest: int = 1) -> Shape:
     whole = found.dtype.kind in "iu" or (found.dtype.kind == "f" and (found % 1 == 0).all())
     if len(sizes) != axes or not whole or any(size < lowest for size in sizes):
         raise LeanspikeError(
-            f"node {name}: {str(found.tolist())[:80]} are no sizes; write {axes} whole numbers, {lowest} or "
-            "more"
+            f"node {name}: {str(found.tolist())[:80]} are no sizes; write {axes} whole numbers, "
+            f"{lowest} or more"
         )
     return tuple(int(size) for size in sizes)
 

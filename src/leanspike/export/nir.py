@@ -230,7 +230,6 @@ class Writer:
         fields["v_threshold"] = v * tau_syn  # the current is α·i + x, 1/(1 − α) times ours
         return {"tau_mem": tau * DT, "tau_syn": tau_syn * DT, "w_in": tau_syn, **fields}
 
-
     def _decaying(
         self, v: NDArray[Any], leak: NDArray[Any], synapse: NDArray[Any]
     ) -> dict[str, NDArray[Any]]:

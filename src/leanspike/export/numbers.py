@@ -61,8 +61,8 @@ def record_of(
         fits = all(own in (1, side) for own, side in zip(value.shape, shape, strict=False))
         if value.ndim and (value.ndim != len(shape) or not fits):
             raise LeanspikeError(
-                f"node {name}: its numbers have the shape {tuple(value.shape)}, and {shape} arrive; "
-                "write one for each neuron"
+                f"node {name}: its numbers have the shape {tuple(value.shape)}, and {shape} "
+                "arrive; write one for each neuron"
             )
     return NeuronRecord(*numbers, reset, floor=None if floor is None else _number(name, floor))
 
