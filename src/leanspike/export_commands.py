@@ -75,7 +75,8 @@ def nir(
     What the target cannot hold is refused by its path, with a way out. With **--verify** both
     sides run on the first test images: mismatching spikes by layer and step, accuracies. That
     needs the target's library (pip install 'leanspike[peers]') and is there for norse,
-    spikingjelly and snntorch.
+    spikingjelly and snntorch. Of the others **--approximate** computes by the target's rules, in
+    leanspike, what it costs.
 
     Examples:
 
@@ -85,6 +86,7 @@ def nir(
     """
     from leanspike.export import TARGETS
     from leanspike.export.readers import READERS
+    from leanspike.optional import installed
     from leanspike.run import export_run, open_run, prove_run
     from leanspike.train import Monitor
 
@@ -93,10 +95,13 @@ def nir(
     options = {"target": target.value, "approximate": approximate}
     export_run(opened, path, "nir", options)
     answer: dict[str, Any] = {"file": str(path), "target": target.value}
-    if verify or (approximate and target.value in READERS):
-        answer |= _proof(prove_run(opened, path, target.value, limit))
-    else:
-        people.print(f"not read back; read it with {TARGETS[target.value].reading}", markup=False)
+    reads = target.value in READERS and installed(target.value) is not None
+    if verify or approximate:
+        by_rules = approximate and not reads and not verify
+        answer |= _proof(prove_run(opened, path, target.value, limit, by_rules=by_rules))
+    if not verify and not (approximate and reads):
+        reading = f"not read back; read it with {TARGETS[target.value].reading}"
+        people.print(reading, markup=False, soft_wrap=True)
     people.print(f"file: {path}", highlight=False, soft_wrap=True)
     print(json.dumps(answer))
 
@@ -111,6 +116,7 @@ def _proof(proof: Any) -> dict[str, Any]:
         "mismatches": proof.mismatches,
         "accuracy": proof.ours,
         "target_accuracy": proof.theirs,
+        "by_rules": proof.by_rules,
     }
 
 
