@@ -380,7 +380,7 @@ def test_recipes_says_what_each_key_takes() -> None:
     assert "ann, snn.N" in told.stderr
     wrong = command("recipes", "digits", "--keys")
     assert wrong.returncode == 1
-    assert wrong.stderr == "error: --keys is of all recipes alike; leave digits out\n"
+    assert wrong.stderr == "error: --keys lists the keys of every recipe; leave digits out\n"
 
 
 def test_recipes_lists_and_prints(tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr("leanspike.run.Run.train", stopped)
     done = command("train", "digits", "--out", str(tmp_path / "run"))
     assert done.returncode == 130
-    assert "stopped; a run goes on with the same command, without --fresh" in done.stderr
+    assert "stopped; the same command, without --fresh, resumes the run" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ from leanspike.study_commands import commands as study_commands
 
 app = typer.Typer(
     name="leanspike",
-    help="Make an ordinary PyTorch network spike, train it to a handful of timesteps, tell what "
-    "it costs. The ordinary one is called the ANN (artificial neural network), the spiking one the "
-    "SNN.\n\nStart with:  leanspike train digits",
+    help="Turn an ordinary PyTorch network into a spiking one, train it to answer in a handful of "
+    "timesteps, and count what it costs. The ordinary network is called the ANN (artificial neural "
+    "network), the spiking one the SNN.\n\nStart with:  leanspike train digits",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -81,13 +81,14 @@ def train(
 ) -> None:
     """Train an ANN, make it spike, train the SNN, evaluate it, write the report.
 
-    A run that was stopped, or killed, goes on where it was when the same command is given again,
-    and ends with the same weights.
+    The same command resumes a run that was stopped or killed. The run ends with the same weights.
 
-    A network of your own is **model.name=package.module:Class**; its constructor gets
-    model.options and nothing else. Importing it runs its code, so it needs **--trust**, and so do
-    convert and evaluate of such a run. Images of your own lie in ROOT/train/CLASS and
-    ROOT/test/CLASS, or in ROOT/CLASS: **data.name=image_folder data.root=ROOT**.
+    A network of your own is **model.name=package.module:Class**. Its constructor gets
+    model.options and nothing else. Importing it runs its code, so it needs **--trust**. Convert
+    and evaluate need **--trust** for such a run, too.
+
+    Images of your own are **data.name=image_folder data.root=ROOT**. They lie in ROOT/train/CLASS
+    and ROOT/test/CLASS, or in ROOT/CLASS.
 
     Examples:
 
@@ -116,7 +117,7 @@ def train(
     if not fresh:
         check_free(folder, settings)
         if (folder / RESULT).is_file():
-            people.print(f"{folder} is complete; --fresh starts it over")
+            people.print(f"{folder} is complete; --fresh trains it anew")
             _answer(load_result(folder / RESULT), folder / REPORT)
             return
     monitor = Monitor(people, folder)
@@ -139,7 +140,7 @@ def convert(
 ) -> None:
     """Convert only: the recipe's ANN becomes an SNN with calibrated thresholds, untrained.
 
-    Shows what the calibration found in each layer, then evaluates.
+    The command shows what the calibration found in each layer. Then it evaluates the SNN.
 
     Examples:
 
@@ -179,14 +180,14 @@ def evaluate(
     early_exit: Annotated[
         list[ExitBy] | None,
         typer.Option(
-            help="Measure leaving early by this rule, or by none; may be given several times.",
+            help="Measure early exit by this rule, or by none; may be given several times.",
             show_default="the recipe's",
         ),
     ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Percentage points of accuracy that leaving early may lose on held-out images.",
+            help="Percentage points of accuracy that early exit may lose on held-out images.",
             show_default="the recipe's, 0.2",
         ),
     ] = None,
@@ -218,14 +219,14 @@ def evaluate(
 ) -> None:
     """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy, times.
 
-    Writes result.json and report.html anew. How long SNN and ANN take is measured on this
-    machine, in turn, for one image and for 64 at once: leave it alone for these seconds.
+    The command writes result.json and report.html anew. SNN and ANN take turns on this machine
+    to show how long they take, for one image and for 64 at once. Leave it alone for these seconds.
 
-    With early exit every image leaves as soon as its answer is good enough: **margin** and
-    **entropy** ask how sure the answer is, and stop the others when more steps help no more;
-    **gamma** stops all images at the step from which the network's BNTT scales stay small.
-    Thresholds are chosen on held-out training images; accuracy,
-    mean timesteps, energy and time are measured on the test set.
+    With early exit an image leaves as soon as its answer is good enough. **margin** and
+    **entropy** ask how sure the answer is. The others leave when more steps help no more.
+    **gamma** lets all images leave at the step from which the network's BNTT scales stay small.
+    Each rule's threshold is chosen on held-out training images. Accuracy, mean timesteps, energy
+    and time are measured on the test set.
 
     With **--robustness** it writes robustness.json and robustness.html: ten corruptions at five
     severities, FGSM and PGD, for the teacher or ANN, the SNN, and the SNNs of other runs.
@@ -269,8 +270,8 @@ def neurobench(
 ) -> None:
     """Measure a run's SNN with NeuroBench, beside leanspike's own counts.
 
-    NeuroBench's metrics are run as they are: accuracy, activation sparsity, synaptic operations,
-    membrane updates, footprint and connection sparsity, on the test images. Where its figures and
+    NeuroBench's own metrics run on the test images: accuracy, activation sparsity, synaptic
+    operations, membrane updates, footprint and connection sparsity. Where its figures and
     leanspike's differ, the table says why. It needs: pip install 'leanspike[neurobench]'
 
     Examples:
@@ -316,9 +317,9 @@ def report(
 ) -> None:
     """Write a run's report.html again from its result.json and log, or compare several runs.
 
-    It reads what was measured and builds no network, so it needs no --trust.
+    The command reads what was measured and builds no network, so it needs no --trust.
 
-    Two runs or more go side by side into one page: accuracy by step, training, energy, thresholds
+    One page shows two runs or more side by side: accuracy by step, training, energy, thresholds
     and leaks. A study stands for all its runs. The page of one of them is written into the current
     folder, unless **--out** says where.
 
@@ -354,9 +355,9 @@ def recipes(
         bool, typer.Option("--keys", help="Say what each key of a recipe takes and means.")
     ] = False,
 ) -> None:
-    """List the recipes that come with leanspike, or print one, every key written out.
+    """List the recipes that come with leanspike, or print one with every key written out.
 
-    With **--keys** it lists all keys that a recipe may have, with types, defaults and meaning.
+    With **--keys** the command lists all keys that a recipe may have: type, default and meaning.
 
     Examples:
 
@@ -372,7 +373,7 @@ def recipes(
 
     if keys:
         if show is not None:
-            raise LeanspikeError(f"--keys is of all recipes alike; leave {show} out")
+            raise LeanspikeError(f"--keys lists the keys of every recipe; leave {show} out")
         people.print(render_keys())
         print(as_json())
         return
@@ -398,10 +399,10 @@ def bench(
     ] = 7,
     contenders: Annotated[
         str | None,
-        typer.Option(help="Who takes part, parted by commas.", show_default="all installed"),
+        typer.Option(help="Who takes part, separated by commas.", show_default="all installed"),
     ] = None,
     parts: Annotated[
-        str, typer.Option(help="What is raced, parted by commas.")
+        str, typer.Option(help="What is raced, separated by commas.")
     ] = "race,curve,profile",
     width: Annotated[float, typer.Option(help="Width of the network; 1 is VGG9's.")] = 1.0,
     run: Annotated[
@@ -413,10 +414,11 @@ def bench(
 ) -> None:
     """Race leanspike against the ANN, other SNN libraries and a plain time loop, on this CPU.
 
-    One network (VGG9), the same weights and the same neuron for all: training and inference at
-    T = 5 in float32 and bfloat16, time and memory over T = 1 to 32, and where the time goes.
-    Everybody has a process of its own and they take turns; leave the machine alone meanwhile (a
-    quarter of an hour on 2 cores). The others come with: pip install 'leanspike[peers]'
+    All have one network (VGG9), the same weights and the same neuron. Measured are training and
+    inference at T = 5 in float32 and bfloat16, time and memory over T = 1 to 32, and where the
+    time goes. Each contender has a process of its own, and they take turns. Leave the machine
+    alone meanwhile, a quarter of an hour on 2 cores. The others come with:
+    pip install 'leanspike[peers]'
 
     Part engine is about a run of yours: its ANN in float32 and int8, its SNN, and the engine that
     `leanspike compile` makes of it, answering 1, 64 and 256 test images.
@@ -557,7 +559,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            people.print("\nstopped; a run goes on with the same command, without --fresh")
+            people.print("\nstopped; the same command, without --fresh, resumes the run")
         raise
 
 

@@ -57,8 +57,8 @@ def nir(
         bool,
         typer.Option(
             "--approximate",
-            help="Write what the target has instead of a reset, leak or first membrane that it "
-            "has not, and measure what that costs.",
+            help="Replace a reset, leak or first membrane that the target lacks by one that it "
+            "has, and measure what that costs.",
         ),
     ] = False,
     verify: Annotated[
@@ -73,10 +73,10 @@ def nir(
     """Write NIR, the Neuromorphic Intermediate Representation, for one reader.
 
     What the target cannot hold is refused by its path, with a way out. With **--verify** both
-    sides run on the first test images: mismatching spikes by layer and step, accuracies. That
-    needs the target's library (pip install 'leanspike[peers]') and is there for norse,
-    spikingjelly and snntorch. Of the others **--approximate** computes by the target's rules, in
-    leanspike, what it costs.
+    sides run on the first test images. A table shows mismatching spikes by layer and step, and
+    both accuracies. **--verify** needs the target's library (pip install 'leanspike[peers]') and
+    works for norse, spikingjelly and snntorch. Of the others **--approximate** computes the cost
+    by the target's rules, in leanspike.
 
     Examples:
 
@@ -133,7 +133,7 @@ def onnx(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Take so many samples at once alone.", show_default="any number"),
+        typer.Option(min=1, help="Fix the number of samples.", show_default="any number"),
     ] = None,
     verify: Annotated[
         bool, typer.Option(help="Check the file and run it beside the network in onnxruntime.")
@@ -142,12 +142,14 @@ def onnx(
 ) -> None:
     """Write a run's SNN as an ONNX file: all timesteps in one graph, or one step.
 
-    The whole sequence takes normalised images **input** [N, C, H, W] (frames [T, N, C, H, W]) and
-    gives **logits** [T, N, K], the answer after every step. One step takes its input, its number
-    **step** from 0 and the states of the neurons, and gives its **output** and the next states;
-    begin with zeros. Classes and normalisation stand in the file's metadata.
+    The whole sequence takes normalised images **input** [N, C, H, W], or frames [T, N, C, H, W].
+    It gives **logits** [T, N, K], the answer after every step.
 
-    The file is checked, and its spikes and answers on test images are compared with the network's.
+    One step takes its input, its number **step** from 0, and the states of the neurons. It gives
+    its **output** and the next states. Begin with zeros.
+
+    The file's metadata hold classes and normalisation. The file is checked, and its spikes and
+    answers on test images are compared with the network's.
     It needs: pip install 'leanspike[onnx]'
 
     Examples:

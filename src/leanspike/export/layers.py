@@ -84,7 +84,7 @@ def _in_groups(node: Any, weight: Tensor, groups: int) -> tuple[Tensor, int]:
     outputs, inputs = weight.shape[:2]
     if groups != 1 or blocks < 2 or outputs % blocks or inputs % blocks:
         return weight, groups
-    split = weight.unflatten(1, (blocks, -1)).unflatten(0, (blocks, -1))
+    split = weight.reshape(blocks, outputs // blocks, blocks, inputs // blocks, *weight.shape[2:])
     own = torch.stack([split[block, :, block] for block in range(blocks)])
     if torch.count_nonzero(own) != torch.count_nonzero(weight):
         return weight, groups

@@ -64,7 +64,9 @@ def record_of(
                 f"node {name}: its numbers have the shape {tuple(value.shape)}, and {shape} "
                 "arrive; write one for each neuron"
             )
-    return NeuronRecord(*numbers, reset, floor=None if floor is None else _number(name, floor))
+    low = None if floor is None else _number(name, floor)
+    threshold, leak, synapse_leak = numbers
+    return NeuronRecord(threshold, leak, synapse_leak, reset, floor=low)
 
 
 def _fields(node: Any) -> dict[str, Any]:
