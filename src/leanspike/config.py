@@ -361,7 +361,8 @@ class EvaluateSection(Section):
 
 class Recipe(Section):
     """A whole run: train an artificial neural network (ANN), or take its weights; make a spiking
-    neural network (SNN) of it; train that; evaluate.
+    neural network (SNN) of it; train that; evaluate. A file that says ``extends: NAME``, a recipe
+    or another file, gives only what differs.
     """
 
     name: str
