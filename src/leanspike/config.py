@@ -7,21 +7,10 @@ key is its meaning in the reference (``leanspike recipes --keys``).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    SerializeAsAny,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    create_model,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import to_json
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from leanspike.data import DATASETS, datasets
 from leanspike.errors import LeanspikeError
@@ -29,13 +18,14 @@ from leanspike.metrics import metrics
 from leanspike.models import MODELS, check_options
 from leanspike.models.own import is_own
 from leanspike.neuron import NeuronSection
-from leanspike.registry import Registry, values_of
+from leanspike.registry import Registry
 from leanspike.section import Count, Finite, NonNegative, Positive
 from leanspike.section import Section as Closed
 from leanspike.surgery.percentile import PercentileRule
 from leanspike.surgery.thresholds import check_percentile
 from leanspike.temporal import encoders, norms
-from leanspike.train import objective_kind, objectives, optimizers, schedules
+from leanspike.train import optimizers, schedules
+from leanspike.train.terms import ObjectiveSection, terms_by_name
 
 OF_A_HUNDRED: dict[str, Any] = {"exclusiveMinimum": 1}
 """The bound that a check with a message of its own holds."""
@@ -217,79 +207,6 @@ class SpikeSection(Section):
         elif name not in ("keep", "fold"):
             _check_name(norms, name, ("keep", "fold"))
         return name
-
-
-class TermsSection(Section):
-    """What a stage minimises: the sum of the terms named, each times its weight.
-
-    A list will do as well: ``[cross_entropy, {response: {temperature: 2, weight: 0.5}}]``, each
-    term once; one without settings, or with null, has its defaults. In a mapping those are ``{}``,
-    and null leaves the term out, as in the ``recipe.yaml`` of a run.
-    """
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _with_those_of_others(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        """Terms of other packages are fields, too, of a class that has them."""
-        named = terms_by_name(value) if isinstance(value, list) else value
-        if isinstance(named, dict):
-            unknown = (name for name in named if name not in cls.model_fields)
-            offered = tuple(name for name in unknown if name in objectives)
-            if offered:
-                return _with_terms(cls, offered).model_validate_json(to_json(named))
-        return handler(named)
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> TermsSection:
-        if not self.terms:
-            raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
-        return self
-
-    @property
-    def terms(self) -> dict[str, Closed]:
-        """The options of each term that is named."""
-        return {name: term for name, term in values_of(self).items() if term is not None}
-
-    @property
-    def is_taught(self) -> bool:
-        """Whether a term of it asks a teacher."""
-        return any(objective_kind(name).taught for name in self.terms)
-
-    @property
-    def between_steps(self) -> tuple[str, ...]:
-        """The terms that compare the steps of an SNN."""
-        return tuple(name for name in self.terms if objective_kind(name).between_steps)
-
-
-@cache
-def _with_terms(base: type[TermsSection], names: tuple[str, ...]) -> type[TermsSection]:
-    """Such a section in which these terms are keys."""
-    fields: dict[str, Any] = {}
-    for name in names:
-        try:
-            config = objectives.config(name)
-        except LeanspikeError as error:
-            raise ValueError(str(error)) from None
-        meaning = Field(None, description=inspect.getdoc(config))
-        fields[name] = (config | None, meaning)
-    return create_model("ObjectiveSection", __base__=base, __doc__=base.__doc__, **fields)
-
-
-if TYPE_CHECKING:
-    ObjectiveSection = TermsSection
-else:
-    ObjectiveSection = _with_terms(TermsSection, tuple(objectives.registered))
-
-
-def terms_by_name(terms: list[Any]) -> dict[str, Any]:
-    """A list of terms as the mapping that it stands for."""
-    named: dict[str, Any] = {}
-    for term in terms:
-        for name, settings in (term if isinstance(term, dict) else {str(term): None}).items():
-            if name in named:
-                raise ValueError(f"name {name} once, with all its settings")
-            named[name] = {} if settings is None else settings
-    return named
 
 
 class TeacherSection(Section):

@@ -56,7 +56,6 @@ def models() -> dict[str, type[Section]]:
     classes = [c for c in found if issubclass(c, Section) and c not in bases]
     classes += [SurrogateSection, *map(neurons.config, neurons.registered)]
     classes += map(objectives.config, objectives.registered)
-    classes.remove(config.TermsSection)  # whose docstring is the objective's, too
     return {" ".join(str(c.__doc__).replace("``", "`").split()): c for c in classes}
 
 

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from leanspike.config import Recipe, TermsSection
+from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
 from leanspike.recipes.extending import EXTENDS, extended
@@ -25,6 +25,7 @@ from leanspike.recipes.sources import find_source, nearest, read_yaml, shipped
 from leanspike.registry import ChosenSection
 from leanspike.saved import SPEC, ModelSpec, read_model
 from leanspike.train import objectives
+from leanspike.train.terms import Terms
 
 __all__ = [
     "changed",
@@ -180,13 +181,13 @@ def _siblings(path: list[str], data: Any) -> Iterable[str]:
         return [*Recipe.model_fields, EXTENDS]
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
-        if issubclass(section, TermsSection):
+        if issubclass(section, Terms):
             section = objectives.config(part)
         field = section.model_fields.get(part)
         if field is not None:
             section = _section(field.annotation) or section
         data = data.get(part) if isinstance(data, dict) else None
-    if issubclass(section, TermsSection):
+    if issubclass(section, Terms):
         return objectives.names()
     return section.keys(data) if issubclass(section, ChosenSection) else section.model_fields
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from leanspike.config import terms_by_name
 from leanspike.errors import LeanspikeError
 from leanspike.recipes.sources import SUFFIXES, Source, file_source, named_source
+from leanspike.train.terms import terms_by_name
 
 EXTENDS = "extends"
 OWN = ("name", "description")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from leanspike.config import terms_by_name
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
 from leanspike.recipes.extending import EXTENDS
 from leanspike.recipes.sources import read_yaml
+from leanspike.train.terms import terms_by_name
 
 
 def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
