@@ -116,7 +116,7 @@ def test_a_result_keeps_and_shows_it(tmp_path: Path) -> None:
     console = Console(width=80, record=True, file=StringIO())
     console.print(render_tables(result))
     shown = console.export_text()
-    assert "Expected calibration error in % of 32 samples, after each step" in shown
+    assert "Expected calibration error in % of 32 images, after each step" in shown
     for step in found.steps:
         assert f"{100 * step.error:.2f}" in shown
         assert f"{100 * step.error:.2f}" in page
