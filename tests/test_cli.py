@@ -242,10 +242,10 @@ def test_evaluate_without_the_recipes_early_exit(run: Path, tmp_path: Path) -> N
     assert load_result(tmp_path / "run" / "result.json").early_exit == ()
 
 
-def test_evaluate_measures_robustness_beside_other_runs(run: Path, tmp_path: Path) -> None:
+def test_robustness_is_measured_beside_other_runs(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "taught")
     done = command(
-        *("evaluate", str(tmp_path / "taught"), "--robustness", "--limit", "20"),
+        *("robustness", str(tmp_path / "taught"), "--limit", "20"),
         *("--beside", str(run)),
     )
     assert done.returncode == 0, done.stderr
@@ -258,7 +258,7 @@ def test_evaluate_measures_robustness_beside_other_runs(run: Path, tmp_path: Pat
     page = Path(answer["page"]).read_text()
     assert "Mean corruption error" in page
     assert page.count("<svg") == 2
-    done = command("evaluate", str(run), "--robustness", "--common")
+    done = command("robustness", str(run), "--common")
     assert "images are [1, 8, 8]; the common corruptions take [3, H, W] of at least" in done.stderr
 
 
@@ -404,9 +404,9 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--beside", "RUN"), "--beside, --limit and --common are for --robustness"),
-        (("--limit", "5"), "--beside, --limit and --common are for --robustness"),
-        (("--robustness", "--early-exit", "margin"), "--robustness measures no early exit"),
+        (("--beside", "RUN", "--limit", "5"), "--beside RUN --limit 5"),
+        (("--robustness", "--common"), "robustness is a command of its own: leanspike robustness"),
+        (("--metric", "calibration"), "did you mean 'calibration_error'?"),
         (("--max-drop", "1"), "a drop is for leaving early; name a rule"),
     ],
 )

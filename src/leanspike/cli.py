@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,14 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from leanspike.compile_command import compile_run
-from leanspike.console import RunArgument, TrustOption, people, trusted
+from leanspike.console import RunArgument, TrustOption, people, progress_bar, trusted
 from leanspike.errors import LeanspikeError
 from leanspike.export_commands import commands as export_commands
 from leanspike.memory import keep_freed_memory
+from leanspike.robustness_command import robustness as measure_robustness
 from leanspike.study_commands import commands as study_commands
 
 app = typer.Typer(
@@ -32,11 +33,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("compile")(compile_run)
+app.command("robustness")(measure_robustness)
 app.add_typer(export_commands)
 app.add_typer(study_commands)
 INTERRUPTED = 130
-LIMIT = 1000
-"""Test images for --robustness, unless told."""
 
 
 class ExitBy(StrEnum):
@@ -191,30 +191,18 @@ def evaluate(
             show_default="the recipe's, 0.2",
         ),
     ] = None,
-    robustness: Annotated[
-        bool,
-        typer.Option("--robustness", help="Measure on corrupted and attacked images instead."),
-    ] = False,
-    beside: Annotated[
-        list[Path] | None,
+    metric: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="RUN", help="Another run for --robustness; may be given several times."
+            metavar="NAME",
+            help="Measure this, too, as calibration_error; may be given several times.",
+            show_default="the recipe's",
         ),
     ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Test images for --robustness, drawn alike from all classes.",
-            show_default=str(LIMIT),
-        ),
-    ] = None,
-    common: Annotated[
-        bool,
-        typer.Option(
-            "--common", help="For --robustness: the nineteen corruptions of ImageNet-C, too."
-        ),
-    ] = False,
+    robustness: Annotated[bool, typer.Option("--robustness", hidden=True)] = False,
+    beside: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,
+    limit: Annotated[int | None, typer.Option(hidden=True)] = None,
+    common: Annotated[bool, typer.Option("--common", hidden=True)] = False,
     trust: TrustOption = False,
 ) -> None:
     """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy, times.
@@ -228,11 +216,8 @@ def evaluate(
     Each rule's threshold is chosen on held-out training images. Accuracy, mean timesteps, energy
     and time are measured on the test set.
 
-    With **--robustness** it writes robustness.json and robustness.html: ten corruptions at five
-    severities, FGSM and PGD, for the teacher or ANN, the SNN, and the SNNs of other runs.
-    CIFAR-10-C takes part if it lies beside the data set; **--common** adds the corruptions of
-    ImageNet-C (pip install 'leanspike[corruptions]'; colour images of 32 pixels or more). Each of
-    the three has a mean corruption error of its own.
+    **--metric calibration_error** asks whether the network is as sure as it is right, after each
+    step, with a figure on the page. Corrupted images are `leanspike robustness`.
 
     Examples:
 
@@ -240,23 +225,17 @@ def evaluate(
 
         leanspike evaluate runs/digits --early-exit margin --max-drop 0.2
 
-        leanspike evaluate runs/taught --robustness --beside runs/plain
-
-        leanspike evaluate runs/first --robustness --common
+        leanspike evaluate runs/digits --metric calibration_error
     """
     from leanspike.run import REPORT, open_run
     from leanspike.train import Monitor
 
-    if robustness and (early_exit or max_drop is not None):
-        raise LeanspikeError("--robustness measures no early exit; ask for one of the two")
-    if not robustness and (beside or common or limit):
-        raise LeanspikeError("--beside, --limit and --common are for --robustness; add it")
-    if robustness:
-        _evaluate_robustness(run, beside or [], limit or LIMIT, common, trusted(trust))
-        return
+    if robustness or beside or limit or common:
+        raise LeanspikeError(_as_robustness(run, beside or [], limit, common))
     rules = [rule.value for rule in early_exit or []]
     opened = open_run(run, Monitor(people), trusted(trust))
-    _answer(opened.evaluate("leanspike evaluate", rules, max_drop), run / REPORT)
+    found = opened.evaluate("leanspike evaluate", rules, max_drop, metric or [])
+    _answer(found, run / REPORT)
 
 
 @app.command()
@@ -443,7 +422,7 @@ def bench(
     if missing:
         people.print(f"not installed: {', '.join(missing)}; pip install 'leanspike[peers]'")
         plan = replace(plan, contenders=tuple(n for n in plan.contenders if n not in missing))
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("", total=len(plan))
         race = plan.run(
             "leanspike bench", lambda what: progress.update(task, advance=1, description=what)
@@ -456,28 +435,13 @@ def bench(
     print(json.dumps({"page": str(out / "race.md"), "figure": str(out / "race.svg")}))
 
 
-def _evaluate_robustness(
-    run: Path, beside: Sequence[Path], limit: int, common: bool, trust: bool
-) -> None:
-    from leanspike.report.robustness import render_robustness
-    from leanspike.run import ROBUSTNESS_PAGE, compare_robustness, open_run
-    from leanspike.train import Monitor
-
-    monitor = Monitor(people)
-    first, *others = (open_run(folder, monitor, trust) for folder in (run, *beside))
-    with _progress() as progress:
-        task = progress.add_task("robustness", total=None)
-        found = compare_robustness(
-            first,
-            others,
-            limit,
-            lambda done, total: progress.update(task, completed=done, total=total),
-            common,
-        )
-    people.print(render_robustness(found))
-    page = run / ROBUSTNESS_PAGE
-    people.print(f"\npage: {page}", highlight=False, soft_wrap=True)
-    print(json.dumps({**found.summary, "page": str(page)}))
+def _as_robustness(run: Path, beside: Sequence[Path], limit: int | None, common: bool) -> str:
+    """That robustness is a command of its own, and which."""
+    words = ["leanspike", "robustness", str(run)]
+    words += [word for other in beside for word in ("--beside", str(other))]
+    words += [] if limit is None else ["--limit", str(limit)]
+    words += ["--common"] if common else []
+    return f"robustness is a command of its own: {shlex.join(words)}"
 
 
 def _run_of(ann: Path | None) -> tuple[Path | None, Path | None]:
@@ -505,12 +469,6 @@ def _names_it(recipe: str, overrides: list[str], ann: Path) -> bool:
     saved = read_model(ann)
     own = saved is None or is_own(saved.name)
     return own and is_own(load_recipe(recipe, overrides).model.name)
-
-
-def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left")
-    hidden = not people.is_terminal
-    return Progress(*columns, TimeRemainingColumn(), console=people, transient=True, disable=hidden)
 
 
 def _compare(loaded: Sequence[Any], out: Path, fresh: bool) -> None:

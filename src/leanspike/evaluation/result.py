@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -110,7 +111,8 @@ class Result(Record):
     ``unit`` of what there is one: each of the ``n`` samples, or each label or pixel of theirs. They
     are the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of
     guessing: one class in C, or the share of the commonest label (None in older records).
-    ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's.
+    ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's,
+    ``measured`` what each of :mod:`leanspike.metrics` found that was asked for, as plain data.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
     ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
     ``uncounted`` are the modules whose work is in none of the numbers (none in older records).
@@ -151,6 +153,7 @@ class Result(Record):
     unit: str = "sample"
     metrics: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     ann_metrics: dict[str, float] = Field(default_factory=dict)
+    measured: dict[str, dict[str, Any]] = Field(default_factory=dict)
     uncounted: tuple[Uncounted, ...] = ()
     rivals: Rivals | None = None
 

@@ -65,8 +65,7 @@ def record_of(
                 "arrive; write one for each neuron"
             )
     low = None if floor is None else _number(name, floor)
-    threshold, leak, synapse_leak = numbers
-    return NeuronRecord(threshold, leak, synapse_leak, reset, floor=low)
+    return NeuronRecord(numbers[0], numbers[1], numbers[2], reset, floor=low)
 
 
 def _fields(node: Any) -> dict[str, Any]:

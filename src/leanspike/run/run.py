@@ -136,13 +136,14 @@ class Run:
         command: str | None = None,
         early_exit: Sequence[str] = (),
         max_drop_points: float | None = None,
+        more: Sequence[str] = (),
     ) -> Result:
         """``result.json`` and ``report.html``, on the whole test set, in float32.
 
         ``early_exit`` and ``max_drop_points`` take the place of the recipe's; ["none"] is to stay
-        to the end.
+        to the end. ``more`` are names of metrics beside the recipe's.
         """
-        return Evaluate(self.context, command, early_exit, max_drop_points).do()
+        return Evaluate(self.context, command, early_exit, max_drop_points, more).do()
 
     @property
     def history(self) -> list[dict[str, Any]]:

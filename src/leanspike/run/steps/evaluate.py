@@ -25,6 +25,7 @@ from leanspike.evaluation.times import BATCH, Times
 from leanspike.execute import SpikingNetwork
 from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
+from leanspike.metrics import metrics
 from leanspike.report import write_report
 from leanspike.run.clock import read_backends, read_seconds
 from leanspike.run.exits import measure_exits, with_exits
@@ -43,6 +44,7 @@ class Evaluate:
         context: of the run.
         command: what the user gave, for the result.
         early_exit, max_drop_points: in the place of the recipe's; ["none"] is to stay to the end.
+        more: names of metrics beside the recipe's.
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class Evaluate:
         command: str | None = None,
         early_exit: Sequence[str] = (),
         max_drop_points: float | None = None,
+        more: Sequence[str] = (),
     ) -> None:
         self.context = context
         self.command = command
-        self.section = with_exits(context.assembly.recipe, early_exit, max_drop_points)
+        self.section = with_exits(context.assembly.recipe, early_exit, max_drop_points, more)
 
     def done(self) -> bool:
         """Whether a result is there."""
@@ -125,6 +128,9 @@ class Evaluate:
                 classes=data.classes,
                 start=readings(start) if recipe.snn else None,
                 readout=self.section.readout,
+                metrics={
+                    name: metrics.create(name, how) for name, how in self.section.metrics.items()
+                },
             )
 
     def _with_exits(self, result: Result, snn: SpikingNetwork, test: Loader) -> Result:

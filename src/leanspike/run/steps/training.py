@@ -124,6 +124,7 @@ def _optimizer(section: TrainSection, trained: nn.Module) -> torch.optim.Optimiz
         nesterov=section.nesterov,
         weight_decay=section.weight_decay,
         decay_norms=section.decay_norms,
+        options=section.optimizer_options,
     )
 
 
@@ -136,6 +137,7 @@ def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
         epoch_steps=epoch_steps,
         period_epochs=section.period_epochs,
         milestones=section.milestones,
+        options=section.schedule_options,
     )
 
 
