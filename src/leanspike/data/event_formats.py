@@ -7,6 +7,7 @@ where the file is whole; whether the events lie on the sensor, and in which orde
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from pathlib import Path
@@ -181,7 +182,8 @@ def read_mat(path: Path) -> Raw:
 
     100 rows for the 10x10 pixels (1 ON, −1 OFF, 0 nothing), row by row, and the time in seconds.
     """
-    found = import_optional("scipy.io", "events").loadmat(str(path))
+    content = io.BytesIO(path.read_bytes())  # of a file any length that it claims is made room for
+    found = import_optional("scipy.io", "events").loadmat(content)
     train = np.asarray(found.get("spiketrain", ()), dtype=np.float64)
     if train.ndim != 2 or len(train) != 101 or not np.isfinite(train).all():
         raise ValueError("it has no matrix 'spiketrain' of 101 rows, as those of ST-MNIST")

@@ -27,6 +27,10 @@ from leanspike.registry import ChosenSection
 from leanspike.saved import SPEC, ModelSpec, read_model
 
 
+MOST_VALUES = 100_000
+"""Of a recipe: aliases (``*a``) of aliases stand for any number, a few hundred bytes for gigabytes."""
+
+
 def recipes() -> dict[str, str]:
     """The recipes that come with leanspike: name to description, sorted.
 
@@ -142,11 +146,25 @@ def read_yaml(text: str) -> Any:
     ValueError: ...nest...
     """
     try:
-        return yaml.load(text, _Loader)
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    _check_values(data)
+    return data
+
+
+def _check_values(data: Any) -> None:
+    """ValueError where aliases make more of a text than it says, or something that has no end."""
+    waiting, count = [data], 0
+    while waiting and count <= MOST_VALUES:
+        value = waiting.pop()
+        inside = list(value.values()) if isinstance(value, dict) else value
+        waiting += inside if isinstance(inside, list) else ()
+        count += 1
+    if waiting:
+        raise ValueError(f"it stands for more than {MOST_VALUES:,} values; write fewer aliases")
 
 
 def validate(data: dict[str, Any], name: str) -> Recipe:
