@@ -1,6 +1,6 @@
 """What was done to break it, as a table: damaged files, killed runs, full disks, hostile files.
 
-    python -m benchmarks.faults [--only TEXT] [--count N] [--short] [--json FILE] [--text FILE]
+    python -m benchmarks.faults [--only TEXT] [--short] [--json FILE] [--text FILE]
 
 Each row is one kind of fault. Files are read in a process of their own, which can start no other,
 write nothing, and have no more memory than ten times the file and 64 MiB; what ends otherwise than
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.breaking import data_kinds, kinds
+from benchmarks.breaking import data_kinds, interruptions, kinds
 from benchmarks.breaking.guard import Guarded, read_all
 
 FILES = {**kinds.KINDS, **data_kinds.KINDS}
@@ -55,6 +56,21 @@ def files_row(name: str, count: int) -> Row:
     return Row(name, len(ended), dict(Counter(each.how for each in ended)), bad, times)
 
 
+def run_row(name: str, count: int, seed: int, minutes: float) -> Row:
+    """Something done to runs; after these minutes no more."""
+    begun, until = sum(os.times()[:4]), time.monotonic() + 60 * minutes
+    what, _, _ = interruptions.KINDS[name]
+    ends = []
+    for end in what(count, seed):
+        ends.append(end)
+        if time.monotonic() > until:
+            break
+    name = f"{name}, seed {seed}" if seed else name
+    bad = [f"{number}: {wrong}" for number, (wrong, _) in enumerate(ends) if wrong]
+    ended = Counter("other" if wrong else how for wrong, how in ends)
+    return Row(name, len(ends), dict(ended), bad, sum(os.times()[:4]) - begun)
+
+
 def render(rows: list[Row]) -> Table:
     """The table for people."""
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -75,14 +91,17 @@ def keep(rows: list[Row], path: Path) -> list[Row]:
     return list(found.values())
 
 
-def chosen(only: list[str]) -> dict[str, Callable[[int], Row]]:
+def chosen(given: argparse.Namespace) -> list[Callable[[], Row]]:
     """The rows whose names contain one of these; all, of none."""
-    rows = {name: partial(files_row, name) for name in FILES}
-    return {
-        name: row
-        for name, row in rows.items()
-        if not only or any(part.lower() in name.lower() for part in only)
-    }
+    count = min(SHORT, given.count) if given.short else given.count
+    rows: dict[str, Callable[[], Row]] = {name: partial(files_row, name, count) for name in FILES}
+    if given.files:
+        return list(rows.values())
+    for name, (_, whole, some) in interruptions.KINDS.items():
+        times = some if given.short else whole
+        rows[name] = partial(run_row, name, times, given.seed, given.minutes)
+    only = [part.lower() for part in given.only] or [""]
+    return [row for name, row in rows.items() if any(part in name.lower() for part in only)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,14 +109,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", default=[], help="rows by a part of their name")
     parser.add_argument("--count", type=int, default=1000, help="damaged files of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="other moments at which runs end")
+    parser.add_argument("--minutes", type=float, default=60, help="at most, for a row of runs")
+    parser.add_argument("--files", action="store_true", help="damaged files alone")
     parser.add_argument("--short", action="store_true", help="some of each")
     parser.add_argument("--json", type=Path, help="kept rows; older ones of other names stay")
     parser.add_argument("--text", type=Path, help="the table of all rows in --json, or of these")
     given = parser.parse_args(arguments)
     people = Console(stderr=True)
     rows: list[Row] = []
-    for row in chosen(given.only).values():
-        rows.append(row(SHORT if given.short else given.count))
+    for row in chosen(given):
+        rows.append(row())
         people.print(render(rows[-1:]))
         for line in rows[-1].bad[:20]:
             people.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)

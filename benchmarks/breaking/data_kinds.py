@@ -186,7 +186,8 @@ def mat() -> Kind:
     for compressed in (False, True):
         file = io.BytesIO()
         scipy.io.savemat(file, {"spiketrain": train}, do_compression=compressed)
-        examples.append(("a.mat", file.getvalue()))
+        header = b"MATLAB 5.0 MAT-file".ljust(116)  # in which the date stands
+        examples.append(("a.mat", header + file.getvalue()[116:]))
     file = io.BytesIO()
     scipy.io.savemat(file, {"spiketrain": train[:, :9]}, format="4")
     return recordings(*examples, ("a.mat", file.getvalue()), *real("tonic_sample_stmnist.mat"))

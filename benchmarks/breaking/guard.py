@@ -122,6 +122,7 @@ def _read_here(
         _within_limits(_written(folder / "whole", guarded.whole, guarded.beside), 2**40, guarded)
     done: list[str] = []
     _forbid_processes()
+    ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX: a thread's own arena would take 64 MiB at once
     sys.addaudithook(lambda event, arguments: _audit(event, arguments, done))
     for number, name, content in files:
         path = _written(folder / str(number), (name, content), guarded.beside)

@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -108,7 +109,7 @@ def other_data(data: Any, draw: Random) -> Any:
 def _changed_at_random(data: Any, draw: Random) -> Any:
     places = list(_places(data))
     if not places:
-        return draw.choice(OTHERS)
+        return deepcopy(draw.choice(OTHERS))
     holder, key = draw.choice(places)
     how = draw.randrange(6)
     if how == 0:
@@ -123,7 +124,7 @@ def _changed_at_random(data: Any, draw: Random) -> Any:
     elif how == 4:
         holder[key] = _deep(draw)
     else:
-        holder[key] = draw.choice(OTHERS)
+        holder[key] = deepcopy(draw.choice(OTHERS))
     return data
 
 
@@ -136,13 +137,18 @@ def _deep(draw: Random) -> Any:
 
 def _places(data: Any) -> list[tuple[Any, Any]]:
     """Each holder (dict or list) with each of its keys, of all depths."""
-    items: Sequence[tuple[Any, Any]] = ()
-    if isinstance(data, dict):
-        items = list(data.items())
-    elif isinstance(data, list):
-        items = list(enumerate(data))
-    found = [(data, key) for key, _ in items]
-    return found + [place for _, value in items for place in _places(value)]
+    found: list[tuple[Any, Any]] = []
+    waiting = [data]
+    while waiting:
+        holder = waiting.pop()
+        keys: Sequence[Any] = ()
+        if isinstance(holder, dict):
+            keys = list(holder)
+        elif isinstance(holder, list):
+            keys = range(len(holder))
+        found += [(holder, key) for key in keys]
+        waiting += [holder[key] for key in keys]
+    return found
 
 
 def as_json(content: bytes, draw: Random) -> bytes:

@@ -157,8 +157,13 @@ def _check_claim(file: IO[bytes], size: int) -> None:
     NumPy makes room for it before it reads.
     """
     version = np.lib.format.read_magic(file)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, dtype = read.get(version, read[2, 0])(file)
+    known = version in ((1, 0), (2, 0), (3, 0))
+    width = 2 if version == (1, 0) else 4  # of the header's length
+    if not known or int.from_bytes(file.read(width), "little") > size:
+        raise ValueError("its header is damaged")
+    file.seek(np.lib.format.MAGIC_LEN)
+    one, two = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+    shape, _, dtype = (one if width == 2 else two)(file)
     if math.prod(shape) * dtype.itemsize > size - file.tell():
         raise ValueError(f"{list(shape)} values of {dtype} are more than it holds")
     file.seek(0)

@@ -7,7 +7,6 @@ where the file is whole; whether the events lie on the sensor, and in which orde
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 from pathlib import Path
@@ -175,22 +174,6 @@ def _check_lengths(data: bytes) -> None:
         start += 8 + length
     if start != stop or stop > len(data):
         raise ValueError("it ends within a packet")
-
-
-def read_mat(path: Path) -> Raw:
-    """ST-MNIST's MAT: a matrix ``spiketrain`` with a column for each moment.
-
-    100 rows for the 10x10 pixels (1 ON, −1 OFF, 0 nothing), row by row, and the time in seconds.
-    """
-    content = io.BytesIO(path.read_bytes())  # of a file any length that it claims is made room for
-    found = import_optional("scipy.io", "events").loadmat(content)
-    train = np.asarray(found.get("spiketrain", ()), dtype=np.float64)
-    if train.ndim != 2 or len(train) != 101 or not np.isfinite(train).all():
-        raise ValueError("it has no matrix 'spiketrain' of 101 rows, as those of ST-MNIST")
-    train = train[:, np.argsort(train[-1], kind="stable")]
-    moment, place = train[:-1].T.nonzero()  # in order of time
-    t = np.round(train[-1, moment] * 1e6).astype(np.int64)
-    return Raw(place % 10, place // 10, t, train[place, moment] > 0, (10, 10))
 
 
 def header_end(data: bytes, mark: bytes, last: bytes | None = None) -> int:
