@@ -31,8 +31,8 @@ from leanspike.train import Checkpoints, read_log
 SET = "LEANSPIKE_CANARY"
 CODE = f"import os; os.environ['{SET}'] = 'called'"
 TAGS = [
-    f"!!python/object/apply:exec [\"{CODE}\"]",
-    f"!!python/object/new:exec {{args: [\"{CODE}\"]}}",
+    f'!!python/object/apply:exec ["{CODE}"]',
+    f'!!python/object/new:exec {{args: ["{CODE}"]}}',
     "!!python/module:strangers",
     "!!python/name:strangers.Net",
     "!!python/object:strangers.Net {}",

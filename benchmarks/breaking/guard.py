@@ -102,7 +102,9 @@ def _worker(files: list[File], guarded: Guarded, folder: Path) -> Generator[Ende
     if done < len(files):
         ended = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         how = {signal.SIGPROF: "hang", signal.SIGALRM: "hang", signal.SIGSYS: "started a process"}
-        name = "exited" if ended is None else how.get(ended, f"crash ({signal.Signals(ended).name})")
+        name = (
+            "exited" if ended is None else how.get(ended, f"crash ({signal.Signals(ended).name})")
+        )
         yield Ended(files[done][0], name)
         done += 1
     return done
@@ -217,7 +219,9 @@ def _forbid_processes() -> bool:
     rows += [(load, 0, 0, 16), (bits, 0, 1, thread), (answer, 0, 0, allow)]
     rows += [(answer, 0, 0, kill), (answer, 0, 0, missing)]
     code = b"".join(struct.pack("<HBBI", *row) for row in rows)
-    program = _Program(len(rows), ctypes.cast(ctypes.create_string_buffer(code, len(code)), ctypes.c_char_p))
+    program = _Program(
+        len(rows), ctypes.cast(ctypes.create_string_buffer(code, len(code)), ctypes.c_char_p)
+    )
     system = ctypes.CDLL(None, use_errno=True)
     if system.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
         return False

@@ -1,4 +1,4 @@
-"""Kinds of files, but for those of data: recipes, models, checkpoints, programs, a run's records."""
+"""Kinds of files besides those of data: recipes, models, checkpoints, programs, records."""
 
 from __future__ import annotations
 

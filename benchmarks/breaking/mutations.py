@@ -95,7 +95,18 @@ def _number(content: bytearray, draw: Random) -> None:
         content[at : at + size] = struct.pack(form, value)
 
 
-CHANGES = (_flip, _flip_early, _cut, _lengthen, _delete, _duplicate, _move, _blank, _number, _number)
+CHANGES = (
+    _flip,
+    _flip_early,
+    _cut,
+    _lengthen,
+    _delete,
+    _duplicate,
+    _move,
+    _blank,
+    _number,
+    _number,
+)
 
 
 def other_data(data: Any, draw: Random) -> Any:
@@ -187,7 +198,9 @@ HOSTILE_YAML = (
     b"\nseed: !!python/name:strangers_code.Net\n",
     b"\nname: &a [*a]\n",
     b"\nx0: &x0 [1,1,1,1,1,1,1,1]\n"
-    + b"".join(b"x%d: &x%d [%s]\n" % (n, n, b",".join([b"*x%d" % (n - 1)] * 8)) for n in range(1, 9)),
+    + b"".join(
+        b"x%d: &x%d [%s]\n" % (n, n, b",".join([b"*x%d" % (n - 1)] * 8)) for n in range(1, 9)
+    ),
     b"\na: " + b"{a: " * 5000,
     b"\na: " + b"[" * 100_000,
     b"\nmodel: {name: 'strangers_code:Net'}\n",
@@ -195,7 +208,7 @@ HOSTILE_YAML = (
 
 
 def in_zip(inside: Bytes = damaged) -> Bytes:
-    """A ZIP whose bytes are damaged, or one of whose files is, packed again with a right checksum."""
+    """A ZIP whose bytes are damaged, or one of its files, packed again with a right checksum."""
 
     def change(content: bytes, draw: Random) -> bytes:
         if draw.random() < 0.4:
@@ -250,5 +263,7 @@ def in_program(content: bytes, draw: Random) -> bytes:
     else:
         rest = damaged(rest, draw)
     body = header + rest
-    prefix = struct.pack("<8sIIQII", b"LEANSPIK", 1, len(header), 32 + len(body), zlib.crc32(body), 0)
+    prefix = struct.pack(
+        "<8sIIQII", b"LEANSPIK", 1, len(header), 32 + len(body), zlib.crc32(body), 0
+    )
     return prefix + body

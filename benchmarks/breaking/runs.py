@@ -49,7 +49,7 @@ def warm() -> None:
     """Import here, once, what the runs need: their processes are forks of this one."""
     import matplotlib.figure
     import tensorboard.summary  # noqa: F401
-    import torch._dynamo  # noqa: F401
+    import torch._dynamo
     import torch.utils.tensorboard  # noqa: F401
 
     import leanspike.cli

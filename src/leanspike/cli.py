@@ -568,8 +568,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not memory_ended(error):
             raise
         _say(
-            f"memory ended ({one_line(error) or type(error).__name__}); lower batch_size, timesteps "
-            "or the model's width, or train with gradient=rate, and give another --out"
+            f"memory ended ({one_line(error) or type(error).__name__}); lower batch_size, "
+            "timesteps or the model's width, or train with gradient=rate, and give another --out"
         )
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """What a split holds, as one short text: samples that were changed since are noticed.
 
-What is in memory is read whole. Of samples in files all names and sizes count, and the contents of a
-sample of them: to read them all would take as long as an epoch.
+What is in memory is read whole. Of samples in files all names and sizes count, and the contents of
+some of them: to read them all would take as long as an epoch.
 """
 
 from __future__ import annotations

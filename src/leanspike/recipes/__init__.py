@@ -26,9 +26,8 @@ from leanspike.recipes.study import check_one, is_kept, kept_recipe
 from leanspike.registry import ChosenSection
 from leanspike.saved import SPEC, ModelSpec, read_model
 
-
 MOST_VALUES = 100_000
-"""Of a recipe: aliases (``*a``) of aliases stand for any number, a few hundred bytes for gigabytes."""
+"""Of a recipe: aliases of aliases (``*a``) make any number of a few hundred bytes."""
 
 
 def recipes() -> dict[str, str]:

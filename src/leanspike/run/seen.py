@@ -54,6 +54,15 @@ class Seen(BaseModel):
             digests=(digest_of(data.train), digest_of(data.val), digest_of(data.test)),
         )
 
+    def _contents(self, now: Seen) -> Iterator[str]:
+        """Which parts hold as many images as before, and others."""
+        if self.digests is None or now.digests is None or self.shape != now.shape:
+            return
+        names = ("training", "validation", "test")
+        for name, was, is_now in zip(names, self.digests, now.digests, strict=True):
+            if was != is_now and was.split(":")[1] == is_now.split(":")[1]:
+                yield f"{name} images of other contents or order ({_compared(was)})"
+
     def changes(self, now: Seen) -> Iterator[str]:
         """What is another now, in words.
 
@@ -76,11 +85,7 @@ class Seen(BaseModel):
             was, is_now = getattr(self, part), getattr(now, part)
             if was != is_now:
                 yield f"{was:,} {count} images, now {is_now:,}"
-        if self.digests is not None and now.digests is not None and self.shape == now.shape:
-            names = ("training", "validation", "test")
-            for name, was, is_now in zip(names, self.digests, now.digests, strict=True):
-                if was != is_now and was.split(":")[1] == is_now.split(":")[1]:  # as many
-                    yield f"{name} images of other contents or order ({_compared(was)})"
+        yield from self._contents(now)
         for name, was, is_now in (("mean", self.mean, now.mean), ("std", self.std, now.std)):
             pairs = zip(was, is_now, strict=False)
             if not all(isclose(a, b, rel_tol=0, abs_tol=GREY_LEVEL) for a, b in pairs):

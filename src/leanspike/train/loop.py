@@ -183,9 +183,7 @@ def _train_step(
     return value, correct
 
 
-def _check_samples(
-    stage: Stage, position: Position, x: torch.Tensor, labels: torch.Tensor
-) -> None:
+def _check_samples(stage: Stage, position: Position, x: torch.Tensor, labels: torch.Tensor) -> None:
     """Raise DataError, by its name, for a sample or a target that holds what is no number."""
     axis = 1 if stage.train.split.frames is not None else 0  # of sequences [T, B, ...]
     for what, values in (("sample", x.movedim(axis, 0)), ("the target of sample", labels)):
