@@ -88,7 +88,7 @@ def read_aedat(path: Path) -> Raw:
     start = header_end(data, b"#")
     form = re.search(rb"(?m)^#Format: *(.*?)\s*$", data[:start])
     if form is not None and form[1] != b"RAW":
-        name = form[1].decode("ascii", "replace")
+        name = shown(form[1].decode("ascii", "replace"))
         raise UnsaidError(f"its events are written as {name}; write them again as RAW")
     return _aedat2(data[start:]) if version[1] == b"2" else _aedat3(data[start:])
 
@@ -186,6 +186,15 @@ def header_end(data: bytes, mark: bytes, last: bytes | None = None) -> int:
         if data[line:start].strip() == last:
             break
     return start
+
+
+def shown(text: str) -> str:
+    """What a damaged file calls something, in one line.
+
+    >>> shown("EVT21\\n% geometry")
+    'EVT21?% geometry'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:40]
 
 
 def unwrapped(clock: Values, bits: int) -> NDArray[np.int64]:
