@@ -235,8 +235,9 @@ def run_records() -> Kind:
     """data.json, seconds.json, backends.json and recipe.yaml of a run's folder."""
     from leanspike.data import load_dataset
     from leanspike.recipes import dump, load_recipe
-    from leanspike.run.folder import read_backends, read_recipe, read_seconds
+    from leanspike.run.clock import read_backends, read_seconds
     from leanspike.run.seen import check_seen, keep_seen
+    from leanspike.run.workspace import read_recipe
 
     data = load_dataset("digits")
     with tempfile.TemporaryDirectory() as folder:
