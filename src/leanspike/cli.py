@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +18,7 @@ from rich.table import Table
 
 from leanspike.compile_command import compile_run
 from leanspike.console import RunArgument, TrustOption, people, progress_bar, trusted
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, memory_ended, one_line
 from leanspike.export_commands import commands as export_commands
 from leanspike.memory import keep_freed_memory
 from leanspike.robustness_command import robustness as measure_robustness
@@ -36,7 +38,8 @@ app.command("compile")(compile_run)
 app.command("robustness")(measure_robustness)
 app.add_typer(export_commands)
 app.add_typer(study_commands)
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+GO_ON = "\nstopped; the same command, without --fresh, resumes the run"
 
 
 class ExitBy(StrEnum):
@@ -508,17 +511,54 @@ def _calibration_table(calibration: Any) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: a user's mistake is one line on stderr and exit status 1."""
+    """Entry point: a user's mistake is one line on stderr and exit status 1.
+
+    SIGTERM and Ctrl-C end it with 143 and 130, and a line that says how to go on.
+    """
     keep_freed_memory()
     try:
-        app(arguments)
+        with _terminable():
+            app(arguments)
     except LeanspikeError as error:
-        people.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        _say(str(error))
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not memory_ended(error):
+            raise
+        _say(
+            f"memory ended ({one_line(error) or type(error).__name__}); lower batch_size, "
+            "timesteps or the model's width, or train with gradient=rate, and give another --out"
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        people.print(GO_ON)
+        sys.exit(INTERRUPTED)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            people.print("\nstopped; the same command, without --fresh, resumes the run")
+        if end.code in (INTERRUPTED, TERMINATED):  # the first is typer's answer to Ctrl-C
+            people.print(GO_ON)
         raise
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM is an exit as others are, so that what is open is closed."""
+
+    def stop(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # only the main thread may
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(error: str) -> None:
+    people.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
 
 
 def _plain(text: str) -> str:

@@ -252,7 +252,11 @@ def load_result(path: Path) -> Result:
     if not path.is_file():
         raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
     try:
-        return parse_result(checked_json(path.read_text()))
+        result = parse_result(checked_json(path.read_text()))
+        for row in result.neurons:
+            if len(row.spikes_per_step) != result.timesteps:
+                raise ValueError(f"spikes of {row.path[:40]!r} are not of {result.timesteps} steps")
+        return result
     except ValueError as error:  # ValidationError and UnicodeDecodeError among them
         raise LeanspikeError(
             f"{path} is not a leanspike result ({one_line(error)}); "

@@ -16,6 +16,9 @@ import yaml
 from leanspike.errors import LeanspikeError
 from leanspike.recipes.study import check_one, is_kept, kept_recipe
 
+MOST_VALUES = 100_000
+"""Of a recipe: aliases of aliases (``*a``) make any number of a few hundred bytes."""
+
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -99,11 +102,25 @@ def read_yaml(text: str) -> Any:
     ValueError: ...nest...
     """
     try:
-        return yaml.load(text, _Loader)
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    _check_values(data)
+    return data
+
+
+def _check_values(data: Any) -> None:
+    """ValueError where aliases make more of a text than it says, or something that has no end."""
+    waiting, count = [data], 0
+    while waiting and count <= MOST_VALUES:
+        value = waiting.pop()
+        inside = list(value.values()) if isinstance(value, dict) else value
+        waiting += inside if isinstance(inside, list) else ()
+        count += 1
+    if waiting:
+        raise ValueError(f"it stands for more than {MOST_VALUES:,} values; write fewer aliases")
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:

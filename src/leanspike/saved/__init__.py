@@ -287,4 +287,5 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise LeanspikeError(f"{path} is damaged ({error}); restore it from a copy") from None
+        why = one_line(error)
+        raise LeanspikeError(f"{path} is damaged ({why}); restore it from a copy") from None
