@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from leanspike.data.members import Places, chosen
 from leanspike.data.split import stratified
 from leanspike.errors import DataError
 
@@ -15,8 +16,8 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".
 PARTS = ("test", "training", "val", "valid", "validation")  # no names of classes
 CLUTTER = ("__MACOSX",)  # beside hidden folders
 
-Listed = tuple[list[str], Tensor]
-"""Paths and labels, int64 [N]."""
+Listed = tuple[Places, Tensor]
+"""Where the images lie, and their labels, int64 [N]."""
 
 
 def list_parts(root: Path) -> tuple[tuple[str, ...], list[Listed], tuple[str, ...]]:
@@ -33,9 +34,23 @@ def list_parts(root: Path) -> tuple[tuple[str, ...], list[Listed], tuple[str, ..
     others = [] if source == root else _other_parts(root, classes)
     if others:
         return classes, [train, *others], ()
-    kept, held = stratified(train[1], round(len(train[0]) / 5))
-    note = f"{root} has no test or val folder: a fixed fifth of each class tests"
-    return classes, [_part(train, kept), _part(train, held)], (note,)
+    return classes, a_fifth_tests(train), (f"{root} has no test or val folder: {FIFTH}",)
+
+
+FIFTH = "a fixed fifth of each class tests"
+
+
+def a_fifth_tests(listed: Listed) -> list[Listed]:
+    """The images in two parts, to train and to test; always the same.
+
+    >>> [places for places, _ in a_fifth_tests((["a", "b", "c", "d", "e"], torch.zeros(5).long()))]
+    [['a', 'b', 'd', 'e'], ['c']]
+    """
+    places, labels = listed
+    return [
+        (chosen(places, part.numpy()), labels[part])
+        for part in stratified(labels, round(len(places) / 5))
+    ]
 
 
 def _classes(root: Path) -> tuple[Path, tuple[str, ...]]:
@@ -77,11 +92,6 @@ def _other_parts(root: Path, classes: tuple[str, ...]) -> list[Listed]:
                 )
             parts.append(_list(folder, classes))
     return parts
-
-
-def _part(listed: Listed, indices: Tensor) -> Listed:
-    paths, labels = listed
-    return [paths[index] for index in indices.tolist()], labels[indices]
 
 
 def _folders(folder: Path) -> tuple[str, ...]:

@@ -32,6 +32,11 @@ class Split(ABC):
         return len(self.labels)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether its samples stay in memory once they were read."""
+        return not self.lazy
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""

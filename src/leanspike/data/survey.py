@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from leanspike.data.members import Place, Places, chosen, opened
 from leanspike.data.split import SPLIT_SEED
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content; others start programs
 LOOKED_AT = 10_000  # of more images so many are drawn, always the same
 LARGEST = 256  # photographs of more pixels are brought to PHOTOGRAPH, unless the size is said
 PHOTOGRAPH = 224  # as networks for ImageNet see them
@@ -37,7 +37,7 @@ class Survey(NamedTuple):
     notes: tuple[str, ...]
 
 
-def survey(paths: Sequence[str], image_size: int | None, channels: int | None) -> Survey:
+def survey(paths: Places, image_size: int | None, channels: int | None) -> Survey:
     """The size and channels of these images, unless they are given.
 
     The size is that of the shorter side which at least half of them have, else the median; above
@@ -55,7 +55,7 @@ def survey(paths: Sequence[str], image_size: int | None, channels: int | None) -
     """
     if len(paths) > LOOKED_AT:
         drawn = np.random.RandomState(SPLIT_SEED).permutation(len(paths))[:LOOKED_AT]
-        paths = [paths[index] for index in np.sort(drawn)]
+        paths = chosen(paths, np.sort(drawn))
     with ThreadPoolExecutor() as pool:
         headers = list(pool.map(read_header, paths))
     size = _size(headers) if image_size is None else image_size
@@ -64,16 +64,16 @@ def survey(paths: Sequence[str], image_size: int | None, channels: int | None) -
     return Survey(size, channels, tuple(_notes(headers, size, channels)))
 
 
-def read_header(path: str) -> Header:
-    """What the file at ``path`` says of itself; its pixels are not decoded.
+def read_header(path: Place) -> Header:
+    """What the file at ``path``, or the part of one, says of itself; its pixels are not decoded.
 
     >>> read_header("nowhere.png")
     Traceback (most recent call last):
     leanspike.errors.DataError: no image in nowhere.png (FileNotFoundError: ...); replace ...
     """
-    pil = import_optional("PIL.Image", "vision")
+    import_optional("PIL.Image", "vision")
     try:
-        with pil.open(path, formats=FORMATS) as image:
+        with opened(path) as image:
             width, height = image.size
             grey = _is_grey(image)
             return Header(min(width, height), width == height, grey, is_transparent(image))
@@ -107,14 +107,36 @@ def as_bytes(image: Any, channels: int) -> Any:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def no_image(path: str, error: Exception) -> DataError:
-    """The error for a file that cannot be read as an image.
+def check_pixels(image: Any) -> None:
+    """Raise ValueError for an opened image of more pixels than Pillow's limit.
+
+    Pillow itself only warns below twice the limit.
+    """
+    limit = import_optional("PIL.Image", "vision").MAX_IMAGE_PIXELS
+    width, height = image.size
+    if limit and width * height > limit:
+        raise ValueError(f"{width}x{height} pixels, the limit is {limit}")
+
+
+def no_image(path: Place, error: Exception) -> DataError:
+    """The error for a file, or a part of one, that cannot be read as an image.
 
     >>> str(no_image("x.png", ValueError("why")))
-    'no image in x.png (ValueError: why); replace or remove it'
+    'no image in x.png (ValueError: why); replace or remove it, or skip such: data.skip_bad=true'
     """
-    why = " ".join(f"{type(error).__name__}: {error}".split())
-    return DataError(f"no image in {path} ({why}); replace or remove it")
+    return DataError(
+        f"no image in {path} ({in_words(error)}); replace or remove it, or skip such: "
+        "data.skip_bad=true"
+    )
+
+
+def in_words(error: Exception) -> str:
+    """An exception as one line.
+
+    >>> in_words(ValueError("too\\nlong"))
+    'ValueError: too long'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _is_grey(image: Any) -> bool:
