@@ -34,6 +34,10 @@ class JoinedSplit(Split):
         self.ends = np.cumsum([len(part) for part in parts])
 
     @property
+    def in_memory(self) -> bool:
+        return all(part.in_memory for part in self.parts)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         return self.parts[0].shape
 

@@ -21,6 +21,7 @@ from leanspike.data.event_sets import (
 from leanspike.data.folder import read_image_folder
 from leanspike.data.frames import FrameOptions
 from leanspike.data.mnist import FASHION_MNIST, MNIST, read_mnist
+from leanspike.data.shards import read_shards
 from leanspike.data.small import read_digits, synthetic
 from leanspike.data.split import SPLIT_SEED, Parts, Split, stratified
 from leanspike.errors import DataError
@@ -60,7 +61,8 @@ class Source:
     are held out unless the caller says otherwise (None: a tenth, at most 10,000).
     ``mean`` and ``std`` of the training images are computed from them where None.
     ``read_frames(root, image_size, options)`` is there for recordings of events only,
-    ``read_channels(root, image_size, channels)`` for images that may be read as grey or colour.
+    ``read_channels(root, image_size, channels, skip_bad)`` for images in files, which may be read
+    as grey or colour, and of which bad ones may be left out.
     ``has_files`` is False where no folder is read.
 
     >>> stripes = Source(lambda root, image_size: synthetic((1, 8, 8), classes=2), validation=64)
@@ -73,7 +75,7 @@ class Source:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     read_frames: Callable[[Path, int | None, FrameOptions], Parts] | None = None
-    read_channels: Callable[[Path, int | None, int | None], Parts] | None = None
+    read_channels: Callable[[Path, int | None, int | None, bool], Parts] | None = None
     has_files: bool = True
 
 
@@ -120,6 +122,7 @@ DATASETS: dict[str, Source] = {
         std=(0.2673, 0.2564, 0.2762),
     ),
     "image_folder": Source(read_image_folder, read_channels=read_image_folder),
+    "webdataset": Source(read_shards, read_channels=read_shards),
     "nmnist": _events(read_nmnist),
     "cifar10_dvs": _events(read_cifar10_dvs),
     "dvs128_gesture": _events(read_dvs128_gesture),
@@ -141,17 +144,19 @@ def load_dataset(
     channels: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    skip_bad: bool = False,
 ) -> Dataset:
     """The data set ``name``, a key of ``DATASETS``, with its fixed split.
 
-    ``root`` is the folder that holds the data set's own folder (for ``image_folder``: its
-    ``train``, or the classes); None means the environment variable LEANSPIKE_DATA, else ``data``.
+    ``root`` is the folder that holds the data set's own folder (for ``image_folder`` and
+    ``webdataset``: their ``train``, or what is in it); None means the environment variable LEANSPIKE_DATA, else ``data``.
     Nothing is downloaded. ``validation`` training images (None: the data set's default, or its own
     validation images) are held out, stratified by class, the same ones whatever the seed of a run.
-    ``image_size`` (pixels) is for ``image_folder``, ``synthetic*`` and recordings of events; the
+    ``image_size`` (pixels) is for images in files, ``synthetic*`` and recordings of events; the
     others have their own.
     ``frames`` says how recordings become frames (None: 10 of equal time). ``channels``, 1 or 3, is
-    for ``image_folder`` (None: 1 if all files are grey). ``mean`` and ``std`` replace the data
+    for images in files (None: 1 if all are grey). So is ``skip_bad``: those that cannot be decoded
+    are left out, and ``notes`` name them. ``mean`` and ``std`` replace the data
     set's own; those that are not known are measured, on at most 1,000 training images in files.
 
     Raises DataError, in one line with the way out, for an unknown name, files that are missing
@@ -170,7 +175,7 @@ def load_dataset(
             f"root is {root}, and {name} reads no files; leave data.root out, or name a data set "
             "that does (data.name=image_folder for images of your own)"
         )
-    parts = _read(source, name, root or data_root(), image_size, frames, channels)
+    parts = _read(source, name, root or data_root(), image_size, frames, channels, skip_bad)
     shape = parts.train.shape
     if image_size not in (None, shape[1]):
         raise DataError(
@@ -256,14 +261,19 @@ def _read(
     image_size: int | None,
     frames: FrameOptions | None,
     channels: int | None,
+    skip_bad: bool,
 ) -> Parts:
     if channels is not None and (source.read_channels is None or channels not in (1, 3)):
         raise DataError(
             f"channels is {channels}, for {name}; give 1 or 3 for image_folder, and for other data "
             "sets none"
         )
+    if skip_bad and source.read_channels is None:
+        raise DataError(
+            f"skip_bad is for images in files (image_folder, webdataset), not {name}; leave it out"
+        )
     if source.read_channels is not None and frames is None:
-        return source.read_channels(root, image_size, channels)
+        return source.read_channels(root, image_size, channels, skip_bad)
     if frames is None:
         return source.read(root, image_size)
     if source.read_frames is None:

@@ -15,6 +15,7 @@ from leanspike.errors import DataError
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PARTS = ("test", "training", "val", "valid", "validation")  # no names of classes
 CLUTTER = ("__MACOSX",)  # beside hidden folders
+ANNOTATIONS = "val_annotations.txt"  # Tiny-ImageNet's: images and their classes, tab-separated
 
 Listed = tuple[Places, Tensor]
 """Where the images lie, and their labels, int64 [N]."""
@@ -79,7 +80,7 @@ def _classes(root: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def _other_parts(root: Path, classes: tuple[str, ...]) -> list[Listed]:
-    """The images of ``test`` and ``val``, as far as there are such folders of known classes."""
+    """The images of ``test`` and ``val``, as far as their classes are known."""
     parts = []
     for folder in (root / "test", root / "val"):
         found = set(_folders(folder))
@@ -91,7 +92,30 @@ def _other_parts(root: Path, classes: tuple[str, ...]) -> list[Listed]:
                     "training images of it"
                 )
             parts.append(_list(folder, classes))
+        elif (folder / ANNOTATIONS).is_file():
+            parts.append(_annotated(folder, classes))
     return parts
+
+
+def _annotated(folder: Path, classes: tuple[str, ...]) -> Listed:
+    """Images in ``folder/images``, whose classes a file names, as Tiny-ImageNet's."""
+    path = folder / ANNOTATIONS
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    place = {name: number for number, name in enumerate(classes)}
+    paths, labels = list[str](), list[int]()
+    for number, line in enumerate(lines, start=1):
+        name, label, *_ = [*line.split("\t"), "", ""]
+        image = folder / "images" / name
+        if label not in place or not name or not image.is_file():
+            raise DataError(
+                f"{path}, line {number}: {line[:80]!r} is not an image of {folder / 'images'} and "
+                "a class of the training images; restore the file"
+            )
+        paths.append(str(image))
+        labels.append(place[label])
+    if not paths:
+        raise DataError(f"{path} names no images; restore it")
+    return paths, torch.tensor(labels)
 
 
 def _folders(folder: Path) -> tuple[str, ...]:

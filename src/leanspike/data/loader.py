@@ -18,6 +18,7 @@ from leanspike.data.augment import Augment
 from leanspike.data.device import send
 from leanspike.data.event_augment import EventAugment
 from leanspike.data.split import Split
+from leanspike.data.workers import read_in_processes
 from leanspike.errors import LeanspikeError
 
 
@@ -77,7 +78,9 @@ class Loader:
     at any step gets the batches of an uninterrupted one, bit for bit. ``mean`` and ``std`` are the
     data set's, or those that published weights were trained with.
 
-    A lazy split's next batch is read in the background while this one is used.
+    A lazy split's next batch is read in the background while this one is used: by a thread, or by
+    ``workers`` processes (PyTorch's DataLoader), which changes no bit. Where samples stay in memory
+    there are none.
 
     Without ``train`` it can be gone through as a list of batches, as often as one likes.
 
@@ -100,12 +103,15 @@ class Loader:
     augment: Augment | EventAugment | None = None
     memory_format: torch.memory_format = torch.contiguous_format
     device: torch.device | str = "cpu"
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise LeanspikeError(f"batch_size is {self.batch_size}; give 1 or more")
         if self.seed < 0:
             raise LeanspikeError(f"seed is {self.seed}; give 0 or more")
+        if self.workers < 0:
+            raise LeanspikeError(f"workers is {self.workers}; give 0 (threads) or more processes")
 
     def __len__(self) -> int:
         """Steps per epoch."""
@@ -155,6 +161,9 @@ class Loader:
     def _read(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         if not self.split.lazy:
             yield from map(self.split.batch, chunks)
+            return
+        if self.workers and chunks and not self.split.in_memory:
+            yield from read_in_processes(self.split, chunks, self.workers)
             return
         with ThreadPoolExecutor(max_workers=1) as background:
             reads = (background.submit(self.split.batch, chunk) for chunk in chunks)

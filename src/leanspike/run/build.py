@@ -96,6 +96,7 @@ def open_data(recipe: Recipe) -> Dataset:
         channels=section.channels,
         mean=section.mean,
         std=section.std,
+        skip_bad=section.skip_bad,
     )
     _check_time(recipe, data)
     if section.cross_validation is not None:

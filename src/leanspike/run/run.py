@@ -499,6 +499,7 @@ class Run:
             augment=build_augment(self.recipe.data.augment, self.data) if train else None,
             memory_format=self.memory_format,
             device=self.device,
+            workers=self.recipe.data.workers,
         )
 
     def _blank(self) -> Tensor:
