@@ -50,12 +50,10 @@ def main(
     folder.mkdir(parents=True)
     begun, cpu, total = time.monotonic(), time.process_time(), 0
     names = [f"class{label:04}" for label in range(classes)]
-    for part in ("train", "val"):
-        for name in names:
-            (folder / part / name).mkdir(parents=True)
     writers = {part: Shards(Path(f"{folder}-shards", part)) for part in ("train", "val") if shards}
     for drawn in draw(images, classes):
         path = folder / drawn.part / names[drawn.label] / f"{drawn.number:07}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(drawn.jpeg)
         total += len(drawn.jpeg)
         if shards:
