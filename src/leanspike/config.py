@@ -110,6 +110,14 @@ class ModelSection(TrainedSection):
     """Arguments of the network by name, as a width; your own gets these and nothing else."""
     weights: str | None = None
     """A file of PyTorch's kind, or a folder that leanspike saved; null: as it begins."""
+    new_answer: bool = False
+    """Take all weights but those of the last layer, which begins anew: for other classes."""
+
+    @model_validator(mode="after")
+    def _takes_weights(self) -> ModelSection:
+        if self.new_answer and self.weights is None:
+            raise ValueError("new_answer is true without weights; give model.weights, or leave it")
+        return self
 
 
 class CalibrateSection(Section):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from leanspike.config import (
     AugmentSection,
+    ModelSection,
     Recipe,
     SpikeSection,
     TrainedSection,
@@ -23,12 +24,13 @@ from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
 from leanspike.graph.ops import is_batch_norm
 from leanspike.models import create_model
+from leanspike.models.new_answer import load_but_answer
 from leanspike.models.own import create_own, is_own
-from leanspike.models.published import load_published
+from leanspike.models.published import load_published, read_published
 from leanspike.neuron import Neuron, NeuronSection, create_neuron
 from leanspike.processor import has_bfloat16, warn_of_emulation
 from leanspike.recipes import check_named
-from leanspike.saved import SPEC, ModelSpec, load, read_model
+from leanspike.saved import SPEC, ModelSpec, load, read_model, read_weights
 from leanspike.temporal import NormFactory, temporal_norm
 from leanspike.train import (
     TET,
@@ -178,6 +180,10 @@ def build_network(section: TrainedSection, data: Dataset, trust: bool = False) -
         )
     if weights is None:
         return network
+    if isinstance(section, ModelSection) and section.new_answer:
+        theirs = read_weights(weights) if weights.is_dir() else read_published(weights)
+        load_but_answer(network, theirs, weights)
+        return network
     if weights.is_dir():
         _check_saved(weights, spec, data)
         return load(weights, network)
@@ -197,7 +203,8 @@ def _check_saved(folder: Path, wanted: ModelSpec, data: Dataset) -> None:
     if theirs != ours:
         raise LeanspikeError(
             f"{folder} is a network for {theirs}, and {data.name} has {ours}; give one that was "
-            "trained on such data, or train it (leave the weights out)"
+            "trained on such data, train it (leave the weights out), or keep all but its answer "
+            "layer as a start (model.new_answer=true)"
         )
 
 
