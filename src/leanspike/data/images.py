@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from leanspike.data.cifar import CIFAR10, CIFAR100, read_cifar
+from leanspike.data.dataset import Dataset as Dataset
+from leanspike.data.dataset import describe as describe
 from leanspike.data.event_sets import (
     read_cifar10_dvs,
     read_dvs128_gesture,
@@ -23,34 +25,10 @@ from leanspike.data.frames import FrameOptions
 from leanspike.data.mnist import FASHION_MNIST, MNIST, read_mnist
 from leanspike.data.shards import read_shards
 from leanspike.data.small import read_digits, synthetic
-from leanspike.data.split import SPLIT_SEED, Parts, Split, stratified
+from leanspike.data.split import SPLIT_SEED, Parts, Split, held_out
+from leanspike.data.statistics import channel_statistics
+from leanspike.data.tensors import read_tensors
 from leanspike.errors import DataError
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set, ready for training.
-
-    ``shape`` is (C, H, W); ``mean`` and ``std`` are per channel, in units of the full range [0, 1].
-    ``val`` (it may be empty) was held out from the training images and is disjoint from ``train``.
-    ``frames`` is T where each sample is a sequence of so many images of that shape, else None.
-    ``notes`` say what was done to the images that a person should know.
-
-    >>> data = load_dataset("synthetic_grey", validation=40)
-    >>> data.shape, len(data.train), len(data.val), len(data.test)
-    ((1, 28, 28), 600, 40, 160)
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    train: Split
-    val: Split
-    test: Split
-    frames: int | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +100,7 @@ DATASETS: dict[str, Source] = {
         std=(0.2673, 0.2564, 0.2762),
     ),
     "image_folder": Source(read_image_folder, read_channels=read_image_folder),
+    "tensors": Source(lambda root, _: read_tensors(root)),
     "webdataset": Source(read_shards, read_channels=read_shards),
     "nmnist": _events(read_nmnist),
     "cifar10_dvs": _events(read_cifar10_dvs),
@@ -177,37 +156,30 @@ def load_dataset(
         )
     parts = _read(source, name, root or data_root(), image_size, frames, channels, skip_bad)
     shape = parts.train.shape
-    if image_size not in (None, shape[1]):
+    if image_size not in (None, shape[-1]):
+        own = "x".join(map(str, shape[1:])) or str(shape[0])
         raise DataError(
-            f"image_size is {image_size}, but {name} has images of {shape[1]}x{shape[2]} pixels; "
-            "leave it out"
+            f"image_size is {image_size}, but {name} has images of {own} pixels; leave it out"
         )
     mean, std = _constants(parts.train, mean or source.mean, std or source.std)
     train, val, notes = parts.train, parts.val, parts.notes
     if val is None or validation is not None:
         if val is not None:
             notes = (*notes, f"validation is {validation} training images; val is left out")
-        kept, held = stratified(train.labels, _held_out(source, len(train), validation))
+        kept, held = held_out(train.labels, _held_out(source, len(train), validation))
         train, val = train.select(kept), train.select(held)
     return Dataset(
-        name, parts.classes, shape, mean, std, train, val, parts.test, parts.train.frames, notes
-    )
-
-
-def describe(data: Dataset) -> str:
-    """A data set in one line: shape, classes, images, normalisation.
-
-    >>> print(describe(load_dataset("digits")))
-    digits: images of 1x8x8 (grey), 10 classes; 1,294 train, 144 validate, 359 test; ...
-    """
-    shape = "x".join(map(str, data.shape))
-    kind = {1: " (grey)", 3: " (colour)"}.get(data.shape[0], "")
-    what = "images" if data.frames is None else f"sequences of {data.frames} images"
-    counts = f"{len(data.train):,} train, {len(data.val):,} validate, {len(data.test):,} test"
-    mean, std = (", ".join(f"{value:.4g}" for value in row) for row in (data.mean, data.std))
-    return (
-        f"{data.name}: {what} of {shape}{kind}, {len(data.classes)} classes; {counts}; "
-        f"mean {mean}, std {std}"
+        name,
+        parts.classes,
+        shape,
+        mean,
+        std,
+        train,
+        val,
+        parts.test,
+        parts.train.frames,
+        notes,
+        parts.task,
     )
 
 
@@ -227,23 +199,6 @@ def _constants(
             "difference; give other images, or data.mean and data.std"
         )
     return mean or measured[0], std or tuple(value or 1.0 for value in measured[1])
-
-
-def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all pixels, in [0, 1], to 4 decimals.
-
-    >>> channel_statistics(synthetic(shape=(1, 8, 8), train=10).train)
-    ((0.50...,), (0.29...,))
-    """
-    images, _ = split.batch(torch.arange(len(split)))
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.stack(
-        [channel.flatten().bincount(minlength=256) for channel in images.unbind(-3)]
-    )
-    shares = counts / counts.sum(1, keepdim=True, dtype=torch.float64)  # [C, 256]
-    mean = shares @ levels
-    std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
-    return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())
 
 
 def _source(name: str) -> Source:

@@ -25,29 +25,35 @@ from leanspike.errors import LeanspikeError
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Pixels as network input: (images / 255 − mean) / std, float32 [B, C, H, W].
 
+    Other tensors, float32 [B, C, ...], become (tensors − mean) / std, in their own units.
+
     The one place where that is done. ``images`` is uint8 [B, C, H, W] in any memory format, which
     the result keeps; ``mean`` and ``std`` (positive) are per channel, in units of the full range,
     [0, 1]. Sequences of images, uint8 [B, T, C, H, W], become [T, B, C, H, W].
 
-    Raises LeanspikeError if the images are not bytes or the constants do not fit them.
+    Raises LeanspikeError for other types and shapes, or constants that do not fit them.
 
     >>> normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=(0.5,), std=(0.25,))
     tensor([[[[2.]]]])
     """
-    if images.dtype != torch.uint8 or images.dim() not in (4, 5):
+    floats = images.dtype == torch.float32 and images.dim() > 1
+    if not floats and (images.dtype != torch.uint8 or images.dim() not in (4, 5)):
         raise LeanspikeError(
             f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [B, C, H, W], "
-            "or sequences [B, T, C, H, W]"
+            "sequences [B, T, C, H, W], or torch.float32 [B, C, ...]"
         )
-    if images.dim() == 5:
+    if images.dim() == 5 and not floats:
         images = images.transpose(0, 1).contiguous()  # as bytes: a quarter of what follows
-    channels = images.shape[-3]
+    channels = images.shape[1] if floats else images.shape[-3]
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise LeanspikeError(
             f"mean {tuple(mean)} and std {tuple(std)} do not fit images of {channels} channels; "
             f"give {channels} numbers each, std positive"
         )
-    constants = send(torch.tensor([mean, std]), images.device).view(2, channels, 1, 1)
+    after = images.dim() - 2 if floats else 2
+    constants = send(torch.tensor([mean, std]), images.device).view(2, channels, *[1] * after)
+    if floats:
+        return (images - constants[0]).div_(constants[1])
     pixels = images.to(torch.float32)
     # A tensor: CUDA multiplies by the reciprocal of a plain number, which gives other bits.
     pixels = pixels.div_(pixels.new_full((), 255))
@@ -129,7 +135,8 @@ class Loader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of ``epoch`` (≥ 0) from ``start_step`` (0..len) on.
 
-        Each is images, float32 [B, C, H, W] (sequences: [T, B, C, H, W]), and labels, int64 [B].
+        Each is images, float32 [B, C, H, W] (sequences: [T, B, C, H, W]; other tensors: [B, ...]),
+        and labels, int64 [B], or as the split has them.
         """
         if epoch < 0:
             raise LeanspikeError(f"epoch is {epoch}; give 0 or more")
@@ -155,6 +162,8 @@ class Loader:
         """In ``memory_format``; a sequence so that its steps, stacked into the batch, are in it."""
         if inputs.dim() == 4:
             return inputs.contiguous(memory_format=self.memory_format)
+        if self.split.frames is None:
+            return inputs.contiguous()
         stacked = inputs.flatten(0, 1).contiguous(memory_format=self.memory_format)
         return stacked.view(inputs.shape)
 
@@ -162,8 +171,8 @@ class Loader:
         if not self.split.lazy:
             yield from map(self.split.batch, chunks)
             return
-        if self.workers and chunks and not self.split.in_memory:
-            yield from read_in_processes(self.split, chunks, self.workers)
+        if self.workers and not self.split.in_memory:
+            yield from read_in_processes(self.split, list(chunks), self.workers)
             return
         with ThreadPoolExecutor(max_workers=1) as background:
             reads = (background.submit(self.split.batch, chunk) for chunk in chunks)

@@ -55,8 +55,8 @@ def index_of(paths: Sequence[str], folder: Path) -> ShardIndex:
         return _kept(path, tuple(paths))
     rows, found = [], dict[str, int]()
     for number, shard in enumerate(paths):
-        for offset, size, label in read_shard(shard):
-            rows.append((number, offset, size, found.setdefault(label, len(found))))
+        for begin, length, label in read_shard(shard):
+            rows.append((number, begin, length, found.setdefault(label, len(found))))
     columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T.copy()
     texts = np.array(list(found), dtype=np.str_)
     with suppress(LeanspikeError), atomic(path) as part, part.open("wb") as stream:
@@ -86,7 +86,7 @@ def read_shard(path: str) -> Iterator[tuple[int, int, str]]:
         with tarfile.open(path, "r:") as archive:
             sample = _Sample(path, "")
             for member in archive:
-                archive.members.clear()  # it would keep all
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all
                 key, ending = _key(member.name)
                 if not member.isreg() or member.issparse() or ending is None:
                     continue

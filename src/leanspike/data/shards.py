@@ -102,7 +102,7 @@ def _shards(root: Path) -> dict[str, list[str]]:
         hint = f"unpack {packed[0]} and the like (gunzip)" if packed else "give that root"
         raise DataError(
             f"no tar files {where}in {root}; expected {root}/train/000000.tar with KEY.jpg and "
-            f"KEY.cls: {hint}"
+            f"KEY.cls: {hint}, or set LEANSPIKE_DATA to it"
         )
     return {name: found[name] for name in ("train", "test", "val") if name in found}
 

@@ -40,6 +40,8 @@ def read_in_processes(
     Processes are started anew: they hold no thread and no lock of this one. A script that calls
     this needs ``if __name__ == "__main__":``.
     """
+    if not chunks:
+        return
     loader = DataLoader(
         _Batches(split, chunks),
         batch_size=None,
