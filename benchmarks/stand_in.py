@@ -81,7 +81,9 @@ class Shards:
         if self.file is None or self.count % SHARD_IMAGES == 0:
             self.close()
             number = self.count // SHARD_IMAGES
-            self.file = tarfile.open(self.folder / f"{number:06}.tar", "w", format=tarfile.USTAR_FORMAT)
+            self.file = tarfile.open(
+                self.folder / f"{number:06}.tar", "w", format=tarfile.USTAR_FORMAT
+            )
         for ending, content in (("jpg", drawn.jpeg), ("cls", str(drawn.label).encode())):
             member = tarfile.TarInfo(f"{drawn.number:07}.{ending}")
             member.size = len(content)

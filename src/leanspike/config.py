@@ -232,6 +232,13 @@ class SelfDistillationSection(Section):
     """Which of the two steps learns from the other."""
 
 
+class SquaredErrorSection(Section):
+    """The mean squared error of the answer after the last step, for targets that are numbers."""
+
+    weight: NonNegative = 1.0
+    """The factor of this term."""
+
+
 class SpikeRateSection(Section):
     """A price on spikes per neuron."""
 
@@ -257,6 +264,8 @@ class ObjectiveSection(Section):
     """A teacher's feature maps."""
     self_distillation: SelfDistillationSection | None = None
     """The network's own surest step; of an SNN with 2 steps or more only."""
+    squared_error: SquaredErrorSection | None = None
+    """The targets, where those are numbers, as in `data.name=tensors`."""
     spike_rate: SpikeRateSection | None = None
     """A price on spikes; of an SNN only."""
 

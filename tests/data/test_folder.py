@@ -325,7 +325,9 @@ def test_tiny_imagenets_own_layout_is_read(tmp_path):
     assert [path[-6] for path in parts.test.paths] == ["1", "0", "3", "2"]
     assert parts.test.labels.tolist() == [1, 0, 1, 0]
     annotations.write_text("val_0.JPEG\tn03\n")
-    with pytest.raises(DataError, match=r"val_annotations.txt, line 1: 'val_0.JPEG\\tn03' is not an"):
+    with pytest.raises(
+        DataError, match=r"val_annotations.txt, line 1: 'val_0.JPEG\\tn03' is not an"
+    ):
         read_image_folder(tmp_path, 8)
     annotations.write_text("")
     with pytest.raises(DataError, match=r"val_annotations.txt names no images; restore it"):

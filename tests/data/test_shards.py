@@ -106,7 +106,9 @@ def test_names_of_classes_come_from_labels_or_a_file(tree):
     (tree / "classes.txt").write_text("cat\ndog\n")
     assert read_shards(tree, 8).classes == ("cat", "dog")
     write_tar(tree / "val" / "000000.tar", [("a/x.png", png(0)), ("a/x.cls", b"2\n")])
-    with pytest.raises(DataError, match=r"val/000000.tar: a/x.png is of class '2', and .* has 2 cl"):
+    with pytest.raises(
+        DataError, match=r"val/000000.tar: a/x.png is of class '2', and .* has 2 cl"
+    ):
         read_shards(tree, 8)
     (tree / "classes.txt").write_text("cat\ndog\neel\n")  # as advised
     assert read_shards(tree, 8).test.labels.tolist() == [2]
@@ -147,9 +149,7 @@ def test_the_index_is_read_once_and_again_when_a_file_changes(tree, monkeypatch)
     kept = list(tree.glob(".leanspike-*.npz"))
     assert len(kept) == 1
     read, original = [], shard_index.read_shard
-    monkeypatch.setattr(
-        shard_index, "read_shard", lambda path: read.append(path) or original(path)
-    )
+    monkeypatch.setattr(shard_index, "read_shard", lambda path: read.append(path) or original(path))
     assert torch.equal(everything(read_shards(tree, 8).train)[0], before)
     assert read == []
     kept[0].write_bytes(kept[0].read_bytes()[:50])  # damaged: read again
@@ -260,7 +260,11 @@ def test_the_data_set_is_called_webdataset(tree):
 
 def test_long_names_are_told_as_they_are(tmp_path):
     name = "folder/" * 20 + "x.png"
-    write_tar(tmp_path / "0.tar", [(name, b"no"), (name.replace("png", "cls"), b"1"), *samples([0])])
-    [_, second] = [Member(str(tmp_path / "0.tar"), o, n) for o, n, _ in
-                   shard_index.read_shard(str(tmp_path / "0.tar"))]
+    write_tar(
+        tmp_path / "0.tar", [(name, b"no"), (name.replace("png", "cls"), b"1"), *samples([0])]
+    )
+    [_, second] = [
+        Member(str(tmp_path / "0.tar"), o, n)
+        for o, n, _ in shard_index.read_shard(str(tmp_path / "0.tar"))
+    ]
     assert str(second).endswith("0.tar: 0000.png")

@@ -80,8 +80,11 @@ def test_a_batch_is_normalised_by_channel_in_the_tensors_own_units(tmp_path):
     x, y = next(loader.epoch(0))
     assert (x.shape, x.dtype, y.dtype) == ((50, 4, 6), torch.float32, torch.int64)
     assert x.mean((0, 2)).abs().max() < 1e-4
-    rest = list(Loader(data.train, batch_size=7, mean=data.mean, std=data.std, seed=0, train=True)
-                .epoch(3, 2))
+    rest = list(
+        Loader(data.train, batch_size=7, mean=data.mean, std=data.std, seed=0, train=True).epoch(
+            3, 2
+        )
+    )
     assert len(rest) == 5
     assert "tensors of 4x6, 3 classes; 50 train, 0 validate, 8 test; mean " in describe(data)
 
@@ -138,7 +141,10 @@ def test_numbers_are_split_for_cross_validation(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x_train": np.full((20, 5), np.nan)}, r"x_train in \S+a.npz has values that are NaN or i"),
+        (
+            {"x_train": np.full((20, 5), np.nan)},
+            r"x_train in \S+a.npz has values that are NaN or i",
+        ),
         ({"x_train": np.zeros(20)}, r"x_train in \S+ is \[20\]; give samples of one to three axes"),
         ({"x_train": np.zeros((20, 1, 1, 1, 1))}, r"is \[20, 1, 1, 1, 1\]; give samples of one"),
         ({"x_train": np.zeros((20, 5), complex)}, r"is of complex128; give floats or whole"),

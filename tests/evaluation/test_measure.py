@@ -184,7 +184,9 @@ def test_with_more_than_twenty_classes_the_five_likeliest_are_counted() -> None:
     outputs = [*snn(x).cumsum(0), ann(x)]
     for found, y in zip((*result.top5, result.ann_top5), outputs, strict=True):
         order = y.detach().argsort(dim=1, descending=True, stable=True)
-        assert found == pytest.approx((order[:, :5] == labels[:, None]).any(1).float().mean().item())
+        assert found == pytest.approx(
+            (order[:, :5] == labels[:, None]).any(1).float().mean().item()
+        )
     assert result.top5[-1] > result.accuracy[-1]
     assert result.summary["snn_top5"] == result.top5[-1]
     assert type(result).model_validate_json(result.model_dump_json()) == result

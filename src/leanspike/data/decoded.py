@@ -88,9 +88,7 @@ def open_cache(paths: Places, size: int, channels: int = 3) -> DecodedCache | No
     return cache_of("image", paths, (channels, size, size), key=f"{channels}x{size}")
 
 
-def cache_of(
-    what: str, paths: Places, shape: tuple[int, ...], *, key: str
-) -> DecodedCache | None:
+def cache_of(what: str, paths: Places, shape: tuple[int, ...], *, key: str) -> DecodedCache | None:
     """The cache of what is decoded from these files, in the folder that LEANSPIKE_CACHE names.
 
     None if it names none. The file's name depends on the paths, on each file's size and time of

@@ -88,9 +88,7 @@ class Members(Sequence[Member]):
     def __getitem__(self, index: int | slice) -> Member | Members:
         if isinstance(index, slice):
             return self.at(range(*index.indices(len(self))))
-        return Member(
-            self.files[self.file[index]], int(self.offset[index]), int(self.size[index])
-        )
+        return Member(self.files[self.file[index]], int(self.offset[index]), int(self.size[index]))
 
     def at(self, indices: Sequence[int] | Integers) -> Members:
         """Those at ``indices``, in that order."""

@@ -179,5 +179,7 @@ def _check_end(path: str, offset: int) -> None:
 
 def _is_packed(path: str) -> bool:
     with suppress(OSError), open(path, "rb") as stream:
-        return stream.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"))
+        return stream.read(6).startswith(
+            (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+        )
     return False

@@ -113,9 +113,7 @@ def _load(path: Path) -> Mapping[str, NDArray[Any]]:
 
 def _array(arrays: Arrays, name: str, root: Path) -> tuple[NDArray[Any], str]:
     if name not in arrays:
-        raise DataError(
-            f"no {name} in {root}, which has {', '.join(sorted(arrays))}; add it there"
-        )
+        raise DataError(f"no {name} in {root}, which has {', '.join(sorted(arrays))}; add it there")
     array, where = arrays[name]
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where} is of {array.dtype}; give floats or whole numbers")

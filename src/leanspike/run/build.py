@@ -20,7 +20,7 @@ from leanspike.config import (
 )
 from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_dataset
 from leanspike.data.cross_validation import cross_validation_split
-from leanspike.data.split import stratified
+from leanspike.data.split import TaskName, held_out
 from leanspike.errors import LeanspikeError
 from leanspike.graph.ops import is_batch_norm
 from leanspike.models import create_model
@@ -40,6 +40,7 @@ from leanspike.train import (
     Response,
     SelfDistillation,
     SpikeRate,
+    SquaredError,
     Teacher,
     Weighted,
 )
@@ -110,7 +111,7 @@ def open_data(recipe: Recipe) -> Dataset:
                 f"train_images is {section.train_images}; {section.name} has {len(data.train)} "
                 "besides those held out"
             )
-        _, chosen = stratified(data.train.labels, section.train_images)
+        _, chosen = held_out(data.train.labels, section.train_images)
         changes["train"] = data.train.select(chosen)
     return replace(data, **changes)
 
@@ -141,6 +142,15 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
     >>> build_augment(AugmentSection(crop=2), open_data(load_recipe("digits")))
     Augment(crop=2, flip=False, cutout=0)
     """
+    if (
+        not data.of_images
+        and len(data.shape) != 3
+        and (section.crop or section.cutout or section.flip)
+    ):
+        raise LeanspikeError(
+            f"{data.name} has tensors of {'x'.join(map(str, data.shape))}; crop, flip and cutout are "
+            "for rows and columns, leave data.augment out"
+        )
     if data.frames is None:
         if section.shift or section.drop:
             raise LeanspikeError(f"{data.name} has images; shift and drop are for events, use crop")
@@ -275,11 +285,11 @@ def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
     >>> model_spec(TrainedSection(name="vgg6"), open_data(load_recipe("digits"))).image_size
     8
     """
-    channels, size, _ = data.shape
+    channels, size = data.shape[0], data.shape[-1] if len(data.shape) > 1 else 1
     assert section.name is not None
     return ModelSpec(
         name=section.name,
-        num_classes=len(data.classes),
+        num_classes=data.answer_shape[0],
         in_channels=channels,
         image_size=size,
         options=section.options,
@@ -312,9 +322,15 @@ def build_norm(section: SpikeSection) -> str | NormFactory:
 
 
 def build_objective(
-    section: TrainSection, network: nn.Module, teacher: Callable[[], Teacher], x: Tensor
+    section: TrainSection,
+    network: nn.Module,
+    teacher: Callable[[], Teacher],
+    x: Tensor,
+    task: TaskName | None = None,
 ) -> Objective:
     """What a stage minimises; ``teacher`` is asked for only if a term needs one, and once.
+
+    ``task`` says what the labels are of; None: what those of the first batch show.
 
     >>> objective = build_objective(TrainSection(epochs=1), nn.Linear(2, 3), Teacher, torch.ones(1))
     >>> objective.weights, objective.objectives[0].readout
@@ -324,10 +340,10 @@ def build_objective(
     who = teacher() if how.is_taught else None
     terms: list[tuple[float, Objective]] = []
     if how.cross_entropy is not None:
-        labels = CrossEntropy(section.readout, section.label_smoothing)
+        labels = CrossEntropy(section.readout, section.label_smoothing, task)
         terms.append((how.cross_entropy.weight, labels))
     if how.tet is not None:
-        tet = TET(how.tet.regularisation, how.tet.target, section.label_smoothing)
+        tet = TET(how.tet.regularisation, how.tet.target, section.label_smoothing, task)
         terms.append((how.tet.weight, tet))
     if how.response is not None and who is not None:
         soft = Response(who, how.response.temperature, section.readout, how.response.each_step)
@@ -338,6 +354,8 @@ def build_objective(
     if how.self_distillation is not None:
         own = SelfDistillation(how.self_distillation.temperature, how.self_distillation.learner)
         terms.append((how.self_distillation.weight, own))
+    if how.squared_error is not None:
+        terms.append((how.squared_error.weight, SquaredError(section.readout)))
     if how.spike_rate is not None:
         terms.append((how.spike_rate.weight, SpikeRate()))
     return Weighted(terms)

@@ -36,7 +36,6 @@ from leanspike.evaluation import (
     measure_times,
     provenance,
     readings,
-    record_example,
 )
 from leanspike.evaluation.answers import outputs
 from leanspike.evaluation.origin import computed_by
@@ -105,6 +104,7 @@ from leanspike.train import (
     read_log,
     renormalise,
 )
+from leanspike.train.objective import mean_squared_error
 from leanspike.train.optim import Schedule
 
 
@@ -223,11 +223,11 @@ class Run:
         network.to(self.device)
         teacher.network.to(self.device)
         x = self._blank()
-        objective = build_objective(section, network, lambda: teacher, x)
+        objective = build_objective(section, network, lambda: teacher, x, self.data.task)
         with torch.no_grad(), eval_mode(network):
             with dropout_rate(network, section.dropout), objective.watch(network):
                 y_TNK = outputs(network, x, timesteps)
-            objective(y_TNK, torch.zeros(1, dtype=torch.long, device=self.device), x)
+            objective(y_TNK, torch.zeros_like(self.data.train.labels[:1]).to(self.device), x)
 
     def train_ann(self) -> None:
         """``ann/``: trained, or with published weights; nothing where the SNN needs none."""
@@ -341,6 +341,8 @@ class Run:
                 classes=data.classes,
                 start=readings(start) if recipe.snn else None,
                 readout=section.readout,
+                task=data.task,
+                metric=mean_squared_error if data.task == "none" else None,
             )
         if section.early_exit:
             rules = ", ".join(section.early_exit)
@@ -349,12 +351,9 @@ class Run:
             with Clock(self.folder, "early exit"):
                 exits = measure_exits(snn, section, held_out, test, result)
             result = result.model_copy(update={"early_exit": exits})
-        pixels, label = data.test.batch(torch.tensor([0]))
-        x = normalise(pixels, data.mean, data.std).to(self.device)
-        example = record_example(snn, x, pixels[0], int(label))
-        shown = with_pictures(result.mistakes, data.test)
         times = self._times(snn, ann)
-        return result.model_copy(update={"example": example, "mistakes": shown, "times": times})
+        shown = with_pictures(result, snn, data)
+        return shown.model_copy(update={"times": times})
 
     def _times(self, snn: SpikingNetwork, ann: nn.Module | None) -> Times:
         """How long the SNN takes beside its ANN, or the same network as one if there is none."""
@@ -377,6 +376,8 @@ class Run:
     @cached_property
     def memory_format(self) -> torch.memory_format:
         """channels_last, the fast one, unless a network of the user's own cannot take it."""
+        if len(self.data.shape) != 3:
+            return torch.contiguous_format
         for section in own_sections(self.recipe):
             network = create_own(section.name or "", section.options, self.trust)
             if not takes_channels_last(network.to(self.device), self._blank()):
@@ -461,6 +462,7 @@ class Run:
             select=section.select,
             max_gradient_norm=section.max_gradient_norm,
             gradient=section.gradient,
+            task=self.data.task,
         )
         with dropout_rate(network, section.dropout):
             fit(network, stage, self.history, self.checkpoints, self.monitor)
@@ -468,7 +470,7 @@ class Run:
     def _objective(self, network: nn.Module, section: TrainSection) -> Objective:
         torch.manual_seed(self.recipe.seed)  # adapters of features begin at random, in each stage
         x = self._blank()
-        objective = build_objective(section, network, self.teacher, x)
+        objective = build_objective(section, network, self.teacher, x, self.data.task)
         for part in objective.modules():
             if isinstance(part, Feature):
                 self.monitor.console.print(_pairs_table(part.pairs))

@@ -32,6 +32,7 @@ from leanspike.train.objective import (
     CrossEntropy,
     Objective,
     SpikeRate,
+    SquaredError,
     Weighted,
 )
 from leanspike.train.optim import create_optimizer, create_schedule
@@ -50,6 +51,7 @@ __all__ = [
     "Response",
     "SelfDistillation",
     "SpikeRate",
+    "SquaredError",
     "Stage",
     "Teacher",
     "Weighted",

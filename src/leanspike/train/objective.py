@@ -130,6 +130,47 @@ class TET(Objective):
 
 
 @final
+class SquaredError(Objective):
+    """The mean squared error of the last answer, for targets that are numbers.
+
+        mean (y − target)²              y the sum or the mean of the steps' outputs
+
+    Args:
+        readout: "sum" or "mean".
+
+    >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[3.0, 2.0]]])
+    >>> SquaredError("mean")(y_TNK, torch.tensor([[2.0, 3.0]]), torch.zeros(1)).item()
+    2.0
+    """
+
+    def __init__(self, readout: Readout = "sum") -> None:
+        super().__init__()
+        check_readout(readout)
+        self.readout = readout
+
+    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
+        """See :class:`Objective`."""
+        return mean_squared_error(widened(readout(y_TNK, self.readout)[-1]), labels)
+
+
+def mean_squared_error(y_N: Tensor, targets: Tensor) -> Tensor:
+    """The mean of (y − target)² over a batch, ``[N]`` standing for ``[N, 1]`` and the reverse.
+
+    Raises:
+        LeanspikeError: for targets of another shape than the outputs'.
+
+    >>> mean_squared_error(torch.ones(2, 1), torch.tensor([1.0, 3.0])).item()
+    2.0
+    """
+    if targets.numel() != y_N.numel() or len(targets) != len(y_N):
+        raise LeanspikeError(
+            f"targets of shape {list(targets.shape)} for outputs {list(y_N.shape)}; a squared error "
+            "needs a number for each output"
+        )
+    return (y_N - targets.reshape(y_N.shape).to(y_N.dtype)).square().mean()
+
+
+@final
 class SpikeRate(Objective):
     """The spikes per neuron over all steps, as a price on them; of neurons that spike.
 
@@ -222,7 +263,8 @@ def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
     task = told.task(y_TN, labels)
     if task is None:
         raise LeanspikeError(
-            f"{no_labels(y_TN, labels)}; write an Objective of your own, with their loss"
+            f"{no_labels(y_TN, labels)}; take squared_error (SquaredError) for numbers, or write an "
+            "Objective of your own, with their loss"
         )
     return task
 
