@@ -18,14 +18,14 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 
 from leanspike.data import Augment, Dataset, FolderSplit, Loader, load_dataset, normalise
-from leanspike.data.members import Member, opened
+from leanspike.data.members import Member, Place, opened
 from leanspike.data.survey import as_bytes
 from leanspike.evaluation import provenance
 
@@ -39,6 +39,7 @@ def main(
     size: Annotated[int, typer.Option(help="Pixels of an image's side.")] = 96,
     epochs: Annotated[int, typer.Option(help="How many.")] = 2,
     steps: Annotated[int | None, typer.Option(help="Of an epoch; default: all.")] = None,
+    same: Annotated[bool, typer.Option(help="The same epoch each time, for a cache.")] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0: threads.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded images.")] = None,
 ) -> None:
@@ -54,7 +55,7 @@ def main(
     print(f"listed in {took:.1f} s of the processor's, {resident():.0f} MiB resident")
     if cache is None and not workers:
         parts(data)
-    run_epochs(data, epochs, steps, workers)
+    run_epochs(data, [0] * epochs if same else list(range(epochs)), steps, workers)
 
 
 CONSTANTS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
@@ -68,41 +69,11 @@ def parts(data: Dataset) -> None:
         print("  all images fit in memory, once they are decoded: no parts")
         return
     drawn = np.random.default_rng(0).permutation(len(split))[:SAMPLE]
-    places = [split.paths[index] for index in drawn]
-    _, height, width = split.shape
-
-    def read() -> None:
-        for place in places:
-            _ = place.read() if isinstance(place, Member) else Path(place).read_bytes()
-
-    def look() -> None:
-        for place in places:
-            with opened(place):
-                pass
-
-    decoded = []
-    for place in places:
-        with opened(place) as image:
-            decoded.append(as_bytes(image, 3).copy())
-
-    def decode() -> None:
-        for place in places:
-            with opened(place) as image:
-                as_bytes(image, 3)
-
-    def resize() -> None:
-        for image in decoded:
-            side = min(image.size)
-            image.resize((width, height), 2, box=(0, 0, side, side))
-
     chunks = torch.from_numpy(np.sort(drawn)).split(BATCH)
     batches = [torch.zeros(len(chunk), *split.shape, dtype=torch.uint8) for chunk in chunks]
     generator = torch.Generator().manual_seed(0)
-    rows = {
-        "read": measured(read),
-        "open (headers)": measured(look),
-        "decode to RGB": measured(decode),
-        "resize": measured(resize),
+    rows = of_an_image([split.paths[index] for index in drawn], split.image_size)
+    rows |= {
         "all of a batch": measured(lambda: [split.batch(chunk) for chunk in chunks]),
         "augment": measured(lambda: [AUGMENT(batch, generator) for batch in batches]),
         "normalise": measured(lambda: [normalise(b, data.mean, data.std) for b in batches]),
@@ -114,7 +85,37 @@ def parts(data: Dataset) -> None:
     total = rows["all of a batch"] + rows["augment"] + rows["normalise"]
     for name, ms in rows.items():
         print(f"  {name:28} {ms:7.3f} ms an image {100 * ms / total:5.0f} %")
-    print(f"  together {total:.3f} ms: {1000 / total:,.0f} images a second and core")
+    print(f"  together {total:.3f} ms: {1000 / total:,.0f} images a second and core", flush=True)
+
+
+def of_an_image(places: list[Place], size: int) -> dict[str, float]:
+    """What is done to each image: read, opened, decoded (each with what comes before), resized."""
+
+    def read() -> None:
+        for place in places:
+            _ = place.read() if isinstance(place, Member) else Path(place).read_bytes()
+
+    def look() -> None:
+        for place in places:
+            with opened(place):
+                pass
+
+    def decode() -> list[Any]:
+        found = []
+        for place in places:
+            with opened(place) as image:
+                found.append(as_bytes(image, 3))
+        return found
+
+    decoded = decode()
+
+    def resize() -> None:
+        for image in decoded:
+            side = min(image.size)
+            image.resize((size, size), 2, box=(0, 0, side, side))
+
+    work = {"read": read, "open (headers)": look, "decode to RGB": decode, "resize": resize}
+    return {name: measured(each) for name, each in work.items()}
 
 
 def measured(work: Callable[[], object]) -> float:
@@ -127,7 +128,7 @@ def measured(work: Callable[[], object]) -> float:
     return 1000 * min(times) / SAMPLE
 
 
-def run_epochs(data: Dataset, epochs: int, steps: int | None, workers: int) -> None:
+def run_epochs(data: Dataset, epochs: list[int], steps: int | None, workers: int) -> None:
     """Go through epochs as training does; print what each took and the memory on its way."""
     loader = Loader(
         data.train,
@@ -140,7 +141,7 @@ def run_epochs(data: Dataset, epochs: int, steps: int | None, workers: int) -> N
         workers=workers,
     )
     steps = len(loader) if steps is None else steps
-    for epoch in range(epochs):
+    for number, epoch in enumerate(epochs, start=1):
         begun, clock = spent(), time.monotonic()
         held, checksum, images = [], 0, 0
         for step, (x, labels) in enumerate(loader.epoch(epoch, len(loader) - steps), start=1):
@@ -151,7 +152,7 @@ def run_epochs(data: Dataset, epochs: int, steps: int | None, workers: int) -> N
         took = spent() - begun
         memory = ", ".join(f"{value:.0f}" for value in held)
         print(
-            f"epoch {epoch + 1}: {images:,} images, {images / took:,.0f} a second and core "
+            f"epoch {number}: {images:,} images, {images / took:,.0f} a second and core "
             f"({images / (time.monotonic() - clock):,.0f} a second with other work beside it), "
             f"resident MiB {memory}; labels add up to {checksum}",
             flush=True,

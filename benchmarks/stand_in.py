@@ -6,7 +6,7 @@ FOLDER/train/CLASS/IMAGE.jpg and FOLDER/val/CLASS/IMAGE.jpg, of which one image 
 with `--shards` the same bytes a second time, as FOLDER-shards/train/000000.tar and so on, 5,000
 images each, in the layout of the package webdataset. Image n is a function of n alone. It is a
 window of noise whose amplitude falls with the frequency, as in photographs, laid over another, in
-the colour of its class, saved at quality 75 to 95. 200,000 of them are 2 GB, twice that with shards.
+the colour of its class, saved at quality 75 to 95. 200,000 are 2.2 GiB, twice that with shards.
 """
 
 from __future__ import annotations
@@ -81,9 +81,8 @@ class Shards:
         if self.file is None or self.count % SHARD_IMAGES == 0:
             self.close()
             number = self.count // SHARD_IMAGES
-            self.file = tarfile.open(
-                self.folder / f"{number:06}.tar", "w", format=tarfile.USTAR_FORMAT
-            )
+            path = self.folder / f"{number:06}.tar"
+            self.file = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
         for ending, content in (("jpg", drawn.jpeg), ("cls", str(drawn.label).encode())):
             member = tarfile.TarInfo(f"{drawn.number:07}.{ending}")
             member.size = len(content)

@@ -88,7 +88,11 @@ def test_an_epoch_is_the_folders_where_the_order_of_the_images_is(tmp_path):
     how = {"batch_size": 3, **CONSTANTS, "seed": 5, "train": True}
     for epoch in (0, 1):
         one, two = (list(Loader(split, **how).epoch(epoch)) for split in (folder, tars))
-        assert all(torch.equal(a, b) for x, y in zip(one, two, strict=True) for a, b in zip(x, y))
+        assert all(
+            torch.equal(a, b)
+            for x, y in zip(one, two, strict=True)
+            for a, b in zip(x, y, strict=True)
+        )
 
 
 def test_an_epoch_goes_on_at_any_step_bit_for_bit(tree):
@@ -253,7 +257,9 @@ def test_the_data_set_is_called_webdataset(tree):
     data = load_dataset("webdataset", tree, validation=2, image_size=4)
     assert data.shape == (3, 4, 4)
     assert (len(data.train), len(data.val), len(data.test)) == (7, 2, 2)
-    with pytest.raises(DataError, match="skip_bad is for images in files .*, not digits; leave it"):
+    with pytest.raises(
+        DataError, match=r"skip_bad is for images in files .*, not digits; leave it"
+    ):
         load_dataset("digits", skip_bad=True)
     assert images_module.DATASETS["webdataset"].read is shards.read_shards
 

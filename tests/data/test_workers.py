@@ -39,8 +39,7 @@ def _until(split, workers):
     """The batches of an epoch from its second step on, up to the damaged image."""
     batches = loader(split, workers, train=False).epoch(0, 1)
     with pytest.raises(DataError, match=r"no image in \S+b/7.png \(Unidentified.*true$"):
-        for batch in batches:
-            yield batch
+        yield from batches
 
 
 def test_what_stays_in_memory_needs_no_process(split, monkeypatch):

@@ -56,7 +56,7 @@ def test_else_they_are_refused_and_the_advice_works(tmp_path, theirs):
     del theirs
 
 
-def test_the_answer_is_drawn_anew_also_for_as_many_classes(tmp_path):
+def test_the_answer_is_drawn_anew_also_for_as_many_classes():
     network, other = (create_model("vgg6", 10, **NET) for _ in range(2))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     answer = load_but_answer(network, other.state_dict(), Path("x"))
@@ -85,7 +85,7 @@ def test_weights_of_another_network_are_refused(change, message):
 
 
 def test_a_recipe_must_train_a_new_answer(tmp_path):
-    with pytest.raises(LeanspikeError, match="new_answer is true without weights; give model.wei"):
+    with pytest.raises(LeanspikeError, match=r"new_answer is true without weights; give model.wei"):
         load_recipe("digits", ["model.new_answer=true"])
     given = ["model.new_answer=true", f"model.weights={tmp_path}"]
     assert untrained(load_recipe("digits", given)) is None

@@ -75,8 +75,9 @@ def describe(data: Dataset) -> str:
     if data.task == "none":
         asked = f"targets of {'x'.join(map(str, data.answer_shape))}"
     counts = f"{len(data.train):,} train, {len(data.val):,} validate, {len(data.test):,} test"
+    what = what if data.of_images else "tensors"
     return (
-        f"{data.name}: {what if data.of_images else 'tensors'} of {shape}{kind}, {asked}; {counts}; "
+        f"{data.name}: {what} of {shape}{kind}, {asked}; {counts}; "
         f"mean {_numbers(data.mean)}, std {_numbers(data.std)}"
     )
 

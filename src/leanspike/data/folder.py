@@ -126,11 +126,12 @@ class FolderSplit(Split):
 
 
 def decode(path: Place, size: int, channels: int = 3) -> NDArray[np.uint8]:
-    """The image in ``path``, a file or a part of a tar file, uint8 [channels, size, size]: its central square, resized.
+    """The central square of an image, resized: uint8 [channels, size, size].
 
-    That is the resizing of the shorter side to ``size`` and a centre crop in one step, bilinear
-    with antialiasing. (ImageNet's customary test crop is tighter: 7/8 of that side.) ``channels``
-    is 1, grey, or 3, RGB; see ``leanspike.data.survey.as_bytes``.
+    ``path`` is that of a file, or a part of a tar file. The shorter side is resized to ``size`` and
+    a centre crop taken in one step, bilinear with antialiasing. (ImageNet's customary test crop is
+    tighter: 7/8 of that side.) ``channels`` is 1, grey, or 3, RGB; see
+    ``leanspike.data.survey.as_bytes``.
 
     Raises DataError naming the file if it is no image, damaged, of 32 bits a channel, or has more
     pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (a small file can unpack to gigabytes).

@@ -128,7 +128,8 @@ def load_dataset(
     """The data set ``name``, a key of ``DATASETS``, with its fixed split.
 
     ``root`` is the folder that holds the data set's own folder (for ``image_folder`` and
-    ``webdataset``: their ``train``, or what is in it); None means the environment variable LEANSPIKE_DATA, else ``data``.
+    ``webdataset``: their ``train``, or what is in it; for ``tensors`` it may be a file); None means
+    the environment variable LEANSPIKE_DATA, else ``data``.
     Nothing is downloaded. ``validation`` training images (None: the data set's default, or its own
     validation images) are held out, stratified by class, the same ones whatever the seed of a run.
     ``image_size`` (pixels) is for images in files, ``synthetic*`` and recordings of events; the

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from leanspike.data.folder import check_size, to_parts
 from leanspike.data.layout import FIFTH, SUFFIXES, Listed, a_fifth_tests
-from leanspike.data.members import Members
 from leanspike.data.shard_index import ShardIndex, index_of
 from leanspike.data.sound import home
 from leanspike.data.split import Parts

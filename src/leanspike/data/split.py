@@ -87,8 +87,9 @@ class Parts(NamedTuple):
 class TensorSplit(Split):
     """Images held in memory: ``images`` uint8 [N, C, H, W], ``labels`` int64 [N].
 
-    Sequences of images are [N, T, C, H, W]. Other samples are float32 [N, ...]. Labels may be a row, or a picture, for each sample
-    ([N, ...]), and floats: of several labels, of pixels, or targets of a regression.
+    Sequences of images are [N, T, C, H, W]. Other samples are float32 [N, ...]. Labels may be a
+    row, or a picture, for each sample ([N, ...]), and floats: of several labels, of pixels, or
+    targets of a regression.
 
     >>> split = TensorSplit(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
     >>> images, labels = split.batch(torch.tensor([3, 0]))

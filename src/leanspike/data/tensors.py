@@ -1,9 +1,9 @@
 """Tensors of any numbers with any targets, from files of NumPy or safetensors.
 
-Layouts: a file .npz or .safetensors with arrays ``x_train``, ``y_train``, ``x_test``, ``y_test`` and
-perhaps ``x_val``, ``y_val``; a folder with such arrays as files .npy; a folder with train.npz,
-test.npz and perhaps val.npz (or .safetensors) of arrays ``x`` and ``y``. Arrays ``x`` and ``y`` alone
-give a fixed fifth to the test.
+Layouts: a file .npz or .safetensors with arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``
+and perhaps ``x_val``, ``y_val``; a folder with such arrays as files .npy; a folder with train.npz,
+test.npz and perhaps val.npz (or .safetensors) of arrays ``x`` and ``y``. Arrays ``x`` and ``y``
+alone give a fixed fifth to the test.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def load_but_answer(network: nn.Module, weights: Mapping[str, Tensor], path: Pat
 
 def _answer_layer(network: nn.Module) -> str:
     """The path of the last module that has a weight of two axes or more."""
-    found = [
+    found: list[str] = [
         path
         for path, module in network.named_modules()
         for name, value in module.named_parameters(recurse=False)

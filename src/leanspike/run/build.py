@@ -147,9 +147,10 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
         and len(data.shape) != 3
         and (section.crop or section.cutout or section.flip)
     ):
+        shape = "x".join(map(str, data.shape))
         raise LeanspikeError(
-            f"{data.name} has tensors of {'x'.join(map(str, data.shape))}; crop, flip and cutout are "
-            "for rows and columns, leave data.augment out"
+            f"{data.name} has tensors of {shape}; crop, flip and cutout are for rows and columns, "
+            "leave data.augment out"
         )
     if data.frames is None:
         if section.shift or section.drop:

@@ -164,8 +164,8 @@ def mean_squared_error(y_N: Tensor, targets: Tensor) -> Tensor:
     """
     if targets.numel() != y_N.numel() or len(targets) != len(y_N):
         raise LeanspikeError(
-            f"targets of shape {list(targets.shape)} for outputs {list(y_N.shape)}; a squared error "
-            "needs a number for each output"
+            f"targets of shape {list(targets.shape)} for outputs {list(y_N.shape)}; a squared "
+            "error needs a number for each output"
         )
     return (y_N - targets.reshape(y_N.shape).to(y_N.dtype)).square().mean()
 
@@ -263,8 +263,8 @@ def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
     task = told.task(y_TN, labels)
     if task is None:
         raise LeanspikeError(
-            f"{no_labels(y_TN, labels)}; take squared_error (SquaredError) for numbers, or write an "
-            "Objective of your own, with their loss"
+            f"{no_labels(y_TN, labels)}; take squared_error (SquaredError) for numbers, or write "
+            "an Objective of your own, with their loss"
         )
     return task
 
