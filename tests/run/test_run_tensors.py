@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import leanspike
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation import load_result
 from leanspike.recipes import load_recipe
-from leanspike.run import Run
+from leanspike.run import Run, about_data, compare_robustness, first_images, open_run
+from leanspike.run.compiled import compile_run
 from leanspike.train import Monitor
 
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -53,6 +55,15 @@ def test_labels_are_trained_and_measured(
     assert result.ann_accuracy is not None
     assert result.example is None
     assert load_result(tmp_path / "run" / "result.json") == result
+    if targets == "yes":
+        run = open_run(tmp_path / "run", Monitor(Console(quiet=True)))
+        with pytest.raises(LeanspikeError, match="has no images of one class each, which the com"):
+            compile_run(run)
+        x = first_images(run, 8)
+        assert leanspike.compile_engine(leanspike.load(run.folder / "snn"), x)(x).shape == (2, 8, 1)
+        with pytest.raises(LeanspikeError, match="tensors has tensors; robustness is measured on"):
+            compare_robustness(run)
+        assert about_data(run)["input"] == "(x - mean) / std, in the data's own units"
 
 
 def test_numbers_are_trained_and_measured_by_their_squared_error(tmp_path: Path) -> None:

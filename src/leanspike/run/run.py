@@ -351,9 +351,8 @@ class Run:
             with Clock(self.folder, "early exit"):
                 exits = measure_exits(snn, section, held_out, test, result)
             result = result.model_copy(update={"early_exit": exits})
-        times = self._times(snn, ann)
         shown = with_pictures(result, snn, data)
-        return shown.model_copy(update={"times": times})
+        return shown.model_copy(update={"times": self._times(snn, ann)})
 
     def _times(self, snn: SpikingNetwork, ann: nn.Module | None) -> Times:
         """How long the SNN takes beside its ANN, or the same network as one if there is none."""
