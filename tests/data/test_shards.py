@@ -193,6 +193,7 @@ def test_decoded_images_are_kept_in_the_cache(tree, monkeypatch, tmp_path_factor
         ([("1.png", b""), ("1.json", b'{"a": 1}')], r"0.tar: 1 has an image and no label"),
         ([("1.png", b""), ("1.json", b"[" * 5000)], r"0.tar: 1 has an image and no label"),
         ([("1.png", b""), ("1.jpg", b"")], r"0.tar: 1 has two images, the second is 1.jpg"),
+        ([("1\n.png", b"")], r"0.tar: 1\? has an image and no label; put 1\?.cls beside it"),
         ([("1.txt", b"")], r"no images in \S+0.tar; put some there \(.bmp, "),
         ([("1.png", b""), ("1.cls", b"0")], r"has one class only, 0; two or more"),
         ([("1.png", b""), ("1.cls", b"5000")], r"go up to 5000; number classes from 0 on"),

@@ -54,7 +54,16 @@ class Member(NamedTuple):
             name = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape").name
         except (OSError, tarfile.TarError):
             name = f"{self.size} bytes at {self.offset}"
-        return f"{self.path}: {name}"
+        return f"{self.path}: {printable(name)}"
+
+
+def printable(name: str) -> str:
+    """A name out of a file on one line, whatever it holds.
+
+    >>> printable("a" + chr(10) + "b" + chr(0xDCFF))
+    'a?b?'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 Place = str | Member

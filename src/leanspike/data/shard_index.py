@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from leanspike.data.decoded import digest_of
 from leanspike.data.layout import SUFFIXES
-from leanspike.data.members import Members
+from leanspike.data.members import Members, printable
 from leanspike.errors import DataError, LeanspikeError
 from leanspike.files import atomic
 
@@ -109,7 +109,7 @@ class _Sample:
     """What is known of a sample, member by member."""
 
     def __init__(self, path: str, key: str) -> None:
-        self.path, self.key = path, key
+        self.path, self.key, self.shown = path, key, printable(key)
         self.image: tuple[int, int] | None = None
         self.label: str | None = None
 
@@ -122,15 +122,16 @@ class _Sample:
             label = _label(content, ending)
             if label is None and ending == "cls":
                 raise DataError(
-                    f"{self.path}: {member.name} is no label; put the number or name of a class "
-                    "there"
+                    f"{self.path}: {printable(member.name)} is no label; put the number or name of "
+                    "a class there"
                 )
             self.label = label
             return
         if self.image is not None:
             raise DataError(
-                f"{self.path}: {self.key} has two images, the second is {member.name}; give each "
-                "a key of its own (the name up to its first dot)"
+                f"{self.path}: {self.shown} has two images, the second is "
+                f"{printable(member.name)}; give each a key of its own (its name up to the first "
+                "dot)"
             )
         self.image = member.offset_data, member.size
 
@@ -140,8 +141,8 @@ class _Sample:
             return
         if self.label is None:
             raise DataError(
-                f"{self.path}: {self.key} has an image and no label; put {self.key}.cls beside it, "
-                f'with the number or name of its class, or {self.key}.json with a "label"'
+                f"{self.path}: {self.shown} has an image and no label; put {self.shown}.cls beside "
+                f'it, with the number or name of its class, or {self.shown}.json with a "label"'
             )
         yield *self.image, self.label
 

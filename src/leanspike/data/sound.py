@@ -64,7 +64,9 @@ def without_bad(
     if not bad:
         return parts, (f"none of {total:,} images is bad",)
     shown = ", ".join(f"{name} ({why})" for name, why in bad[:SHOWN])
-    more = f" and {len(bad) - SHOWN} more, all named in {home(root)}" * (len(bad) > SHOWN)
+    more = "" if len(bad) <= SHOWN else f" and {len(bad) - SHOWN} more"
+    if more and all(_file(places, root).is_file() for places, _ in listed):
+        more += f", all named in {home(root)}"
     return parts, (f"{len(bad):,} of {total:,} images are bad and left out: {shown}{more}",)
 
 
@@ -84,9 +86,13 @@ def why_bad(place: Place) -> str | None:
     return None
 
 
+def _file(places: Places, root: Path) -> Path:
+    return home(root) / f".leanspike-{digest_of(places, 'bad images')}.json"
+
+
 def _bad(places: Places, root: Path) -> Bad:
     """The bad ones, from what was kept, or by decoding all."""
-    path = home(root) / f".leanspike-{digest_of(places, 'bad images')}.json"
+    path = _file(places, root)
     with suppress(OSError, ValueError, TypeError):  # damaged, it is as if it were not there
         return {int(n): (str(name), str(why)) for n, name, why in json.loads(path.read_text())}
     found: Bad = {}
