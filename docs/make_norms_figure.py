@@ -1,4 +1,4 @@
-"""Draw docs/norms.svg: the accuracy after each step by norm, from the runs in results/.
+"""Draw docs/norms.svg: the accuracy after each step by norm, from the studies in results/.
 
     python docs/make_norms_figure.py
 
@@ -8,11 +8,10 @@ Equal runs give equal bytes.
 from __future__ import annotations
 
 import numpy as np
-from make_results import ROOT, RUNS
+from make_results import ROOT, groups, result_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leanspike.evaluation import load_result
 from leanspike.report import style
 
 OUT, HEIGHT = ROOT / "docs" / "norms.svg", 320
@@ -50,8 +49,8 @@ def _content(figure: Figure) -> None:
 def _curves(axes: Axes, runs: str) -> None:
     """The mean over the seeds, in a band from the worst to the best."""
     for norm, (name, color, dashes) in NORMS.items():
-        paths = sorted(RUNS.glob(f"{runs}-{norm}-*/result.json"))
-        values = 100 * np.array([load_result(path).accuracy for path in paths])
+        (paths,) = groups([f"{runs}/{norm}"])
+        values = 100 * np.array([result_of(path).accuracy for path in paths.values()])
         steps = np.arange(1, values.shape[1] + 1)
         axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
         axes.plot(steps, values.mean(0), color=color, linestyle=dashes, label=name)

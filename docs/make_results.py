@@ -1,10 +1,10 @@
-"""Write the tables of docs/results.md and docs/choose.md from the runs in results/.
+"""Write the tables of docs/results.md and docs/choose.md, and results/README.md.
 
     python docs/make_results.py
 
-A table stands between ``<!-- KIND: NAMES -->`` and ``<!-- end -->``, where NAMES are folders of
-runs (or patterns) below results/. Runs that differ only in the folder's last ``-SEED`` are one row.
-KIND is
+All of it comes from the studies in results/. A table stands between ``<!-- KIND: NAMES -->`` and
+``<!-- end -->``, where a NAME is ``STUDY`` or ``STUDY/VARIANT``, which may be a pattern. All seeds
+of a variant are one row. KIND is
 
 - ``table``: the runs, mean ± standard deviation over the seeds; ``!COLUMN`` leaves out those whose
   names begin so;
@@ -12,8 +12,8 @@ KIND is
 - ``pairs``: what each run has over the first one named, seed by seed: the mean difference with its
   95 % interval by Student's t;
 - ``exits``: what leaving early comes to, a row for each rule;
-- ``noise``: accuracies on corrupted and attacked images, a row for each kind, of one run's
-  robustness.json, followed by what the networks in it are called, if not by their names there.
+- ``noise``: accuracies on corrupted and attacked images, a row for each kind, of one run,
+  followed by what its networks are called, if not by their names in it.
 
 Equal runs give equal bytes.
 """
@@ -21,18 +21,23 @@ Equal runs give equal bytes.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import filter as matching
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
 
 from scipy import stats
 
-from leanspike.evaluation import Result, load_result, load_robustness
+from leanspike.evaluation import Result
+from leanspike.recipes.study import STUDY, Study, called, read_study
+from leanspike.studies import find_robustness, load_kept
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "choose.md")
-RUNS = ROOT / "results"
+STUDIES = ROOT / "results"
+INDEX = STUDIES / "README.md"
 
 Value = Callable[[Result], float | None]
 COLUMNS: dict[str, tuple[Value, str]] = {
@@ -56,6 +61,12 @@ def page(text: str) -> str:
     )
 
 
+@cache
+def result_of(run: Path) -> Result:
+    """What was measured of a run, by its file in a study."""
+    return load_kept(run).result
+
+
 def table(words: Sequence[str]) -> str:
     """The runs, a row for each set of seeds."""
     without = tuple(word[1:] for word in words if word[0] == "!")
@@ -63,7 +74,7 @@ def table(words: Sequence[str]) -> str:
     rows = [
         [_link(runs), str(len(runs))]
         + [_mean_and_spread(runs.values(), value, form) for value, form in columns.values()]
-        for runs in _groups([word for word in words if word[0] != "!"])
+        for runs in groups([word for word in words if word[0] != "!"])
     ]
     return _markdown(["run", "n", *columns], rows)
 
@@ -71,20 +82,20 @@ def table(words: Sequence[str]) -> str:
 def steps(words: Sequence[str]) -> str:
     """Accuracy after each step, a row for each set of seeds of the same number of steps."""
     rows = []
-    for runs in _groups(words):
-        by_step = zip(*(load_result(path).accuracy for path in runs.values()), strict=True)
+    for runs in groups(words):
+        by_step = zip(*(result_of(path).accuracy for path in runs.values()), strict=True)
         rows.append([_link(runs), *(f"{100 * mean(values):.1f}" for values in by_step)])
     return _markdown(["run", *map(str, range(1, len(rows[0])))], rows)
 
 
 def pairs(words: Sequence[str]) -> str:
     """What each set of seeds has over the first, in points of accuracy."""
-    base, *others = _groups(words)
+    base, *others = groups(words)
     rows = []
     for runs in others:
         seeds = base.keys() & runs.keys()
         gains = [
-            100 * (load_result(runs[seed]).accuracy[-1] - load_result(base[seed]).accuracy[-1])
+            100 * (result_of(runs[seed]).accuracy[-1] - result_of(base[seed]).accuracy[-1])
             for seed in sorted(seeds)
         ]
         half = stats.t.ppf(0.975, len(gains) - 1) * stdev(gains) / len(gains) ** 0.5
@@ -95,9 +106,9 @@ def pairs(words: Sequence[str]) -> str:
 def exits(words: Sequence[str]) -> str:
     """What leaving early comes to, a row for each rule."""
     rows = []
-    for runs in _groups(words):
+    for runs in groups(words):
         for path in runs.values():
-            for e in (result := load_result(path)).early_exit:
+            for e in (result := result_of(path)).early_exit:
                 rows.append(
                     [
                         _link({0: path}),
@@ -117,7 +128,8 @@ def exits(words: Sequence[str]) -> str:
 
 def noise(words: Sequence[str]) -> str:
     """Accuracy by corruption, averaged over its severities, and by attack, at each strength."""
-    found = load_robustness(RUNS / words[0] / "robustness.json")
+    ((run,),) = (runs.values() for runs in groups(words[:1]))
+    found = find_robustness(run)
 
     def row(title: str, accuracy: Mapping[str, float]) -> list[str]:
         return [title, *(f"{100 * accuracy[network]:.1f}" for network in found.networks)]
@@ -138,27 +150,33 @@ def noise(words: Sequence[str]) -> str:
 KINDS = {"table": table, "steps": steps, "pairs": pairs, "exits": exits, "noise": noise}
 
 
-def _groups(patterns: Sequence[str]) -> list[dict[int, Path]]:
-    """The runs of each pattern by what they are called without their seed, then by seed."""
-    groups: dict[str, dict[int, Path]] = defaultdict(dict)
+def groups(patterns: Sequence[str]) -> list[dict[int, Path]]:
+    """The runs of each variant that a pattern names, by seed, as files of their studies."""
+    found = []
     for pattern in patterns:
-        found = sorted(RUNS.glob(f"{pattern}/result.json"))
-        if not found:
-            raise FileNotFoundError(f"no run {pattern} in {RUNS}")
-        for path in found:
-            name, seed = re.fullmatch(r"(.*?)(?:-(\d+))?", path.parent.name).groups()
-            groups[name][int(seed or 0)] = path
-    return list(groups.values())
+        name, _, variant = pattern.partition("/")
+        study = read_study(STUDIES / name)
+        variants = matching(study.variants, variant or "*")
+        if not variants:
+            raise FileNotFoundError(f"no run {pattern} in {STUDIES}")
+        found += [
+            {
+                seed: STUDIES / name / f"{variant}-{seed}.json"
+                for seed in study.variants[variant].seeds
+            }
+            for variant in variants
+        ]
+    return found
 
 
 def _link(runs: Mapping[int, Path]) -> str:
-    folder = next(iter(runs.values())).parent
-    name = re.sub(r"-\d+$", "", folder.name)
-    return f"[{name}](../{folder.relative_to(ROOT)}/recipe.yaml)"
+    run = next(iter(runs.values()))
+    variant, _ = read_study(run.parent).find(run.stem)
+    return f"[{called(run.parent, variant)}](../results/{run.parent.name}/{STUDY})"
 
 
 def _mean_and_spread(paths: Iterable[Path], value: Value, form: str) -> str:
-    values = [found for path in paths if (found := value(load_result(path))) is not None]
+    values = [found for path in paths if (found := value(result_of(path))) is not None]
     if not values:
         return "–"
     text = f"{mean(values):{form}}"
@@ -175,6 +193,85 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+HEAD = """\
+# Results
+
+Written by `python docs/make_results.py`.
+
+Each folder is a study: runs whose recipes differ from one another by a few changes.
+
+- `study.yaml` holds a whole recipe (`base`), each variant as changes of it, and the seeds. It says
+  which command repeats a run.
+- `VARIANT-SEED.json` is what is left of a run, without weights and pictures. It holds accuracy on
+  the whole test set after each step, spikes, operations, and energy. It holds the log, the
+  thresholds as calibrated, and, of some, what noise does. It says where the figures come from:
+  seed, commit, hardware, versions, seconds by phase.
+
+A run's file stands for the run:
+
+```
+leanspike train results/norms/bntt-0.json
+leanspike recipes results/norms/bntt-0.json
+leanspike report results/norms/bntt-0.json --out bntt.html
+leanspike report results/kd/long-feature-0.json --robustness --out noise.html
+leanspike report results/norms --out norms.html
+```
+
+They repeat it, print its whole recipe, write its page, write the page of its noise, and compare all
+runs of a study. `leanspike study keep` makes such a folder of runs of your own.
+
+Of each variant the command for one seed:
+"""
+FOOT = """\
+## Of all studies
+
+The recipes stay as they ran. CIFAR-10 is normalised with the data set's own mean and std, but for
+`published_resnet20`. The code of DIET-SNN and BNTT has others, and so have today's `diet_*` and
+`bntt_*_vgg*`.
+
+Results hold the ratio by DIET-SNN's formula. That by BNTT's came later; it is worked out when they
+are read.
+
+The seconds of these results leave out attempts that were killed. Today they count. Where an ANN was
+taken over from another run, that was done by copying files. Today
+`leanspike train RECIPE --ann RUN` checks that it is the same, and the result names the run
+(`provenance.ann_from`).
+
+The data are found with `LEANSPIKE_DATA`; see the [README](../README.md). `resnet20.th` holds the
+weights that Yerlan Idelbayev published for He et al.'s ResNet-20, `resnet32.th` those for ResNet-32
+(github.com/akamaster/pytorch_resnet_cifar10).
+"""
+
+
+def index() -> str:
+    """results/README.md: all studies, how their runs are repeated, and what is to be known."""
+    studies = {
+        path.parent.name: read_study(path.parent) for path in sorted(STUDIES.glob(f"*/{STUDY}"))
+    }
+    rows = [row for name, study in studies.items() for row in _commands(name, study)]
+    words = [f"## {name}\n\n{study.title}.\n\n{study.notes}" for name, study in studies.items()]
+    table = _markdown(["study", "variants", "seeds", "command"], rows)
+    return "\n".join([HEAD, table, *(f"{word.strip()}\n" for word in words), FOOT])
+
+
+def _commands(name: str, study: Study) -> Iterator[list[str]]:
+    """A row for all variants in turn that the same command repeats."""
+    link = f"[{name}]({name}/{STUDY})"
+    command = {variant: found.command or study.command for variant, found in study.variants.items()}
+    for _, together in groupby(
+        study.variants, lambda variant: (command[variant], _seeds(study, variant))
+    ):
+        variants = list(together)
+        first = f"{variants[0]}-{next(iter(study.variants[variants[0]].seeds))}"
+        repeats = study.repeats(first, Path("results", name))
+        yield [link, ", ".join(variants), _seeds(study, variants[0]), f"`{repeats}`"]
+
+
+def _seeds(study: Study, variant: str) -> str:
+    return ", ".join(map(str, study.variants[variant].seeds))
+
+
 if __name__ == "__main__":
     for path in PAGES:
         path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
+    INDEX.write_text(index(), encoding="utf-8")

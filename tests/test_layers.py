@@ -33,9 +33,29 @@ LAYERS = (
     ),
     *("backends", "neuron", "synapse", "temporal", "models", "graph", "lower", "execute"),
     "engine",
-    *("surgery", "saved", "data", "evaluation", "export", "train", "report", "config", "recipes"),
+    *(
+        "surgery",
+        "saved",
+        "data",
+        "evaluation",
+        "metrics",
+        "export",
+        "train",
+        "report",
+        "config",
+        "recipes",
+    ),
     "run",
-    *("bench", "console", "compile_command", "export_commands", "cli"),
+    "studies",
+    *(
+        "bench",
+        "console",
+        "compile_command",
+        "robustness_command",
+        "export_commands",
+        "study_commands",
+        "cli",
+    ),
 )
 # Old names, each for one more version; nothing of leanspike's uses them.
 OLD = {"backend": ("backends", "watch_backends"), "evaluate": ("evaluation", "Result")}

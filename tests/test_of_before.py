@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 import leanspike as ls
-from leanspike.evaluation import load_result
 from leanspike.evaluation.prices import Prices, price
 from leanspike.recipes import dump, load_recipe
 from leanspike.run.build import build_neuron, build_norm
-from leanspike.run.folder import check_free
+from leanspike.run.workspace import check_free
 from leanspike.saved import save
+from leanspike.studies import load_kept, read_kept
 
 HERE = Path(__file__).parent / "of_before"
-RESULTS = sorted((Path(__file__).parents[1] / "results").rglob("result.json"))
+RESULTS = sorted((Path(__file__).parents[1] / "results").glob("*/*.json"))
 X = torch.linspace(-1, 1, 72).view(2, 1, 6, 6)
 
 
@@ -67,10 +67,10 @@ def test_a_recipe_that_a_run_kept_is_what_it_was() -> None:
     assert "name: lif" in dump(recipe)
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_result_has_the_same_readings_and_the_same_energy(path: Path) -> None:
-    old = json.loads(path.read_text())
-    result = load_result(path)
+    old = read_kept(path).result
+    result = load_kept(path).result
     for before, layer in zip(old["neurons"], result.neurons, strict=True):
         assert layer.readings == {name: before[name] for name in ("threshold", "leak")}
         start = {name: before[f"{name}_start"] for name in ("threshold", "leak")}

@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from leanspike.evaluation import load_result
+from leanspike.evaluation import Result
 from leanspike.recipes import load_recipe
+from leanspike.recipes.study import digest, read_study
+from leanspike.studies import load_kept, read_kept
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-RUNS = sorted(path.parent for path in (ROOT / "results").rglob("result.json"))
+STUDIES = sorted(path.parent for path in (ROOT / "results").glob("*/study.yaml"))
+RUNS = [study / f"{run}.json" for study in STUDIES for run in read_study(study).runs]
+
+
+@cache
+def result_of(run: Path) -> Result:
+    return load_kept(run).result
+
+
+def results_of(variant: str) -> list[Result]:
+    """The results of a variant, STUDY/VARIANT, of all seeds."""
+    study = ROOT / "results" / variant.partition("/")[0]
+    name = variant.partition("/")[2]
+    return [
+        result_of(study / f"{name}-{seed}.json") for seed in read_study(study).variants[name].seeds
+    ]
 
 
 def test_the_tables_are_those_of_the_runs() -> None:
-    from make_results import PAGES, page
+    from make_results import INDEX, PAGES, index, page
 
     for path, least in zip(PAGES, (2, 1), strict=True):
         text = path.read_text(encoding="utf-8")
         assert text.count("<!-- table: ") >= least
         assert page(text) == text, "run: python docs/make_results.py"
+    assert index() == INDEX.read_text(encoding="utf-8"), "run: python docs/make_results.py"
 
 
 def test_the_figure_of_the_norms_is_that_of_the_runs() -> None:
@@ -37,10 +56,21 @@ def anonymous(svg: str) -> str:
     return re.sub(r"\b[mp][0-9a-f]{10}\b", "id", svg)
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_study_has_a_file_for_each_run_and_nothing_else() -> None:
+    assert len(STUDIES) > 10
+    for study in STUDIES:
+        assert sorted(study.iterdir()) == sorted(
+            [*(study / f"{run}.json" for run in read_study(study).runs), study / "study.yaml"]
+        )
+    assert sorted(path.name for path in (ROOT / "results").iterdir()) == sorted(
+        ["README.md", *(study.name for study in STUDIES)]
+    )
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.parent.name}/{run.stem}")
 def test_a_run_that_is_kept_can_be_read_and_run_again(run: Path) -> None:
-    result = load_result(run / "result.json")
-    recipe = load_recipe(run / "recipe.yaml")
+    result = result_of(run)
+    recipe = load_recipe(run)
     assert recipe.name == result.name
     assert recipe.seed == result.provenance.seed
     if recipe.data.cross_validation is None:
@@ -51,25 +81,51 @@ def test_a_run_that_is_kept_can_be_read_and_run_again(run: Path) -> None:
     assert "/" not in str(recipe.model.weights or "").removeprefix("runs/").removesuffix("/ann")
 
 
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_a_study_gives_each_run_the_recipe_that_it_ran(study: Path) -> None:
+    found = read_study(study)
+    for run in found.runs:
+        assert digest(found.recipe(run)) == read_kept(study / f"{run}.json").recipe
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_the_command_of_a_run_has_its_recipe(study: Path) -> None:
+    found = read_study(study)
+    for run in found.runs:
+        program, verb, recipe, *overrides = found.repeats(run, Path("results", study.name)).split()
+        if "--out" in overrides:
+            overrides = overrides[: overrides.index("--out")]
+        source = ROOT / recipe if recipe.startswith("results/") else recipe
+        ends = ["snn=[]"] if verb == "convert" else []
+        named = load_recipe(source, [*overrides, *ends]).model_dump(exclude={"name", "description"})
+        kept = load_recipe(study / f"{run}.json").model_dump(exclude={"name", "description"})
+        assert (program, named) == ("leanspike", kept)
+        assert (verb == "convert") == (kept["snn"] == ())
+
+
 @pytest.mark.parametrize(
-    ("command", "runs"),
+    ("command", "variant"),
     [
-        ("train cifar10`", "cifar10"),
-        ("train cifar10_t5`", "cifar10_t5"),
-        ("convert published_resnet20 ", "published_resnet20-bntt-converted"),
-        ("train published_resnet20 ", "published_resnet20"),
-        ("train results/bntt_cifar10_t25/", "bntt_cifar10_t25"),
-        ("train taught_cifar10 ", "choose-diet-taught-?"),
-        ("train kdsnn_cifar10 ", "kd-feature-?"),
-        ("train kdsnn_mnist`", "kdsnn_mnist"),
-        ("train bntt_mnist`", "bntt_mnist"),
-        ("train bntt_nmnist ", "nmnist-?"),
+        ("train cifar10`", "cifar10/base"),
+        ("train cifar10_t5`", "cifar10_t5/base"),
+        ("convert published_resnet20 ", "published_resnet20/bntt-converted"),
+        ("train published_resnet20 ", "published_resnet20/base"),
+        ("train results/bntt_cifar10_t25/", "bntt_cifar10_t25/base"),
+        ("train taught_cifar10 ", "choose/diet-taught"),
+        ("train kdsnn_cifar10 ", "kd/feature"),
+        ("train kdsnn_mnist`", "kdsnn_mnist/base"),
+        ("train bntt_mnist`", "bntt_mnist/base"),
+        ("train bntt_nmnist ", "nmnist/base"),
     ],
 )
-def test_the_readmes_energies_are_those_of_the_runs(command: str, runs: str) -> None:
-    results = [load_result(path) for path in (ROOT / "results").glob(f"{runs}/result.json")]
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
-    (row,) = [line for line in lines if f"| `leanspike {command}" in line]
+def test_energies_beside_a_command_are_those_of_its_runs(command: str, variant: str) -> None:
+    results = results_of(variant)
+    pages = [(ROOT / page).read_text("utf-8") for page in ("README.md", "docs/results.md")]
+    rows = [
+        [line for line in page.splitlines() if f"| `leanspike {command}" in line] for page in pages
+    ]
+    assert len(rows[1]) == 1
+    assert rows[0] in ([], rows[1])
     energies = [result.energy for result in results]
     ratios = [
         [energy.ratio for energy in energies],
@@ -78,10 +134,10 @@ def test_the_readmes_energies_are_those_of_the_runs(command: str, runs: str) -> 
     ]
     steps = results[0].timesteps
     expected = ", ".join(f"{sum(values) / len(values):.1f}×" for values in ratios)
-    assert f"| {steps} | {expected} " in row  # beside every ratio stands its T
+    assert f"| {steps} | {expected} " in rows[1][0]  # beside every ratio stands its T
 
 
 def test_the_splits_together_are_all_recordings() -> None:
-    splits = [load_result(run / "result.json") for run in RUNS if run.name.startswith("nmnist-")]
+    splits = results_of("nmnist/base")
     assert len(splits) == 5
     assert sum(result.n for result in splits) == 1_100

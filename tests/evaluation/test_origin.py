@@ -17,8 +17,9 @@ import leanspike as ls
 from leanspike import native
 from leanspike.data import synthetic
 from leanspike.errors import LeanspikeError
-from leanspike.evaluation import load_result, measure_robustness, provenance
+from leanspike.evaluation import measure_robustness, provenance
 from leanspike.evaluation.origin import _commit
+from leanspike.studies import load_kept
 
 ROOT = Path(__file__).parents[2]
 git_is_there = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
@@ -139,7 +140,7 @@ def test_robustness_names_what_ran_and_makes_nothing_up() -> None:
 
 
 def test_a_result_from_before_backends_were_recorded_can_be_read() -> None:
-    result = load_result(ROOT / "results/cifar10/result.json")
+    result = load_kept(ROOT / "results/cifar10/base-0.json").result
     origin = result.provenance
     assert (origin.backend, origin.instructions, origin.backends) == (None, None, {})
     assert (result.split, origin.seed) == ("test", 0)

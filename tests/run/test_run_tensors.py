@@ -35,7 +35,7 @@ def make(root: Path, targets: str, *changes: str) -> Run:
     how = "data.name=tensors", f"data.root={root}", "model.name=mlp", "model.options={hidden: [16]}"
     train = "ann.epochs=2", "snn.0.epochs=1", "spike.timesteps=2"
     recipe = load_recipe("digits", [*how, *train, "data.augment={}", *changes])
-    return Run(recipe, root / "run", Monitor(Console(file=StringIO(), width=300), root))
+    return Run(recipe, root / "run", Monitor(Console(file=StringIO(), width=300)))
 
 
 @pytest.mark.parametrize(

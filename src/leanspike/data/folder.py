@@ -25,7 +25,7 @@ from leanspike.data.layout import Listed, list_parts
 from leanspike.data.members import Members, Place, Places, chosen, opened
 from leanspike.data.sound import without_bad
 from leanspike.data.split import Parts, Split
-from leanspike.data.survey import as_bytes, check_pixels, no_image, survey
+from leanspike.data.survey import as_bytes, check_claim, check_pixels, no_image, survey
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
@@ -134,7 +134,7 @@ def decode(path: Place, size: int, channels: int = 3) -> NDArray[np.uint8]:
     ``leanspike.data.survey.as_bytes``.
 
     Raises DataError naming the file if it is no image, damaged, of 32 bits a channel, or has more
-    pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (a small file can unpack to gigabytes).
+    pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` or than a file of its size can hold.
 
     >>> decode("nowhere.png", 8)
     Traceback (most recent call last):
@@ -145,6 +145,7 @@ def decode(path: Place, size: int, channels: int = 3) -> NDArray[np.uint8]:
         with opened(path) as image:
             check_pixels(image)
             width, height = image.size
+            check_claim(path, image)
             side = min(width, height)
             left, top = (width - side) / 2, (height - side) / 2
             square = as_bytes(image, channels).resize(

@@ -20,7 +20,7 @@ from torch import Tensor
 from leanspike.data.decoded import digest_of
 from leanspike.data.layout import Listed
 from leanspike.data.members import Place, Places, chosen, opened
-from leanspike.data.survey import as_bytes, check_pixels, in_words
+from leanspike.data.survey import as_bytes, check_claim, check_pixels, in_words
 from leanspike.errors import DataError, LeanspikeError
 from leanspike.files import write_text
 from leanspike.optional import import_optional
@@ -80,6 +80,7 @@ def why_bad(place: Place) -> str | None:
     try:
         with opened(place) as image:
             check_pixels(image)
+            check_claim(place, image)
             as_bytes(image, 3)
     except Exception as error:  # what PIL raises on damaged files is an open-ended list
         return in_words(error)

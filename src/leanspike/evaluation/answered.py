@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, final
 
 from torch import Tensor
 
 from leanspike.batches import as_labels
 from leanspike.errors import LeanspikeError
-from leanspike.evaluation.metric import Function, Metric
+from leanspike.evaluation.function_metric import Function, FunctionMetric
+from leanspike.evaluation.metric import About, Metric
 from leanspike.evaluation.score import Labels, Score, no_labels, one_tensor
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.evaluation.which_task import HOW
@@ -35,11 +38,14 @@ class Answered:
         metric: Function | None,
         readout: Literal["sum", "mean"] | None,
         classes: tuple[str, ...],
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         self.needed = None if task == "none" else task
         self.labels = Labels("none" if task is None and metric is not None else task)
         self.mode: Literal["sum", "mean"] = readout or "sum"
-        self.metric = None if metric is None else Metric(metric, readout or "mean")
+        self.about = About(0, readout or "mean", task)
+        self.metric = None if metric is None else FunctionMetric(metric)
+        self.metrics = metrics or {}
         self.classes = classes
         self.score: Score | None = None
         self.timesteps = 0
@@ -49,15 +55,17 @@ class Answered:
         if not self.timesteps:
             self.timesteps = len(tensors(y_TN)[0])
             _check_ann(y_TN, ann_N)
-        if self.metric is not None:
-            if targets is None:
-                raise LeanspikeError(
-                    "metric has no targets: the batches are inputs alone; give pairs, of an "
-                    "autoencoder (x, x)"
-                )
-            self.metric.add(y_TN, targets, ann_N)
+            for metric in self._observers():
+                metric.begin(replace(self.about, timesteps=self.timesteps))
+        for metric in self._observers():
+            metric.see(y_TN, targets, ann_N)
         if targets is not None and not self.labels.none:
             self._score(one_tensor(y_TN), as_labels(targets), ann_N)
+
+    def _observers(self) -> list[Metric]:
+        """Whoever sees each batch."""
+        own = [] if self.metric is None else [self.metric]
+        return [*own, *self.metrics.values()]
 
     def _score(self, y_TN: Tensor, labels: Tensor, ann_N: Any) -> None:
         task = self.labels.task(y_TN, labels)
@@ -91,9 +99,11 @@ class Answered:
         Raises:
             LeanspikeError: where some samples have no labels, or all though a task was told.
         """
-        metrics = {} if self.metric is None else self.metric.steps()
-        ann_metrics = {} if self.metric is None else self.metric.ann()
-        fields: dict[str, Any] = {"metrics": metrics, "ann_metrics": ann_metrics}
+        rows = {name: each.row().model_dump(mode="json") for name, each in self.metrics.items()}
+        fields: dict[str, Any] = {"measured": rows}
+        if self.metric is not None:
+            numbers = self.metric.row()
+            fields |= {"metrics": numbers.steps, "ann_metrics": numbers.ann}
         if self.score is None and self.needed is None:
             if self.classes:
                 raise LeanspikeError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -82,7 +83,8 @@ class Provenance(Record):
     sources differ from it. ``backend`` ("native", "reference", or several) and ``instructions``
     ("plain", "avx2", "avx512") computed the figures; ``backends`` are those of earlier phases of
     the run, behind the type they computed in. Results from before they were recorded have neither.
-    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase.
+    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase, attempts
+    that were killed included. ``ann_from`` is the run whose ANN was taken over, None if none was.
     """
 
     command: str | None
@@ -98,6 +100,7 @@ class Provenance(Record):
     versions: dict[str, str]
     recipe: dict[str, object]
     seconds: dict[str, float]
+    ann_from: str | None = None
 
 
 class Result(Record):
@@ -110,7 +113,8 @@ class Result(Record):
     guessing: one class in C, or the share of the commonest label (None in older records).
     ``top5[t]`` is the share of samples whose class is among the five largest outputs, ``ann_top5``
     the ANN's; there where there are more than 20 classes.
-    ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's.
+    ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's,
+    ``measured`` what each of :mod:`leanspike.metrics` found that was asked for, as plain data.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
     ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
     ``uncounted`` are the modules whose work is in none of the numbers (none in older records).
@@ -151,6 +155,7 @@ class Result(Record):
     unit: str = "sample"
     metrics: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     ann_metrics: dict[str, float] = Field(default_factory=dict)
+    measured: dict[str, dict[str, Any]] = Field(default_factory=dict)
     uncounted: tuple[Uncounted, ...] = ()
     rivals: Rivals | None = None
     top5: tuple[float, ...] = ()
@@ -253,12 +258,29 @@ def load_result(path: Path) -> Result:
     if not path.is_file():
         raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
     try:
-        return _with_bntt_formula(Result.model_validate_json(checked_json(path.read_text())))
+        result = parse_result(checked_json(path.read_text()))
+        for row in result.neurons:
+            if len(row.spikes_per_step) != result.timesteps:
+                raise ValueError(f"spikes of {row.path[:40]!r} are not of {result.timesteps} steps")
+        return result
     except ValueError as error:  # ValidationError and UnicodeDecodeError among them
         raise LeanspikeError(
             f"{path} is not a leanspike result ({one_line(error)}); "
             "write it again with `leanspike evaluate RUN`"
         ) from None
+
+
+def parse_result(text: str) -> Result:
+    """A result from its JSON, as `load_result` reads it from a file.
+
+    Raises:
+        ValueError: if it is none.
+
+    >>> parse_result("{}")
+    Traceback (most recent call last):
+    pydantic_core._pydantic_core.ValidationError: 15 validation errors for Result...
+    """
+    return _with_bntt_formula(Result.model_validate_json(text))
 
 
 def _with_bntt_formula(result: Result) -> Result:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from leanspike.errors import LeanspikeError
 from leanspike.evaluation.result import Result
 from leanspike.evaluation.robustness_result import Robustness
 from leanspike.files import write_text
@@ -18,6 +19,7 @@ from leanspike.report import (
     exits,
     figures,
     frames,
+    measured,
     mistakes,
     rivals,
     robustness,
@@ -48,6 +50,26 @@ def write_report(result: Result, history: Sequence[dict[str, object]], out: str 
     stage, epoch, train_loss, train_accuracy and val_accuracy
     """
     return write_page(_page(result, history), Path(out))
+
+
+SIGN = '<meta name="generator" content="leanspike'
+"""In the head of a run's pages: what tells them from files that must not be overwritten."""
+
+
+def check_replaceable(out: Path, sign: str, what: str) -> None:
+    """That there is nothing at ``out``, or a page with that sign in its head.
+
+    Raises:
+        LeanspikeError: if there is something else; ``what`` says what it should be.
+
+    >>> check_replaceable(Path("/dev/null/report.html"), SIGN, "a report")
+    """
+    if not out.is_file():
+        return
+    with out.open("rb") as file:
+        head = file.read(2000).decode("utf-8", "replace")
+    if sign not in head:
+        raise LeanspikeError(f"{out} is not {what}; choose another --out, or --fresh to replace it")
 
 
 def write_page(page: str, out: Path) -> Path:
@@ -95,6 +117,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         cost=cost,
         rivals=rivals,
         plots=plots,
+        measured=measured,
         recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
     )
 

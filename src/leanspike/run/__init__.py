@@ -29,21 +29,22 @@ True 1 ('ANN', 'digits')
 """
 
 from leanspike.run.exported import export_run, prove_run
-from leanspike.run.folder import (
+from leanspike.run.robust import compare_robustness
+from leanspike.run.run import Run, open_run
+from leanspike.run.shipped import about_data, first_images, labelled_tests
+from leanspike.run.trained import check_trained
+from leanspike.run.workspace import (
     CALIBRATION,
     CHECKPOINT,
     LOG,
     RECIPE,
     REPORT,
     RESULT,
+    ROBUSTNESS,
     ROBUSTNESS_PAGE,
     check_free,
     read_recipe,
 )
-from leanspike.run.robust import compare_robustness
-from leanspike.run.run import Run, open_run
-from leanspike.run.shipped import about_data, first_images, labelled_tests
-from leanspike.run.trained import check_trained
 
 __all__ = [
     "CALIBRATION",
@@ -52,6 +53,7 @@ __all__ = [
     "RECIPE",
     "REPORT",
     "RESULT",
+    "ROBUSTNESS",
     "ROBUSTNESS_PAGE",
     "Run",
     "about_data",

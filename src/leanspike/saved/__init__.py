@@ -31,6 +31,7 @@ __all__ = [
     "read_model",
     "read_weights",
     "save",
+    "weights_digest",
 ]
 
 WEIGHTS = "model.safetensors"
@@ -183,6 +184,20 @@ def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
     return weights
 
 
+def weights_digest(folder: str | Path) -> str | None:
+    """The SHA-256 that the spec of a saved network holds of its weights; None in files of before.
+
+    Raises:
+        LeanspikeError: for a missing, damaged or foreign spec.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(weights_digest(save(nn.Linear(2, 3), folder)))
+    64
+    """
+    return _read_spec(Path(folder)).weights_sha256
+
+
 def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) -> nn.Module:
     """The network of the zoo that a spec describes, if it is about as large as its weights."""
     assert spec is not None
@@ -292,4 +307,5 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise LeanspikeError(f"{path} is damaged ({error}); restore it from a copy") from None
+        why = one_line(error)
+        raise LeanspikeError(f"{path} is damaged ({why}); restore it from a copy") from None

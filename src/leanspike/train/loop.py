@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from leanspike.data.loader import Loader, generator_for
-from leanspike.errors import LeanspikeError, one_line
+from leanspike.errors import DataError, LeanspikeError, one_line
 from leanspike.evaluation.answers import accuracy, outputs
 from leanspike.evaluation.score import Labels
 from leanspike.evaluation.task import UNKNOWN, Task, TaskName
@@ -171,6 +171,7 @@ def _train_step(
     numbers = torch.stack([each.detach().to(wide) for each in (loss, norm, right)])
     value, size, correct = numbers.tolist()
     if not math.isfinite(value + size):
+        _check_samples(stage, position, x, labels)
         raise LeanspikeError(
             f"stage {stage.name}, epoch {position.epoch + 1}, step {position.step + 1}: the loss "
             f"is {value:.4g} and the gradient's norm {size:.4g}; lower the learning rate, "
@@ -180,6 +181,20 @@ def _train_step(
     if isinstance(network, SpikingNetwork):
         network.keep_in_range()
     return value, correct
+
+
+def _check_samples(stage: Stage, position: Position, x: torch.Tensor, labels: torch.Tensor) -> None:
+    """Raise DataError, by its name, for a sample or a target that holds what is no number."""
+    axis = 1 if stage.train.split.frames is not None else 0  # of sequences [T, B, ...]
+    for what, values in (("sample", x.movedim(axis, 0)), ("the target of sample", labels)):
+        wrong = (~torch.isfinite(values)).reshape(len(values), -1).any(1)
+        if wrong.any():
+            place = int(wrong.int().argmax())
+            name = stage.train.name_of(_epoch_key(stage, position.epoch), position.step, place)
+            raise DataError(
+                f"stage {stage.name}, epoch {position.epoch + 1}, step {position.step + 1}: {what} "
+                f"{name} holds NaN or infinity; mend or remove it (no weight has changed by it)"
+            )
 
 
 def _right(stage: Stage, told: Labels, y_TN: Any, labels: torch.Tensor) -> torch.Tensor:

@@ -60,6 +60,8 @@ def test_one_run_writes_its_report(runs: Path) -> None:
     assert report("a") == 0
     assert (runs / "a" / "report.html").is_file()
     assert not (runs / "comparison.html").exists()
+    assert report("a", "--out", "mine.html") == 0
+    assert (runs / "mine.html").read_bytes() == (runs / "a" / "report.html").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,8 @@ def test_one_run_writes_its_report(runs: Path) -> None:
         (["a", "a"], "a is given twice; name each run once"),
         (["a", "nowhere"], "no result at nowhere/result.json"),
         (["a", "damaged"], "damaged/result.json is not a leanspike result"),
-        (["a", "--out", "page.html"], "--out is for comparing two or more runs"),
+        (["a", "b", "--robustness"], "--robustness is of one run; name one"),
+        (["a", "--robustness"], "no robustness at a/robustness.json; measure it with"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -10,7 +10,7 @@ from leanspike.report import text
 from leanspike.report.compare import figures
 from leanspike.report.compare.runs import Compared, differences, hardware, recipe_changes
 from leanspike.report.compare.table import cells
-from leanspike.report.html import templates, write_page
+from leanspike.report.html import check_replaceable, templates, write_page
 
 # Stands in the head of every such page, and tells it from files that must not be overwritten.
 _SIGN = '<meta name="description" content="leanspike: a comparison of runs">'
@@ -26,16 +26,9 @@ def write_comparison(runs: Sequence[Compared], out: Path, fresh: bool = False) -
     """
     if len(runs) < 2:
         raise LeanspikeError("one run has nothing to be compared with; give two or more")
-    if not fresh and out.is_file() and _SIGN not in _head(out):
-        raise LeanspikeError(
-            f"{out} is not a comparison of runs; choose another --out, or --fresh to replace it"
-        )
+    if not fresh:
+        check_replaceable(out, _SIGN, "a comparison of runs")
     return write_page(_page(runs), out)
-
-
-def _head(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(2000).decode("utf-8", "replace")
 
 
 def _page(runs: Sequence[Compared]) -> str:

@@ -1,0 +1,256 @@
+"""A study: recipes that differ from one base by a few changes, each run with some seeds.
+
+``study.yaml`` in a folder of its own says which. Beside it lies one file for each run, of the name
+``VARIANT-SEED.json``; it holds what was measured (:mod:`leanspike.studies`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from copy import deepcopy
+from hashlib import sha256
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from leanspike.errors import LeanspikeError, one_line
+from leanspike.section import Section
+
+STUDY = "study.yaml"
+BASE = "base"
+"""The variant that is called as its study."""
+_NAME = re.compile(r"\w[\w.-]*")
+_RUN = re.compile(r"(.+)-(\d+)")
+
+
+def _seeds(value: Any) -> Any:
+    """A list of seeds stands for seeds without changes of their own; JSON knows no numbers as keys.
+
+    >>> _seeds([0, 1]), _seeds({"0": ["ann=null"]})
+    ({0: (), 1: ()}, {0: ('ann=null',)})
+    """
+    if isinstance(value, list):
+        return dict.fromkeys(value, ())
+    if not isinstance(value, dict):
+        return value
+    return {
+        int(seed) if str(seed).isdecimal() else seed: tuple(own) if isinstance(own, list) else own
+        for seed, own in value.items()
+    }
+
+
+def _is_name(name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"{name!r} is no variant's name; use letters, digits, '-', '_' and '.'")
+    return name
+
+
+Seeds = Annotated[
+    dict[Annotated[int, Field(ge=0)], tuple[str, ...]], BeforeValidator(_seeds), Field(min_length=1)
+]
+VariantName = Annotated[str, AfterValidator(_is_name)]
+
+
+class Variant(Section):
+    """One way to change the base: overrides as on the command line, and the seeds it ran with.
+
+    ``seeds`` maps a seed to further changes of that run alone; a list of seeds has none.
+    ``command`` repeats a run of this variant, where the study's does not.
+
+    >>> Variant(changes=("spike.norm=keep",), seeds=[0, 1]).seeds
+    {0: (), 1: ()}
+    """
+
+    changes: tuple[str, ...] = ()
+    seeds: Seeds
+    command: str | None = None
+
+
+class Study(Section):
+    """What a ``study.yaml`` says: a whole recipe, its variants, and how a run is repeated.
+
+    In ``command``, ``{run}`` stands for the file of a run, ``{seed}`` for its seed, and ``{name}``
+    for ``STUDY-VARIANT-SEED``. ``notes`` are for people.
+
+    >>> seeds = {0: (), 3: ("snn.0.epochs=2",)}
+    >>> variants = {"base": Variant(seeds=[0]), "short": Variant(seeds=seeds)}
+    >>> study = Study(title="", base={"seed": 0, "snn": [{"epochs": 9}]}, variants=variants)
+    >>> study.runs, study.recipe("short-3")
+    (['base-0', 'short-0', 'short-3'], {'seed': 3, 'snn': [{'epochs': 2}]})
+    >>> study.recipe("long-0")
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: the study has no run 'long-0'; it has base-0, short-0, short-3
+    """
+
+    title: str
+    command: str = "leanspike train {run}"
+    notes: str = ""
+    variants: Annotated[dict[VariantName, Variant], Field(min_length=1)]
+    base: dict[str, Any]
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of all runs, ``VARIANT-SEED``, in the order of the file."""
+        return [f"{name}-{seed}" for name, found in self.variants.items() for seed in found.seeds]
+
+    def find(self, run: str) -> tuple[str, int]:
+        """The variant and the seed of a run.
+
+        Raises:
+            LeanspikeError: if the study has none of that name.
+        """
+        parts = _RUN.fullmatch(run)
+        if parts is None or run not in self.runs:
+            raise LeanspikeError(f"the study has no run {run!r}; it has {', '.join(self.runs)}")
+        return parts[1], int(parts[2])
+
+    def recipe(self, run: str) -> dict[str, Any]:
+        """The whole recipe of a run, as plain data.
+
+        Raises:
+            LeanspikeError: if there is no such run, or a change does not fit the base.
+        """
+        from leanspike.recipes import changed
+
+        name, seed = self.find(run)
+        variant = self.variants[name]
+        changes = [*variant.changes, *variant.seeds[seed], f"seed={seed}"]
+        return changed(deepcopy(self.base), changes, run)
+
+    def repeats(self, run: str, folder: Path) -> str:
+        """The command that repeats a run of the study in that folder.
+
+        >>> variants = {"base": Variant(seeds=[4]), "keep": Variant(seeds=[4])}
+        >>> study = Study(title="", base={}, variants=variants)
+        >>> study.repeats("keep-4", Path("results/norms"))
+        'leanspike train results/norms/keep-4.json'
+        """
+        name, seed = self.find(run)
+        words = {
+            "{run}": quote((folder / f"{run}.json").as_posix()),
+            "{name}": quote(f"{called(folder, name)}-{seed}"),
+            "{seed}": str(seed),
+        }
+        command = self.variants[name].command or self.command
+        return re.sub("|".join(words), lambda found: words[found[0]], command)
+
+
+def called(folder: Path, variant: str) -> str:
+    """What a variant of the study in a folder is called, away from its study.
+
+    >>> [called(Path("results/norms"), variant) for variant in ("keep", "base")]
+    ['norms-keep', 'norms']
+    """
+    name = folder.resolve().name
+    return name if variant == BASE else f"{name}-{variant}"
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study lies in that folder.
+
+    >>> is_study(Path("nowhere"))
+    False
+    """
+    return (folder / STUDY).is_file()
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a path is of a run's file in a study, which need not have that run.
+
+    >>> is_kept(Path("nowhere/base-0.json"))
+    False
+    """
+    return path.suffix == ".json" and is_study(path.parent)
+
+
+def kept_at(place: Path) -> list[Path]:
+    """The files of the runs that are kept there: all of a study, or one; none elsewhere.
+
+    >>> kept_at(Path("nowhere"))
+    []
+    """
+    folder = place.parent if place.name == STUDY else place
+    if is_study(folder):
+        return [folder / f"{run}.json" for run in read_study(folder).runs]
+    return [place] if is_kept(place) else []
+
+
+def check_one(place: Path) -> None:
+    """That a place whose recipe is asked for is no whole study.
+
+    Raises:
+        LeanspikeError: if it is: it names a run.
+    """
+    try:
+        runs = kept_at(place)
+    except LeanspikeError:  # a recipe of that name
+        return
+    if runs:
+        raise LeanspikeError(f"{place} is a study; name one of its runs, as {runs[0]}")
+
+
+def read_study(folder: Path) -> Study:
+    """The study in a folder.
+
+    Raises:
+        LeanspikeError: if there is none, or its file is damaged: one line says where.
+
+    >>> read_study(Path("nowhere"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no study at nowhere/study.yaml; write one with ...
+    """
+    from leanspike.recipes import read_yaml
+
+    path = folder / STUDY
+    if not path.is_file():
+        raise LeanspikeError(
+            f"no study at {path}; write one with `leanspike study keep RUN... --out {folder}`"
+        )
+    try:
+        return Study.model_validate_json(json.dumps(read_yaml(path.read_text("utf-8"))))
+    except (OSError, TypeError, ValueError) as error:  # ValidationError among them
+        raise LeanspikeError(f"{path} is no study ({one_line(error)})") from None
+
+
+def digest(recipe: dict[str, Any]) -> str:
+    """What tells two recipes apart, whatever the order of their keys.
+
+    >>> digest({"seed": 0, "name": "a"}) == digest({"name": "a", "seed": 0})
+    True
+    """
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
+
+
+def kept_recipe(path: Path) -> dict[str, Any]:
+    """The recipe of the run that is kept in a file of a study, as plain data.
+
+    Args:
+        path: ``VARIANT-SEED.json`` beside a ``study.yaml``.
+
+    Raises:
+        LeanspikeError: if there is no such run, or the study gives another recipe than what ran.
+    """
+    recipe = read_study(path.parent).recipe(path.stem)
+    if digest(recipe) != _kept_digest(path):
+        raise LeanspikeError(
+            f"{path.parent / STUDY} no longer gives the recipe that {path.name} ran; undo the "
+            "change of its base or of that variant"
+        )
+    return recipe
+
+
+def _kept_digest(path: Path) -> str:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        return str(data["recipe"])
+    except FileNotFoundError:
+        raise LeanspikeError(
+            f"no run at {path}, which {path.parent / STUDY} names; take it out there, or keep it "
+            "with `leanspike study keep`"
+        ) from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise LeanspikeError(f"{path} is no run of a study ({one_line(error)})") from None

@@ -1,0 +1,240 @@
+"""The folder of a run: what belongs to it, whose it is, and who works in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from filelock import BaseFileLock, FileLock, Timeout
+
+from leanspike.config import Recipe
+from leanspike.data import Dataset
+from leanspike.errors import LeanspikeError
+from leanspike.files import said_where, write_text
+from leanspike.recipes import dump, read_yaml, validate
+from leanspike.run.clock import Clock
+from leanspike.run.seen import check_seen, keep_seen
+from leanspike.train import Checkpoints, read_log
+
+RECIPE, LOG, CHECKPOINT, CALIBRATION = (
+    "recipe.yaml",
+    "log.jsonl",
+    "checkpoint.pt",
+    "calibration.json",
+)
+RESULT, REPORT = "result.json", "report.html"
+ROBUSTNESS, ROBUSTNESS_PAGE = "robustness.json", "robustness.html"
+LOCK, HOLDER = ".lock", ".holder"
+
+
+@final
+class Workspace:
+    """The folder of a run; each of its files appears whole or not at all.
+
+    Args:
+        folder: where the run lies, or will.
+        checkpoint_minutes: the time between two checkpoints.
+    """
+
+    def __init__(self, folder: Path, checkpoint_minutes: float) -> None:
+        self.folder = folder
+        self.checkpoints = Checkpoints(folder / CHECKPOINT, checkpoint_minutes)
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of the log so far."""
+        return read_log(self.folder / LOG)
+
+    def rewind(self, stage: str) -> None:
+        """Forget the rows of a stage that begins anew, and those of all that came after it.
+
+        They are of an attempt that ended before a checkpoint held them: their epochs come again.
+        """
+        begun = [number for number, row in enumerate(self.history) if row.get("stage") == stage]
+        if begun:
+            del self.history[begun[0] :]
+
+    def check(self, recipe: Recipe, data: Dataset, fresh: bool, ann_of: Path | None = None) -> None:
+        """That the recipe may run here on these data; with ``fresh``, that the folder may go.
+
+        Raises:
+            LeanspikeError: for a folder of another recipe or of other images, or one that holds
+                what this run needs.
+        """
+        if fresh:
+            check_removable(self.folder, recipe, ann_of)
+        else:
+            check_free(self.folder, recipe)
+            check_seen(self.folder, data)
+
+    def take(self, recipe: Recipe, data: Dataset, fresh: bool) -> None:
+        """Make the folder this recipe's, and keep other processes out of it until the run's end."""
+        self._lock = hold(self.folder)
+        if fresh:
+            clear(self.folder)
+        claim(self.folder, recipe)
+        keep_seen(self.folder, data)
+
+    def has(self, name: str) -> bool:
+        """Whether a file or folder of the run is there."""
+        return (self.folder / name).exists()
+
+    def put(self, name: str, write: Callable[[Path], object]) -> None:
+        """A folder appears whole: ``write`` makes it beside its place, then it is renamed."""
+        part = self.folder / f".{name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        write(part)
+        part.rename(self.folder / name)
+
+    def clock(self, phase: str, dtype: torch.dtype | None = None) -> Clock:
+        """What adds the time of a phase to the run's record, see :class:`Clock`."""
+        return Clock(self.folder, phase, dtype)
+
+
+def check_free(folder: Path, recipe: Recipe) -> None:
+    """That the folder is this recipe's, or nobody's.
+
+    Raises:
+        LeanspikeError: if it holds another recipe, or files that are not a run's.
+    """
+    path = folder / RECIPE
+    if path.is_file():
+        if not _holds(folder, recipe):
+            raise LeanspikeError(
+                f"{folder} holds a run of another recipe ({_difference(path, recipe)}); choose "
+                "another --out, or --fresh to replace it"
+            )
+    elif not _is_empty(folder):
+        raise LeanspikeError(f"{folder} is not empty and not a run; choose another --out")
+
+
+def hold(folder: Path) -> BaseFileLock:
+    """Keep other processes from training in the folder, as long as the lock is kept.
+
+    It ends with the process at the latest, however that ends. A process may hold it several times.
+
+    Raises:
+        LeanspikeError: if another process holds it: it says which.
+    """
+    with said_where(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, is_singleton=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            holder = folder / HOLDER
+            who = holder.read_text(errors="replace") if holder.is_file() else "another process"
+            raise LeanspikeError(
+                f"{folder} is in use by {who}; wait until that ends, or choose another --out"
+            ) from None
+    since = time.strftime("%Y-%m-%d %H:%M")
+    write_text(folder / HOLDER, f"process {os.getpid()} of {socket.gethostname()}, since {since}")
+    return lock
+
+
+def claim(folder: Path, recipe: Recipe) -> None:
+    """Make a free folder this recipe's."""
+    if not (folder / RECIPE).is_file():
+        write_text(folder / RECIPE, dump(recipe))
+
+
+def check_removable(folder: Path, recipe: Recipe, ann_of: Path | None = None) -> None:
+    """That the folder may be removed before this recipe runs in it, with the ANN of ``ann_of``.
+
+    Raises:
+        LeanspikeError: if it is no run, or holds weights or data that are needed.
+    """
+    if _is_empty(folder):
+        return
+    if not (folder / RECIPE).is_file():
+        raise LeanspikeError(f"{folder} is not a run of leanspike; --fresh does not remove it")
+    teacher = recipe.teacher.model.weights if recipe.teacher is not None else None
+    for needed in (recipe.model.weights, teacher, recipe.data.root, ann_of):
+        if needed and Path(needed).expanduser().resolve().is_relative_to(folder.resolve()):
+            raise LeanspikeError(
+                f"--fresh would remove {folder}, and with it {needed}, which this run needs; "
+                "choose another --out"
+            )
+
+
+def clear(folder: Path) -> None:
+    """Remove a run, and nothing that is not one; who holds its lock goes on holding it."""
+    if (folder / RECIPE).is_file():
+        for path in _content(folder):
+            (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of a run.
+
+    Raises:
+        LeanspikeError: if there is none.
+    """
+    path = folder / RECIPE
+    if not path.is_file():
+        raise LeanspikeError(f"{folder} is not a run of leanspike (no {RECIPE} in it)")
+    try:
+        data = read_yaml(path.read_text())
+    except ValueError:  # UnicodeDecodeError among them
+        raise LeanspikeError(f"{path} is damaged; it should be YAML") from None
+    return validate(data, str(path))
+
+
+def _holds(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folder's recipe is this one, which may lack keys that came later."""
+    try:
+        return read_recipe(folder) == recipe
+    except LeanspikeError:
+        return False
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether there is nothing, or a folder with nothing in it."""
+    return not folder.exists() or (folder.is_dir() and not _content(folder))
+
+
+def _content(folder: Path) -> list[Path]:
+    """What is in a folder, but for its lock."""
+    return [path for path in folder.iterdir() if path.name not in (LOCK, HOLDER)]
+
+
+def _difference(path: Path, recipe: Recipe) -> str:
+    """The first key in which the recipe in the folder and this one differ."""
+    try:
+        theirs = read_recipe(path.parent).model_dump(mode="json")
+    except LeanspikeError as error:
+        return str(error)
+    found = first_difference(theirs, recipe.model_dump(mode="json"))
+    return found or "its recipe.yaml was changed"
+
+
+def first_difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
+    """The first key in which sections of two recipes differ, in words.
+
+    >>> first_difference({"ann": {"epochs": 2}}, {"ann": {"epochs": 3}})
+    'ann.epochs is 2 there and 3 here'
+    """
+    old, new = _flat(there), _flat(here)
+    for key in [*new, *old]:
+        if old.get(key) != new.get(key):
+            return f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
+    return None
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        name = f"{prefix}{key}"
+        if isinstance(value, (dict, list)):
+            flat.update(_flat(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat

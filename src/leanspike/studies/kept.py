@@ -1,0 +1,142 @@
+"""Runs as a study keeps them: one compact file each, without recipe and pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from leanspike.errors import LeanspikeError, one_line
+from leanspike.evaluation import Result, Robustness, load_result, load_robustness
+from leanspike.evaluation.result import parse_result
+from leanspike.files import checked_json, write_text
+from leanspike.recipes.study import digest, is_kept, kept_at, kept_recipe
+from leanspike.run import LOG, RESULT, ROBUSTNESS
+from leanspike.section import Section
+from leanspike.studies.packed import compact, packed, unpacked
+from leanspike.train import read_log
+
+History = list[dict[str, Any]]
+
+
+class KeptRun(Section):
+    """What the file of a run holds, as plain data: its folder's files, each under its name.
+
+    ``recipe`` is the digest of the whole recipe, which the study gives. ``provenance.recipe`` is
+    left out of ``result`` and ``robustness`` where it is that recipe; pictures are left out
+    always. ``calibration`` and ``robustness`` are None where the run has none.
+
+    >>> KeptRun(recipe="5f", result={"n": 360}).log
+    []
+    """
+
+    schema_version: Literal[1] = 1
+    recipe: str
+    result: dict[str, Any]
+    log: History = Field(default_factory=list)
+    calibration: dict[str, Any] | None = None
+    robustness: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended: its folder, or its file in a study; its result; its log.
+
+    >>> Finished(Path("runs/digits"), Result.model_construct(), []).place.name
+    'digits'
+    """
+
+    path: Path
+    result: Result
+    history: History
+
+    @property
+    def place(self) -> Path:
+        """What tells it from others: its folder, or its file in a study without the ending."""
+        return self.path.with_suffix("") if is_kept(self.path) else self.path
+
+
+def read_kept(path: Path) -> KeptRun:
+    """The plain data of a run in a study, its recipe put back in.
+
+    Args:
+        path: ``VARIANT-SEED.json`` beside a ``study.yaml``.
+
+    Raises:
+        LeanspikeError: if it is no such file, or the study gives another recipe than what ran.
+
+    >>> read_kept(Path("nowhere/base-0.json"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no study at nowhere/study.yaml; write one with ...
+    """
+    recipe = kept_recipe(path)
+    try:
+        kept = KeptRun.model_validate(unpacked(json.loads(checked_json(path.read_text("utf-8")))))
+        for part in (kept.result, kept.robustness):
+            if part is not None:
+                part["provenance"].setdefault("recipe", recipe)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _foreign(path, error) from None
+    return kept
+
+
+def write_kept(path: Path, kept: KeptRun, recipe: dict[str, Any]) -> None:
+    """Write a run of a study; ``recipe`` is what the study gives for it."""
+    data = kept.model_copy(update={"recipe": digest(recipe)}).model_dump(exclude_none=True)
+    write_text(path, compact(packed(data)))
+
+
+def load_kept(path: Path) -> Finished:
+    """A run in a study, as it was measured.
+
+    Raises:
+        LeanspikeError: as `read_kept`, or if what it holds is no result.
+    """
+    kept = read_kept(path)
+    try:
+        return Finished(path, parse_result(json.dumps(kept.result)), kept.log)
+    except ValueError as error:
+        raise _foreign(path, error) from None
+
+
+def find_robustness(path: Path) -> Robustness:
+    """The robustness of a run, by its folder, or by its file in a study.
+
+    Raises:
+        LeanspikeError: if none was measured, or it is damaged.
+
+    >>> find_robustness(Path("nowhere"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no robustness at nowhere/robustness.json; measure it with ...
+    """
+    if not is_kept(path):
+        return load_robustness(path / ROBUSTNESS)
+    kept = read_kept(path)
+    if kept.robustness is None:
+        raise LeanspikeError(f"{path} holds no robustness; it was not measured for that run")
+    try:
+        return Robustness.model_validate_json(json.dumps(kept.robustness))
+    except ValueError as error:
+        raise _foreign(path, error) from None
+
+
+def _foreign(path: Path, error: Exception) -> LeanspikeError:
+    return LeanspikeError(f"{path} is no run of a study ({one_line(error)})")
+
+
+def load_finished(place: Path) -> list[Finished]:
+    """All runs at a place: a run's folder has one, a study as many as it names, a file of it one.
+
+    Raises:
+        LeanspikeError: if there is no result, or a damaged one.
+
+    >>> load_finished(Path("nowhere"))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no result at nowhere/result.json; write one with ...
+    """
+    if kept := kept_at(place):
+        return [load_kept(path) for path in kept]
+    return [Finished(place, load_result(place / RESULT), read_log(place / LOG))]
