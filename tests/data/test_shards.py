@@ -1,6 +1,8 @@
 import io
 import json
+import struct
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 from leanspike.data import images as images_module
 from leanspike.data import load_dataset, shard_index, shards
+from leanspike.data.digest import digest_of
 from leanspike.data.folder import read_image_folder
 from leanspike.data.loader import Loader
 from leanspike.data.members import Member
@@ -275,3 +278,32 @@ def test_long_names_are_told_as_they_are(tmp_path):
         for o, n, _ in shard_index.read_shard(str(tmp_path / "0.tar"))
     ]
     assert str(second).endswith("0.tar: 0000.png")
+
+
+def test_an_image_in_a_tar_of_more_pixels_than_it_can_hold_is_refused_and_skipped(tree):
+    image = png(9)
+    start = image.index(b"IHDR")
+    part = b"IHDR" + struct.pack(">2I", 9000, 9000) + image[start + 12 : start + 17]
+    huge = image[:start] + part + struct.pack(">I", zlib.crc32(part)) + image[start + 21 :]
+    write_tar(tree / "train" / "000002.tar", [("9.png", huge), ("9.cls", b"1")])
+    split = read_shards(tree, 8, 3).train
+    with pytest.raises(DataError, match="9000x9000 pixels are more than such a file can hold"):
+        split.batch(torch.tensor([len(split) - 1]))
+    parts = read_shards(tree, 8, 3, True)
+    assert len(parts.train) == 9
+    assert "9000x9000 pixels are more than such a file can hold" in parts.notes[-1]
+
+
+def test_contents_and_sizes_of_images_in_tar_files_count_in_the_digest(tree):
+    then = digest_of(read_shards(tree, 8, 3).train)
+    assert then.startswith("sampled:9 of 9:")
+    path = tree / "train" / "000000.tar"
+    content = path.read_bytes()
+    place = content.index(png(3)) + len(png(3)) - 5
+    path.write_bytes(content[:place] + b"x" + content[place + 1 :])
+    assert digest_of(read_shards(tree, 8, 3).train) != then
+
+
+def test_a_sample_is_named_by_its_tar_file(tree):
+    loader = Loader(read_shards(tree, 8, 3).train, batch_size=2, seed=0, train=False, **CONSTANTS)
+    assert loader.name_of(0, step=3, place=0) == f"6 ({tree}/train/000001.tar: 0006.png)"
