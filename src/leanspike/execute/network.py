@@ -14,16 +14,16 @@ from typing import Any, SupportsIndex, final
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.batches import check_dtype
-from leanspike.errors import LeanspikeError, SurgeryError, check_count, one_line
+from leanspike.errors import LeanspikeError, SurgeryError, check_count
 from leanspike.execute.ann_weights import ANNWeights
 from leanspike.execute.answers import value_range
 from leanspike.execute.doubts import Doubts
 from leanspike.execute.fused import TrainingCode
+from leanspike.execute.inputs import check_samples, explain, other_scale
 from leanspike.execute.layout import Layout, leave
 from leanspike.execute.observed import Execution, Observer, Streaming
 from leanspike.execute.rate import Gradient, RateExecution, check_gradient
-from leanspike.execute.state import State
+from leanspike.execute.state import State, check_state
 from leanspike.execute.streaming import Steps
 from leanspike.graph.modules import share
 from leanspike.graph.ops import row_of
@@ -32,9 +32,6 @@ from leanspike.graph.plan import Plan, PlanRecord
 from leanspike.neuron import Neuron
 from leanspike.synapse import Stream, streaming
 from leanspike.transforms import has_values
-
-BRIGHTER, DIMMER = 10, 100
-"""Input so many times larger, or smaller, than the calibration's is of another scale."""
 
 
 @final
@@ -190,7 +187,7 @@ class SpikingNetwork(nn.Module):
         state = state or State()
         ignored = state.steps > 0 and not self.plan.encoder.timed
         self.check_input(x_N, batch_axis=0, values=not ignored)
-        self._check_state(state, len(x_N))
+        check_state(state, self._steps.network, len(x_N))
         self._steps.check(self, state.steps)
         current_N, turned = self.layout.enter(self.plan.encoder.step(x_N, state.steps))
         weights = state.weights
@@ -223,17 +220,6 @@ class SpikingNetwork(nn.Module):
             y_NK, after = steps.later(self, x_N, number, *inputs)
         neurons = dict(zip(steps.neurons, after, strict=True))
         return y_NK, State(number + 1, neurons, kept, same, steps.network, len(x_N), weights)
-
-    def _check_state(self, state: State, samples: int) -> None:
-        """Raise unless the state is this network's, of so many samples."""
-        if state.steps > 0 and state.network != self._steps.network:
-            raise LeanspikeError("the state is that of another network; begin with state=None")
-        held = state.samples()
-        if held is not None and held != samples:
-            raise LeanspikeError(
-                f"input of {samples} samples, but the state holds {held}; keep those of the input "
-                "with state.keep(samples)"
-            )
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
         """The modules that stand for activations with their paths, in the order of the graph."""
@@ -281,25 +267,7 @@ class SpikingNetwork(nn.Module):
 
         Without ``values`` these are not looked at.
         """
-        if not isinstance(x, Tensor):
-            raise LeanspikeError(
-                f"input is a {type(x).__name__}; give a tensor, as torch.as_tensor(x).float()"
-            )
-        sample_shape = self.plan.sample_shape
-        ranks_agree = x.dim() == len(sample_shape) + 1 + batch_axis
-        if not ranks_agree or x.shape[1 + batch_axis] != sample_shape[0]:
-            expected = ", ".join((*("T" * batch_axis), "N", *map(str, sample_shape)))
-            raise LeanspikeError(f"input of shape {tuple(x.shape)}; expected [{expected}]")
-        if self.plan.fixed_shape and x.shape[1 + batch_axis :] != sample_shape:
-            raise LeanspikeError(
-                f"input of shape {tuple(x.shape)}; the network's code branches on shapes, and was "
-                f"traced for samples of shape {sample_shape}: give such, or call spike with an "
-                "example_input like this"
-            )
-        if not x.is_floating_point():
-            raise LeanspikeError(
-                f"input of type {x.dtype}; expected floating point (normalise the pixels)"
-            )
+        check_samples(self.plan, x, batch_axis)
         if values and has_values() and x.numel() > 0:
             self._check_values(x, batch_axis)
 
@@ -308,36 +276,15 @@ class SpikingNetwork(nn.Module):
         low, high = value_range(x)
         if self.input_range is None or self.input_range == self._warned_of:
             return
-        seen, here = max(map(abs, self.input_range)), max(abs(low), abs(high))
-        dark = 0 < here < seen / DIMMER and x.shape[batch_axis] > 1
-        if here > seen * BRIGHTER or dark:
+        several = x.shape[batch_axis] > 1
+        warning = other_scale((low, high), self.input_range, several)
+        if warning is not None:
             self._warned_of = self.input_range
-            logging.getLogger("leanspike").warning(
-                f"input of {low:.3g} to {high:.3g}, and the network was calibrated on images of "
-                f"{self.input_range[0]:.3g} to {self.input_range[1]:.3g}; scale the pixels alike "
-                f"(as x {'*' if dark else '/'} 255), or calibrate on such images"
-            )
+            logging.getLogger("leanspike").warning(warning)
 
     def explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
-        """Say it where samples are of another type, place or size than they should be."""
-        check_dtype(x, self)
-        place = next((p.device for p in self.parameters()), x.device)
-        if place != x.device:
-            raise LeanspikeError(
-                f"input on {x.device}, and the network is on {place}; give x.to({str(place)!r})"
-            ) from error
-        own = next((p.dtype for p in self.parameters()), x.dtype)
-        if own != x.dtype and not isinstance(error, torch.OutOfMemoryError):
-            raise LeanspikeError(
-                f"input of type {x.dtype}, and the network computes in {own}; give x.to({own})"
-            ) from error
-        same = x.shape[1 + batch_axis :] == self.plan.sample_shape
-        if same or isinstance(error, torch.OutOfMemoryError):
-            return
-        raise LeanspikeError(
-            f"input of shape {tuple(x.shape)} does not go through ({one_line(error)}); the "
-            f"network was made for samples of shape {self.plan.sample_shape}"
-        ) from error
+        """Raise what is wrong with the input, if it is of another type, place or size."""
+        explain(self, self.plan, error, x, batch_axis)
 
 
 def _check_names(root: nn.Module, network: SpikingNetwork) -> None:

@@ -131,6 +131,18 @@ class State:
             ) from None
 
 
+def check_state(state: State, network: str, samples: int) -> None:
+    """Raise unless the state is that of the network with this fingerprint, of so many samples."""
+    if state.steps > 0 and state.network != network:
+        raise LeanspikeError("the state is that of another network; begin with state=None")
+    held = state.samples()
+    if held is not None and held != samples:
+        raise LeanspikeError(
+            f"input of {samples} samples, but the state holds {held}; keep those of the input "
+            "with state.keep(samples)"
+        )
+
+
 def _written(part: Any, tensors: dict[str, Tensor]) -> Any:
     """A part of the state in JSON, its tensors taken out into ``tensors``."""
     if part is None or isinstance(part, bool | int | float | str):
