@@ -21,7 +21,8 @@ from leanspike.data import Augment, EventAugment, Loader, TensorSplit
 from leanspike.evaluation import choose_confidence
 from leanspike.evaluation.fan_out import weighted
 from leanspike.graph.ops import OPERATIONS, Signal
-from leanspike.graph.rewrite import Parts, Rewriting
+from leanspike.graph.replacement import Parts
+from leanspike.graph.rewrite import Rewriting
 from leanspike.graph.trace import trace
 from leanspike.run.build import choose_dtype
 from leanspike.surgery import SpikingNetwork, fold_norms

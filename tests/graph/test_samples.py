@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from leanspike import LIF, SurgeryError, evaluate, load, save, spike
 from leanspike.evaluation import OperationCounter
 from leanspike.evaluation.activity import record_example
-from leanspike.graph import batch_size, rules, sizes
+from leanspike.graph import batch_size, rules, trial_runs
 from leanspike.graph.ops import Operation
 from leanspike.graph.samples import pieces
 from leanspike.train import SpikeRate
@@ -162,7 +162,7 @@ def test_samples_in_pieces_answer_as_the_network_does(way, encode, tmp_path):
 @pytest.mark.parametrize("way", WAYS)
 @torch.no_grad()
 def test_shapes_are_answered_where_no_memory_is_left_for_values(way, monkeypatch):
-    monkeypatch.setattr(sizes, "KEPT_BYTES", 0)
+    monkeypatch.setattr(trial_runs, "KEPT_BYTES", 0)
     relus = spike(seeded(way), example_input=X[:1], neuron=nn.ReLU(), timesteps=T)
     for y in relus(X):
         torch.testing.assert_close(y, seeded(way)(X))

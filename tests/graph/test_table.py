@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from leanspike import LIF, SurgeryError, spike
 from leanspike.graph import ops
-from leanspike.graph.rewrite import Parts, Rewriting
+from leanspike.graph.replacement import Parts
+from leanspike.graph.rewrite import Rewriting
 from leanspike.graph.table import OWN
 from leanspike.graph.trace import trace
 

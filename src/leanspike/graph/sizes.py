@@ -9,25 +9,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from leanspike.graph.modules import called
-from leanspike.graph.opening import demoted
-from leanspike.graph.samples import samples_of
-from leanspike.modes import eval_mode
-
-SAMPLES = (2, 3)
-"""The batches that are run; the sizes for others follow, each a multiple of N and a constant."""
-
-KEPT_BYTES = 2**28
-"""Of tensors that are computed for each of these batches."""
+from leanspike.graph.trial_runs import SAMPLES, TrialRuns
+from leanspike.graph.undecided import EachSampleError, SamplesError, UndecidedError
 
 TRIED = (1, 2, 3, 4, 5, 7, 8, 16, 64, 1024)
 """Batch sizes for which an answer must be the same, besides those around the code's own numbers."""
@@ -41,55 +30,26 @@ TYPES: dict[str, tuple[Any, ...]] = {
 """What code asks of a tensor besides its shape, and what networks may be moved to."""
 
 
-class UndecidedError(Exception):
-    """Why there is no answer: what the code asks for, in words."""
-
-
-class SamplesError(UndecidedError):
-    """The answer depends on the number of samples."""
-
-    def __init__(self, asked: str = "the number of samples") -> None:
-        super().__init__(asked)
-
-
-class EachSampleError(SamplesError):
-    """A tensor is to be taken apart along the samples."""
-
-    def __init__(self) -> None:
-        super().__init__("the samples of a tensor, one by one")
-
-
 @final
 class Sizes:
-    """Runs what is traced so far, as far as a question needs it, for two batch sizes.
+    """Answers questions about sizes, by runs of what is traced so far.
 
     Attributes:
         fixed: whether the shape of the example decided something.
         by_type: the places where its type or device decided, and another would otherwise.
-        measuring: whether a run is on, whose calls of modules are not to be traced.
-        opened: by their paths, layers whose subclass is opened, and what they are.
+        runs: what is traced so far, run for two batch sizes.
     """
 
     def __init__(self, root: nn.Module, example_input: Tensor) -> None:
         self.root = root
         self.fixed = False
         self.by_type: dict[str, None] = {}
-        self.measuring = False
-        self.opened: dict[str, type[nn.Module]] = {}
-        repeated = [1] * (example_input.dim() - 1)
-        self._runs: list[tuple[Tensor, dict[fx.Node, Any]]] = [
-            (example_input[:1].repeat(n, *repeated), {}) for n in SAMPLES
-        ]
-
-    def forget(self) -> None:
-        """Let go of what was computed: a graph is traced, and its shapes will be at its nodes."""
-        for _, values in self._runs:
-            values.clear()
+        self.runs = TrialRuns(root, example_input)
 
     def rank(self, node: fx.Node) -> int | None:
         """The number of axes of a tensor; None where that cannot be told."""
         try:
-            return len(self._shape(node, SAMPLES[0]))
+            return len(self.runs.shape(node, SAMPLES[0]))
         except UndecidedError:
             return None
 
@@ -98,7 +58,7 @@ class Sizes:
 
         The samples of a tensor are not counted.
         """
-        several = [self._value(node, run) for run in range(len(SAMPLES))]
+        several = [self.runs.value(node, run) for run in range(len(SAMPLES))]
         if all(isinstance(value, Tensor) and value.dim() for value in several):
             if len(several[0]) != len(several[1]):
                 raise EachSampleError
@@ -113,7 +73,7 @@ class Sizes:
     def place(self, node: fx.Node, name: str) -> int | None:
         """Where a named tuple holds its part of that name; None for what has none."""
         try:
-            value = self._value(node, 0)
+            value = self.runs.value(node, 0)
         except UndecidedError:
             return None
         names: tuple[str, ...] = getattr(type(value), "__match_args__", ())
@@ -122,7 +82,7 @@ class Sizes:
     def device_type(self, node: fx.Node) -> str | None:
         """Where a tensor lies, as "cpu"; None where that cannot be told."""
         try:
-            return str(self._value(node, 0).device.type)
+            return str(self.runs.value(node, 0).device.type)
         except UndecidedError:
             return None
 
@@ -190,10 +150,10 @@ class Sizes:
             return found[node]
         if _is_size(node):
             asked.add(node)
-            found[node] = _read(node, self._shape(node.args[0], samples))
+            found[node] = _read(node, self.runs.shape(node.args[0], samples))
         elif node.target is getattr and node.args[1] in TYPES:
             asked.add(node)
-            found[node] = getattr(self._value(node.all_input_nodes[0], 0), str(node.args[1]))
+            found[node] = getattr(self.runs.value(node.all_input_nodes[0], 0), str(node.args[1]))
         elif node.target is getattr:
             raise UndecidedError(f"the .{node.args[1]} of a tensor")
         elif node.op not in ("call_function", "call_method") or not node.all_input_nodes:
@@ -207,107 +167,6 @@ class Sizes:
             except Exception as error:
                 raise UndecidedError("values") from error
         return found[node]
-
-    def _shape(self, node: Any, samples: int) -> torch.Size:
-        known, first, second = self._known_shapes(node)
-        if len(first) != len(second):
-            raise SamplesError
-        pairs = zip(first, second, strict=True)
-        return torch.Size(max(0, a + (b - a) * (samples - known)) for a, b in pairs)
-
-    def _known_shapes(self, node: Any) -> tuple[int, torch.Size, torch.Size]:
-        """A number of samples, and the shapes for that and for one more."""
-        if node.meta.get("more") is not None:  # what was traced has been run
-            return samples_of(node.graph), node.meta["shape"], node.meta["more"]
-        first, second = (self._value(node, run) for run in range(len(SAMPLES)))
-        if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
-            raise UndecidedError("values")
-        return SAMPLES[0], first.shape, second.shape
-
-    def _value(self, node: fx.Node, run: int) -> Any:
-        """What a node gives for one of the batches; those before it are computed once."""
-        image, values = self._runs[run]
-        if node in values:
-            return _restored(values[node])
-        waiting, needed = [node], set()
-        while waiting:
-            current = waiting.pop()
-            if current not in needed and current not in values:
-                needed.add(current)
-                waiting += current.all_input_nodes
-        try:
-            with self._measured():
-                for current in [n for n in node.graph.nodes if n in needed]:
-                    values[current] = self._run(current, image, values)
-        except Exception as error:
-            raise UndecidedError("values") from error
-        value = values[node]
-        _lighten(values)
-        return value
-
-    def _run(self, node: fx.Node, image: Tensor, values: dict[fx.Node, Any]) -> Any:
-        if node.op == "placeholder":
-            return image.clone()
-        if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self.root)
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _restored(values[n]))
-        if node.op == "call_module":
-            module = self.root.get_submodule(str(node.target))
-            if node.target in self.opened:
-                module = demoted(module, self.opened[str(node.target)])
-            with eval_mode(module):
-                return module(*args, **kwargs)
-        return called(node, self.root)(*args, **kwargs)
-
-    @contextmanager
-    def _measured(self) -> Iterator[None]:
-        outer, self.measuring = self.measuring, True
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.measuring = outer
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What is kept of a tensor where memory is short: all but its values, which nobody asks for."""
-
-    shape: torch.Size
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-
-
-def _lighten(values: dict[fx.Node, Any]) -> None:
-    """Keep shapes alone of the oldest tensors, where all are more than `KEPT_BYTES`."""
-    sizes = {node: _bytes(value) for node, value in values.items()}
-    total = sum(sizes.values())
-    for node, size in sizes.items():
-        if total <= KEPT_BYTES:
-            return
-        if size:
-            values[node] = pytree.tree_map_only(Tensor, _shape_alone, values[node])
-            total -= size
-
-
-def _bytes(value: Any) -> int:
-    return sum(leaf.nbytes for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
-
-
-def _shape_alone(tensor: Tensor) -> _Shape:
-    return _Shape(tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
-
-
-def _restored(value: Any) -> Any:
-    """A value with tensors of ones in the place of shapes."""
-    return pytree.tree_map_only(
-        _Shape,
-        lambda one: torch.empty_strided(
-            one.shape, one.stride, dtype=one.dtype, device=one.device
-        ).fill_(1),
-        value,
-    )
 
 
 def _is_size(node: fx.Node) -> bool:

@@ -20,10 +20,12 @@ from leanspike.graph.assignment import assigned
 from leanspike.graph.batch_first import keep_batch_first
 from leanspike.graph.both_modes import check_modes
 from leanspike.graph.growth import grow
+from leanspike.graph.modules import submodule
 from leanspike.graph.opening import demoted
 from leanspike.graph.ops import Operations
 from leanspike.graph.outputs import Container, each_tensor, opened
 from leanspike.graph.places import where
+from leanspike.graph.signal import Call, Signal
 from leanspike.graph.sizes import Sizes
 from leanspike.graph.tracer import symbolic
 from leanspike.graph.value import writes
@@ -54,11 +56,11 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
     ann.train(True)  # whose result nobody reads: a train() of the user's may return nothing
     with _left_as_it_is(ann):
         training, _ = symbolic(ann, operations, sizes)
-        sizes.forget()
+        sizes.runs.forget()
     ann.eval()
     with _left_as_it_is(ann):
         graph, layers = symbolic(ann, operations, sizes)
-        sizes.forget()
+        sizes.runs.forget()
         constants = {
             name: vars(ann)[name]
             for name in (str(node.target) for node in graph.nodes if node.op == "get_attr")
@@ -246,3 +248,9 @@ class Shapes:
     def _shape(node: fx.Node) -> torch.Size | None:
         shape: torch.Size | None = node.meta.get("shape")
         return shape
+
+
+def call_of(root: nn.Module, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
+    """The call at a node, as the rules see it; ``signals`` are the facts of its inputs."""
+    shapes = Shapes.of(node)
+    return Call(node, where(node), submodule(root, node), signals, shapes.inputs, shapes.output)

@@ -21,8 +21,9 @@ from leanspike.errors import SurgeryError, one_line
 from leanspike.graph.opening import opened_as
 from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.outputs import Container, returned
-from leanspike.graph.sizes import EachSampleError, SamplesError, Sizes, UndecidedError
+from leanspike.graph.sizes import Sizes
 from leanspike.graph.table import ROWS
+from leanspike.graph.undecided import EachSampleError, SamplesError, UndecidedError
 from leanspike.graph.value import DeviceType, UntraceableError, Value
 
 OWN_MODULE = (
@@ -84,7 +85,7 @@ class PathTracer(fx.Tracer):
         self.operations = operations
         self.sizes = sizes
         self.path = ""
-        self.opened = sizes.opened = {}
+        self.opened = sizes.runs.opened = {}
         self.container: Container | None = None
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -155,7 +156,7 @@ class PathTracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """As usual; where it fails, ``path`` is left at the module that failed."""
-        if self.sizes.measuring:
+        if self.sizes.runs.measuring:
             return forward(*args, **kwargs)
         if m not in (self.submodule_paths or ()):  # the forward made it, as net.layers[:2]
             _check_made(m)
@@ -167,7 +168,7 @@ class PathTracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """As usual, but for a run that is not traced; a norm counts its batches by itself."""
-        if self.sizes.measuring or attr == "num_batches_tracked":
+        if self.sizes.runs.measuring or attr == "num_batches_tracked":
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx
 
 from leanspike.graph.assignment import assigned
-from leanspike.graph.sizes import SamplesError
+from leanspike.graph.undecided import SamplesError
 
 if TYPE_CHECKING:
     from leanspike.graph.tracer import PathTracer

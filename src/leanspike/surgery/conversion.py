@@ -16,7 +16,7 @@ from leanspike.graph.modules import as_module
 from leanspike.graph.named import Declared
 from leanspike.graph.ops import OPERATIONS, Meaning, is_batch_norm
 from leanspike.graph.plan import Plan
-from leanspike.graph.rewrite import Parts
+from leanspike.graph.replacement import Parts
 from leanspike.lower import DEFAULT, Pass, apply_passes
 from leanspike.lower.folding import fold_into_layers
 from leanspike.neuron import Calibrated, create_neuron

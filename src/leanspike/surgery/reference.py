@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -208,6 +208,32 @@ def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
         seen |= new
         waiting += new
     return found
+
+
+def answer_of(run: Callable[[], Any], what: str) -> Any:
+    """What a run gives; SurgeryError where it fails, as the network itself does not."""
+    try:
+        return run()
+    except Exception as error:
+        raise SurgeryError(
+            f"the network's graph does not run for {what} ({one_line(error)[:160]}): something in "
+            "it takes as many samples as the example alone; write it for any number"
+        ) from error
+
+
+def difference(expected: list[Tensor], found: list[Tensor]) -> str:
+    """How two lists of outputs differ, in words."""
+    for a, b in zip(expected, found, strict=False):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return (
+                f"it answers {tuple(a.shape)} of {a.dtype}, the graph {tuple(b.shape)} of {b.dtype}"
+            )
+        if not alike([a], [b]):
+            most = (a - b).abs().max().item()
+            return (
+                f"the answers differ by {most:.3g}, and are as large as {a.abs().max().item():.3g}"
+            )
+    return f"it gives {len(expected)} tensors, the graph {len(found)}"
 
 
 def note(found: Run, path: str, args: tuple[Any, ...]) -> None:

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from leanspike.errors import SurgeryError
 from leanspike.graph.ops import Meaning, Operations, Signal
-from leanspike.graph.rewrite import Parts, Rewriting
+from leanspike.graph.replacement import Parts
+from leanspike.graph.rewrite import Rewriting
 from leanspike.graph.trace import check_inputs, trace
 from leanspike.surgery.original import check_original, copy_of
-from leanspike.surgery.proof import prove_graph, prove_steps
+from leanspike.surgery.proof_of_graph import prove_graph
+from leanspike.surgery.proof_of_steps import prove_steps
 from leanspike.surgery.reference import Reference, random_state_kept
 from leanspike.temporal import Encoder
 

@@ -9,37 +9,33 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from leanspike.errors import SurgeryError, one_line
-from leanspike.graph.ops import Operations, Signal
-from leanspike.graph.outputs import tensors
-from leanspike.graph.rewrite import Rewriting
+from leanspike.graph.ops import Operations
 from leanspike.modes import buffers_kept
 from leanspike.surgery.reference import (
     Reference,
     Run,
     alike,
+    answer_of,
     completed,
+    difference,
     entering,
     note,
     random_like,
     seeded,
     tolerance,
 )
-from leanspike.temporal import broadcast, repeat, stack, unstack
 
 LOST = (
     "contexts as autocast, a __call__ of its own, isinstance(x, torch.Tensor), numbers that "
     "Python, NumPy or torch.rand draw: write that into modules, or take it out"
 )
-
-FACTOR = 8
-"""By how much more two runs may differ whose batches are not of the same size."""
 
 
 def prove_graph(
@@ -83,37 +79,6 @@ def _training_run(reference: Reference) -> tuple[Tensor, Run] | None:
     return None
 
 
-def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection[Any]) -> None:
-    """Raise SurgeryError unless timesteps stay apart in the rewritten graph.
-
-    Activations, dropouts and norms are put back into their places. The first sample lies between
-    timesteps that are random. To it the graph must answer as the network does to it alone.
-    ``declared`` are the operations that the user spoke for.
-    """
-    first, expected = reference.example[:1], reference.answer
-    if len(reference.example) > 1:
-        try:
-            expected = reference.run(first, training=False)
-        except Exception:  # it takes no sample by itself
-            first = reference.example
-    with seeded(rewriting.root, training=False):
-        other = random_like(first)  # and its negative, since activations may let nothing through
-        steps = _Steps(rewriting, (other, -other, first, other), number=2)
-        found = [y_TN[2] for y_TN in tensors(_answer(steps.answer, "several steps"))]
-    same = alike(expected.outputs, found, factor=FACTOR)
-    entered = next(steps.entered_otherwise(expected), None) if same else None
-    if same and entered is None:
-        return
-    how = _difference(expected.outputs, found) if entered is None else entered
-    names = ", ".join(getattr(op, "__name__", repr(op)) for op in declared)
-    spoken = f"one of those declared ({names})" if names else "something in it"
-    raise SurgeryError(
-        f"the answer to a sample depends on the other samples of the batch, among which an SNN has "
-        f"its timesteps ({how}): {spoken} mixes them; take it "
-        "out, or write it for each sample by itself"
-    )
-
-
 @final
 class _Traced(fx.Interpreter):
     """Runs the traced graph in the mode asked for, and tells what enters its modules."""
@@ -133,7 +98,7 @@ class _Traced(fx.Interpreter):
         self.training, self.found = training, Run([])
         self.root.train(training)
         with buffers_kept(self.root), seeded(self.root, training):
-            answer = _answer(lambda: self.run(entering(x, training)), f"{len(x)} samples")
+            answer = answer_of(lambda: self.run(entering(x, training)), f"{len(x)} samples")
             run = completed(self.found, answer, self.root)
         for name in self.caches:
             del run.buffers[name]
@@ -152,17 +117,6 @@ class _Traced(fx.Interpreter):
         return super().call_function(target, args, kwargs)
 
 
-def _answer(run: Callable[[], Any], what: str) -> Any:
-    """What a run gives; SurgeryError where it fails, as the network itself does not."""
-    try:
-        return run()
-    except Exception as error:
-        raise SurgeryError(
-            f"the network's graph does not run for {what} ({one_line(error)[:160]}): something in "
-            "it takes as many samples as the example alone; write it for any number"
-        ) from error
-
-
 def _compare(expected: Run, found: Run, mode: str, x: Tensor) -> None:
     for path, calls in found.arriving.items():
         theirs = expected.arriving.get(path, [])
@@ -176,7 +130,7 @@ def _compare(expected: Run, found: Run, mode: str, x: Tensor) -> None:
         ):
             _differ(mode, f"something else enters module {path}")
     if not alike(expected.outputs, found.outputs):
-        _differ(mode, _difference(expected.outputs, found.outputs))
+        _differ(mode, difference(expected.outputs, found.outputs))
     for name in _written(expected, found):
         _differ(mode, f"its forward writes to the buffer {name}")
     if expected.gradients != found.gradients:
@@ -224,91 +178,3 @@ def _differ(mode: str, what: str) -> None:
     raise SurgeryError(
         f"the network's graph is not the network: {mode}, {what}; torch.fx does not see {LOST}"
     )
-
-
-def _difference(expected: list[Tensor], found: list[Tensor]) -> str:
-    for a, b in zip(expected, found, strict=False):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            return (
-                f"it answers {tuple(a.shape)} of {a.dtype}, the graph {tuple(b.shape)} of {b.dtype}"
-            )
-        if not alike([a], [b]):
-            most = (a - b).abs().max().item()
-            return (
-                f"the answers differ by {most:.3g}, and are as large as {a.abs().max().item():.3g}"
-            )
-    return f"it gives {len(expected)} tensors, the graph {len(found)}"
-
-
-@final
-class _Steps(fx.Interpreter):
-    """Runs the rewritten graph for timesteps that have different ``inputs``.
-
-    What is the same at each step is run for each input by itself; where it meets time, each step
-    gets its own. Of step ``number``, counted from 0, what enters modules is noted.
-    """
-
-    def __init__(self, rewriting: Rewriting, inputs: tuple[Tensor, ...], number: int) -> None:
-        super().__init__(rewriting.root, graph=rewriting.graph)
-        self.extra_traceback = self.garbage_collect_values = False
-        self.originals = rewriting.originals
-        self.inputs, self.number = inputs, number
-        self.static: list[dict[fx.Node, Any]] = [{} for _ in inputs]
-        self.found = Run([])
-        self.entries: dict[str, int] = {}
-
-    def answer(self) -> Any:
-        """What the graph gives for these inputs, one a step."""
-        return self.run(torch.cat(self.inputs), len(self.inputs))
-
-    def run_node(self, n: fx.Node) -> Any:
-        """As usual, but for what was put in and what is the same at each step in a real run."""
-        signal: Signal = n.meta["signal"]
-        if n.target in (broadcast, repeat) and signal.timed:
-            steps = [values[n.all_input_nodes[0]] for values in self.static]
-            return torch.stack(steps) if n.target is broadcast else torch.cat(steps)
-        if signal.timed:
-            self._note(n)
-            return self._run(n)
-        timed_values = self.env
-        for number, values in enumerate(self.static):
-            self.env = values
-            self._note(n, of_step=number)
-            image = n.op == "placeholder" and signal.kind is not None
-            values[n] = self.inputs[number].clone() if image else self._run(n)
-        self.env = timed_values
-        return self.static[0][n]
-
-    def entered_otherwise(self, expected: Run) -> Iterator[str]:
-        """The modules that something else entered than in that run of the sample alone.
-
-        A fault far from the output may be too small to be seen there.
-        """
-        bound = tolerance(self.inputs[0]) * FACTOR
-        for path, lengths in self.found.arriving.items():
-            theirs = expected.arriving.get(path, [])
-            nought = bound * math.sqrt(self.entries[path])  # what is left of sums that are 0
-            pairs = zip(theirs, lengths, strict=False)
-            close = (math.isclose(a, b, rel_tol=bound, abs_tol=nought) for a, b in pairs)
-            if len(theirs) == len(lengths) and not all(close):
-                yield f"something else enters module {path}"
-
-    def _note(self, n: fx.Node, of_step: int | None = None) -> None:
-        """Note what enters the module of a node, of the step that is watched."""
-        if n.op != "call_module" or n in self.originals or of_step not in (None, self.number):
-            return
-        (x, *_), _ = self.fetch_args_kwargs_from_env(n)
-        if isinstance(x, Tensor):
-            alone = of_step is not None or n.all_input_nodes[0].meta["signal"].kind == "constant"
-            own = x if alone else unstack(x, len(self.inputs))[self.number]
-            note(self.found, str(n.target), (own,))
-            self.entries[str(n.target)] = own.numel()
-
-    def _run(self, n: fx.Node) -> Any:
-        if n.op == "placeholder":
-            return torch.cat(self.inputs) if n.meta["signal"].timed else len(self.inputs)
-        original = self.originals.get(n)
-        if original is None:
-            return super().run_node(n)
-        (x_TN, *_), _ = self.fetch_args_kwargs_from_env(n)
-        return unstack(original(stack(x_TN), self.env.__getitem__), len(x_TN))
