@@ -80,8 +80,8 @@ def apart(call: Call) -> None:
         call.refuse(
             f"gives {list(call.out_shape)} for {samples} samples and {more} for {samples + 1}, so "
             "that axis 0 does not hold each sample by itself",
-            "keep the samples on axis 0, in one piece as flatten(1) does, or each in as many as "
-            "the others: x.reshape(-1, ...) of axes whose first is that of the samples",
+            "keep the samples on axis 0: in one piece, as flatten(1) does, or all in equally many, "
+            "as x.reshape(-1, ...) does where the samples come first",
         )
 
 

@@ -63,8 +63,9 @@ def scale_and_shift(work: Work) -> Cost:
 def group_norm(work: Work) -> Cost:
     """Mean and mean square of each group, then one scale and shift per group and channel.
 
-    For each entry an addition (mean), a multiply-accumulate (mean square, whence the variance), and
-    one (scale and shift, in which γ and β of the channel go).
+    Each entry costs an addition (mean) and two multiply-accumulates. The first is that of the mean
+    square, from which the variance follows. The second scales and shifts, with γ and β of the
+    channel taken in.
     """
     return Cost(macs=2 * work.entries, acs=work.entries)
 

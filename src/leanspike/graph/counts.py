@@ -1,9 +1,9 @@
 """How many spikes lie under a graded signal: averages of spikes become sums over their windows.
 
-Each function takes what is called (a module, a function, or what calls a method), the arguments,
-with numbers of spikes in place of tensors, and the keyword arguments; it gives numbers of spikes.
-Fixed weights among the arguments are 1 where they are not 0: whatever a spike is multiplied by
-goes into the weights that read it.
+Each function takes what is called, its arguments and its keyword arguments. What is called is a
+module, a function, or what calls a method. Among the arguments numbers of spikes take the place of
+tensors, and each function gives numbers of spikes. Fixed weights among the arguments are 1 where
+they are not 0: the factor of a spike goes into the weights that read it.
 """
 
 from __future__ import annotations

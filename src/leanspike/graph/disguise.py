@@ -138,7 +138,7 @@ def _refuse_part(call: Call) -> None:
 
 
 def _refuse_whole(call: Call, whole: str) -> NoReturn:
-    """Of what is computed in a module that may be an activation itself."""
+    """Refuse what is computed in a module that may be an activation itself."""
     call.refuse(
         f"{call.name_of_op[0]} is all or a part of what {whole} computes, which is no ReLU",
         f"if {whole} is an activation replace it with activations=({whole},); keep a gate or "

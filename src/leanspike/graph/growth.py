@@ -15,9 +15,9 @@ from leanspike.modes import buffers_kept
 def grow(ann: nn.Module, graph: fx.Graph, example_input: Tensor, sizes: Sizes) -> None:
     """Leave at each node what becomes of it with one sample more.
 
-    At tensors the shape as ``more``; at the node where the network fails why, as ``fails``; at a
-    number that is another then how many times that of the samples it is, as ``grows``, or None; at
-    sizes that begin with such a number the same, and ``several``.
+    ``more`` is the shape of a tensor. ``fails`` says why the network fails at a node. ``grows`` is
+    left at a number that changes with the number of samples: how many times the latter it is, or
+    None. Sizes that begin with such a number have ``grows`` and ``several``.
     """
     try:
         with torch.no_grad(), buffers_kept(ann):

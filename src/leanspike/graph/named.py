@@ -44,7 +44,7 @@ class Declared:
 
     @staticmethod
     def of(activations: Iterable[Any], ops: Mapping[Any, Any]) -> Declared:
-        """Of the arguments of ``spike``."""
+        """Take the names from the arguments of ``spike``."""
         meanings = {
             name_of_operation(op): ROW if isinstance(meaning, Operation) else meaning
             for op, meaning in ops.items()

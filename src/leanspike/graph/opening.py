@@ -1,7 +1,8 @@
 """A layer with a forward of its own, opened: the call that the layer makes, and what is around it.
 
-A subclass of a batch norm that calls ``F.batch_norm`` with its own tensors, and an activation
-behind it, is a batch norm and an activation. So is a convolution that pads its input first.
+A subclass of a batch norm may call ``F.batch_norm`` with its own tensors, and an activation behind
+it. It is opened into a batch norm and an activation. A convolution that pads its input first is
+opened into a padding and a convolution.
 """
 
 from __future__ import annotations

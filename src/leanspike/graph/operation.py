@@ -18,17 +18,17 @@ Shape = Sequence[int]
 
 
 def at_outputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    """Of a convolution, ``[C, ...]``: each weight is used at each pixel of the output."""
+    """Where a convolution uses each weight: at each pixel of its output ``[C, ...]``."""
     return outputs[1:]
 
 
 def at_inputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    """Of a transposed convolution, ``[C, ...]``: at each pixel of the input."""
+    """Where a transposed convolution uses each weight: at each pixel of its input ``[C, ...]``."""
     return inputs[1:]
 
 
 def at_rows(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    """Of a linear layer, ``[..., K]``: once for each row of the output."""
+    """Where a linear layer uses each weight: once for each row of its output ``[..., K]``."""
     return outputs[:-1]
 
 
@@ -36,12 +36,13 @@ def at_rows(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
 class Synapses:
     """Weights, whose multiplications (or accumulations) make up the cost of a network.
 
-    The layer holds them as ``weight``, or a function is given them, and is linear in its input.
-    ``positions``: from the shapes of a sample before and after the layer to those of the places
-    where each weight is used: :func:`at_outputs`, :func:`at_inputs` or :func:`at_rows`; None where
-    nothing is padded, so that the textbook's number is the counted one.
-    ``norm_axis``: the output axis whose channels are the rows of ``weight``, so that a norm over it
-    folds into them; None where there is no such axis.
+    A layer holds the weights as ``weight``, or a function is given them. Both are linear in their
+    input.
+    ``positions``: the shape of the places where each weight is used. It follows from the shapes of
+    a sample before and after the layer: :func:`at_outputs`, :func:`at_inputs` or :func:`at_rows`.
+    None where nothing is padded: the textbook's number is then the counted one.
+    ``norm_axis``: the output axis whose channels are the rows of ``weight``. A norm over that axis
+    folds into the weights. None where there is no such axis.
     """
 
     positions: Callable[[Shape, Shape], Shape] | None
@@ -59,13 +60,13 @@ class Synapses:
         return self.macs_of(weight, inputs, outputs)
 
     def macs_of(self, weight: Tensor, inputs: Shape, outputs: Shape) -> float:
-        """The same for weights that a function is given."""
+        """The multiply-accumulates for one sample, of weights that a function is given."""
         assert self.positions is not None
         return float(weight.numel() * torch.Size(self.positions(inputs, outputs)).numel())
 
 
 def always(norm: nn.Module) -> bool:  # noqa: ARG001
-    """Of a norm without a time of its own: it is the same at each step."""
+    """A norm without a time of its own is the same at each step."""
     return True
 
 
@@ -73,15 +74,17 @@ def always(norm: nn.Module) -> bool:  # noqa: ARG001
 class Norm:
     """What becomes of a norm.
 
-    ``batch``: it has statistics of a batch for each channel; another norm may take its place where
-    time reaches it. ``synchronised``: they are of the batches of all processes, and so are those of
-    the norm in its place.
-    ``channels``: its scale and shift per channel in eval mode, ``[C]`` each, or None if it has no
-    statistics; without such a function it stays. ``folds``: whether they are the same at each step,
-    so that weights can take them up. ``priced``: where they cannot, it costs what ``cost`` of the
-    row says, by default a multiply-accumulate per entry. ``measures``: it takes statistics of each
-    sample, so that no weights take it up in the ANN either. ``decayed``: weight decay reaches its
-    scale.
+    ``batch``: the norm has statistics of a batch for each channel. Another norm may take its place
+    where time reaches it.
+    ``synchronised``: the statistics are those of the batches of all processes. The norm that takes
+    its place synchronises its own, too.
+    ``channels``: gives the scale and the shift per channel in eval mode, ``[C]`` each. It gives
+    None for a norm without statistics. A norm without such a function stays.
+    ``folds``: whether scale and shift are the same at each step, so that weights can take them up.
+    ``priced``: a norm that weights cannot take up costs what ``cost`` of the row says. The default
+    is a multiply-accumulate per entry.
+    ``measures``: the norm takes statistics of each sample. No weights take it up in the ANN either.
+    ``decayed``: weight decay reaches its scale.
     """
 
     batch: bool = False
@@ -97,8 +100,8 @@ class Norm:
 class Inner:
     """A function as the inside of a layer, whose forward calls it with attributes of its own.
 
-    ``layers``: those layers. ``arguments``: after the input, named as the attributes are, with
-    what each is where a call does not give it.
+    ``layers``: the layers that call it. ``arguments``: its arguments after the input, named as the
+    attributes are, each with its default.
     """
 
     layers: tuple[type[nn.Module], ...]
@@ -112,8 +115,8 @@ class Operation:
     Args:
         kind: the rule for the kind of what it emits; None where it never runs in an SNN.
         check: refuses calls that reach axis 0, where time and samples lie together.
-        follow: how many spikes lie under what it emits; None: unknown, so that its readers pay
-            for multiplications.
+        follow: how many spikes lie under what it emits. None is unknown: its readers then pay for
+            multiplications.
         synapses: its weights, if it is a layer that has some, or a function that is given some.
         cost: what it costs beside: a norm, or a product of signals.
         inside: it is counted by what it computes inside, as what is declared for one call is.
@@ -129,12 +132,13 @@ class Operation:
         takes: the axes of its input, where one sample would pass for a batch.
         event_driven: the layer that does the same for less where only spikes enter.
         tiled: the layer that does the same for less.
-        inner: of a function that layers call inside: a subclass with a forward of its own that
-            calls it as the layer does is opened into the layer and what is around it.
-        linear: of a mean it makes the mean of what it makes (it may add what is fixed). Gradients
-            of means go through it as they are; others are linearised at the mean.
+        inner: for a function that layers call inside. A subclass of such a layer may have a forward
+            of its own that calls the function as the layer does. The subclass is then opened into
+            the layer and what is around it.
+        linear: it turns the mean of inputs into the mean of their outputs (it may add what is
+            fixed). Gradients of means go through it as they are; others are linearised at the mean.
         sequence: ours, and takes ``[T, N, ...]`` or makes it: not for a user's network.
-        family: subclasses with code of their own are it, too.
+        family: subclasses with code of their own count as it, too.
         refused: why, and the way out; ``{name}`` and ``{code}`` stand for the operation.
     """
 

@@ -1,7 +1,7 @@
 """The network of one step: what a plan's graph comes to for a sequence of one, state explicit.
 
-Where a sequence is unstacked for a neuron or a norm, and stacked again, a step has nothing to do:
-it hands ``[N, ...]`` on. Neurons take up their states, norms that know the step read their row.
+A sequence is unstacked for a neuron or a norm, and stacked again. One step has nothing to do there:
+it hands ``[N, ...]`` on. Neurons take up their states. Norms that know the step read their row.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ PASSED_ON = (stack, unstack, broadcast, repeat)
 class StepPlan:
     """The graph of one step in eval mode, and what its inputs and outputs are.
 
-    The graph takes the input ``x`` of the step, ``[N, ...]``, the number of the ``step``, counted
-    from 0, and the state of each of the ``neurons`` (None at the first step), in their order. It
-    gives the output ``[N, ...]``, in the network's own containers if there are several, and a tuple
-    of the next states. Its modules are PyTorch's, or the
-    user's, and neurons, whose ``step`` is called; `module` runs it. Nodes keep their declared facts
-    in ``meta["signal"]``; those that are not ``timed`` are the same at each step.
+    The graph takes the input ``x`` of the step, ``[N, ...]``, and the number of the ``step``,
+    counted from 0. The state of each of the ``neurons`` follows, in their order: None at the first
+    step. The graph gives the output ``[N, ...]`` and a tuple of the next states. Several outputs
+    are in the network's own containers. The modules are PyTorch's, the user's, and neurons, whose
+    ``step`` is called. `module` runs the graph. Nodes keep their declared facts in
+    ``meta["signal"]``; those that are not ``timed`` are the same at each step.
 
     >>> from torch import nn
     >>> from leanspike import LIF, spike

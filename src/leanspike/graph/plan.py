@@ -89,15 +89,16 @@ class Plan:
     def per_step(self) -> StepPlan:
         """The network of one step as a plain graph with explicit state.
 
-        Of the plan's modules as they are now: scales and shifts of norms are those of this
-        moment, layers that stand in for PyTorch's are PyTorch's again, dropout is gone.
+        The plan's modules are taken as they are now. Scales and shifts of norms are those of this
+        moment. Layers that stand in for PyTorch's are PyTorch's again. Dropout is gone.
         """
         return step_plan(self.copied().module)
 
     def copied(self) -> Plan:
         """Another plan of the same layers, whose graph and tree of modules may be changed.
 
-        What a graph calls is shared, and so are parameters; the modules that hold them are not.
+        Both plans share the modules that the graph calls, and all parameters. The modules that
+        hold other modules are copied.
         """
         called = {id(self.submodule(node)) for node in self.graph.nodes}
         root, graph = copied_tree(self.module, called, {}), copy.deepcopy(self.graph)

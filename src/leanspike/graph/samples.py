@@ -1,8 +1,8 @@
 """How samples lie along axis 0, and which numbers grow with how many they are.
 
 Networks lay windows, patches or heads of a sample along the batch axis for a while. A reshape keeps
-elements in order. So samples stay apart, one after another, as long as axis 0 has the same number
-of entries for each of them: its *pieces*. Shapes for two numbers of samples tell that.
+elements in order. Samples stay apart, one after another, as long as axis 0 has the same number of
+entries for each sample. These entries are its *pieces*. Shapes for two numbers of samples tell it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def samples_of(graph: fx.Graph) -> int:
 def pieces(node: fx.Node) -> int:
     """How many entries of axis 0 each sample has, one after another; 1 where nothing merges them.
 
-    Of what has no shape of its own, as what the surgery puts in, it is that of its input.
+    A node that the surgery puts in has no shape of its own. It has as many pieces as its input.
 
     >>> from torch import Size
     >>> graph = fx.Graph()
@@ -55,5 +55,5 @@ def keeps_apart(node: fx.Node) -> bool:
 
 
 def counts_samples(value: Any) -> bool:
-    """Whether a node holds a number that is another for other numbers of samples."""
+    """Whether a node holds a number that changes with the number of samples."""
     return isinstance(value, fx.Node) and "grows" in value.meta

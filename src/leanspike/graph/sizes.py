@@ -1,8 +1,8 @@
 """What a network's code asks of shapes while it is traced, answered where the answer is certain.
 
 A graph holds one path. Where code branches, counts or loops on sizes, the path is that of the
-example's shape. The number of samples must not decide: later, timesteps are counted among them.
-Where it branches on the type or the device of a tensor, the path is that of the example's, too.
+example's shape. The number of samples must not decide: an SNN counts timesteps among the samples.
+Where code branches on the type or the device of a tensor, the path is that of the example, too.
 """
 
 from __future__ import annotations
@@ -107,10 +107,11 @@ class Sizes:
         return answers[0]
 
     def per_sample(self, node: fx.Node) -> int | None:
-        """Of a number that is so many times that of the samples how many times.
+        """How many times the number of samples a number is.
 
-        Of sizes it is the first that counts, as in ``x.shape``. 0 for what is the same for any
-        number of samples, or no number; None for another number.
+        The first of several sizes counts, as in ``x.shape``. The answer is 0 for what is the same
+        for any number of samples, and for what is no number. It is None for a number that grows in
+        another way.
         """
         tried = sorted({*TRIED, *_numbers_around(node)})
         try:

@@ -172,8 +172,8 @@ def _open_outputs(output: fx.Node, plain: Any) -> None:
 class _Propagation(fx.Interpreter):
     """Runs the graph once, leaves the shape of each tensor at its node, and watches its memory.
 
-    Neurons overwrite nothing. So a call that overwrites its input is taken for the same call that
-    does not, and nobody may read what was overwritten, under its own or another name (a view).
+    Neurons overwrite nothing. A call that overwrites its input is taken for the same call that does
+    not. Nobody may read what was overwritten, under its own or another name (a view).
     """
 
     def __init__(self, ann: nn.Module, graph: fx.Graph, operations: Operations) -> None:
@@ -196,8 +196,8 @@ class _Propagation(fx.Interpreter):
         if isinstance(over, Tensor):
             if _address(over) in self.held:
                 raise SurgeryError(
-                    f"{where(n)}: writes to a parameter or buffer, which the next call would find, "
-                    "and a spiking network keeps nothing from call to call; take it out"
+                    f"{where(n)}: writes to a parameter or buffer, and a spiking network keeps "
+                    "nothing from call to call; take it out"
                 )
             if not n.users:
                 self._refuse(n, "its result is not used")

@@ -69,8 +69,8 @@ def _globals_of(kind: type[nn.Module]) -> Iterator[dict[str, Any]]:
 class PathTracer(fx.Tracer):
     """Symbolic tracing that remembers in which module it is, for its errors.
 
-    Modules with a row stay whole; what else is not torch's own is looked into. So do functions that
-    the user declares, and einops', which take no part in tracing.
+    Modules with a row stay whole. Other modules that are not torch's own are looked into. Functions
+    that the user declares stay whole, too. So do those of einops, which take no part in tracing.
     """
 
     proxy_buffer_attributes = True

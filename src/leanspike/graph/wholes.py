@@ -1,6 +1,6 @@
 """Functions of entries that a module of the user's computes as a whole, and what they are used for.
 
-An activation may be written in several calls. A neuron stands for all of them together, so that a
+An activation may be written in several calls. A neuron stands for all of these calls together. A
 refusal must name the module around them, if there is one.
 """
 
