@@ -1,9 +1,9 @@
 """Thresholds from data: what makes a trained ANN a good start for an SNN.
 
-A threshold is set from ALL calibration images before its layer fires for the first time, the
-papers' layer-by-layer procedure: the batches halt in front of each layer
+A threshold is set from ALL calibration images before its layer fires for the first time. This is
+the papers' layer-by-layer procedure: the batches halt in front of each layer
 (:mod:`leanspike.surgery.sweep`). Nothing depends on the order or the size of the batches, and
-memory is needed for one.
+memory is needed for one batch.
 
 Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
 """
@@ -68,8 +68,8 @@ class Calibration:
     """What a calibration did: the scale it used, a row per layer, the norms it re-estimated.
 
     ``agreement`` is the share of the images that the SNN answers, after the last step, as the ANN
-    does (a single output by its sign; of several tensors, the mean of their shares); ``choices``
-    says in words how it was done, and why.
+    does. A single output answers by its sign. Several tensors give the mean of their shares.
+    ``choices`` says in words how the calibration was done, and why.
 
     >>> from torch import nn
     >>> from leanspike import spike
@@ -106,30 +106,31 @@ def calibrate(
 ) -> Calibration:
     """Set every neuron's threshold from its input: v = scale · percentile of the input current.
 
-    "layerwise" (DIET-SNN's official code): layer by layer, earlier thresholds (without scale)
-    active, leak 1, the maximum over the steps of each step's percentile. "one_pass": from the
-    pre-activations of the ANN, as if the neurons were ReLUs; cheaper by the factor T, and fit for
-    spikes of threshold height, which keep the ANN's scale.
+    "layerwise" is the method of DIET-SNN's official code: layer by layer, with leak 1, and with
+    the earlier thresholds active, without scale. It takes the percentile of each step, and of these
+    the maximum. "one_pass" takes the pre-activations of the ANN, as if the neurons were ReLUs. It
+    is cheaper by the factor T. It fits spikes of threshold height, which keep the ANN's scale.
 
-    With batch norms, unit spikes change the scale of every current and the norms' running
-    statistics no longer fit: "reestimate" measures them again, layer by layer, without labels, on
-    the same images with the thresholds in force.
+    With batch norms, unit spikes change the scale of every current, and the norms' running
+    statistics no longer fit. "reestimate" measures the statistics again, layer by layer, without
+    labels. It uses the same images, with the thresholds in force.
 
-    What is not given is chosen by what the network has, and said in one line: "one_pass" for
-    neurons that all emit spikes of threshold height, else "layerwise"; "reestimate" where time
-    reaches norms, else "keep"; for any of these, and where branches meet, of several scales the
-    one that agrees best with the ANN in the mean over all steps, else 1. How often SNN and ANN
-    agree at the last step is said, too, with a warning where it is seldom.
+    What is not given is chosen by what the network has, and said in one line. The method is
+    "one_pass" where all neurons emit spikes of threshold height, else "layerwise". The statistics
+    are "reestimate" where time reaches norms, else "keep". Several scales are tried where spikes
+    have threshold height, where time reaches norms, and where branches meet. The one that agrees
+    best with the ANN, in the mean over all steps, is taken. Otherwise the scale is 1. How often
+    SNN and ANN agree at the last step is said, too, with a warning where they seldom do.
 
     Args:
         snn: changed in place: thresholds, and statistics of norms that time reaches. Its leaks
             are left as they are.
-        images: network input ``[N, ...]``, as for a call, a tensor or array; 512 training images
-            do. Memory is needed for a batch, and between layers up to 1 GiB, or a bit for each
-            spike of a layer if that is more. Of a DataLoader or a list of batches, with or without
-            labels, the first 512 images are taken, and no more are read. They are sent to the
-            network's device.
-        percentile: p in (1, 100], of n entries the one of rank p/100·(n − 1), counted from 0.
+        images: network input ``[N, ...]``, as for a call, a tensor or array. 512 training images
+            are enough. A DataLoader or a list of batches, with or without labels, will do, too:
+            its first 512 images are taken, and no more are read. The images are sent to the
+            network's device. Memory is needed for a batch, and between layers up to 1 GiB. If a
+            bit for each spike of a layer is more than that, so much is needed.
+        percentile: p in (1, 100]. Of n entries it is the one of rank p/100·(n − 1), from 0.
         percentile_rule: of a rank between two entries, "interpolated" takes the value between
             them, as ``numpy.percentile``, "nearest" (DIET-SNN's code) the nearer entry.
         scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
@@ -138,16 +139,16 @@ def calibrate(
         statistics: "keep" or "reestimate" the norms' running statistics.
         preset: "paper" is DIET-SNN's for what is not given: "layerwise", scale 1, "keep".
         timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
-        batch_size: images computed at a time, fewer where one of their values would take more than
-            256 MiB; no influence on the result but by rounding.
+        batch_size: images computed at a time. They are fewer where one of their values would take
+            more than 256 MiB. The result depends on this only by rounding.
 
     Returns:
         A row per layer: path, neurons, percentile, threshold before and after.
 
     Raises:
-        LeanspikeError: for arguments out of range, NaN or infinite images, neurons that cannot be
-            calibrated (a plain module), or a layer whose inputs are not positive (which would never
-            fire). The thresholds are then those of before.
+        LeanspikeError: for arguments out of range, and NaN or infinite images. Also for neurons
+            that cannot be calibrated (a plain module), and for a layer whose inputs are not
+            positive, which would never fire. The thresholds are then those of before.
 
     Example:
         >>> from torch import nn

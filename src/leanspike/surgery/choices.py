@@ -26,7 +26,7 @@ Statistics = Literal["keep", "reestimate"]
 NormsBefore = Literal["kept", "folded", "renewed"]
 
 SCALES = (0.6, 0.7, 0.8, 1.0)
-"""Of the thresholds, tried where the network chooses."""
+"""Scales of the thresholds, tried where the network chooses."""
 
 WIDE_SCALES = (0.2, 0.4, 0.6, 0.8, 1.0)
 """To be tried by hand, on networks that calibrate as the papers do."""
@@ -34,7 +34,7 @@ WIDE_SCALES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True)
 class Traits:
-    """What of a network decides: batch norms that time reaches, temporal norms, branches.
+    """What decides in a network: batch norms that time reaches, temporal norms, branches.
 
     >>> Traits(batch_norms=True, temporal_norms=False, branches=True).reason
     'time reaches its batch norms and branches meet in it'

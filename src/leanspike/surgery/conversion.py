@@ -62,10 +62,10 @@ def spike(
     """Make a network spike: each of its activations becomes a layer of neurons.
 
     The network is traced with ``torch.fx`` and copied; ``ann`` itself is left untouched. Each
-    call of a ReLU gets its own neuron: at the ReLU module's path if that is called once, else at
-    ``<owner>.neuron_<k>``, in the order of the calls. All other modules keep their paths, so the
-    ANN's ``state_dict`` loads with :meth:`SpikingNetwork.load_ann`. Dropout draws one mask for
-    all timesteps. What does not depend on time is computed once.
+    call of a ReLU gets its own neuron. It lies at the path of a ReLU module that is called once,
+    else at ``<owner>.neuron_<k>``, in the order of the calls. All other modules keep their paths,
+    so the ANN's ``state_dict`` loads with :meth:`SpikingNetwork.load_ann`. Dropout draws one mask
+    for all timesteps. What does not depend on time is computed once.
 
     Args:
         ann: any network that torch.fx can trace and whose operations are in the op table.
@@ -74,25 +74,27 @@ def spike(
         encode: "direct" (analog input as a constant current), "poisson" (random spikes, see
             ``leanspike.temporal.Poisson``), "frames" (``[T, N, ...]``), or such an encoder.
         timesteps: T, 1 or more: the default number of steps of a call.
-        neuron: a neuron to copy for each call, or a function from the path to a new one; default
-            ``LIF(learn=("leak", "threshold"))`` as in the papers, with ``height="threshold",
-            initial="half"`` ("zero" before max pools) where time reaches batch norms or branches
-            meet; which, is said. Any module from ``[T, N, ...]`` to the same will do: with
-            ``nn.ReLU()`` the result answers as the ANN at each step.
-        norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics);
-            or what takes their place where time reaches them, beginning with their parameters:
-            "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a function from
-            channels and timesteps to a new ``leanspike.temporal.TemporalNorm``. Default "keep",
-            and beside the default neuron, where the norms were trained, a "bntt" with their shift:
-            statistics of each step, and so for ``timesteps`` steps at most.
+        neuron: a neuron to copy for each call, or a function from the path to a new one. The
+            default is ``LIF(learn=("leak", "threshold"))``, as in the papers. Where time reaches
+            batch norms or branches meet, it has ``height="threshold", initial="half"`` ("zero"
+            before max pools). Which of them was taken, is said. Any module from ``[T, N, ...]`` to
+            the same will do: with ``nn.ReLU()`` the result answers as the ANN at each step.
+        norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics).
+            Another norm may take their place where time reaches them, and begins with their
+            parameters: "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a
+            function from channels and timesteps to a new ``leanspike.temporal.TemporalNorm``. The
+            default is "keep". Beside the default neuron, where the norms were trained, it is a
+            "bntt" with their shift. Its statistics are of each step, so the SNN then runs for
+            ``timesteps`` steps at most.
         activations: further activations to replace: module types, functions, method names.
-        ops: further time-safe operations: module type, function or method name, to the kind of
-            signal it emits ("analog", "graded", "spike", or "same" as its input), or to a whole
-            row (``leanspike.graph.ops.Operation``). Modules named here are not looked into.
+        ops: further time-safe operations, by module type, function or method name. The value is
+            the kind of signal that it emits: "analog", "graded", "spike", or "same" as its input.
+            It may also be a whole row (``leanspike.graph.ops.Operation``). Modules named here are
+            not looked into.
         preset: "paper" is the papers' neuron as the default, whatever the network has.
         lower: the passes that put in layers which give the same for less, by name or as functions
-            from a ``Plan`` to another: "event_driven" convolutions and "tiled_pooling" unless
-            said; () for none.
+            from a ``Plan`` to another. The default is "event_driven" convolutions and
+            "tiled_pooling"; () is none.
 
     Returns:
         The network, in the mode (train or eval) and on the device of ``ann``.

@@ -1,8 +1,9 @@
 """Exact percentiles of more values than fit in memory, from counts.
 
-A histogram of the values' leading 16 bits finds the bin of a rank, one of the next 16 bits finds it
-within that bin, and so on: two rounds through float32, four through float64. Bits of floating point
-numbers are in the order of the numbers, so that the answer is exact, whatever the values.
+A histogram of the values' leading 16 bits finds the bin of a rank. A histogram of the next 16 bits
+finds the rank within that bin, and so on. That takes two rounds for float32, and four for float64.
+Bits of floating point numbers are in the order of the numbers. So the answer is exact, whatever the
+values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether images are scaled as those of the training were: what a trained network tells of it.
 
-Its first batch norm keeps the variance of what reached it in training. Without a norm in front of
-the first neurons nothing tells: weights and outputs of networks trained on 0 to 255 and on 0 to 1
-are alike in size.
+The network's first batch norm keeps the variance of what reached it in training. Without a norm in
+front of the first neurons nothing tells the scale. Networks trained on 0 to 255 and on 0 to 1 have
+weights and outputs of the same size.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from leanspike.temporal.moments import Moments
 OTHERWISE = 2.0
 """Standard deviations that differ by this factor are of images of another scale.
 
-Measured: 0.75 to 1.17 for images of one class, noise, or inverted; from 2.5, or up to 0.31, for a
-normalisation left out or put in.
+Measured: the factor is 0.75 to 1.17 for images of one class, of noise, or inverted. It is from 2.5
+on, or up to 0.31, for a normalisation left out or put in.
 """
 FAR = 10
 """By this factor it is the pixels' unit, and not their normalisation."""
@@ -36,7 +36,7 @@ class FirstNorm:
     """Sees what enters the first batch norm, while the network runs node by node.
 
     Args:
-        snn: whose first norm it is, if that is trained and time does not reach it.
+        snn: the network whose first norm it is, if that is trained and time does not reach it.
 
     >>> from torch import nn
     >>> from leanspike import spike

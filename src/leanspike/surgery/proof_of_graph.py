@@ -43,8 +43,9 @@ def prove_graph(
 ) -> None:
     """Raise SurgeryError unless the graph answers as the network does, to rounding.
 
-    In eval mode, on the example; and in training mode, on two samples with the same dropouts, where
-    the network can be run so: the same answers, statistics and paths of gradients.
+    Answers, statistics and paths of gradients are compared. Both run on the example in eval mode.
+    Where the network can be run so, both run in training mode, too: on two samples, with the same
+    dropouts.
     """
     kinds = {path: type(module) for module, path in reference.paths.items()}
     calls = {str(node.target) for node in graph.nodes if node.op == "call_module"}

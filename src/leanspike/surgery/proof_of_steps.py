@@ -55,8 +55,8 @@ def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection
     names = ", ".join(getattr(op, "__name__", repr(op)) for op in declared)
     spoken = f"one of those declared ({names})" if names else "something in it"
     raise SurgeryError(
-        f"the answer to a sample depends on the other samples of the batch, among which an SNN has "
-        f"its timesteps ({how}): {spoken} mixes them; take it "
+        f"the answer to a sample depends on the other samples of the batch, and an SNN has its "
+        f"timesteps among these ({how}): {spoken} mixes them; take it "
         "out, or write it for each sample by itself"
     )
 
@@ -65,8 +65,8 @@ def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection
 class _Steps(fx.Interpreter):
     """Runs the rewritten graph for timesteps that have different ``inputs``.
 
-    What is the same at each step is run for each input by itself; where it meets time, each step
-    gets its own. Of step ``number``, counted from 0, what enters modules is noted.
+    What is the same at each step is run for each input by itself. Where it meets time, each step
+    gets its own. What enters modules in step ``number``, counted from 0, is noted.
     """
 
     def __init__(self, rewriting: Rewriting, inputs: tuple[Tensor, ...], number: int) -> None:

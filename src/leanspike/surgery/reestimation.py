@@ -17,8 +17,9 @@ from leanspike.temporal.moments import Moments
 def reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
     """Running mean and variance of each norm that time reaches, from all images and steps.
 
-    Told are the norms and, unless one was called twice and first with other statistics, the
-    answers: each norm's statistics were in force before it ran.
+    Returns:
+        The norms, and the network's answers with their new statistics. None stands for the
+        answers if a norm was called twice: its first call then ran with other statistics.
     """
     norms = {node: norm for node in sweep.nodes if (norm := _timed_norm(sweep.snn, node))}
 

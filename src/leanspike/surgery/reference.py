@@ -19,15 +19,15 @@ from leanspike.graph.trace import device_of
 from leanspike.modes import buffers_kept
 
 SEED = 0x5EED
-"""Of what dropout draws while both are run, and of the random sample."""
+"""The seed of what dropout draws while both are run, and of the random sample."""
 
 
 @dataclass
 class Run:
     """What a run gave: the tensors of the output, their graph of gradients, and what came in.
 
-    ``arriving`` has, for each module that the graph calls, the length (Euclidean norm) of what
-    entered it at each call: at the output a fault far from it may be too small to be seen.
+    ``arriving`` has the length (Euclidean norm) of what entered a module at each call, for each
+    module that the graph calls. A fault far from the output may be too small to be seen there.
     """
 
     outputs: list[Tensor]
@@ -57,8 +57,9 @@ class Reference:
     def accepts(self, example_input: Tensor) -> Tensor:
         """The example as the network takes it, with values that say something.
 
-        Only the shape of an example matters. So of values that are all the same random ones take
-        the place, and its type becomes that of the network, each if the network accepts that.
+        Only the shape of an example matters. Random values take the place of values that are all
+        the same, and the type becomes that of the network. Either is done if the network accepts
+        it.
 
         Raises:
             SurgeryError: if the network does not accept the example, or gives NaN for it.

@@ -19,8 +19,8 @@ from leanspike.surgery.frontier import pack, packed_bytes, unpack
 from leanspike.temporal import broadcast
 
 ROOM = 2**30
-"""Bytes that halted batches may take together; where they would take more they are halted where
-they take least, and what follows is computed again."""
+"""Bytes that halted batches may take together. Batches that would take more are halted where they
+take least, and what follows is computed again."""
 
 LARGEST = 2**28
 """Bytes of a batch's largest value; larger images are computed fewer at a time."""
@@ -112,9 +112,9 @@ class Sweep:
 class Halted:
     """All batches before a node. Whoever goes through them gets what will enter it.
 
-    A batch is kept as the values that are still needed, at the last place before the node where all
-    batches fit into `ROOM`, or else where they take least: behind neurons, whose spikes take a bit
-    each. From there it goes on each time.
+    A batch is kept as the values that are still needed, at some place before the node. It is the
+    last place where all batches fit into `ROOM`. If there is none, it is where they take least:
+    behind neurons, whose spikes take a bit each. From there a batch goes on each time.
     """
 
     def __init__(self, sweep: Sweep, stops: Collection[fx.Node]) -> None:

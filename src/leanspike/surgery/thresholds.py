@@ -56,7 +56,7 @@ def check_percentile(percentile: float) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of a layer of neurons: its size per sample, and the percentile of its input."""
+    """A layer of neurons: its size per sample, and the percentile of its input."""
 
     path: str
     neurons: int
@@ -157,8 +157,8 @@ def _check_threshold(path: str, percentile: float, value: float) -> None:
         raise LeanspikeError(
             f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, and no "
             f"threshold is below {SMALLEST_THRESHOLD:g}; multiply weight and bias of the layer "
-            f"before them by {factor:g}, and divide the weight of the layer behind by {factor:g}, "
-            "which leaves what an ANN of ReLUs answers as it is"
+            f"before them by {factor:g}, and divide the weight of the layer behind by {factor:g}: "
+            "an ANN of ReLUs then answers as before"
         )
     if value <= 0:
         raise LeanspikeError(
