@@ -18,10 +18,10 @@ from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, unstack
 def fold_norms(plan: Plan) -> Plan:
     """No norm left, and the same answers in eval mode (to rounding).
 
-    A norm that is the same at each step (batch norm, tdBN) goes into the weights of the
-    convolution or linear layer before it, if that layer feeds nothing else. Any other becomes a
-    scale and a shift of the current: per channel, or per step and channel where it differs from
-    step to step (``leanspike.temporal.Affine``).
+    A norm that is the same at each step (batch norm, tdBN) goes into the layer before it. That
+    layer is a convolution or a linear layer, and feeds nothing else. Any other norm becomes a
+    scale and a shift of the current. They are per channel, or per step and channel where the norm
+    differs from step to step (``leanspike.temporal.Affine``).
 
     Raises:
         SurgeryError: for a batch norm without running statistics.
@@ -70,9 +70,9 @@ def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
 def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
     """The norms that cost something at inference, where :func:`fold_norms` leaves a scale.
 
-    The value says whether it is so in the ANN too: a norm that differs from step to step stays
-    where the ANN's would have gone into the layer before it. What measures each sample stays in
-    both.
+    The value says whether the ANN's norm stays, too. A norm that differs from step to step stays
+    where the ANN's would have gone into the layer before it. A norm that measures each sample
+    stays in both.
 
     >>> from leanspike import spike
     >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()

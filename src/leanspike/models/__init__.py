@@ -1,9 +1,9 @@
 """The model zoo: plain PyTorch networks, by name.
 
-A new architecture is one function (or class) and one row in :data:`MODELS`, or, in a package of
-your own, an entry point in the group ``leanspike.models``. Its first argument is ``num_classes``;
-everything else is keyword-only, typed, and has a default where one makes sense. The typed arguments
-are its options.
+A new architecture is one function (or class) and one row in :data:`MODELS`. In a package of your
+own it is an entry point in the group ``leanspike.models`` instead of the row. Its first argument is
+``num_classes``. All others are keyword-only, typed, and have a default where one makes sense. The
+typed arguments are its options.
 """
 
 from __future__ import annotations
@@ -133,12 +133,12 @@ def create_model(
         num_classes: number of logits, at least 1.
         in_channels: channels of the images; a torchvision network takes 3.
         image_size: pixels per side; not passed to a network that does not ask for it.
-        options: further arguments of that architecture, as Python or YAML give them (a list
-            stands for a tuple); names and types are checked against its signature.
+        options: further arguments of that architecture, as Python or YAML give them. A list stands
+            for a tuple. Names and types are checked against the signature.
 
     Raises:
-        LeanspikeError: for an unknown name or option (with the nearest valid one), an option of
-            another type or out of range, or if torchvision is not installed.
+        LeanspikeError: for an unknown name or option (with the nearest valid one), or an option of
+            another type or out of range. Also if torchvision is needed and not installed.
 
     >>> net = create_model("vgg9", 10, in_channels=1, image_size=28, width=0.125)
     >>> sum(weight.numel() for weight in net.parameters())

@@ -1,13 +1,13 @@
 """The CIFAR ResNets of He et al. 2016 (arXiv 1512.03385, §4.2): 6n+2 layers, few parameters.
 
-One 3×3 convolution, three stages of n blocks with 16, 32 and 64 channels (the last two begin with
-stride 2), the mean over the map, one linear layer. Convolutions have no bias and are followed by a
-batch norm. A block that changes the shape has the parameter-free shortcut "A": every second pixel,
-the missing channels filled with zeros.
+A 3×3 convolution comes first. Three stages of n blocks follow, with 16, 32 and 64 channels. The
+last two stages begin with stride 2. The mean over the map and a linear layer come last. A batch
+norm follows each convolution, which has no bias. A block that changes the shape has the
+parameter-free shortcut "A": every second pixel, the missing channels filled with zeros.
 
-The modules bear the names under which trained weights of these networks are published
-(``conv1``, ``bn1``, ``layer1.0.conv1``, ..., ``linear``), so that
-:func:`leanspike.models.load_published` loads them strictly.
+The modules bear the names under which trained weights of these networks are published: ``conv1``,
+``bn1``, ``layer1.0.conv1``, ..., ``linear``. :func:`leanspike.models.load_published` loads such
+weights strictly.
 Shapes: N images, C channels, H × W pixels of any size, K classes.
 """
 

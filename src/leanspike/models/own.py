@@ -1,7 +1,7 @@
 """A network of the user's own by name, ``package.module:Class``: imported only where trusted.
 
-Importing a module runs its code. So nothing here imports one unless the caller says ``trust``;
-without it the error says what would be imported, and from where.
+Importing a module runs its code. Nothing here imports a module unless the caller says ``trust``.
+Without ``trust`` the error says what would be imported, and from where.
 """
 
 from __future__ import annotations

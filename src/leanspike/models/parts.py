@@ -86,8 +86,8 @@ def initialise_weights(
     - batch norm: weight 1; every bias 0.
 
     With ``xavier_gain`` convolutions and linear layers are instead uniform within
-    ± gain·sqrt(6 / (fan in + fan out)), Glorot & Bengio 2010; BNTT's code has the gain 2. Linear
-    layers go by ``linear_std`` where both are given.
+    ± gain·sqrt(6 / (fan in + fan out)), as in Glorot & Bengio 2010. BNTT's code has the gain 2.
+    Linear layers go by ``linear_std`` where both are given.
 
     The same ``torch.manual_seed`` before a network is built gives the same weights.
 

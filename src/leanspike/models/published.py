@@ -17,13 +17,14 @@ def load_published(model: nn.Module, path: str | Path) -> None:
     """Copy the trained weights in the file ``path`` into ``model``: all of them, or none.
 
     The file holds a ``state_dict`` saved by ``torch.save``, bare or under the key
-    ``"state_dict"``; a ``module.`` before every name is dropped. Names and shapes must be those
-    of ``model`` exactly; only the norms' counters ``num_batches_tracked``, which older files lack
-    and no inference uses, may be absent.
+    ``"state_dict"``. A ``module.`` before every name is dropped. Names and shapes must be those
+    of ``model`` exactly. Only the norms' counters ``num_batches_tracked`` may be absent: older
+    files lack them, and no inference uses them.
 
     Raises:
-        LeanspikeError: if the file is missing, damaged, holds more than plain data and tensors
-            (it could run code when opened, so it is not opened), or belongs to another network.
+        LeanspikeError: if the file is missing or damaged, or belongs to another network. Also if
+            it holds more than plain data and tensors. Such a file could run code when opened, so
+            it is not opened.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

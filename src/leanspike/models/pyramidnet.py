@@ -1,17 +1,19 @@
 """PyramidNets for small images: Han, Kim & Kim 2017 (arXiv 1610.02915), widened by addition.
 
-Every block is a little wider than the one before it, instead of every stage much wider: after the
-k-th of N blocks there are
+Every block is a little wider than the one before it, instead of every stage much wider. The number
+of channels after the k-th of N blocks is, rounded::
 
-    D_k = 16 + k·α/N        channels, rounded (eq. 2, without adding up what rounding takes away)
+    D_k = 16 + k·α/N        (eq. 2, without adding up what rounding takes away)
+
+The parts are::
 
     stem      conv → norm
     block     norm1 → conv1 → norm2 → relu → conv2 → norm3    +    shortcut        (fig. 6 d)
     shortcut  x, averaged over 2×2 pixels where the map is halved, the new channels zero
     head      norm → relu → the mean over the map → linear
 
-A block has one activation and none after the sum: when it is a neuron, the second convolution reads
-spikes and the first an analog sum. Convolutions are 3×3 without bias.
+A block has one activation and none after the sum. When that activation is a neuron, the second
+convolution reads spikes, and the first an analog sum. Convolutions are 3×3 without bias.
 
 The paper's networks have 6n+2 layers in three stages. Eighteen layers do not come out of that, so
 `pyramidnet18` has the stages of ResNet-18: four of two blocks. Its default α = 270 is the paper's

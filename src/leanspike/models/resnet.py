@@ -1,13 +1,14 @@
 """The residual networks of DIET-SNN (arXiv 2008.03658), after He et al. 2016 (arXiv 1512.03385).
 
-A stem of three 3×3 convolutions and a 2×2 average pool, four stages of blocks with 64, 128, 256
-and 512 channels (the last three begin with stride 2), and one linear layer on the flattened map.
+A stem of three 3×3 convolutions and a 2×2 average pool comes first. Four stages of blocks follow,
+with 64, 128, 256 and 512 channels. The last three stages begin with stride 2. A linear layer reads
+the flattened map. The parts are::
 
     stem      3 × (conv → [norm] → relu → [dropout]) → pool       no dropout right before the pool
     block     relu2(conv1 → [norm] → relu1 → [dropout] → conv2 → [norm]  +  shortcut)
     shortcut  1×1 conv (→ [norm]) where the block changes the shape, else the identity
 
-The sum comes before ``relu2``: once that is a neuron, the shortcut feeds its membrane, as in the
+The sum comes before ``relu2``. Once that is a neuron, the shortcut feeds its membrane, as in the
 authors' spiking network. No layer has a bias. Paths: ``stem.conv1``, ``stem.relu1``, ...,
 ``layer1.0.residual.conv1``, ``layer1.0.residual.relu1``, ``layer1.0.relu2``,
 ``layer2.0.shortcut.conv``, ``classifier``.
@@ -84,8 +85,8 @@ class ResNet(nn.Module):
         image_size: H = W in pixels, at least 2; the linear layer sees ceil(floor(H/2) / 8)² pixels.
         width: factor on every number of channels, above 0.
         batch_norm: a norm after every convolution; the authors have none.
-        dropout_conv: probability in [0, 1) of dropping after the first two activations of the
-            stem and after the first activation of every block.
+        dropout_conv: probability in [0, 1) of dropping. Dropout follows the first two activations
+            of the stem and the first activation of every block.
         linear_std: of the linear layer's first weights, see ``parts.initialise_weights``; the
             authors' code has 0.01.
 
@@ -135,9 +136,9 @@ class ResNet(nn.Module):
 class ResNet18(nn.Module):
     """He et al.'s ResNet-18 as it is used on small images: ``[N, C, H, W]`` → logits ``[N, K]``.
 
-    The stem is one 3×3 convolution with norm, and nothing is pooled after it; four stages of two
-    blocks with norms; the mean over the map; a linear layer with bias. (ImageNet's has a 7×7
-    convolution of stride 2 and a max pool first: ``torchvision/resnet18``.)
+    The stem is one 3×3 convolution with norm, and nothing is pooled after it. Four stages of two
+    blocks with norms follow, then the mean over the map and a linear layer with bias. (ImageNet's
+    has a 7×7 convolution of stride 2 and a max pool first: ``torchvision/resnet18``.)
 
     Args:
         num_classes: K, at least 1.

@@ -1,17 +1,17 @@
 """VGG networks: stacks of 3×3 convolutions with 2×2 pools, and a head of linear layers.
 
-Each entry of ``layers`` is a number of output channels, or ``"A"`` for a 2×2 pool of stride 2 (an
-odd last row and column is dropped: 7 → 3 pixels). One convolution becomes the modules
+Each entry of ``layers`` is a number of output channels, or ``"A"`` for a 2×2 pool of stride 2. The
+pool drops an odd last row and column: 7 → 3 pixels. One convolution becomes the modules::
 
     conv → [norm] → relu → [dropout]
 
-and a hidden linear layer likewise, each named by what it is and by its number in the network:
-``features.conv1``, ``features.norm1``, ``features.relu1``, ``features.dropout1``,
+A hidden linear layer does likewise. Each module is named by what it is and by its number in the
+network: ``features.conv1``, ``features.norm1``, ``features.relu1``, ``features.dropout1``,
 ``features.pool1``, ``classifier.linear1``, ``classifier.relu1``. So no name moves when norm or
 dropout is switched, and ``features.relu3`` always follows ``features.conv3``.
 
-Sources: Simonyan & Zisserman 2015 (arXiv 1409.1556) for the family, DIET-SNN (arXiv 2008.03658)
-and BNTT (arXiv 2010.01729) for the lists below, which differ although the names are the same.
+Sources: Simonyan & Zisserman 2015 (arXiv 1409.1556) for the family. The lists below are those of
+DIET-SNN (arXiv 2008.03658) and BNTT (arXiv 2010.01729), which differ under the same names.
 Shapes: N images, C channels, H = W = ``image_size`` pixels, K classes.
 """
 

@@ -1,15 +1,16 @@
 """Wide residual networks for small images: Zagoruyko & Komodakis 2016 (arXiv 1605.07146).
 
-WRN-d-k has d = 6n+4 convolutions, three of them in shortcuts: one of 16 channels, three groups of n
-blocks with 16k, 32k and 64k channels (the last two begin with stride 2); then a norm and an
-activation, the mean over the map, one linear layer. Convolutions are 3×3 and have no bias.
+WRN-d-k has d = 6n+4 convolutions, three of them in shortcuts. The first has 16 channels. Three
+groups of n blocks follow, with 16k, 32k and 64k channels. The last two groups begin with stride 2.
+A norm, an activation, the mean over the map and a linear layer come last. Convolutions are 3×3 and
+have no bias. The parts are::
 
     block     a = relu1(norm1(x)),   conv2([dropout](relu2(norm2(conv1(a)))))  +  shortcut
     shortcut  x itself; where the block changes the shape, a 1×1 convolution of a
 
 Norm and activation stand before their convolution ("pre-activation", He et al. 2016, arXiv
-1603.05027). So when the activations are neurons, all convolutions but the first read spikes, while
-what runs from block to block is an analog sum.
+1603.05027). When the activations are neurons, all convolutions but the first read spikes. What runs
+from block to block is an analog sum.
 Shapes: N images, C channels, H × W pixels of any size, K classes.
 """
 
