@@ -126,7 +126,7 @@ def _check_tensors(state_dict: Any) -> None:
 
 
 def _names(module: nn.Module, norm: bool) -> Iterable[str]:
-    """Those of its state; of a norm without the modules that it holds, as an activation."""
+    """The keys of a module's state. A norm's do not count modules in it, as an activation."""
     state = module.state_dict()
     return own_state(state) if norm else state
 

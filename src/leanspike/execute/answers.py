@@ -21,8 +21,8 @@ Outputs = TypeVar("Outputs")
 def readout(y_TNK: Outputs, mode: Literal["sum", "mean"] = "mean") -> Outputs:
     """The answer after every step ("anytime logits") from the outputs of the steps.
 
-    "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, whose
-    scale does not grow with t (BNTT; use it for margins, temperatures and early exit).
+    "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, as in
+    BNTT. Its scale does not grow with t. Use it for margins, temperatures and early exit.
 
     Args:
         y_TNK: the outputs of the steps ``[T, N, K]``; or several, in containers of any kind.

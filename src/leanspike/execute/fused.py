@@ -1,9 +1,9 @@
 """Training: a norm and the neurons that alone read it, as one where a backend does both.
 
-The graph of a training step has one operation in the place of norm and neurons. Where no backend
-serves that call, or somebody looks on (a hook), or nothing is normalised by this batch, it runs the
-one and then the other, with the same bits as the plan's own graph. As one they differ from these by
-the rounding of the statistics' sums.
+The graph of a training step has one operation in the place of norm and neurons. It runs first the
+norm and then the neurons where no backend serves the call, or somebody looks on (a hook). It also
+does so where nothing is normalised by this batch. The bits are then those of the plan's own graph.
+Norm and neurons as one differ from these bits by the rounding of the statistics' sums.
 
 Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, C, ...]``.
 """
@@ -46,7 +46,7 @@ class TrainingCode:
 
     @staticmethod
     def of(plan: Plan) -> TrainingCode:
-        """That of a plan, whose graph stays as it is."""
+        """The training code of a plan, whose graph stays as it is."""
         graph = copy.deepcopy(plan.graph)
         for node in list(graph.nodes):
             between = _between(node, plan.module)

@@ -46,7 +46,7 @@ class Layout:
 
     @staticmethod
     def of(plan: Plan) -> Layout:
-        """That of a plan: turned where it has event-driven convolutions and no code of the user's.
+        """The layout of a plan: turned where it has event-driven convolutions and no user's code.
 
         Such code may want its input contiguous, as ``view`` does.
         """

@@ -38,8 +38,8 @@ from leanspike.transforms import has_values
 class SpikingNetwork(nn.Module):
     """A network whose activations are neurons. Made by :func:`leanspike.spike`.
 
-    It has the ANN's modules at the ANN's paths, and no state between calls: ``snn(x)`` twice is
-    the same twice (in eval mode), the batch size may change, there is nothing to reset.
+    It has the ANN's modules at the ANN's paths, and no state between calls. In eval mode ``snn(x)``
+    twice is the same twice. The batch size may change, and there is nothing to reset.
 
     Attributes:
         timesteps: the number of steps of a call that does not say it. May be changed.
@@ -100,15 +100,15 @@ class SpikingNetwork(nn.Module):
         Args:
             x: ``[N, ...]`` (``[T, N, ...]`` when encoded as frames), floating point.
             timesteps: T; default ``self.timesteps``. Frames bring their own.
-            gradient: "bptt", backpropagation through time, or "rate", once over means in time,
-                which keeps for the backward pass what one step would; the outputs are the same.
+            gradient: "bptt", backpropagation through time, or "rate", once over means in time.
+                "rate" keeps for the backward pass what one step would. The outputs are the same.
                 See :mod:`leanspike.execute.rate`.
 
         Returns:
             ``y_TNK`` of shape ``[T, N, K]``: what the output layer emits at each step, not
-            cumulated; see :func:`leanspike.readout`. Of a network that returns several tensors, in
-            tuples, lists, dictionaries, named tuples or dataclasses, the same with ``[T, N, ...]``
-            for each.
+            cumulated; see :func:`leanspike.readout`. A network may return several tensors, in
+            tuples, lists, dictionaries, named tuples or dataclasses. The result is then the same
+            container, with ``[T, N, ...]`` for each tensor.
 
         Raises:
             LeanspikeError: for input of another shape or type than at the surgery.
@@ -246,8 +246,8 @@ class SpikingNetwork(nn.Module):
     def load_ann(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load an ANN's ``state_dict`` strictly: all its keys, and none but the neurons' missing.
 
-        Temporal norms begin as its batch norms are, the same at each step. What activations had
-        learnt that neurons took the place of is left out. Names of wrappers (``module.``,
+        Temporal norms begin as the ANN's batch norms are, the same at each step. Neurons took the
+        place of activations: what these had learnt is left out. Names of wrappers (``module.``,
         ``_orig_mod.`` or any other) are taken off where the rest then fits.
 
         Raises:

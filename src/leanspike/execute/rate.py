@@ -1,9 +1,9 @@
 """Rate gradients: forward with all spikes, backward once, over means in time.
 
 Rate-based backpropagation (Yu et al., NeurIPS 2024, arXiv 2410.11488). The network runs operation
-by operation. Each value that depends on time is two: all its steps, without gradients, which are
-gone as soon as they are read, and their mean, which carries the gradient. So what is kept for the
-backward pass does not grow with T.
+by operation. Each value that depends on time is two: all its steps, and their mean. The steps have
+no gradients, and are gone as soon as they are read. The mean carries the gradient. What is kept for
+the backward pass does not grow with T.
 
 How the mean of an operation's output follows the mean of its input:
 

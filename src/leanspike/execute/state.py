@@ -28,16 +28,17 @@ class State:
 
     Attributes:
         steps: taken so far.
-        neurons: the state of each layer of neurons by its path: tensors ``[N, ...]``, or tuples,
-            lists and dicts of such; None of a module without a state. Where a network lays windows
-            along the batch axis, those of each sample lie one after another: ``[N*windows, ...]``.
-        static: the values that do not depend on time, by name, kept from the first step; likewise
-            ``[N, ...]`` each, or with several windows of each sample.
+        neurons: the state of each layer of neurons by its path. A state is a tensor ``[N, ...]``,
+            or tuples, lists and dicts of such. It is None for a module without a state. Where a
+            network lays windows along the batch axis, the windows of each sample lie one after
+            another: ``[N*windows, ...]``.
+        static: the values that do not depend on time, by name, kept from the first step. Each is
+            ``[N, ...]``, too, or has several windows of each sample.
         constants: what depends neither on time nor on samples: scales of norms, sizes.
-        network: a fingerprint of the network's plan and sizes: others refuse the state.
-        batch: how many samples; None of a state that was made by hand, whose tensors tell it.
-        weights: as laid out for event-driven convolutions, shared by all steps; as much memory as
-            those weights.
+        network: a fingerprint of the network's plan and sizes. Other networks refuse the state.
+        batch: how many samples. It is None for a state made by hand, whose tensors tell it.
+        weights: weights as laid out for event-driven convolutions, shared by all steps. They take
+            as much memory again as those weights.
 
     >>> state = State(1, {"relu": torch.zeros(4, 8)})
     >>> state.keep(torch.tensor([0, 2])).neurons["relu"].shape
