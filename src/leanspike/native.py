@@ -1,8 +1,8 @@
 """The native library: whether it is there, with what instructions and in which threads it works.
 
-Its code is in ``src/native``; `leanspike.backends` chooses whether it is used. The environment
-variable ``LEANSPIKE_INSTRUCTIONS`` (plain, avx2 or avx512) holds it to that instruction set;
-without it the best that the processor has is used.
+Its code is in ``src/native``. `leanspike.backends` chooses whether it is used. The environment
+variable ``LEANSPIKE_INSTRUCTIONS`` (plain, avx2 or avx512) holds the library to that instruction
+set. Without the variable the library uses the best that the processor has.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def _first_process() -> int:
 def _parallel(process: int) -> int | None:
     """The address of libgomp's GOMP_parallel, if torch brought it; else None.
 
-    None too where a process that had computed was forked: its child inherits the library without
-    its threads, and would wait for them for ever.
+    It is also None in the child of a process that had computed. The child inherits the library
+    without its threads, and would wait for them for ever.
     """
     if process != _first_process():
         return None

@@ -1,7 +1,8 @@
 """Surrogate derivatives: what stands in for the derivative of the spike, a step function.
 
-A spike is o = 1[z > 0] with z = u/v − 1, the membrane's distance to the threshold in units of the
-threshold. Its true derivative is zero almost everywhere; each class here gives another do/dz.
+A spike is o = 1[z > 0] with z = u/v − 1. This z is the membrane's distance to the threshold, in
+units of the threshold. The true derivative is zero almost everywhere. Each class here gives another
+do/dz.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ class Backend(ABC):
     """Code that computes calls: plain PyTorch, C for the CPU, kernels for another processor.
 
     A subclass registers itself with ``@backends.register("its_name")``. It is made anew, without
-    arguments, wherever a backend is chosen, and keeps nothing. Of each call that it serves it
-    promises the reference's spikes, bit for bit, in the reference's shape and dtype, and its
-    gradients to rounding; of a convolution, PyTorch's results to rounding.
+    arguments, wherever a backend is chosen, and keeps nothing. For each call that it serves it
+    promises the reference's spikes, bit for bit, in the reference's shape and dtype. It promises
+    the reference's gradients to rounding, and for a convolution PyTorch's results to rounding.
     ``tests/backends/test_contract.py`` holds every registered backend to that.
     """
 

@@ -1,9 +1,9 @@
 """The derivative of a neuron's mean output, added up while it fires, in plain PyTorch.
 
 Rate-based backpropagation (Yu et al., NeurIPS 2024, arXiv 2410.11488) goes back once, over means in
-time. Of a neuron it needs how the mean output follows the mean input: what changes if the input
-rises by as much at every step. That is known as soon as the last step is, with as many numbers as
-one step has.
+time. It needs to know how a neuron's mean output follows its mean input. That is what changes if
+the input rises by as much at every step. It is known as soon as the last step is, with as many
+numbers as one step has.
 
 Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
 """

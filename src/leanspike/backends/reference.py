@@ -20,8 +20,8 @@ Reset = Literal["soft", "hard", "undecayed"]
 class Dynamics:
     """How a neuron behaves, apart from its two parameters.
 
-    ``reset``: after a spike the membrane loses one threshold ("soft") or becomes 0 ("hard"), or
-    loses the threshold in the next step, after the leak ("undecayed").
+    ``reset``: what a spike does to the membrane. "soft": it loses one threshold. "hard": it becomes
+    0. "undecayed": it loses the threshold in the next step, after the leak.
     ``initial``: the membrane starts at 0 ("zero") or at half the threshold ("half").
     ``height``: a spike is 1 ("unit") or as high as the threshold ("threshold").
     ``floor``: after each step the membrane is raised to −floor·v where it is lower, unless None.

@@ -52,9 +52,9 @@ class AdaptiveLIF(ThresholdNeuron):
         u ← u − v_t·o_t         soft reset   (hard: u ← 0 where o_t = 1)
         b ← ρ·b + (1 − ρ)·o_t   trace
 
-    (Bellec et al. 2018, arXiv 1803.09574, section 2; there the input is scaled by 1 − λ, and β is
-    in units of the input instead of v.) The trace carries gradients, the comparison inside the
-    reset does not. A spike of height "threshold" is as high as v, not as v_t.
+    The source is Bellec et al. 2018, arXiv 1803.09574, section 2. There the input is scaled by
+    1 − λ, and β is in units of the input instead of v. The trace carries gradients. The comparison
+    inside the reset does not. A spike of height "threshold" is as high as v, not as v_t.
 
     Args: see :class:`leanspike.LIF` (whose "undecayed" reset it does not have), and
         adaptation: β, 0 or more; 0 is LIF.
@@ -123,7 +123,7 @@ class AdaptiveLIF(ThresholdNeuron):
         return o_N.to(x_N.dtype), (u_N, b_N)
 
     def update_cost(self) -> Cost:
-        """That of LIF's membrane, and multiply-accumulates for threshold and trace."""
+        """The cost of LIF's membrane, and multiply-accumulates for threshold and trace."""
         membrane = super().update_cost()
         adapting = (self.adaptation.detach() != 0).double().mean().item()
         return Cost(macs=membrane.macs + 2 * adapting, acs=membrane.acs)

@@ -54,11 +54,11 @@ class CurrentLIF(ThresholdNeuron):
         i ← x_t + α·(i − x_t)   current of the synapse, from 0
         u ← λ·u + i             membrane
 
-    and then as :class:`leanspike.LIF` from u. (Davies et al. 2018, "Loihi", IEEE Micro 38(1): the
-    current is the input filtered by a decaying exponential of area 1, here in discrete steps, as
-    α·i + (1 − α)·x_t. Neftci et al. 2019, arXiv 1901.09948, leave out the factor 1 − α, which only
-    scales the weights.) A constant input x becomes a current of x, whatever α. So thresholds and
-    their calibration mean what they mean for LIF.
+    The rest follows from u as in :class:`leanspike.LIF`. The source is Davies et al. 2018, "Loihi",
+    IEEE Micro 38(1). Its current is the input filtered by a decaying exponential of area 1. In
+    discrete steps that is α·i + (1 − α)·x_t. Neftci et al. 2019, arXiv 1901.09948, leave out the
+    factor 1 − α, which only scales the weights. A constant input x becomes a current of x, whatever
+    α is. So thresholds and their calibration mean what they mean for LIF.
 
     Args: see :class:`leanspike.LIF`, and
         synapse_leak: α in [0, 1]; 0 is LIF, 1 lets nothing in.
@@ -136,7 +136,7 @@ class CurrentLIF(ThresholdNeuron):
         return o_N.to(x_N.dtype), (i_N, u_N)
 
     def update_cost(self) -> Cost:
-        """That of LIF's membrane; for the current an addition and a multiply-accumulate."""
+        """The cost of LIF's membrane; for the current an addition and a multiply-accumulate."""
         membrane = super().update_cost()
         filtered = (self.synapse_leak.detach() != 0).double().mean().item()
         return Cost(macs=membrane.macs + filtered, acs=membrane.acs + filtered)

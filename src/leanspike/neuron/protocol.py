@@ -1,7 +1,7 @@
 """What a neuron is to the rest of leanspike: a module with a state that it hands on itself.
 
-A neuron of one's own is one file: a subclass of :class:`Neuron`, registered under a name if recipes
-and saved models shall know it. What else it can do it says by its methods: those of
+A neuron of your own is one file: a subclass of :class:`Neuron`. It is registered under a name if
+recipes and saved models are to know it. Its methods say what else it can do: the methods of
 :class:`Calibrated` let `leanspike.calibrate` set its scale.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``.

@@ -29,8 +29,8 @@ def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rate
     that nothing is kept but what one step has.
 
     Raises:
-        LeanspikeError: for a step that cannot be differentiated forward, or a parameter that is not
-            one number, or one for each channel or neuron.
+        LeanspikeError: for a step that cannot be differentiated forward. Also for a parameter that
+            is neither one number nor one for each channel or neuron.
 
     >>> from leanspike.neuron import create_neuron
     >>> neuron, x_TN = create_neuron("cuba_lif", {"synapse_leak": 0.0}), torch.full((2, 1), 0.75)

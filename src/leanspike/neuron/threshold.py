@@ -60,9 +60,9 @@ class ThresholdConfig(Section):
 class ThresholdNeuron(Neuron):
     """A neuron with a threshold v and a leak λ of its membrane, one or several for a layer.
 
-    ``ranges`` holds, for each parameter, the lowest and the highest value that it may have. Each is
-    a single number, or has the shape of the channels (``[C, 1, 1]`` for images, C is the axis
-    behind N) or of the neurons.
+    ``ranges`` holds, for each parameter, the lowest and the highest value that it may have. A
+    parameter is a single number, or has the shape of the channels or of the neurons. The shape of
+    the channels is ``[C, 1, 1]`` for images, where C is the axis behind N.
     """
 
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {

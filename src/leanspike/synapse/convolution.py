@@ -25,9 +25,9 @@ class EventConv2d(StandIn, nn.Conv2d):
     """A convolution of spikes: an ``nn.Conv2d`` that is event-driven where that is faster.
 
     Same parameters, same results to rounding, same gradients. It is event-driven on the CPU, in
-    float32 and bfloat16 (autocast included), where few enough of the inputs are not 0 (`DENSEST`;
-    a sample is counted); else, and under ``torch.compile``, it is PyTorch's. It is fastest in
-    channels_last; contiguous inputs are copied, and outputs again.
+    float32 and bfloat16 (autocast included), where few enough of the inputs are not 0. The bound is
+    `DENSEST`, and a sample is counted. Elsewhere, and under ``torch.compile``, it is PyTorch's. It
+    is fastest in channels_last. Contiguous inputs are copied, and so are their outputs.
 
     Example:
         >>> conv = nn.Conv2d(64, 64, 3, padding=1)

@@ -1,18 +1,20 @@
 """Convolutions whose gradients oneDNN, PyTorch's library for them, gets wrong, and ways around.
 
-`benchmarks/convolution_gradients.py` found them, in each of torch 2.6.0, 2.13.0, 2.14.1 and 2.15.0
-(oneDNN 3.5 to 3.13): no version is taken to be free of them.
+`benchmarks/convolution_gradients.py` found them, in each of torch 2.6.0, 2.13.0, 2.14.1 and 2.15.0.
+These have oneDNN 3.5 to 3.13. No version is taken to be free of the faults.
 
-- 1x1 convolutions with a stride and more than one input channel but less than a block of them (16
-  with AVX-512, 8 with AVX2), in channels_last, where the stride divides the image: the gradient of
-  the weights is written outside its memory (a crash, a loop without end, wrong weights), with
-  AVX-512 in several threads only. Stride 1 over the pixels that are read is the same.
-- Padded convolutions with a stride, of images narrower than that, in bfloat16 with AVX-512: the
-  gradient of the weights is memory that nobody wrote. The image padded beforehand is the same.
+- 1x1 convolutions with a stride, in channels_last, where the stride divides the image. They have
+  more than one input channel, but less than a block: 16 with AVX-512, 8 with AVX2. The gradient of
+  the weights is written outside its memory. That is a crash, a loop without end, or wrong weights.
+  With AVX-512 it happens in several threads only. The way around is stride 1 over the pixels that
+  are read, which gives the same.
+- Padded convolutions with a stride, of images narrower than that, in bfloat16 with AVX-512. The
+  gradient of the weights is memory that nobody wrote. The way around is an image padded beforehand,
+  which gives the same.
 
-A layer computes so instead of in its ``_conv_forward``, where PyTorch's classes call the
-convolution: its class, its parameters, their paths and its hooks stay as they are. Other layers are
-left alone, and all are on processors without these kernels.
+A layer takes the way around in place of its ``_conv_forward``, where PyTorch's classes call the
+convolution. Its class, its parameters, their paths and its hooks stay as they are. Other layers are
+left alone. On processors without these kernels all layers are.
 """
 
 from __future__ import annotations
@@ -167,8 +169,9 @@ def _calls_pytorchs(layer: nn.Module) -> bool:
 def _may_hide_others(module: nn.Module) -> bool:
     """Whether layers of the first kind may be in it that change nothing by ``_conv_forward``.
 
-    Weights of that kind are its own, but it is a transposed convolution, whose output becomes the
-    input where gradients are computed, or has a forward pass of its own; or it is compiled.
+    It may have weights of that kind and a forward pass of its own. It may have such weights and be
+    a transposed convolution, whose output becomes the input where gradients are computed. Or it is
+    compiled.
     """
     block = BLOCK[instructions()]
     own = [p for p in module.parameters(recurse=False) if not is_lazy(p)]

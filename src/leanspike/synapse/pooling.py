@@ -1,7 +1,7 @@
 """Average pooling whose gradient costs what it must: each window's, spread over its elements.
 
-PyTorch's backward pass fills a tensor with zeros and adds each window's gradient to its elements
-one by one, as windows may overlap. Where they do not, a copy is enough.
+Windows may overlap. So PyTorch's backward pass fills a tensor with zeros, and adds each window's
+gradient to its elements one by one. Where windows do not overlap, a copy is enough.
 """
 
 from __future__ import annotations

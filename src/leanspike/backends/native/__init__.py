@@ -25,8 +25,8 @@ from leanspike.backends.protocol import Backend, backends
 class Native(Backend):
     """LIF neurons, and convolutions that work where there are events.
 
-    Single steps with gradients, surrogates of your own and parameters that are no scalars are left
-    to the reference, dense and small convolutions to PyTorch.
+    The reference computes single steps with gradients, surrogates of your own, and parameters that
+    are no scalars. PyTorch computes dense and small convolutions.
 
     >>> import torch
     >>> x = torch.ones(1, 64, 32, 32).to(memory_format=torch.channels_last)  # dense

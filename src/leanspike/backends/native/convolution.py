@@ -1,11 +1,12 @@
 """The native event-driven convolution: what is 0 costs nothing.
 
-The code (``src/native/convolution.h``) lists the inputs that are not 0, pixel by pixel, and adds up
-the rows of weights that they meet; the gradient of the weights adds up the rows of dL/dy likewise.
-dL/dx is dense, since neurons below their threshold have gradients too, and stays PyTorch's.
+The code (``src/native/convolution.h``) lists the inputs that are not 0, pixel by pixel. It adds up
+the rows of weights that these inputs meet. The gradient of the weights adds up the rows of dL/dy in
+the same way. The gradient dL/dx is dense, since neurons below their threshold have gradients too.
+PyTorch computes it.
 
-Sums are float32, as PyTorch's, in another order: results agree to rounding. (Products of 0 with
-infinite weights or gradients, NaN elsewhere, are nothing here.)
+Sums are float32, as PyTorch's, in another order: results agree to rounding. (A product of 0 with an
+infinite weight or gradient is NaN elsewhere. It is left out here.)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The neuron's equation on the CPU in native code: the reference's results, at memory speed.
 
-One call walks groups of neighbouring neurons through all timesteps in vector instructions; the
-backward pass recomputes the membranes, so that nothing but the input is kept for it. Spikes are
-the reference's bit for bit, gradients to rounding. The code is in ``src/native``.
+One call walks groups of neighbouring neurons through all timesteps in vector instructions. The
+backward pass recomputes the membranes: nothing but the input is kept for it. Spikes are the
+reference's bit for bit, gradients to rounding. The code is in ``src/native``.
 
 Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
 """
@@ -57,9 +57,9 @@ def serves_step(call: LIFStepCall) -> bool:
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
     """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out, where `serves`.
 
-    A broadcast view over T is read as the one step that it is, and the gradient of each of its
-    steps is their mean, which adds up to the same. Other layouts are kept, too, if each step's
-    elements lie side by side (contiguous, channels_last), else the input is copied.
+    A broadcast view over T is read as the one step that it is. Each of its steps gets the mean of
+    the steps' gradients, which adds up to the same. Other layouts are kept, too, if each step's
+    elements lie side by side (contiguous, channels_last). Else the input is copied.
     """
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
     how = static, choices_of(dynamics), constants_of(dynamics)

@@ -1,11 +1,12 @@
 """A batch norm in training and the neurons behind it in native code.
 
-Forward, the input is read twice: for its statistics, and by the neurons, which scale and shift it
-as they read it. Backward, too: the neurons' gradient is written with the sums that the norm's
-needs, and made the norm's in its place. The normalised currents are never in memory.
+The forward pass reads the input twice: for its statistics, and by the neurons. The neurons scale
+and shift the input as they read it. The backward pass reads it twice, too. The neurons' gradient is
+written, together with the sums that the norm's gradient needs. Then it is made the norm's gradient
+in its place. The normalised currents are never in memory.
 
-Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, C, ...]``; G groups of steps that
-have statistics of their own, 1 or T.
+Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, C, ...]``. G is the number of groups
+of steps with statistics of their own: 1 or T.
 """
 
 from __future__ import annotations
