@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,13 @@ MOST_WORDS = 25
 FIRST_READ = ("README.md", "docs/index.md", "docs/glossary.md", "docs/peers.md", "docs/stable.md")
 LONGEST = 35
 """Words of any sentence on the pages that are read first."""
+PACKAGES = (
+    *("backends", "execute", "graph", "lower", "models", "neuron", "surgery", "synapse"),
+    *("native.py", "surrogate.py"),
+)
+"""What of the library has docstrings that are held to the same."""
+LONGEST_OF_DOCSTRINGS = 45
+"""Words of any sentence in a docstring."""
 BANNED = (
     *(r"\baimed (at|for)\b", r"\bhoped for\b", r"\bevery aim\b", r"\baims? (was|were|is|are) "),
     *(r"\bfolds? (of|for) (the )?(data|recordings|cross)", r"\b(\d+|two|three|five|ten) folds\b"),
@@ -63,6 +72,38 @@ def lengths(text: str) -> list[int]:
     return [count for count in counts if count > 0]
 
 
+def prose_of(docstring: str) -> str:
+    """A docstring without equations and examples, with each argument as an item of a list."""
+    lines: list[str] = []
+    left_out: int | None = None  # the indentation of what introduced equations
+    example = False
+    for line in inspect.cleandoc(docstring).splitlines():
+        indent = len(line) - len(line.lstrip())
+        if left_out is not None and line.strip() and indent <= left_out:
+            left_out = None
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>> "))
+        if left_out is not None or example:
+            continue
+        if re.fullmatch(r"(Args|Returns|Raises|Example|Attributes|Yields):", line.strip()):
+            lines.append("")
+            continue
+        if line.endswith("::"):
+            left_out = indent
+        entry = re.match(r" {4}[\w*]+: ", line)
+        lines.append(f"- {line[entry.end() :]}" if entry else line)
+    return re.sub(r"``[^`]*``", "code", "\n".join(lines))
+
+
+def docstrings(package: str) -> Iterator[tuple[str, str]]:
+    """Each docstring of a package, and of the values that it names, by file and line."""
+    source = ROOT / "src/leanspike" / package
+    for path in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = node.value if isinstance(node, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                yield f"{path.name}:{text.lineno}", text.value
+
+
 def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
@@ -86,6 +127,29 @@ def test_sentences_are_short(page: str) -> None:
 def test_no_sentence_is_long_where_a_reader_begins(page: str) -> None:
     text = plain(read(page))
     assert max(lengths(read(page))) <= LONGEST, text
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings_are_short(package: str) -> None:
+    counts = {place: lengths(prose_of(text)) for place, text in docstrings(package)}
+    every = [count for found in counts.values() for count in found]
+    assert len(every) > 15
+    assert sum(every) / len(every) < MOST_WORDS
+    long = [
+        place for place, found in counts.items() if max(found, default=0) > LONGEST_OF_DOCSTRINGS
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings_use_one_term_for_one_thing(package: str) -> None:
+    found = []
+    for place, docstring in docstrings(package):
+        text = " ".join(plain(prose_of(docstring)).split())
+        found += [(place, word) for word in BANNED if re.search(word, text, re.IGNORECASE)]
+        said = [word for word in synonyms() if re.search(rf"\b{word}s?\b", text, re.IGNORECASE)]
+        found += [(place, word) for word in said]
+    assert found == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -127,6 +191,25 @@ def test_the_glossary_has_each_term_once_and_is_linked() -> None:
 )
 def test_words_are_counted(text: str, counts: list[int]) -> None:
     assert lengths(text) == counts
+
+
+def test_words_of_docstrings_are_counted() -> None:
+    text = """What it is.
+
+    The equation::
+
+        u = a b c d e f g h
+
+    Args:
+        first: three words here. Two more, in ``code of four words``.
+            They go on.
+        second: x.
+
+    >>> one two three four
+    five six
+    """
+    assert lengths(prose_of(text)) == [3, 2, 3, 4, 3, 1]
+    assert sum(1 for _ in docstrings("surrogate.py")) > 5
 
 
 def test_what_is_not_said_is_noticed() -> None:

@@ -159,7 +159,7 @@ class SpikingNetwork(nn.Module):
         """One timestep, in eval mode, without gradients: for streaming and early exit.
 
         Args:
-            x_N: this step's input, ``[N, ...]``. With direct encoding only the first step's
+            x_N: this step's input, ``[N, ...]``. With direct input only the first step's
                 counts, since what does not depend on time is kept.
             state: what the previous step returned; None to begin. ``state.keep(samples)``
                 drops samples; pass their input only.
