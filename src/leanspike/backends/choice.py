@@ -100,7 +100,7 @@ candidates._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 @lru_cache(maxsize=1)
 def _in_turn(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that registered later first, the reference last."""
+    """The backends that registered later come first, the reference last."""
     return (*(name for name in reversed(names) if name != LAST), LAST)
 
 

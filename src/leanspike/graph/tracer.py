@@ -148,7 +148,7 @@ class PathTracer(fx.Tracer):
         return not foreign and function.__module__.partition(".")[0] != "einops"
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Those that have a row, and torch's own that are not made of others."""
+        """Whether a module stays whole: it has a row, or is torch's own and not made of others."""
         row = self.operations.row(type(m))
         known = row is not UNKNOWN and not row.sequence
         made = next(m.children(), None) is not None

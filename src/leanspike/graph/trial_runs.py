@@ -22,7 +22,7 @@ SAMPLES = (2, 3)
 """The batches that are run; the sizes for others follow, each a multiple of N and a constant."""
 
 KEPT_BYTES = 2**28
-"""Of tensors that are computed for each of these batches."""
+"""The most that is kept of tensors computed for each of these batches."""
 
 
 @final

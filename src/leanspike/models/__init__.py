@@ -187,7 +187,7 @@ def _zoo_model(
 def _arguments(
     build: Callable[..., nn.Module], name: str, given: dict[str, object]
 ) -> dict[str, object]:
-    """Those arguments, if they are the network's, of its types, and none is missing."""
+    """The given arguments, if the network has them, their types are right, and none is missing."""
     parameters = inspect.signature(build, eval_str=True).parameters
     for option, value in given.items():
         if option not in parameters:

@@ -134,7 +134,7 @@ class Neuron(nn.Module, ABC):
         return {}
 
     def sized(self, shape: torch.Size) -> None:
-        """Told once, at its place in a network: the shape of one sample's input, without N.
+        """Take the shape of one sample's input, without N: called once, at a place in a network.
 
         A neuron with parameters for each channel or neuron makes them now.
         """

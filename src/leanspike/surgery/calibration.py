@@ -50,7 +50,7 @@ LOW_AGREEMENT = 0.9
 class CalibratedLayer:
     """One layer of neurons: its size per sample, the percentile found, and the threshold set.
 
-    Of thresholds per channel or neuron ``threshold_before`` is the mean.
+    ``threshold_before`` is the mean where thresholds are per channel or neuron.
 
     >>> CalibratedLayer("relu", 16, percentile_value=2.5, threshold_before=1.0, threshold=1.5).path
     'relu'
@@ -130,11 +130,12 @@ def calibrate(
             its first 512 images are taken, and no more are read. The images are sent to the
             network's device. Memory is needed for a batch, and between layers up to 1 GiB. If a
             bit for each spike of a layer is more than that, so much is needed.
-        percentile: p in (1, 100]. Of n entries it is the one of rank p/100·(n − 1), from 0.
-        percentile_rule: of a rank between two entries, "interpolated" takes the value between
-            them, as ``numpy.percentile``, "nearest" (DIET-SNN's code) the nearer entry.
+        percentile: p in (1, 100]. It is the entry of rank p/100·(n − 1), from 0, among n entries.
+        percentile_rule: what a rank between two entries gives. "interpolated" is the value between
+            them, as ``numpy.percentile``. "nearest" (DIET-SNN's code) is the nearer entry.
         scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
-            T = 5 to 25). Of several, the one whose answers agree best with the ANN's is taken.
+            T = 5 to 25). If several are given, the one is taken whose answers agree best with the
+            ANN's.
         method: "layerwise" or "one_pass".
         statistics: "keep" or "reestimate" the norms' running statistics.
         preset: "paper" is DIET-SNN's for what is not given: "layerwise", scale 1, "keep".

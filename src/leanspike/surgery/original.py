@@ -157,7 +157,7 @@ def _check_hooks(module: nn.Module, where: str, name: str) -> None:
 def _chosen_by_its_class(module: nn.Module) -> bool:
     """Whether its forward is a method of its own, as a class chooses one in __init__.
 
-    Not that of a layer of the table, which says what the class computes.
+    A layer of the table does not count: the table says what its class computes.
     """
     forward = vars(module)["forward"]
     own = isinstance(forward, MethodType) and forward.__self__ is module

@@ -200,12 +200,12 @@ def _run_node(execution: Execution, node: fx.Node) -> None:
 
 
 def _joined(found: list[list[Tensor]]) -> list[Tensor]:
-    """Of each output the answers of all batches."""
+    """The answers of all batches, for each output."""
     return [torch.cat(chunks, dim=1) for chunks in zip(*found, strict=True)]
 
 
 def _answers(y_TN: Tensor) -> Tensor:
-    """At each step the class with the largest sum; of a single output whether it is positive."""
+    """The class with the largest sum at each step; for a single output whether it is positive."""
     y_TN = readout(y_TN, "sum")
     return y_TN.argmax(2) if y_TN.dim() > 2 and y_TN.shape[2] > 1 else y_TN > 0
 

@@ -131,9 +131,9 @@ def _lif_step(
 def _lif_backward(
     grad: Tensor, x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, leak and threshold; of what is not wanted, an empty tensor.
+    """Gradients of x, leak and threshold; an empty tensor for what is not wanted.
 
-    That of a static x is for one step: the sum over the steps divided by T.
+    The gradient of a static x is for one step: the sum over the steps divided by T.
     """
     *how, wants_x, wants_neuron = rest
     grad_x = empty_gradient(x, how[0], wants_x)
