@@ -140,8 +140,8 @@ def calibrate(
         statistics: "keep" or "reestimate" the norms' running statistics.
         preset: "paper" is DIET-SNN's for what is not given: "layerwise", scale 1, "keep".
         timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
-        batch_size: images computed at a time. They are fewer where one of their values would take
-            more than 256 MiB. The result depends on this only by rounding.
+        batch_size: images computed at a time, fewer where one of their values would take more than
+            256 MiB; no influence on the result but by rounding.
 
     Returns:
         A row per layer: path, neurons, percentile, threshold before and after.

@@ -200,7 +200,7 @@ def _run_node(execution: Execution, node: fx.Node) -> None:
 
 
 def _joined(found: list[list[Tensor]]) -> list[Tensor]:
-    """The answers of all batches, for each output."""
+    """Of each output the answers of all batches."""
     return [torch.cat(chunks, dim=1) for chunks in zip(*found, strict=True)]
 
 
