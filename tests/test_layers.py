@@ -30,6 +30,7 @@ LAYERS = (
         "processor",
         "native",
         "surrogate",
+        "distributed",
     ),
     *("backends", "neuron", "synapse", "temporal", "models", "graph", "lower", "execute"),
     "engine",

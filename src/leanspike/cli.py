@@ -16,6 +16,7 @@ from rich.table import Table
 
 from leanspike.compile_command import compile_run
 from leanspike.console import RunArgument, TrustOption, people, trusted
+from leanspike.environment import started_by_torchrun
 from leanspike.errors import LeanspikeError
 from leanspike.export_commands import commands as export_commands
 from leanspike.memory import keep_freed_memory
@@ -75,6 +76,13 @@ def train(
     ] = False,
     untrained: UntrainedOption = False,
     trust: TrustOption = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train in so many processes on this machine."),
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(min=0, help="With --processes: begin again so often if one is killed.")
+    ] = 0,
 ) -> None:
     """Train an ANN, make it spike, train the SNN, evaluate it, write the report.
 
@@ -97,7 +105,18 @@ def train(
         leanspike train digits model.name=mynet:Net 'model.options={width: 16}' --trust
 
         leanspike train digits data.name=image_folder data.root=~/photos --out runs/photos
+
+        leanspike train digits --processes 2 --restarts 3
     """
+    if processes is not None or restarts:
+        given = {"--fresh": fresh, "--untrained": untrained, "--trust": trust}
+        paths = {"--out": out, "--ann": ann}
+        same = ["train", recipe, *(overrides or []), *(flag for flag, on in given.items() if on)]
+        same += [word for flag, path in paths.items() if path for word in (flag, str(path))]
+        _train_together(same, processes or 1, restarts)
+        return
+    from leanspike.distributed import joined
+    from leanspike.distributed.worker import attempt
     from leanspike.evaluation import load_result
     from leanspike.recipes import load_recipe
     from leanspike.run import REPORT, RESULT, Run, check_free, check_trained
@@ -107,19 +126,22 @@ def train(
     if not untrained:
         check_trained(settings, "train")
     folder = out or Path("runs") / settings.name
+    group = joined()
+    fresh = fresh and not attempt()  # what an earlier attempt has come to stays
     if not fresh:
         check_free(folder, settings)
         if (folder / RESULT).is_file():
             people.print(f"{folder} is complete; --fresh starts it over")
             _answer(load_result(folder / RESULT), folder / REPORT)
             return
-    monitor = Monitor(people, folder)
+    monitor = Monitor(people, folder if group.first else None)
     try:
         run = Run(settings, folder, monitor, trusted(trust))
         result = run.train(fresh, "leanspike train")
     finally:
         monitor.close()
-    _answer(result, folder / REPORT)
+    if group.first:
+        _answer(result, folder / REPORT)
 
 
 @app.command()
@@ -471,6 +493,20 @@ def _evaluate_robustness(
     print(json.dumps({**found.summary, "page": str(page)}))
 
 
+def _train_together(command: Sequence[str], processes: int, restarts: int) -> None:
+    """The same command in several processes, which end this one with their status."""
+    from leanspike.distributed.launch import launch
+
+    if started_by_torchrun():
+        raise LeanspikeError(
+            "this process was started by torchrun, which says how many there are; leave "
+            "--processes and --restarts out (torchrun has --nproc-per-node and --max-restarts)"
+        )
+    status = launch(command, processes, restarts)
+    if status:
+        sys.exit(status)
+
+
 def _start_from(ann: Path | None, recipe: str, overrides: list[str]) -> list[str]:
     """What changes a recipe: with --ann which network, whose weights, and that they stay."""
     if ann is None:
@@ -537,15 +573,23 @@ def _calibration_table(calibration: Any) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake is one line on stderr and exit status 1."""
     keep_freed_memory()
+    if started_by_torchrun():
+        from leanspike.distributed.worker import work_as_one
+
+        work_as_one(lambda: app(arguments), _say_mistake)
     try:
         app(arguments)
     except LeanspikeError as error:
-        people.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        _say_mistake(str(error))
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer's answer to Ctrl-C
             people.print("\nstopped; a run goes on with the same command, without --fresh")
         raise
+
+
+def _say_mistake(message: str) -> None:
+    people.print(f"[bold red]error:[/] {_plain(message)}", highlight=False, soft_wrap=True)
 
 
 def _plain(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from leanspike.batches import as_labels
+from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.metric import Function, Metric
 from leanspike.evaluation.score import Labels, Score, no_labels, one_tensor
@@ -35,12 +36,13 @@ class Answered:
         metric: Function | None,
         readout: Literal["sum", "mean"] | None,
         classes: tuple[str, ...],
+        group: Group = ALONE,
     ) -> None:
         self.needed = None if task == "none" else task
         self.labels = Labels("none" if task is None and metric is not None else task)
         self.mode: Literal["sum", "mean"] = readout or "sum"
         self.metric = None if metric is None else Metric(metric, readout or "mean")
-        self.classes = classes
+        self.classes, self.group = classes, group
         self.score: Score | None = None
         self.timesteps = 0
 
@@ -67,7 +69,7 @@ class Answered:
             )
             return
         if self.score is None:
-            self.score = Score(task, self.mode)
+            self.score = Score(task, self.mode, self.group)
             self._check_classes(task, y_TN)
         theirs = None if ann_N is None else one_tensor(ann_N, "the ANN").unsqueeze(0)
         self.score.add(y_TN, labels, theirs)
@@ -84,6 +86,13 @@ class Answered:
                 f"classes has {names} names, and the network {y_TN.shape[2]} outputs; give a name "
                 "for each output, in their order"
             )
+
+    def add_others(self) -> None:
+        """Add up what all processes have learnt, in each of them."""
+        self.timesteps = max(self.group.gathered(self.timesteps))
+        self.score = Score.of_all(self.score, self.group)
+        if self.metric is not None:
+            self.metric.add_others(self.group)
 
     def fields(self, n: int) -> dict[str, Any]:
         """What a result of ``n`` samples says of answers.

@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 
 from torch import Tensor
 
+from leanspike.distributed import Group
 from leanspike.errors import LeanspikeError
 from leanspike.execute import readout
 from leanspike.graph.outputs import mapped, tensors
@@ -53,6 +54,20 @@ class Metric:
             for name, value in self._numbers(ann_N, targets).items():
                 self._ann[name] = self._ann.get(name, 0.0) + value * samples
         self._samples += samples
+
+    def add_others(self, group: Group) -> None:
+        """Add up what all processes have measured, in each of them."""
+        if group.size == 1:
+            return
+        each = group.gathered((self._sums, self._ann, self._samples))
+        self._sums, self._ann, self._samples = {}, {}, 0
+        for sums, ann, samples in each:
+            self._samples += samples
+            for name, values in sums.items():
+                before = self._sums.get(name, [0.0] * len(values))
+                self._sums[name] = [a + b for a, b in zip(before, values, strict=True)]
+            for name, value in ann.items():
+                self._ann[name] = self._ann.get(name, 0.0) + value
 
     def steps(self) -> dict[str, tuple[float, ...]]:
         """Each number, after every step."""

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from leanspike.backends import watch_backends
 from leanspike.config import Recipe
+from leanspike.distributed import joined
 from leanspike.errors import LeanspikeError
 from leanspike.files import said_where, write_text
 from leanspike.recipes import dump, read_yaml, validate
@@ -170,7 +171,8 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 class Clock:
     """Adds the time a phase took to the run's record, over all attempts that came to an end.
 
-    With ``dtype``, the type that the phase computes in, what computed it is recorded, too.
+    With ``dtype``, the type that the phase computes in, what computed it is recorded, too. Of
+    several processes the first one writes.
     """
 
     def __init__(self, folder: Path, phase: str, dtype: torch.dtype | None = None) -> None:
@@ -184,6 +186,8 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         self.watching.__exit__(None, None, None)
+        if not joined().first:
+            return
         elapsed = time.monotonic() - self.started
         self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + elapsed
         write_text(self.folder / SECONDS, json.dumps(self.seconds))

@@ -29,6 +29,7 @@ from leanspike.config import (
     TrainSection,
 )
 from leanspike.data import Loader, Split, describe, normalise
+from leanspike.distributed import ALONE, Group, joined
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation import (
     Result,
@@ -127,6 +128,7 @@ class Run:
         self.folder = folder
         self.monitor = monitor
         self.trust = trust
+        self.group = joined()
         import_own(recipe, trust)
         self.device = choose_device(recipe.device)
         self.dtype = choose_dtype(recipe.precision, self.device)
@@ -165,11 +167,14 @@ class Run:
         self.rehearse(fresh)
         for line in (describe(self.data), *self.data.notes):
             self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        self._lock = hold(self.folder)
-        if fresh:
-            clear(self.folder)
-        claim(self.folder, self.recipe)
-        keep_seen(self.folder, self.data)
+        self.group.wait()  # all have seen the folder as it was
+        if self.group.first:
+            self._lock = hold(self.folder)
+            if fresh:
+                clear(self.folder)
+            claim(self.folder, self.recipe)
+            keep_seen(self.folder, self.data)
+        self.group.wait()
 
     def rehearse(self, fresh: bool = False) -> None:
         """Build what the recipe asks for and run it once on a blank input, untrained.
@@ -232,7 +237,7 @@ class Run:
     def train_ann(self) -> None:
         """``ann/``: trained, or with published weights; nothing where the SNN needs none."""
         recipe = self.recipe
-        if (self.folder / "ann").exists():
+        if self.group.agreed((self.folder / "ann").exists()):
             return
         torch.manual_seed(recipe.seed)
         ann = self._build(recipe.model)
@@ -244,7 +249,7 @@ class Run:
 
     def convert(self) -> Calibration | None:
         """``start/``: the network with its neurons, thresholds calibrated."""
-        if (self.folder / "start").exists():
+        if self.group.agreed((self.folder / "start").exists()):
             return None
         section = self.recipe.spike
         torch.manual_seed(self.recipe.seed)
@@ -259,13 +264,14 @@ class Run:
         if section.calibrate is not None:
             with Clock(self.folder, "calibrate", torch.float32):
                 table = self._calibrate(snn, section.calibrate)
-            write_text(self.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
+            if self.group.first:
+                write_text(self.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
         self._save(snn, "start")
         return table
 
     def train_snn(self) -> None:
         """``snn/``: trained through each stage of the recipe in turn."""
-        if (self.folder / "snn").exists():
+        if self.group.agreed((self.folder / "snn").exists()):
             return
         snn = self.load("start")
         assert isinstance(snn, SpikingNetwork)
@@ -313,8 +319,9 @@ class Run:
             backends=read_backends(self.folder),
         )
         result = result.model_copy(update={"provenance": computed_by(origin, ran)})
-        write_text(self.folder / RESULT, result.model_dump_json(indent=1))
-        write_report(result, self.history, self.folder / REPORT)
+        if self.group.first:
+            write_text(self.folder / RESULT, result.model_dump_json(indent=1))
+            write_report(result, self.history, self.folder / REPORT)
         return result
 
     def _measure(self, section: EvaluateSection) -> Result:
@@ -328,12 +335,11 @@ class Run:
         ann = self.load("ann") if (self.folder / "ann").exists() else None
         start = self.load("start")
         assert isinstance(start, SpikingNetwork)
-        test = self._loader(data.test, section.batch_size)
         self.monitor.console.print(f"evaluating on {len(data.test)} test images ...")
         with Clock(self.folder, "evaluate"):
             result = evaluate(
                 snn,
-                test,
+                self._loader(data.test, section.batch_size, group=self.group),
                 ann=ann,
                 name=recipe.name,
                 data=data.name,
@@ -341,7 +347,11 @@ class Run:
                 classes=data.classes,
                 start=readings(start) if recipe.snn else None,
                 readout=section.readout,
+                group=self.group,
             )
+        if not self.group.first:
+            return result  # the rest is measured by the first process alone
+        test = self._loader(data.test, section.batch_size)
         if section.early_exit:
             rules = ", ".join(section.early_exit)
             self.monitor.console.print(f"choosing when to leave by {rules} ...")
@@ -422,6 +432,7 @@ class Run:
             method=section.method,
             statistics=section.statistics,
             timesteps=section.timesteps,
+            group=self.group,
         )
 
     def _fit(
@@ -435,7 +446,9 @@ class Run:
         release_freed_memory()
         network.to(device=self.device)
         network.to(memory_format=self.memory_format)
-        train = self._loader(self.data.train, section.batch_size, train=True)
+        train = self._loader(
+            self.data.train, section.batch_size, True, self.group, section.accumulate
+        )
         objective = self._objective(network, section)
         stage = Stage(
             name=name,
@@ -443,7 +456,7 @@ class Run:
             epochs=section.epochs,
             timesteps=timesteps,
             train=train,
-            val=self._loader(self.data.val, self.recipe.evaluate.batch_size),
+            val=self._loader(self.data.val, self.recipe.evaluate.batch_size, group=self.group),
             objective=objective,
             optimizer=create_optimizer(
                 nn.ModuleList([network, objective]),
@@ -461,6 +474,9 @@ class Run:
             select=section.select,
             max_gradient_norm=section.max_gradient_norm,
             gradient=section.gradient,
+            group=self.group,
+            accumulate=section.accumulate,
+            synchronise_norms=section.synchronise_norms,
         )
         with dropout_rate(network, section.dropout):
             fit(network, stage, self.history, self.checkpoints, self.monitor)
@@ -488,7 +504,14 @@ class Run:
             renormalise(network, self.data.mean, self.data.std, own_mean=mean, own_std=std)
         return Teacher(network.to(memory_format=self.memory_format), self.dtype)
 
-    def _loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
+    def _loader(
+        self,
+        split: Split,
+        batch_size: int,
+        train: bool = False,
+        group: Group = ALONE,
+        micro_batches: int = 1,
+    ) -> Loader:
         return Loader(
             split,
             batch_size=batch_size,
@@ -499,6 +522,8 @@ class Run:
             augment=build_augment(self.recipe.data.augment, self.data) if train else None,
             memory_format=self.memory_format,
             device=self.device,
+            group=group,
+            micro_batches=micro_batches,
         )
 
     def _blank(self) -> Tensor:
@@ -508,10 +533,12 @@ class Run:
 
     def _save(self, network: nn.Module, name: str) -> None:
         """Appears whole: written beside, then renamed."""
-        part = self.folder / f".{name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        save(network, part, model_spec(self.recipe.model, self.data))
-        part.rename(self.folder / name)
+        if self.group.first:
+            part = self.folder / f".{name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            save(network, part, model_spec(self.recipe.model, self.data))
+            part.rename(self.folder / name)
+        self.group.wait()
 
     def load(self, name: str) -> nn.Module:
         """One of the run's networks, "ann", "start" or "snn", on its device, in eval mode."""

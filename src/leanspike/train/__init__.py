@@ -25,7 +25,7 @@ True
 
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.feature import Feature, Pair, find_pairs
-from leanspike.train.loop import Stage, fit
+from leanspike.train.loop import fit
 from leanspike.train.monitor import Monitor, read_log, write_log
 from leanspike.train.objective import (
     TET,
@@ -37,6 +37,7 @@ from leanspike.train.objective import (
 from leanspike.train.optim import create_optimizer, create_schedule
 from leanspike.train.response import Response
 from leanspike.train.self_distillation import SelfDistillation
+from leanspike.train.stage import Stage
 from leanspike.train.teacher import Teacher, renormalise
 
 __all__ = [
