@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -502,7 +503,8 @@ def _train_together(command: Sequence[str], processes: int, restarts: int) -> No
             "this process was started by torchrun, which says how many there are; leave "
             "--processes and --restarts out (torchrun has --nproc-per-node and --max-restarts)"
         )
-    status = launch(command, processes, restarts)
+    say = partial(people.print, highlight=False, soft_wrap=True, markup=False)
+    status = launch(command, processes, restarts, say)
     if status:
         sys.exit(status)
 

@@ -9,6 +9,26 @@ takes a group of processes takes :data:`ALONE`, too, which needs none of that.
 """
 
 from leanspike.distributed.group import ALONE, Group, in_turn, joined
-from leanspike.distributed.share import Share, drawn, sharing, split_batch
+from leanspike.distributed.share import (
+    Share,
+    current_share,
+    drawn,
+    mean_of_all,
+    share_of_known,
+    sharing,
+    split_batch,
+)
 
-__all__ = ["ALONE", "Group", "Share", "drawn", "in_turn", "joined", "sharing", "split_batch"]
+__all__ = [
+    "ALONE",
+    "Group",
+    "Share",
+    "current_share",
+    "drawn",
+    "in_turn",
+    "joined",
+    "mean_of_all",
+    "share_of_known",
+    "sharing",
+    "split_batch",
+]

@@ -15,7 +15,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from leanspike.distributed.group import Group
+from leanspike.distributed.group import Group, joined
 
 
 @final
@@ -87,6 +87,34 @@ def drawn(shape: Sequence[int], draw: Callable[[Sequence[int]], Tensor], axis: i
         whole = draw([*shape[:axis], share.of * pieces, *shape[axis + 1 :]])
     rows = (share.rows[:, None] * pieces + torch.arange(pieces)).flatten()
     return whole.index_select(axis, rows.to(whole.device))
+
+
+def mean_of_all(mean: Tensor) -> Tensor:
+    """The mean over all samples that are computed together, of what is one over these samples.
+
+    >>> mean_of_all(torch.ones(2))
+    tensor([1., 1.])
+    """
+    share = _share.get()
+    if share is None:
+        return mean
+    return joined().summed(mean * (len(share.rows) / share.together))
+
+
+def share_of_known(known: Tensor) -> Tensor:
+    """What a mean over ``known`` answers counts, beside one over as many as there are samples.
+
+    Where some samples have fewer labels than others, a mean over all labels is not that of the
+    processes' means, weighted by their samples.
+
+    >>> share_of_known(torch.tensor(3.0))
+    tensor(1.)
+    """
+    share = _share.get()
+    if share is None:
+        return torch.ones_like(known)
+    total = joined().summed(known)
+    return known * (share.together / len(share.rows)) / total.clamp(min=1)
 
 
 def split_batch(samples: int, micro_batches: int, group: Group) -> list[Share]:
