@@ -30,6 +30,7 @@ DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
     *("docs/index.md", "docs/methods.md", "docs/reference/index.md"),
     *("docs/reference/recipes.md", "docs/install.md", "docs/commands.md", "docs/networks.md"),
+    "docs/distributed.md",
     *("docs/results.md", "results/README.md", "benchmarks/gpu/README.md"),
     *("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
 )

@@ -19,7 +19,7 @@ from leanspike.data import Augment, EventAugment, Loader
 from leanspike.data.split import TensorSplit
 from leanspike.distributed import ALONE, Group
 from leanspike.evaluation import accuracy
-from leanspike.surgery import SpikingNetwork
+from leanspike.evaluation.task import UNKNOWN
 from leanspike.temporal import create_encoder
 from leanspike.train import (
     TET,
@@ -95,6 +95,14 @@ def images(count: int, seed: int, frames: int | None = None) -> TensorSplit:
     return TensorSplit(pixels, torch.arange(count) % 3)
 
 
+def pictures(count: int, seed: int) -> TensorSplit:
+    """A label for each pixel, of which many are unknown, in some images all."""
+    made = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count, PIXELS, PIXELS), generator=made)
+    unknown = torch.rand(labels.shape, generator=made) < torch.arange(count).view(-1, 1, 1) % 3 / 2
+    return TensorSplit(images(count, seed).images, labels.masked_fill(unknown, UNKNOWN))
+
+
 def net(seed: int = 0, **how: Any) -> Net:
     torch.manual_seed(seed)
     return Net(**how).double()
@@ -125,6 +133,7 @@ def train(
     stop_after: int | None = None,
     augment: Any = None,
     frames: int | None = None,
+    split: Callable[[int, int], TensorSplit] = images,
     batch: int = BATCH,
     steps: int = STEPS,
     **how: Any,
@@ -133,14 +142,15 @@ def train(
     micro = how.get("accumulate", 1)
     made = {"mean": (0.4,), "std": (0.3,), "seed": 3, "group": group}
     loader = Loader(
-        images(IMAGES, 0, frames),
+        images(IMAGES, 0, frames) if frames else split(IMAGES, 0),
         batch_size=batch,
         train=True,
         augment=augment,
         micro_batches=micro,
         **made,
     )
-    val = Loader(images(11, 1, frames), batch_size=2, train=False, **made)
+    held_out = images(11, 1, frames) if frames else split(11, 1)
+    val = Loader(held_out, batch_size=2, train=False, **made)
     torch.manual_seed(2)
     loss = objective(network).double()
     epochs = steps // len(loader)
@@ -216,6 +226,12 @@ def everything(network: nn.Module) -> Objective:
     )
 
 
+def per_pixel() -> nn.Module:
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 3, 1)
+    return nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), last).double()
+
+
 def skipping() -> nn.Module:
     network = net()
     network.relu1 = nn.Sequential(nn.ReLU(), Skipping(), nn.Dropout2d(0.2))  # type: ignore
@@ -230,9 +246,10 @@ CASES: dict[str, Callable[[Group, Path], Any]] = {
     "bptt": lambda g, f: train(
         snn(encode="poisson", norm="bntt"), g, f, "bptt", everything, augment=AUGMENT
     ),
-    "rate": lambda g, f: train(snn(), g, f, "rate", gradient="rate"),
+    "rate": lambda g, f: train(snn(), g, f, "rate", gradient="rate", steps=10),
+    "pixels": lambda g, f: train(per_pixel(), g, f, "pixels", split=pictures, steps=10),
     "rate of steps": lambda g, f: train(
-        snn(norm="tebn"), g, f, "rate of steps", gradient="rate", steps=10
+        snn(norm="tebn"), g, f, "rate of steps", gradient="rate", steps=5
     ),
     "kept": lambda g, f: train(snn(), g, f, "kept", steps=10),
     "one step": lambda g, f: train(snn(timesteps=1), g, f, "one step", steps=5),
@@ -246,9 +263,23 @@ CASES: dict[str, Callable[[Group, Path], Any]] = {
 
 def interrupted(group: Group, folder: Path) -> Any:
     """Twice stopped, and gone on with."""
-    for after in (3, 9, None):
-        found = train(snn(norm="bntt", encode="poisson"), group, folder, "cut", everything, after)
+    for after in (3, 6, None):
+        found = train(small(), group, folder, "cut", everything, after, steps=15)
     return found
+
+
+def small() -> Any:
+    return snn(norm="bntt", encode="poisson")
+
+
+def whole(group: Group, folder: Path) -> Any:
+    """The same, never stopped."""
+    return train(small(), group, folder, "whole", everything, steps=15)
+
+
+def gone_on_with(folder: Path) -> Any:
+    """The same, from where others were stopped, by one process."""
+    return train(small(), ALONE, folder, "cut", everything, steps=15)
 
 
 def measured(group: Group, _folder: Path) -> dict[str, Any]:
@@ -281,6 +312,9 @@ def measured(group: Group, _folder: Path) -> dict[str, Any]:
     }
 
 
+OTHERS = {"cut": interrupted, "whole": whole, "measured": measured}
+
+
 def tried(case: Callable[[Group, Path], Any], group: Group, folder: Path) -> Any:
     """What a case comes to, or how it fails."""
     try:
@@ -299,8 +333,7 @@ def work(rank: int, size: int, names: list[str], folder: Path, port: int) -> Non
     status = 1
     try:
         group = join()
-        everything_else = {"cut": interrupted, "measured": measured}
-        cases = CASES | everything_else
+        cases = CASES | OTHERS
         torch.save(
             {name: tried(cases[name], group, folder) for name in names}, folder / f"{rank}.pt"
         )
@@ -313,8 +346,8 @@ def work(rank: int, size: int, names: list[str], folder: Path, port: int) -> Non
 
 def alone(name: str, folder: Path) -> Any:
     """The same by one process."""
-    cases = CASES | {"cut": interrupted, "measured": measured}
+    cases = CASES | OTHERS
     return copy.deepcopy(cases[name](ALONE, folder))
 
 
-__all__ = ["CASES", "SpikingNetwork", "alone", "work"]
+__all__ = ["CASES", "OTHERS", "alone", "gone_on_with", "net", "snn", "train", "work"]

@@ -10,8 +10,8 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from leanspike.errors import LeanspikeError
 from leanspike.distributed import mean_of_all
+from leanspike.errors import LeanspikeError
 from leanspike.evaluation.score import Labels
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.train.objective import Objective, widened
@@ -28,10 +28,10 @@ class SelfDistillation(Objective):
 
     y_s is the output of the step s with the highest confidence, y_w that of the step w with the
     lowest: the largest probability among the classes at a temperature of 1, as a mean over the
-    batch, over all processes. (Ding et al., NeurIPS 2025, arXiv 2510.07924: "Strong2Weak", where s and w are those of
-    a batch, not of each sample, and change from batch to batch; τ is 2 and the weight 1. With
-    ``learner="surest"`` the two change places: "Weak2Strong".) No gradient reaches the step that
-    teaches; the paper does not say. The factor τ² is that of :class:`Response`.
+    batch, that of all processes. (Ding et al., NeurIPS 2025, arXiv 2510.07924: "Strong2Weak", where
+    s and w are those of a batch, not of each sample, and change from batch to batch; τ is 2 and the
+    weight 1. With ``learner="surest"`` the two change places: "Weak2Strong".) No gradient reaches
+    the step that teaches; the paper does not say. The factor τ² is that of :class:`Response`.
 
     Each step's own output counts, not the answer so far: read such a network out by "mean". Labels
     have no part in it, so name a term beside it that has. Of one output, or of each of several

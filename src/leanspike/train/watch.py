@@ -38,8 +38,9 @@ def maps(
 ) -> Iterator[None]:
     """While ``network`` runs, what its modules at ``paths`` put out goes into ``found``.
 
-    As float32 or wider, ``[N, ...]``; what a :class:`SpikingNetwork`'s put out is averaged over time. With
-    ``each_step`` it is ``[T, N, ...]``, the averages over the steps so far, T = 1 for an ANN.
+    As float32 or wider, ``[N, ...]``; what a :class:`SpikingNetwork`'s put out is averaged over
+    time. With ``each_step`` it is ``[T, N, ...]``, the averages over the steps so far, T = 1 for an
+    ANN.
 
     >>> net, found = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)), {}
     >>> with maps(net, ["0"], found):
