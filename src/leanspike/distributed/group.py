@@ -83,6 +83,7 @@ class Group:
     def summed(self, values: Tensor) -> Tensor:
         """The sum over all processes, entry by entry, the same bits in each of them.
 
+        >>> import torch
         >>> ALONE.summed(torch.ones(2))
         tensor([1., 1.])
         """
