@@ -38,6 +38,7 @@ LAYERS = (
     "run",
     "studies",
     *("bench", "console", "compile_command", "export_commands", "study_commands", "cli"),
+    "__main__",
 )
 # Old names, each for one more version; nothing of leanspike's uses them.
 OLD = {"backend": ("backends", "watch_backends"), "evaluate": ("evaluation", "Result")}
