@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 # Tests want the native kernels: always in CI, elsewhere if there is a compiler. "optional" does not.
 LEANSPIKE_NATIVE ?= $(if $(CI)$(shell command -v $(CC)),required,optional)
 
-.PHONY: quickstart test test-slow sanitize lint docs dist clean
+.PHONY: quickstart test test-slow sanitize guided lint docs dist clean
 
 quickstart: $(VENV)/installed-all
 	@$(BIN)/leanspike train digits --out runs/quickstart --fresh
@@ -48,6 +48,15 @@ build/fuzz-$(C)-%: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c
 
 build/leaves-$(C)-%: $(wildcard src/engine/*.[ch]) tests/engine/leaves.c
 	@$(SANITIZED)
+
+# The engine's reader, by clang's libFuzzer: files that are changed by what code they reach.
+SECONDS_GUIDED ?= 60
+guided: build/guided
+	@mkdir -p build/corpus && cp tests/engine/version1.leanspike build/corpus
+	@build/guided -max_total_time=$(SECONDS_GUIDED) -max_len=16384 -artifact_prefix=build/ build/corpus
+
+build/guided: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c tests/engine/guided.c
+	@mkdir -p build && clang -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -DFEW_KERNELS -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(wildcard src/engine/*.c) tests/engine/guided.c -o $@ -lpthread -lm
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check src tests benchmarks docs

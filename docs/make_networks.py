@@ -29,9 +29,9 @@ Which networks of timm and torchvision spike, how, and why not. `python docs/mak
 this page, with {versions} and timm {timm}. Of timm it is the smallest model of each of its model
 modules, of torchvision all classifiers, of images and of videos.
 
-A network *converts* if four things hold, with random weights and two timesteps: `spike` proves that
-it computes what the ANN does; step by step it is the whole sequence; every weight is in the energy;
-saved and loaded it answers the same. "As it is" is `spike(ann, example_input=x)`. "By advice" is
+A network *converts* if four things hold, with random weights and two timesteps. `spike` proves that
+it computes what the ANN does. Step by step it is the whole sequence. Every weight is in the energy.
+Saved and loaded it answers the same. "As it is" is `spike(ann, example_input=x)`. "By advice" is
 the same call with the arguments that its refusal spells out. An activation that becomes a neuron is
 another function, so train afterwards. The side, in pixels, is that of the smallest image that the
 network takes.

@@ -232,6 +232,11 @@ The recipes stay as they ran. CIFAR-10 is normalised with the data set's own mea
 Results hold the ratio by DIET-SNN's formula. That by BNTT's came later; it is worked out when they
 are read.
 
+The seconds of these results leave out attempts that were killed. Today they count. Where an ANN was
+taken over from another run, that was done by copying files. Today
+`leanspike train RECIPE --ann RUN` checks that it is the same, and the result names the run
+(`provenance.ann_from`).
+
 The data are found with `LEANSPIKE_DATA`; see the [README](../README.md). `resnet20.th` holds the
 weights that Yerlan Idelbayev published for He et al.'s ResNet-20, `resnet32.th` those for ResNet-32
 (github.com/akamaster/pytorch_resnet_cifar10).

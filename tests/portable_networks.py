@@ -80,6 +80,7 @@ NEURONS: dict[str, Callable[[], Neuron]] = {
     "hard high": lambda: LIF(height="threshold", reset="hard"),
     "channels": lambda: LIF(leak=0.5, per="channel"),
     "current": lambda: CurrentLIF(leak=0.5, synapse_leak=0.5),
+    "channels current": lambda: CurrentLIF(leak=0.75, synapse_leak=0.25, per="channel"),
     "hard current": lambda: CurrentLIF(leak=0.5, synapse_leak=0.5, reset="hard"),
 }
 

@@ -200,6 +200,20 @@ def test_train_begins_with_an_ann_that_is_there(run: Path, tmp_path: Path) -> No
     assert ours["ann_accuracy"] == json.loads((run / "result.json").read_text())["ann_accuracy"]
 
 
+@pytest.mark.usefixtures("unrendered")
+def test_train_takes_over_the_ann_of_a_run_by_its_folder(run: Path, tmp_path: Path) -> None:
+    line = ("digits", "ann.epochs=2", "model.options.width=0.25", "--ann", str(run))
+    done = command("train", *line, "snn.0.epochs=0", "--out", str(tmp_path / "taken"))
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (load_result(folder / "result.json") for folder in (tmp_path / "taken", run))
+    assert ours.provenance.ann_from == str(run)
+    assert ours.provenance.seconds["train ann"] == theirs.provenance.seconds["train ann"]
+    assert ours.ann_accuracy == theirs.ann_accuracy
+    refused = command("convert", *line, "seed=1", "--out", str(tmp_path / "other"))
+    assert refused.returncode == 1
+    assert "has not the ANN of this recipe: seed is 0 there and 1 here" in refused.stderr
+
+
 def test_evaluate_measures_leaving_early(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     rules = ["--early-exit", "margin", "--early-exit", "entropy", "--max-drop", "1"]
@@ -228,10 +242,10 @@ def test_evaluate_without_the_recipes_early_exit(run: Path, tmp_path: Path) -> N
     assert load_result(tmp_path / "run" / "result.json").early_exit == ()
 
 
-def test_evaluate_measures_robustness_beside_other_runs(run: Path, tmp_path: Path) -> None:
+def test_robustness_is_measured_beside_other_runs(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "taught")
     done = command(
-        *("evaluate", str(tmp_path / "taught"), "--robustness", "--limit", "20"),
+        *("robustness", str(tmp_path / "taught"), "--limit", "20"),
         *("--beside", str(run)),
     )
     assert done.returncode == 0, done.stderr
@@ -244,7 +258,7 @@ def test_evaluate_measures_robustness_beside_other_runs(run: Path, tmp_path: Pat
     page = Path(answer["page"]).read_text()
     assert "Mean corruption error" in page
     assert page.count("<svg") == 2
-    done = command("evaluate", str(run), "--robustness", "--common")
+    done = command("robustness", str(run), "--common")
     assert "images are [1, 8, 8]; the common corruptions take [3, H, W] of at least" in done.stderr
 
 
@@ -366,7 +380,7 @@ def test_recipes_says_what_each_key_takes() -> None:
     assert "ann, snn.N" in told.stderr
     wrong = command("recipes", "digits", "--keys")
     assert wrong.returncode == 1
-    assert wrong.stderr == "error: --keys is of all recipes alike; leave digits out\n"
+    assert wrong.stderr == "error: --keys lists the keys of every recipe; leave digits out\n"
 
 
 def test_recipes_lists_and_prints(tmp_path: Path) -> None:
@@ -384,15 +398,15 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr("leanspike.run.Run.train", stopped)
     done = command("train", "digits", "--out", str(tmp_path / "run"))
     assert done.returncode == 130
-    assert "stopped; a run goes on with the same command, without --fresh" in done.stderr
+    assert "stopped; the same command, without --fresh, resumes the run" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--beside", "RUN"), "--beside, --limit and --common are for --robustness"),
-        (("--limit", "5"), "--beside, --limit and --common are for --robustness"),
-        (("--robustness", "--early-exit", "margin"), "--robustness measures no early exit"),
+        (("--beside", "RUN", "--limit", "5"), "--beside RUN --limit 5"),
+        (("--robustness", "--common"), "robustness is a command of its own: leanspike robustness"),
+        (("--metric", "calibration"), "did you mean 'calibration_error'?"),
         (("--max-drop", "1"), "a drop is for leaving early; name a rule"),
     ],
 )

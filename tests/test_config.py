@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from leanspike.config import ResponseSection
 from leanspike.errors import LeanspikeError
 from leanspike.recipes import dump, load_recipe, recipes, validate
+from leanspike.train import Response
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -95,14 +95,14 @@ def test_a_term_without_settings(text: str, terms: set[str]) -> None:
     objective = load_recipe("digits", [f"snn.0.objective={text}"]).snn[0].objective
     assert {name for name, term in objective if term is not None} == terms
     if "response" in terms:
-        assert objective.response == ResponseSection()
+        assert objective.response == Response.Config()
 
 
 def test_a_list_of_terms_may_be_changed_by_name() -> None:
     terms = "snn.0.objective=[cross_entropy, {response: {weight: 0.3}}]"
     recipe = load_recipe("digits", [terms, "snn.0.objective.response.temperature=4"])
     assert recipe.snn[0].objective.cross_entropy is not None
-    assert recipe.snn[0].objective.response == ResponseSection(weight=0.3, temperature=4)
+    assert recipe.snn[0].objective.response == Response.Config(weight=0.3, temperature=4)
     with pytest.raises(LeanspikeError, match="recipe digits: name tet once"):
         load_recipe("digits", ["snn.0.objective=[tet, tet]", "snn.0.objective.tet.weight=4"])
 

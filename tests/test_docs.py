@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import leanspike
 from leanspike.cli import app
-from leanspike.recipes import load_recipe
+from leanspike.recipes import load_recipe, recipes
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = (
@@ -28,7 +28,8 @@ RUNNABLE = (
 )
 DOCUMENTS = (
     *(*RUNNABLE, "CHANGELOG.md", "benchmarks/README.md", "docs/design.md", "docs/log.md"),
-    *("docs/index.md", "docs/methods.md", "docs/reference/index.md"),
+    *("docs/index.md", "docs/methods.md", "docs/reference/index.md", "docs/stable.md"),
+    *("docs/glossary.md", "docs/peers.md", "docs/survives.md"),
     *("docs/reference/recipes.md", "docs/install.md", "docs/commands.md", "docs/networks.md"),
     "docs/distributed.md",
     *("docs/results.md", "results/README.md", "benchmarks/gpu/README.md"),
@@ -191,6 +192,14 @@ def test_the_commands_for_ones_own_network_work(
     assert written == {"mine", "first", "mine-converted", "tuned", "taught"}
     assert load_recipe(events[1], events[2:]).data.root == "~/data"
     monkeypatch.delitem(sys.modules, "mynet")
+
+
+def test_the_page_on_recipes_has_each_of_them_with_its_timesteps() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+|–) \|", read("docs/choose.md"), re.MULTILINE))
+    assert rows.keys() == recipes().keys()
+    for name, steps in rows.items():
+        recipe = load_recipe(name)
+        assert steps == (str(recipe.spike.timesteps) if recipe.snn else "–"), name
 
 
 def run_shortened(line: list[str]) -> None:

@@ -14,7 +14,7 @@ import leanspike as ls
 from leanspike.evaluation.prices import Prices, price
 from leanspike.recipes import dump, load_recipe
 from leanspike.run.build import build_neuron, build_norm
-from leanspike.run.folder import check_free
+from leanspike.run.workspace import check_free
 from leanspike.saved import save
 from leanspike.studies import load_kept, read_kept
 

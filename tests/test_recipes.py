@@ -116,7 +116,9 @@ def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
 def test_a_recipe_runs_from_ann_to_evaluation(
     name: str, changes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leanspike.run.run.write_report", lambda *_: None)  # its figures take long
+    monkeypatch.setattr(
+        "leanspike.run.steps.evaluate.write_report", lambda *_: None
+    )  # its figures take long
     recipe = load_recipe(name, [*shortened(name, tmp_path / "data", monkeypatch), *changes])
     run = Run(recipe, tmp_path / "run", Monitor(Console(quiet=True)))
     result = run.train()
@@ -215,7 +217,7 @@ def test_a_vgg_of_diet_snn_trains_with_one_dropout_everywhere(
         layers = (m for m in network.modules() if isinstance(m, nn.Dropout | TemporalDropout))
         rates[stage.name] = {layer.p for layer in layers}
 
-    monkeypatch.setattr("leanspike.run.run.fit", fit)
+    monkeypatch.setattr("leanspike.run.steps.training.fit", fit)
     run = Run(recipe, tmp_path / "run", Monitor(Console(quiet=True)))
     run.begin()
     run.train_ann()

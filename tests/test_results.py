@@ -118,10 +118,14 @@ def test_the_command_of_a_run_has_its_recipe(study: Path) -> None:
         ("train bntt_nmnist ", "nmnist/base"),
     ],
 )
-def test_the_readmes_energies_are_those_of_the_runs(command: str, variant: str) -> None:
+def test_energies_beside_a_command_are_those_of_its_runs(command: str, variant: str) -> None:
     results = results_of(variant)
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
-    (row,) = [line for line in lines if f"| `leanspike {command}" in line]
+    pages = [(ROOT / page).read_text("utf-8") for page in ("README.md", "docs/results.md")]
+    rows = [
+        [line for line in page.splitlines() if f"| `leanspike {command}" in line] for page in pages
+    ]
+    assert len(rows[1]) == 1
+    assert rows[0] in ([], rows[1])
     energies = [result.energy for result in results]
     ratios = [
         [energy.ratio for energy in energies],
@@ -130,7 +134,7 @@ def test_the_readmes_energies_are_those_of_the_runs(command: str, variant: str) 
     ]
     steps = results[0].timesteps
     expected = ", ".join(f"{sum(values) / len(values):.1f}×" for values in ratios)
-    assert f"| {steps} | {expected} " in row  # beside every ratio stands its T
+    assert f"| {steps} | {expected} " in rows[1][0]  # beside every ratio stands its T
 
 
 def test_the_splits_together_are_all_recordings() -> None:

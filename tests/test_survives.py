@@ -30,7 +30,8 @@ def test_a_cell_says_what_becomes_of_a_network():
     assert cell("spikingjelly", "dense", "hard leaky") == "0"
     assert cell("spikingjelly", "dense", "soft leaky").startswith("refused, else ")
     assert cell("lava", "dense", "hard leaky") == "written"
-    assert cell("lava", "dense", "soft leaky") == "refused"
+    assert cell("lava", "dense", "soft leaky") == "refused, else 2.9 % by its rules"
+    assert cell("xylo", "dense", "soft leaky") == "refused"
     assert cell("xylo", "pooled", "soft") == "refused"
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -12,33 +15,33 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from leanspike.compile_command import compile_run
-from leanspike.console import RunArgument, TrustOption, people, trusted
+from leanspike.console import RunArgument, TrustOption, people, progress_bar, trusted
 from leanspike.environment import started_by_torchrun
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, memory_ended, one_line
 from leanspike.export_commands import commands as export_commands
 from leanspike.memory import keep_freed_memory
+from leanspike.robustness_command import robustness as measure_robustness
 from leanspike.study_commands import commands as study_commands
 
 app = typer.Typer(
     name="leanspike",
-    help="Make an ordinary PyTorch network spike, train it to a handful of timesteps, tell what "
-    "it costs. The ordinary one is called the ANN (artificial neural network), the spiking one the "
-    "SNN.\n\nStart with:  leanspike train digits",
+    help="Turn an ordinary PyTorch network into a spiking one, train it to answer in a handful of "
+    "timesteps, and count what it costs. The ordinary network is called the ANN (artificial neural "
+    "network), the spiking one the SNN.\n\nStart with:  leanspike train digits",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 app.command("compile")(compile_run)
+app.command("robustness")(measure_robustness)
 app.add_typer(export_commands)
 app.add_typer(study_commands)
-INTERRUPTED = 130
-LIMIT = 1000
-"""Test images for --robustness, unless told."""
+INTERRUPTED, TERMINATED = 130, 143
+GO_ON = "\nstopped; the same command, without --fresh, resumes the run"
 
 
 class ExitBy(StrEnum):
@@ -52,7 +55,10 @@ class ExitBy(StrEnum):
 
 AnnOption = Annotated[
     Path | None,
-    typer.Option(help="Begin with a trained ANN saved by leanspike, e.g. runs/digits/ann."),
+    typer.Option(
+        help="Begin with a trained ANN saved by leanspike, e.g. runs/digits/ann; or take over that "
+        "of a run with the same data, model and training, e.g. runs/digits."
+    ),
 ]
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/NAME")
@@ -87,13 +93,14 @@ def train(
 ) -> None:
     """Train an ANN, make it spike, train the SNN, evaluate it, write the report.
 
-    A run that was stopped, or killed, goes on where it was when the same command is given again,
-    and ends with the same weights.
+    The same command resumes a run that was stopped or killed. The run ends with the same weights.
 
-    A network of your own is **model.name=package.module:Class**; its constructor gets
-    model.options and nothing else. Importing it runs its code, so it needs **--trust**, and so do
-    convert and evaluate of such a run. Images of your own lie in ROOT/train/CLASS and
-    ROOT/test/CLASS, or in ROOT/CLASS: **data.name=image_folder data.root=ROOT**.
+    A network of your own is **model.name=package.module:Class**. Its constructor gets
+    model.options and nothing else. Importing it runs its code, so it needs **--trust**. Convert
+    and evaluate need **--trust** for such a run, too.
+
+    Images of your own are **data.name=image_folder data.root=ROOT**. They lie in ROOT/train/CLASS
+    and ROOT/test/CLASS, or in ROOT/CLASS.
 
     Examples:
 
@@ -102,6 +109,8 @@ def train(
         leanspike train cifar10 data.root=~/data seed=1 --out runs/first
 
         leanspike train digits --ann runs/digits/ann 'spike.neuron.learn=[]' --out runs/weights-only
+
+        leanspike train digits --ann runs/digits spike.timesteps=3 --out runs/three-steps
 
         leanspike train digits model.name=mynet:Net 'model.options={width: 16}' --trust
 
@@ -123,6 +132,7 @@ def train(
     from leanspike.run import REPORT, RESULT, Run, check_free, check_trained
     from leanspike.train import Monitor
 
+    ann_of, ann = _run_of(ann)
     settings = load_recipe(recipe, _start_from(ann, recipe, overrides or []))
     if not untrained:
         check_trained(settings, "train")
@@ -132,12 +142,12 @@ def train(
     if not fresh:
         check_free(folder, settings)
         if (folder / RESULT).is_file():
-            people.print(f"{folder} is complete; --fresh starts it over")
+            people.print(f"{folder} is complete; --fresh trains it anew")
             _answer(load_result(folder / RESULT), folder / REPORT)
             return
     monitor = Monitor(people, folder if group.first else None)
     try:
-        run = Run(settings, folder, monitor, trusted(trust))
+        run = Run(settings, folder, monitor, trusted(trust), ann_of)
         result = run.train(fresh, "leanspike train")
     finally:
         monitor.close()
@@ -156,7 +166,7 @@ def convert(
 ) -> None:
     """Convert only: the recipe's ANN becomes an SNN with calibrated thresholds, untrained.
 
-    Shows what the calibration found in each layer, then evaluates.
+    The command shows what the calibration found in each layer. Then it evaluates the SNN.
 
     Examples:
 
@@ -170,13 +180,14 @@ def convert(
     from leanspike.run import REPORT, Run, check_trained
     from leanspike.train import Monitor
 
+    ann_of, ann = _run_of(ann)
     settings = load_recipe(recipe, [*_start_from(ann, recipe, overrides or []), "snn=[]"])
     if not untrained:
         check_trained(settings, "convert")
     folder = out or Path("runs") / f"{settings.name}-converted"
     monitor = Monitor(people, folder)
     try:
-        run = Run(settings, folder, monitor, trusted(trust))
+        run = Run(settings, folder, monitor, trusted(trust), ann_of)
         run.begin()
         run.train_ann()
         table = run.convert()
@@ -195,59 +206,44 @@ def evaluate(
     early_exit: Annotated[
         list[ExitBy] | None,
         typer.Option(
-            help="Measure leaving early by this rule, or by none; may be given several times.",
+            help="Measure early exit by this rule, or by none; may be given several times.",
             show_default="the recipe's",
         ),
     ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Percentage points of accuracy that leaving early may lose on held-out images.",
+            help="Percentage points of accuracy that early exit may lose on held-out images.",
             show_default="the recipe's, 0.2",
         ),
     ] = None,
-    robustness: Annotated[
-        bool,
-        typer.Option("--robustness", help="Measure on corrupted and attacked images instead."),
-    ] = False,
-    beside: Annotated[
-        list[Path] | None,
+    metric: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="RUN", help="Another run for --robustness; may be given several times."
+            metavar="NAME",
+            help="Measure this, too, as calibration_error; may be given several times.",
+            show_default="the recipe's",
         ),
     ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Test images for --robustness, drawn alike from all classes.",
-            show_default=str(LIMIT),
-        ),
-    ] = None,
-    common: Annotated[
-        bool,
-        typer.Option(
-            "--common", help="For --robustness: the nineteen corruptions of ImageNet-C, too."
-        ),
-    ] = False,
+    robustness: Annotated[bool, typer.Option("--robustness", hidden=True)] = False,
+    beside: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,
+    limit: Annotated[int | None, typer.Option(hidden=True)] = None,
+    common: Annotated[bool, typer.Option("--common", hidden=True)] = False,
     trust: TrustOption = False,
 ) -> None:
     """Evaluate a run's SNN on the whole test set: accuracy by step, spikes, energy, times.
 
-    Writes result.json and report.html anew. How long SNN and ANN take is measured on this
-    machine, in turn, for one image and for 64 at once: leave it alone for these seconds.
+    The command writes result.json and report.html anew. SNN and ANN take turns on this machine
+    to show how long they take, for one image and for 64 at once. Leave it alone for these seconds.
 
-    With early exit every image leaves as soon as its answer is good enough: **margin** and
-    **entropy** ask how sure the answer is, and stop the others when more steps help no more;
-    **gamma** stops all images at the step from which the network's BNTT scales stay small.
-    Thresholds are chosen on held-out training images; accuracy,
-    mean timesteps, energy and time are measured on the test set.
+    With early exit an image leaves as soon as its answer is good enough. **margin** and
+    **entropy** ask how sure the answer is. The others leave when more steps help no more.
+    **gamma** lets all images leave at the step from which the network's BNTT scales stay small.
+    Each rule's threshold is chosen on held-out training images. Accuracy, mean timesteps, energy
+    and time are measured on the test set.
 
-    With **--robustness** it writes robustness.json and robustness.html: ten corruptions at five
-    severities, FGSM and PGD, for the teacher or ANN, the SNN, and the SNNs of other runs.
-    CIFAR-10-C takes part if it lies beside the data set; **--common** adds the corruptions of
-    ImageNet-C (pip install 'leanspike[corruptions]'; colour images of 32 pixels or more). Each of
-    the three has a mean corruption error of its own.
+    **--metric calibration_error** asks whether the network is as sure as it is right, after each
+    step, with a figure on the page. Corrupted images are `leanspike robustness`.
 
     Examples:
 
@@ -255,23 +251,17 @@ def evaluate(
 
         leanspike evaluate runs/digits --early-exit margin --max-drop 0.2
 
-        leanspike evaluate runs/taught --robustness --beside runs/plain
-
-        leanspike evaluate runs/first --robustness --common
+        leanspike evaluate runs/digits --metric calibration_error
     """
     from leanspike.run import REPORT, open_run
     from leanspike.train import Monitor
 
-    if robustness and (early_exit or max_drop is not None):
-        raise LeanspikeError("--robustness measures no early exit; ask for one of the two")
-    if not robustness and (beside or common or limit):
-        raise LeanspikeError("--beside, --limit and --common are for --robustness; add it")
-    if robustness:
-        _evaluate_robustness(run, beside or [], limit or LIMIT, common, trusted(trust))
-        return
+    if robustness or beside or limit or common:
+        raise LeanspikeError(_as_robustness(run, beside or [], limit, common))
     rules = [rule.value for rule in early_exit or []]
     opened = open_run(run, Monitor(people), trusted(trust))
-    _answer(opened.evaluate("leanspike evaluate", rules, max_drop), run / REPORT)
+    found = opened.evaluate("leanspike evaluate", rules, max_drop, metric or [])
+    _answer(found, run / REPORT)
 
 
 @app.command()
@@ -285,8 +275,8 @@ def neurobench(
 ) -> None:
     """Measure a run's SNN with NeuroBench, beside leanspike's own counts.
 
-    NeuroBench's metrics are run as they are: accuracy, activation sparsity, synaptic operations,
-    membrane updates, footprint and connection sparsity, on the test images. Where its figures and
+    NeuroBench's own metrics run on the test images: accuracy, activation sparsity, synaptic
+    operations, membrane updates, footprint and connection sparsity. Where its figures and
     leanspike's differ, the table says why. It needs: pip install 'leanspike[neurobench]'
 
     Examples:
@@ -332,9 +322,9 @@ def report(
 ) -> None:
     """Write a run's report.html again from its result.json and log, or compare several runs.
 
-    It reads what was measured and builds no network, so it needs no --trust.
+    The command reads what was measured and builds no network, so it needs no --trust.
 
-    Two runs or more go side by side into one page: accuracy by step, training, energy, thresholds
+    One page shows two runs or more side by side: accuracy by step, training, energy, thresholds
     and leaks. A study stands for all its runs. The page of one of them is written into the current
     folder, unless **--out** says where.
 
@@ -370,9 +360,9 @@ def recipes(
         bool, typer.Option("--keys", help="Say what each key of a recipe takes and means.")
     ] = False,
 ) -> None:
-    """List the recipes that come with leanspike, or print one, every key written out.
+    """List the recipes that come with leanspike, or print one with every key written out.
 
-    With **--keys** it lists all keys that a recipe may have, with types, defaults and meaning.
+    With **--keys** the command lists all keys that a recipe may have: type, default and meaning.
 
     Examples:
 
@@ -388,7 +378,7 @@ def recipes(
 
     if keys:
         if show is not None:
-            raise LeanspikeError(f"--keys is of all recipes alike; leave {show} out")
+            raise LeanspikeError(f"--keys lists the keys of every recipe; leave {show} out")
         people.print(render_keys())
         print(as_json())
         return
@@ -414,10 +404,10 @@ def bench(
     ] = 7,
     contenders: Annotated[
         str | None,
-        typer.Option(help="Who takes part, parted by commas.", show_default="all installed"),
+        typer.Option(help="Who takes part, separated by commas.", show_default="all installed"),
     ] = None,
     parts: Annotated[
-        str, typer.Option(help="What is raced, parted by commas.")
+        str, typer.Option(help="What is raced, separated by commas.")
     ] = "race,curve,profile",
     width: Annotated[float, typer.Option(help="Width of the network; 1 is VGG9's.")] = 1.0,
     run: Annotated[
@@ -429,10 +419,11 @@ def bench(
 ) -> None:
     """Race leanspike against the ANN, other SNN libraries and a plain time loop, on this CPU.
 
-    One network (VGG9), the same weights and the same neuron for all: training and inference at
-    T = 5 in float32 and bfloat16, time and memory over T = 1 to 32, and where the time goes.
-    Everybody has a process of its own and they take turns; leave the machine alone meanwhile (a
-    quarter of an hour on 2 cores). The others come with: pip install 'leanspike[peers]'
+    All have one network (VGG9), the same weights and the same neuron. Measured are training and
+    inference at T = 5 in float32 and bfloat16, time and memory over T = 1 to 32, and where the
+    time goes. Each contender has a process of its own, and they take turns. Leave the machine
+    alone meanwhile, a quarter of an hour on 2 cores. The others come with:
+    pip install 'leanspike[peers]'
 
     Part engine is about a run of yours: its ANN in float32 and int8, its SNN, and the engine that
     `leanspike compile` makes of it, answering 1, 64 and 256 test images.
@@ -457,7 +448,7 @@ def bench(
     if missing:
         people.print(f"not installed: {', '.join(missing)}; pip install 'leanspike[peers]'")
         plan = replace(plan, contenders=tuple(n for n in plan.contenders if n not in missing))
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("", total=len(plan))
         race = plan.run(
             "leanspike bench", lambda what: progress.update(task, advance=1, description=what)
@@ -470,28 +461,19 @@ def bench(
     print(json.dumps({"page": str(out / "race.md"), "figure": str(out / "race.svg")}))
 
 
-def _evaluate_robustness(
-    run: Path, beside: Sequence[Path], limit: int, common: bool, trust: bool
-) -> None:
-    from leanspike.report.robustness import render_robustness
-    from leanspike.run import ROBUSTNESS_PAGE, compare_robustness, open_run
-    from leanspike.train import Monitor
+def _as_robustness(run: Path, beside: Sequence[Path], limit: int | None, common: bool) -> str:
+    """That robustness is a command of its own, and which."""
+    words = ["leanspike", "robustness", str(run)]
+    words += [word for other in beside for word in ("--beside", str(other))]
+    words += [] if limit is None else ["--limit", str(limit)]
+    words += ["--common"] if common else []
+    return f"robustness is a command of its own: {shlex.join(words)}"
 
-    monitor = Monitor(people)
-    first, *others = (open_run(folder, monitor, trust) for folder in (run, *beside))
-    with _progress() as progress:
-        task = progress.add_task("robustness", total=None)
-        found = compare_robustness(
-            first,
-            others,
-            limit,
-            lambda done, total: progress.update(task, completed=done, total=total),
-            common,
-        )
-    people.print(render_robustness(found))
-    page = run / ROBUSTNESS_PAGE
-    people.print(f"\npage: {page}", highlight=False, soft_wrap=True)
-    print(json.dumps({**found.summary, "page": str(page)}))
+
+def _run_of(ann: Path | None) -> tuple[Path | None, Path | None]:
+    """What --ann names: a run whose ANN is taken over, or else weights to begin with."""
+    is_run = ann is not None and (ann / "recipe.yaml").is_file()
+    return (ann, None) if is_run else (None, ann)
 
 
 def _train_together(command: Sequence[str], processes: int, restarts: int) -> None:
@@ -528,12 +510,6 @@ def _names_it(recipe: str, overrides: list[str], ann: Path) -> bool:
     saved = read_model(ann)
     own = saved is None or is_own(saved.name)
     return own and is_own(load_recipe(recipe, overrides).model.name)
-
-
-def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left")
-    hidden = not people.is_terminal
-    return Progress(*columns, TimeRemainingColumn(), console=people, transient=True, disable=hidden)
 
 
 def _compare(loaded: Sequence[Any], out: Path, fresh: bool) -> None:
@@ -573,25 +549,63 @@ def _calibration_table(calibration: Any) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: a user's mistake is one line on stderr and exit status 1."""
+    """Entry point: a user's mistake is one line on stderr and exit status 1.
+
+    SIGTERM and Ctrl-C end it with 143 and 130, and a line that says how to go on.
+    """
     keep_freed_memory()
     if started_by_torchrun():
         from leanspike.distributed.worker import work_as_one
 
-        work_as_one(lambda: app(arguments), _say_mistake)
+        work_as_one(lambda: _work(arguments), _say)
     try:
-        app(arguments)
+        with _terminable():
+            _work(arguments)
     except LeanspikeError as error:
-        _say_mistake(str(error))
+        _say(str(error))
         sys.exit(1)
+    except KeyboardInterrupt:
+        people.print(GO_ON)
+        sys.exit(INTERRUPTED)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer's answer to Ctrl-C
-            people.print("\nstopped; a run goes on with the same command, without --fresh")
+        if end.code in (INTERRUPTED, TERMINATED):  # the first is typer's answer to Ctrl-C
+            people.print(GO_ON)
         raise
 
 
-def _say_mistake(message: str) -> None:
-    people.print(f"[bold red]error:[/] {_plain(message)}", highlight=False, soft_wrap=True)
+def _work(arguments: Sequence[str] | None) -> None:
+    """Do what the command line asks for; that memory ended is a mistake, too."""
+    try:
+        app(arguments)
+    except (MemoryError, RuntimeError) as error:
+        if not memory_ended(error):
+            raise
+        raise LeanspikeError(
+            f"memory ended ({one_line(error) or type(error).__name__}); lower batch_size, "
+            "timesteps or the model's width, or train with gradient=rate, and give another --out"
+        ) from error
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM is an exit as others are, so that what is open is closed."""
+
+    def stop(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # only the main thread may
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(error: str) -> None:
+    people.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
 
 
 def _plain(text: str) -> str:

@@ -29,7 +29,7 @@ def compile_run(
         Weights, typer.Option(help="float32, or whole numbers of 8 or 6 bits.")
     ] = Weights.f32,
     timesteps: Annotated[
-        int | None, typer.Option(help="Steps it takes, unless told.", show_default="the run's")
+        int | None, typer.Option(help="Timesteps of an answer.", show_default="the run's")
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each layer does for an image.")
@@ -38,9 +38,9 @@ def compile_run(
 ) -> None:
     """Compile a run's SNN into one file that NumPy or a C program runs, without PyTorch.
 
-    The file holds weights, thresholds and how pixels become input; nothing in it is executed.
-    Whole-number weights get a scale for each output channel, found on 128 training images without
-    their labels. Its answers to 128 test images are compared with the SNN's.
+    The file holds weights, thresholds and how pixels become input. Nothing in it is executed.
+    Whole-number weights get a scale for each output channel. It is found on 128 training images,
+    without their labels. The file's answers to 128 test images are compared with the SNN's.
 
     Examples:
 

@@ -7,19 +7,25 @@ key is its meaning in the reference (``leanspike recipes --keys``).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from leanspike.data import DATASETS
+from leanspike.data import DATASETS, datasets
 from leanspike.errors import LeanspikeError
-from leanspike.models import MODELS
+from leanspike.metrics import metrics
+from leanspike.models import MODELS, check_options
+from leanspike.models.own import is_own
 from leanspike.neuron import NeuronSection
+from leanspike.registry import Registry
 from leanspike.section import Count, Finite, NonNegative, Positive
 from leanspike.section import Section as Closed
 from leanspike.surgery.percentile import PercentileRule
 from leanspike.surgery.thresholds import check_percentile
 from leanspike.temporal import encoders, norms
+from leanspike.train import optimizers, schedules
+from leanspike.train.terms import ObjectiveSection, terms_by_name
 
 OF_A_HUNDRED: dict[str, Any] = {"exclusiveMinimum": 1}
 """The bound that a check with a message of its own holds."""
@@ -28,7 +34,24 @@ OF_A_HUNDRED: dict[str, Any] = {"exclusiveMinimum": 1}
 class Section(Closed):
     """Base of every part of a recipe."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+
+def _check_name(registry: Registry[Any], name: str, also: Collection[str] = ()) -> None:
+    """ValueError for a name that none of the parts has, or a part that cannot be imported."""
+    try:
+        registry.find(name, also)
+    except LeanspikeError as error:
+        said = str(error)
+        raise ValueError(said if name in registry else said.partition("; ")[2]) from None
+
+
+def _check_options(
+    registry: Registry[Any], info: ValidationInfo, key: str, options: dict[str, Any]
+) -> None:
+    """ValueError for options that the part named by another key does not have."""
+    try:
+        registry.options(info.data[key], options)
+    except LeanspikeError as error:
+        raise ValueError(str(error)) from None
 
 
 class AugmentSection(Section):
@@ -78,12 +101,21 @@ class DataSection(Section):
     """For recordings of events: how they become frames; null: the section's defaults."""
     cross_validation: tuple[Count, Count] | None = None
     """[k, n]: split k of n. The test set is the k-th of n equal parts of all images."""
+    options: dict[str, Any] = Field({})
+    """Arguments of a data set of another package, by name."""
     mean: tuple[Finite, ...] | None = None
     """Subtracted from the pixels (0 to 1), for each channel; null: the data set's own."""
     std: tuple[Positive, ...] | None = None
     """What they are divided by after that; null: the data set's own."""
     augment: AugmentSection = AugmentSection()
     """Augmentation in training."""
+
+    @field_validator("options")
+    @classmethod
+    def _fit(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if options and info.data.get("name") in datasets:
+            _check_options(datasets, info, "name", options)
+        return options
 
 
 class TrainedSection(Section):
@@ -95,6 +127,17 @@ class TrainedSection(Section):
     """Arguments of the network by name, as a width; `leanspike.models` has those of each."""
     weights: str | None = None
     """A file of PyTorch's kind, or a folder that leanspike saved, as `runs/RECIPE/ann`."""
+
+    @field_validator("options")
+    @classmethod
+    def _fit(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        name = info.data.get("name")
+        if name is not None and not is_own(name):
+            try:
+                check_options(name, options)
+            except LeanspikeError as error:
+                raise ValueError(str(error)) from None
+        return options
 
 
 class ModelSection(TrainedSection):
@@ -159,121 +202,11 @@ class SpikeSection(Section):
     @field_validator("encode", "norm")
     @classmethod
     def _exists(cls, name: str, info: ValidationInfo) -> str:
-        try:
-            if info.field_name == "encode":
-                encoders.find(name)
-            elif name not in ("keep", "fold"):
-                norms.find(name, also=("keep", "fold"))
-        except LeanspikeError as error:
-            raise ValueError(str(error).partition("; ")[2]) from None
+        if info.field_name == "encode":
+            _check_name(encoders, name)
+        elif name not in ("keep", "fold"):
+            _check_name(norms, name, ("keep", "fold"))
         return name
-
-
-class CrossEntropySection(Section):
-    """The labels, on the answer after the last step."""
-
-    weight: NonNegative = 1.0
-    """The factor of this term."""
-
-
-class TETSection(Section):
-    """Temporal efficient training (TET): the labels, on the output of every step."""
-
-    weight: NonNegative = 1.0
-    """The factor of this term."""
-    regularisation: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of its second part, which draws outputs to the target."""
-    target: Finite = 1.0
-    """The level that outputs are drawn to."""
-
-
-class ResponseSection(Section):
-    """Knowledge distillation by response: the teacher's soft answers."""
-
-    weight: NonNegative = 0.5
-    """The factor of this term."""
-    temperature: Positive = 2.0
-    """Answers are divided by it before the softmax: the higher, the softer."""
-    each_step: bool = False
-    """The teacher supervises the output of every step, not only the last answer."""
-
-
-class FeatureSection(Section):
-    """Knowledge distillation by feature: the teacher's maps, by adapters of each stage."""
-
-    weight: NonNegative = 1.0
-    """The factor of this term."""
-    pairs: dict[str, str] | None = None
-    """Modules of the student to those of the teacher; null: paired by depth and size."""
-    each_step: bool = False
-    """The average over the steps so far is compared after every step, not only after the last."""
-
-
-class SelfDistillationSection(Section):
-    """Self-distillation, without a teacher: the least sure step learns from the surest one."""
-
-    weight: NonNegative = 1.0
-    """The factor of this term."""
-    temperature: Positive = 2.0
-    """Answers are divided by it before the softmax: the higher, the softer."""
-    learner: Literal["least_sure", "surest"] = "least_sure"
-    """Which of the two steps learns from the other."""
-
-
-class SpikeRateSection(Section):
-    """A price on spikes per neuron."""
-
-    weight: NonNegative = 0.1
-    """The factor of this term."""
-
-
-class ObjectiveSection(Section):
-    """What a stage minimises: the sum of the terms named, each times its weight.
-
-    A list will do as well: ``[cross_entropy, {response: {temperature: 2, weight: 0.5}}]``, each
-    term once; one without settings, or with null, has its defaults. In a mapping those are ``{}``,
-    and null leaves the term out, as in the ``recipe.yaml`` of a run.
-    """
-
-    cross_entropy: CrossEntropySection | None = None
-    """The labels, on the last answer."""
-    tet: TETSection | None = None
-    """The labels, at every step: the first answers become better."""
-    response: ResponseSection | None = None
-    """A teacher's soft answers."""
-    feature: FeatureSection | None = None
-    """A teacher's feature maps."""
-    self_distillation: SelfDistillationSection | None = None
-    """The network's own surest step; of an SNN with 2 steps or more only."""
-    spike_rate: SpikeRateSection | None = None
-    """A price on spikes; of an SNN only."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return terms_by_name(value) if isinstance(value, list) else value
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> ObjectiveSection:
-        if not any(getattr(self, name) is not None for name in type(self).model_fields):
-            raise ValueError(f"name at least one of {', '.join(type(self).model_fields)}")
-        return self
-
-    @property
-    def is_taught(self) -> bool:
-        """Whether a term of it asks a teacher."""
-        return self.response is not None or self.feature is not None
-
-
-def terms_by_name(terms: list[Any]) -> dict[str, Any]:
-    """A list of terms as the mapping that it stands for."""
-    named: dict[str, Any] = {}
-    for term in terms:
-        for name, settings in (term if isinstance(term, dict) else {str(term): None}).items():
-            if name in named:
-                raise ValueError(f"name {name} once, with all its settings")
-            named[name] = {} if settings is None else settings
-    return named
 
 
 class TeacherSection(Section):
@@ -312,8 +245,10 @@ class TrainSection(Section):
     """Micro-batches that a batch is computed in, to need less memory; norms see one at a time."""
     synchronise_norms: bool = True
     """Of several processes: whether batch norms take the statistics of all of them."""
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """SGD with momentum, AMSGrad (as in DIET-SNN's code), or AdamW."""
+    optimizer: Annotated[str, Field(examples=list(optimizers.registered))] = "sgd"
+    """SGD with momentum, AMSGrad (as in DIET-SNN's code), AdamW, or that of another package."""
+    optimizer_options: dict[str, Any] = Field({})
+    """Options of an optimizer of another package."""
     learning_rate: Positive = 0.1
     """The rate that the schedule begins with, or reaches after the warm-up."""
     neuron_learning_rate: Positive | None = None
@@ -326,8 +261,10 @@ class TrainSection(Section):
     """Of weights; leaks, thresholds and biases have none."""
     decay_norms: bool = False
     """Whether it also holds for the norms' scales."""
-    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
+    schedule: Annotated[str, Field(examples=list(schedules.registered))] = "cosine"
     """How the learning rate falls: not, to 0 along a cosine or a line, or tenfold at milestones."""
+    schedule_options: dict[str, Any] = Field({})
+    """Options of a schedule of another package."""
     period_epochs: Count | None = None
     """Of the cosine: 0 is reached after so many epochs, then it rises again; null: at the end."""
     milestones: tuple[Count, ...] | None = None
@@ -340,7 +277,9 @@ class TrainSection(Section):
     """The share of a label that is spread over all classes, in `cross_entropy` and `tet`."""
     readout: Literal["sum", "mean"] = "sum"
     """The answer is the sum or mean of the outputs so far; in `cross_entropy` and `response`."""
-    objective: ObjectiveSection = ObjectiveSection(cross_entropy=CrossEntropySection())
+    objective: SerializeAsAny[ObjectiveSection] = ObjectiveSection.model_validate(
+        {"cross_entropy": {}}
+    )
     """What is minimised."""
     gradient: Literal["bptt", "rate"] = "bptt"
     """Of an SNN: backpropagation through time, or once over means in time, which keeps less."""
@@ -348,6 +287,20 @@ class TrainSection(Section):
     """Gradients are scaled down to this norm where they are above it; null: never."""
     select: Literal["best", "last"] = "best"
     """Keep the epoch that is best on the held-out images, or the last one."""
+
+    @field_validator("optimizer", "schedule")
+    @classmethod
+    def _exists(cls, name: str, info: ValidationInfo) -> str:
+        _check_name(optimizers if info.field_name == "optimizer" else schedules, name)
+        return name
+
+    @field_validator("optimizer_options", "schedule_options")
+    @classmethod
+    def _fit(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        part = str(info.field_name).removesuffix("_options")
+        if options and part in info.data:
+            _check_options(optimizers if part == "optimizer" else schedules, info, part, options)
+        return options
 
     @model_validator(mode="after")
     def _micro_batches_hold_images(self) -> TrainSection:
@@ -370,11 +323,32 @@ class EvaluateSection(Section):
     """Rules by which images leave early, to be measured; gamma needs `spike.norm=bntt`."""
     max_drop_points: Annotated[float, Field(ge=0, lt=100)] = 0.2
     """Percentage points that leaving early may lose on the held-out images."""
+    metrics: dict[str, dict[str, Any]] = Field({}, examples=list(metrics.registered))
+    """What else is measured after each step, by name, with its options; a list of names will do."""
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        named = terms_by_name(value) if isinstance(value, list) else value
+        if not isinstance(named, dict):
+            return named
+        return {name: {} if options is None else options for name, options in named.items()}
+
+    @field_validator("metrics")
+    @classmethod
+    def _fit(cls, chosen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, options in chosen.items():
+            try:
+                metrics.options(name, options)
+            except LeanspikeError as error:
+                raise ValueError(str(error)) from None
+        return chosen
 
 
 class Recipe(Section):
     """A whole run: train an artificial neural network (ANN), or take its weights; make a spiking
-    neural network (SNN) of it; train that; evaluate.
+    neural network (SNN) of it; train that; evaluate. A file that says ``extends: NAME``, a recipe
+    or another file, gives only what differs.
     """
 
     name: str
@@ -431,17 +405,17 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _steps_have_others_to_learn_from(self) -> Recipe:
-        if self.ann is not None and self.ann.objective.self_distillation is not None:
+        for term in () if self.ann is None else self.ann.objective.between_steps:
             raise ValueError(
-                "ann.objective.self_distillation is between the steps of an SNN, and an ANN has "
-                "none; leave it out"
+                f"ann.objective.{term} is between the steps of an SNN, and an ANN has none; leave "
+                "it out"
             )
         for number, stage in enumerate(self.snn):
             steps = stage.timesteps or self.spike.timesteps
-            if stage.objective.self_distillation is not None and steps < 2:
+            for term in stage.objective.between_steps if steps < 2 else ():
                 raise ValueError(
-                    f"snn.{number}.objective.self_distillation is between steps, and the stage has "
-                    f"{steps}; set snn.{number}.timesteps to 2 or more, or leave it out"
+                    f"snn.{number}.objective.{term} is between steps, and the stage has {steps}; "
+                    f"set snn.{number}.timesteps to 2 or more, or leave it out"
                 )
         return self
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 people = Console(stderr=True, emoji=False)  # a:b:c is a name, no picture
 
@@ -29,3 +30,10 @@ def trusted(trust: bool) -> bool:
     if trust and not sys.flags.safe_path and here not in sys.path:
         sys.path.insert(0, here)
     return trust
+
+
+def progress_bar() -> Progress:
+    """A bar with the time that is left, on a terminal only."""
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left")
+    hidden = not people.is_terminal
+    return Progress(*columns, TimeRemainingColumn(), console=people, transient=True, disable=hidden)

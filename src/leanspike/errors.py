@@ -87,12 +87,22 @@ def check_memory(error: Exception, shape: Sequence[int]) -> None:
     Traceback (most recent call last):
     leanspike.errors.SurgeryError: memory ended on an example of shape (1, 3, 8, 8); pass a ...
     """
-    ended = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # the second is torch's
-    if ended or "allocate memory" in str(error):
+    if memory_ended(error):
         raise SurgeryError(
             f"memory ended on an example of shape {tuple(shape)}; pass a smaller example_input, or "
             "make room for a larger one"
         ) from error
+
+
+def memory_ended(error: Exception) -> bool:
+    """Whether an error says that there is no memory left: Python's, torch's, of a CPU or a GPU.
+
+    >>> memory_ended(MemoryError()), memory_ended(RuntimeError("can't allocate memory"))
+    (True, True)
+    """
+    ended = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # the second is torch's
+    said = str(error)
+    return ended or "allocate memory" in said or "std::bad_alloc" in said
 
 
 def one_line(error: Exception) -> str:

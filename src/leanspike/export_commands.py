@@ -57,8 +57,8 @@ def nir(
         bool,
         typer.Option(
             "--approximate",
-            help="Write what the target has instead of a reset, leak or first membrane that it "
-            "has not, and measure what that costs.",
+            help="Replace a reset, leak or first membrane that the target lacks by one that it "
+            "has, and measure what that costs.",
         ),
     ] = False,
     verify: Annotated[
@@ -73,9 +73,10 @@ def nir(
     """Write NIR, the Neuromorphic Intermediate Representation, for one reader.
 
     What the target cannot hold is refused by its path, with a way out. With **--verify** both
-    sides run on the first test images: mismatching spikes by layer and step, accuracies. That
-    needs the target's library (pip install 'leanspike[peers]') and is there for norse,
-    spikingjelly and snntorch.
+    sides run on the first test images. A table shows mismatching spikes by layer and step, and
+    both accuracies. **--verify** needs the target's library (pip install 'leanspike[peers]') and
+    works for norse, spikingjelly and snntorch. Of the others **--approximate** computes the cost
+    by the target's rules, in leanspike.
 
     Examples:
 
@@ -85,6 +86,7 @@ def nir(
     """
     from leanspike.export import TARGETS
     from leanspike.export.readers import READERS
+    from leanspike.optional import installed
     from leanspike.run import export_run, open_run, prove_run
     from leanspike.train import Monitor
 
@@ -93,10 +95,13 @@ def nir(
     options = {"target": target.value, "approximate": approximate}
     export_run(opened, path, "nir", options)
     answer: dict[str, Any] = {"file": str(path), "target": target.value}
-    if verify or (approximate and target.value in READERS):
-        answer |= _proof(prove_run(opened, path, target.value, limit))
-    else:
-        people.print(f"not read back; read it with {TARGETS[target.value].reading}", markup=False)
+    reads = target.value in READERS and installed(target.value) is not None
+    if verify or approximate:
+        by_rules = approximate and not reads and not verify
+        answer |= _proof(prove_run(opened, path, target.value, limit, by_rules=by_rules))
+    if not verify and not (approximate and reads):
+        reading = f"not read back; read it with {TARGETS[target.value].reading}"
+        people.print(reading, markup=False, soft_wrap=True)
     people.print(f"file: {path}", highlight=False, soft_wrap=True)
     print(json.dumps(answer))
 
@@ -111,6 +116,7 @@ def _proof(proof: Any) -> dict[str, Any]:
         "mismatches": proof.mismatches,
         "accuracy": proof.ours,
         "target_accuracy": proof.theirs,
+        "by_rules": proof.by_rules,
     }
 
 
@@ -127,7 +133,7 @@ def onnx(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Take so many samples at once alone.", show_default="any number"),
+        typer.Option(min=1, help="Fix the number of samples.", show_default="any number"),
     ] = None,
     verify: Annotated[
         bool, typer.Option(help="Check the file and run it beside the network in onnxruntime.")
@@ -136,12 +142,14 @@ def onnx(
 ) -> None:
     """Write a run's SNN as an ONNX file: all timesteps in one graph, or one step.
 
-    The whole sequence takes normalised images **input** [N, C, H, W] (frames [T, N, C, H, W]) and
-    gives **logits** [T, N, K], the answer after every step. One step takes its input, its number
-    **step** from 0 and the states of the neurons, and gives its **output** and the next states;
-    begin with zeros. Classes and normalisation stand in the file's metadata.
+    The whole sequence takes normalised images **input** [N, C, H, W], or frames [T, N, C, H, W].
+    It gives **logits** [T, N, K], the answer after every step.
 
-    The file is checked, and its spikes and answers on test images are compared with the network's.
+    One step takes its input, its number **step** from 0, and the states of the neurons. It gives
+    its **output** and the next states. Begin with zeros.
+
+    The file's metadata hold classes and normalisation. The file is checked, and its spikes and
+    answers on test images are compared with the network's.
     It needs: pip install 'leanspike[onnx]'
 
     Examples:

@@ -15,10 +15,11 @@ from leanspike.errors import LeanspikeError, one_line
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, make: bool = True) -> Iterator[Path]:
     """A temporary path to write to; it takes the place of ``path`` when the block succeeds.
 
-    A reader, or a process that is killed at any moment, finds the old file or the new one.
+    A reader, or a process that is killed at any moment, finds the old file or the new one. A folder
+    that is missing is made, unless ``make`` is False.
 
     Raises:
         LeanspikeError: where nothing can be written, as on a full disk; the old file stays.
@@ -34,7 +35,8 @@ def atomic(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with said_where(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if make:
+                path.parent.mkdir(parents=True, exist_ok=True)
             yield part
             with part.open("rb") as written:
                 os.fsync(written.fileno())
@@ -62,9 +64,9 @@ def said_where(place: Path) -> Iterator[None]:
         ) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
-    with atomic(path) as part:
+def write_text(path: Path, text: str, *, make: bool = True) -> None:
+    """Write a text file atomically, in UTF-8; see :func:`atomic`."""
+    with atomic(path, make=make) as part:
         part.write_text(text, encoding="utf-8")
 
 

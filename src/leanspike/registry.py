@@ -1,18 +1,20 @@
 """Parts by name: one registry for each kind of part, open to other packages.
 
-A class registers itself where it is written, and brings its options along, as a
-:class:`~leanspike.section.Section` whose fields are keyword arguments of its constructor. An
+A class, or a function that makes the part, registers itself where it is written, and brings its
+options along, as a :class:`~leanspike.section.Section` whose fields are its keyword arguments. An
 installed package adds parts by entry points, in a group named after the registry::
 
     [project.entry-points."leanspike.neurons"]
     resonate = "its_package.resonate:Resonate"
 
-Such a part is imported when its name is asked for, and not before.
+Such a part is imported when its name is asked for, and not before. One that cannot be imported is
+named in one line, and is in nobody else's way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
@@ -29,22 +31,24 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema, to_json
 
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 from leanspike.section import Section, section_of
 
 T = TypeVar("T")
-Kind = TypeVar("Kind", bound=type)
+Kind = TypeVar("Kind", bound=Callable[..., Any])
 
 
 @final
 class Registry(Generic[T]):
-    """The classes of one kind of part, by name.
+    """The classes of one kind of part, by name, or the functions that make such a part.
 
     Args:
         noun: what a message calls one of them.
         group: of the entry points by which other packages add theirs.
         config: from a class to its options. Without it they are its constructor's (`section_of`),
             which checks their values itself.
+        base: what each must be a subclass of; None: whatever can be called.
+        table: parts by name that are there already. It is shared, not copied.
 
     >>> pools: Registry[object] = Registry("pool", "example.pools")
     >>> @pools.register("max")
@@ -59,10 +63,15 @@ class Registry(Generic[T]):
     """
 
     def __init__(
-        self, noun: str, group: str, config: Callable[[type], type[Section]] | None = None
+        self,
+        noun: str,
+        group: str,
+        config: Callable[[Any], type[Section]] | None = None,
+        base: type | None = None,
+        table: dict[str, Callable[..., T]] | None = None,
     ) -> None:
-        self.noun, self.group, self._config = noun, group, config
-        self._kinds: dict[str, type[T]] = {}
+        self.noun, self.group, self._config, self._base = noun, group, config, base
+        self._kinds: dict[str, Callable[..., T]] = {} if table is None else table
 
     def register(self, name: str) -> Callable[[Kind], Kind]:
         """A decorator that puts a class in.
@@ -76,6 +85,14 @@ class Registry(Generic[T]):
 
         return put
 
+    def register_rows(self, table: Mapping[str, T]) -> None:
+        """Put in parts that stand in a table, and have no options.
+
+        Raises LeanspikeError for a name that another part has.
+        """
+        for name in table:
+            self._put(name, Row(table, name))
+
     def unregister(self, name: str) -> None:
         """Take a class out again, as a test does with its own.
 
@@ -85,26 +102,30 @@ class Registry(Generic[T]):
             raise LeanspikeError(f"{self.noun} is {name!r}; {nearest(name, self._kinds)}")
         del self._kinds[name]
 
-    def _put(self, name: str, kind: type[T]) -> None:
+    def _put(self, name: str, kind: Callable[..., T]) -> None:
         other = self._kinds.get(name, kind)
         if other is not kind:
             raise LeanspikeError(
-                f"{self.noun} {name!r} is {other.__module__}.{other.__qualname__} already; "
-                f"register {kind.__module__}.{kind.__qualname__} under another name"
+                f"{self.noun} {name!r} is {_path(other)} already; register {_path(kind)} under "
+                "another name"
             )
         self._kinds[name] = kind
 
     @property
-    def registered(self) -> Mapping[str, type[T]]:
-        """The classes that have registered so far, by name."""
+    def registered(self) -> Mapping[str, Callable[..., T]]:
+        """What has registered so far, by name."""
         return MappingProxyType(self._kinds)
 
     def names(self) -> tuple[str, ...]:
         """All names, those of other packages too, which are not imported for that."""
         return tuple(dict.fromkeys((*self._kinds, *self._offered())))
 
-    def find(self, name: str, also: Collection[str] = ()) -> type[T]:
-        """The class of that name.
+    def __contains__(self, name: object) -> bool:
+        """Whether a part has that name, one of another package too, which is not imported."""
+        return name in self._kinds or name in self._offered()
+
+    def find(self, name: str, also: Collection[str] = ()) -> Callable[..., T]:
+        """The class of that name, or the function.
 
         Raises LeanspikeError for an unknown one, with the nearest; ``also`` are further names that
         are valid where this one stands.
@@ -150,8 +171,8 @@ class Registry(Generic[T]):
             ) from None
         return values_of(section)
 
-    def create(self, name: str, given: Mapping[str, Any] | None = None) -> T:
-        """A new part of that name with these options.
+    def create(self, name: str, given: Mapping[str, Any] | None = None, *arguments: Any) -> T:
+        """A new part of that name with these options, and arguments that stand before them.
 
         Raises LeanspikeError as :meth:`options`, and for values that its constructor refuses.
         """
@@ -160,7 +181,7 @@ class Registry(Generic[T]):
             for option, value in self.options(name, given).items()
         }
         try:
-            return self.find(name)(**options)
+            return self.find(name)(*arguments, **options)
         except TypeError as error:
             raise LeanspikeError(f"{self.noun} {name}: {error}") from None
 
@@ -168,15 +189,42 @@ class Registry(Generic[T]):
         return {point.name: point for point in entry_points(group=self.group)}
 
     def _import(self, name: str, point: EntryPoint) -> None:
+        package = point.dist.name if point.dist else point.value
+        whose = f"{self.noun} {name!r} of the package {package}"
         try:
             kind = point.load()
-        except (ImportError, AttributeError) as error:
-            package = point.dist.name if point.dist else point.value
+        except Exception as error:  # whatever another package's code raises
             raise LeanspikeError(
-                f"{self.noun} {name!r} of the package {package} cannot be imported ({error}); "
-                "mend or remove the package"
+                f"{whose} cannot be imported ({one_line(error)}); mend or remove the package"
             ) from error
+        base = self._base
+        if base is not None and not (isinstance(kind, type) and issubclass(kind, base)):
+            raise LeanspikeError(
+                f"{whose} is {kind!r}, and no subclass of {_path(base)}; mend or remove the package"
+            )
+        if not callable(kind):
+            raise LeanspikeError(
+                f"{whose} is a {type(kind).__name__}, and cannot be called; mend or remove the "
+                "package"
+            )
         self._put(name, kind)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Row(Generic[T]):
+    """A part that stands in a table: called without options, it is what stands there now.
+
+    >>> Row({"small": 1}, "small")()
+    1
+    """
+
+    table: Mapping[str, T]
+    name: str
+
+    def __call__(self) -> T:
+        """The part."""
+        return self.table[self.name]
 
 
 class ChosenPart(Section):
@@ -266,6 +314,12 @@ def values_of(section: Section) -> dict[str, Any]:
     {}
     """
     return {name: getattr(section, name) for name in type(section).model_fields}
+
+
+def _path(kind: object) -> str:
+    """Where a class or function is written; of anything else what it is."""
+    name = getattr(kind, "__qualname__", None)
+    return repr(kind) if name is None else f"{kind.__module__}.{name}"
 
 
 def nearest(wrong: str, valid: Collection[str]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from inspect import Parameter, signature
+from inspect import Parameter, isfunction, signature
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -18,28 +19,44 @@ Count = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """Base of every part of a recipe, and of the options of whatever a registry holds.
 
+    What stands below a field is its meaning.
+
     >>> class Pool(Section):
     ...     size: Count = 2
     >>> Pool(size=3).size
     3
     """
 
-    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        defer_build=True,
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+    )
 
 
 @cache
-def section_of(kind: type) -> type[Section]:
-    """The options of a class by its constructor: each argument that has a default, with its type.
+def section_of(kind: Callable[..., Any]) -> type[Section]:
+    """The options of a class, or a function: each argument that has a default, with its type.
 
     >>> class Pool:
     ...     def __init__(self, channels: int, size: int = 2) -> None: ...
     >>> section_of(Pool)(size=3)
     Pool(size=3)
     """
-    hints = get_type_hints(kind.__init__)  # type: ignore[misc]
+    hints = get_type_hints(_signed(kind))
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), parameter.default)
         for name, parameter in signature(kind).parameters.items()
         if parameter.default is not Parameter.empty
     }
-    return create_model(kind.__name__, __base__=Section, **fields)
+    name = getattr(kind, "__name__", type(kind).__name__)
+    return create_model(name, __base__=Section, **fields)
+
+
+def _signed(kind: Callable[..., Any]) -> Any:
+    """What has the types of the arguments: a constructor, a function, or an object's call."""
+    if isinstance(kind, type):
+        return kind.__init__  # type: ignore[misc]
+    return kind if isfunction(kind) else type(kind).__call__

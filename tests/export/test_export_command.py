@@ -61,6 +61,17 @@ def test_without_a_reader_it_says_so(run, tmp_path):
     assert "not read back; read it with nir_to_lava.import_from_nir" in told
 
 
+def test_where_no_reader_is_installed_the_cost_is_computed_by_the_rules(run, tmp_path):
+    options = "--target", "speck", "--approximate", "--limit", "16"
+    answer, told = answered(str(run), *options, "--out", str(tmp_path / "net.nir"))
+    assert answer["by_rules"]
+    assert (answer["images"], answer["target"]) == (16, "speck")
+    assert answer["mismatches"] > 0
+    assert "accuracy: leanspike" in told
+    assert "Speck (by its rules, not read back)" in told
+    assert "not read back; read it with sinabs.from_nir as above" in told
+
+
 def test_what_the_target_lacks_is_refused_in_one_line(run, capsys):
     with pytest.raises(SystemExit):
         main(["export", "nir", str(run), "--target", "sinabs"])
@@ -73,7 +84,12 @@ def test_what_the_target_lacks_is_refused_in_one_line(run, capsys):
 def test_a_target_without_a_reader_here_cannot_be_verified(run, capsys):
     with pytest.raises(SystemExit):
         main(["export", "nir", str(run), "--target", "lava", "--verify"])
-    assert "verify one of norse, spikingjelly, snntorch" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.startswith("error: no reader of Lava is on PyPI")
+    assert "verify one of norse, spikingjelly, snntorch" in told
+    with pytest.raises(SystemExit):
+        main(["export", "nir", str(run), "--target", "sinabs", "--approximate", "--verify"])
+    assert "sinabs wants an older nir than leanspike" in capsys.readouterr().err
 
 
 def test_the_targets_of_the_command_are_those_of_the_table():

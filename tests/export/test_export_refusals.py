@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from leanspike import LIF, AdaptiveLIF, LeanspikeError, spike, to_nir
+from leanspike import LIF, AdaptiveLIF, CurrentLIF, LeanspikeError, spike, to_nir
+from leanspike.export import TARGETS, prove, write_nir
+from leanspike.optional import installed
 from leanspike.recipes import load_recipe
 from portable_networks import Parallel, portable_network
 
@@ -17,9 +19,9 @@ pytest.importorskip("nir")
 SHAPE = (3, 8, 8)
 
 
-def network(ann: nn.Module | None = None, shape=SHAPE, norm="keep", **options):
+def network(ann: nn.Module | None = None, shape=SHAPE, norm="keep", neuron=None, **options):
     """A small network, or another, with thresholds that differ where there are several."""
-    neuron = LIF(**options)
+    neuron = LIF(**options) if neuron is None else neuron
     ann = small() if ann is None else ann
     snn = spike(ann.eval(), example_input=torch.zeros(1, *shape), neuron=neuron, norm=norm)
     for _, neuron in snn.neurons():
@@ -34,6 +36,10 @@ def small(pool: nn.Module | None = None) -> nn.Module:
         *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), pool or nn.AvgPool2d(2)),
         *(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)),
     )
+
+
+def vectors() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
 def image(*layers: nn.Module) -> nn.Module:
@@ -187,7 +193,19 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
         "xylo",
         lambda: network(),
         "module 0: Xylo reads no Conv2d; .*: norse, ",
-        lambda: network(nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)), (2,)),
+        lambda: network(vectors(), (4,), neuron=CurrentLIF()),
+    ),
+    "synapses without a leak": (
+        "xylo",
+        lambda: network(vectors(), (4,), leak=0.5),
+        r"module 1: its synapses have no leak, and those of Xylo have one; .*neuron.name=cuba_lif",
+        lambda: network(vectors(), (4,), neuron=CurrentLIF(leak=0.5)),
+    ),
+    "membranes that keep nothing": (
+        "xylo",
+        lambda: network(vectors(), (4,), neuron=CurrentLIF(leak=0.0)),
+        r"module 1: its membranes keep nothing .* as leak=0.9 \(spike.neuron.leak=0.9\)",
+        lambda: network(vectors(), (4,), neuron=CurrentLIF(leak=0.9)),
     ),
     "parallel branches": (
         "norse",
@@ -271,3 +289,55 @@ def test_several_outputs_are_refused():
 def test_a_target_that_is_none_is_refused():
     with pytest.raises(LeanspikeError, match=r"target is 'snntorc'.*did you mean 'snntorch'"):
         to_nir(network(), "snntorc")
+
+
+WRONG = {
+    "initial": "half",
+    "leak": 0.5,
+    "per": "channel",
+    "floor": 0.5,
+}
+"""Options each of which some target has not."""
+
+
+def followed(target: str, kind: type, given: dict) -> tuple[object, object, list[str]]:
+    """Ask until the network can leave, each time with what the message says: network and graph."""
+    options, pool, told = dict(given), nn.MaxPool2d(2), []
+    norm = "keep" if target == "xylo" else "bntt"
+    while len(told) < 10:
+        ann, shape = (vectors(), (4,)) if target == "xylo" else (small(pool), SHAPE)
+        snn = network(ann, shape, norm, neuron=kind(**options))
+        try:
+            return snn, to_nir(snn, target), told
+        except LeanspikeError as error:
+            told.append(str(error))
+        assert told.count(told[-1]) == 1, "what it said did not help"
+        advice = re.search(r"train with (\w+=.*?) \((?:spike|model)", told[-1])
+        if "nn.AvgPool2d" in told[-1]:
+            pool = nn.AvgPool2d(2)
+        elif "norm=" in told[-1]:
+            norm = "keep"
+        elif "leak=1.0 is none" in told[-1]:
+            options["leak"] = 1.0
+        elif advice and advice[1].startswith("neuron="):
+            kind = CurrentLIF
+        else:
+            assert advice, told[-1]
+            options |= eval(f"dict({advice[1]})")
+    raise AssertionError(told)
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the libraries that read
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_who_follows_what_each_target_says_ends_with_a_file_that_it_reads(target, reset, tmp_path):
+    torch.manual_seed(1)
+    snn, graph, told = followed(target, LIF, {**WRONG, "reset": reset})
+    assert len(told) >= 3
+    path = write_nir(graph, tmp_path / "net.nir")
+    x = torch.rand(4, *snn.plan.sample_shape)  # numbers are no grid: a spike or two may flip
+    proof = prove(snn, path, target, [(x, None)], by_rules=True)
+    spikes = sum(sum(layer.spikes) for layer in proof.layers)
+    assert proof.mismatches <= spikes / 50
+    if target in ("norse", "spikingjelly", "snntorch") and installed(target):
+        assert prove(snn, path, target, [(x, None)]).mismatches <= spikes / 50

@@ -10,6 +10,7 @@ import pytest
 
 from leanspike import LeanspikeError, from_nir, to_nir
 from leanspike.export import write_nir
+from leanspike.export.hdf5 import _of_any_length
 from portable_networks import portable_network
 
 pytest.importorskip("nir")
@@ -124,7 +125,30 @@ def test_more_data_than_the_file_can_hold(file):
 
 def test_a_group_inside_itself(file):
     change(file, lambda opened: opened["node/nodes"].__setitem__("again", opened["node/nodes"]))
+    refused(file, "/node/nodes/again is there under another name, too")
+
+
+def test_groups_that_double_what_there_is_to_read(file):
+    def put(opened):
+        opened.create_group("0")
+        for number in range(14):
+            group = opened.create_group(str(number + 1))
+            for name in range(20):
+                group[f"{name}\n"] = opened[str(number)]
+
+    change(file, put)
+    refused(file, r"/.*\\n' is there under another name, too; get a file")
+
+
+def test_groups_in_groups(file):
+    change(file, lambda opened: opened.create_group("node/nodes/" + "/".join("abcdefghijklmnop")))
     refused(file, "is nested too deep")
+
+
+def test_a_text_that_is_named_often_is_not_read_each_time():
+    texts = np.array([["abc"] * 1000] * 1000, dtype=object)
+    assert _of_any_length(texts, 10) == 12
+    assert _of_any_length(texts[:2, :2], 100) == 12
 
 
 @pytest.mark.parametrize(

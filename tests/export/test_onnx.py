@@ -97,8 +97,8 @@ def test_the_whole_sequence_answers_in_onnxruntime_as_the_network(
     assert [layer.path for layer in file.proof.layers] == [path for path, _ in mixed.neurons()]
     assert file.inputs == {"input": ("N", 3, 8, 8)}
     assert file.outputs == {"logits": (TIMESTEPS, "N", 5)}
-    x = torch.randn(7, 3, 8, 8)
-    for samples in (1, 7):  # in the trace there were two
+    x = torch.randn(64, 3, 8, 8)
+    for samples in (1, 3, 64):  # in the trace there were two
         (found,) = Session(path.read_bytes()).run({"input": x[:samples]}).values()
         torch.testing.assert_close(found, ls.readout(mixed(x[:samples]), "sum").detach())
     model = onnx.load(path)
@@ -120,12 +120,14 @@ def test_one_step_answers_with_states_by_name(mixed: SpikingNetwork, tmp_path: P
     ]
     assert list(file.inputs) == ["input", "step", *states]
     assert list(file.outputs) == ["output", *(f"{name}.next" for name in states)]
-    session, x = Session(path.read_bytes()), torch.randn(4, 3, 8, 8)
-    given = {name: torch.full((4, *file.inputs[name][1:]), 7.0) for name in states}
-    for step, y_NK in enumerate(mixed(x)):  # what is given at step 0 does not count
-        found = session.run({"input": x, "step": torch.tensor(step), **given})
-        torch.testing.assert_close(found["output"], y_NK.detach())
-        given = {name: found[f"{name}.next"] for name in states}
+    session = Session(path.read_bytes())
+    for samples in (1, 3, 64):
+        x = torch.randn(samples, 3, 8, 8)
+        given = {name: torch.full((samples, *file.inputs[name][1:]), 7.0) for name in states}
+        for step, y_NK in enumerate(mixed(x)):  # what is given at step 0 does not count
+            found = session.run({"input": x, "step": torch.tensor(step), **given})
+            torch.testing.assert_close(found["output"], y_NK.detach())
+            given = {name: found[f"{name}.next"] for name in states}
 
 
 class Counted(nn.Module):

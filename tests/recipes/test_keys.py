@@ -24,6 +24,7 @@ from leanspike.neuron import SurrogateSection, neurons
 from leanspike.recipes import dump, load_recipe, recipes
 from leanspike.recipes.keys import KeySection, as_json, render_keys, sections
 from leanspike.section import Section
+from leanspike.train import objectives
 
 ROOT = Path(__file__).parents[2]
 KEYS: dict[str, dict[str, Any]] = json.loads(as_json())
@@ -54,6 +55,7 @@ def models() -> dict[str, type[Section]]:
     bases = (Section, config.Section)
     classes = [c for c in found if issubclass(c, Section) and c not in bases]
     classes += [SurrogateSection, *map(neurons.config, neurons.registered)]
+    classes += map(objectives.config, objectives.registered)
     return {" ".join(str(c.__doc__).replace("``", "`").split()): c for c in classes}
 
 

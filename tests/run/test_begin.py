@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from torch import nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.recipes import load_recipe
 from leanspike.run import Run, open_run
-from leanspike.run.folder import HOLDER, LOCK
+from leanspike.run.workspace import HOLDER, LOCK
 from leanspike.temporal import TemporalDropout
 from leanspike.train import Monitor
 
@@ -30,10 +32,10 @@ def make(folder: Path, *changes: str) -> Run:
     return Run(recipe, folder, Monitor(Console(quiet=True), folder))
 
 
-def said(run: Run) -> str:
+def said(folder: Path, *changes: str) -> str:
     """What a run prints while it begins."""
-    run.monitor = Monitor(Console(file=(words := StringIO())))
-    run.begin()
+    console = Console(file=(words := StringIO()))
+    Run(load_recipe("digits", [*SMALL, *changes]), folder, Monitor(console)).begin()
     return words.getvalue()
 
 
@@ -77,6 +79,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("snn=[{epochs: 1, dropout: 0.2}]", *WITHOUT), "dropout is 0.2, and the network has none"),
         (("snn=[{epochs: 1, schedule: step, period_epochs: 4}]",), "period_epochs is 4, and the"),
         (("ann.milestones=[1]",), r"milestones are \[1\], and the schedule is linear"),
+        (
+            ("data.validation=0",),
+            "ann.select is 'best', by the accuracy on held-out images, and digits holds out none; "
+            "set ann.select=last, or data.validation=143",
+        ),
+        (
+            ("data.validation=0", "ann.select=last", "snn=[{epochs: 0}, {epochs: 1}]"),
+            r"snn\.1\.select is 'best'.* set snn\.1\.select=last, or data\.validation=143",
+        ),
     ],
 )
 def test_what_does_not_fit_is_found_before_anything_is_written(
@@ -95,6 +106,9 @@ def test_what_does_not_fit_is_found_before_anything_is_written(
         (*BNTT, "spike.start=scratch", "ann=null", "model.weights=FIRST/ann", TAUGHT),
         # nobody is taught, so no teacher is missed
         ("teacher={model: {weights: nowhere}}", "ann=null", "model.weights=FIRST/ann"),
+        # as the refusal of "best" says; without epochs there is nothing to select
+        ("data.validation=0", "ann.select=last", "snn=[{epochs: 0}]"),
+        ("data.validation=143",),
         # no training, no shift
         (*BNTT, "ann.epochs=0"),
         (
@@ -120,7 +134,7 @@ def test_a_stage_has_its_dropout_and_leaves_the_networks(
         layers = (m for m in network.modules() if isinstance(m, nn.Dropout | TemporalDropout))
         rates.append([layer.p for layer in layers])
 
-    monkeypatch.setattr("leanspike.run.run.fit", fit)
+    monkeypatch.setattr("leanspike.run.steps.training.fit", fit)
     own = "model.options={layers: [8, 8], head: [8], dropout_conv: 0.2, dropout_linear: 0.5}"
     stages = "snn=[{epochs: 1, dropout: 0.1}, {epochs: 1}, {epochs: 1, dropout: 0.0}]"
     run = Run(load_recipe("digits", [own, stages]), tmp_path, QUIET)
@@ -129,6 +143,15 @@ def test_a_stage_has_its_dropout_and_leaves_the_networks(
     run.convert()
     run.train_snn()
     assert rates == [[0.2, 0.2, 0.5], [0.1, 0.1, 0.1], [0.2, 0.2, 0.5], [0.0, 0.0, 0.0]]
+
+
+def test_early_exit_without_images_to_choose_it_by_is_refused(tmp_path: Path) -> None:
+    few = make(tmp_path / "few", "evaluate.early_exit=[margin]", "ann.select=last")
+    none = few.data.val.select(torch.arange(0))  # as of a folder of a few images
+    few.assembly.data = replace(few.data, val=none)
+    why = r"chosen on held-out images, and digits holds out none; set data\.validation=129, or eval"
+    with pytest.raises(LeanspikeError, match=why):
+        few.rehearse()
 
 
 def test_what_is_there_already_is_not_asked_for_again(trained: Path, tmp_path: Path) -> None:
@@ -151,7 +174,7 @@ def test_a_fresh_run_removes_the_old_one_only_when_it_fits(tmp_path: Path) -> No
     with pytest.raises(LeanspikeError, match="trained shift"):
         make(folder, *BNTT).begin(fresh=True)
     weights = f"model.weights={folder / 'ann'}"
-    with pytest.raises(LeanspikeError, match=r"--fresh would remove .*, which this recipe needs"):
+    with pytest.raises(LeanspikeError, match=r"--fresh would remove .*, which this run needs"):
         make(folder, weights, "ann=null").begin(fresh=True)
     assert open_run(folder, QUIET).load("ann")
     assert open_run(folder, QUIET).history
@@ -165,8 +188,8 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
     run = make(tmp_path / "run", teacher, "snn=[{epochs: 0, objective: [response]}]")
     run.begin()
     assert type(run.teacher().network).__name__ == "VGG"
-    assert "nobody is taught" in said(make(tmp_path / "idle", teacher, "snn=[{epochs: 0}]"))
-    assert "nobody is taught" not in said(make(tmp_path / "busy", teacher, TAUGHT))
+    assert "nobody is taught" in said(tmp_path / "idle", teacher, "snn=[{epochs: 0}]")
+    assert "nobody is taught" not in said(tmp_path / "busy", teacher, TAUGHT)
     weights = tmp_path / "file.pt"
     weights.touch()
     with pytest.raises(LeanspikeError, match=r"file\.pt does not say of which network it is"):

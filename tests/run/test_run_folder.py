@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Event
 from unittest.mock import patch
 
 import pytest
@@ -16,17 +19,9 @@ from leanspike import native
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
 from leanspike.recipes import load_recipe
-from leanspike.run.folder import (
-    HOLDER,
-    LOCK,
-    Clock,
-    check_free,
-    claim,
-    clear,
-    hold,
-    read_backends,
-    read_seconds,
-)
+from leanspike.run import clock
+from leanspike.run.clock import Clock, read_backends, read_seconds
+from leanspike.run.workspace import HOLDER, LOCK, check_free, claim, clear, hold
 
 X_TN = torch.rand(2, 3)
 
@@ -58,6 +53,42 @@ def test_an_attempt_that_failed_is_recorded_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stop()
     assert read_backends(tmp_path) == {"train snn": "float32, reference"}
+
+
+def test_the_time_so_far_is_written_while_a_phase_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "BEAT_SECONDS", 0.01)
+    seen: list[dict[str, float]] = []
+    for _ in range(2):
+        with Clock(tmp_path, "train snn", torch.float32):
+            LIF()(X_TN.double())
+            until = time.monotonic() + 60
+            told = {"train snn": "float32, reference"}
+            before = seen[-1] if seen else {}
+            while read_seconds(tmp_path) == before or read_backends(tmp_path) != told:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        seen.append(read_seconds(tmp_path))
+    assert 0.01 <= seen[0]["train snn"] < seen[1]["train snn"]
+    assert not any(thread.name == "clock of train snn" for thread in threading.enumerate())
+
+
+def test_a_disk_that_is_full_for_a_while_stops_no_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = Event()
+
+    def full(*_: object) -> None:
+        tries.set()
+        raise LeanspikeError("cannot write")
+
+    monkeypatch.setattr(clock, "BEAT_SECONDS", 0.01)
+    with monkeypatch.context() as patched, Clock(tmp_path, "evaluate"):
+        patched.setattr(clock, "write_text", full)
+        assert tries.wait(60)
+        patched.undo()
+    assert list(read_seconds(tmp_path)) == ["evaluate"]
 
 
 def hold_until_killed(folder: Path, held: Connection) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from leanspike.errors import LeanspikeError
 from leanspike.recipes import load_recipe
-from leanspike.run.build import check_teacher
+from leanspike.run.taught import check_teacher
 
 
 @pytest.mark.parametrize(

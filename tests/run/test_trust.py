@@ -52,12 +52,12 @@ def test_what_builds_the_network_needs_trust(here: Path, capsys: Captured) -> No
     assert "IMPORTED" in capsys.readouterr().out
     done(*TRAIN)  # it is complete, and nothing is built
     done("report", "runs/digits")
-    for again in (("evaluate", "runs/digits"), ("evaluate", "runs/digits", "--robustness")):
+    for again in (("evaluate", "runs/digits"), ("robustness", "runs/digits")):
         capsys.readouterr()
         refused(*again)
         assert "add --trust" in capsys.readouterr().err
     done("evaluate", "runs/digits", "--trust")
-    done("evaluate", "runs/digits", "--robustness", "--limit", "5", "--trust")
+    done("robustness", "runs/digits", "--limit", "5", "--trust")
     capsys.readouterr()
     refused(*CONVERT, "--trust")
     assert "give model.name=thirdnet:Net and --trust" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe
 from leanspike.run import check_free
-from leanspike.run.folder import claim
+from leanspike.run.workspace import claim
 
 # With everything in it that draws random numbers or learns besides the network.
 TERMS = "objective: {cross_entropy: {}, response: {}, feature: {weight: 0.1}, spike_rate: {}}"

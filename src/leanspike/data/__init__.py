@@ -34,7 +34,7 @@ from leanspike.data.event_augment import EventAugment
 from leanspike.data.events import Events, read_events
 from leanspike.data.folder import FolderSplit
 from leanspike.data.frames import FrameOptions, to_frames
-from leanspike.data.images import DATASETS, Dataset, Source, describe, load_dataset
+from leanspike.data.images import DATASETS, Dataset, Source, datasets, describe, load_dataset
 from leanspike.data.loader import Loader, generator_for, normalise
 from leanspike.data.small import synthetic
 from leanspike.data.split import Parts, Split, TensorSplit, stratified
@@ -60,6 +60,7 @@ __all__ = [
     "TensorSplit",
     "cifar_c_names",
     "corrupt",
+    "datasets",
     "describe",
     "generator_for",
     "load_dataset",

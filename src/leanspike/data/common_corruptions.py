@@ -1,7 +1,7 @@
 """The nineteen corruptions of ImageNet-C, by the package ``imagecorruptions-imaug``.
 
 It comes with ``pip install 'leanspike[corruptions]'``, and
-``leanspike evaluate RUN --robustness --common`` measures on them.
+``leanspike robustness RUN --common`` measures on them.
 Functions and strengths are those of Hendrycks & Dietterich 2019 (arXiv 1903.12261) for photographs
 of 224 pixels a side. On 32 pixels they are harsher than CIFAR-10-C, which has strengths of its own:
 for figures to compare with others' read CIFAR-10-C itself (:mod:`leanspike.data.cifar_c`).

@@ -9,7 +9,8 @@ itself is read by :mod:`leanspike.data.cifar_c`.
 A translation is by whole pixels, so on small images some severities are the same: on 8 pixels a
 side it is one pixel at severities 1 to 3 and two at 4 and 5. All differ from 18 pixels on.
 
-A new corruption is one function and one row in :data:`CORRUPTIONS`.
+A new corruption is one function and one row in :data:`CORRUPTIONS`, or, in a package of your own, a
+function that returns a :class:`Corruption`, by an entry point in ``leanspike.corruptions``.
 Shapes: B images of a batch, C channels, H rows, W columns.
 """
 
@@ -32,6 +33,8 @@ from leanspike.data.loader import generator_for
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional
+from leanspike.registry import Registry
+from leanspike.section import section_of
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -194,6 +197,10 @@ CORRUPTIONS: dict[str, Corruption] = {
     "jpeg": Corruption(_jpeg, "quality", (60, 35, 20, 10, 5)),
 }
 
+corruptions: Registry[Corruption] = Registry("corruption", "leanspike.corruptions", section_of)
+"""Functions that give a :class:`Corruption`; its strengths are all that can be chosen."""
+corruptions.register_rows(CORRUPTIONS)
+
 
 def corrupt(
     images: Tensor, name: str, severity: int, seed: int = 0, positions: Tensor | None = None
@@ -306,11 +313,11 @@ class CorruptedSplit(LazilyCorrupted):
 
 def _row(name: str, severity: int) -> Corruption:
     """The definition of that name; an error for what there is not."""
-    if name not in CORRUPTIONS:
-        near = get_close_matches(name, CORRUPTIONS, n=1, cutoff=0.0)[0]
+    if name not in corruptions:
+        near = get_close_matches(name, corruptions.names(), n=1, cutoff=0.0)[0]
         raise LeanspikeError(f"no corruption {name!r}; did you mean {near!r}?")
     check_severity(severity)
-    return CORRUPTIONS[name]
+    return corruptions.create(name)
 
 
 def check_severity(severity: int) -> None:

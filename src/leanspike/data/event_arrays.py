@@ -7,11 +7,12 @@ it. What cannot be events of a camera is refused by name: nothing is rounded or 
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import IO, Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ NAMES = {
 """By which names the usual files know what an event has."""
 MOST_BYTES = 2**33
 """Of arrays in a compressed file, unpacked: a damaged or hostile one may ask for any memory."""
+UNPACKED, SMALL = 1100, 1 << 20
+"""Bytes that come of one at most, as gzip shrinks them, and that any file may unpack to."""
 LATEST = 2**62
 """Of times in any unit; beyond the years that :class:`leanspike.data.Events` allows by far."""
 
@@ -81,6 +84,7 @@ def _is_pair(values: object) -> bool:
 def read_npy(path: Path, form: ArrayForm) -> Raw:
     """An array of NumPy: with fields x, y, t and p, or plain, [N, 4]."""
     with path.open("rb") as file:
+        _check_claim(file, path.stat().st_size)
         array = np.lib.format.read_array(file, allow_pickle=False)
         if file.read(1):
             raise UnsaidError("it goes on behind its first array; write one file for each")
@@ -90,7 +94,10 @@ def read_npy(path: Path, form: ArrayForm) -> Raw:
 def read_npz(path: Path, form: ArrayForm) -> Raw:
     """Arrays x, y, t and p, as SpikingJelly writes them, or one array as in .npy."""
     with zipfile.ZipFile(path) as archive:
-        _check_size(sum(member.file_size for member in archive.infolist()))
+        _check_size(sum(member.file_size for member in archive.infolist()), path)
+        for member in (each for each in archive.infolist() if each.filename.endswith(".npy")):
+            with archive.open(member) as file:
+                _check_claim(file, member.file_size)
     with np.load(path, allow_pickle=False) as arrays:
         return _events(arrays, form)  # which loads those that it asks for
 
@@ -109,12 +116,12 @@ def read_h5(path: Path, form: ArrayForm) -> Raw:
         whole = {group: named for group in groups if (named := _named(_inside(sets, group)))}
         if len(whole) == 1:
             ((group, named),) = whole.items()
-            return _events(_loaded(named), form, _offset(sets, group))
+            return _events(_loaded(named, path), form, _offset(sets, group))
         tables = {name: item for name, item in sets.items() if item.dtype.names or item.ndim == 2}
         if whole or len(tables) != 1:
             several = sorted(whole) or sorted(tables) or sorted(sets)
             raise UnsaidError(_unclear(several))
-        return _events(_loaded(tables), form)
+        return _events(_loaded(tables, path), form)
 
 
 def _inside(sets: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -125,8 +132,11 @@ def _inside(sets: Mapping[str, Any], group: str) -> dict[str, Any]:
     }
 
 
-def _loaded(sets: Mapping[str, Any]) -> dict[str, Values]:
-    _check_size(sum(item.size * item.dtype.itemsize for item in sets.values()))
+def _loaded(sets: Mapping[str, Any], path: Path) -> dict[str, Values]:
+    for name, item in sets.items():
+        if item.shape is None or item.external or item.is_virtual:
+            raise ValueError(f"{name[:80]} holds no data in this file")
+    _check_size(sum(item.size * item.dtype.itemsize for item in sets.values()), path)
     return {name: item[()] for name, item in sets.items()}
 
 
@@ -141,7 +151,29 @@ def _offset(sets: Mapping[str, Any], group: str) -> int:
     return 0
 
 
-def _check_size(size: int) -> None:
+def _check_claim(file: IO[bytes], size: int) -> None:
+    """ValueError where an array of .npy says that it is larger than all that follows.
+
+    NumPy makes room for it before it reads.
+    """
+    version = np.lib.format.read_magic(file)
+    known = version in ((1, 0), (2, 0), (3, 0))
+    width = 2 if version == (1, 0) else 4  # of the header's length
+    if not known or int.from_bytes(file.read(width), "little") > size:
+        raise ValueError("its header is damaged")
+    file.seek(np.lib.format.MAGIC_LEN)
+    one, two = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+    shape, _, dtype = (one if width == 2 else two)(file)
+    if math.prod(shape) * dtype.itemsize > size - file.tell():
+        raise ValueError(f"{list(shape)} values of {dtype} are more than it holds")
+    file.seek(0)
+
+
+def _check_size(size: int, path: Path) -> None:
+    """That a compressed file can hold as much, and memory, too."""
+    packed = path.stat().st_size
+    if size > max(SMALL, UNPACKED * packed):
+        raise ValueError(f"{size:,} bytes of arrays are more than {packed:,} can hold")
     if size > MOST_BYTES:
         raise UnsaidError(
             f"its arrays have {size:,} bytes, more than {MOST_BYTES:,}; cut it into parts"

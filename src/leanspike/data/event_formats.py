@@ -88,7 +88,7 @@ def read_aedat(path: Path) -> Raw:
     start = header_end(data, b"#")
     form = re.search(rb"(?m)^#Format: *(.*?)\s*$", data[:start])
     if form is not None and form[1] != b"RAW":
-        name = form[1].decode("ascii", "replace")
+        name = shown(form[1].decode("ascii", "replace"))
         raise UnsaidError(f"its events are written as {name}; write them again as RAW")
     return _aedat2(data[start:]) if version[1] == b"2" else _aedat3(data[start:])
 
@@ -176,21 +176,6 @@ def _check_lengths(data: bytes) -> None:
         raise ValueError("it ends within a packet")
 
 
-def read_mat(path: Path) -> Raw:
-    """ST-MNIST's MAT: a matrix ``spiketrain`` with a column for each moment.
-
-    100 rows for the 10x10 pixels (1 ON, −1 OFF, 0 nothing), row by row, and the time in seconds.
-    """
-    found = import_optional("scipy.io", "events").loadmat(str(path))
-    train = np.asarray(found.get("spiketrain", ()), dtype=np.float64)
-    if train.ndim != 2 or len(train) != 101 or not np.isfinite(train).all():
-        raise ValueError("it has no matrix 'spiketrain' of 101 rows, as those of ST-MNIST")
-    train = train[:, np.argsort(train[-1], kind="stable")]
-    moment, place = train[:-1].T.nonzero()  # in order of time
-    t = np.round(train[-1, moment] * 1e6).astype(np.int64)
-    return Raw(place % 10, place // 10, t, train[place, moment] > 0, (10, 10))
-
-
 def header_end(data: bytes, mark: bytes, last: bytes | None = None) -> int:
     """Where the lines that begin with ``mark`` end: behind the line ``last``, if there is one."""
     start = 0
@@ -201,6 +186,15 @@ def header_end(data: bytes, mark: bytes, last: bytes | None = None) -> int:
         if data[line:start].strip() == last:
             break
     return start
+
+
+def shown(text: str) -> str:
+    """What a damaged file calls something, in one line.
+
+    >>> shown("EVT21\\n% geometry")
+    'EVT21?% geometry'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:40]
 
 
 def unwrapped(clock: Values, bits: int) -> NDArray[np.int64]:

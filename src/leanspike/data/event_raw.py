@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.data.event_formats import Raw, UnsaidError, Values, header_end, unwrapped
+from leanspike.data.event_formats import (
+    Raw,
+    UnsaidError,
+    Values,
+    header_end,
+    shown,
+    unwrapped,
+)
 
 Words = NDArray[np.unsignedinteger[Any]]
 Integers = NDArray[np.int64]
@@ -58,7 +65,7 @@ def _header(text: str) -> tuple[str, Sensor]:
     if not form:
         raise ValueError("its header has no line '% format' or '% evt'")
     if form not in ("EVT2", "EVT3"):
-        raise UnsaidError(f"its encoding is {form}; write it again as EVT2, EVT3 or DAT")
+        raise UnsaidError(f"its encoding is {shown(form)}; write it again as EVT2, EVT3 or DAT")
     if values.get("endianness", "little") != "little":
         raise UnsaidError("its words are big-endian; write it again as little-endian, or as DAT")
     sides = dict(part.split("=", 1) for part in settings if "=" in part)

@@ -17,9 +17,9 @@ from leanspike.data.event_formats import (
     read_aedat,
     read_aedat4,
     read_dat,
-    read_mat,
     read_nmnist,
 )
+from leanspike.data.event_mat import read_mat
 from leanspike.data.event_raw import read_raw
 from leanspike.errors import DataError, LeanspikeError
 

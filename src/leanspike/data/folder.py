@@ -22,7 +22,7 @@ from torch import Tensor
 from leanspike.data.decoded import DecodedCache, open_cache
 from leanspike.data.layout import list_parts
 from leanspike.data.split import Parts, Split
-from leanspike.data.survey import FORMATS, as_bytes, no_image, survey
+from leanspike.data.survey import FORMATS, as_bytes, check_claim, no_image, survey
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
@@ -121,7 +121,7 @@ def decode(path: str, size: int, channels: int = 3) -> NDArray[np.uint8]:
     is 1, grey, or 3, RGB; see ``leanspike.data.survey.as_bytes``.
 
     Raises DataError naming the file if it is no image, damaged, of 32 bits a channel, or has more
-    pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (a small file can unpack to gigabytes).
+    pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` or than a file of its size can hold.
 
     >>> decode("nowhere.png", 8)
     Traceback (most recent call last):
@@ -134,6 +134,7 @@ def decode(path: str, size: int, channels: int = 3) -> NDArray[np.uint8]:
             limit = pil.MAX_IMAGE_PIXELS
             if limit and width * height > limit:  # PIL itself only warns below twice the limit
                 raise ValueError(f"{width}x{height} pixels, the limit is {limit}")
+            check_claim(path, image)
             side = min(width, height)
             left, top = (width - side) / 2, (height - side) / 2
             square = as_bytes(image, channels).resize(

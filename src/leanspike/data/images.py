@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from leanspike.data.frames import FrameOptions
 from leanspike.data.mnist import FASHION_MNIST, MNIST, read_mnist
 from leanspike.data.small import read_digits, synthetic
 from leanspike.data.split import SPLIT_SEED, Parts, Split, stratified
-from leanspike.errors import DataError
+from leanspike.errors import DataError, LeanspikeError
+from leanspike.registry import Registry
+from leanspike.section import section_of
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,10 @@ DATASETS: dict[str, Source] = {
     "synthetic_grey": _synthetic(channels=1, size=28, classes=10),
 }
 
+datasets: Registry[Source] = Registry("data set", "leanspike.datasets", section_of)
+"""Functions that give a :class:`Source`; their typed keyword arguments are its ``options``."""
+datasets.register_rows(DATASETS)
+
 
 def load_dataset(
     name: str,
@@ -141,8 +148,12 @@ def load_dataset(
     channels: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """The data set ``name``, a key of ``DATASETS``, with its fixed split.
+
+    A package of your own may offer others, by entry points in the group ``leanspike.datasets``:
+    functions that return a :class:`Source`. ``options`` are their keyword arguments.
 
     ``root`` is the folder that holds the data set's own folder (for ``image_folder``: its
     ``train``, or the classes); None means the environment variable LEANSPIKE_DATA, else ``data``.
@@ -164,7 +175,7 @@ def load_dataset(
     Traceback (most recent call last):
     leanspike.errors.DataError: unknown data set 'cifar'; did you mean 'cifar10'? known: digits, ...
     """
-    source = _source(name)
+    source = _source(name, options or {})
     if root is not None and not source.has_files:
         raise DataError(
             f"root is {root}, and {name} reads no files; leave data.root out, or name a data set "
@@ -241,12 +252,23 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())
 
 
-def _source(name: str) -> Source:
-    if name not in DATASETS:
-        near = get_close_matches(name, DATASETS, n=1)
+def _source(name: str, options: Mapping[str, Any]) -> Source:
+    if name in DATASETS and not options:
+        return DATASETS[name]
+    if name not in datasets:
+        known = datasets.names()
+        near = get_close_matches(name, known, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise DataError(f"unknown data set '{name}'; {hint}known: {', '.join(DATASETS)}")
-    return DATASETS[name]
+        raise DataError(f"unknown data set '{name}'; {hint}known: {', '.join(known)}")
+    try:
+        source = datasets.create(name, options)
+    except LeanspikeError as error:
+        raise DataError(str(error)) from None
+    if not isinstance(source, Source):
+        raise DataError(
+            f"data set {name} gave a {type(source).__name__}; its function must return a Source"
+        )
+    return source
 
 
 def _read(

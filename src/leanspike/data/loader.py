@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from leanspike.data.augment import Augment
 from leanspike.data.device import send
+from leanspike.data.digest import paths_of
 from leanspike.data.event_augment import EventAugment
 from leanspike.data.split import Split
 from leanspike.distributed import ALONE, Group, Share, sharing, split_batch
@@ -136,13 +137,29 @@ class Loader:
             raise LeanspikeError(f"epoch is {epoch}; give 0 or more")
         if not 0 <= start_step <= len(self):
             raise LeanspikeError(f"start_step is {start_step}; an epoch has steps 0..{len(self)}")
-        order = torch.arange(len(self.split))
-        if self.train:
-            order = torch.randperm(len(order), generator=generator_for(self.seed, epoch))
-        chunks = torch.split(order, self.batch_size)[start_step : len(self)]
+        chunks = torch.split(self._order(epoch), self.batch_size)[start_step : len(self)]
         if not self.train:
             chunks = tuple(self.group.own(chunks))
         return self._batches(chunks, epoch, start_step)
+
+    def _order(self, epoch: int) -> Tensor:
+        order = torch.arange(len(self.split))
+        if self.train:
+            order = torch.randperm(len(order), generator=generator_for(self.seed, epoch))
+        return order
+
+    def name_of(self, epoch: int, step: int, place: int) -> str:
+        """The sample at a place of a batch, for messages: its number in the split, and its file.
+
+        >>> from leanspike.data import load_dataset
+        >>> data = load_dataset("digits")
+        >>> Loader(data.test, batch_size=8, mean=data.mean, std=data.std, seed=0,
+        ...        train=False).name_of(0, step=1, place=2)
+        '10'
+        """
+        number = int(self._order(epoch)[step * self.batch_size + place])
+        paths = paths_of(self.split)
+        return str(number) if paths is None else f"{number} ({paths[number]})"
 
     def samples(self, step: int) -> int:
         """How many samples the batch of that step has, in all processes together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,11 @@ FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content; others st
 LOOKED_AT = 10_000  # of more images so many are drawn, always the same
 LARGEST = 256  # photographs of more pixels are brought to PHOTOGRAPH, unless the size is said
 PHOTOGRAPH = 224  # as networks for ImageNet see them
+
+UNPACKED = 1100
+"""Bytes that come of one at most, as PNG and JPEG shrink them."""
+SMALL = 1 << 24
+"""Bytes that any file may unpack to."""
 
 
 class Header(NamedTuple):
@@ -105,6 +111,17 @@ def as_bytes(image: Any, channels: int) -> Any:
         layer = image.convert("RGBA")
         image = pil.alpha_composite(pil.new("RGBA", layer.size, "white"), layer)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def check_claim(path: str, image: Any) -> None:
+    """ValueError where a file says that it holds more pixels than one of its size can.
+
+    They would be made room for before the first of them is read.
+    """
+    width, height = image.size
+    room = width * height * max(1, len(image.getbands()))
+    if room > max(SMALL, UNPACKED * os.stat(path).st_size):
+        raise ValueError(f"{width}x{height} pixels are more than such a file can hold")
 
 
 def no_image(path: str, error: Exception) -> DataError:

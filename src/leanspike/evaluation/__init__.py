@@ -25,6 +25,7 @@ from leanspike.evaluation.exit_choice import (
 from leanspike.evaluation.exit_measure import measure_exit
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.measure import evaluate
+from leanspike.evaluation.metric import About, Look, Metric, Picture, StepTable
 from leanspike.evaluation.mistakes import Mistakes, picture_of
 from leanspike.evaluation.origin import provenance
 from leanspike.evaluation.prices import Prices
@@ -39,6 +40,7 @@ from leanspike.evaluation.traffic import Memory, TrafficCounter
 from leanspike.evaluation.which_task import find_task
 
 __all__ = [
+    "About",
     "After",
     "Binary",
     "Choice",
@@ -48,16 +50,20 @@ __all__ = [
     "EarlyExit",
     "ExitRule",
     "Exits",
+    "Look",
     "Memory",
+    "Metric",
     "Mistakes",
     "Multiclass",
     "Multilabel",
     "OperationCounter",
+    "Picture",
     "Prices",
     "Result",
     "Rivals",
     "Robustness",
     "SpikeCounter",
+    "StepTable",
     "Task",
     "Times",
     "TrafficCounter",

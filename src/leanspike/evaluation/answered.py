@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, final
 
 from torch import Tensor
@@ -10,11 +12,12 @@ from torch import Tensor
 from leanspike.batches import as_labels
 from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
-from leanspike.evaluation.metric import Function, Metric
+from leanspike.evaluation.function_metric import Function, FunctionMetric
+from leanspike.evaluation.metric import About, Metric
 from leanspike.evaluation.score import Labels, Score, no_labels, one_tensor
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.evaluation.which_task import HOW
-from leanspike.graph.outputs import tensors
+from leanspike.graph.outputs import mapped, tensors
 
 
 @final
@@ -36,30 +39,54 @@ class Answered:
         metric: Function | None,
         readout: Literal["sum", "mean"] | None,
         classes: tuple[str, ...],
+        metrics: Mapping[str, Metric] | None = None,
         group: Group = ALONE,
     ) -> None:
         self.needed = None if task == "none" else task
         self.labels = Labels("none" if task is None and metric is not None else task)
         self.mode: Literal["sum", "mean"] = readout or "sum"
-        self.metric = None if metric is None else Metric(metric, readout or "mean")
+        self.about = About(0, readout or "mean", task)
+        self.metric = None if metric is None else FunctionMetric(metric)
+        self.metrics = metrics or {}
         self.classes, self.group = classes, group
         self.score: Score | None = None
         self.timesteps = 0
+        self._begun = False
 
     def add(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
         """A batch: outputs of the steps, targets (None: none), the ANN's outputs (None: no ANN)."""
         if not self.timesteps:
             self.timesteps = len(tensors(y_TN)[0])
             _check_ann(y_TN, ann_N)
-        if self.metric is not None:
-            if targets is None:
-                raise LeanspikeError(
-                    "metric has no targets: the batches are inputs alone; give pairs, of an "
-                    "autoencoder (x, x)"
-                )
-            self.metric.add(y_TN, targets, ann_N)
+        if self._observers():
+            self._show((y_TN, targets, ann_N))
         if targets is not None and not self.labels.none:
             self._score(one_tensor(y_TN), as_labels(targets), ann_N)
+
+    def _show(self, own: tuple[Any, Any, Any] | None) -> bool:
+        """To the metrics this process's batch and, in their order, the others' of the same turn.
+
+        All metrics see all batches as one process would. None is of a process that has no more;
+        whether anybody had one is the answer.
+        """
+        batches = [own]
+        if self.group.size > 1:
+            batches = self.group.gathered(mapped(Tensor.cpu, own))
+        seen = [batch for batch in batches if batch is not None]
+        for y_TN, targets, ann_N in seen:
+            if not self._begun:
+                self._begun = True
+                about = replace(self.about, timesteps=len(tensors(y_TN)[0]))
+                for metric in self._observers():
+                    metric.begin(about)
+            for metric in self._observers():
+                metric.see(y_TN, targets, ann_N)
+        return bool(seen)
+
+    def _observers(self) -> list[Metric]:
+        """Whoever sees each batch."""
+        own = [] if self.metric is None else [self.metric]
+        return [*own, *self.metrics.values()]
 
     def _score(self, y_TN: Tensor, labels: Tensor, ann_N: Any) -> None:
         task = self.labels.task(y_TN, labels)
@@ -88,11 +115,11 @@ class Answered:
             )
 
     def add_others(self) -> None:
-        """Add up what all processes have learnt, in each of them."""
+        """Add up what all processes have learnt, in each of them, after the last batch."""
+        while self.group.size > 1 and self._observers() and self._show(None):
+            pass  # another process has batches left
         self.timesteps = max(self.group.gathered(self.timesteps))
         self.score = Score.of_all(self.score, self.group)
-        if self.metric is not None:
-            self.metric.add_others(self.group)
 
     def fields(self, n: int) -> dict[str, Any]:
         """What a result of ``n`` samples says of answers.
@@ -100,9 +127,11 @@ class Answered:
         Raises:
             LeanspikeError: where some samples have no labels, or all though a task was told.
         """
-        metrics = {} if self.metric is None else self.metric.steps()
-        ann_metrics = {} if self.metric is None else self.metric.ann()
-        fields: dict[str, Any] = {"metrics": metrics, "ann_metrics": ann_metrics}
+        rows = {name: each.row().model_dump(mode="json") for name, each in self.metrics.items()}
+        fields: dict[str, Any] = {"measured": rows}
+        if self.metric is not None:
+            numbers = self.metric.row()
+            fields |= {"metrics": numbers.steps, "ann_metrics": numbers.ann}
         if self.score is None and self.needed is None:
             if self.classes:
                 raise LeanspikeError(

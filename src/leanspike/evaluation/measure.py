@@ -17,7 +17,8 @@ from leanspike.evaluation.answered import Answered
 from leanspike.evaluation.answers import batches_for
 from leanspike.evaluation.early_exit import gamma_by_step
 from leanspike.evaluation.energy import OperationCounter
-from leanspike.evaluation.metric import Function
+from leanspike.evaluation.function_metric import Function
+from leanspike.evaluation.metric import Metric
 from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.evaluation.prices import Prices, price
 from leanspike.evaluation.result import Provenance, Result
@@ -43,6 +44,7 @@ def evaluate(
     readout: Literal["sum", "mean"] | None = None,
     task: Task | TaskName | None = None,
     metric: Function | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     origin: Provenance | None = None,
     progress: Callable[[int], None] | None = None,
     group: Group = ALONE,
@@ -76,6 +78,8 @@ def evaluate(
             or a dict of numbers, as ``torch.nn.functional.mse_loss``. Measured after each step, and
             of the ANN; the mean over the batches, weighted by their samples. With it no accuracy
             is measured, unless ``task`` is given.
+        metrics: others, by name, as of :mod:`leanspike.metrics`: ``{"calibration_error":
+            CalibrationError()}``; ``result.measured`` then holds what each found.
         origin: where the figures come from (default: this process), but for what computed them.
         progress: called with the number of samples after each batch.
         group: processes that each have batches of their own, in turn, as a :class:`Loader` of that
@@ -103,7 +107,7 @@ def evaluate(
     _check(snn, seed, origin)
     labelled = metric is None and task != "none"
     pairs = batches_for(snn, batches, "if any" if labelled else "of any kind")
-    watch = _Watch(snn, Answered(task, metric, readout, classes, group))
+    watch = _Watch(snn, Answered(task, metric, readout, classes, metrics, group))
     with eval_mode(snn), eval_mode(snn if ann is None else ann), watch_backends() as ran:
         for x, targets in pairs:
             samples = x.shape[pairs.axis]
@@ -152,10 +156,10 @@ class _Watch:
 
     def add_others(self, group: Group) -> None:
         """Count what all processes have seen, in each of them."""
+        self.answered.add_others()  # at first: others may still show it their batches
         self.n = sum(group.gathered(self.n))
         for counter in (self.spikes, self.operations, self.traffic):
             counter.add_others(group)
-        self.answered.add_others()
 
     def fields(self, start: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:
         """What a result says of all that was seen."""

@@ -1,124 +1,133 @@
-"""A function of the user's, measured after each step of the SNN, and of the ANN once."""
+"""What a metric is: it sees each batch that is evaluated, and shows what it found.
+
+A metric is one file: what it counts, what it found as a record, how the terminal shows that, and
+how the page does. It is registered by its name, which a recipe names in `evaluate.metrics`.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from numbers import Real
-from typing import Any, Literal, final
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from torch import Tensor
+from leanspike.evaluation.record import Record
+from leanspike.evaluation.task import Task, TaskName
+from leanspike.registry import Registry
+from leanspike.section import Section
 
-from leanspike.distributed import Group
-from leanspike.errors import LeanspikeError
-from leanspike.execute import readout
-from leanspike.graph.outputs import mapped, tensors
-
-Number = float | int | Tensor
-Function = Callable[[Any, Any], Number | Mapping[str, Number]]
-"""From outputs ``[N, ...]``, in the network's own structure, and targets to one or more numbers."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@final
-class Metric:
-    """The mean of a function over batches, each weighted by its samples.
+@dataclass(frozen=True)
+class About:
+    """What a metric is told before the first batch.
 
-    >>> import torch
-    >>> metric = Metric(lambda y, target: (y - target).abs().mean())
-    >>> y_TN = torch.tensor([[[2.0], [0.0]], [[0.0], [0.0]]])  # read out as 2, 0; then 1, 0
-    >>> metric.add(y_TN, torch.tensor([[1.0], [0.0]]), None)
-    >>> metric.steps()
-    {'metric': (0.5, 0.0)}
+    ``readout`` is how outputs of several steps become an answer, ``task`` what the labels are of;
+    None: what those of the first batch show.
     """
 
-    def __init__(self, function: Function, mode: Literal["sum", "mean"] = "mean") -> None:
-        if not callable(function):
-            raise LeanspikeError(
-                f"metric is a {type(function).__name__}; give a function from outputs and targets "
-                "to a number, or to a dict of numbers"
-            )
-        self.function, self.mode = function, mode
-        self._sums: dict[str, list[float]] = {}
-        self._ann: dict[str, float] = {}
-        self._samples = 0
-
-    def add(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
-        """A batch: outputs of the steps, targets, and the ANN's outputs (None: no ANN)."""
-        first = tensors(y_TN)[0]
-        samples = first.shape[1]
-        read = mapped(lambda y: readout(y, self.mode), y_TN)
-        for t in range(len(first)):
-            for name, value in self._numbers(_at(read, t), targets).items():
-                self._sums.setdefault(name, [0.0] * len(first))[t] += value * samples
-        if ann_N is not None:
-            for name, value in self._numbers(ann_N, targets).items():
-                self._ann[name] = self._ann.get(name, 0.0) + value * samples
-        self._samples += samples
-
-    def add_others(self, group: Group) -> None:
-        """Add up what all processes have measured, in each of them."""
-        if group.size == 1:
-            return
-        each = group.gathered((self._sums, self._ann, self._samples))
-        self._sums, self._ann, self._samples = {}, {}, 0
-        for sums, ann, samples in each:
-            self._samples += samples
-            for name, values in sums.items():
-                before = self._sums.get(name, [0.0] * len(values))
-                self._sums[name] = [a + b for a, b in zip(before, values, strict=True)]
-            for name, value in ann.items():
-                self._ann[name] = self._ann.get(name, 0.0) + value
-
-    def steps(self) -> dict[str, tuple[float, ...]]:
-        """Each number, after every step."""
-        return {
-            name: tuple(value / self._samples for value in sums)
-            for name, sums in self._sums.items()
-        }
-
-    def ann(self) -> dict[str, float]:
-        """Each number of the ANN's; empty without one."""
-        return {name: value / self._samples for name, value in self._ann.items()}
-
-    def _numbers(self, y_N: Any, targets: Any) -> dict[str, float]:
-        value = self.function(y_N, targets)
-        named = value if isinstance(value, Mapping) else {_name(self.function): value}
-        numbers = {str(name): _number(name, each) for name, each in named.items()}
-        if not numbers or (self._sums and set(numbers) != set(self._sums)):
-            raise LeanspikeError(
-                f"metric gave {', '.join(numbers) or 'nothing'}, and "
-                f"{', '.join(self._sums) or 'no number'} before; give the same numbers each time"
-            )
-        return numbers
+    timesteps: int
+    readout: Literal["sum", "mean"] = "mean"
+    task: Task | TaskName | None = None
 
 
-def _at(y_TN: Any, t: int) -> Any:
-    return mapped(lambda y: y[t], y_TN)
+@dataclass(frozen=True)
+class StepTable:
+    """Numbers after each step, and the ANN's, where there is one, under a title.
 
-
-def _name(function: Function) -> str:
-    """As the user calls it; a function without a name is "metric".
-
-    >>> import torch
-    >>> _name(torch.nn.functional.mse_loss), _name(torch.nn.L1Loss()), _name(lambda y, target: 0)
-    ('mse_loss', 'L1Loss', 'metric')
+    ``unit`` is "%" for shares, which are shown in hundredths, else "".
     """
-    name = getattr(function, "__name__", type(function).__name__)
-    return name if name.isidentifier() else "metric"
+
+    title: str
+    snn: tuple[float, ...]
+    ann: float | None = None
+    unit: Literal["", "%"] = ""
 
 
-def _number(name: str, value: object) -> float:
-    """A finite number of a number or a tensor of one."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if not isinstance(value, Real):
-        found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise LeanspikeError(
-            f"metric {name} gave {found}; give a number for a batch, as the mean over its samples"
-        )
-    if not math.isfinite(value):
-        raise LeanspikeError(
-            f"metric {name} is {value}; a mean over batches needs finite numbers: leave out what "
-            "has no answer, or bound it"
-        )
-    return float(value)
+@dataclass(frozen=True)
+class Look:
+    """The colours of the page, as matplotlib takes them."""
+
+    snn: str
+    snn_light: str
+    snn_dark: str
+    ann: str
+    accent: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: its title, what it shows in a sentence or two, and how it is drawn.
+
+    ``draw(figure, look)`` draws it with matplotlib; ``height`` is in px, the width the page's.
+    """
+
+    title: str
+    caption: str
+    height: float
+    draw: Callable[[Figure, Look], None]
+
+
+class Metric(ABC):
+    """Sees all batches of an evaluation, one after another.
+
+    The options of one that is registered are in ``Config``: keyword arguments of its constructor.
+    ``Row`` is what it found. The result keeps that as plain data, and a page that is written again
+    later needs no more: ``tables`` and ``pictures`` show a row.
+
+    >>> class Silent(Metric):
+    ...     class Row(Record):
+    ...         batches: int
+    ...     def begin(self, about):
+    ...         self.batches = 0
+    ...     def see(self, y_TN, targets, ann_N):
+    ...         self.batches += 1
+    ...     def row(self):
+    ...         return self.Row(batches=self.batches)
+    ...     @classmethod
+    ...     def tables(cls, row):
+    ...         return (StepTable("batches", (row.batches,)),)
+    >>> metric = Silent()
+    >>> metric.begin(About(timesteps=1))
+    >>> metric.see(None, None, None)
+    >>> Silent.tables(metric.row())[0].snn, Silent.pictures(metric.row())
+    ((1,), ())
+    """
+
+    Config: ClassVar[type[Section]] = Section
+    Row: ClassVar[type[Record]]
+
+    @abstractmethod
+    def begin(self, about: About) -> None:
+        """Before the first batch."""
+
+    @abstractmethod
+    def see(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
+        """A batch: outputs of the steps ``[T, N, ...]`` in the network's own structure, targets.
+
+        ``ann_N`` are the ANN's outputs ``[N, ...]``. Targets and these are None where there are
+        none.
+        """
+
+    @abstractmethod
+    def row(self) -> Record:
+        """What it found, a ``Row``."""
+
+    @classmethod
+    @abstractmethod
+    def tables(cls, row: Record) -> tuple[StepTable, ...]:
+        """A row for the terminal."""
+
+    @classmethod
+    def pictures(cls, row: Record) -> tuple[Picture, ...]:  # noqa: ARG003
+        """A row for the page, where a figure says more than numbers."""
+        return ()
+
+
+def _config(kind: type[Metric]) -> type[Section]:
+    return kind.Config
+
+
+metrics: Registry[Metric] = Registry("metric", "leanspike.metrics", _config, base=Metric)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -82,7 +83,8 @@ class Provenance(Record):
     sources differ from it. ``backend`` ("native", "reference", or several) and ``instructions``
     ("plain", "avx2", "avx512") computed the figures; ``backends`` are those of earlier phases of
     the run, behind the type they computed in. Results from before they were recorded have neither.
-    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase.
+    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase, attempts
+    that were killed included. ``ann_from`` is the run whose ANN was taken over, None if none was.
     """
 
     command: str | None
@@ -98,6 +100,7 @@ class Provenance(Record):
     versions: dict[str, str]
     recipe: dict[str, object]
     seconds: dict[str, float]
+    ann_from: str | None = None
 
 
 class Result(Record):
@@ -108,7 +111,8 @@ class Result(Record):
     ``unit`` of what there is one: each of the ``n`` samples, or each label or pixel of theirs. They
     are the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of
     guessing: one class in C, or the share of the commonest label (None in older records).
-    ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's.
+    ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's,
+    ``measured`` what each of :mod:`leanspike.metrics` found that was asked for, as plain data.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
     ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
     ``uncounted`` are the modules whose work is in none of the numbers (none in older records).
@@ -149,6 +153,7 @@ class Result(Record):
     unit: str = "sample"
     metrics: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     ann_metrics: dict[str, float] = Field(default_factory=dict)
+    measured: dict[str, dict[str, Any]] = Field(default_factory=dict)
     uncounted: tuple[Uncounted, ...] = ()
     rivals: Rivals | None = None
 
@@ -247,7 +252,11 @@ def load_result(path: Path) -> Result:
     if not path.is_file():
         raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
     try:
-        return parse_result(checked_json(path.read_text()))
+        result = parse_result(checked_json(path.read_text()))
+        for row in result.neurons:
+            if len(row.spikes_per_step) != result.timesteps:
+                raise ValueError(f"spikes of {row.path[:40]!r} are not of {result.timesteps} steps")
+        return result
     except ValueError as error:  # ValidationError and UnicodeDecodeError among them
         raise LeanspikeError(
             f"{path} is not a leanspike result ({one_line(error)}); "

@@ -67,7 +67,8 @@ def measure_robustness(
             back after it.
         split: the images.
         mean, std: of the normalisation that the networks were trained with.
-        corruptions: names in ``leanspike.data.CORRUPTIONS``, each measured at all ``severities``.
+        corruptions: names in ``leanspike.data.CORRUPTIONS``, or of another package's, each
+            measured at all ``severities``.
         severities: of 1..5.
         more: further families of corruptions, each by name a function from the severity to the
             same images in the same order, corrupted:

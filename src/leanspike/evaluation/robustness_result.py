@@ -135,13 +135,11 @@ def load_robustness(path: Path) -> Robustness:
     leanspike.errors.LeanspikeError: no robustness at nowhere.json; measure it with ...
     """
     if not path.is_file():
-        raise LeanspikeError(
-            f"no robustness at {path}; measure it with `leanspike evaluate RUN --robustness`"
-        )
+        raise LeanspikeError(f"no robustness at {path}; measure it with `leanspike robustness RUN`")
     try:
         return Robustness.model_validate_json(checked_json(path.read_text()))
     except ValueError as error:  # ValidationError and UnicodeDecodeError among them
         raise LeanspikeError(
             f"{path} holds no robustness ({one_line(error)}); "
-            "measure it again with `leanspike evaluate RUN --robustness`"
+            "measure it again with `leanspike robustness RUN`"
         ) from None

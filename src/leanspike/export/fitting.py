@@ -144,9 +144,11 @@ class Fitting:
         return replace(record, reset="soft" if nearest == "soft" else "hard")
 
     def _leak(self, path: str, record: NeuronRecord) -> NeuronRecord:
-        if record.synapse_leak.any() and not self.target.filtered:
-            takers = [t for t in TARGETS.values() if t.filtered]
+        if record.synapse_leak.any() and self.target.filtered == "no":
+            takers = [t for t in TARGETS.values() if t.filtered != "no"]
             self._elsewhere(path, "synapses with a leak", takers)
+        if self.target.filtered == "must":
+            self._check_filtered(path, record)
         if self.target.leaky is None and (record.leak != 1).any():
             self._differs(
                 path,
@@ -156,6 +158,20 @@ class Fitting:
             )
             return replace(record, leak=torch.ones_like(record.leak))
         return record
+
+    def _check_filtered(self, path: str, record: NeuronRecord) -> None:
+        synapse = record.synapse_leak
+        if (synapse <= 0).any() or (synapse >= 1).any():
+            raise LeanspikeError(
+                f"module {path}: its synapses have no leak, and those of {self.target.title} have "
+                "one; train with neuron=CurrentLIF() (spike.neuron.name=cuba_lif)"
+            )
+        if (record.leak <= 0).any():
+            raise LeanspikeError(
+                f"module {path}: its membranes keep nothing from step to step, and those of "
+                f"{self.target.title} do; train with a leak above 0, as leak=0.9 "
+                "(spike.neuron.leak=0.9)"
+            )
 
     def _floor(self, path: str, record: NeuronRecord) -> NeuronRecord:
         holds = self.target.clamps and not (record.leak != 1).any()
@@ -232,7 +248,8 @@ def ungrouped(layer: Convolution) -> Convolution:
     full = blocks.new_zeros(groups, outputs, groups, inputs, *layer.weight.shape[2:])
     for group in range(groups):
         full[group, :, group] = blocks[group]
-    return replace(layer, weight=full.flatten(2, 3).flatten(0, 1), groups=1)
+    whole = full.flatten(2, 3).flatten(0, 1)
+    return replace(layer, weight=whole, groups=1, blocks=groups)
 
 
 def _is_one(value: Tensor) -> bool:

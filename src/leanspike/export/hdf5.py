@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.optional import import_optional
 
@@ -15,13 +17,15 @@ UNPACKED = 1100
 """By how much gzip can shrink at best; what claims to hold more was not written as data."""
 SMALL = 1 << 20
 """Bytes that any file may unpack to."""
+MOST = 100_000
+"""Groups and data sets; a layer has about ten."""
 
 
 def read_graph(path: str | Path) -> Any:
     """The ``nir.NIRGraph`` in a file.
 
-    Nothing outside the file is opened: links, external storage and virtual data sets are refused,
-    and so are data sets larger than the file can hold.
+    Nothing outside the file is opened: links, external storage and virtual data sets are refused.
+    So are data sets larger than the file can hold, and what lies in it under two names.
 
     Raises LeanspikeError, in one line, for a file that is missing, damaged or no NIR.
     """
@@ -47,22 +51,39 @@ def read_graph(path: str | Path) -> Any:
 
 def _check(h5py: Any, file: Any, path: Path) -> None:
     """Refuse what leads out of the file, or is larger than it can be."""
+    size, limit = 0, max(SMALL, UNPACKED * path.stat().st_size)
+    for name, value in _members(h5py, file, path, "", {_address(h5py, file)}):
+        if not isinstance(value, h5py.Dataset):
+            continue
+        if value.external or value.is_virtual:
+            raise _hostile(path, name, "lies in another file")
+        size += value.size * value.dtype.itemsize if value.shape is not None else 0
+        if size <= limit and h5py.check_vlen_dtype(value.dtype) is not None:
+            size += _of_any_length(value, limit)
+        if size > limit:
+            raise LeanspikeError(
+                f"{path} claims to hold {size:,} bytes of data, more than a file of "
+                f"{path.stat().st_size:,} bytes can; get it again from who wrote it"
+            )
+
+
+def _of_any_length(dataset: Any, limit: int) -> int:
+    """The bytes of texts, each of which may lie in the file once and be named often."""
     size = 0
-    for name, value in _members(h5py, file, path, ""):
-        if isinstance(value, h5py.Dataset):
-            if value.external or value.is_virtual:
-                raise _hostile(path, name, "lies in another file")
-            size += value.size * value.dtype.itemsize if value.shape is not None else 0
-    limit = max(SMALL, UNPACKED * path.stat().st_size)
-    if size > limit:
-        raise LeanspikeError(
-            f"{path} claims to hold {size:,} bytes of data, more than a file of "
-            f"{path.stat().st_size:,} bytes can; get it again from who wrote it"
-        )
+    for place in np.ndindex(dataset.shape):
+        size += len(dataset[place])
+        if size > limit:
+            break
+    return size
 
 
-def _members(h5py: Any, group: Any, path: Path, at: str) -> Iterator[tuple[str, Any]]:
-    """All groups and data sets, by hard links only."""
+def _members(
+    h5py: Any, group: Any, path: Path, at: str, seen: set[int]
+) -> Iterator[tuple[str, Any]]:
+    """All groups and data sets, by hard links only, each under one name.
+
+    (Groups of two names for the same group each double what there is to go through.)
+    """
     if at.count("/") > DEEPEST:
         raise _hostile(path, at, "is nested too deep")
     for name in group:
@@ -70,10 +91,22 @@ def _members(h5py: Any, group: Any, path: Path, at: str) -> Iterator[tuple[str, 
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise _hostile(path, place, "is a link")
         value = group[name]
+        if _address(h5py, value) in seen:
+            raise _hostile(path, place, "is there under another name, too")
+        seen.add(_address(h5py, value))
+        if len(seen) > MOST:
+            raise _hostile(path, place, f"is one of more than {MOST:,} parts")
         yield place, value
         if isinstance(value, h5py.Group):
-            yield from _members(h5py, value, path, place)
+            yield from _members(h5py, value, path, place, seen)
+
+
+def _address(h5py: Any, value: Any) -> int:
+    """Where in the file a group or data set lies, whatever it is called."""
+    found: int = h5py.h5o.get_info(value.id).addr
+    return found
 
 
 def _hostile(path: Path, name: str, what: str) -> LeanspikeError:
-    return LeanspikeError(f"{path}: {name[:80]} {what}; get a file whose data lie in itself")
+    shown = name if name.isprintable() else repr(name)
+    return LeanspikeError(f"{path}: {shown[:80]} {what}; get a file whose data lie in itself")

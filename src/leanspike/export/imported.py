@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import keyword
+import math
 import operator
-import re
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -14,19 +13,20 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from leanspike.errors import LeanspikeError, check_count, check_number, one_line
+from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.execute import SpikingNetwork
 from leanspike.export.hdf5 import read_graph
 from leanspike.export.layers import Shape, layer_of
 from leanspike.export.nir import DT
+from leanspike.export.nodes import LARGEST, ends, kind_of, path_of, shape_after, shape_of
 from leanspike.export.numbers import NEURONS, Reading, record_of
 from leanspike.neuron import NeuronRecord, neuron_of
 from leanspike.optional import import_optional
 from leanspike.surgery import spike
 
 KINDS = f"{', '.join(NEURONS[:-1])} or {NEURONS[-1]}"
-LARGEST = 1 << 28
-"""Numbers of an input."""
+LONGEST = 200
+"""Letters of a node's name."""
 
 
 def from_nir(
@@ -127,6 +127,10 @@ class Builder:
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self._take(graph, "")
+        self.sources: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for source, target in self.edges:
+            self.sources[target].append(source)
+        self.numbers = 0
         self.graph = fx.Graph()
         self.layers: dict[str, nn.Module] = {}
         self.records: dict[str, NeuronRecord] = {}
@@ -134,9 +138,10 @@ class Builder:
 
     def build(self) -> tuple[nn.Module, Mapping[str, NeuronRecord], Shape]:
         """The ANN, the record of each ReLU by its path, and the shape of a sample."""
-        inputs = [name for name, node in self.nodes.items() if _kind(node) == "Input"]
-        first = [name for name in inputs if not self._sources(name)]
-        last = [n for n in self.nodes if not any(n == source for source, _ in self.edges)]
+        inputs = [name for name, node in self.nodes.items() if kind_of(node) == "Input"]
+        first = [name for name in inputs if not self.sources[name]]
+        leads = {source for source, _ in self.edges}
+        last = [name for name in self.nodes if name not in leads]
         if len(first) != 1 or len(last) != 1:
             raise LeanspikeError(
                 f"the graph has {len(first)} inputs and {len(last)} outputs; give a graph of one "
@@ -160,7 +165,12 @@ class Builder:
             )
         inside: dict[str, Any] = {}
         for name, node in graph.nodes.items():
-            if _kind(node) == "NIRGraph":
+            if not name.isprintable() or len(name) > LONGEST:
+                raise LeanspikeError(
+                    f"a node is called {name[:40]!r}; give it a name of at most {LONGEST} letters, "
+                    "in one line"
+                )
+            if kind_of(node) == "NIRGraph":
                 self._take(node, f"{prefix}{name}.")
                 inside[name] = node
             else:
@@ -174,17 +184,13 @@ class Builder:
                     )
             self.edges += [
                 (f"{prefix}{start}", f"{prefix}{end}")
-                for start in _ends(source, inside, "Output")
-                for end in _ends(target, inside, "Input")
+                for start in ends(source, inside, "Output")
+                for end in ends(target, inside, "Input")
             ]
-
-    def _sources(self, name: str) -> list[str]:
-        return [source for source, target in self.edges if target == name]
 
     def _in_order(self) -> list[str]:
         try:
-            order = TopologicalSorter({name: self._sources(name) for name in self.nodes})
-            return list(order.static_order())
+            return list(TopologicalSorter(self.sources).static_order())
         except CycleError as error:
             raise LeanspikeError(
                 f"the graph has a cycle through {', '.join(error.args[1][:3])}; leanspike's "
@@ -194,10 +200,10 @@ class Builder:
     # -- node by node --------------------------------------------------------------------------
 
     def _add(self, name: str) -> None:
-        node, kind = self.nodes[name], _kind(self.nodes[name])
-        sources = self._sources(name)
+        node, kind = self.nodes[name], kind_of(self.nodes[name])
+        sources = self.sources[name]
         if kind == "Input" and not sources:
-            shape = _shape(name, node.input_type["input"])
+            shape = shape_of(name, node.input_type["input"])
             self.values[name] = self.graph.placeholder("x"), shape
             return
         value, before = self._sum(name, sources)
@@ -206,12 +212,22 @@ class Builder:
             return
         path = self._path(name)
         if kind in NEURONS:
-            self.records[path] = record_of(name, kind, node, self.reading)
+            self.records[path] = record_of(name, kind, node, self.reading, before)
             self.layers[path], after = nn.ReLU(), before
         else:
             self.layers[path] = layer_of(name, kind, node, before)
-            after = _shape_after(name, self.layers[path], before)
+            after = shape_after(name, self.layers[path], before)
+        self._count(name, after)
         self.values[name] = self.graph.call_module(path, (value,)), after
+
+    def _count(self, name: str, after: Shape) -> None:
+        """Refuse what no memory holds before it is computed."""
+        self.numbers += math.prod(after)
+        if self.numbers > LARGEST:
+            raise LeanspikeError(
+                f"node {name}: up to it a sample is {self.numbers:,} numbers, more than "
+                f"{LARGEST:,}; write a network of smaller inputs"
+            )
 
     def _sum(self, name: str, sources: list[str]) -> tuple[fx.Node, Shape]:
         if not sources:
@@ -226,9 +242,8 @@ class Builder:
         return value, shape
 
     def _path(self, name: str) -> str:
-        """A path for PyTorch: the node's name, where it can be one."""
-        parts = [re.sub(r"\W", "_", part) or "_" for part in name.split(".")]
-        stem = ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in parts)
+        """A path of its own for a node."""
+        stem = path_of(name)
         taken, number, path = self.layers, 1, stem
         while path in taken or path in dir(nn.Module):
             number, path = number + 1, f"{stem}_{number + 1}"
@@ -246,36 +261,3 @@ class Builder:
                 owner = owner.get_submodule(folder)
             owner.add_module(own, layer)
         return root
-
-
-def _ends(name: str, inside: Mapping[str, Any], kind: str) -> list[str]:
-    """A node, or of a graph in its place the nodes through which it is entered or left."""
-    if name not in inside:
-        return [name]
-    return [f"{name}.{n}" for n, node in inside[name].nodes.items() if _kind(node) == kind]
-
-
-def _kind(node: Any) -> str:
-    return type(node).__name__
-
-
-def _shape(name: str, value: Any) -> Shape:
-    sizes = np.asarray(value).reshape(-1).tolist() if value is not None else []
-    good = all(isinstance(size, int) and size > 0 for size in sizes)
-    if not 1 <= len(sizes) <= 3 or not good or np.prod([float(s) for s in sizes]) > LARGEST:
-        raise LeanspikeError(
-            f"node {name}: the shape {sizes} is none of an input; write one of 1 to 3 sizes"
-        )
-    return tuple(sizes)
-
-
-def _shape_after(name: str, layer: nn.Module, before: Shape) -> Shape:
-    """What a layer makes of a shape."""
-    try:
-        with torch.no_grad():
-            y = layer(torch.zeros(1, *before))
-    except RuntimeError as error:
-        raise LeanspikeError(
-            f"node {name}: it cannot read {before} ({one_line(error)}); write sizes that fit"
-        ) from None
-    return tuple(y.shape[1:])

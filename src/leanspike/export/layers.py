@@ -59,20 +59,47 @@ def _linear(name: str, node: Any, before: Shape) -> nn.Module:
 def _convolution(name: str, node: Any, before: Shape) -> nn.Module:
     axes = len(before) - 1
     kind = {1: nn.Conv1d, 2: nn.Conv2d}.get(axes)
-    weight, groups = weights(name, node.weight, axes + 2), int(node.groups)
-    if kind is None or groups < 1 or before[0] != weight.shape[1] * groups:
+    weight, groups = weights(name, node.weight, axes + 2), _sizes(name, node.groups, 1)[0]
+    if kind is None or before[0] != weight.shape[1] * groups or len(weight) % groups:
         raise LeanspikeError(
             f"node {name}: a convolution of the weight {tuple(weight.shape)} in {groups} groups "
             f"cannot read {before}; write a weight that fits"
         )
-    padding = node.padding if isinstance(node.padding, str) else _sizes(name, node.padding, axes, 0)
+    weight, groups = _in_groups(node, weight, groups)
+    stride = _sizes(name, node.stride, axes)
+    padding = _padding(name, node.padding, stride)
     layer = kind(
-        *(before[0], weight.shape[0], tuple(weight.shape[2:]), _sizes(name, node.stride, axes)),  # type: ignore[arg-type]
+        *(before[0], weight.shape[0], tuple(weight.shape[2:]), stride),  # type: ignore[arg-type]
         padding=padding,  # type: ignore[arg-type]
         dilation=_sizes(name, node.dilation, axes),  # type: ignore[arg-type]
         groups=groups,
     )
     return _with(name, layer, weight, node.bias)
+
+
+def _in_groups(node: Any, weight: Tensor, groups: int) -> tuple[Tensor, int]:
+    """The weight of a convolution in groups that leanspike wrote whole, with zeros between them."""
+    said = node.metadata.get("groups", 1) if isinstance(node.metadata, dict) else 1
+    blocks = int(said) if isinstance(said, int | np.integer) else 1
+    outputs, inputs = weight.shape[:2]
+    if groups != 1 or blocks < 2 or outputs % blocks or inputs % blocks:
+        return weight, groups
+    split = weight.reshape(blocks, outputs // blocks, blocks, inputs // blocks, *weight.shape[2:])
+    own = torch.stack([split[block, :, block] for block in range(blocks)])
+    if torch.count_nonzero(own) != torch.count_nonzero(weight):
+        return weight, groups
+    return own.flatten(0, 1).contiguous(), blocks
+
+
+def _padding(name: str, value: Any, stride: Shape) -> str | Shape:
+    if not isinstance(value, str):
+        return _sizes(name, value, len(stride), 0)
+    if value == "valid" or (value == "same" and set(stride) == {1}):
+        return value
+    raise LeanspikeError(
+        f"node {name}: its padding is {value[:40]!r} with a stride of {stride}; write valid, same "
+        "with a stride of 1, or whole numbers"
+    )
 
 
 def _sum_pool(name: str, node: Any, before: Shape) -> nn.Module:
@@ -92,8 +119,8 @@ def _average_pool(name: str, node: Any, before: Shape) -> nn.AvgPool2d:
 
 def _flatten(name: str, node: Any, before: Shape) -> nn.Module:
     """Flatten from the first axis of a sample; some writers count N, others do not."""
-    first, last = int(node.start_dim), int(node.end_dim)
     axes = len(before)
+    (first,), (last,) = (_sizes(name, of, 1, -axes) for of in (node.start_dim, node.end_dim))
     whole = first in (0, 1, -axes) and last in (-1, axes - 1, axes)
     if not whole:
         raise LeanspikeError(
@@ -142,10 +169,11 @@ def _sizes(name: str, value: Any, axes: int, lowest: int = 1) -> Shape:
     """Whole numbers, one for each axis."""
     found: NDArray[Any] = np.asarray(value)
     sizes = found.reshape(-1).tolist() * (axes if found.size == 1 else 1)
-    if len(sizes) != axes or any(size != int(size) or size < lowest for size in sizes):
+    whole = found.dtype.kind in "iu" or (found.dtype.kind == "f" and (found % 1 == 0).all())
+    if len(sizes) != axes or not whole or any(size < lowest for size in sizes):
         raise LeanspikeError(
-            f"node {name}: {found.tolist()} are no sizes; write {axes} whole numbers, {lowest} or "
-            "more"
+            f"node {name}: {str(found.tolist())[:80]} are no sizes; write {axes} whole numbers, "
+            f"{lowest} or more"
         )
     return tuple(int(size) for size in sizes)
 

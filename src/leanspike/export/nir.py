@@ -114,13 +114,16 @@ def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool 
     return nir.NIRGraph(nodes, edges, metadata=_metadata(found, target))
 
 
-def write_nir(graph: Any, path: str | Path, target: str = "norse") -> Path:
+def write_nir(graph: Any, path: str | Path, target: str | None = None) -> Path:
     """Write a graph as HDF5, whole or not at all, as old readers need it.
 
     Without the field ``v_reset``, which is 0 where it is missing, for readers of nir before 1.0.6.
+    ``target`` is the one that the graph was made for, unless another is named.
     """
     nir, h5py = import_optional("nir", "nir"), import_optional("h5py", "nir")
     path = Path(path)
+    if target is None:
+        target = str(graph.metadata.get("target", "norse"))
     with said_where(path), atomic(path) as part:
         nir.write(part, graph)
         if not target_of(target).v_reset:
@@ -183,7 +186,10 @@ class Writer:
         sizes = layer.stride, layer.padding, layer.dilation
         if kind == "Conv1d":
             sizes = tuple(size[0] for size in sizes)  # type: ignore[assignment]
-        return self.kinds[kind](sides, layer.weight.numpy(), *sizes, layer.groups, _bias(layer))
+        node = self.kinds[kind](sides, layer.weight.numpy(), *sizes, layer.groups, _bias(layer))
+        if layer.blocks > 1:
+            node.metadata["groups"] = layer.blocks
+        return node
 
     def _neuron(self, record: NeuronRecord, shape: Shape) -> Any:
         v, leak, synapse = (
@@ -209,10 +215,11 @@ class Writer:
         if kind == "IF":
             v = v.astype(np.float32)
             return {"r": np.ones_like(v), "v_threshold": v, "v_reset": np.zeros_like(v)}
+        if kind == "CubaLIF" and self.target.decay == "exponential":
+            return self._decaying(v, leak, synapse)
         tau = _tau(leak)
         if kind == "LIF" and self.target.decay == "exponential":
-            with np.errstate(divide="ignore"):
-                tau = np.where(leak == 1, ENDLESS, -1 / np.log(np.where(leak == 1, 0.5, leak)))
+            tau = _decay(leak)
             fields = {"tau": tau, "r": np.ones_like(v), "v_leak": none}
             fields |= {"v_threshold": v, "v_reset": none}
             return {name: value.astype(np.float32) for name, value in fields.items()}
@@ -222,6 +229,28 @@ class Writer:
         tau_syn = _tau(synapse)
         fields["v_threshold"] = v * tau_syn  # the current is α·i + x, 1/(1 − α) times ours
         return {"tau_mem": tau * DT, "tau_syn": tau_syn * DT, "w_in": tau_syn, **fields}
+
+    def _decaying(
+        self, v: NDArray[Any], leak: NDArray[Any], synapse: NDArray[Any]
+    ) -> dict[str, NDArray[Any]]:
+        """As Rockpool reads a CubaLIF: i ← β·(i + x), u ← α·u + i, dt = tau_mem/(1 + r).
+
+        Our current is (1 − β)·x + β·i, so (1 − β)/β times that.
+        """
+        tau = _decay(leak)
+        fields = {"tau_mem": tau * DT, "tau_syn": _decay(synapse) * DT, "r": tau - 1}
+        none = np.zeros_like(v)
+        fields |= {"w_in": none + 1, "v_leak": none, "v_reset": none}
+        return {**fields, "v_threshold": v * synapse / (1 - synapse)}
+
+
+def _decay(leak: NDArray[Any]) -> NDArray[Any]:
+    """A time constant in steps by which a membrane decays exponentially: −1/ln λ."""
+    with np.errstate(divide="ignore"):
+        tau: NDArray[Any] = np.where(
+            leak == 1, ENDLESS, -1 / np.log(np.where(leak == 1, 0.5, leak))
+        )
+    return tau
 
 
 def _tau(leak: NDArray[Any]) -> NDArray[Any]:

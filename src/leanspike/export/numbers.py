@@ -35,8 +35,10 @@ class Reading:
     decay: Literal["euler", "exponential"] = "euler"
 
 
-def record_of(name: str, kind: str, node: Any, reading: Reading) -> NeuronRecord:
-    """The record of one of NIR's neurons, by the name of its primitive.
+def record_of(
+    name: str, kind: str, node: Any, reading: Reading, shape: tuple[int, ...]
+) -> NeuronRecord:
+    """The record of one of NIR's neurons, by the name of its primitive, for a layer of a shape.
 
     Raises LeanspikeError for numbers that no neuron of leanspike's has.
     """
@@ -54,8 +56,16 @@ def record_of(name: str, kind: str, node: Any, reading: Reading) -> NeuronRecord
     v, leak, synapse = _values(name, kind, fields, reading)
     if np.any(v <= 0):
         raise LeanspikeError(f"node {name}: a threshold is {v.min():g}; give one above 0")
-    numbers = _tensor(v), _tensor(leak), _tensor(synapse)
-    return NeuronRecord(*numbers, reset, floor=None if floor is None else _number(name, floor))
+    numbers = [_tensor(value) for value in (v, leak, synapse)]
+    for value in numbers:
+        fits = all(own in (1, side) for own, side in zip(value.shape, shape, strict=False))
+        if value.ndim and (value.ndim != len(shape) or not fits):
+            raise LeanspikeError(
+                f"node {name}: its numbers have the shape {tuple(value.shape)}, and {shape} "
+                "arrive; write one for each neuron"
+            )
+    low = None if floor is None else _number(name, floor)
+    return NeuronRecord(numbers[0], numbers[1], numbers[2], reset, floor=low)
 
 
 def _fields(node: Any) -> dict[str, Any]:
@@ -78,12 +88,24 @@ def _values(
     if kind == "LIF" and reading.decay == "exponential":
         with np.errstate(divide="ignore"):
             return v, np.exp(-1 / fields["tau"]), none
+    if kind == "CubaLIF" and reading.decay == "exponential":
+        return _decayed(name, fields, reading)
     membrane = _share(name, "tau" if kind == "LIF" else "tau_mem", fields, reading)
     gain = fields["r"] * membrane
     if kind == "LIF":
         return v / _positive(name, gain), 1 - membrane, none
     synapse = _share(name, "tau_syn", fields, reading)
     return v / _positive(name, gain * fields["w_in"]), 1 - membrane, 1 - synapse
+
+
+def _decayed(
+    name: str, fields: dict[str, Numbers], reading: Reading
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Threshold and leaks of i ← β·(i + w_in·x), v ← α·v + i, as Rockpool has them."""
+    with np.errstate(divide="ignore", over="ignore"):
+        leak, synapse = (np.exp(-reading.dt / fields[tau]) for tau in ("tau_mem", "tau_syn"))
+    gain = fields["w_in"] * synapse / np.where(synapse < 1, 1 - synapse, np.nan)
+    return fields["v_threshold"] / _positive(name, gain), leak, synapse
 
 
 def _share(name: str, field: str, fields: dict[str, Numbers], reading: Reading) -> Numbers:
@@ -100,7 +122,7 @@ def _share(name: str, field: str, fields: dict[str, Numbers], reading: Reading) 
 
 
 def _positive(name: str, gain: Numbers) -> Numbers:
-    if np.any(gain <= 0):
+    if not np.all(gain > 0):
         raise LeanspikeError(
             f"node {name}: its input is multiplied by {gain.min():g}; put that into the weights "
             "before it, and give an r and w_in above 0"

@@ -21,8 +21,8 @@ INPUT = "input"
 class Convolution:
     """A convolution over images or sequences, padded with zeros.
 
-    ``weight``: ``[K, C / groups, ...]``; ``bias``: ``[K]`` or None; the rest has a number for each
-    axis of the image.
+    ``weight``: ``[K, C / groups, ...]``; ``bias``: ``[K]`` or None; ``blocks``: of how many groups
+    it is, where it is written without; the rest has a number for each axis of the image.
     """
 
     weight: Tensor
@@ -31,6 +31,7 @@ class Convolution:
     padding: Shape
     dilation: Shape
     groups: int = 1
+    blocks: int = 1
 
 
 @dataclass(frozen=True, eq=False)

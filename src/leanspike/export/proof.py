@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from leanspike.execute import SpikingNetwork
 from leanspike.export.parts import Spiking
 from leanspike.export.portable import portable
-from leanspike.export.readers import ReadBack
+from leanspike.export.readers import ByRules, ReadBack
 from leanspike.modes import eval_mode
 from leanspike.neuron import Recorded
 
@@ -38,6 +38,7 @@ class Proof:
         layers: the layers of neurons, in order.
         ours, theirs: accuracy after the last step, by the mean over the steps; None without labels.
         apart: the largest difference of an output at any step.
+        by_rules: whether leanspike itself computed the file, by the target's rules.
     """
 
     target: str
@@ -46,6 +47,7 @@ class Proof:
     ours: float | None
     theirs: float | None
     apart: float
+    by_rules: bool = False
 
     @property
     def mismatches(self) -> int:
@@ -58,6 +60,8 @@ def prove(
     path: str | Path,
     target: str,
     batches: Iterable[tuple[Tensor, Tensor | None]],
+    *,
+    by_rules: bool = False,
 ) -> Proof:
     """Read a file back with the target's own reader, and run both on the same images.
 
@@ -66,6 +70,8 @@ def prove(
         path: of the file.
         target: whose it is; its library must be installed.
         batches: pairs of images, as the network takes them, and their labels or None.
+        by_rules: let leanspike itself compute the file, by the rules of the target: what an
+            approximation costs where its reader is not installed. That proves no reader.
 
     Raises:
         LeanspikeError: where the reader is not installed, or there can be none here.
@@ -73,14 +79,18 @@ def prove(
     parts = portable(network).parts.items()
     names = {part.path: name for name, part in parts if isinstance(part.operation, Spiking)}
     soft = any(_subtracts(neuron) for _, neuron in network.neurons())
-    back = ReadBack(Path(path), target, soft=soft, layers=names)
+    back: ReadBack | ByRules
+    if by_rules:
+        back = ByRules(Path(path), target, layers=names)
+    else:
+        back = ReadBack(Path(path), target, soft=soft, layers=names)
     count = _Count(list(names))
     with eval_mode(network), torch.no_grad():
         for images, labels in batches:
             ours, spikes = _run(network, images)
             theirs, their_spikes = back.run(_steps(network, images))
             count.see(ours, spikes, theirs, their_spikes, labels)
-    return count.proof(target)
+    return count.proof(target, by_rules)
 
 
 def _subtracts(neuron: nn.Module) -> bool:
@@ -140,7 +150,7 @@ class _Count:
             self.right += int((ours.mean(0).argmax(-1) == labels).sum())
             self.their_right += int((theirs.mean(0).argmax(-1) == labels).sum())
 
-    def proof(self, target: str) -> Proof:
+    def proof(self, target: str, by_rules: bool) -> Proof:
         """What was found."""
         layers = tuple(
             LayerProof(
@@ -155,4 +165,4 @@ class _Count:
             found / self.samples if self.labelled else None
             for found in (self.right, self.their_right)
         )
-        return Proof(target, self.samples, layers, ours, theirs, self.apart)
+        return Proof(target, self.samples, layers, ours, theirs, self.apart, by_rules)

@@ -19,7 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
-from leanspike.export.targets import target_of
+from leanspike.export.hdf5 import read_graph
+from leanspike.export.imported import from_nir
+from leanspike.export.nodes import path_of
+from leanspike.export.targets import Target, target_of
 from leanspike.optional import import_optional
 
 Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
@@ -90,11 +93,9 @@ class ReadBack:
 
     def __init__(self, path: Path, target: str, *, soft: bool, layers: Mapping[str, str]) -> None:
         if target not in READERS:
-            title = target_of(target).title
             raise LeanspikeError(
-                f"{title} cannot be installed beside leanspike's nir, so the file is not read back "
-                f"here; verify one of {', '.join(READERS)}, or read it there: "
-                f"{target_of(target).reading}"
+                f"{_why_not(target_of(target))}, so the file is not read back here; verify one of "
+                f"{', '.join(READERS)}, or read it there: {target_of(target).reading}"
             )
         self.path, self.target, self.soft, self.layers = path, target, soft, layers
 
@@ -117,6 +118,44 @@ class ReadBack:
                 outputs.append(y_N)
         found = {name: torch.stack(each) for name, each in spikes.items()}
         return torch.stack(outputs), found
+
+
+def _why_not(target: Target) -> str:
+    if target.package is None:
+        return f"no reader of {target.title} is on PyPI, or it needs the chip"
+    return f"{target.package} wants an older nir than leanspike"
+
+
+class ByRules:
+    """A file as leanspike itself computes it by the rules of its target: what that should give.
+
+    No proof of the target's own reader, but what an approximation costs where there is none.
+
+    Args: see :class:`ReadBack`.
+    """
+
+    def __init__(self, path: Path, target: str, *, layers: Mapping[str, str]) -> None:
+        graph = read_graph(path)
+        if target_of(target).clamps:
+            for node in graph.nodes.values():
+                if type(node).__name__ == "IF":
+                    node.metadata["floor"] = 1.0
+        self.network, self.layers = from_nir(graph, encode="frames"), layers
+
+    @torch.no_grad()
+    def run(self, steps: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As :meth:`ReadBack.run`."""
+        spikes: dict[str, list[Tensor]] = {name: [] for name in self.layers}
+        handles = [
+            self.network.get_submodule(path_of(node)).register_forward_hook(_noting(spikes[name]))
+            for name, node in self.layers.items()
+        ]
+        try:
+            outputs = self.network(torch.stack(list(steps)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return outputs, {name: found for name, (found,) in spikes.items()}
 
 
 def _noting(found: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:

@@ -26,7 +26,7 @@ class Target:
         leaky: as which primitive neurons with a leak do; None where it has no leaks.
         resets: what happens after a spike that it can do.
         decay: a leak is 1 − dt/τ ("euler"), or exp(−1/τ) with τ in steps ("exponential").
-        filtered: whether it has synapses with a leak.
+        filtered: "may" where synapses can have a leak, "must" where each has one, "no".
         uniform: whether thresholds and leaks are one number for a layer.
         branches: whether several edges may lead into a node: "any"; "identity" for those whose
             reader takes the nodes depth first, and so misses a second branch with nodes of its
@@ -46,7 +46,7 @@ class Target:
     resets: frozenset[str]
     reading: str
     decay: Literal["euler", "exponential"] = "euler"
-    filtered: bool = False
+    filtered: Literal["no", "may", "must"] = "no"
     uniform: bool = False
     branches: Literal["any", "identity", "none"] = "any"
     flat_leaks: bool = False
@@ -66,7 +66,7 @@ TARGETS = {
         leaky="CubaLIF",
         resets=SOFT | HARD,
         reading="norse.torch.from_nir(nir.read(FILE), reset_method=reset_subtract, dt=1e-4)",
-        filtered=True,
+        filtered="may",
         branches="identity",
         v_reset=True,
         package="norse",
@@ -79,7 +79,7 @@ TARGETS = {
         leaky="CubaLIF",
         resets=HARD,
         reading="spikingjelly.activation_based.nir_exchange.import_from_nir(FILE, dt=1e-4)",
-        filtered=True,
+        filtered="may",
         uniform=True,
         v_reset=True,
         package="spikingjelly",
@@ -92,7 +92,7 @@ TARGETS = {
         leaky="CubaLIF",
         resets=HARD,
         reading="snntorch.import_nir.import_from_nir(nir.read(FILE))",
-        filtered=True,
+        filtered="may",
         uniform=True,
         v_reset=True,
         package="snntorch",
@@ -118,37 +118,41 @@ TARGETS = {
         integrate="IF",
         leaky=None,
         resets=SOFT,
-        reading="as sinabs, then sinabs.backend.dynapcnn.DynapcnnNetwork",
+        reading="sinabs.from_nir as above, then sinabs.backend.dynapcnn.DynapcnnNetwork",
         branches="none",
         clamps=True,
         version="sinabs 3.1.3",
     ),
-    "spinnaker2": Target(
+    "spinnaker2": Target(  # py-spinnaker2 is not on PyPI
         "SpiNNaker2",
         LAYERS | {"Linear", "Conv1d"},
         integrate="IF",
         leaky="LIF",
         resets=SOFT | HARD,
         reading="spinnaker2.s2_nir.from_nir",
-        filtered=True,
+        filtered="may",
     ),
-    "lava": Target(
+    "lava": Target(  # its neurons are lava.proc.lif of lava-nc 0.10.0; its reader is not on PyPI
         "Lava",
         LAYERS | {"Linear"},
         integrate="IF",
         leaky="LIF",
         resets=HARD,
         reading="nir_to_lava.import_from_nir",
-        filtered=True,
+        filtered="may",
     ),
     "xylo": Target(
         "Xylo",
         frozenset({"Affine", "Linear"}),
-        integrate="CubaLIF",
+        integrate="CubaLIF",  # of a LIF its reader asks for a tau_mem, and fails
         leaky="CubaLIF",
         resets=SOFT,
-        reading="rockpool.nn.modules.from_nir",
-        filtered=True,
+        reading="rockpool.nn.modules.from_nir(nir.read(FILE)), max_spikes_per_dt = 1",
+        decay="exponential",
+        filtered="must",
+        branches="none",
+        package="rockpool",
+        version="rockpool 3.1.0",
     ),
 }
 

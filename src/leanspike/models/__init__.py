@@ -1,17 +1,20 @@
 """The model zoo: plain PyTorch networks, by name.
 
-A new architecture is one function (or class) and one row in :data:`MODELS`. Its first argument is
-``num_classes``; everything else is keyword-only, typed, and has a default where one makes sense.
+A new architecture is one function (or class) and one row in :data:`MODELS`, or, in a package of
+your own, an entry point in the group ``leanspike.models``. Its first argument is ``num_classes``;
+everything else is keyword-only, typed, and has a default where one makes sense. The typed arguments
+are its options.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic import create_model as section_from
 from torch import nn
 
 from leanspike.errors import LeanspikeError
@@ -40,6 +43,8 @@ from leanspike.models.vggs import (
 )
 from leanspike.models.wide_resnet import WideResNet, wrn16_2, wrn28_4
 from leanspike.optional import import_optional
+from leanspike.registry import Registry
+from leanspike.section import Section
 from leanspike.synapse import step_around
 
 __all__ = [
@@ -52,6 +57,7 @@ __all__ = [
     "ResNet",
     "ResNet18",
     "WideResNet",
+    "check_options",
     "cifar_resnet20",
     "cifar_resnet32",
     "cifar_resnet44",
@@ -59,6 +65,7 @@ __all__ = [
     "create_model",
     "load_published",
     "mnist_net",
+    "models",
     "pyramidnet18",
     "resnet12",
     "resnet20",
@@ -96,6 +103,24 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 TORCHVISION = "torchvision/"
+OF_THE_DATA = ("num_classes", "in_channels", "image_size")
+"""Arguments that follow from the data, and are no options."""
+
+
+def _config(build: Callable[..., nn.Module]) -> type[Section]:
+    """The options of a network: its typed arguments but for those of the data."""
+    fields: dict[str, Any] = {
+        name: (
+            parameter.annotation,
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for name, parameter in inspect.signature(build, eval_str=True).parameters.items()
+        if name not in OF_THE_DATA
+    }
+    return section_from("Options", __base__=Section, **fields)
+
+
+models: Registry[nn.Module] = Registry("model", "leanspike.models", _config, table=MODELS)
 
 
 def create_model(
@@ -130,25 +155,51 @@ def create_model(
     return network
 
 
+def check_options(name: str, options: Mapping[str, object]) -> None:
+    """Raise unless there is a network of that name in the zoo, and it takes these options.
+
+    Networks of torchvision check their options themselves, when they are built.
+
+    >>> check_options("vgg9", {"widht": 2})
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: model vgg9 has no option 'widht'; did you mean 'width'?
+    """
+    if not name.startswith(TORCHVISION):
+        _arguments(_find(name), name, {"num_classes": 1, **options})
+
+
+def _find(name: str) -> Callable[..., nn.Module]:
+    if name not in models:
+        raise LeanspikeError(f"no model {name!r}; {_nearest(name, models.names())}")
+    return models.find(name)
+
+
 def _zoo_model(
     name: str, num_classes: int, in_channels: int, image_size: int, options: dict[str, object]
 ) -> nn.Module:
-    if name not in MODELS:
-        raise LeanspikeError(f"no model {name!r}; {_nearest(name, MODELS)}")
-    build = MODELS[name]
-    parameters = inspect.signature(build, eval_str=True).parameters
+    build = _find(name)
+    parameters = inspect.signature(build).parameters
     data = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-    arguments = {key: value for key, value in data.items() if key in parameters} | options
-    for option, value in arguments.items():
+    known = {key: value for key, value in data.items() if key in parameters}
+    return build(**_arguments(build, name, known | options))
+
+
+def _arguments(
+    build: Callable[..., nn.Module], name: str, given: dict[str, object]
+) -> dict[str, object]:
+    """Those arguments, if they are the network's, of its types, and none is missing."""
+    parameters = inspect.signature(build, eval_str=True).parameters
+    for option, value in given.items():
         if option not in parameters:
             raise LeanspikeError(
                 f"model {name} has no option {option!r}; {_nearest(option, parameters)}"
             )
         _check_type(name, option, value, parameters[option].annotation)
     for option, parameter in parameters.items():
-        if parameter.default is parameter.empty and option not in arguments:
+        needed = parameter.default is parameter.empty and option not in OF_THE_DATA
+        if needed and option not in given:
             raise LeanspikeError(f"model {name} needs the option {option!r}; give it a value")
-    return build(**arguments)
+    return given
 
 
 def _check_type(model: str, option: str, value: object, annotation: Any) -> None:

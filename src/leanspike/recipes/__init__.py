@@ -1,17 +1,14 @@
 """Recipes in YAML: those that come with leanspike, one file each, and how they are read.
 
-Dotted overrides change single keys. Every mistake is one line that names the key and the nearest
-valid one.
+A recipe may extend another one (:mod:`leanspike.recipes.extending`), and dotted overrides change
+single keys. Every mistake is one line that names the key and the nearest valid one.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,26 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from leanspike.config import Recipe, terms_by_name
+from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
-from leanspike.recipes.study import check_one, is_kept, kept_recipe
+from leanspike.recipes.extending import EXTENDS, extended
+from leanspike.recipes.overrides import apply_overrides
+from leanspike.recipes.sources import find_source, nearest, read_yaml, shipped
 from leanspike.registry import ChosenSection
 from leanspike.saved import SPEC, ModelSpec, read_model
+from leanspike.train import objectives
+from leanspike.train.terms import Terms
+
+__all__ = [
+    "changed",
+    "check_named",
+    "dump",
+    "load_recipe",
+    "read_yaml",
+    "recipes",
+    "validate",
+]
 
 
 def recipes() -> dict[str, str]:
@@ -33,9 +44,7 @@ def recipes() -> dict[str, str]:
     >>> "digits" in recipes()
     True
     """
-    files = [f for f in resources.files("leanspike.recipes").iterdir() if f.name.endswith(".yaml")]
-    found = {f.name.removesuffix(".yaml"): _parse(f.read_text(), f.name) for f in files}
-    return {name: str(data.get("description", "")) for name, data in sorted(found.items())}
+    return {name: str(at.data.get("description", "")) for name, at in shipped().items()}
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -56,11 +65,11 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: recipe digits: unknown key snn.0.epoch; did you mean 'epochs'?
     """
-    name, text = _read(source)
-    data = changed(_parse(text, name), overrides, name)
+    written = find_source(source)
+    data = changed(extended(written), overrides, written.name)
     if isinstance(data.get("model"), dict):
         _take_name(data["model"])
-    return validate(data, name)
+    return validate(data, written.name)
 
 
 def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[str, Any]:
@@ -73,8 +82,7 @@ def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[s
     {'snn': [{'epochs': 1}], 'seed': 7}
     """
     try:
-        for override in sorted(overrides, key=_names_no_own):  # whose options are its own, too
-            _apply(data, override)
+        apply_overrides(data, overrides)
     except ValueError as error:
         raise LeanspikeError(f"recipe {name}: {error}") from None
     return data
@@ -118,11 +126,6 @@ def _take_name(model: dict[str, Any]) -> None:
         model["options"] = {**saved.options, **(model.get("options") or {})}
 
 
-def _names_no_own(override: str) -> bool:
-    key, _, value = override.partition("=")
-    return not (key in ("model.name", "teacher.model.name") and is_own(value))
-
-
 def _take_old_key(data: dict[str, Any]) -> None:
     """``data.fold``, the old name of ``data.cross_validation``, is taken for one more version."""
     section = data.get("data") if isinstance(data, dict) else None
@@ -134,28 +137,13 @@ def _take_old_key(data: dict[str, Any]) -> None:
         section["cross_validation"] = value
 
 
-def read_yaml(text: str) -> Any:
-    """What a text says in YAML, as plain data; ValueError where it is none.
-
-    >>> read_yaml("{a: " * 5000)
-    Traceback (most recent call last):
-    ValueError: ...nest...
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
 def validate(data: dict[str, Any], name: str) -> Recipe:
     """Plain data as a recipe, or one line on what is wrong with it."""
     _take_old_key(data)
     try:
         return Recipe.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        raise LeanspikeError(f"recipe {name}: {_explain(error.errors()[0], data)}") from None
+        raise LeanspikeError(f"recipe {name}: {_explain(_first(error), data)}") from None
     except (TypeError, ValueError) as error:
         raise LeanspikeError(f"recipe {name}: {error}") from None
     except RecursionError:
@@ -167,100 +155,10 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-_Safe: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # C is 7 times as fast
-
-
-class _Loader(_Safe):  # type: ignore[misc]
-    """Safe YAML (no objects) that reads 1e-4 as a number, as YAML 1.2 and everybody else do."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def _read(source: str | Path) -> tuple[str, str]:
-    path = Path(source)
-    if is_kept(path):
-        return str(path), json.dumps(kept_recipe(path))
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        check_one(path)
-        try:
-            return str(path), path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise LeanspikeError(f"cannot read the recipe {path}: {error}") from None
-    built_in = resources.files("leanspike.recipes") / f"{source}.yaml"
-    if not built_in.is_file():
-        check_one(path)
-        raise LeanspikeError(
-            f"no recipe {str(source)!r}; {_nearest(str(source), recipes())} "
-            "(`leanspike recipes` lists them; a file of your own ends in .yaml)"
-        )
-    return str(source), built_in.read_text()
-
-
-def _parse(text: str, name: str) -> dict[str, Any]:
-    try:
-        data = read_yaml(text)
-    except ValueError as error:
-        raise LeanspikeError(f"recipe {name} is not YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise LeanspikeError(f"recipe {name} is not a mapping of keys to values")
-    return data
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise LeanspikeError(f"override {override!r}; write dotted.key=value, as in seed=1")
-    *parents, last = key.split(".")
-    place: Any = data
-    for part in parents:
-        if isinstance(place, list):
-            place = place[_position(place, part, key, text)]
-        elif isinstance(place, dict):
-            if place.get(part) is None:
-                place[part] = {}
-            elif part == "objective" and isinstance(place[part], list):
-                place[part] = terms_by_name(place[part])
-            place = place[part]
-        else:
-            raise LeanspikeError(f"override {key}: {part!r} is inside a plain value")
-    value = _value(text, override)
-    if isinstance(place, list):
-        place[_position(place, last, key, text)] = value
-    elif isinstance(place, dict):
-        if not _names_no_own(override) and place.get(last) != value:
-            place["options"] = {}  # those of the recipe are another network's
-        place[last] = value
-    else:
-        raise LeanspikeError(f"override {key}: {last!r} is inside a plain value")
-
-
-def _value(text: str, override: str) -> Any:
-    try:
-        return read_yaml(text)
-    except ValueError:
-        raise LeanspikeError(f"override {override!r}: {text!r} is not a YAML value") from None
-
-
-def _position(place: list[Any], part: str, key: str, value: str) -> int:
-    if not place:
-        name = key[: key.index(f".{part}")]
-        raise LeanspikeError(
-            f"override {key}: {name} is an empty list; give {name}=[{{...}}] first"
-        )
-    if not part.isdigit():
-        right = key.replace(f".{part}", f".0.{part}", 1)
-        raise LeanspikeError(
-            f"override {key}: {key[: key.index(f'.{part}')]} is a list, and {part!r} is in each of "
-            f"0..{len(place) - 1}; say in which, as {right}={value}"
-        )
-    if int(part) >= len(place):
-        raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")
-    return int(part)
+def _first(error: ValidationError) -> ErrorDetails:
+    """A key that is unknown before one that is missing: it may be that one, misspelt."""
+    errors = error.errors()
+    return next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
 
 
 def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
@@ -268,7 +166,7 @@ def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key}; {_nearest(path[-1], _siblings(path, data))}"
+        return f"unknown key {key}; {nearest(path[-1], _siblings(path, data))}"
     if error["type"] == "missing":
         return f"key {key} is missing; give it a value"
     message = error["msg"].removeprefix("Value error, ")
@@ -279,12 +177,18 @@ def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
 
 def _siblings(path: list[str], data: Any) -> Iterable[str]:
     """The keys that are valid where an unknown one was found."""
+    if len(path) == 1:
+        return [*Recipe.model_fields, EXTENDS]
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
+        if issubclass(section, Terms):
+            section = objectives.config(part)
         field = section.model_fields.get(part)
         if field is not None:
             section = _section(field.annotation) or section
         data = data.get(part) if isinstance(data, dict) else None
+    if issubclass(section, Terms):
+        return objectives.names()
     return section.keys(data) if issubclass(section, ChosenSection) else section.model_fields
 
 
@@ -294,9 +198,3 @@ def _section(annotation: Any) -> type[BaseModel] | None:
         return annotation
     inner = getattr(annotation, "__args__", ())
     return next((found for arg in inner if (found := _section(arg)) is not None), None)
-
-
-def _nearest(wrong: str, valid: Iterable[str]) -> str:
-    options = list(valid)
-    close = get_close_matches(wrong, options, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"valid are {', '.join(options)}"

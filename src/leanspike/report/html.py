@@ -19,6 +19,7 @@ from leanspike.report import (
     exits,
     figures,
     frames,
+    measured,
     mistakes,
     rivals,
     robustness,
@@ -116,6 +117,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         cost=cost,
         rivals=rivals,
         plots=plots,
+        measured=measured,
         recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
     )
 

@@ -20,6 +20,8 @@ def render_proof(proof: Proof) -> Group:
     '3 of 30 spikes differ (10.00 %), on 4 images'
     """
     title = TARGETS[proof.target].title
+    if proof.by_rules:
+        title += " (by its rules, not read back)"
     steps = len(proof.layers[0].mismatches)
     heading = Text(f"spikes that {title} computes otherwise, by step")
     table = Table(box=None, pad_edge=False)

@@ -12,6 +12,7 @@ from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
 from leanspike.report.cost import ARITHMETIC, cost_table, how_timed, not_counted
+from leanspike.report.measured import cells, step_tables
 from leanspike.report.rivals import how_rivals, rivals_table
 from leanspike.report.text import (
     answered,
@@ -87,6 +88,12 @@ def _answers(result: Result) -> list[tuple[str, Table]]:
         theirs = result.ann_metrics.get(name)
         table = _steps(list(map(figure, values)), None if theirs is None else figure(theirs))
         found.append((f"{name} of {answered(result)}, after each step", table))
+    for each in step_tables(result):
+        unit = f" in {each.unit}" if each.unit else ""
+        title = (
+            f"{each.title}{unit} of {answered(result)}, after each step" if each.snn else each.title
+        )
+        found.append((title, _steps(*cells(each))))
     return found
 
 
@@ -117,7 +124,7 @@ def _rivals(result: Result) -> Table:
 
 def _steps(snn: Sequence[str], ann: str | None) -> Table:
     """Figures after every step, as many steps a line as fit, and the ANN's."""
-    most = min(_STEPS_A_LINE, 72 // (1 + max(map(len, snn))))
+    most = min(_STEPS_A_LINE, 72 // (1 + max(map(len, snn), default=0)))
     table = _table(1, *[""] * (1 + min(most, len(snn))))
     table.show_header = False
     for column in table.columns[1:]:

@@ -29,7 +29,11 @@ True 1 ('ANN', 'digits')
 """
 
 from leanspike.run.exported import export_run, prove_run
-from leanspike.run.folder import (
+from leanspike.run.robust import compare_robustness
+from leanspike.run.run import Run, open_run
+from leanspike.run.shipped import about_data, first_images, labelled_tests
+from leanspike.run.trained import check_trained
+from leanspike.run.workspace import (
     CALIBRATION,
     CHECKPOINT,
     LOG,
@@ -41,10 +45,6 @@ from leanspike.run.folder import (
     check_free,
     read_recipe,
 )
-from leanspike.run.robust import compare_robustness
-from leanspike.run.run import Run, open_run
-from leanspike.run.shipped import about_data, first_images, labelled_tests
-from leanspike.run.trained import check_trained
 
 __all__ = [
     "CALIBRATION",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_da
 from leanspike.data.cross_validation import cross_validation_split
 from leanspike.data.split import stratified
 from leanspike.errors import LeanspikeError
-from leanspike.graph.ops import is_batch_norm
 from leanspike.models import create_model
 from leanspike.models.own import create_own, is_own
 from leanspike.models.published import load_published
@@ -30,17 +30,7 @@ from leanspike.processor import has_bfloat16, warn_of_emulation
 from leanspike.recipes import check_named
 from leanspike.saved import SPEC, ModelSpec, load, read_model
 from leanspike.temporal import NormFactory, temporal_norm
-from leanspike.train import (
-    TET,
-    CrossEntropy,
-    Feature,
-    Objective,
-    Response,
-    SelfDistillation,
-    SpikeRate,
-    Teacher,
-    Weighted,
-)
+from leanspike.train import Around, Teacher, Weighted, create_objective
 
 
 def choose_device(name: str) -> torch.device:
@@ -96,6 +86,7 @@ def open_data(recipe: Recipe) -> Dataset:
         channels=section.channels,
         mean=section.mean,
         std=section.std,
+        options=section.options,
     )
     _check_time(recipe, data)
     if section.cross_validation is not None:
@@ -220,46 +211,6 @@ def find_weights(section: TrainedSection) -> Path | None:
     return path
 
 
-def is_taught(*stages: TrainSection | None) -> bool:
-    """Whether an objective of these stages asks a teacher.
-
-    >>> is_taught(None, TrainSection(epochs=1))
-    False
-    """
-    return any(stage is not None and stage.objective.is_taught for stage in stages)
-
-
-def check_teacher(recipe: Recipe) -> None:
-    """That the weights of the recipe's teacher are there, and that no objective lacks a teacher.
-
-    Raises:
-        LeanspikeError: if not.
-    """
-    if recipe.teacher is not None:
-        find_weights(recipe.teacher.model)
-        return
-    has_ann = recipe.ann is not None or recipe.model.weights is not None
-    if is_taught(recipe.ann, *(() if has_ann else recipe.snn)):
-        raise LeanspikeError(
-            "response and feature need a teacher; train an ANN, give model.weights, or name one in "
-            "the recipe's teacher"
-        )
-
-
-def shift_norms(network: nn.Module) -> None:
-    """Give every batch norm a shift, as training does.
-
-    >>> norm = nn.BatchNorm1d(2)
-    >>> shift_norms(norm)
-    >>> norm.bias.detach().ne(0).all().item()
-    True
-    """
-    for module in network.modules():
-        if is_batch_norm(module) and module.bias is not None:
-            with torch.no_grad():
-                module.bias.add_(0.1)
-
-
 def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
     """How to build that network again for that data.
 
@@ -305,31 +256,12 @@ def build_norm(section: SpikeSection) -> str | NormFactory:
 
 def build_objective(
     section: TrainSection, network: nn.Module, teacher: Callable[[], Teacher], x: Tensor
-) -> Objective:
+) -> Weighted:
     """What a stage minimises; ``teacher`` is asked for only if a term needs one, and once.
 
     >>> objective = build_objective(TrainSection(epochs=1), nn.Linear(2, 3), Teacher, torch.ones(1))
     >>> objective.weights, objective.objectives[0].readout
     ((1.0,), 'sum')
     """
-    how = section.objective
-    who = teacher() if how.is_taught else None
-    terms: list[tuple[float, Objective]] = []
-    if how.cross_entropy is not None:
-        labels = CrossEntropy(section.readout, section.label_smoothing)
-        terms.append((how.cross_entropy.weight, labels))
-    if how.tet is not None:
-        tet = TET(how.tet.regularisation, how.tet.target, section.label_smoothing)
-        terms.append((how.tet.weight, tet))
-    if how.response is not None and who is not None:
-        soft = Response(who, how.response.temperature, section.readout, how.response.each_step)
-        terms.append((how.response.weight, soft))
-    if how.feature is not None and who is not None:
-        maps = Feature(who, network, x, how.feature.pairs, how.feature.each_step)
-        terms.append((how.feature.weight, maps))
-    if how.self_distillation is not None:
-        own = SelfDistillation(how.self_distillation.temperature, how.self_distillation.learner)
-        terms.append((how.self_distillation.weight, own))
-    if how.spike_rate is not None:
-        terms.append((how.spike_rate.weight, SpikeRate()))
-    return Weighted(terms)
+    around = Around(network, x, cache(teacher), section.readout, section.label_smoothing)
+    return create_objective(section.objective.terms, around)

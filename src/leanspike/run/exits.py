@@ -24,11 +24,14 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def with_exits(
-    recipe: Recipe, early_exit: Sequence[str] = (), max_drop_points: float | None = None
+    recipe: Recipe,
+    early_exit: Sequence[str] = (),
+    max_drop_points: float | None = None,
+    metrics: Sequence[str] = (),
 ) -> EvaluateSection:
     """The recipe's evaluation with other rules to leave by ("none": without any), or another drop.
 
-    What is not given stays the recipe's.
+    What is not given stays the recipe's; ``metrics`` are measured beside those that it names.
 
     Raises:
         LeanspikeError: for what the recipe itself could not say.
@@ -47,6 +50,8 @@ def with_exits(
         data["evaluate"]["max_drop_points"] = max_drop_points
         if not data["evaluate"]["early_exit"]:
             raise LeanspikeError("a drop is for leaving early; name a rule, as --early-exit margin")
+    for name in metrics:
+        data["evaluate"]["metrics"].setdefault(name, {})
     return validate(data, recipe.name).evaluate
 
 

@@ -27,13 +27,15 @@ def export_run(run: Run, path: Path, exporter: str, options: Mapping[str, Any]) 
     return write(_network(run), path, exporter, options)
 
 
-def prove_run(run: Run, path: Path, target: str, limit: int) -> Proof:
+def prove_run(run: Run, path: Path, target: str, limit: int, *, by_rules: bool = False) -> Proof:
     """Read the file back with its target's own reader, on the first test images.
+
+    With ``by_rules`` leanspike computes the file itself, by the rules of the target.
 
     Raises LeanspikeError where that reader is not installed.
     ``prove_run(run, Path("net.nir"), "norse", limit=256).mismatches``
     """
-    return prove(_network(run), path, target, test_batches(run, limit))
+    return prove(_network(run), path, target, test_batches(run, limit), by_rules=by_rules)
 
 
 def test_batches(run: Run, limit: int) -> Iterator[tuple[Tensor, Tensor]]:

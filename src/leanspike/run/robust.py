@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from leanspike.data import COMMON_CORRUPTIONS, CommonCorruptedSplit
+from leanspike.data import COMMON_CORRUPTIONS, CORRUPTIONS, CommonCorruptedSplit
 from leanspike.data.cifar_c import cifar_c_names, read_cifar_c
 from leanspike.data.images import data_root
 from leanspike.errors import LeanspikeError
@@ -18,8 +18,9 @@ from leanspike.evaluation.robustness import Attack, Family
 from leanspike.execute import SpikingNetwork
 from leanspike.files import write_text
 from leanspike.report.html import write_robustness
-from leanspike.run.folder import ROBUSTNESS, ROBUSTNESS_PAGE, read_backends
+from leanspike.run.clock import read_backends
 from leanspike.run.run import Run
+from leanspike.run.workspace import ROBUSTNESS, ROBUSTNESS_PAGE
 
 EPSILONS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
 CIFAR_C = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
@@ -31,14 +32,16 @@ def compare_robustness(
     limit: int | None = 1000,
     progress: Callable[[int, int], None] | None = None,
     common: bool = False,
+    corruptions: Sequence[str] = (),
 ) -> Robustness:
     """``robustness.json`` and ``robustness.html`` of a run, beside other runs on the same data.
 
     The networks are the teacher that the recipe names, or the run's ANN, then each run's SNN.
     CIFAR-10-C takes part if it lies beside the data set, unless ``data.cross_validation`` has
     chosen other test images, which is said. With ``common`` the corruptions of ImageNet-C take
-    part, by the package that the extra ``corruptions`` installs. Where pixels are drawn as spikes,
-    no gradient reaches them and nothing is attacked.
+    part, by the package that the extra ``corruptions`` installs. ``corruptions`` names some of
+    leanspike's own, or of another package's; default: all of leanspike's. Where pixels are drawn as
+    spikes, no gradient reaches them and nothing is attacked.
 
     Raises:
         LeanspikeError: for runs on other test images, or with another normalisation; for images
@@ -52,9 +55,10 @@ def compare_robustness(
     for other in (run, *others):
         _check_same_data(run, other)
         networks[_free_name(other.folder.name, networks)] = other.load("snn")
-    command = ["leanspike", "evaluate", str(run.folder), "--robustness"]
+    command = ["leanspike", "robustness", str(run.folder)]
     command += [word for other in others for word in ("--beside", str(other.folder))]
     command += ["--limit", str(limit or len(run.data.test)), *(["--common"] if common else [])]
+    command += [word for name in corruptions for word in ("--corruption", name)]
     attacks: dict[Attack, Sequence[float]] = {"fgsm": EPSILONS, "pgd": EPSILONS[-1:]}
     drawn = any(map(_draws_spikes, networks.values()))
     if drawn:
@@ -64,6 +68,7 @@ def compare_robustness(
         run.data.test,
         mean=run.data.mean,
         std=run.data.std,
+        corruptions=tuple(corruptions) or tuple(CORRUPTIONS),
         more=_published(run) | (_common(run) if common else {}),
         attacks={} if drawn else attacks,
         limit=limit,

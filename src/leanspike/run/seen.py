@@ -9,16 +9,20 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from leanspike.data import Dataset
+from leanspike.data.digest import digest_of
 from leanspike.errors import LeanspikeError
 from leanspike.files import checked_json, write_text
-from leanspike.run.folder import DATA
 
+DATA = "data.json"
 GREY_LEVEL = 1 / 255
 """Constants that differ by less may be another decoder's, of the same images."""
 
 
 class Seen(BaseModel):
     """What was read of a data set: the images' shape, how many of each part, how they are scaled.
+
+    ``digests`` are those of training, validation and test images, see
+    ``leanspike.data.digest``; runs of before have none.
 
     >>> from leanspike.data import load_dataset
     >>> Seen.of(load_dataset("digits")).test
@@ -34,6 +38,7 @@ class Seen(BaseModel):
     test: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    digests: tuple[str, str, str] | None = None
 
     @classmethod
     def of(cls, data: Dataset) -> Seen:
@@ -46,7 +51,17 @@ class Seen(BaseModel):
             test=len(data.test),
             mean=data.mean,
             std=data.std,
+            digests=(digest_of(data.train), digest_of(data.val), digest_of(data.test)),
         )
+
+    def _contents(self, now: Seen) -> Iterator[str]:
+        """Which parts hold as many images as before, and others."""
+        if self.digests is None or now.digests is None or self.shape != now.shape:
+            return
+        names = ("training", "validation", "test")
+        for name, was, is_now in zip(names, self.digests, now.digests, strict=True):
+            if was != is_now and was.split(":")[1] == is_now.split(":")[1]:
+                yield f"{name} images of other contents or order ({_compared(was)})"
 
     def changes(self, now: Seen) -> Iterator[str]:
         """What is another now, in words.
@@ -70,10 +85,21 @@ class Seen(BaseModel):
             was, is_now = getattr(self, part), getattr(now, part)
             if was != is_now:
                 yield f"{was:,} {count} images, now {is_now:,}"
+        yield from self._contents(now)
         for name, was, is_now in (("mean", self.mean, now.mean), ("std", self.std, now.std)):
             pairs = zip(was, is_now, strict=False)
             if not all(isclose(a, b, rel_tol=0, abs_tol=GREY_LEVEL) for a, b in pairs):
                 yield f"{name} {', '.join(map(str, was))}, now {', '.join(map(str, is_now))}"
+
+
+def _compared(digest: str) -> str:
+    """What a digest was made of, in words.
+
+    >>> _compared("whole:80:12ab"), _compared("sampled:256 of 60000:12ab")
+    ('all 80 compared', 'names, sizes and 256 of 60000 compared')
+    """
+    how, count, _ = digest.split(":")
+    return f"all {count} compared" if how == "whole" else f"names, sizes and {count} compared"
 
 
 def keep_seen(folder: Path, data: Dataset) -> None:
@@ -88,18 +114,23 @@ def check_seen(folder: Path, data: Dataset) -> None:
     A part that was drawn of other images may hold some that were trained on, and other constants
     are another scale of the pixels. So nothing of it is measured, or trained on.
     """
+    changes = changes_since(folder, data)
+    if changes:
+        raise LeanspikeError(
+            f"{data.name} is not what {folder} began with: {changes}; bring those images back, or "
+            "begin another run (train with another --out)"
+        )
+
+
+def changes_since(folder: Path, data: Dataset) -> str:
+    """How the data differ from those that the run in the folder began with, in words; "" if not."""
     path = folder / DATA
     if not path.is_file():
-        return
+        return ""
     try:
         then = Seen.model_validate_json(checked_json(path.read_text(errors="replace")))
     except ValueError:  # ValidationError among them
         raise LeanspikeError(
             f"{path} is damaged; remove it (what was read at first is forgotten)"
         ) from None
-    changes = "; ".join(then.changes(Seen.of(data)))
-    if changes:
-        raise LeanspikeError(
-            f"{data.name} is not what {folder} began with: {changes}; bring those images back, or "
-            "begin another run (train with another --out)"
-        )
+    return "; ".join(then.changes(Seen.of(data)))

@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "read_model",
     "save",
+    "weights_digest",
 ]
 
 WEIGHTS = "model.safetensors"
@@ -163,6 +164,20 @@ def read_model(folder: str | Path) -> ModelSpec | None:
     return _read_spec(Path(folder)).model
 
 
+def weights_digest(folder: str | Path) -> str | None:
+    """The SHA-256 that the spec of a saved network holds of its weights; None in files of before.
+
+    Raises:
+        LeanspikeError: for a missing, damaged or foreign spec.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(weights_digest(save(nn.Linear(2, 3), folder)))
+    64
+    """
+    return _read_spec(Path(folder)).weights_sha256
+
+
 def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) -> nn.Module:
     """The network of the zoo that a spec describes, if it is about as large as its weights."""
     assert spec is not None
@@ -272,4 +287,5 @@ def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise LeanspikeError(f"{path} is damaged ({error}); restore it from a copy") from None
+        why = one_line(error)
+        raise LeanspikeError(f"{path} is damaged ({why}); restore it from a copy") from None

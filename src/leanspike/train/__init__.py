@@ -23,27 +23,38 @@ True
 [1, 2]
 """
 
-from leanspike.train.checkpoint import Checkpoints
-from leanspike.train.feature import Feature, Pair, find_pairs
-from leanspike.train.loop import fit
-from leanspike.train.monitor import Monitor, read_log, write_log
+# isort: off
+# Objectives first, in the order in which their terms are added up.
 from leanspike.train.objective import (
-    TET,
+    Around,
     CrossEntropy,
     Objective,
-    SpikeRate,
+    TET,
+    Term,
     Weighted,
+    create_objective,
+    objective_kind,
+    objectives,
 )
-from leanspike.train.optim import create_optimizer, create_schedule
 from leanspike.train.response import Response
+from leanspike.train.feature import Feature, Pair, find_pairs
 from leanspike.train.self_distillation import SelfDistillation
+from leanspike.train.spike_rate import SpikeRate
+
+# isort: on
+from leanspike.train.checkpoint import Checkpoints
+from leanspike.train.loop import fit
+from leanspike.train.monitor import Monitor, read_log, write_log
+from leanspike.train.optim import Curve, create_optimizer, create_schedule, optimizers, schedules
 from leanspike.train.stage import Stage
 from leanspike.train.teacher import Teacher, renormalise
 
 __all__ = [
     "TET",
+    "Around",
     "Checkpoints",
     "CrossEntropy",
+    "Curve",
     "Feature",
     "Monitor",
     "Objective",
@@ -53,12 +64,18 @@ __all__ = [
     "SpikeRate",
     "Stage",
     "Teacher",
+    "Term",
     "Weighted",
+    "create_objective",
     "create_optimizer",
     "create_schedule",
     "find_pairs",
     "fit",
+    "objective_kind",
+    "objectives",
+    "optimizers",
     "read_log",
     "renormalise",
+    "schedules",
     "write_log",
 ]

@@ -40,7 +40,7 @@ class Checkpoints:
             return
         whole = io.BytesIO()  # torch would say nothing of a full disk but where its writer stood
         torch.save(content, whole)
-        with atomic(self.path) as part:
+        with atomic(self.path, make=False) as part:  # a run whose folder is gone makes none anew
             part.write_bytes(whole.getbuffer())
         self._last = time.monotonic()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from leanspike.errors import LeanspikeError
 from leanspike.execute import SpikingNetwork
 from leanspike.modes import eval_mode
-from leanspike.train.objective import Objective
+from leanspike.train.objective import Around, Objective, Term, objectives
 from leanspike.train.teacher import Teacher
 from leanspike.train.watch import hooks, maps
 
@@ -39,6 +39,7 @@ class Pair:
 
 
 @final
+@objectives.register("feature")
 class Feature(Objective):
     """Distillation by features: the distance of the student's maps from the teacher's.
 
@@ -78,6 +79,16 @@ class Feature(Objective):
     True
     """
 
+    class Config(Term):
+        """Knowledge distillation by feature: the teacher's maps, by adapters of each stage."""
+
+        pairs: dict[str, str] | None = None
+        """Modules of the student to those of the teacher; null: paired by depth and size."""
+        each_step: bool = False
+        """The average over the steps so far is compared after every step, not only at the end."""
+
+    taught: ClassVar[bool] = True
+
     def __init__(
         self,
         teacher: nn.Module | Teacher,
@@ -99,6 +110,11 @@ class Feature(Objective):
             self.teacher.watch(pair.teacher)
         self.adapters = nn.ModuleList(_adapter(pair) for pair in self.pairs).to(x.device)
         self._seen: dict[str, Tensor] = {}
+
+    @classmethod
+    def within(cls, options: Mapping[str, Any], around: Around) -> Feature:
+        """See :meth:`Objective.within`."""
+        return cls(around.teacher(), around.network, around.x, **options)
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:

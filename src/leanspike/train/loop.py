@@ -71,7 +71,7 @@ def _epochs(
     _tell(stage, monitor)
     while position.epoch < stage.epochs:
         started = time.monotonic() - position.seconds
-        batches = stage.train.epoch(_epoch_key(stage, position.epoch), position.step)
+        batches = stage.train.epoch(stage.epoch_key(position.epoch), position.step)
         for x, labels in batches:
             loss, correct, samples = stepper.take(position, x, labels)
             position.step += 1
@@ -147,11 +147,6 @@ def _finish_epoch(stepper: Stepper, position: Position, started: float) -> dict[
     if stage.group.size > 1:
         row["processes"] = stage.group.size
     return row
-
-
-def _epoch_key(stage: Stage, epoch: int) -> int:
-    """Epochs of different stages see different orders and augmentations."""
-    return 100_000 * stage.number + epoch
 
 
 def _save(

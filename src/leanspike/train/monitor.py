@@ -19,6 +19,7 @@ from rich.progress import (
 
 from leanspike.errors import LeanspikeError
 from leanspike.files import write_text
+from leanspike.train.board import Board
 
 
 @final
@@ -35,7 +36,7 @@ class Monitor:
     def __init__(self, console: Console, folder: Path | None = None) -> None:
         self.console = console
         self.folder = folder
-        self._board: Any = None
+        self._board: Board | None = None
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._stage = ""
@@ -74,8 +75,8 @@ class Monitor:
         if self._progress is not None:
             self._progress.update(self._task, advance=1, state=f"loss {smooth:.3f}")
         if self._board is not None and self._steps % 10 == 0:
-            self._board.add_scalar(f"{self._stage}/loss", loss, self._steps)
-            self._board.add_scalar(f"{self._stage}/learning_rate", learning_rate, self._steps)
+            self._board.add(f"{self._stage}/loss", loss, self._steps)
+            self._board.add(f"{self._stage}/learning_rate", learning_rate, self._steps)
 
     def epoch(self, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
         """An epoch is over: a line for people, the whole log for machines."""
@@ -90,9 +91,9 @@ class Monitor:
         )
         if self._board is not None:
             if train is not None:
-                self._board.add_scalar(f"{self._stage}/train_accuracy", train, row["epoch"])
+                self._board.add(f"{self._stage}/train_accuracy", train, row["epoch"])
             if val is not None:
-                self._board.add_scalar(f"{self._stage}/val_accuracy", val, row["epoch"])
+                self._board.add(f"{self._stage}/val_accuracy", val, row["epoch"])
         if self.folder is not None:
             write_log(self.folder / "log.jsonl", history)
 
@@ -101,8 +102,6 @@ class Monitor:
         if self._progress is not None:
             self._progress.stop()
         self._progress = None
-        if self._board is not None:
-            self._board.flush()
 
     def close(self) -> None:
         """The run is over, or has failed."""
@@ -114,7 +113,7 @@ class Monitor:
 
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:
     """One JSON object per line, written whole so that a resumed run repeats none."""
-    write_text(path, "".join(json.dumps(row) + "\n" for row in history))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in history), make=False)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -141,9 +140,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path) -> Board | None:
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        return Board(folder)
     except ImportError:
         return None
-    return SummaryWriter(str(folder))

@@ -9,26 +9,82 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, final
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, cast, final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.score import Labels, no_labels
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.execute.answers import check_readout
-from leanspike.neuron import Neuron
-from leanspike.surgery import SpikingNetwork, readout
-from leanspike.train.watch import hooks
+from leanspike.registry import Registry, values_of
+from leanspike.section import Finite, NonNegative, Section
+from leanspike.surgery import readout
+from leanspike.train.teacher import Teacher
 
 Readout = Literal["sum", "mean"]
 
 
+class Term(Section):
+    """The options of an objective as one term of several: its own, and its weight."""
+
+    weight: NonNegative = 1.0
+    """The factor of this term."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """What is around an objective in a stage of training, for those that ask for it.
+
+    ``x`` is an input of the network, of which only the shape matters. ``teacher`` gives the stage's
+    teacher, the same one each time.
+    """
+
+    network: nn.Module
+    x: Tensor
+    teacher: Callable[[], Teacher]
+    readout: Readout = "sum"
+    label_smoothing: float = 0.0
+
+
 class Objective(nn.Module, ABC):
-    """A loss: outputs ``y_TNK`` ``[T, N, K]``, ``labels``, as ``[N]``, the input, to a scalar."""
+    """A loss: outputs ``y_TNK`` ``[T, N, K]``, ``labels``, as ``[N]``, the input, to a scalar.
+
+    One that a recipe may name is registered, and has its options in ``Config``. They are keyword
+    arguments of its constructor; one that needs more overrides :meth:`within`.
+
+    >>> @objectives.register("last_square")
+    ... class LastSquare(Objective):
+    ...     class Config(Term):
+    ...         "The square of the last output."
+    ...         scale: float = 1.0
+    ...     def __init__(self, scale: float = 1.0) -> None:
+    ...         super().__init__()
+    ...         self.scale = scale
+    ...     def forward(self, y_TNK, labels, x):
+    ...         return self.scale * y_TNK[-1].square().mean()
+    >>> around = Around(nn.Identity(), torch.zeros(1), Teacher)
+    >>> loss = create_objective({"last_square": LastSquare.Config(weight=0.5, scale=2.0)}, around)
+    >>> loss(torch.ones(3, 1, 2), torch.zeros(1), torch.zeros(1)).item()
+    1.0
+    >>> objectives.unregister("last_square")
+    """
+
+    Config: ClassVar[type[Term]] = Term
+    taught: ClassVar[bool] = False
+    """Whether it asks a teacher."""
+    between_steps: ClassVar[bool] = False
+    """Whether it compares the steps of an SNN, and so needs two or more."""
+
+    @classmethod
+    def within(cls, options: Mapping[str, Any], around: Around) -> Objective:  # noqa: ARG003
+        """One with these options, without the weight, for a stage of training."""
+        return cls(**options)
 
     @abstractmethod
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
@@ -40,7 +96,41 @@ class Objective(nn.Module, ABC):
         yield
 
 
+def _config(kind: type[Objective]) -> type[Section]:
+    return kind.Config
+
+
+objectives: Registry[Objective] = Registry(
+    "objective", "leanspike.objectives", _config, base=Objective
+)
+
+
+def objective_kind(name: str) -> type[Objective]:
+    """The class of that name; LeanspikeError for an unknown one.
+
+    >>> objective_kind("response").taught
+    True
+    """
+    return cast(type[Objective], objectives.find(name))
+
+
+def create_objective(terms: Mapping[str, Section], around: Around) -> Weighted:
+    """The sum of terms, each by its name with its options and weight.
+
+    >>> around = Around(nn.Identity(), torch.zeros(1), Teacher)
+    >>> create_objective({"tet": TET.Config(weight=0.5, target=2.0)}, around).weights
+    (0.5,)
+    """
+    made = []
+    for name, config in terms.items():
+        options = values_of(config)
+        weight = options.pop("weight")
+        made.append((weight, objective_kind(name).within(options, around)))
+    return Weighted(made)
+
+
 @final
+@objectives.register("cross_entropy")
 class CrossEntropy(Objective):
     """Cross-entropy of the last answer: of Σ_t y_t (DIET-SNN) or of its mean (BNTT).
 
@@ -62,6 +152,9 @@ class CrossEntropy(Objective):
     0.1269
     """
 
+    class Config(Term):
+        """The labels, on the answer after the last step."""
+
     def __init__(
         self,
         readout: Readout = "sum",
@@ -74,6 +167,11 @@ class CrossEntropy(Objective):
         self.readout, self.label_smoothing = readout, label_smoothing
         self.labels = Labels(task)
 
+    @classmethod
+    def within(cls, options: Mapping[str, Any], around: Around) -> CrossEntropy:
+        """See :meth:`Objective.within`."""
+        return cls(around.readout, around.label_smoothing, **options)
+
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """See :class:`Objective`."""
         logits_NK = readout(y_TNK, self.readout)[-1]
@@ -82,6 +180,7 @@ class CrossEntropy(Objective):
 
 
 @final
+@objectives.register("tet")
 class TET(Objective):
     """Temporal efficient training: every step's output has to answer by itself.
 
@@ -102,6 +201,14 @@ class TET(Objective):
     0.1809
     """
 
+    class Config(Term):
+        """Temporal efficient training (TET): the labels, on the output of every step."""
+
+        regularisation: Annotated[float, Field(ge=0, lt=1)] = 0.05
+        """Share of its second part, which draws outputs to the target."""
+        target: Finite = 1.0
+        """The level that outputs are drawn to."""
+
     def __init__(
         self,
         regularisation: float = 0.05,
@@ -119,6 +226,11 @@ class TET(Objective):
         self.label_smoothing = label_smoothing
         self.labels = Labels(task)
 
+    @classmethod
+    def within(cls, options: Mapping[str, Any], around: Around) -> TET:
+        """See :meth:`Objective.within`."""
+        return cls(label_smoothing=around.label_smoothing, **options)
+
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """See :class:`Objective`."""
         y_TNK = widened(y_TNK)
@@ -127,54 +239,6 @@ class TET(Objective):
         entropy = task.loss(y_TNK.flatten(0, 1), each, self.label_smoothing)
         spread = (y_TNK - self.target).square().mean()
         return (1 - self.regularisation) * entropy + self.regularisation * spread
-
-
-@final
-class SpikeRate(Objective):
-    """The spikes per neuron over all steps, as a price on them; of neurons that spike.
-
-        R = Σ_l Σ_t spikes of layer l at t / Σ_l neurons of layer l          over all samples
-
-    whatever the height of a spike, which neither R nor its gradient depends on.
-
-    >>> from leanspike import spike
-    >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
-    >>> snn, x, rate = spike(ann, example_input=torch.zeros(1, 2)), torch.rand(4, 2), SpikeRate()
-    >>> with rate.watch(snn):
-    ...     y_TNK = snn(x)
-    >>> 0 <= rate(y_TNK, torch.zeros(4), x).item() <= 5
-    True
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._spikes: list[Tensor] = []
-        self._neurons = 0
-
-    @contextmanager
-    def watch(self, network: nn.Module) -> Iterator[None]:
-        """See :meth:`Objective.watch`."""
-        if not isinstance(network, SpikingNetwork):
-            raise LeanspikeError("a spike rate needs a spiking network; leave it out of the ANN's")
-        self._spikes, self._neurons = [], 0
-
-        def count(module: nn.Module, _args: Any, o_TN: Any) -> None:
-            assert isinstance(module, Neuron)
-            self._spikes.append(_spikes(o_TN, module.spike_height()))
-            self._neurons += o_TN[0].numel()
-
-        with hooks([(layer, count) for layer in _spiking(network)]):
-            yield
-
-    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
-        if not self._neurons:
-            raise LeanspikeError(
-                "no spikes were seen; run the network inside watch(network) before each loss"
-            )
-        rate = torch.stack(self._spikes).sum() / self._neurons
-        self._spikes, self._neurons = [], 0
-        return rate
 
 
 @final
@@ -225,31 +289,6 @@ def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
             f"{no_labels(y_TN, labels)}; write an Objective of your own, with their loss"
         )
     return task
-
-
-def _spiking(network: SpikingNetwork) -> list[Neuron]:
-    """The neurons of a network, all of which spike."""
-    found = []
-    for path, module in network.neurons():
-        if not isinstance(module, Neuron) or module.spike_height() is None:
-            raise LeanspikeError(
-                f"neurons {path}: what a {type(module).__name__} emits are no spikes, whose rate "
-                "could have a price; leave spike_rate out, or put neurons that spike in its place"
-            )
-        found.append(module)
-    return found
-
-
-def _spikes(o_TN: Tensor, height: Tensor | None) -> Tensor:
-    """How many, with a gradient that does not depend on their height.
-
-    That is not detached: the threshold in the outputs v·o has to cancel in the gradient too.
-    """
-    assert height is not None
-    dtype = torch.promote_types(o_TN.dtype, torch.float32)
-    if height.ndim == 0:
-        return o_TN.sum(dtype=dtype) / height
-    return (o_TN.sum(0, dtype=dtype) / height).sum()
 
 
 def widened(y_TNK: Tensor) -> Tensor:

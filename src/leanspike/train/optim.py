@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -12,14 +14,116 @@ from torch import nn
 from leanspike.errors import LeanspikeError
 from leanspike.graph.ops import kin
 from leanspike.neuron import Neuron
+from leanspike.registry import Registry
+from leanspike.section import Count, section_of
 
 Schedule = Callable[[int], float]
 """From the step (0-based) to the factor of the learning rate."""
+Groups = list[dict[str, Any]]
+"""Parameters with their learning rate and weight decay, as PyTorch's optimisers take them."""
+
+optimizers: Registry[torch.optim.Optimizer] = Registry(
+    "optimizer", "leanspike.optimizers", section_of
+)
+"""Functions, or classes, from :data:`Groups` to an optimiser; their keywords are the options."""
+
+
+@optimizers.register("sgd")
+def _sgd(groups: Groups, momentum: float = 0.9, nesterov: bool = True) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov and momentum > 0)
+
+
+@optimizers.register("adam")
+def _adam(groups: Groups) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, amsgrad=True)
+
+
+@optimizers.register("adamw")
+def _adamw(groups: Groups) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups)
+
+
+class Curve(ABC):
+    """How a learning rate falls after the warm-up; a frozen dataclass whose fields are options."""
+
+    @abstractmethod
+    def __call__(self, done: float, epoch: int) -> float:
+        """The factor of the rate where this share of the steps, in [0, 1), is done, in an epoch."""
+
+
+schedules: Registry[Curve] = Registry("schedule", "leanspike.schedules", section_of, base=Curve)
+
+
+@final
+@schedules.register("constant")
+@dataclass(frozen=True)
+class Constant(Curve):
+    """It stays.
+
+    >>> Constant()(0.9, 3)
+    1.0
+    """
+
+    def __call__(self, done: float, epoch: int) -> float:  # noqa: ARG002
+        """See :class:`Curve`."""
+        return 1.0
+
+
+@final
+@schedules.register("cosine")
+@dataclass(frozen=True)
+class Cosine(Curve):
+    """½·(1 + cos π·done), to 0; by epochs, where a period is given, after which it rises again.
+
+    >>> Cosine()(0.5, 3), Cosine(period_epochs=2)(0.5, 4)
+    (0.5, 1.0)
+    """
+
+    period_epochs: Count | None = None
+
+    def __call__(self, done: float, epoch: int) -> float:
+        """See :class:`Curve`."""
+        turned = done if self.period_epochs is None else epoch / self.period_epochs
+        return 0.5 * (1 + math.cos(math.pi * turned))
+
+
+@final
+@schedules.register("linear")
+@dataclass(frozen=True)
+class Linear(Curve):
+    """1 − done.
+
+    >>> Linear()(0.25, 0)
+    0.75
+    """
+
+    def __call__(self, done: float, epoch: int) -> float:  # noqa: ARG002
+        """See :class:`Curve`."""
+        return 1 - done
+
+
+@final
+@schedules.register("step")
+@dataclass(frozen=True)
+class Step(Curve):
+    """÷10 at each of the milestones, which are epochs; without them at 50, 70 and 90 %.
+
+    >>> Step()(0.6, 0), Step(milestones=(2, 4))(0.6, 4) == 0.1**2
+    (0.1, True)
+    """
+
+    milestones: tuple[Count, ...] | None = None
+
+    def __call__(self, done: float, epoch: int) -> float:
+        """See :class:`Curve`."""
+        if self.milestones is None:
+            return 0.1 ** sum(done >= share for share in (0.5, 0.7, 0.9))
+        return 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
 
 
 def create_optimizer(
     network: nn.Module,
-    kind: Literal["sgd", "adam", "adamw"] = "sgd",
+    kind: str = "sgd",
     *,
     learning_rate: float,
     neuron_learning_rate: float | None = None,
@@ -27,6 +131,7 @@ def create_optimizer(
     nesterov: bool = True,
     weight_decay: float = 0.0,
     decay_norms: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
     """An optimiser whose weight decay spares leaks, thresholds, norms and biases.
 
@@ -34,7 +139,8 @@ def create_optimizer(
     where a timestep counts for little, as in its code.
 
     "sgd" has momentum, Nesterov's unless ``nesterov`` is False (as in BNTT's code), "adam" is
-    AMSGrad (DIET-SNN's), "adamw" decouples the decay.
+    AMSGrad (DIET-SNN's), "adamw" decouples the decay. Others may have registered in
+    :data:`optimizers`, which take ``options``, and momentum and nesterov where they know these.
     Leaks and thresholds may have a learning rate of their own. Each group remembers its rate as
     ``initial_lr``, for :func:`set_learning_rate`.
 
@@ -45,17 +151,16 @@ def create_optimizer(
     """
     decayed, plain, neurons = _split(network, decay_norms)
     rate = learning_rate if neuron_learning_rate is None else neuron_learning_rate
-    groups: list[dict[str, Any]] = [
+    groups: Groups = [
         {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
         {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
         {"params": neurons, "lr": rate, "weight_decay": 0.0},
     ]
     groups = [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
-    if kind == "sgd":
-        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov and momentum > 0)
-    if kind == "adam":
-        return torch.optim.Adam(groups, amsgrad=True)
-    return torch.optim.AdamW(groups)
+    known = optimizers.config(kind).model_fields
+    usual = {"momentum": momentum, "nesterov": nesterov}
+    given = {name: value for name, value in usual.items() if name in known}
+    return optimizers.create(kind, {**given, **(options or {})}, groups)
 
 
 def _split(
@@ -81,18 +186,20 @@ def _split(
 
 
 def create_schedule(
-    kind: Literal["constant", "cosine", "linear", "step"],
+    kind: str,
     steps: int,
     warmup: float = 0.0,
     *,
     epoch_steps: int = 1,
     period_epochs: int | None = None,
     milestones: Sequence[int] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Schedule:
     """The factor of the learning rate at each of ``steps`` steps.
 
     A linear warm-up over the fraction ``warmup`` of the steps, then: "constant"; "cosine" or
-    "linear" down to 0; "step" ÷10 at 50, 70 and 90 % of what is left.
+    "linear" down to 0; "step" ÷10 at 50, 70 and 90 % of what is left. Others may have registered in
+    :data:`schedules`, which take ``options``.
 
     Two schedules go by epochs e = 0, 1, ... of ``epoch_steps`` steps, warm-up included, as those of
     the papers' code do, and keep one rate through each::
@@ -112,37 +219,31 @@ def create_schedule(
     >>> [round(factor(step), 3) for step in range(0, 10, 2)]
     [1.0, 0.5, 0.0, 0.5, 1.0]
     """
-    _check_schedule(kind, period_epochs, milestones)
+    by_epochs = {"period_epochs": period_epochs, "milestones": milestones}
+    given = {name: value for name, value in by_epochs.items() if value is not None}
+    _check_schedule(kind, given)
+    curve = schedules.create(kind, {**given, **(options or {})})
     warm = round(warmup * steps)
 
     def factor(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
-        done, epoch = (step - warm) / max(1, steps - warm), step // epoch_steps
-        if kind == "cosine":
-            turned = done if period_epochs is None else epoch / period_epochs
-            return 0.5 * (1 + math.cos(math.pi * turned))
-        if kind == "linear":
-            return 1 - done
-        if kind == "step":
-            if milestones is None:
-                return 0.1 ** sum(done >= share for share in (0.5, 0.7, 0.9))
-            return 0.1 ** sum(epoch >= milestone for milestone in milestones)
-        return 1.0
+        return curve((step - warm) / max(1, steps - warm), step // epoch_steps)
 
     return factor
 
 
-def _check_schedule(kind: str, period_epochs: int | None, milestones: Sequence[int] | None) -> None:
-    if period_epochs is not None and kind != "cosine":
+def _check_schedule(kind: str, given: Mapping[str, Any]) -> None:
+    known = schedules.config(kind).model_fields
+    if "period_epochs" in given and "period_epochs" not in known:
         raise LeanspikeError(
-            f"period_epochs is {period_epochs}, and the schedule is {kind}; set schedule=cosine, "
-            "or leave the period out"
+            f"period_epochs is {given['period_epochs']}, and the schedule is {kind}; set "
+            "schedule=cosine, or leave the period out"
         )
-    if milestones is not None and kind != "step":
+    if "milestones" in given and "milestones" not in known:
         raise LeanspikeError(
-            f"milestones are {list(milestones)}, and the schedule is {kind}; set schedule=step, "
-            "or leave them out"
+            f"milestones are {list(given['milestones'])}, and the schedule is {kind}; set "
+            "schedule=step, or leave them out"
         )
 
 

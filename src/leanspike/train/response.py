@@ -6,7 +6,8 @@ Shapes: T timesteps (1 for an ANN), N samples, K outputs.
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,12 +16,14 @@ from leanspike.errors import LeanspikeError
 from leanspike.evaluation.score import Labels
 from leanspike.evaluation.task import Binary, Multiclass, Task, TaskName
 from leanspike.execute.answers import check_readout
+from leanspike.section import NonNegative, Positive
 from leanspike.surgery import readout
-from leanspike.train.objective import Objective, Readout, task_of, widened
+from leanspike.train.objective import Around, Objective, Readout, Term, objectives, task_of, widened
 from leanspike.train.teacher import Teacher
 
 
 @final
+@objectives.register("response")
 class Response(Objective):
     """Distillation by response: how far the answer is from a teacher's soft one.
 
@@ -47,6 +50,18 @@ class Response(Objective):
     0.0
     """
 
+    class Config(Term):
+        """Knowledge distillation by response: the teacher's soft answers."""
+
+        weight: NonNegative = 0.5
+        """The factor of this term."""
+        temperature: Positive = 2.0
+        """Answers are divided by it before the softmax: the higher, the softer."""
+        each_step: bool = False
+        """The teacher supervises the output of every step, not only the last answer."""
+
+    taught: ClassVar[bool] = True
+
     def __init__(
         self,
         teacher: nn.Module | Teacher,
@@ -61,6 +76,11 @@ class Response(Objective):
         self.teacher = Teacher.of(teacher)
         self.temperature, self.readout, self.each_step = temperature, readout, each_step
         self.labels = Labels(task)
+
+    @classmethod
+    def within(cls, options: Mapping[str, Any], around: Around) -> Response:
+        """See :meth:`Objective.within`."""
+        return cls(around.teacher(), readout=around.readout, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
         """See :class:`Objective`."""

@@ -5,7 +5,7 @@ Shapes: T timesteps, N samples, K outputs, C classes of an answer.
 
 from __future__ import annotations
 
-from typing import Literal, final, get_args
+from typing import ClassVar, Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -14,13 +14,15 @@ from leanspike.distributed import mean_of_all
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.score import Labels
 from leanspike.evaluation.task import Task, TaskName
-from leanspike.train.objective import Objective, widened
+from leanspike.section import Positive
+from leanspike.train.objective import Objective, Term, objectives, widened
 from leanspike.train.response import check_temperature, divergence, soft_task
 
 Learner = Literal["least_sure", "surest"]
 
 
 @final
+@objectives.register("self_distillation")
 class SelfDistillation(Objective):
     """The least sure step learns from the surest one, without a teacher beside the network.
 
@@ -50,6 +52,16 @@ class SelfDistillation(Objective):
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: self-distillation is between steps, and the outputs are of 1...
     """
+
+    class Config(Term):
+        """Self-distillation, without a teacher: the least sure step learns from the surest one."""
+
+        temperature: Positive = 2.0
+        """Answers are divided by it before the softmax: the higher, the softer."""
+        learner: Learner = "least_sure"
+        """Which of the two steps learns from the other."""
+
+    between_steps: ClassVar[bool] = True
 
     def __init__(
         self,

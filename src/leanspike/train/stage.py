@@ -56,6 +56,10 @@ class Stage:
         """Whether a network is given a part of a batch at a time."""
         return self.group.size > 1 or self.accumulate > 1
 
+    def epoch_key(self, epoch: int) -> int:
+        """Epochs of different stages see different orders and augmentations."""
+        return 100_000 * self.number + epoch
+
     def trained(self) -> list[nn.Parameter]:
         """What the optimiser changes: of the network, and of an objective that learns."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]

@@ -23,6 +23,7 @@ from leanspike.evaluation.score import Labels
 from leanspike.evaluation.task import UNKNOWN
 from leanspike.execute import SpikingNetwork, readout
 from leanspike.temporal.synchronise import synchronised
+from leanspike.train.not_finite import Part, refuse
 from leanspike.train.optim import set_learning_rate
 from leanspike.train.stage import Position, Stage
 from leanspike.train.whole_batch import WholeBatch
@@ -91,7 +92,9 @@ class Stepper:
         # Together: a GPU finishes all its work before it hands a number over.
         numbers = torch.cat([stage.group.summed(sums), norm.detach().to(sums).view(1)])
         value, right, known, size = numbers.tolist()
-        self._check_finite(position, value, size)
+        if not math.isfinite(value + size):
+            rows = torch.cat([share.rows for share in self._shares(samples)])
+            refuse(stage, position, (value, size), Part(x, labels, rows))
         stage.optimizer.step()
         if isinstance(self.network, SpikingNetwork):
             self.network.keep_in_range()
@@ -102,7 +105,7 @@ class Stepper:
         stage = self.stage
         key = (stage.number, position.epoch, position.step)
         seed = generator_for(stage.seed, *key).initial_seed()
-        shares = split_batch(samples, stage.accumulate, stage.group)
+        shares = self._shares(samples)
         sums, begin = [], 0
         for number, share in enumerate(shares):
             some = slice(begin, begin := begin + len(share.rows))
@@ -111,6 +114,10 @@ class Stepper:
                 torch.manual_seed(seed)
                 sums.append(self._backward(share, x[self._along(x, some)], labels[some]))
         return torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
+
+    def _shares(self, samples: int) -> list[Share]:
+        """What this process has of each micro-batch."""
+        return split_batch(samples, self.stage.accumulate, self.stage.group)
 
     def _along(self, x: Tensor, some: slice) -> tuple[slice, ...]:  # noqa: ARG002
         network = self.network
@@ -162,15 +169,6 @@ class Stepper:
                 f"stage {stage.name}: the targets are no labels, so no accuracy is measured"
             )
         return torch.zeros(()), torch.tensor(len(labels))
-
-    def _check_finite(self, position: Position, value: float, size: float) -> None:
-        if not math.isfinite(value + size):
-            raise LeanspikeError(
-                f"stage {self.stage.name}, epoch {position.epoch + 1}, step {position.step + 1}: "
-                f"the loss is {value:.4g} and the gradient's norm {size:.4g}; lower the learning "
-                "rate, set max_gradient_norm, or try precision=float32 (the last checkpoint is "
-                "from before)"
-            )
 
     def share_buffers(self) -> None:
         """Running statistics that are each process's own become the first one's."""

@@ -1,27 +1,28 @@
-"""The folder of a run: what belongs to it, whose it is, how long things took."""
+"""The folder of a run: what belongs to it, whose it is, and who works in it."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
 import time
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import torch
 from filelock import BaseFileLock, FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
 
-from leanspike.backends import watch_backends
 from leanspike.config import Recipe
-from leanspike.distributed import joined
+from leanspike.data import Dataset
+from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
 from leanspike.files import said_where, write_text
 from leanspike.recipes import dump, read_yaml, validate
-
-Found = TypeVar("Found")
+from leanspike.run.clock import Clock
+from leanspike.run.seen import check_seen, keep_seen
+from leanspike.train import Checkpoints, read_log
 
 RECIPE, LOG, CHECKPOINT, CALIBRATION = (
     "recipe.yaml",
@@ -30,9 +31,78 @@ RECIPE, LOG, CHECKPOINT, CALIBRATION = (
     "calibration.json",
 )
 RESULT, REPORT = "result.json", "report.html"
-SECONDS, BACKENDS, DATA = "seconds.json", "backends.json", "data.json"
 ROBUSTNESS, ROBUSTNESS_PAGE = "robustness.json", "robustness.html"
 LOCK, HOLDER = ".lock", ".holder"
+
+
+@final
+class Workspace:
+    """The folder of a run; each of its files appears whole or not at all.
+
+    Args:
+        folder: where the run lies, or will.
+        checkpoint_minutes: the time between two checkpoints.
+        group: the processes that work in it together: the first one writes, all see the same.
+    """
+
+    def __init__(self, folder: Path, checkpoint_minutes: float, group: Group = ALONE) -> None:
+        self.folder, self.group = folder, group
+        self.checkpoints = Checkpoints(folder / CHECKPOINT, checkpoint_minutes)
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of the log so far."""
+        return read_log(self.folder / LOG)
+
+    def rewind(self, stage: str) -> None:
+        """Forget the rows of a stage that begins anew, and those of all that came after it.
+
+        They are of an attempt that ended before a checkpoint held them: their epochs come again.
+        """
+        begun = [number for number, row in enumerate(self.history) if row.get("stage") == stage]
+        if begun:
+            del self.history[begun[0] :]
+
+    def check(self, recipe: Recipe, data: Dataset, fresh: bool, ann_of: Path | None = None) -> None:
+        """That the recipe may run here on these data; with ``fresh``, that the folder may go.
+
+        Raises:
+            LeanspikeError: for a folder of another recipe or of other images, or one that holds
+                what this run needs.
+        """
+        if fresh:
+            check_removable(self.folder, recipe, ann_of)
+        else:
+            check_free(self.folder, recipe)
+            check_seen(self.folder, data)
+
+    def take(self, recipe: Recipe, data: Dataset, fresh: bool) -> None:
+        """Make the folder this recipe's, and keep other runs out of it until this one's end."""
+        self.group.wait()  # all have seen the folder as it was
+        if self.group.first:
+            self._lock = hold(self.folder)
+            if fresh:
+                clear(self.folder)
+            claim(self.folder, recipe)
+            keep_seen(self.folder, data)
+        self.group.wait()
+
+    def has(self, name: str) -> bool:
+        """Whether a file or folder of the run is there, as the first process sees it."""
+        return self.group.agreed((self.folder / name).exists())
+
+    def put(self, name: str, write: Callable[[Path], object]) -> None:
+        """A folder appears whole: ``write`` makes it beside its place, then it is renamed."""
+        if self.group.first:
+            part = self.folder / f".{name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            write(part)
+            part.rename(self.folder / name)
+        self.group.wait()
+
+    def clock(self, phase: str, dtype: torch.dtype | None = None) -> Clock:
+        """What adds the time of a phase to the run's record, see :class:`Clock`."""
+        return Clock(self.folder, phase, dtype, self.group)
 
 
 def check_free(folder: Path, recipe: Recipe) -> None:
@@ -82,21 +152,21 @@ def claim(folder: Path, recipe: Recipe) -> None:
         write_text(folder / RECIPE, dump(recipe))
 
 
-def check_removable(folder: Path, recipe: Recipe) -> None:
-    """That the folder may be removed before this recipe runs in it.
+def check_removable(folder: Path, recipe: Recipe, ann_of: Path | None = None) -> None:
+    """That the folder may be removed before this recipe runs in it, with the ANN of ``ann_of``.
 
     Raises:
-        LeanspikeError: if it is no run, or holds weights or data that the recipe needs.
+        LeanspikeError: if it is no run, or holds weights or data that are needed.
     """
     if _is_empty(folder):
         return
     if not (folder / RECIPE).is_file():
         raise LeanspikeError(f"{folder} is not a run of leanspike; --fresh does not remove it")
     teacher = recipe.teacher.model.weights if recipe.teacher is not None else None
-    for needed in (recipe.model.weights, teacher, recipe.data.root):
+    for needed in (recipe.model.weights, teacher, recipe.data.root, ann_of):
         if needed and Path(needed).expanduser().resolve().is_relative_to(folder.resolve()):
             raise LeanspikeError(
-                f"--fresh would remove {folder}, and with it {needed}, which this recipe needs; "
+                f"--fresh would remove {folder}, and with it {needed}, which this run needs; "
                 "choose another --out"
             )
 
@@ -144,15 +214,25 @@ def _content(folder: Path) -> list[Path]:
 
 def _difference(path: Path, recipe: Recipe) -> str:
     """The first key in which the recipe in the folder and this one differ."""
-    new = _flat(recipe.model_dump(mode="json"))
     try:
-        old = _flat(read_recipe(path.parent).model_dump(mode="json"))
+        theirs = read_recipe(path.parent).model_dump(mode="json")
     except LeanspikeError as error:
         return str(error)
+    found = first_difference(theirs, recipe.model_dump(mode="json"))
+    return found or "its recipe.yaml was changed"
+
+
+def first_difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
+    """The first key in which sections of two recipes differ, in words.
+
+    >>> first_difference({"ann": {"epochs": 2}}, {"ann": {"epochs": 3}})
+    'ann.epochs is 2 there and 3 here'
+    """
+    old, new = _flat(there), _flat(here)
     for key in [*new, *old]:
         if old.get(key) != new.get(key):
             return f"{key} is {old.get(key)!r} there and {new.get(key)!r} here"
-    return "its recipe.yaml was changed"
+    return None
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
@@ -165,56 +245,3 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-@final
-class Clock:
-    """Adds the time a phase took to the run's record, over all attempts that came to an end.
-
-    With ``dtype``, the type that the phase computes in, what computed it is recorded, too. Of
-    several processes the first one writes.
-    """
-
-    def __init__(self, folder: Path, phase: str, dtype: torch.dtype | None = None) -> None:
-        self.folder, self.phase, self.dtype = folder, phase, dtype
-        self.seconds, self.backends = read_seconds(folder), read_backends(folder)
-
-    def __enter__(self) -> None:
-        self.started = time.monotonic()
-        self.watching = watch_backends()
-        self.ran = self.watching.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        self.watching.__exit__(None, None, None)
-        if not joined().first:
-            return
-        elapsed = time.monotonic() - self.started
-        self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + elapsed
-        write_text(self.folder / SECONDS, json.dumps(self.seconds))
-        if self.dtype is not None:
-            self._record(str(self.dtype).removeprefix("torch."))
-
-    def _record(self, dtype: str) -> None:
-        words = ", ".join(filter(None, (dtype, self.ran.backend, self.ran.instructions)))
-        earlier = self.backends.get(self.phase)
-        if earlier is None or words not in earlier.split("; "):
-            self.backends[self.phase] = words if earlier is None else f"{earlier}; {words}"
-            write_text(self.folder / BACKENDS, json.dumps(self.backends))
-
-
-def read_seconds(folder: Path) -> dict[str, float]:
-    """Wall-clock seconds by phase, as far as the run has come."""
-    return _read(folder / SECONDS, TypeAdapter(dict[str, float]), "the time taken so far")
-
-
-def read_backends(folder: Path) -> dict[str, str]:
-    """What computed each phase, as far as the run has come: "bfloat16, native, avx512"."""
-    return _read(folder / BACKENDS, TypeAdapter(dict[str, str]), "what computed it so far")
-
-
-def _read(path: Path, kind: TypeAdapter[Found], what: str) -> Found:
-    text = path.read_text(errors="replace") if path.is_file() else "{}"
-    try:
-        return kind.validate_json(text)
-    except ValidationError:
-        raise LeanspikeError(f"{path} is damaged; remove it ({what} is forgotten)") from None

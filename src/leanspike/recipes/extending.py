@@ -1,0 +1,144 @@
+"""Recipes that extend others: ``extends: NAME``, and below it what differs.
+
+A recipe names one other, and inherits all that it does not say itself, but ``name`` and
+``description``. The other one is a recipe that comes with leanspike, or a file, whose path is
+relative to the file that names it. What differs is merged:
+
+- A mapping changes the keys that it has, and leaves the others, at any depth. ``null`` is a value
+  like any other: ``ann: null`` is no training of the ANN, ``feature: null`` leaves that term out.
+- A list replaces a list. A mapping whose keys are numbers changes entries of it, as overrides on
+  the command line do: ``snn: {0: {epochs: 3}}`` is ``snn.0.epochs=3``.
+- A part that is named anew brings its own options. Where `model`, `teacher.model`, `spike.neuron`
+  or a surrogate has another ``name``, nothing of the old one is inherited; another ``encode`` or
+  ``norm`` comes without the old one's options. A data set does not: its augmentation stays.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from leanspike.errors import LeanspikeError
+from leanspike.recipes.sources import SUFFIXES, Source, file_source, named_source
+from leanspike.train.terms import terms_by_name
+
+EXTENDS = "extends"
+OWN = ("name", "description")
+"""What says which recipe it is, and is not inherited."""
+PARTS = ("model", "neuron", "surrogate")
+"""Sections that their ``name`` chooses."""
+CHOICES = {"encode": "encode_options", "norm": "norm_options"}
+"""Keys that choose a part, and where its options stand."""
+
+
+def extended(source: Source) -> dict[str, Any]:
+    """The plain data of a recipe, with all that it inherits.
+
+    Raises:
+        LeanspikeError: for a recipe that there is not, one that extends itself, or a change that
+            does not fit what is inherited.
+
+    >>> from leanspike.recipes.sources import find_source
+    >>> extended(Source("mine", "{extends: digits, name: mine, seed: 3}", None))["spike"]
+    {'timesteps': 5, 'neuron': ...}
+    """
+    return _extended(source, ())
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with changes, both as plain data; neither is changed itself.
+
+    Raises:
+        ValueError: for a change of a list that does not fit.
+
+    >>> merged({"snn": [{"epochs": 1}, {"epochs": 2}]}, {"snn": {1: {"epochs": 3}}})
+    {'snn': [{'epochs': 1}, {'epochs': 3}]}
+    >>> merged({"model": {"name": "vgg", "options": {"width": 2}}}, {"model": {"name": "mlp"}})
+    {'model': {'name': 'mlp'}}
+    """
+    found: dict[str, Any] = _merged(base, changes, "")
+    return found
+
+
+def _extended(source: Source, chain: tuple[Source, ...]) -> dict[str, Any]:
+    if any(_same(source, other) for other in chain):
+        way = " extends ".join(other.name for other in (*chain, source))
+        raise LeanspikeError(f"recipe {way}, which has no end; take one extends: out")
+    data = source.data
+    if EXTENDS not in data:
+        return data
+    base = _extended(_base(source, data.pop(EXTENDS)), (*chain, source))
+    inherited = {key: value for key, value in base.items() if key not in OWN}
+    own = {key: data[key] for key in OWN if key in data}
+    try:
+        return {**own, **merged(inherited, data)}
+    except ValueError as error:
+        raise LeanspikeError(f"recipe {source.name}: {error}") from None
+    except RecursionError:
+        raise LeanspikeError(f"recipe {source.name}: it is nested too deeply") from None
+
+
+def _base(source: Source, named: Any) -> Source:
+    """The recipe that another one extends."""
+    if not isinstance(named, str) or not named:
+        raise LeanspikeError(
+            f"recipe {source.name}: extends is {named!r}; give the name of one recipe, as digits, "
+            "or the path of one file, as base.yaml"
+        )
+    try:
+        if not named.endswith(SUFFIXES):
+            return named_source(named)
+        folder = Path() if source.path is None else source.path.parent
+        return file_source(folder / Path(named).expanduser())
+    except LeanspikeError as error:
+        raise LeanspikeError(f"recipe {source.name} extends {named!r}: {error}") from None
+
+
+def _same(one: Source, other: Source) -> bool:
+    if one.path is None or other.path is None:
+        return one.path is other.path and one.name == other.name
+    return one.path.resolve() == other.path.resolve()
+
+
+def _merged(base: Any, change: Any, place: str) -> Any:
+    key = place.rpartition(".")[2]
+    if key == "objective" and isinstance(base, list):
+        base = terms_by_name(base)
+    if not isinstance(change, dict):
+        return change
+    if isinstance(base, list):
+        return _entries(base, change, place)
+    if not isinstance(base, dict):
+        return change
+    found = dict(_kept(base, change, key))
+    for name, value in change.items():
+        found[name] = _merged(found.get(name), value, f"{place}.{name}".removeprefix("."))
+    return found
+
+
+def _kept(base: dict[str, Any], change: dict[str, Any], key: str) -> dict[str, Any]:
+    """What of a section is inherited: nothing of another part, no options of one."""
+    if key in PARTS and change.get("name", base.get("name")) != base.get("name"):
+        return {}
+    gone = [
+        options
+        for choice, options in CHOICES.items()
+        if key == "spike" and change.get(choice, base.get(choice)) != base.get(choice)
+    ]
+    return {name: value for name, value in base.items() if name not in gone}
+
+
+def _entries(base: list[Any], change: dict[Any, Any], place: str) -> list[Any]:
+    """A list with changes of its entries by their numbers."""
+    found = list(base)
+    for number, value in change.items():
+        if not str(number).isdigit():
+            raise ValueError(
+                f"{place} is a list, and {number!r} is no number of an entry; write "
+                f"{place.rpartition('.')[2]}: {{0: {{{number}: ...}}}}, or the whole list"
+            )
+        if int(number) >= len(base):
+            have = f"it has 0..{len(base) - 1}" if base else "it is empty"
+            raise ValueError(f"{place} has no entry {number}, {have}; give the whole list")
+        found[int(number)] = _merged(base[int(number)], value, f"{place}.{number}")
+    return found

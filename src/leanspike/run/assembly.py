@@ -1,0 +1,167 @@
+"""A recipe assembled: its data, networks and loaders, where the run computes."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from leanspike.config import Recipe, TrainedSection
+from leanspike.data import Loader, Split
+from leanspike.distributed import ALONE, Group
+from leanspike.errors import LeanspikeError
+from leanspike.models.own import create_own, is_own
+from leanspike.run.build import (
+    build_augment,
+    build_network,
+    build_neuron,
+    build_norm,
+    choose_device,
+    choose_dtype,
+    model_spec,
+    open_data,
+)
+from leanspike.run.own import import_own, own_sections, takes_channels_last
+from leanspike.saved import load, save
+from leanspike.surgery import SpikingNetwork, spike
+from leanspike.temporal import create_encoder
+from leanspike.train import Teacher, renormalise
+
+
+@final
+class Assembly:
+    """What a recipe is made into; nothing of it is trained, and nothing is written.
+
+    Args:
+        recipe: what to make.
+        console: where is said what a person should know.
+        trust: whether networks of the user's own, ``package.module:Class``, may be imported.
+
+    Raises:
+        LeanspikeError: where the recipe names such a network without ``trust``, or data or a device
+            that are not there.
+    """
+
+    def __init__(self, recipe: Recipe, console: Console, trust: bool = False) -> None:
+        self.recipe = recipe
+        self.console = console
+        self.trust = trust
+        import_own(recipe, trust)
+        self.device = choose_device(recipe.device)
+        self.dtype = choose_dtype(recipe.precision, self.device)
+        self.data = open_data(recipe)
+
+    @cached_property
+    def memory_format(self) -> torch.memory_format:
+        """channels_last, the fast one, unless a network of the user's own cannot take it."""
+        for section in own_sections(self.recipe):
+            network = create_own(section.name or "", section.options, self.trust)
+            if not takes_channels_last(network.to(self.device), self.blank()):
+                self.console.print(
+                    f"model {section.name} takes no images in channels_last, the faster layout "
+                    "(a view of them?): the run keeps them contiguous",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+                return torch.contiguous_format
+        return torch.channels_last
+
+    def check_data(self) -> None:
+        """That the images can be read, and the recipe's augmentation is for such images."""
+        for split in (self.data.train, self.data.val, self.data.test):
+            split.prepare()
+        build_augment(self.recipe.data.augment, self.data)
+
+    def blank(self) -> Tensor:
+        """An input of one sample, all zeros."""
+        frames = () if self.data.frames is None else (self.data.frames,)
+        return torch.zeros(*frames, 1, *self.data.shape, device=self.device)
+
+    def loader(
+        self,
+        split: Split,
+        batch_size: int,
+        train: bool = False,
+        group: Group = ALONE,
+        micro_batches: int = 1,
+    ) -> Loader:
+        """Batches of a split as the networks take them; with ``train`` shuffled and augmented.
+
+        Of a ``group`` each process gets its part, see :class:`leanspike.data.Loader`.
+        """
+        return Loader(
+            split,
+            batch_size=batch_size,
+            mean=self.data.mean,
+            std=self.data.std,
+            seed=self.recipe.seed,
+            train=train,
+            augment=build_augment(self.recipe.data.augment, self.data) if train else None,
+            memory_format=self.memory_format,
+            device=self.device,
+            group=group,
+            micro_batches=micro_batches,
+        )
+
+    def ann(self) -> nn.Module:
+        """The recipe's network, with the weights that it names."""
+        return self._build(self.recipe.model)
+
+    def untrained(self) -> nn.Module:
+        """The recipe's network, without the weights that it names."""
+        return self._build(self.recipe.model.model_copy(update={"weights": None}))
+
+    def spiking(self, ann: nn.Module) -> SpikingNetwork:
+        """The network with its neurons, as the recipe has them."""
+        section = self.recipe.spike
+        if isinstance(ann, SpikingNetwork):
+            raise LeanspikeError(
+                f"the network in {self.recipe.model.weights} spikes already; give the ANN it was "
+                "made from, as runs/RECIPE/ann"
+            )
+        snn = spike(
+            ann.cpu().eval(),
+            example_input=self.blank().cpu(),
+            encode=create_encoder(section.encode, section.encode_options),
+            timesteps=section.timesteps,
+            neuron=build_neuron(section.neuron),
+            norm=build_norm(section),
+        )
+        snn.doubts.uncalibrated = False  # the recipe says whether it will be
+        return snn.to(self.device)
+
+    def teacher(self) -> Teacher | None:
+        """The network that the recipe names as its teacher; None where it names none."""
+        section = self.recipe.teacher
+        if section is None:
+            return None
+        try:
+            network = self._build(section.model).to(self.device)
+        except LeanspikeError as error:
+            raise LeanspikeError(f"the recipe's teacher: {error}") from None
+        if section.mean is not None or section.std is not None:
+            mean, std = section.mean or self.data.mean, section.std or self.data.std
+            renormalise(network, self.data.mean, self.data.std, own_mean=mean, own_std=std)
+        return Teacher(network.to(memory_format=self.memory_format), self.dtype)
+
+    def placed(self, network: nn.Module) -> nn.Module:
+        """The same network on the run's device, in its memory format."""
+        return network.to(self.device).to(memory_format=self.memory_format)
+
+    def write(self, network: nn.Module, folder: Path) -> None:
+        """Save a network made of the recipe's model."""
+        save(network, folder, model_spec(self.recipe.model, self.data))
+
+    def read(self, folder: Path) -> nn.Module:
+        """Load what :meth:`write` saved, in eval mode, on the CPU."""
+        own, model = None, self.recipe.model
+        if is_own(model.name):
+            own = create_own(model.name, model.options, self.trust)
+        return load(folder, own)
+
+    def _build(self, section: TrainedSection) -> nn.Module:
+        return build_network(section, self.data, self.trust)

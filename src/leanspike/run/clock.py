@@ -1,0 +1,119 @@
+"""How long the phases of a run took, and what computed them, in its folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import TypeVar, final
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from leanspike.backends import watch_backends
+from leanspike.distributed import ALONE, Group
+from leanspike.errors import LeanspikeError
+from leanspike.files import write_text
+
+Found = TypeVar("Found")
+
+SECONDS, BACKENDS = "seconds.json", "backends.json"
+BEAT_SECONDS = 10.0
+"""How often the time so far is written: what an attempt that is killed loses at most."""
+
+
+@final
+class Clock:
+    """Adds the time a phase took to the run's record, over all attempts, killed ones as well.
+
+    A thread writes the time so far every ``BEAT_SECONDS``. With ``dtype``, the type that the phase
+    computes in, what computed it is recorded, too. Of several processes the first one writes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        phase: str,
+        dtype: torch.dtype | None = None,
+        group: Group = ALONE,
+    ) -> None:
+        self.folder, self.phase, self.dtype, self.group = folder, phase, dtype, group
+        self.seconds, self.backends = read_seconds(folder), read_backends(folder)
+
+    def __enter__(self) -> None:
+        self.started = time.monotonic()
+        self.watching = watch_backends()
+        self.ran = self.watching.__enter__()
+        self.over = Event()
+        self.heart = Thread(target=self._beat, name=f"clock of {self.phase}", daemon=True)
+        if self.group.first:
+            self.heart.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        if self.group.first:
+            self.heart.join()
+        self.watching.__exit__(None, None, None)
+        if self.group.first:
+            self._keep()
+
+    def _beat(self) -> None:
+        while not self.over.wait(BEAT_SECONDS):
+            with suppress(LeanspikeError):  # of a full disk who trains will hear, too
+                self._keep()
+
+    def _keep(self) -> None:
+        """Write the time of earlier attempts and of this one, and what computed them."""
+        elapsed = time.monotonic() - self.started
+        total = self.seconds.get(self.phase, 0.0) + elapsed
+        write_seconds(self.folder, {**self.seconds, self.phase: total})
+        if self.dtype is not None:
+            dtype = str(self.dtype).removeprefix("torch.")
+            words = ", ".join(filter(None, (dtype, self.ran.backend, self.ran.instructions)))
+            computed = _with(self.backends.get(self.phase, ""), words)
+            if computed != self.backends.get(self.phase):
+                write_backends(self.folder, {**self.backends, self.phase: computed})
+
+
+def _with(earlier: str, words: str) -> str:
+    """What computed a phase, told once: an attempt may have been killed before its neurons ran.
+
+    >>> _with("float32", "float32, native, avx2"), _with("float32, reference", "float32")
+    ('float32, native, avx2', 'float32, reference')
+    >>> _with("float32, native, avx2", "float32, reference")
+    'float32, native, avx2; float32, reference'
+    """
+    parts = [part for part in earlier.split("; ") if part and not words.startswith(f"{part}, ")]
+    told = any(part == words or part.startswith(f"{words}, ") for part in parts)
+    return "; ".join(parts if told else [*parts, words])
+
+
+def read_seconds(folder: Path) -> dict[str, float]:
+    """Wall-clock seconds by phase, as far as the run has come."""
+    return _read(folder / SECONDS, TypeAdapter(dict[str, float]), "the time taken so far")
+
+
+def write_seconds(folder: Path, seconds: Mapping[str, float]) -> None:
+    """Keep wall-clock seconds by phase."""
+    write_text(folder / SECONDS, json.dumps(seconds))
+
+
+def read_backends(folder: Path) -> dict[str, str]:
+    """What computed each phase, as far as the run has come: "bfloat16, native, avx512"."""
+    return _read(folder / BACKENDS, TypeAdapter(dict[str, str]), "what computed it so far")
+
+
+def write_backends(folder: Path, backends: Mapping[str, str]) -> None:
+    """Keep what computed each phase."""
+    write_text(folder / BACKENDS, json.dumps(backends))
+
+
+def _read(path: Path, kind: TypeAdapter[Found], what: str) -> Found:
+    text = path.read_text(errors="replace") if path.is_file() else "{}"
+    try:
+        return kind.validate_json(text)
+    except ValidationError:
+        raise LeanspikeError(f"{path} is damaged; remove it ({what} is forgotten)") from None

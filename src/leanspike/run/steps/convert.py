@@ -1,0 +1,83 @@
+"""The ANN of a run made to spike, its thresholds calibrated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import final
+
+import torch
+from torch import nn
+
+from leanspike.config import CalibrateSection
+from leanspike.data import normalise
+from leanspike.files import write_text
+from leanspike.run.steps.step import Context, Rehearsal
+from leanspike.run.workspace import CALIBRATION
+from leanspike.surgery import Calibration, SpikingNetwork, calibrate
+from leanspike.surgery.thresholds import calibrated
+
+
+@final
+class Convert:
+    """``start/``: the network with its neurons, thresholds calibrated."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def done(self) -> bool:
+        """Whether the SNN before its training is there."""
+        return self.context.workspace.has("start")
+
+    def rehearse(self, rehearsal: Rehearsal) -> None:
+        """Make the ANN spike, with neurons that can be calibrated if that is asked."""
+        if rehearsal.finds(self):
+            rehearsal.snn = self.context.load("start")
+            return
+        assembly, ann = self.context.assembly, rehearsal.ann
+        section = assembly.recipe.spike
+        assert ann is not None
+        snn = assembly.spiking(assembly.untrained() if section.start == "scratch" else ann)
+        if section.calibrate is not None:
+            calibrated(snn)  # or refuses by their path
+        rehearsal.snn = snn
+
+    def do(self) -> Calibration | None:
+        """Make the ANN spike and calibrate it: what was found, None if nothing was asked."""
+        assembly, workspace = self.context.assembly, self.context.workspace
+        section = assembly.recipe.spike
+        torch.manual_seed(assembly.recipe.seed)
+        snn = assembly.spiking(self._ann())
+        table = None
+        if section.calibrate is not None:
+            with workspace.clock("calibrate", torch.float32):
+                table = self._calibrate(snn, section.calibrate)
+            if self.context.group.first:
+                write_text(workspace.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
+        self.context.save(snn, "start")
+        return table
+
+    def _ann(self) -> nn.Module:
+        """The network that begins to spike."""
+        assembly = self.context.assembly
+        if assembly.recipe.spike.start == "scratch":
+            return assembly.untrained()
+        return self.context.read("ann") if self.context.workspace.has("ann") else assembly.ann()
+
+    def _calibrate(self, snn: SpikingNetwork, section: CalibrateSection) -> Calibration:
+        data = self.context.assembly.data
+        images = min(section.images, len(data.train))
+        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+        pixels, _ = data.train.batch(order[:images])
+        x = normalise(pixels, data.mean, data.std).to(self.context.assembly.device)
+        return calibrate(
+            snn,
+            x,
+            percentile=section.percentile,
+            percentile_rule=section.percentile_rule,
+            scale=section.scale,
+            method=section.method,
+            statistics=section.statistics,
+            timesteps=section.timesteps,
+            group=self.context.group,
+        )

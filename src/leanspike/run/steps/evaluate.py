@@ -1,0 +1,170 @@
+"""What a run's SNN is worth: measured on the whole test set, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import nn
+
+from leanspike.backends import watch_backends
+from leanspike.data import normalise
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation import (
+    Result,
+    evaluate,
+    measure_times,
+    provenance,
+    readings,
+    record_example,
+)
+from leanspike.evaluation.origin import computed_by
+from leanspike.evaluation.result import Example
+from leanspike.evaluation.times import BATCH, Times
+from leanspike.execute import SpikingNetwork
+from leanspike.files import write_text
+from leanspike.memory import release_freed_memory
+from leanspike.metrics import metrics
+from leanspike.report import write_report
+from leanspike.run.clock import read_backends, read_seconds
+from leanspike.run.exits import measure_exits, with_exits
+from leanspike.run.pictures import with_pictures
+from leanspike.run.steps.step import Context, Rehearsal
+from leanspike.run.takeover import read_taken_over
+from leanspike.run.trained import untrained
+from leanspike.run.workspace import REPORT, RESULT
+
+
+@final
+class Evaluate:
+    """``result.json`` and ``report.html``.
+
+    Args:
+        context: of the run.
+        command: what the user gave, for the result.
+        early_exit, max_drop_points: in the place of the recipe's; ["none"] is to stay to the end.
+        more: names of metrics beside the recipe's.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        command: str | None = None,
+        early_exit: Sequence[str] = (),
+        max_drop_points: float | None = None,
+        more: Sequence[str] = (),
+    ) -> None:
+        self.context = context
+        self.command = command
+        self.section = with_exits(context.assembly.recipe, early_exit, max_drop_points, more)
+
+    def done(self) -> bool:
+        """Whether a result is there."""
+        return self.context.workspace.has(RESULT)
+
+    def rehearse(self, _: Rehearsal) -> None:
+        """Ask for the images by which leaving early is chosen."""
+        data, rules = self.context.assembly.data, self.section.early_exit
+        if rules and not len(data.val):
+            tenth = max(1, len(data.train) // 10)
+            raise LeanspikeError(
+                f"early exit by {', '.join(rules)} is chosen on held-out images, and {data.name} "
+                f"holds out none; set data.validation={tenth}, or evaluate.early_exit=[]"
+            )
+
+    def do(self) -> Result:
+        """Measure, and write the result and its page."""
+        release_freed_memory()
+        recipe, workspace = self.context.assembly.recipe, self.context.workspace
+        with watch_backends() as ran:
+            result = self._measure()
+        origin = provenance(
+            command=self.command,
+            seed=recipe.seed,
+            recipe=recipe.model_dump(mode="json"),
+            seconds=read_seconds(workspace.folder),
+            device=self.context.assembly.device,
+            backends=read_backends(workspace.folder),
+        )
+        taken = read_taken_over(workspace.folder)
+        origin = origin.model_copy(update={"ann_from": taken.run if taken is not None else None})
+        result = result.model_copy(update={"provenance": computed_by(origin, ran)})
+        if self.context.group.first:
+            write_text(workspace.folder / RESULT, result.model_dump_json(indent=1))
+            write_report(result, workspace.history, workspace.folder / REPORT)
+        return result
+
+    def _measure(self) -> Result:
+        """The whole test set with SNN and ANN, early exits, times, and images to show.
+
+        Of several processes all measure the first, and the first one alone the rest.
+        """
+        assembly = self.context.assembly
+        why = untrained(assembly.recipe)
+        if why is not None:
+            self._say(f"nothing was trained ({why}): the weights are random")
+        snn = self.context.load("snn")
+        assert isinstance(snn, SpikingNetwork)
+        ann = self.context.load("ann") if self.context.workspace.has("ann") else None
+        result = self._whole(snn, ann)
+        if not self.context.group.first:
+            return result
+        if self.section.early_exit:
+            result = self._with_exits(result, snn)
+        shown = with_pictures(result.mistakes, assembly.data.test)
+        example = self._example(snn)
+        times = self._times(snn, ann)
+        return result.model_copy(update={"example": example, "mistakes": shown, "times": times})
+
+    def _whole(self, snn: SpikingNetwork, ann: nn.Module | None) -> Result:
+        assembly, group = self.context.assembly, self.context.group
+        recipe, data = assembly.recipe, assembly.data
+        start = self.context.load("start")
+        assert isinstance(start, SpikingNetwork)
+        self._say(f"evaluating on {len(data.test)} test images ...")
+        with self.context.workspace.clock("evaluate"):
+            return evaluate(
+                snn,
+                assembly.loader(data.test, self.section.batch_size, group=group),
+                ann=ann,
+                name=recipe.name,
+                data=data.name,
+                split="test",
+                classes=data.classes,
+                start=readings(start) if recipe.snn else None,
+                readout=self.section.readout,
+                metrics={
+                    name: metrics.create(name, how) for name, how in self.section.metrics.items()
+                },
+                group=group,
+            )
+
+    def _with_exits(self, result: Result, snn: SpikingNetwork) -> Result:
+        assembly, rules = self.context.assembly, ", ".join(self.section.early_exit)
+        self._say(f"choosing when to leave by {rules} ...")
+        held_out = assembly.loader(assembly.data.val, self.section.batch_size)
+        test = assembly.loader(assembly.data.test, self.section.batch_size)
+        with self.context.workspace.clock("early exit"):
+            exits = measure_exits(snn, self.section, held_out, test, result)
+        return result.model_copy(update={"early_exit": exits})
+
+    def _example(self, snn: SpikingNetwork) -> Example:
+        """One image and its spikes."""
+        data = self.context.assembly.data
+        pixels, label = data.test.batch(torch.tensor([0]))
+        x = normalise(pixels, data.mean, data.std).to(self.context.assembly.device)
+        return record_example(snn, x, pixels[0], int(label))
+
+    def _times(self, snn: SpikingNetwork, ann: nn.Module | None) -> Times:
+        """How long the SNN takes beside its ANN, or the same network as one if there is none."""
+        assembly = self.context.assembly
+        if ann is None:
+            ann = assembly.placed(assembly.untrained())
+        self._say("timing SNN and ANN on this machine ...")
+        x, _ = next(assembly.loader(assembly.data.test, BATCH).epoch(0))
+        with self.context.workspace.clock("times"):
+            return measure_times(snn, ann, x)
+
+    def _say(self, words: str) -> None:
+        self.context.monitor.console.print(words)

@@ -1,0 +1,156 @@
+"""One stage of training, of the ANN or the SNN: rehearsed, and done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from leanspike.config import TrainSection
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation.answers import outputs
+from leanspike.memory import release_freed_memory
+from leanspike.modes import eval_mode
+from leanspike.run.build import build_objective
+from leanspike.run.steps.step import Context
+from leanspike.temporal import dropout_rate
+from leanspike.train import (
+    Feature,
+    Objective,
+    Pair,
+    Stage,
+    Teacher,
+    create_optimizer,
+    create_schedule,
+    fit,
+)
+from leanspike.train.optim import Schedule
+
+
+@final
+@dataclass(frozen=True)
+class Training:
+    """A stage as a section of the recipe has it.
+
+    ``key`` is where that stands in the recipe, ``name`` what the stage's rows in the log say.
+    """
+
+    context: Context
+    section: TrainSection
+    key: str
+    name: str
+    number: int
+    timesteps: int | None
+
+    def rehearse(self, network: nn.Module, teacher: Teacher) -> None:
+        """One loss, of a blank input; and whether there is what epochs are chosen by."""
+        self._check_select()
+        _schedule(self.section, epoch_steps=1)
+        assembly = self.context.assembly
+        network.to(assembly.device)
+        teacher.network.to(assembly.device)
+        x = assembly.blank()
+        objective = build_objective(self.section, network, lambda: teacher, x)
+        with torch.no_grad(), eval_mode(network):
+            with dropout_rate(network, self.section.dropout), objective.watch(network):
+                y_TNK = outputs(network, x, self.timesteps)
+            objective(y_TNK, torch.zeros(1, dtype=torch.long, device=x.device), x)
+
+    def do(self, network: nn.Module) -> None:
+        """Train the network in place, from the stage's checkpoint if there is one."""
+        context = self.context
+        context.workspace.rewind(self.name)  # a checkpoint of the stage brings its own rows
+        with context.workspace.clock(f"train {self.name}", context.assembly.dtype):
+            release_freed_memory()
+            network.to(device=context.assembly.device)
+            network.to(memory_format=context.assembly.memory_format)
+            stage = self._stage(network)
+            with dropout_rate(network, self.section.dropout):
+                workspace = context.workspace
+                fit(network, stage, workspace.history, workspace.checkpoints, context.monitor)
+
+    def _check_select(self) -> None:
+        data = self.context.assembly.data
+        if self.section.select == "best" and self.section.epochs and not len(data.val):
+            tenth = max(1, len(data.train) // 10)
+            raise LeanspikeError(
+                f"{self.key}.select is 'best', by the accuracy on held-out images, and {data.name} "
+                f"holds out none; set {self.key}.select=last, or data.validation={tenth}"
+            )
+
+    def _stage(self, network: nn.Module) -> Stage:
+        assembly, section = self.context.assembly, self.section
+        data, recipe = assembly.data, assembly.recipe
+        group, accumulate = self.context.group, section.accumulate
+        train = assembly.loader(data.train, section.batch_size, True, group, accumulate)
+        objective = self._objective(network, self.context.teacher)
+        return Stage(
+            name=self.name,
+            number=self.number,
+            epochs=section.epochs,
+            timesteps=self.timesteps,
+            train=train,
+            val=assembly.loader(data.val, recipe.evaluate.batch_size, group=group),
+            objective=objective,
+            optimizer=_optimizer(section, nn.ModuleList([network, objective])),
+            schedule=_schedule(section, len(train)),
+            seed=recipe.seed,
+            dtype=assembly.dtype,
+            select=section.select,
+            max_gradient_norm=section.max_gradient_norm,
+            gradient=section.gradient,
+            group=group,
+            accumulate=accumulate,
+            synchronise_norms=section.synchronise_norms,
+        )
+
+    def _objective(self, network: nn.Module, teacher: Callable[[], Teacher]) -> Objective:
+        assembly = self.context.assembly
+        torch.manual_seed(assembly.recipe.seed)  # adapters of features begin at random
+        objective = build_objective(self.section, network, teacher, assembly.blank())
+        for part in objective.modules():
+            if isinstance(part, Feature):
+                self.context.monitor.console.print(_pairs_table(part.pairs))
+        return objective
+
+
+def _optimizer(section: TrainSection, trained: nn.Module) -> torch.optim.Optimizer:
+    return create_optimizer(
+        trained,
+        section.optimizer,
+        learning_rate=section.learning_rate,
+        neuron_learning_rate=section.neuron_learning_rate,
+        momentum=section.momentum,
+        nesterov=section.nesterov,
+        weight_decay=section.weight_decay,
+        decay_norms=section.decay_norms,
+        options=section.optimizer_options,
+    )
+
+
+def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
+    """The learning rate's factor through a stage whose epochs have so many steps."""
+    return create_schedule(
+        section.schedule,
+        section.epochs * epoch_steps,
+        section.warmup,
+        epoch_steps=epoch_steps,
+        period_epochs=section.period_epochs,
+        milestones=section.milestones,
+        options=section.schedule_options,
+    )
+
+
+def _pairs_table(pairs: Sequence[Pair]) -> Table:
+    """Which module of the student learns from which of the teacher."""
+    table = Table(title="feature maps", title_justify="left", box=None)
+    for column in ("student", "C, H, W", "teacher", "C, H, W"):
+        table.add_column(column)
+    for pair in pairs:
+        ours, theirs = (", ".join(map(str, s)) for s in (pair.student_shape, pair.teacher_shape))
+        table.add_row(pair.student, ours, pair.teacher, theirs)
+    return table

@@ -1,0 +1,178 @@
+"""The ANN of another run, taken over where this run would train the same one.
+
+That it is the same is asked of what the other run holds: its recipe, what it read of its data, and
+the digest of its weights. The time it took comes with it, and the rows of its log.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from leanspike.config import Recipe
+from leanspike.errors import LeanspikeError
+from leanspike.files import said_where, write_text
+from leanspike.run.assembly import Assembly
+from leanspike.run.build import model_spec
+from leanspike.run.clock import (
+    read_backends,
+    read_seconds,
+    write_backends,
+    write_seconds,
+)
+from leanspike.run.seen import DATA, changes_since
+from leanspike.run.workspace import CHECKPOINT, LOG, Workspace, first_difference, read_recipe
+from leanspike.saved import SPEC, WEIGHTS, read_model, weights_digest
+from leanspike.train import read_log, write_log
+
+TAKEN_OVER = "taken_over.json"
+SECTIONS = ("seed", "precision", "data", "model", "ann")
+"""Of a recipe, what an ANN follows from."""
+
+
+class TakenOver(BaseModel):
+    """What is kept beside an ANN of another run: which run, and how the ANN came about there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    weights_sha256: str
+    seconds: float | None
+    backend: str | None
+    rows: tuple[dict[str, Any], ...]
+
+
+def check_same_ann(assembly: Assembly, source: Path) -> None:
+    """That the ANN of the run in ``source`` is the one that this recipe would train.
+
+    Raises:
+        LeanspikeError: naming the first thing in which they differ, or what cannot be known.
+    """
+    way_out = f"give --ann {source / 'ann'}, to begin with its weights as they are"
+    theirs = read_recipe(source)
+    if assembly.recipe.ann is None:
+        raise LeanspikeError(f"ann is null, so there is no training to take over; {way_out}")
+    different = first_difference(trained_by(theirs), trained_by(assembly.recipe))
+    if different is not None:
+        raise LeanspikeError(f"{source} has not the ANN of this recipe: {different}; {way_out}")
+    unknown = _unknown(assembly.recipe)
+    if unknown is not None:
+        raise LeanspikeError(
+            f"the training of the ANN depends on {unknown}, and {source} does not record its "
+            f"content; {way_out}"
+        )
+    if not (source / "ann" / SPEC).is_file():
+        raise LeanspikeError(
+            f"{source} holds no trained ANN yet; let leanspike train end there, or leave --ann out"
+        )
+    _check_content(assembly, source, way_out)
+
+
+def _check_content(assembly: Assembly, source: Path, way_out: str) -> None:
+    """The data that were read, and the weights."""
+    spec = source / "ann" / SPEC
+    if not (source / DATA).is_file():
+        raise LeanspikeError(f"{source} does not record which data it read ({DATA}); {way_out}")
+    changes = changes_since(source, assembly.data)
+    if changes:
+        raise LeanspikeError(f"the ANN of {source} has seen other data: {changes}; {way_out}")
+    if weights_digest(spec.parent) is None:
+        raise LeanspikeError(f"{spec} holds no digest of its weights; {way_out}")
+    if read_model(spec.parent) != model_spec(assembly.recipe.model, assembly.data):
+        raise LeanspikeError(f"{spec} describes another network than its recipe; {way_out}")
+    assembly.read(spec.parent)  # its weights have that digest, and fit
+
+
+def check_same_weights(folder: Path, source: Path) -> None:
+    """That the ANN which the run in ``folder`` holds already is the one of ``source``."""
+    if weights_digest(folder / "ann") != weights_digest(source / "ann"):
+        raise LeanspikeError(
+            f"{folder} holds another ANN than {source}; leave --ann out to go on with it, or "
+            "choose another --out"
+        )
+
+
+def check_not_begun(folder: Path, source: Path) -> None:
+    """That no ANN has been trained in ``folder`` so far: its time and epochs would stay there."""
+    epochs = any(row.get("stage") == "ann" for row in read_log(folder / LOG))
+    if epochs or (folder / CHECKPOINT).is_file() or "train ann" in read_seconds(folder):
+        raise LeanspikeError(
+            f"{folder} has begun to train an ANN of its own; leave --ann out to go on with it, or "
+            f"give --fresh to take over that of {source}"
+        )
+
+
+def take_over(workspace: Workspace, assembly: Assembly, source: Path) -> None:
+    """``ann/``: that of the run in ``source``, with its time and its rows of the log."""
+    check_same_ann(assembly, source)
+    digest = weights_digest(source / "ann")
+    assert digest is not None
+    rows = tuple(row for row in read_log(source / LOG) if row.get("stage") == "ann")
+    taken = TakenOver(
+        run=str(source),
+        weights_sha256=digest,
+        seconds=read_seconds(source).get("train ann"),
+        backend=read_backends(source).get("train ann"),
+        rows=rows,
+    )
+
+    def write(part: Path) -> None:
+        with said_where(part):
+            part.mkdir(parents=True)
+            for name in (SPEC, WEIGHTS):
+                shutil.copyfile(source / "ann" / name, part / name)
+        write_text(part / TAKEN_OVER, taken.model_dump_json(indent=1))
+        assembly.read(part)  # the copy, too
+
+    workspace.put("ann", write)
+    settle(workspace)
+
+
+def settle(workspace: Workspace) -> None:
+    """What came with an ANN that was taken over stands in the run's own records.
+
+    They are written after the ANN is there, so an attempt that is killed between is made good here.
+    """
+    taken = read_taken_over(workspace.folder)
+    if taken is None or not workspace.group.first:
+        return
+    seconds, backends = read_seconds(workspace.folder), read_backends(workspace.folder)
+    if taken.seconds is not None and "train ann" not in seconds:
+        write_seconds(workspace.folder, {"train ann": taken.seconds, **seconds})
+    if taken.backend is not None and "train ann" not in backends:
+        write_backends(workspace.folder, {"train ann": taken.backend, **backends})
+    if taken.rows and not any(row.get("stage") == "ann" for row in workspace.history):
+        workspace.history[:0] = taken.rows
+        write_log(workspace.folder / LOG, workspace.history)
+
+
+def read_taken_over(folder: Path) -> TakenOver | None:
+    """From where the ANN of a run was taken over; None if it was not."""
+    path = folder / "ann" / TAKEN_OVER
+    if not path.is_file():
+        return None
+    try:
+        return TakenOver.model_validate_json(path.read_text(errors="replace"))
+    except ValidationError:
+        raise LeanspikeError(
+            f"{path} is damaged; remove it (whose ANN it was is forgotten)"
+        ) from None
+
+
+def trained_by(recipe: Recipe) -> dict[str, Any]:
+    """What an ANN follows from; not where the data lie, which is a place and no content."""
+    sections = recipe.model_dump(mode="json", include=set(SECTIONS))
+    sections["data"].pop("root")
+    return {name: sections[name] for name in SECTIONS}
+
+
+def _unknown(recipe: Recipe) -> str | None:
+    """A file besides the data that the training of the ANN reads."""
+    if recipe.model.weights is not None:
+        return f"model.weights={recipe.model.weights}"
+    if recipe.ann is not None and recipe.ann.objective.is_taught and recipe.teacher is not None:
+        return f"teacher.model.weights={recipe.teacher.model.weights}"
+    return None

@@ -1,0 +1,43 @@
+"""A data set that changed since its run began."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from leanspike.data import Dataset, TensorSplit, load_dataset
+from leanspike.errors import LeanspikeError
+from leanspike.run.seen import check_seen, keep_seen
+
+
+def changed(data: Dataset) -> Dataset:
+    """The same but for one grey level of one training image."""
+    pixels, labels = data.train.batch(torch.arange(len(data.train)))
+    pixels[7, 0, 3, 3] = (int(pixels[7, 0, 3, 3]) + 1) % 256
+    return replace(data, train=TensorSplit(pixels, labels))
+
+
+def test_one_other_pixel_is_noticed(tmp_path: Path) -> None:
+    data = load_dataset("digits")
+    keep_seen(tmp_path, data)
+    check_seen(tmp_path, data)
+    with pytest.raises(
+        LeanspikeError,
+        match=r"digits is not what .* began with: training images of other contents or order "
+        r"\(all 1294 compared\); bring those images back",
+    ):
+        check_seen(tmp_path, changed(data))
+
+
+def test_a_record_of_before_tells_no_contents(tmp_path: Path) -> None:
+    data = load_dataset("digits")
+    keep_seen(tmp_path, data)
+    path = tmp_path / "data.json"
+    before = json.loads(path.read_text())
+    del before["digests"]
+    path.write_text(json.dumps(before))
+    check_seen(tmp_path, changed(data))
