@@ -20,7 +20,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.evaluation.task import Multiclass
 from leanspike.train import CrossEntropy
 
-pytestmark = pytest.mark.timeout(900)  # three processes start, also where others are at work
+pytestmark = pytest.mark.timeout(900)  # processes start, also where others are at work
 EQUAL = [name for name in CASES if name != "apart"]
 
 
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("together")
 
 
-@pytest.fixture(scope="module", params=[3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def processes(folder: Path, request: pytest.FixtureRequest) -> tuple[Path, list[dict[str, Any]]]:
     there = folder / str(request.param)
     there.mkdir()

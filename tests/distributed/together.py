@@ -20,6 +20,7 @@ from leanspike.data.split import TensorSplit
 from leanspike.distributed import ALONE, Group
 from leanspike.evaluation import accuracy
 from leanspike.evaluation.task import UNKNOWN
+from leanspike.metrics import CalibrationError
 from leanspike.temporal import create_encoder
 from leanspike.train import (
     TET,
@@ -301,7 +302,8 @@ def measured(group: Group, _folder: Path) -> dict[str, Any]:
     test = replace(x, split=images(23, 5), batch_size=5, group=group)
     doubles = [(x.double(), labels) for x, labels in test]
     ann = net()
-    result = evaluate(network, doubles, ann=ann, group=group)
+    more = {"calibration_error": CalibrationError(bins=4)}
+    result = evaluate(network, doubles, ann=ann, metrics=more, group=group)
     few = [(x.double(), labels) for x, labels in replace(test, split=images(4, 6))]
     return {
         "state": network.state_dict(),
