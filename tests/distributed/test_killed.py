@@ -32,14 +32,15 @@ from leanspike.errors import LeanspikeError
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.head, self.steps = nn.Linear(64, 10), 0
+        self.hidden, self.relu, self.head = nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10)
+        self.steps = 0
 
     def forward(self, x):
         self.steps += self.training
         if self.steps == 2 and os.environ["RANK"] == "1":
             Path(__file__).with_name("failed").write_text(str(time.time()))
             raise LeanspikeError("this process has no cats; give it some")
-        return self.head(x.flatten(1))
+        return self.head(self.relu(self.hidden(x.flatten(1))))
 """
 
 
@@ -107,8 +108,8 @@ def test_a_mistake_of_one_process_ends_all_with_one_line_at_once(tmp_path: Path)
     words = [*own, "ann.batch_size=32", "device=cpu", "snn=[]", "--trust", "--restarts", "3"]
     failed = start(tmp_path, *words, "--out", str(tmp_path / "run"))
     out, said = failed.communicate(timeout=800)
-    took = time.time() - float((tmp_path / "failed").read_text())
     assert failed.returncode == 1, said
+    took = time.time() - float((tmp_path / "failed").read_text())
     assert took < 60, said
     assert re.findall("error: .*", said) == ["error: this process has no cats; give it some"]
     assert "Traceback" not in said

@@ -114,6 +114,13 @@ def test_calibration_and_evaluation_are_the_same_to_the_bit(processes: Any, one:
         assert (ours["accuracy"], ours["few"]) == (theirs["accuracy"], theirs["few"])
 
 
+def test_a_sample_that_is_no_number_is_named_by_all(processes: Any, one: Any) -> None:
+    _, found = processes
+    for each in [*found, one]:
+        assert "sample 30 holds NaN or infinity" in each["refused"], each["refused"]
+        assert each["refused"] == one["refused"]
+
+
 def test_training_moves_the_weights_that_are_compared(one: Any) -> None:
     start = snn().state_dict()
     for key in ("conv1.weight", "head.weight", "relu1.threshold", "relu1.leak"):

@@ -15,9 +15,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from leanspike import LIF, calibrate, evaluate, spike
-from leanspike.data import Augment, EventAugment, Loader
+from leanspike.data import Augment, EventAugment, Loader, normalise
 from leanspike.data.split import TensorSplit
 from leanspike.distributed import ALONE, Group
+from leanspike.errors import DataError
 from leanspike.evaluation import accuracy
 from leanspike.evaluation.task import UNKNOWN
 from leanspike.metrics import CalibrationError
@@ -45,10 +46,15 @@ PIXELS = 6
 
 
 class Doubles:
-    """A loader of float64."""
+    """A loader of float64; of the sample with a number, if one is given, all pixels are NaN."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, broken: int | None = None) -> None:
         self.loader, self.split = loader, loader.split
+        self.name_of = loader.name_of
+        self.broken = None
+        if broken is not None:
+            pixels, _ = self.split.batch(torch.tensor([broken]))
+            self.broken = normalise(pixels, loader.mean, loader.std)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -58,6 +64,8 @@ class Doubles:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         for x, labels in self.loader.epoch(epoch, start_step):
+            if self.broken is not None:
+                x[(x == self.broken).flatten(1).all(1)] = float("nan")
             yield x.double(), labels
 
 
@@ -137,6 +145,7 @@ def train(
     split: Callable[[int, int], TensorSplit] = images,
     batch: int = BATCH,
     steps: int = STEPS,
+    broken: int | None = None,
     **how: Any,
 ) -> dict[str, Tensor]:
     """Weights, running statistics and adapters after some steps, and what the log says."""
@@ -160,7 +169,7 @@ def train(
         number=1,
         epochs=epochs,
         timesteps=None,
-        train=Doubles(loader),  # type: ignore[arg-type]
+        train=Doubles(loader, broken),  # type: ignore[arg-type]
         val=Doubles(val),  # type: ignore[arg-type]
         objective=loss,
         optimizer=create_optimizer(
@@ -314,7 +323,16 @@ def measured(group: Group, _folder: Path) -> dict[str, Any]:
     }
 
 
-OTHERS = {"cut": interrupted, "whole": whole, "measured": measured}
+def refused(group: Group, folder: Path) -> str:
+    """What is said of a sample that is no number."""
+    try:
+        train(net(), group, folder, "refused", broken=30, accumulate=2)
+    except DataError as error:
+        return str(error)
+    return "nothing"
+
+
+OTHERS = {"refused": refused, "cut": interrupted, "whole": whole, "measured": measured}
 
 
 def tried(case: Callable[[Group, Path], Any], group: Group, folder: Path) -> Any:
