@@ -176,6 +176,7 @@ def convert(
 
         leanspike convert digits --ann mine model.name=mynet:Net --trust
     """
+    from leanspike.distributed import joined
     from leanspike.recipes import load_recipe
     from leanspike.run import REPORT, Run, check_trained
     from leanspike.train import Monitor
@@ -185,7 +186,7 @@ def convert(
     if not untrained:
         check_trained(settings, "convert")
     folder = out or Path("runs") / f"{settings.name}-converted"
-    monitor = Monitor(people, folder)
+    monitor = Monitor(people, folder if joined().first else None)
     try:
         run = Run(settings, folder, monitor, trusted(trust), ann_of)
         run.begin()

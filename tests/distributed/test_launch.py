@@ -69,9 +69,10 @@ def test_exit_codes_say_who_was_killed() -> None:
 def test_the_processes_get_the_same_command(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setattr(launching, "launch", lambda *what: given.append(what[:3]) or 0)
-    command = ["train", "digits", "seed=1", "--out", "a", "--fresh", "--trust"]
+    command = ["train", "digits", "seed=1", "--out", "a", "--fresh", "--trust", "--ann", "runs/b"]
     app([*command, "--processes", "2", "--restarts", "3"], standalone_mode=False)
-    assert given == [(["train", "digits", "seed=1", "--fresh", "--trust", "--out", "a"], 2, 3)]
+    same = ["train", "digits", "seed=1", "--fresh", "--trust", "--out", "a", "--ann", "runs/b"]
+    assert given == [(same, 2, 3)]
 
 
 def test_torchrun_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
