@@ -86,7 +86,7 @@ class DataSection(Section):
     """The data set, and which part of it is used."""
 
     name: Annotated[str, Field(examples=list(DATASETS))]
-    """The data set; `image_folder` is a folder of your own images."""
+    """The data set; `image_folder` and `webdataset` are your own images, as files or in tars."""
     root: str | None = None
     """The folder that holds the data; null: what LEANSPIKE_DATA names, else `data`."""
     validation: Annotated[int, Field(ge=0)] | None = None
@@ -94,9 +94,13 @@ class DataSection(Section):
     train_images: Count | None = None
     """Of the others so many are used, each class in its proportion, always the same; null: all."""
     image_size: Count | None = None
-    """Pixels per side, of a folder of images or of events; null: their own."""
+    """Pixels per side, of images in files or of events; null: their own."""
     channels: Literal[1, 3] | None = None
-    """Read a folder of images as grey (1) or colour (3); null: grey if all of them are."""
+    """Read images in files as grey (1) or colour (3); null: grey if all of them are."""
+    skip_bad: bool = False
+    """Leave out images in files that cannot be decoded, by name; else they are refused."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that read and decode what does not stay in memory; 0: threads of this one."""
     frames: FramesSection | None = None
     """For recordings of events: how they become frames; null: the section's defaults."""
     cross_validation: tuple[Count, Count] | None = None
@@ -149,6 +153,14 @@ class ModelSection(TrainedSection):
     """Arguments of the network by name, as a width; your own gets these and nothing else."""
     weights: str | None = None
     """A file of PyTorch's kind, or a folder that leanspike saved; null: as it begins."""
+    new_answer: bool = False
+    """Take all weights but those of the last layer, which begins anew: for other classes."""
+
+    @model_validator(mode="after")
+    def _takes_weights(self) -> ModelSection:
+        if self.new_answer and self.weights is None:
+            raise ValueError("new_answer is true without weights; give model.weights, or leave it")
+        return self
 
 
 class CalibrateSection(Section):

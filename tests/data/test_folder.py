@@ -306,3 +306,29 @@ def test_a_size_below_one_is_refused(tree):
 def test_paths_without_labels_are_refused():
     with pytest.raises(DataError, match="1 paths, but 2 labels"):
         FolderSplit(["x"], torch.tensor([0, 1]), image_size=8, keep=True)
+
+
+def test_tiny_imagenets_own_layout_is_read(tmp_path):
+    for name in ("n01", "n02"):
+        for number in range(3):
+            write_image(tmp_path / "train" / name / "images" / f"{name}_{number}.JPEG", seed=number)
+        (tmp_path / "train" / name / f"{name}_boxes.txt").write_text("clutter")
+    for number in range(4):
+        write_image(tmp_path / "val" / "images" / f"val_{number}.JPEG", seed=10 + number)
+        write_image(tmp_path / "test" / "images" / f"test_{number}.JPEG")
+    annotations = tmp_path / "val" / "val_annotations.txt"
+    rows = [f"val_{number}.JPEG\tn0{1 + number % 2}\t0\t0\t62\t62" for number in (1, 0, 3, 2)]
+    annotations.write_text("\n".join(rows) + "\n")
+    parts = read_image_folder(tmp_path, None)
+    assert parts.classes == ("n01", "n02")
+    assert (len(parts.train), len(parts.test), parts.val) == (6, 4, None)
+    assert [path[-6] for path in parts.test.paths] == ["1", "0", "3", "2"]
+    assert parts.test.labels.tolist() == [1, 0, 1, 0]
+    annotations.write_text("val_0.JPEG\tn03\n")
+    with pytest.raises(
+        DataError, match=r"val_annotations.txt, line 1: 'val_0.JPEG\\tn03' is not an"
+    ):
+        read_image_folder(tmp_path, 8)
+    annotations.write_text("")
+    with pytest.raises(DataError, match=r"val_annotations.txt names no images; restore it"):
+        read_image_folder(tmp_path, 8)

@@ -195,7 +195,12 @@ def test_normalise_is_torchvisions_bit_for_bit():
 @pytest.mark.parametrize(
     ("images", "mean", "std", "message"),
     [
-        (torch.zeros(1, 3, 2, 2), (0, 0, 0), (1, 1, 1), r"torch.float32 .*give torch.uint8"),
+        (
+            torch.zeros(1, 3, 2, 2).double(),
+            (0, 0, 0),
+            (1, 1, 1),
+            r"torch.float64 .*give torch.uint8",
+        ),
         (torch.zeros(3, 2, 2).byte(), (0, 0, 0), (1, 1, 1), r"\[3, 2, 2]; .*\[B, C, H, W]"),
         (torch.zeros(1, 3, 2, 2).byte(), (0,), (1, 1, 1), r"mean \(0,\) .* 3 channels"),
         (torch.zeros(1, 1, 2, 2).byte(), (0,), (0,), r"std \(0,\) .* std positive"),

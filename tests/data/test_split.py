@@ -54,7 +54,11 @@ def test_select_keeps_the_order_asked_for():
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (torch.zeros(2, 1, 4, 4), torch.zeros(2).long(), r"images are torch.float32 \[2, 1, 4, 4]"),
+        (
+            torch.zeros(2, 1, 4, 4).int(),
+            torch.zeros(2).long(),
+            r"images are torch.int32 \[2, 1, 4, 4]",
+        ),
         (torch.zeros(2, 4, 4).byte(), torch.zeros(2).long(), r"give torch.uint8 \[N, C, H, W]"),
         (torch.zeros(2, 1, 4, 4).byte(), torch.zeros(3).long(), r"give torch.int64 \[2]"),
         (torch.zeros(2, 1, 4, 4).byte(), torch.zeros(2).int(), r"labels are torch.int32 \[2]"),

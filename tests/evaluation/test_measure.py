@@ -172,3 +172,30 @@ def test_guessing_is_one_in_k_or_the_commonest_label() -> None:
     assert always.chance == 1
     assert always.at_chance  # whatever it answers, there is nothing to tell apart
     assert always.summary["at_chance"]
+
+
+def test_with_more_than_twenty_classes_the_five_likeliest_are_counted() -> None:
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Linear(8, 30), nn.ReLU(), nn.Linear(30, 21)).eval()
+    snn = ls.spike(ann, example_input=torch.zeros(1, 8), timesteps=3)
+    ls.calibrate(snn, torch.rand(64, 8))
+    x, labels = torch.rand(90, 8), torch.randint(21, (90,))
+    result = ls.evaluate(snn, [(x[:50], labels[:50]), (x[50:], labels[50:])], ann=ann)
+    outputs = [*snn(x).cumsum(0), ann(x)]
+    for found, y in zip((*result.top5, result.ann_top5), outputs, strict=True):
+        order = y.detach().argsort(dim=1, descending=True, stable=True)
+        assert found == pytest.approx(
+            (order[:, :5] == labels[:, None]).any(1).float().mean().item()
+        )
+    assert result.top5[-1] > result.accuracy[-1]
+    assert result.summary["snn_top5"] == result.top5[-1]
+    assert type(result).model_validate_json(result.model_dump_json()) == result
+
+
+def test_with_few_classes_they_are_not() -> None:
+    ann, snn, batches = make()
+    result = ls.evaluate(snn, batches, ann=ann)  # type: ignore[arg-type]
+    assert (result.top5, result.ann_top5) == ((), None)
+    assert "snn_top5" not in result.summary
+    with pytest.raises(ValueError, match="1 of top5 for 4 timesteps"):
+        type(result).model_validate({**result.model_dump(), "top5": (0.5,)})

@@ -14,6 +14,7 @@ from leanspike.export import TARGETS, write_nir
 from portable_networks import NETWORKS, NEURONS, T, images, portable_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries that write
+h5py = pytest.importorskip("h5py")
 nir = pytest.importorskip("nir")
 
 
@@ -216,6 +217,20 @@ def test_convolutions_in_groups_come_back_in_groups(tmp_path):
     graph = to_nir(snn)
     graph.nodes["3"].weight[0, -1] = 1.0  # somebody let the groups meet
     assert from_nir(graph).get_submodule("3").groups == 1
+
+
+def test_files_for_old_readers_hold_no_field_that_those_do_not_know(tmp_path):
+    snn = portable_network("pooled", "floor")
+    path = write_nir(to_nir(snn, "sinabs"), tmp_path / "net.nir")
+    with h5py.File(path) as file:
+        fields = {key for node in file["node/nodes"].values() for key in node}
+        layer = file["node/nodes/3"]
+        assert "v_reset" not in fields
+        assert "metadata" not in layer
+    back = from_nir(path)
+    assert back.get_submodule("3").groups == 1
+    x = images("pooled")
+    assert torch.equal(back(x), snn(x))
 
 
 @pytest.mark.parametrize("name", ["pooled", "skip", "parallel"])

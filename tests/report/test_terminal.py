@@ -14,7 +14,7 @@ from leanspike.evaluation.layers import Uncounted
 from leanspike.evaluation.result import Result
 from leanspike.evaluation.rivals_result import Rivals
 from leanspike.report import render_tables, write_report
-from leanspike.report.cost import ARITHMETIC
+from leanspike.report.cost import ARITHMETIC, cost_table
 
 
 def printed(result: Result, width: int = 80) -> list[str]:
@@ -194,3 +194,17 @@ def test_rivals_stand_with_memory_and_break_even_rates(
     assert "12.5 %" not in guessing
     assert "rate, both" not in guessing
     assert "break-even rate  –: at chance  –: at chance  fires 8.0 %" in guessing
+
+
+def test_the_top_5_accuracy_stands_beside_the_other(make_result: Callable[..., Result]) -> None:
+    result = make_result(["relu"], timesteps=2)
+    update = {"accuracy": (0.5, 0.6), "top5": (0.701, 0.812), "ann_top5": 0.934}
+    result = result.model_copy(update=update)
+    lines = printed(result)
+    at = next(n for n, line in enumerate(lines) if line.startswith("Top-5 accuracy in %"))
+    assert [line.split() for line in lines[at + 2 : at + 4]] == [
+        ["SNN", "70.1", "81.2"],
+        ["ANN", "93.4"],
+    ]
+    rows = [tuple(row) for row in cost_table(result)]
+    assert ("accuracy, top 5", "93.4 %", "81.2 %", "−12.2 points") in rows

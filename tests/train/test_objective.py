@@ -18,6 +18,7 @@ from leanspike.train import (
     CrossEntropy,
     Response,
     SpikeRate,
+    SquaredError,
     Teacher,
     Weighted,
     renormalise,
@@ -272,3 +273,24 @@ def test_constants_that_do_not_fit_the_channels_are_refused() -> None:
     for own_mean, own_std in (((0.1,), (0.5,)), (THERE[0], (0.5, 0.6, 0.0))):
         with pytest.raises(LeanspikeError, match="give one number per channel, std positive"):
             renormalise(nn.Identity(), *HERE, own_mean=own_mean, own_std=own_std)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 3), (4, 3, 2)])
+def test_the_squared_error_is_of_the_answer_read_out(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    outputs = torch.randn(5, 4, *(shape[1:] or (1,)), requires_grad=True)
+    targets = torch.randn(shape)
+    for readout in READOUTS:
+        y = outputs.sum(0) if readout == "sum" else outputs.mean(0)
+        found = SquaredError(readout)(outputs, targets, torch.zeros(1))
+        expected = nn.functional.mse_loss(y, targets.reshape(y.shape))
+        assert torch.allclose(found, expected)
+    (gradient,) = torch.autograd.grad(found, outputs)
+    assert torch.allclose(gradient[0], 2 * (y - targets.reshape(y.shape)) / y.numel() / 5)
+
+
+def test_a_squared_error_needs_a_number_for_each_output() -> None:
+    with pytest.raises(LeanspikeError, match=r"targets of shape \[4\] for outputs \[4, 3\]; a squ"):
+        SquaredError()(torch.zeros(2, 4, 3), torch.zeros(4), torch.zeros(1))
+    with pytest.raises(LeanspikeError, match=r"take squared_error \(SquaredError\) for numbers"):
+        CrossEntropy()(torch.zeros(2, 4, 3), torch.rand(4, 3) + 2, torch.zeros(1))

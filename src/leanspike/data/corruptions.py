@@ -279,7 +279,7 @@ class LazilyCorrupted(Split):
         """The images ``[N, C, H, W]``, uint8, that stand at these positions, corrupted."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         return self.split.shape
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from leanspike.data.images import Dataset
-from leanspike.data.split import SPLIT_SEED, Split, stratified
+from leanspike.data.split import SPLIT_SEED, Split, held_out
 from leanspike.errors import DataError
 
 
@@ -31,10 +31,15 @@ class JoinedSplit(Split):
         self.labels = torch.cat([part.labels for part in parts])
         self.lazy = any(part.lazy for part in parts)
         self.frames = parts[0].frames
+        self.dtype = parts[0].dtype
         self.ends = np.cumsum([len(part) for part in parts])
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def in_memory(self) -> bool:
+        return all(part.in_memory for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
         return self.parts[0].shape
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,14 +91,14 @@ def cross_validation_split(data: Dataset, number: int, splits: int) -> Dataset:
             f"the split is {number} of {splits}; give 1 of 2 to {splits} of {splits}, or so"
         )
     random = np.random.RandomState(SPLIT_SEED)
-    labels = joined.labels.numpy()
+    labels = joined.labels.numpy() if data.task == "multiclass" else np.zeros(len(joined))
     part = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         its = random.permutation(np.flatnonzero(labels == label))
         part[its] = np.arange(len(its)) % splits
     test = torch.from_numpy(np.flatnonzero(part == number - 1))
     rest = torch.from_numpy(np.flatnonzero(part != number - 1))
-    kept, held = stratified(joined.labels[rest], min(len(data.val), len(rest) - 1))
+    kept, held = held_out(joined.labels[rest], min(len(data.val), len(rest) - 1))
     return replace(
         data,
         train=joined.select(rest[kept]),

@@ -6,13 +6,13 @@ import hashlib
 import math
 import os
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leanspike.data.members import Members, Places
 from leanspike.errors import DataError
 
 CHECKSUM_BYTES = 4
@@ -77,7 +77,7 @@ class DecodedCache:
         )
 
 
-def open_cache(paths: Sequence[str], size: int, channels: int = 3) -> DecodedCache | None:
+def open_cache(paths: Places, size: int, channels: int = 3) -> DecodedCache | None:
     """The cache of these images at ``size`` pixels, of 1 channel or 3: see :func:`cache_of`.
 
     >>> from unittest.mock import patch
@@ -88,9 +88,7 @@ def open_cache(paths: Sequence[str], size: int, channels: int = 3) -> DecodedCac
     return cache_of("image", paths, (channels, size, size), key=f"{channels}x{size}")
 
 
-def cache_of(
-    what: str, paths: Sequence[str], shape: tuple[int, ...], *, key: str
-) -> DecodedCache | None:
+def cache_of(what: str, paths: Places, shape: tuple[int, ...], *, key: str) -> DecodedCache | None:
     """The cache of what is decoded from these files, in the folder that LEANSPIKE_CACHE names.
 
     None if it names none. The file's name depends on the paths, on each file's size and time of
@@ -109,16 +107,30 @@ def cache_of(
     folder = os.environ.get("LEANSPIKE_CACHE")
     if not folder:
         return None
+    name = f"{digest_of(paths, key, what)}-{shape[-1]}.{what}s"
+    return DecodedCache(Path(folder).expanduser() / name, shape)
+
+
+def digest_of(paths: Places, key: str, what: str = "image") -> str:
+    """16 hexadecimal digits of the paths, each file's size and time of change, and ``key``.
+
+    Of parts of tar files also where they lie.
+
+    >>> len(digest_of([__file__], "")), digest_of([__file__], "a") == digest_of([__file__], "b")
+    (16, False)
+    """
     digest = hashlib.sha256(key.encode())
-    for path in paths:
+    for path in paths.files if isinstance(paths, Members) else paths:
         try:
             found = os.stat(path)
         except OSError as error:
             raise DataError(f"no {what} in {path} ({error.strerror}); remove it") from error
         digest.update(os.fsencode(os.path.abspath(path)))
         digest.update(f"\0{found.st_size} {found.st_mtime_ns}\0".encode())
-    name = f"{digest.hexdigest()[:16]}-{shape[-1]}.{what}s"
-    return DecodedCache(Path(folder).expanduser() / name, shape)
+    if isinstance(paths, Members):
+        for column in (paths.file, paths.offset):
+            digest.update(column.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _checksum(content: bytes) -> bytes:

@@ -16,6 +16,7 @@ import torch
 
 from leanspike.data.event_split import EventSplit
 from leanspike.data.folder import FolderSplit
+from leanspike.data.members import Members
 from leanspike.data.split import SPLIT_SEED, Split
 from leanspike.errors import DataError
 
@@ -29,7 +30,7 @@ def digest_of(split: Split) -> str:
     """``whole`` or ``sampled``, what was read, and 32 hexadecimal digits of its SHA-256.
 
     ``whole``: all samples and labels. ``sampled``: all labels, of files their names and sizes (not
-    their folder), and the contents of 256 samples.
+    their folder), of parts of tar files their sizes, and the contents of 256 samples.
 
     Raises DataError for a file that cannot be read.
 
@@ -39,11 +40,13 @@ def digest_of(split: Split) -> str:
     """
     digest = hashlib.sha256(split.labels.numpy().tobytes())
     drawn = _drawn(len(split))
-    paths = paths_of(split)
     if not split.lazy:
         _add_samples(digest, split, torch.arange(len(split)))
         return f"whole:{len(split)}:{digest.hexdigest()[:32]}"
-    if paths is None:
+    paths = paths_of(split)
+    if isinstance(split, FolderSplit) and isinstance(split.paths, Members):
+        _add_members(digest, split.paths, drawn.tolist())
+    elif paths is None:
         _add_samples(digest, split, drawn)
     else:
         _add_files(digest, paths, drawn.tolist())
@@ -85,3 +88,14 @@ def _add_files(digest: hashlib._Hash, paths: Sequence[str], drawn: Iterable[int]
             digest.update(Path(paths[index]).read_bytes())
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read ({error.strerror}); restore it") from None
+
+
+def _add_members(digest: hashlib._Hash, places: Members, drawn: Iterable[int]) -> None:
+    """Sizes of all, contents of some."""
+    digest.update(places.size.tobytes())
+    for index in drawn:
+        place = places[index]
+        try:
+            digest.update(place.read())
+        except OSError as error:
+            raise DataError(f"{place.path} cannot be read ({error}); restore it") from None

@@ -133,6 +133,10 @@ class EventSplit(Split):
         self.frames = source.options.timesteps
 
     @property
+    def in_memory(self) -> bool:
+        return self.source.keep
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         return 2, *self.source.size
 

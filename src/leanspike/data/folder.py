@@ -18,11 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from leanspike.data.decoded import DecodedCache, open_cache
-from leanspike.data.layout import list_parts
+from leanspike.data.layout import Listed, list_parts
+from leanspike.data.members import Members, Place, Places, chosen, opened
+from leanspike.data.sound import without_bad
 from leanspike.data.split import Parts, Split
-from leanspike.data.survey import FORMATS, as_bytes, check_claim, no_image, survey
+from leanspike.data.survey import as_bytes, check_claim, check_pixels, no_image, survey
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
@@ -31,26 +34,27 @@ KEEP_BYTES = 4 * 2**30  # a data set whose decoded images need no more stays in 
 
 @final
 class FolderSplit(Split):
-    """Images in files, decoded by a pool of threads when a batch asks for them.
+    """Images in files, or parts of tar files, decoded by threads when a batch asks for them.
 
     ``paths`` and ``labels`` (int64 [N]) go together; every image becomes grey (``channels`` 1) or
     RGB (3), ``image_size`` squared (see ``decode``). With ``keep`` a decoded image stays in memory;
-    with ``cache`` on disk too, at its place in ``places`` (default: its index).
+    with ``cache`` on disk too, at its place in ``places`` (default: its index). In a worker process
+    of PyTorch's DataLoader one thread decodes.
     """
 
     lazy = True
 
     def __init__(
         self,
-        paths: Sequence[str],
+        paths: Places,
         labels: Tensor,
         *,
         image_size: int,
         keep: bool,
         cache: DecodedCache | None = None,
-        places: Sequence[int] | None = None,
+        places: Sequence[int] | NDArray[np.int64] | None = None,
         channels: int = 3,
-        kept: dict[str, NDArray[np.uint8]] | None = None,
+        kept: dict[Place, NDArray[np.uint8]] | None = None,
     ) -> None:
         if len(paths) != len(labels):
             raise DataError(
@@ -61,9 +65,13 @@ class FolderSplit(Split):
         self.image_size = image_size
         self.keep = keep
         self.cache = cache
-        self.places = range(len(paths)) if places is None else places
+        self.places = np.arange(len(paths)) if places is None else np.asarray(places)
         self.channels = channels
         self._kept = {} if kept is None else kept  # by path; a part of this split shares it
+
+    @property
+    def in_memory(self) -> bool:
+        return self.keep
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,21 +91,24 @@ class FolderSplit(Split):
             self._decode([n for n, path in enumerate(self.paths) if path not in self._kept])
 
     def _decode(self, indices: list[int]) -> dict[int, NDArray[np.uint8]]:
-        with ThreadPoolExecutor() as pool:
-            images = dict(zip(indices, pool.map(self._image, indices), strict=True))
+        if get_worker_info() is not None:  # beside others, each with a core of its own
+            images = {index: self._image(index) for index in indices}
+        else:
+            with ThreadPoolExecutor() as pool:
+                images = dict(zip(indices, pool.map(self._image, indices), strict=True))
         if self.keep:
             self._kept.update((self.paths[index], image) for index, image in images.items())
         return images
 
     def select(self, indices: Tensor) -> FolderSplit:
-        wanted = indices.tolist()
+        wanted = indices.numpy()
         return FolderSplit(
-            [self.paths[index] for index in wanted],
+            chosen(self.paths, wanted),
             self.labels[indices],
             image_size=self.image_size,
             keep=self.keep,
             cache=self.cache,
-            places=[self.places[index] for index in wanted],
+            places=self.places[wanted],
             channels=self.channels,
             kept=self._kept,
         )
@@ -106,19 +117,21 @@ class FolderSplit(Split):
         """From the cache, or decoded and put there."""
         if self.cache is None:
             return decode(self.paths[index], self.image_size, self.channels)
-        image = self.cache.read(self.places[index])
+        place = int(self.places[index])
+        image = self.cache.read(place)
         if image is None:
             image = decode(self.paths[index], self.image_size, self.channels)
-            self.cache.write(self.places[index], image)
+            self.cache.write(place, image)
         return image
 
 
-def decode(path: str, size: int, channels: int = 3) -> NDArray[np.uint8]:
-    """The image in ``path``, uint8 [channels, size, size]: its central square, resized.
+def decode(path: Place, size: int, channels: int = 3) -> NDArray[np.uint8]:
+    """The central square of an image, resized: uint8 [channels, size, size].
 
-    That is the resizing of the shorter side to ``size`` and a centre crop in one step, bilinear
-    with antialiasing. (ImageNet's customary test crop is tighter: 7/8 of that side.) ``channels``
-    is 1, grey, or 3, RGB; see ``leanspike.data.survey.as_bytes``.
+    ``path`` is that of a file, or a part of a tar file. The shorter side is resized to ``size`` and
+    a centre crop taken in one step, bilinear with antialiasing. (ImageNet's customary test crop is
+    tighter: 7/8 of that side.) ``channels`` is 1, grey, or 3, RGB; see
+    ``leanspike.data.survey.as_bytes``.
 
     Raises DataError naming the file if it is no image, damaged, of 32 bits a channel, or has more
     pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` or than a file of its size can hold.
@@ -129,11 +142,9 @@ def decode(path: str, size: int, channels: int = 3) -> NDArray[np.uint8]:
     """
     pil = import_optional("PIL.Image", "vision")
     try:
-        with pil.open(path, formats=FORMATS) as image:
+        with opened(path) as image:
+            check_pixels(image)
             width, height = image.size
-            limit = pil.MAX_IMAGE_PIXELS
-            if limit and width * height > limit:  # PIL itself only warns below twice the limit
-                raise ValueError(f"{width}x{height} pixels, the limit is {limit}")
             check_claim(path, image)
             side = min(width, height)
             left, top = (width - side) / 2, (height - side) / 2
@@ -148,14 +159,17 @@ def decode(path: str, size: int, channels: int = 3) -> NDArray[np.uint8]:
         raise no_image(path, error) from error
 
 
-def read_image_folder(root: Path, image_size: int | None, channels: int | None = None) -> Parts:
+def read_image_folder(
+    root: Path, image_size: int | None, channels: int | None = None, skip_bad: bool = False
+) -> Parts:
     """List the images under ``root`` and look at their headers; nothing is decoded yet.
 
     Size and channels are the images' own unless given (see ``leanspike.data.survey``). The classes
     are the folders of ``ROOT/train``, else of ``ROOT``, in alphabetical order. The test images are
     those of ``ROOT/test`` if it has such folders, else of ``ROOT/val`` (ImageNet's test images have
     no labels), else a stratified fifth of all, always the same. Where ``ROOT/test`` and
-    ``ROOT/val`` both have them, those of ``val`` validate.
+    ``ROOT/val`` both have them, those of ``val`` validate. With ``skip_bad`` all are decoded once,
+    and those that cannot be are left out (see ``leanspike.data.sound``).
 
     Raises DataError for a missing folder, one class only, a class without images, an unknown class,
     or a file that is no image.
@@ -164,23 +178,52 @@ def read_image_folder(root: Path, image_size: int | None, channels: int | None =
     Traceback (most recent call last):
     leanspike.errors.DataError: no folder nowhere; ...
     """
+    check_size(image_size)
+    return to_parts(root, *list_parts(root), image_size, channels, skip_bad)
+
+
+def check_size(image_size: int | None) -> None:
+    """Raise DataError for an image without a pixel."""
     if image_size is not None and image_size < 1:
         raise DataError(f"image_size is {image_size}; give 1 or more")
-    classes, listed, notes = list_parts(root)
-    paths = [path for found, _ in listed for path in found]
-    if image_size is None or channels is None:
-        size, depth, more = survey(paths, image_size, channels)
-    else:
-        size, depth, more = image_size, channels, ()
-    keep = len(paths) * depth * size**2 <= KEEP_BYTES
+
+
+def to_parts(
+    root: Path,
+    classes: tuple[str, ...],
+    listed: Sequence[Listed],
+    notes: tuple[str, ...],
+    image_size: int | None,
+    channels: int | None,
+    skip_bad: bool,
+) -> Parts:
+    """Splits of the training, test and perhaps validation images that were listed."""
+    if skip_bad:
+        listed, found = without_bad(listed, classes, root)
+        notes = (*notes, *found)
+    size, depth = image_size, channels
+    if size is None or depth is None:
+        size, depth, more = survey(_joined([places for places, _ in listed]), size, depth)
+        notes = (*notes, *more)
+    keep = sum(len(places) for places, _ in listed) * depth * size**2 <= KEEP_BYTES
     train, test, *val = (
         FolderSplit(
-            *part,
+            places,
+            labels,
             image_size=size,
             keep=keep,
-            cache=open_cache(part[0], size, depth),
+            cache=open_cache(places, size, depth),
             channels=depth,
         )
-        for part in listed
+        for places, labels in listed
     )
-    return Parts(classes, train, test, val[0] if val else None, (*notes, *more))
+    return Parts(classes, train, test, val[0] if val else None, notes)
+
+
+def _joined(parts: Sequence[Places]) -> Places:
+    """All places as one list; those of tar files are all drawn from the same files."""
+    members = [part for part in parts if isinstance(part, Members)]
+    if members:
+        columns = ([getattr(m, name) for m in members] for name in ("file", "offset", "size"))
+        return Members(members[0].files, *(np.concatenate(column) for column in columns))
+    return [path for part in parts for path in part if isinstance(path, str)]

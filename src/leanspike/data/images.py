@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from leanspike.data.cifar import CIFAR10, CIFAR100, read_cifar
+from leanspike.data.dataset import Dataset as Dataset
+from leanspike.data.dataset import describe as describe
 from leanspike.data.event_sets import (
     read_cifar10_dvs,
     read_dvs128_gesture,
@@ -22,37 +24,14 @@ from leanspike.data.event_sets import (
 from leanspike.data.folder import read_image_folder
 from leanspike.data.frames import FrameOptions
 from leanspike.data.mnist import FASHION_MNIST, MNIST, read_mnist
+from leanspike.data.shards import read_shards
 from leanspike.data.small import read_digits, synthetic
-from leanspike.data.split import SPLIT_SEED, Parts, Split, stratified
+from leanspike.data.split import SPLIT_SEED, Parts, Split, held_out
+from leanspike.data.statistics import channel_statistics
+from leanspike.data.tensors import read_tensors
 from leanspike.errors import DataError, LeanspikeError
 from leanspike.registry import Registry
 from leanspike.section import section_of
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set, ready for training.
-
-    ``shape`` is (C, H, W); ``mean`` and ``std`` are per channel, in units of the full range [0, 1].
-    ``val`` (it may be empty) was held out from the training images and is disjoint from ``train``.
-    ``frames`` is T where each sample is a sequence of so many images of that shape, else None.
-    ``notes`` say what was done to the images that a person should know.
-
-    >>> data = load_dataset("synthetic_grey", validation=40)
-    >>> data.shape, len(data.train), len(data.val), len(data.test)
-    ((1, 28, 28), 600, 40, 160)
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    train: Split
-    val: Split
-    test: Split
-    frames: int | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +42,8 @@ class Source:
     are held out unless the caller says otherwise (None: a tenth, at most 10,000).
     ``mean`` and ``std`` of the training images are computed from them where None.
     ``read_frames(root, image_size, options)`` is there for recordings of events only,
-    ``read_channels(root, image_size, channels)`` for images that may be read as grey or colour.
+    ``read_channels(root, image_size, channels, skip_bad)`` for images in files, which may be read
+    as grey or colour, and of which bad ones may be left out.
     ``has_files`` is False where no folder is read.
 
     >>> stripes = Source(lambda root, image_size: synthetic((1, 8, 8), classes=2), validation=64)
@@ -76,7 +56,7 @@ class Source:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     read_frames: Callable[[Path, int | None, FrameOptions], Parts] | None = None
-    read_channels: Callable[[Path, int | None, int | None], Parts] | None = None
+    read_channels: Callable[[Path, int | None, int | None, bool], Parts] | None = None
     has_files: bool = True
 
 
@@ -123,6 +103,8 @@ DATASETS: dict[str, Source] = {
         std=(0.2673, 0.2564, 0.2762),
     ),
     "image_folder": Source(read_image_folder, read_channels=read_image_folder),
+    "tensors": Source(lambda root, _: read_tensors(root)),
+    "webdataset": Source(read_shards, read_channels=read_shards),
     "nmnist": _events(read_nmnist),
     "cifar10_dvs": _events(read_cifar10_dvs),
     "dvs128_gesture": _events(read_dvs128_gesture),
@@ -148,6 +130,7 @@ def load_dataset(
     channels: int | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    skip_bad: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """The data set ``name``, a key of ``DATASETS``, with its fixed split.
@@ -155,14 +138,16 @@ def load_dataset(
     A package of your own may offer others, by entry points in the group ``leanspike.datasets``:
     functions that return a :class:`Source`. ``options`` are their keyword arguments.
 
-    ``root`` is the folder that holds the data set's own folder (for ``image_folder``: its
-    ``train``, or the classes); None means the environment variable LEANSPIKE_DATA, else ``data``.
+    ``root`` is the folder that holds the data set's own folder (for ``image_folder`` and
+    ``webdataset``: their ``train``, or what is in it; for ``tensors`` it may be a file); None means
+    the environment variable LEANSPIKE_DATA, else ``data``.
     Nothing is downloaded. ``validation`` training images (None: the data set's default, or its own
     validation images) are held out, stratified by class, the same ones whatever the seed of a run.
-    ``image_size`` (pixels) is for ``image_folder``, ``synthetic*`` and recordings of events; the
+    ``image_size`` (pixels) is for images in files, ``synthetic*`` and recordings of events; the
     others have their own.
     ``frames`` says how recordings become frames (None: 10 of equal time). ``channels``, 1 or 3, is
-    for ``image_folder`` (None: 1 if all files are grey). ``mean`` and ``std`` replace the data
+    for images in files (None: 1 if all are grey). So is ``skip_bad``: those that cannot be decoded
+    are left out, and ``notes`` name them. ``mean`` and ``std`` replace the data
     set's own; those that are not known are measured, on at most 1,000 training images in files.
 
     Raises DataError, in one line with the way out, for an unknown name, files that are missing
@@ -181,39 +166,32 @@ def load_dataset(
             f"root is {root}, and {name} reads no files; leave data.root out, or name a data set "
             "that does (data.name=image_folder for images of your own)"
         )
-    parts = _read(source, name, root or data_root(), image_size, frames, channels)
+    parts = _read(source, name, root or data_root(), image_size, frames, channels, skip_bad)
     shape = parts.train.shape
-    if image_size not in (None, shape[1]):
+    if image_size not in (None, shape[-1]):
+        own = "x".join(map(str, shape[1:])) or str(shape[0])
         raise DataError(
-            f"image_size is {image_size}, but {name} has images of {shape[1]}x{shape[2]} pixels; "
-            "leave it out"
+            f"image_size is {image_size}, but {name} has images of {own} pixels; leave it out"
         )
     mean, std = _constants(parts.train, mean or source.mean, std or source.std)
     train, val, notes = parts.train, parts.val, parts.notes
     if val is None or validation is not None:
         if val is not None:
             notes = (*notes, f"validation is {validation} training images; val is left out")
-        kept, held = stratified(train.labels, _held_out(source, len(train), validation))
+        kept, held = held_out(train.labels, _held_out(source, len(train), validation))
         train, val = train.select(kept), train.select(held)
     return Dataset(
-        name, parts.classes, shape, mean, std, train, val, parts.test, parts.train.frames, notes
-    )
-
-
-def describe(data: Dataset) -> str:
-    """A data set in one line: shape, classes, images, normalisation.
-
-    >>> print(describe(load_dataset("digits")))
-    digits: images of 1x8x8 (grey), 10 classes; 1,294 train, 144 validate, 359 test; ...
-    """
-    shape = "x".join(map(str, data.shape))
-    kind = {1: " (grey)", 3: " (colour)"}.get(data.shape[0], "")
-    what = "images" if data.frames is None else f"sequences of {data.frames} images"
-    counts = f"{len(data.train):,} train, {len(data.val):,} validate, {len(data.test):,} test"
-    mean, std = (", ".join(f"{value:.4g}" for value in row) for row in (data.mean, data.std))
-    return (
-        f"{data.name}: {what} of {shape}{kind}, {len(data.classes)} classes; {counts}; "
-        f"mean {mean}, std {std}"
+        name,
+        parts.classes,
+        shape,
+        mean,
+        std,
+        train,
+        val,
+        parts.test,
+        parts.train.frames,
+        notes,
+        parts.task,
     )
 
 
@@ -233,23 +211,6 @@ def _constants(
             "difference; give other images, or data.mean and data.std"
         )
     return mean or measured[0], std or tuple(value or 1.0 for value in measured[1])
-
-
-def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all pixels, in [0, 1], to 4 decimals.
-
-    >>> channel_statistics(synthetic(shape=(1, 8, 8), train=10).train)
-    ((0.50...,), (0.29...,))
-    """
-    images, _ = split.batch(torch.arange(len(split)))
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.stack(
-        [channel.flatten().bincount(minlength=256) for channel in images.unbind(-3)]
-    )
-    shares = counts / counts.sum(1, keepdim=True, dtype=torch.float64)  # [C, 256]
-    mean = shares @ levels
-    std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
-    return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())
 
 
 def _source(name: str, options: Mapping[str, Any]) -> Source:
@@ -278,14 +239,19 @@ def _read(
     image_size: int | None,
     frames: FrameOptions | None,
     channels: int | None,
+    skip_bad: bool,
 ) -> Parts:
     if channels is not None and (source.read_channels is None or channels not in (1, 3)):
         raise DataError(
             f"channels is {channels}, for {name}; give 1 or 3 for image_folder, and for other data "
             "sets none"
         )
+    if skip_bad and source.read_channels is None:
+        raise DataError(
+            f"skip_bad is for images in files (image_folder, webdataset), not {name}; leave it out"
+        )
     if source.read_channels is not None and frames is None:
-        return source.read_channels(root, image_size, channels)
+        return source.read_channels(root, image_size, channels, skip_bad)
     if frames is None:
         return source.read(root, image_size)
     if source.read_frames is None:

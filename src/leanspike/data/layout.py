@@ -8,15 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from leanspike.data.members import Places, chosen
 from leanspike.data.split import stratified
 from leanspike.errors import DataError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PARTS = ("test", "training", "val", "valid", "validation")  # no names of classes
 CLUTTER = ("__MACOSX",)  # beside hidden folders
+ANNOTATIONS = "val_annotations.txt"  # Tiny-ImageNet's: images and their classes, tab-separated
 
-Listed = tuple[list[str], Tensor]
-"""Paths and labels, int64 [N]."""
+Listed = tuple[Places, Tensor]
+"""Where the images lie, and their labels, int64 [N]."""
 
 
 def list_parts(root: Path) -> tuple[tuple[str, ...], list[Listed], tuple[str, ...]]:
@@ -33,9 +35,23 @@ def list_parts(root: Path) -> tuple[tuple[str, ...], list[Listed], tuple[str, ..
     others = [] if source == root else _other_parts(root, classes)
     if others:
         return classes, [train, *others], ()
-    kept, held = stratified(train[1], round(len(train[0]) / 5))
-    note = f"{root} has no test or val folder: a fixed fifth of each class tests"
-    return classes, [_part(train, kept), _part(train, held)], (note,)
+    return classes, a_fifth_tests(train), (f"{root} has no test or val folder: {FIFTH}",)
+
+
+FIFTH = "a fixed fifth of each class tests"
+
+
+def a_fifth_tests(listed: Listed) -> list[Listed]:
+    """The images in two parts, to train and to test; always the same.
+
+    >>> [places for places, _ in a_fifth_tests((["a", "b", "c", "d", "e"], torch.zeros(5).long()))]
+    [['a', 'b', 'd', 'e'], ['c']]
+    """
+    places, labels = listed
+    return [
+        (chosen(places, part.numpy()), labels[part])
+        for part in stratified(labels, round(len(places) / 5))
+    ]
 
 
 def _classes(root: Path) -> tuple[Path, tuple[str, ...]]:
@@ -64,7 +80,7 @@ def _classes(root: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def _other_parts(root: Path, classes: tuple[str, ...]) -> list[Listed]:
-    """The images of ``test`` and ``val``, as far as there are such folders of known classes."""
+    """The images of ``test`` and ``val``, as far as their classes are known."""
     parts = []
     for folder in (root / "test", root / "val"):
         found = set(_folders(folder))
@@ -76,12 +92,30 @@ def _other_parts(root: Path, classes: tuple[str, ...]) -> list[Listed]:
                     "training images of it"
                 )
             parts.append(_list(folder, classes))
+        elif (folder / ANNOTATIONS).is_file():
+            parts.append(_annotated(folder, classes))
     return parts
 
 
-def _part(listed: Listed, indices: Tensor) -> Listed:
-    paths, labels = listed
-    return [paths[index] for index in indices.tolist()], labels[indices]
+def _annotated(folder: Path, classes: tuple[str, ...]) -> Listed:
+    """Images in ``folder/images``, whose classes a file names, as Tiny-ImageNet's."""
+    path = folder / ANNOTATIONS
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    place = {name: number for number, name in enumerate(classes)}
+    paths, labels = list[str](), list[int]()
+    for number, line in enumerate(lines, start=1):
+        name, label, *_ = [*line.split("\t"), "", ""]
+        image = folder / "images" / name
+        if label not in place or not name or not image.is_file():
+            raise DataError(
+                f"{path}, line {number}: {line[:80]!r} is not an image of {folder / 'images'} and "
+                "a class of the training images; restore the file"
+            )
+        paths.append(str(image))
+        labels.append(place[label])
+    if not paths:
+        raise DataError(f"{path} names no images; restore it")
+    return paths, torch.tensor(labels)
 
 
 def _folders(folder: Path) -> tuple[str, ...]:

@@ -18,7 +18,9 @@ from leanspike.data.augment import Augment
 from leanspike.data.device import send
 from leanspike.data.digest import paths_of
 from leanspike.data.event_augment import EventAugment
+from leanspike.data.folder import FolderSplit
 from leanspike.data.split import Split
+from leanspike.data.workers import read_in_processes
 from leanspike.distributed import ALONE, Group, Share, sharing, split_batch
 from leanspike.errors import LeanspikeError
 
@@ -26,29 +28,35 @@ from leanspike.errors import LeanspikeError
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Pixels as network input: (images / 255 − mean) / std, float32 [B, C, H, W].
 
+    Other tensors, float32 [B, C, ...], become (tensors − mean) / std, in their own units.
+
     The one place where that is done. ``images`` is uint8 [B, C, H, W] in any memory format, which
     the result keeps; ``mean`` and ``std`` (positive) are per channel, in units of the full range,
     [0, 1]. Sequences of images, uint8 [B, T, C, H, W], become [T, B, C, H, W].
 
-    Raises LeanspikeError if the images are not bytes or the constants do not fit them.
+    Raises LeanspikeError for other types and shapes, or constants that do not fit them.
 
     >>> normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=(0.5,), std=(0.25,))
     tensor([[[[2.]]]])
     """
-    if images.dtype != torch.uint8 or images.dim() not in (4, 5):
+    floats = images.dtype == torch.float32 and images.dim() > 1
+    if not floats and (images.dtype != torch.uint8 or images.dim() not in (4, 5)):
         raise LeanspikeError(
             f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [B, C, H, W], "
-            "or sequences [B, T, C, H, W]"
+            "sequences [B, T, C, H, W], or torch.float32 [B, C, ...]"
         )
-    if images.dim() == 5:
+    if images.dim() == 5 and not floats:
         images = images.transpose(0, 1).contiguous()  # as bytes: a quarter of what follows
-    channels = images.shape[-3]
+    channels = images.shape[1] if floats else images.shape[-3]
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise LeanspikeError(
             f"mean {tuple(mean)} and std {tuple(std)} do not fit images of {channels} channels; "
             f"give {channels} numbers each, std positive"
         )
-    constants = send(torch.tensor([mean, std]), images.device).view(2, channels, 1, 1)
+    after = images.dim() - 2 if floats else 2
+    constants = send(torch.tensor([mean, std]), images.device).view(2, channels, *[1] * after)
+    if floats:
+        return (images - constants[0]).div_(constants[1])
     pixels = images.to(torch.float32)
     # A tensor: CUDA multiplies by the reciprocal of a plain number, which gives other bits.
     pixels = pixels.div_(pixels.new_full((), 255))
@@ -79,7 +87,9 @@ class Loader:
     at any step gets the batches of an uninterrupted one, bit for bit. ``mean`` and ``std`` are the
     data set's, or those that published weights were trained with.
 
-    A lazy split's next batch is read in the background while this one is used.
+    A lazy split's next batch is read in the background while this one is used: by a thread, or by
+    ``workers`` processes (PyTorch's DataLoader), which changes no bit. Where samples stay in memory
+    there are none.
 
     Of a ``group`` of processes each gets its samples of every training batch, cut as
     :func:`leanspike.distributed.split_batch` says, and otherwise whole batches in turn. ``len`` and
@@ -106,6 +116,7 @@ class Loader:
     augment: Augment | EventAugment | None = None
     memory_format: torch.memory_format = torch.contiguous_format
     device: torch.device | str = "cpu"
+    workers: int = 0
     group: Group = ALONE
     micro_batches: int = 1
 
@@ -114,6 +125,8 @@ class Loader:
             raise LeanspikeError(f"batch_size is {self.batch_size}; give 1 or more")
         if self.seed < 0:
             raise LeanspikeError(f"seed is {self.seed}; give 0 or more")
+        if self.workers < 0:
+            raise LeanspikeError(f"workers is {self.workers}; give 0 (threads) or more processes")
 
     def __len__(self) -> int:
         """Steps per epoch."""
@@ -131,7 +144,8 @@ class Loader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of ``epoch`` (≥ 0) from ``start_step`` (0..len) on.
 
-        Each is images, float32 [B, C, H, W] (sequences: [T, B, C, H, W]), and labels, int64 [B].
+        Each is images, float32 [B, C, H, W] (sequences: [T, B, C, H, W]; other tensors: [B, ...]),
+        and labels, int64 [B], or as the split has them.
         """
         if epoch < 0:
             raise LeanspikeError(f"epoch is {epoch}; give 0 or more")
@@ -158,7 +172,7 @@ class Loader:
         '10'
         """
         number = int(self._order(epoch)[step * self.batch_size + place])
-        paths = paths_of(self.split)
+        paths = self.split.paths if isinstance(self.split, FolderSplit) else paths_of(self.split)
         return str(number) if paths is None else f"{number} ({paths[number]})"
 
     def samples(self, step: int) -> int:
@@ -190,6 +204,8 @@ class Loader:
         """In ``memory_format``; a sequence so that its steps, stacked into the batch, are in it."""
         if inputs.dim() == 4:
             return inputs.contiguous(memory_format=self.memory_format)
+        if self.split.frames is None:
+            return inputs.contiguous()
         stacked = inputs.flatten(0, 1).contiguous(memory_format=self.memory_format)
         return stacked.view(inputs.shape)
 
@@ -203,6 +219,9 @@ class Loader:
     def _read(self, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         if not self.split.lazy:
             yield from map(self.split.batch, chunks)
+            return
+        if self.workers and not self.split.in_memory:
+            yield from read_in_processes(self.split, list(chunks), self.workers)
             return
         with ThreadPoolExecutor(max_workers=1) as background:
             reads = (background.submit(self.split.batch, chunk) for chunk in chunks)

@@ -6,7 +6,7 @@ Shapes: N samples of a split, B of a batch, T frames, C channels, H rows, W colu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -14,33 +14,43 @@ from torch import Tensor
 
 from leanspike.errors import DataError
 
+TaskName = Literal["multiclass", "binary", "multilabel", "none"]
+"""What labels are of, as in torchmetrics; "none": targets that are no labels, or no targets."""
 SPLIT_SEED = 0  # of every held-out part: it belongs to the data set, never to a run
 
 
 class Split(ABC):
-    """N labelled images: ``labels`` (int64 [N]) at hand, the pixels on request.
+    """N labelled samples: ``labels`` (of images int64 [N]) at hand, the pixels on request.
 
     ``lazy`` says that ``batch`` does slow work (reading, decoding) that is worth doing ahead.
     ``frames`` is T where each sample is a sequence of so many images, None where it is one.
+    ``dtype`` is uint8 of images, float32 of other tensors.
     """
 
     labels: Tensor
     lazy: bool
     frames: int | None = None
+    dtype: torch.dtype = torch.uint8
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether its samples stay in memory once they were read."""
+        return not self.lazy
+
+    @property
     @abstractmethod
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image, or the shape of every other sample."""
 
     @abstractmethod
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The images and labels (int64 [B]) at ``indices`` (int64 [B]).
 
-        Images are uint8 [B, C, H, W], sequences of them [B, T, C, H, W].
+        Images are uint8 [B, C, H, W], sequences of them [B, T, C, H, W]. Other samples are float32
+        [B, ...].
         """
 
     def prepare(self) -> None:
@@ -56,7 +66,8 @@ class Parts(NamedTuple):
     """A data set as it comes: class names, all training images, all test images.
 
     ``val`` is there where the data set has validation images of its own; ``notes`` say in words
-    what a person should know of how it was read.
+    what a person should know of how it was read. ``task`` says what the labels are of, where they
+    are not the number of a class each.
 
     >>> split = TensorSplit(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
     >>> parts = Parts(("cat", "dog"), train=split, test=split)
@@ -69,14 +80,16 @@ class Parts(NamedTuple):
     test: Split
     val: Split | None = None
     notes: tuple[str, ...] = ()
+    task: TaskName = "multiclass"
 
 
 @final
 class TensorSplit(Split):
     """Images held in memory: ``images`` uint8 [N, C, H, W], ``labels`` int64 [N].
 
-    Sequences of images are [N, T, C, H, W]. Labels may be a row, or a picture, for each sample
-    ([N, ...]), and floats: of several labels, of pixels, or targets of a regression.
+    Sequences of images are [N, T, C, H, W]. Other samples are float32 [N, ...]. Labels may be a
+    row, or a picture, for each sample ([N, ...]), and floats: of several labels, of pixels, or
+    targets of a regression.
 
     >>> split = TensorSplit(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
     >>> images, labels = split.batch(torch.tensor([3, 0]))
@@ -87,10 +100,11 @@ class TensorSplit(Split):
     lazy = False
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        if images.dtype != torch.uint8 or images.dim() not in (4, 5):
+        floats = images.dtype == torch.float32 and images.dim() > 1
+        if not floats and (images.dtype != torch.uint8 or images.dim() not in (4, 5)):
             raise DataError(
                 f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [N, C, H, W], "
-                "or sequences [N, T, C, H, W]"
+                "sequences [N, T, C, H, W], or torch.float32 [N, ...]"
             )
         whole = labels.dtype == torch.int64 or labels.dtype.is_floating_point
         if not whole or labels.shape[:1] != images.shape[:1]:
@@ -100,18 +114,29 @@ class TensorSplit(Split):
             )
         self.images = images
         self.labels = labels
-        self.frames = images.shape[1] if images.dim() == 5 else None
+        self.dtype = images.dtype
+        self.frames = images.shape[1] if images.dim() == 5 and not floats else None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.images.shape[-3:]
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape[1 if self.frames is None else 2 :])
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self.images.index_select(0, indices), self.labels[indices]
 
     def select(self, indices: Tensor) -> TensorSplit:
         return TensorSplit(*self.batch(indices))
+
+
+def held_out(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """As :func:`stratified`; of labels that are no classes at random, the same ones for ever.
+
+    >>> kept, held = held_out(torch.tensor([0.1, 0.2, 0.3]), 1)
+    >>> len(kept), len(held)
+    (2, 1)
+    """
+    classes = labels.dim() == 1 and not labels.is_floating_point()
+    return stratified(labels if classes else torch.zeros(len(labels), dtype=torch.int64), count)
 
 
 def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from leanspike.data.members import Place, Places, chosen, opened
 from leanspike.data.split import SPLIT_SEED
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content; others start programs
 LOOKED_AT = 10_000  # of more images so many are drawn, always the same
 LARGEST = 256  # photographs of more pixels are brought to PHOTOGRAPH, unless the size is said
 PHOTOGRAPH = 224  # as networks for ImageNet see them
@@ -43,7 +43,7 @@ class Survey(NamedTuple):
     notes: tuple[str, ...]
 
 
-def survey(paths: Sequence[str], image_size: int | None, channels: int | None) -> Survey:
+def survey(paths: Places, image_size: int | None, channels: int | None) -> Survey:
     """The size and channels of these images, unless they are given.
 
     The size is that of the shorter side which at least half of them have, else the median; above
@@ -61,7 +61,7 @@ def survey(paths: Sequence[str], image_size: int | None, channels: int | None) -
     """
     if len(paths) > LOOKED_AT:
         drawn = np.random.RandomState(SPLIT_SEED).permutation(len(paths))[:LOOKED_AT]
-        paths = [paths[index] for index in np.sort(drawn)]
+        paths = chosen(paths, np.sort(drawn))
     with ThreadPoolExecutor() as pool:
         headers = list(pool.map(read_header, paths))
     size = _size(headers) if image_size is None else image_size
@@ -70,16 +70,16 @@ def survey(paths: Sequence[str], image_size: int | None, channels: int | None) -
     return Survey(size, channels, tuple(_notes(headers, size, channels)))
 
 
-def read_header(path: str) -> Header:
-    """What the file at ``path`` says of itself; its pixels are not decoded.
+def read_header(path: Place) -> Header:
+    """What the file at ``path``, or the part of one, says of itself; its pixels are not decoded.
 
     >>> read_header("nowhere.png")
     Traceback (most recent call last):
     leanspike.errors.DataError: no image in nowhere.png (FileNotFoundError: ...); replace ...
     """
-    pil = import_optional("PIL.Image", "vision")
+    import_optional("PIL.Image", "vision")
     try:
-        with pil.open(path, formats=FORMATS) as image:
+        with opened(path) as image:
             width, height = image.size
             grey = _is_grey(image)
             return Header(min(width, height), width == height, grey, is_transparent(image))
@@ -113,25 +113,48 @@ def as_bytes(image: Any, channels: int) -> Any:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def check_claim(path: str, image: Any) -> None:
+def check_pixels(image: Any) -> None:
+    """Raise ValueError for an opened image of more pixels than Pillow's limit.
+
+    Pillow itself only warns below twice the limit.
+    """
+    limit = import_optional("PIL.Image", "vision").MAX_IMAGE_PIXELS
+    width, height = image.size
+    if limit and width * height > limit:
+        raise ValueError(f"{width}x{height} pixels, the limit is {limit}")
+
+
+def check_claim(path: Place, image: Any) -> None:
     """ValueError where a file says that it holds more pixels than one of its size can.
 
     They would be made room for before the first of them is read.
     """
     width, height = image.size
     room = width * height * max(1, len(image.getbands()))
-    if room > max(SMALL, UNPACKED * os.stat(path).st_size):
+    size = os.stat(path).st_size if isinstance(path, str) else path.size
+    if room > max(SMALL, UNPACKED * size):
         raise ValueError(f"{width}x{height} pixels are more than such a file can hold")
 
 
-def no_image(path: str, error: Exception) -> DataError:
-    """The error for a file that cannot be read as an image.
+def no_image(path: Place, error: Exception) -> DataError:
+    """The error for a file, or a part of one, that cannot be read as an image.
 
     >>> str(no_image("x.png", ValueError("why")))
-    'no image in x.png (ValueError: why); replace or remove it'
+    'no image in x.png (ValueError: why); replace or remove it, or skip such: data.skip_bad=true'
     """
-    why = " ".join(f"{type(error).__name__}: {error}".split())
-    return DataError(f"no image in {path} ({why}); replace or remove it")
+    return DataError(
+        f"no image in {path} ({in_words(error)}); replace or remove it, or skip such: "
+        "data.skip_bad=true"
+    )
+
+
+def in_words(error: Exception) -> str:
+    """An exception as one line.
+
+    >>> in_words(ValueError("too\\nlong"))
+    'ValueError: too long'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _is_grey(image: Any) -> bool:

@@ -111,6 +111,8 @@ class Result(Record):
     ``unit`` of what there is one: each of the ``n`` samples, or each label or pixel of theirs. They
     are the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of
     guessing: one class in C, or the share of the commonest label (None in older records).
+    ``top5[t]`` is the share of samples whose class is among the five largest outputs, ``ann_top5``
+    the ANN's; there where there are more than 20 classes.
     ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's,
     ``measured`` what each of :mod:`leanspike.metrics` found that was asked for, as plain data.
     ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
@@ -156,14 +158,16 @@ class Result(Record):
     measured: dict[str, dict[str, Any]] = Field(default_factory=dict)
     uncounted: tuple[Uncounted, ...] = ()
     rivals: Rivals | None = None
+    top5: tuple[float, ...] = ()
+    ann_top5: float | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Result:
         none = self.task == "none" and not self.accuracy
         if (len(self.accuracy) != self.timesteps and not none) or self.timesteps < 1:
             raise ValueError(f"{len(self.accuracy)} accuracies for {self.timesteps} timesteps")
-        for name, values in self.metrics.items():
-            if len(values) != self.timesteps:
+        for name, values in {**self.metrics, "top5": self.top5}.items():
+            if len(values) != self.timesteps and (values or name != "top5"):
                 raise ValueError(f"{len(values)} of {name} for {self.timesteps} timesteps")
         if not self.neurons or not self.operations:
             raise ValueError("no neurons, or no layers with weights")
@@ -205,7 +209,8 @@ class Result(Record):
 
         ``energy_ratio`` is the counted one, ``formula_energy_ratio`` is by DIET-SNN's formula.
         ``time_ratio_batch_1`` and so on are the times of SNN ÷ ANN, where they were measured;
-        ``at_chance`` is there where it is true, ``metrics`` where a function was measured.
+        ``at_chance`` is there where it is true, ``metrics`` where a function was measured, and
+        ``snn_top5`` and ``ann_top5`` where there are more than 20 classes.
 
         >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
         >>> result = Result.model_construct(
@@ -227,6 +232,7 @@ class Result(Record):
         return {
             "ann_accuracy": self.ann_accuracy,
             "snn_accuracy": self.last_accuracy,
+            **({"ann_top5": self.ann_top5, "snn_top5": self.top5[-1]} if self.top5 else {}),
             "timesteps": self.timesteps,
             "energy_ratio": round(self.energy.ratio, 3),
             "formula_energy_ratio": round(self.energy.formula_ratio, 3),

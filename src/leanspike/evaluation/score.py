@@ -23,6 +23,8 @@ SHARES = (
     "all outputs lie between 0 and 1, as after a sigmoid, and a yes is an output above 0; leave "
     "the sigmoid out of the network, as with nn.Identity() in its place"
 )
+FEW_CLASSES = 20
+"""Of so many or fewer, the five likeliest say little."""
 
 
 @final
@@ -105,6 +107,9 @@ class Scored:
         task, unit: the task's name, and what each answer is of.
         accuracy: after each step, the share of answers that are right.
         ann_accuracy: None without an ANN.
+        top5: after each step, the share of samples whose class is among the five largest outputs;
+            empty where there are at most 20 classes, or samples have several answers each.
+        ann_top5: the ANN's, None without one.
         chance: the accuracy of guessing the commonest class, at least 1 in C.
         mistakes: None where samples have several answers each.
     """
@@ -113,6 +118,8 @@ class Scored:
     unit: str
     accuracy: tuple[float, ...]
     ann_accuracy: float | None
+    top5: tuple[float, ...]
+    ann_top5: float | None
     chance: float
     mistakes: Mistakes | None
 
@@ -141,6 +148,8 @@ class Score:
         self.batches: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self.right_T = torch.zeros(0)
         self.ann_right = 0
+        self.top5_T: Tensor | None = None
+        self.ann_top5 = 0
         self.answers = self.samples = 0
         self.unit = "sample"
         self.seen: Tensor | None = None
@@ -153,7 +162,8 @@ class Score:
         self.task.check(labels, y_TN)
         targets = self.task.targets(labels, y_TN)
         self.shares = self.shares and bool(((y_TN >= 0) & (y_TN <= 1)).all())
-        answers_TN = self.task.answers(readout(y_TN, self.mode))
+        read_TN = readout(y_TN, self.mode)
+        answers_TN = self.task.answers(read_TN)
         right_T = (answers_TN == targets).flatten(1).sum(1)
         if self.seen is None:
             self.unit, self.right_T = self.task.unit(y_TN), right_T
@@ -168,6 +178,10 @@ class Score:
             self.has_ann = True
             ann_N = self.task.answers(ann_1N)[0]
             self.ann_right += int((ann_N == targets).sum())
+        if self.unit == "sample" and y_TN.dim() == 3 and y_TN.shape[2] > FEW_CLASSES:
+            among_T = among_largest(read_TN, targets).sum(1)
+            self.top5_T = among_T if self.top5_T is None else self.top5_T + among_T
+            self.ann_top5 += 0 if ann_1N is None else int(among_largest(ann_1N, targets).sum())
         if self.unit != "sample":
             return
         if self.group.size == 1:
@@ -198,6 +212,9 @@ class Score:
             total.right_T = total.right_T + other.right_T.to(total.right_T.device)
             total.seen = total.seen + other.seen.to(total.seen.device)
             total.ann_right += other.ann_right
+            total.ann_top5 += other.ann_top5
+            if total.top5_T is not None and other.top5_T is not None:
+                total.top5_T = total.top5_T + other.top5_T.to(total.top5_T.device)
             total.answers += other.answers
             total.samples += other.samples
             total.shares = total.shares and other.shares
@@ -227,9 +244,26 @@ class Score:
             unit=self.unit,
             accuracy=tuple(count / n for count in self.right_T.tolist()),
             ann_accuracy=self.ann_right / n if self.has_ann else None,
+            top5=() if self.top5_T is None else tuple(count / n for count in self.top5_T.tolist()),
+            ann_top5=self.ann_top5 / n if self.has_ann and self.top5_T is not None else None,
             chance=sum(shares) / len(shares),
             mistakes=self.wrong.mistakes() if self.unit == "sample" else None,
         )
+
+
+def among_largest(y_TNK: Tensor, targets: Tensor, most: int = 5) -> Tensor:
+    """Whether the output of the right class is among the ``most`` largest, bool ``[T, N]``.
+
+    Of equal outputs the class of the lower number counts as the larger one, as in an argmax.
+
+    >>> y_TNK = torch.tensor([[[3.0, 1.0, 2.0], [0.0, 0.0, 0.0]]])
+    >>> among_largest(y_TNK, torch.tensor([2, 2]), most=2)
+    tensor([[ True, False]])
+    """
+    its = y_TNK.gather(2, targets.clamp(min=0).expand(len(y_TNK), -1).unsqueeze(2))
+    before = torch.arange(y_TNK.shape[2], device=y_TNK.device) < targets.unsqueeze(1)
+    larger = (y_TNK > its) | ((y_TNK == its) & before)
+    return (larger.sum(2) < most) & (targets != UNKNOWN)
 
 
 def _counts(task: Task, y_TN: Tensor, targets: Tensor) -> Tensor:

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from leanspike.data.split import TaskName as TaskName
 from leanspike.distributed import current_share, share_of_known
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.labels import check_labels, check_one_class, check_yes_or_no, no_numbers
 
-TaskName = Literal["multiclass", "binary", "multilabel", "none"]
-"""As in torchmetrics; "none": targets that are no labels, or no targets."""
 UNKNOWN = -100
 """A target that no answer is asked for, as in PyTorch's ``ignore_index``."""
 

@@ -117,8 +117,9 @@ def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool 
 def write_nir(graph: Any, path: str | Path, target: str | None = None) -> Path:
     """Write a graph as HDF5, whole or not at all, as old readers need it.
 
-    Without the field ``v_reset``, which is 0 where it is missing, for readers of nir before 1.0.6.
-    ``target`` is the one that the graph was made for, unless another is named.
+    For readers of nir before 1.0.6 it lacks the field ``v_reset``, which is 0 where it is missing,
+    and what says that a convolution is in groups. ``target`` is the one that the graph was made
+    for, unless another is named.
     """
     nir, h5py = import_optional("nir", "nir"), import_optional("h5py", "nir")
     path = Path(path)
@@ -129,9 +130,16 @@ def write_nir(graph: Any, path: str | Path, target: str | None = None) -> Path:
         if not target_of(target).v_reset:
             with h5py.File(part, "r+") as file:
                 for node in file["node/nodes"].values():
-                    if "v_reset" in node:
-                        del node["v_reset"]
+                    _make_old(node)
     return path
+
+
+def _make_old(node: Any) -> None:
+    """Take out of a node in HDF5 what nir before 1.0.6 does not know."""
+    layer = node["type"][()].decode().startswith("Conv")
+    for field in ("v_reset", *(["metadata"] if layer else [])):
+        if field in node:
+            del node[field]
 
 
 def _not_held(network: Portable) -> bool:

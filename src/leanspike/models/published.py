@@ -34,9 +34,7 @@ def load_published(model: nn.Module, path: str | Path) -> None:
     >>> layer.weight.tolist()
     [[1.0, 1.0]]
     """
-    weights = _read(Path(path))
-    if all(name.startswith(WRAPPER) for name in weights):
-        weights = {name.removeprefix(WRAPPER): value for name, value in weights.items()}
+    weights = read_published(path)
     difference = _first_difference(model.state_dict(), weights)
     if difference:
         raise LeanspikeError(
@@ -44,6 +42,19 @@ def load_published(model: nn.Module, path: str | Path) -> None:
             "build the network they were trained in"
         )
     model.load_state_dict(weights)
+
+
+def read_published(path: str | Path) -> dict[str, torch.Tensor]:
+    """The named tensors in a file, as :func:`load_published` takes them.
+
+    >>> read_published("nowhere.pt")
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: no file at nowhere.pt; give the path of the published weights
+    """
+    weights = _read(Path(path))
+    if all(name.startswith(WRAPPER) for name in weights):
+        return {name.removeprefix(WRAPPER): value for name, value in weights.items()}
+    return weights
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

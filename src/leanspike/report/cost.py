@@ -84,6 +84,11 @@ def _right(result: Result) -> Iterator[Row]:
     if snn is not None:
         beside = "" if ann is None else points(snn - ann, n)
         yield Row("accuracy", "–" if ann is None else percent(ann, n), percent(snn, n), beside)
+    if result.top5:
+        last, theirs = result.top5[-1], result.ann_top5
+        beside = "" if theirs is None else points(last - theirs, n)
+        shown = "–" if theirs is None else percent(theirs, n)
+        yield Row("accuracy, top 5", shown, percent(last, n), beside)
     for name, values in result.metrics.items():
         theirs = result.ann_metrics.get(name)
         beside = "" if theirs is None else f"{values[-1] - theirs:+.3g}".replace("-", "−")

@@ -79,10 +79,14 @@ def render_tables(result: Result) -> RenderableType:
 def _answers(result: Result) -> list[tuple[str, Table]]:
     """Accuracy, and what a function of the user's gave, as far as they were measured."""
     found = []
-    if result.accuracy:
-        title = f"Accuracy in % of {answered(result)}, after each step"
-        snn = [_bare_percent(fraction, result.n) for fraction in result.accuracy]
-        ann = result.ann_accuracy
+    for name, steps, ann in (
+        ("Accuracy", result.accuracy, result.ann_accuracy),
+        ("Top-5 accuracy", result.top5, result.ann_top5),
+    ):
+        if not steps:
+            continue
+        title = f"{name} in % of {answered(result)}, after each step"
+        snn = [_bare_percent(fraction, result.n) for fraction in steps]
         found.append((title, _steps(snn, None if ann is None else _bare_percent(ann, result.n))))
     for name, values in result.metrics.items():
         theirs = result.ann_metrics.get(name)

@@ -58,6 +58,8 @@ class Assembly:
     @cached_property
     def memory_format(self) -> torch.memory_format:
         """channels_last, the fast one, unless a network of the user's own cannot take it."""
+        if len(self.data.shape) != 3:
+            return torch.contiguous_format
         for section in own_sections(self.recipe):
             network = create_own(section.name or "", section.options, self.trust)
             if not takes_channels_last(network.to(self.device), self.blank()):
@@ -103,6 +105,7 @@ class Assembly:
             augment=build_augment(self.recipe.data.augment, self.data) if train else None,
             memory_format=self.memory_format,
             device=self.device,
+            workers=self.recipe.data.workers,
             group=group,
             micro_batches=micro_batches,
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from leanspike.config import (
     AugmentSection,
+    ModelSection,
     Recipe,
     SpikeSection,
     TrainedSection,
@@ -20,15 +21,16 @@ from leanspike.config import (
 )
 from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_dataset
 from leanspike.data.cross_validation import cross_validation_split
-from leanspike.data.split import stratified
+from leanspike.data.split import TaskName, held_out
 from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
+from leanspike.models.new_answer import load_but_answer
 from leanspike.models.own import create_own, is_own
-from leanspike.models.published import load_published
+from leanspike.models.published import load_published, read_published
 from leanspike.neuron import Neuron, NeuronSection, create_neuron
 from leanspike.processor import has_bfloat16, warn_of_emulation
 from leanspike.recipes import check_named
-from leanspike.saved import SPEC, ModelSpec, load, read_model
+from leanspike.saved import SPEC, ModelSpec, load, read_model, read_weights
 from leanspike.temporal import NormFactory, temporal_norm
 from leanspike.train import Around, Teacher, Weighted, create_objective
 
@@ -86,6 +88,7 @@ def open_data(recipe: Recipe) -> Dataset:
         channels=section.channels,
         mean=section.mean,
         std=section.std,
+        skip_bad=section.skip_bad,
         options=section.options,
     )
     _check_time(recipe, data)
@@ -98,7 +101,7 @@ def open_data(recipe: Recipe) -> Dataset:
                 f"train_images is {section.train_images}; {section.name} has {len(data.train)} "
                 "besides those held out"
             )
-        _, chosen = stratified(data.train.labels, section.train_images)
+        _, chosen = held_out(data.train.labels, section.train_images)
         changes["train"] = data.train.select(chosen)
     return replace(data, **changes)
 
@@ -129,6 +132,16 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
     >>> build_augment(AugmentSection(crop=2), open_data(load_recipe("digits")))
     Augment(crop=2, flip=False, cutout=0)
     """
+    if (
+        not data.of_images
+        and len(data.shape) != 3
+        and (section.crop or section.cutout or section.flip)
+    ):
+        shape = "x".join(map(str, data.shape))
+        raise LeanspikeError(
+            f"{data.name} has tensors of {shape}; crop, flip and cutout are for rows and columns, "
+            "leave data.augment out"
+        )
     if data.frames is None:
         if section.shift or section.drop:
             raise LeanspikeError(f"{data.name} has images; shift and drop are for events, use crop")
@@ -168,6 +181,10 @@ def build_network(section: TrainedSection, data: Dataset, trust: bool = False) -
         )
     if weights is None:
         return network
+    if isinstance(section, ModelSection) and section.new_answer:
+        theirs = read_weights(weights) if weights.is_dir() else read_published(weights)
+        load_but_answer(network, theirs, weights)
+        return network
     if weights.is_dir():
         _check_saved(weights, spec, data)
         return load(weights, network)
@@ -187,7 +204,8 @@ def _check_saved(folder: Path, wanted: ModelSpec, data: Dataset) -> None:
     if theirs != ours:
         raise LeanspikeError(
             f"{folder} is a network for {theirs}, and {data.name} has {ours}; give one that was "
-            "trained on such data, or train it (leave the weights out)"
+            "trained on such data, train it (leave the weights out), or keep all but its answer "
+            "layer as a start (model.new_answer=true)"
         )
 
 
@@ -218,11 +236,11 @@ def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
     >>> model_spec(TrainedSection(name="vgg6"), open_data(load_recipe("digits"))).image_size
     8
     """
-    channels, size, _ = data.shape
+    channels, size = data.shape[0], data.shape[-1] if len(data.shape) > 1 else 1
     assert section.name is not None
     return ModelSpec(
         name=section.name,
-        num_classes=len(data.classes),
+        num_classes=data.answer_shape[0],
         in_channels=channels,
         image_size=size,
         options=section.options,
@@ -255,13 +273,19 @@ def build_norm(section: SpikeSection) -> str | NormFactory:
 
 
 def build_objective(
-    section: TrainSection, network: nn.Module, teacher: Callable[[], Teacher], x: Tensor
+    section: TrainSection,
+    network: nn.Module,
+    teacher: Callable[[], Teacher],
+    x: Tensor,
+    task: TaskName | None = None,
 ) -> Weighted:
     """What a stage minimises; ``teacher`` is asked for only if a term needs one, and once.
+
+    ``task`` says what the labels are of; None: what those of the first batch show.
 
     >>> objective = build_objective(TrainSection(epochs=1), nn.Linear(2, 3), Teacher, torch.ones(1))
     >>> objective.weights, objective.objectives[0].readout
     ((1.0,), 'sum')
     """
-    around = Around(network, x, cache(teacher), section.readout, section.label_smoothing)
+    around = Around(network, x, cache(teacher), section.readout, section.label_smoothing, task)
     return create_objective(section.objective.terms, around)

@@ -48,6 +48,11 @@ def compile_run(
         raise LeanspikeError(
             f"{run.folder} holds no trained SNN; let leanspike train end, or give another run"
         )
+    if not run.data.of_images or run.data.task != "multiclass":
+        raise LeanspikeError(
+            f"{run.data.name} has no images of one class each, which the command compiles for; in "
+            "Python: leanspike.compile_engine(leanspike.load(folder), x)"
+        )
     snn = run.load("snn").cpu()
     assert isinstance(snn, SpikingNetwork)
     data, mode = run.data, run.recipe.evaluate.readout

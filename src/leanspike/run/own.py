@@ -61,12 +61,13 @@ def check_answers(network: nn.Module, name: str, data: Dataset, x: Tensor) -> No
     if isinstance(network, SpikingNetwork):
         return
     y = _ask(network, name, x)
-    if not isinstance(y, Tensor) or y.shape != (1, len(data.classes)):
+    shapes = [(1, *data.answer_shape)] + [(1,)] * (data.answer_shape == (1,))
+    if not isinstance(y, Tensor) or y.shape not in shapes:
         found = f"shape {list(y.shape)}" if isinstance(y, Tensor) else f"type {type(y).__name__}"
+        asked = f"{len(data.classes)} classes" if data.classes else "targets that are numbers"
         raise LeanspikeError(
-            f"model {name} has outputs of {found} for one image, and {data.name} has "
-            f"{len(data.classes)} classes; make it give [1, {len(data.classes)}], by its "
-            "model.options or in its class"
+            f"model {name} has outputs of {found} for one image, and {data.name} has {asked}; make "
+            f"it give {list(shapes[0])}, by its model.options or in its class"
         )
 
 
@@ -121,9 +122,10 @@ def _ask(network: nn.Module, name: str, x: Tensor) -> object:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a user's code raises
-        channels, height, width = x.shape[1:]
+        channels, *sides = x.shape[1:]
+        size = ", " + "x".join(map(str, sides)) if sides else ""
         plural = "" if channels == 1 else "s"
         raise LeanspikeError(
-            f"model {name} does not take images of {channels} channel{plural}, {height}x{width} "
+            f"model {name} does not take images of {channels} channel{plural}{size} "
             f"({one_line(error)}); make it take them, by its model.options or in its class"
         ) from error

@@ -1,21 +1,36 @@
-"""Pictures of the test samples that are answered wrongly."""
+"""Pictures of test samples in a result: the first one with all it does, those answered wrongly."""
 
 from __future__ import annotations
 
 import torch
 
-from leanspike.data import Split
-from leanspike.evaluation import Mistakes, picture_of
+from leanspike.data import Dataset, Split, normalise
+from leanspike.evaluation import Mistakes, Result, picture_of, record_example
+from leanspike.execute import SpikingNetwork
 
 
-def with_pictures(mistakes: Mistakes | None, split: Split) -> Mistakes | None:
+def with_pictures(result: Result, snn: SpikingNetwork, data: Dataset) -> Result:
+    """The same result with its example and with pictures of its mistakes; of images only.
+
+    Of other tensors there is nothing to show, and of several labels or numbers no one label.
+    """
+    if not data.of_images or data.task != "multiclass":
+        return result
+    pixels, label = data.test.batch(torch.tensor([0]))
+    x = normalise(pixels, data.mean, data.std).to(next(snn.parameters()).device)
+    example = record_example(snn, x, pixels[0], int(label))
+    shown = pictures_of(result.mistakes, data.test)
+    return result.model_copy(update={"example": example, "mistakes": shown})
+
+
+def pictures_of(mistakes: Mistakes | None, split: Split) -> Mistakes | None:
     """The same mistakes, each sample with its picture; ``split`` holds them in the same order.
 
     >>> from leanspike.data import load_dataset
     >>> from leanspike.evaluation.mistakes import Mistake
     >>> wrong = Mistake(index=3, label=1, snn=7, ann=1)
     >>> found = Mistakes(snn_only=1, ann_only=0, both=0, first=(wrong,))
-    >>> picture = with_pictures(found, load_dataset("digits").test).first[0].picture
+    >>> picture = pictures_of(found, load_dataset("digits").test).first[0].picture
     >>> picture.height, picture.width
     (8, 8)
     """

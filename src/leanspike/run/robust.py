@@ -92,6 +92,8 @@ def compare_robustness(
 def _check_same_data(run: Run, other: Run) -> None:
     if run.data.frames is not None:
         raise LeanspikeError(f"{run.data.name} has sequences; robustness is measured on images")
+    if not run.data.of_images:
+        raise LeanspikeError(f"{run.data.name} has tensors; robustness is measured on images")
     theirs = _sees(other)
     for what, value in _sees(run).items():
         if theirs[what] != value:

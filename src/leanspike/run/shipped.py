@@ -29,6 +29,7 @@ def about_data(run: Run) -> dict[str, Any]:
         "classes": list(data.classes),
         "mean": list(data.mean),
         "std": list(data.std),
+        **({} if data.of_images else {"input": "(x - mean) / std, in the data's own units"}),
     }
 
 

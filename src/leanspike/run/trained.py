@@ -19,8 +19,11 @@ def untrained(recipe: Recipe) -> str | None:
     stages = "no stage of snn" + (" with epochs" if recipe.snn else "")
     if recipe.spike.start == "scratch":
         return f"spike.start is scratch, {stages}"
-    if recipe.model.weights is not None or (recipe.ann is not None and recipe.ann.epochs):
+    if recipe.ann is not None and recipe.ann.epochs:
         return None
+    if recipe.model.weights is not None:
+        answer = f"the answer layer is new (model.new_answer), ann is not trained, {stages}"
+        return answer if recipe.model.new_answer else None
     ann = "no ann to train" if recipe.ann is None else "ann.epochs is 0"
     return f"{ann}, no model.weights, {stages}"
 

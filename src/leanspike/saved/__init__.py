@@ -29,6 +29,7 @@ __all__ = [
     "ModelSpec",
     "load",
     "read_model",
+    "read_weights",
     "save",
     "weights_digest",
 ]
@@ -162,6 +163,25 @@ def read_model(folder: str | Path) -> ModelSpec | None:
     None
     """
     return _read_spec(Path(folder)).model
+
+
+def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    """The weights of a saved ANN by name, whatever network they are of.
+
+    Raises:
+        LeanspikeError: for missing, damaged or foreign files, or a network that spikes.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sorted(read_weights(save(nn.Linear(2, 3), folder)))
+    ['bias', 'weight']
+    """
+    folder = Path(folder)
+    spec, weights = _read_spec(folder), _read_weights(folder)
+    if spec.spike is not None:
+        raise LeanspikeError(f"{folder} is a spiking network; give the ANN, as runs/RECIPE/ann")
+    _check_digest(folder, spec)
+    return weights
 
 
 def weights_digest(folder: str | Path) -> str | None:

@@ -39,6 +39,7 @@ from leanspike.train.objective import (
 from leanspike.train.response import Response
 from leanspike.train.feature import Feature, Pair, find_pairs
 from leanspike.train.self_distillation import SelfDistillation
+from leanspike.train.squared_error import SquaredError
 from leanspike.train.spike_rate import SpikeRate
 
 # isort: on
@@ -62,6 +63,7 @@ __all__ = [
     "Response",
     "SelfDistillation",
     "SpikeRate",
+    "SquaredError",
     "Stage",
     "Teacher",
     "Term",

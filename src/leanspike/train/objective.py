@@ -42,7 +42,8 @@ class Around:
     """What is around an objective in a stage of training, for those that ask for it.
 
     ``x`` is an input of the network, of which only the shape matters. ``teacher`` gives the stage's
-    teacher, the same one each time.
+    teacher, the same one each time. ``task`` says what the labels are of; None: what those of the
+    first batch show.
     """
 
     network: nn.Module
@@ -50,6 +51,7 @@ class Around:
     teacher: Callable[[], Teacher]
     readout: Readout = "sum"
     label_smoothing: float = 0.0
+    task: TaskName | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -170,7 +172,7 @@ class CrossEntropy(Objective):
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> CrossEntropy:
         """See :meth:`Objective.within`."""
-        return cls(around.readout, around.label_smoothing, **options)
+        return cls(around.readout, around.label_smoothing, around.task, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """See :class:`Objective`."""
@@ -229,7 +231,7 @@ class TET(Objective):
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> TET:
         """See :meth:`Objective.within`."""
-        return cls(label_smoothing=around.label_smoothing, **options)
+        return cls(label_smoothing=around.label_smoothing, task=around.task, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
         """See :class:`Objective`."""
@@ -286,7 +288,8 @@ def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
     task = told.task(y_TN, labels)
     if task is None:
         raise LeanspikeError(
-            f"{no_labels(y_TN, labels)}; write an Objective of your own, with their loss"
+            f"{no_labels(y_TN, labels)}; take squared_error (SquaredError) for numbers, or write "
+            "an Objective of your own, with their loss"
         )
     return task
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-import torch
 from torch import nn
 
 from leanspike.backends import watch_backends
-from leanspike.data import normalise
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation import (
     Result,
@@ -17,10 +15,8 @@ from leanspike.evaluation import (
     measure_times,
     provenance,
     readings,
-    record_example,
 )
 from leanspike.evaluation.origin import computed_by
-from leanspike.evaluation.result import Example
 from leanspike.evaluation.times import BATCH, Times
 from leanspike.execute import SpikingNetwork
 from leanspike.files import write_text
@@ -34,6 +30,7 @@ from leanspike.run.steps.step import Context, Rehearsal
 from leanspike.run.takeover import read_taken_over
 from leanspike.run.trained import untrained
 from leanspike.run.workspace import REPORT, RESULT
+from leanspike.train.squared_error import mean_squared_error
 
 
 @final
@@ -112,10 +109,8 @@ class Evaluate:
             return result
         if self.section.early_exit:
             result = self._with_exits(result, snn)
-        shown = with_pictures(result.mistakes, assembly.data.test)
-        example = self._example(snn)
-        times = self._times(snn, ann)
-        return result.model_copy(update={"example": example, "mistakes": shown, "times": times})
+        shown = with_pictures(result, snn, assembly.data)
+        return shown.model_copy(update={"times": self._times(snn, ann)})
 
     def _whole(self, snn: SpikingNetwork, ann: nn.Module | None) -> Result:
         assembly, group = self.context.assembly, self.context.group
@@ -134,6 +129,8 @@ class Evaluate:
                 classes=data.classes,
                 start=readings(start) if recipe.snn else None,
                 readout=self.section.readout,
+                task=data.task,
+                metric=mean_squared_error if data.task == "none" else None,
                 metrics={
                     name: metrics.create(name, how) for name, how in self.section.metrics.items()
                 },
@@ -148,13 +145,6 @@ class Evaluate:
         with self.context.workspace.clock("early exit"):
             exits = measure_exits(snn, self.section, held_out, test, result)
         return result.model_copy(update={"early_exit": exits})
-
-    def _example(self, snn: SpikingNetwork) -> Example:
-        """One image and its spikes."""
-        data = self.context.assembly.data
-        pixels, label = data.test.batch(torch.tensor([0]))
-        x = normalise(pixels, data.mean, data.std).to(self.context.assembly.device)
-        return record_example(snn, x, pixels[0], int(label))
 
     def _times(self, snn: SpikingNetwork, ann: nn.Module | None) -> Times:
         """How long the SNN takes beside its ANN, or the same network as one if there is none."""

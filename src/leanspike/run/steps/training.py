@@ -54,11 +54,12 @@ class Training:
         network.to(assembly.device)
         teacher.network.to(assembly.device)
         x = assembly.blank()
-        objective = build_objective(self.section, network, lambda: teacher, x)
+        objective = build_objective(self.section, network, lambda: teacher, x, assembly.data.task)
         with torch.no_grad(), eval_mode(network):
             with dropout_rate(network, self.section.dropout), objective.watch(network):
                 y_TNK = outputs(network, x, self.timesteps)
-            objective(y_TNK, torch.zeros(1, dtype=torch.long, device=x.device), x)
+            labels = torch.zeros_like(assembly.data.train.labels[:1]).to(x.device)
+            objective(y_TNK, labels, x)
 
     def do(self, network: nn.Module) -> None:
         """Train the network in place, from the stage's checkpoint if there is one."""
@@ -103,6 +104,7 @@ class Training:
             select=section.select,
             max_gradient_norm=section.max_gradient_norm,
             gradient=section.gradient,
+            task=data.task,
             group=group,
             accumulate=accumulate,
             synchronise_norms=section.synchronise_norms,
@@ -111,7 +113,8 @@ class Training:
     def _objective(self, network: nn.Module, teacher: Callable[[], Teacher]) -> Objective:
         assembly = self.context.assembly
         torch.manual_seed(assembly.recipe.seed)  # adapters of features begin at random
-        objective = build_objective(self.section, network, teacher, assembly.blank())
+        x, task = assembly.blank(), assembly.data.task
+        objective = build_objective(self.section, network, teacher, x, task)
         for part in objective.modules():
             if isinstance(part, Feature):
                 self.context.monitor.console.print(_pairs_table(part.pairs))

@@ -1,0 +1,186 @@
+"""Where each sample of tar files lies, read once and kept: offsets, sizes and labels.
+
+A sample is a run of members that share a key, as in the package webdataset: the name up to its
+first dot. KEY.jpg (or another image) stands beside KEY.cls, the number or name of its class, or
+KEY.json, which says it under "label" or "cls".
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leanspike.data.decoded import digest_of
+from leanspike.data.layout import SUFFIXES
+from leanspike.data.members import Members, printable
+from leanspike.errors import DataError, LeanspikeError
+from leanspike.files import atomic
+
+VERSION = 1
+LARGEST_LABEL = 2**20  # bytes of a .cls or .json: more is no label
+LABELS = ("label", "cls")  # keys of a .json
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """The images of tar files, and their labels as they stand there.
+
+    ``text[n]`` is the place of image n's label among ``texts``.
+    """
+
+    members: Members
+    text: NDArray[np.int64]
+    texts: tuple[str, ...]
+
+
+def index_of(paths: Sequence[str], folder: Path) -> ShardIndex:
+    """The index of these tar files: the one kept in ``folder``, else read, and kept there.
+
+    Of a folder that cannot be written nothing is kept.
+
+    Raises:
+        DataError: naming the file, and what is wrong in it.
+    """
+    path = folder / f".leanspike-{digest_of(paths, f'index {VERSION}', 'tar file')}.npz"
+    with suppress(Exception):  # what zipfile raises on damage is open-ended: as if not there
+        return _kept(path, tuple(paths))
+    rows, found = [], dict[str, int]()
+    for number, shard in enumerate(paths):
+        for begin, length, label in read_shard(shard):
+            rows.append((number, begin, length, found.setdefault(label, len(found))))
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T.copy()
+    texts = np.array(list(found), dtype=np.str_)
+    with suppress(LeanspikeError), atomic(path) as part, part.open("wb") as stream:
+        np.savez(stream, columns=columns, texts=texts)
+    file, offset, size, text = columns
+    return ShardIndex(Members(tuple(paths), file, offset, size), text, tuple(found))
+
+
+def _kept(path: Path, paths: tuple[str, ...]) -> ShardIndex:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+        file, offset, size, text = kept["columns"]
+        texts = tuple(map(str, kept["texts"]))
+    for column, end in ((file, len(paths)), (text, len(texts))):
+        if column.min() < 0 or column.max() >= end:
+            raise ValueError(f"{path} is of other files")
+    return ShardIndex(Members(paths, file, offset, size), text, texts)
+
+
+def read_shard(path: str) -> Iterator[tuple[int, int, str]]:
+    """Offset and size of each image in a tar file, with its label as it stands there.
+
+    >>> list(read_shard("nowhere.tar"))
+    Traceback (most recent call last):
+    leanspike.errors.DataError: nowhere.tar cannot be read (No such file or directory); ...
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            sample = _Sample(path, "")
+            for member in archive:
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all
+                key, ending = _key(member.name)
+                if not member.isreg() or member.issparse() or ending is None:
+                    continue
+                if key != sample.key:
+                    yield from sample.whole()
+                    sample = _Sample(path, key)
+                sample.add(archive, member, ending)
+            _check_end(path, archive.offset)
+            yield from sample.whole()
+    except tarfile.TarError as error:
+        packed = " or packed; unpack it (gunzip), or" if _is_packed(path) else ";"
+        raise DataError(f"{path} is damaged{packed} copy it again ({error})") from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise DataError(f"{path} cannot be read ({why}); copy it again, or remove it") from error
+
+
+@final
+class _Sample:
+    """What is known of a sample, member by member."""
+
+    def __init__(self, path: str, key: str) -> None:
+        self.path, self.key, self.shown = path, key, printable(key)
+        self.image: tuple[int, int] | None = None
+        self.label: str | None = None
+
+    def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> None:
+        if ending in ("cls", "json"):
+            if ending == "json" and self.label is not None:
+                return  # KEY.cls has said it
+            stream = archive.extractfile(member) if member.size <= LARGEST_LABEL else None
+            content = b"" if stream is None else stream.read()
+            label = _label(content, ending)
+            if label is None and ending == "cls":
+                raise DataError(
+                    f"{self.path}: {printable(member.name)} is no label; put the number or name of "
+                    "a class there"
+                )
+            self.label = label
+            return
+        if self.image is not None:
+            raise DataError(
+                f"{self.path}: {self.shown} has two images, the second is "
+                f"{printable(member.name)}; give each a key of its own (its name up to the first "
+                "dot)"
+            )
+        self.image = member.offset_data, member.size
+
+    def whole(self) -> Iterator[tuple[int, int, str]]:
+        """The sample, if it has an image; others are none of ours."""
+        if self.image is None:
+            return
+        if self.label is None:
+            raise DataError(
+                f"{self.path}: {self.shown} has an image and no label; put {self.shown}.cls beside "
+                f'it, with the number or name of its class, or {self.shown}.json with a "label"'
+            )
+        yield *self.image, self.label
+
+
+def _key(name: str) -> tuple[str, str | None]:
+    """A member's key, and its ending if it is an image or a label, without the dot."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, ending = base.partition(".")
+    ending = ending.lower()
+    known = f".{ending}" in SUFFIXES or ending in ("cls", "json")
+    return folder + slash + stem, ending if stem and known else None
+
+
+def _label(content: bytes, ending: str) -> str | None:
+    """The label in a member; None where there is none."""
+    with suppress(ValueError, RecursionError):  # no UTF-8, no JSON
+        text = content.decode().strip()
+        if ending == "cls":
+            return text or None
+        found = json.loads(text)
+        for name in LABELS if isinstance(found, dict) else ():
+            value = found.get(name)
+            if isinstance(value, (int, str)) and not isinstance(value, bool):
+                return str(value)
+    return None
+
+
+def _check_end(path: str, offset: int) -> None:
+    """That the reader stopped at the mark of the end, and not in what is no header."""
+    with open(path, "rb") as stream:
+        stream.seek(offset)
+        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"no end at byte {offset}")
+
+
+def _is_packed(path: str) -> bool:
+    with suppress(OSError), open(path, "rb") as stream:
+        return stream.read(6).startswith(
+            (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+        )
+    return False
