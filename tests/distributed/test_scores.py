@@ -11,7 +11,9 @@ from leanspike.evaluation.task import Multiclass
 
 
 def test_scores_of_many_classes_add_up_to_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = [(torch.randn(3, 4, 120), torch.arange(4) + n, torch.randn(1, 4, 120)) for n in (0, 4)]
+    batches = [
+        (torch.randn(3, 4, 120), torch.arange(4) + n, torch.randn(1, 4, 120)) for n in (0, 4)
+    ]
     whole, parts = Score(Multiclass()), list[Score]()
     for rank, batch in enumerate(batches):
         whole.add(*batch)
