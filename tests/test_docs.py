@@ -31,6 +31,7 @@ DOCUMENTS = (
     *("docs/index.md", "docs/methods.md", "docs/reference/index.md", "docs/stable.md"),
     *("docs/glossary.md", "docs/peers.md", "docs/survives.md"),
     *("docs/reference/recipes.md", "docs/install.md", "docs/commands.md", "docs/networks.md"),
+    "docs/distributed.md",
     *("docs/results.md", "results/README.md", "benchmarks/gpu/README.md"),
     *("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
 )

@@ -30,6 +30,7 @@ LAYERS = (
         "processor",
         "native",
         "surrogate",
+        "distributed",
     ),
     *("backends", "neuron", "synapse", "temporal", "models", "graph", "lower", "execute"),
     "engine",
@@ -56,6 +57,7 @@ LAYERS = (
         "study_commands",
         "cli",
     ),
+    "__main__",
 )
 # Old names, each for one more version; nothing of leanspike's uses them.
 OLD = {"backend": ("backends", "watch_backends"), "evaluate": ("evaluation", "Result")}

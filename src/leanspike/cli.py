@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from leanspike.compile_command import compile_run
 from leanspike.console import RunArgument, TrustOption, people, progress_bar, trusted
+from leanspike.environment import started_by_torchrun
 from leanspike.errors import LeanspikeError, memory_ended, one_line
 from leanspike.export_commands import commands as export_commands
 from leanspike.memory import keep_freed_memory
@@ -81,6 +83,13 @@ def train(
     ] = False,
     untrained: UntrainedOption = False,
     trust: TrustOption = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train in so many processes on this machine."),
+    ] = None,
+    restarts: Annotated[
+        int, typer.Option(min=0, help="With --processes: begin again so often if one is killed.")
+    ] = 0,
 ) -> None:
     """Train an ANN, make it spike, train the SNN, evaluate it, write the report.
 
@@ -106,7 +115,18 @@ def train(
         leanspike train digits model.name=mynet:Net 'model.options={width: 16}' --trust
 
         leanspike train digits data.name=image_folder data.root=~/photos --out runs/photos
+
+        leanspike train digits --processes 2 --restarts 3
     """
+    if processes is not None or restarts:
+        given = {"--fresh": fresh, "--untrained": untrained, "--trust": trust}
+        paths = {"--out": out, "--ann": ann}
+        same = ["train", recipe, *(overrides or []), *(flag for flag, on in given.items() if on)]
+        same += [word for flag, path in paths.items() if path for word in (flag, str(path))]
+        _train_together(same, processes or 1, restarts)
+        return
+    from leanspike.distributed import joined
+    from leanspike.distributed.worker import attempt
     from leanspike.evaluation import load_result
     from leanspike.recipes import load_recipe
     from leanspike.run import REPORT, RESULT, Run, check_free, check_trained
@@ -117,19 +137,22 @@ def train(
     if not untrained:
         check_trained(settings, "train")
     folder = out or Path("runs") / settings.name
+    group = joined()
+    fresh = fresh and not attempt()  # what an earlier attempt has come to stays
     if not fresh:
         check_free(folder, settings)
         if (folder / RESULT).is_file():
             people.print(f"{folder} is complete; --fresh trains it anew")
             _answer(load_result(folder / RESULT), folder / REPORT)
             return
-    monitor = Monitor(people, folder)
+    monitor = Monitor(people, folder if group.first else None)
     try:
         run = Run(settings, folder, monitor, trusted(trust), ann_of)
         result = run.train(fresh, "leanspike train")
     finally:
         monitor.close()
-    _answer(result, folder / REPORT)
+    if group.first:
+        _answer(result, folder / REPORT)
 
 
 @app.command()
@@ -153,6 +176,7 @@ def convert(
 
         leanspike convert digits --ann mine model.name=mynet:Net --trust
     """
+    from leanspike.distributed import joined
     from leanspike.recipes import load_recipe
     from leanspike.run import REPORT, Run, check_trained
     from leanspike.train import Monitor
@@ -162,7 +186,7 @@ def convert(
     if not untrained:
         check_trained(settings, "convert")
     folder = out or Path("runs") / f"{settings.name}-converted"
-    monitor = Monitor(people, folder)
+    monitor = Monitor(people, folder if joined().first else None)
     try:
         run = Run(settings, folder, monitor, trusted(trust), ann_of)
         run.begin()
@@ -453,6 +477,21 @@ def _run_of(ann: Path | None) -> tuple[Path | None, Path | None]:
     return (ann, None) if is_run else (None, ann)
 
 
+def _train_together(command: Sequence[str], processes: int, restarts: int) -> None:
+    """The same command in several processes, which end this one with their status."""
+    from leanspike.distributed.launch import launch
+
+    if started_by_torchrun():
+        raise LeanspikeError(
+            "this process was started by torchrun, which says how many there are; leave "
+            "--processes and --restarts out (torchrun has --nproc-per-node and --max-restarts)"
+        )
+    say = partial(people.print, highlight=False, soft_wrap=True, markup=False)
+    status = launch(command, processes, restarts, say)
+    if status:
+        sys.exit(status)
+
+
 def _start_from(ann: Path | None, recipe: str, overrides: list[str]) -> list[str]:
     """What changes a recipe: with --ann which network, whose weights, and that they stay."""
     if ann is None:
@@ -516,19 +555,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SIGTERM and Ctrl-C end it with 143 and 130, and a line that says how to go on.
     """
     keep_freed_memory()
+    if started_by_torchrun():
+        from leanspike.distributed.worker import work_as_one
+
+        work_as_one(lambda: _work(arguments), _say)
     try:
         with _terminable():
-            app(arguments)
+            _work(arguments)
     except LeanspikeError as error:
         _say(str(error))
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if not memory_ended(error):
-            raise
-        _say(
-            f"memory ended ({one_line(error) or type(error).__name__}); lower batch_size, "
-            "timesteps or the model's width, or train with gradient=rate, and give another --out"
-        )
         sys.exit(1)
     except KeyboardInterrupt:
         people.print(GO_ON)
@@ -537,6 +572,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if end.code in (INTERRUPTED, TERMINATED):  # the first is typer's answer to Ctrl-C
             people.print(GO_ON)
         raise
+
+
+def _work(arguments: Sequence[str] | None) -> None:
+    """Do what the command line asks for; that memory ended is a mistake, too."""
+    try:
+        app(arguments)
+    except (MemoryError, RuntimeError) as error:
+        if not memory_ended(error):
+            raise
+        raise LeanspikeError(
+            f"memory ended ({one_line(error) or type(error).__name__}); lower batch_size, "
+            "timesteps or the model's width, or train with gradient=rate, and give another --out"
+        ) from error
 
 
 @contextmanager

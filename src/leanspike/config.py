@@ -252,7 +252,11 @@ class TrainSection(Section):
     timesteps: Count | None = None
     """Steps of the SNN in this stage; null: `spike.timesteps`. An ANN has none."""
     batch_size: Count = 128
-    """Images of a step of the optimizer."""
+    """Images of a step of the optimizer, in all processes together."""
+    accumulate: Count = 1
+    """Micro-batches that a batch is computed in, to need less memory; norms see one at a time."""
+    synchronise_norms: bool = True
+    """Of several processes: whether batch norms take the statistics of all of them."""
     optimizer: Annotated[str, Field(examples=list(optimizers.registered))] = "sgd"
     """SGD with momentum, AMSGrad (as in DIET-SNN's code), AdamW, or that of another package."""
     optimizer_options: dict[str, Any] = Field({})
@@ -309,6 +313,15 @@ class TrainSection(Section):
         if options and part in info.data:
             _check_options(optimizers if part == "optimizer" else schedules, info, part, options)
         return options
+
+    @model_validator(mode="after")
+    def _micro_batches_hold_images(self) -> TrainSection:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate is {self.accumulate}, and a batch has {self.batch_size} images; set "
+                "accumulate to that or less"
+            )
+        return self
 
 
 class EvaluateSection(Section):

@@ -21,3 +21,12 @@ def variable(name: bytes) -> str | None:
     """
     value: bytes | None = _getenv(name)
     return None if value is None else os.fsdecode(value)
+
+
+def started_by_torchrun() -> bool:
+    """Whether torchrun, or another launcher that speaks as it does, started this process.
+
+    >>> started_by_torchrun()
+    False
+    """
+    return os.environ.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}

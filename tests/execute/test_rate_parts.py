@@ -18,8 +18,7 @@ from leanspike.neuron import Neuron
 from leanspike.neuron.protocol import Cost
 from leanspike.surgery import fold_norms
 from leanspike.surrogate import Triangle
-from leanspike.temporal import Affine, TemporalNorm, norms
-from leanspike.temporal.synchronise import several_processes
+from leanspike.temporal import Affine, TemporalNorm
 from leanspike.train import TET, CrossEntropy, Feature, Objective, Response, SpikeRate
 
 T, N = 4, 3
@@ -280,23 +279,6 @@ def test_a_batch_norm_with_a_forward_of_its_own_is_refused_where_it_trains() -> 
     with pytest.raises(LeanspikeError, match=says):
         snn.train()(images(), T, gradient="rate")
     assert trained(snn, "bptt")
-
-
-@pytest.mark.parametrize("norm", ["keep", *norms.registered])
-def test_statistics_over_processes_are_refused(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: Any = norm
-    if norm != "keep":
-        made = lambda channels, steps: norms.find(norm)(channels, steps, synchronise=True)  # noqa: E731
-    snn = network(norm=made).train()
-    if norm == "keep":
-        snn.set_submodule("4", nn.SyncBatchNorm(4))
-    assert not several_processes()
-    monkeypatch.setattr("leanspike.temporal.synchronise.several_processes", lambda: True)
-    says = "takes its statistics over several processes, .*; train with gradient=bptt"
-    with pytest.raises(LeanspikeError, match=says):
-        snn(images(), T, gradient="rate")
-    monkeypatch.undo()
-    assert trained(network(norm=norm))
 
 
 # -- layers whose mean is known --------------------------------------------------------------------

@@ -65,6 +65,7 @@ def moments(at: int | None = None) -> Iterator[list[str]]:
 
 def attempt(folder: Path, minutes: float, at: int | None = None) -> list[str]:
     """Go on with the run in the folder until that moment; all moments that it came to."""
+    folder.mkdir(exist_ok=True)  # as begin does
     recipe = load_recipe("digits", [*CHANGES, f"checkpoint_minutes={minutes}"])
     run = Run(recipe, folder, Monitor(Console(quiet=True), folder))
     with moments(at) as passed:

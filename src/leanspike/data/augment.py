@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from leanspike.data.device import send
+from leanspike.distributed import drawn
 from leanspike.errors import LeanspikeError
 
 
@@ -49,6 +50,11 @@ class Augment:
             if value < 0:
                 raise LeanspikeError(f"{name} is {value}; give a number of pixels, or 0 for none")
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether what is drawn for an image depends on no other image of the batch."""
+        return True
+
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         if self.crop:
             images = random_crop(images, self.crop, generator)
@@ -66,7 +72,9 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
     torch.Size([2, 1, 4, 4])
     """
     count, _, height, width = images.shape
-    corners = torch.randint(2 * padding + 1, (2, count), generator=generator)
+    corners = drawn(
+        (2, count), lambda shape: torch.randint(2 * padding + 1, shape, generator=generator), axis=1
+    )
     top, left = send(corners, images.device)
     padded = F.pad(images, (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [B, C, top, left, H, W]
@@ -79,7 +87,10 @@ def random_flip(images: Tensor, generator: Generator) -> Tensor:
     >>> random_flip(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), Generator()).shape
     torch.Size([2, 1, 4, 4])
     """
-    mirrored = torch.randint(2, (len(images), 1, 1, 1), generator=generator, dtype=torch.bool)
+    mirrored = drawn(
+        (len(images), 1, 1, 1),
+        lambda shape: torch.randint(2, shape, generator=generator, dtype=torch.bool),
+    )
     return torch.where(send(mirrored, images.device), images.flip(3), images)
 
 
@@ -98,6 +109,7 @@ def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
 
 def _near_random_pixel(count: int, length: int, side: int, generator: Generator) -> Tensor:
     """Per image, which of ``length`` positions lie in an interval of ``side``: bool [B, length]."""
-    first = torch.randint(length, (count, 1), generator=generator) - side // 2
+    centre = drawn((count, 1), lambda shape: torch.randint(length, shape, generator=generator))
+    first = centre - side // 2
     positions = torch.arange(length)
     return (positions >= first) & (positions < first + side)

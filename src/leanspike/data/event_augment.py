@@ -43,6 +43,11 @@ class EventAugment:
         if not 0 <= self.drop < 1:
             raise LeanspikeError(f"drop is {self.drop}; give a probability, 0 or more and below 1")
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether what is drawn for a recording depends on no other one of the batch."""
+        return not self.drop  # events are drawn one after the other
+
     def __call__(self, frames: Tensor, generator: Generator) -> Tensor:
         if frames.dtype != torch.uint8 or frames.dim() != 5:
             raise LeanspikeError(

@@ -5,7 +5,7 @@ Shapes: B images of a batch, T frames of a sequence, C channels, H rows, W colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from typing import final
@@ -21,6 +21,7 @@ from leanspike.data.event_augment import EventAugment
 from leanspike.data.folder import FolderSplit
 from leanspike.data.split import Split
 from leanspike.data.workers import read_in_processes
+from leanspike.distributed import ALONE, Group, Share, sharing, split_batch
 from leanspike.errors import LeanspikeError
 
 
@@ -90,6 +91,10 @@ class Loader:
     ``workers`` processes (PyTorch's DataLoader), which changes no bit. Where samples stay in memory
     there are none.
 
+    Of a ``group`` of processes each gets its samples of every training batch, cut as
+    :func:`leanspike.distributed.split_batch` says, and otherwise whole batches in turn. ``len`` and
+    steps are those of all of them.
+
     Without ``train`` it can be gone through as a list of batches, as often as one likes.
 
     >>> from leanspike.data import load_dataset
@@ -112,6 +117,8 @@ class Loader:
     memory_format: torch.memory_format = torch.contiguous_format
     device: torch.device | str = "cpu"
     workers: int = 0
+    group: Group = ALONE
+    micro_batches: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -145,6 +152,8 @@ class Loader:
         if not 0 <= start_step <= len(self):
             raise LeanspikeError(f"start_step is {start_step}; an epoch has steps 0..{len(self)}")
         chunks = torch.split(self._order(epoch), self.batch_size)[start_step : len(self)]
+        if not self.train:
+            chunks = tuple(self.group.own(chunks))
         return self._batches(chunks, epoch, start_step)
 
     def _order(self, epoch: int) -> Tensor:
@@ -166,13 +175,28 @@ class Loader:
         paths = self.split.paths if isinstance(self.split, FolderSplit) else paths_of(self.split)
         return str(number) if paths is None else f"{number} ({paths[number]})"
 
+    def samples(self, step: int) -> int:
+        """How many samples the batch of that step has, in all processes together."""
+        return min(self.batch_size, len(self.split) - step * self.batch_size)
+
     def _batches(
         self, chunks: Sequence[Tensor], epoch: int, start_step: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for step, (images, labels) in enumerate(self._read(chunks), start=start_step):
+        shares = [self._share(len(chunk)) for chunk in chunks]
+        augment = self.augment if self.train else None
+        whole = augment is not None and not augment.by_sample
+        read = (
+            chunk if share is None or whole else chunk[share.rows]
+            for chunk, share in zip(chunks, shares, strict=True)
+        )
+        for at, (images, labels) in enumerate(self._read(read)):
             images = send(images, self.device)  # as bytes; all that follows is the device's work
-            if self.train and self.augment is not None:
-                images = self.augment(images, generator_for(self.seed, epoch, step))
+            if augment is not None:
+                with sharing(None if whole else shares[at]):
+                    images = augment(images, generator_for(self.seed, epoch, start_step + at))
+            share = shares[at]
+            if share is not None and whole:
+                images, labels = images[share.rows.to(images.device)], labels[share.rows]
             inputs = normalise(images, self.mean, self.std)
             yield self._in_format(inputs), send(labels, self.device)
 
@@ -185,7 +209,14 @@ class Loader:
         stacked = inputs.flatten(0, 1).contiguous(memory_format=self.memory_format)
         return stacked.view(inputs.shape)
 
-    def _read(self, chunks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _share(self, samples: int) -> Share | None:
+        """What this process has of a batch; None: all of it."""
+        if not self.train or self.group.size == 1:
+            return None
+        parts = split_batch(samples, self.micro_batches, self.group)
+        return Share(torch.cat([part.rows for part in parts]), samples, samples)
+
+    def _read(self, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         if not self.split.lazy:
             yield from map(self.split.batch, chunks)
             return

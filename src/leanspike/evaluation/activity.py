@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx
 
+from leanspike.distributed import Group
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.layers import NeuronActivity
 from leanspike.evaluation.mistakes import portrait
@@ -52,6 +53,18 @@ class SpikeCounter:
         self._spikes[path] = self._spikes.get(path, 0.0) + fired_T
         self._neurons[path] = value[0, 0].numel() * pieces(node)
         self._samples[path] = self._samples.get(path, 0) + value.shape[1] // pieces(node)
+
+    def add_others(self, group: Group) -> None:
+        """Count what all processes have seen, in each of them."""
+        if group.size == 1:
+            return
+        each = group.gathered((self._spikes, self._neurons, self._samples))
+        self._spikes, self._samples = {}, {}
+        for spikes, neurons, samples in each:
+            self._neurons |= neurons
+            for path, count_T in spikes.items():
+                self._spikes[path] = self._spikes.get(path, 0.0) + count_T.cpu()
+                self._samples[path] = self._samples.get(path, 0) + samples[path]
 
     def rows(
         self, start: Mapping[str, Mapping[str, float]] | None = None

@@ -10,13 +10,14 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from leanspike.batches import as_labels
+from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.function_metric import Function, FunctionMetric
 from leanspike.evaluation.metric import About, Metric
 from leanspike.evaluation.score import Labels, Score, no_labels, one_tensor
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.evaluation.which_task import HOW
-from leanspike.graph.outputs import tensors
+from leanspike.graph.outputs import mapped, tensors
 
 
 @final
@@ -39,6 +40,7 @@ class Answered:
         readout: Literal["sum", "mean"] | None,
         classes: tuple[str, ...],
         metrics: Mapping[str, Metric] | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.needed = None if task == "none" else task
         self.labels = Labels("none" if task is None and metric is not None else task)
@@ -46,21 +48,40 @@ class Answered:
         self.about = About(0, readout or "mean", task)
         self.metric = None if metric is None else FunctionMetric(metric)
         self.metrics = metrics or {}
-        self.classes = classes
+        self.classes, self.group = classes, group
         self.score: Score | None = None
         self.timesteps = 0
+        self._begun = False
 
     def add(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
         """A batch: outputs of the steps, targets (None: none), the ANN's outputs (None: no ANN)."""
         if not self.timesteps:
             self.timesteps = len(tensors(y_TN)[0])
             _check_ann(y_TN, ann_N)
-            for metric in self._observers():
-                metric.begin(replace(self.about, timesteps=self.timesteps))
-        for metric in self._observers():
-            metric.see(y_TN, targets, ann_N)
+        if self._observers():
+            self._show((y_TN, targets, ann_N))
         if targets is not None and not self.labels.none:
             self._score(one_tensor(y_TN), as_labels(targets), ann_N)
+
+    def _show(self, own: tuple[Any, Any, Any] | None) -> bool:
+        """To the metrics this process's batch and, in their order, the others' of the same turn.
+
+        All metrics see all batches as one process would. None is of a process that has no more;
+        whether anybody had one is the answer.
+        """
+        batches = [own]
+        if self.group.size > 1:
+            batches = self.group.gathered(mapped(Tensor.cpu, own))
+        seen = [batch for batch in batches if batch is not None]
+        for y_TN, targets, ann_N in seen:
+            if not self._begun:
+                self._begun = True
+                about = replace(self.about, timesteps=len(tensors(y_TN)[0]))
+                for metric in self._observers():
+                    metric.begin(about)
+            for metric in self._observers():
+                metric.see(y_TN, targets, ann_N)
+        return bool(seen)
 
     def _observers(self) -> list[Metric]:
         """Whoever sees each batch."""
@@ -75,7 +96,7 @@ class Answered:
             )
             return
         if self.score is None:
-            self.score = Score(task, self.mode)
+            self.score = Score(task, self.mode, self.group)
             self._check_classes(task, y_TN)
         theirs = None if ann_N is None else one_tensor(ann_N, "the ANN").unsqueeze(0)
         self.score.add(y_TN, labels, theirs)
@@ -92,6 +113,13 @@ class Answered:
                 f"classes has {names} names, and the network {y_TN.shape[2]} outputs; give a name "
                 "for each output, in their order"
             )
+
+    def add_others(self) -> None:
+        """Add up what all processes have learnt, in each of them, after the last batch."""
+        while self.group.size > 1 and self._observers() and self._show(None):
+            pass  # another process has batches left
+        self.timesteps = max(self.group.gathered(self.timesteps))
+        self.score = Score.of_all(self.score, self.group)
 
     def fields(self, n: int) -> dict[str, Any]:
         """What a result of ``n`` samples says of answers.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from leanspike.batches import Batches, Source, Targets
+from leanspike.distributed import ALONE, Group
 from leanspike.evaluation.score import Labels, Score, one_tensor, refuse_no_labels
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.execute import Gradient
@@ -77,6 +78,7 @@ def accuracy(
     *,
     task: Task | TaskName | None = None,
     dtype: torch.dtype = torch.float32,
+    group: Group = ALONE,
 ) -> list[float]:
     """The fraction of answers that are right after each step (one entry for an ANN).
 
@@ -90,6 +92,7 @@ def accuracy(
             the shapes and types of the first batch say, see
             :func:`leanspike.evaluation.find_task`.
         dtype: bfloat16 computes under autocast.
+        group: processes that each have batches of their own, in turn; each gets the share of all.
 
     Raises:
         LeanspikeError: if there are no samples, or labels that are none of these outputs.
@@ -110,8 +113,9 @@ def accuracy(
             found = told.task(y_TN, labels)
             if found is None:
                 raise refuse_no_labels(y_TN, labels)
-            score = score or Score(found)
+            score = score or Score(found, group=group)
             score.add(y_TN, labels)
+    score = Score.of_all(score, group)
     if score is None or not score.samples:
         raise pairs.nothing("to measure the accuracy on")
     return list(score.result().accuracy)

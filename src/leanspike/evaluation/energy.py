@@ -18,10 +18,11 @@ number that includes them is kept beside it as ``dense_macs``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
 from torch import Tensor, fx
 
+from leanspike.distributed import Group
 from leanspike.evaluation.fan_out import fan_out, fan_out_of_call, not_padding, weighted
 from leanspike.evaluation.formulas import entering_rates
 from leanspike.evaluation.inside import Inside, look_at, weights_of
@@ -36,6 +37,7 @@ from leanspike.lower import remaining_norms
 from leanspike.neuron import Cost
 
 Counted = Literal["weights", "product", "inside"]
+Value = TypeVar("Value")
 
 
 @final
@@ -109,6 +111,25 @@ class OperationCounter:
         """The next run is over that many samples."""
         self.samples += samples
         self._counts.clear()
+
+    def add_others(self, group: Group) -> None:
+        """Count what all processes have seen, in each of them."""
+        if group.size == 1:
+            return
+        nodes = {node.name: node for node in (*self.found, *self.norms)}
+        facts: tuple[dict[fx.Node, Any], ...] = (self.ann, self.dense_macs, self.inside)
+        own = [by_name(known) for known in (self.macs, self.acs, *facts)]
+        each = group.gathered((self.samples, own))
+        self.samples = 0
+        for total in (self.macs, self.acs):
+            total.update(dict.fromkeys(total, 0.0))
+        for samples, (macs, acs, *others) in each:
+            self.samples += samples
+            for name, node in nodes.items():
+                self.macs[node] += macs[name]
+                self.acs[node] += acs[name]
+            for known, theirs in zip(facts, others, strict=True):
+                known |= {nodes[name]: fact for name, fact in theirs.items()}
 
     def norm_pj(self, prices: Prices) -> tuple[float, float]:
         """What the norms that remain cost the ANN and the SNN, per sample."""
@@ -236,6 +257,15 @@ class OperationCounter:
             (node.args, node.kwargs), lambda n: self._counts.get(n, _fixed(n, values))
         )
         self._counts[node] = follow(called(node, self.snn), args, named)
+
+
+def by_name(facts: Mapping[fx.Node, Value]) -> dict[str, Value]:
+    """By the names of the nodes, which are the same in all processes.
+
+    >>> by_name({fx.Graph().placeholder("x"): 1})
+    {'x': 1}
+    """
+    return {node.name: fact for node, fact in facts.items()}
 
 
 def place_of(node: fx.Node) -> str:

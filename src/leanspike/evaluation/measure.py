@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.backends import watch_backends
 from leanspike.batches import Source
+from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.activity import SpikeCounter, neurons_of
 from leanspike.evaluation.answered import Answered
@@ -46,6 +47,7 @@ def evaluate(
     metrics: Mapping[str, Metric] | None = None,
     origin: Provenance | None = None,
     progress: Callable[[int], None] | None = None,
+    group: Group = ALONE,
 ) -> Result:
     """Measure an SNN, in float32: accuracy after every step, spikes, operations and energy.
 
@@ -80,6 +82,8 @@ def evaluate(
             CalibrationError()}``; ``result.measured`` then holds what each found.
         origin: where the figures come from (default: this process), but for what computed them.
         progress: called with the number of samples after each batch.
+        group: processes that each have batches of their own, in turn, as a :class:`Loader` of that
+            group gives them; each gets the result of all.
 
     Raises:
         LeanspikeError: if there are no samples, or values that are not finite; for labels that
@@ -103,7 +107,7 @@ def evaluate(
     _check(snn, seed, origin)
     labelled = metric is None and task != "none"
     pairs = batches_for(snn, batches, "if any" if labelled else "of any kind")
-    watch = _Watch(snn, Answered(task, metric, readout, classes, metrics))
+    watch = _Watch(snn, Answered(task, metric, readout, classes, metrics, group))
     with eval_mode(snn), eval_mode(snn if ann is None else ann), watch_backends() as ran:
         for x, targets in pairs:
             samples = x.shape[pairs.axis]
@@ -112,6 +116,7 @@ def evaluate(
             watch.see(x, targets, ann, samples)
             if progress is not None:
                 progress(samples)
+    watch.add_others(group)
     if watch.n == 0:
         raise pairs.nothing("to evaluate on")
     origin = origin or provenance(seed=seed, device=watch.device)
@@ -148,6 +153,13 @@ class _Watch:
     def _observe(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         for observer in (self.spikes, self.operations, self.traffic):
             observer(node, values, value)
+
+    def add_others(self, group: Group) -> None:
+        """Count what all processes have seen, in each of them."""
+        self.answered.add_others()  # at first: others may still show it their batches
+        self.n = sum(group.gathered(self.n))
+        for counter in (self.spikes, self.operations, self.traffic):
+            counter.add_others(group)
 
     def fields(self, start: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:
         """What a result says of all that was seen."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor
 
+from leanspike.distributed import ALONE, Group, in_turn
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.mistakes import MistakeFinder, Mistakes
 from leanspike.evaluation.task import UNKNOWN, Task, TaskName, named_task
@@ -130,6 +131,7 @@ class Score:
     Args:
         task: that of all batches.
         mode: the readout, "sum" or "mean"; the answers are the same.
+        group: of several processes each adds batches in turn, and :meth:`of_all` adds them up.
 
     >>> from leanspike.evaluation.task import Multiclass
     >>> score = Score(Multiclass())
@@ -139,8 +141,11 @@ class Score:
     (0.0, 1.0)
     """
 
-    def __init__(self, task: Task, mode: Literal["sum", "mean"] = "sum") -> None:
-        self.task, self.mode = task, mode
+    def __init__(
+        self, task: Task, mode: Literal["sum", "mean"] = "sum", group: Group = ALONE
+    ) -> None:
+        self.task, self.mode, self.group = task, mode, group
+        self.batches: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self.right_T = torch.zeros(0)
         self.ann_right = 0
         self.top5_T: Tensor | None = None
@@ -177,8 +182,45 @@ class Score:
             among_T = among_largest(read_TN, targets).sum(1)
             self.top5_T = among_T if self.top5_T is None else self.top5_T + among_T
             self.ann_top5 += 0 if ann_1N is None else int(among_largest(ann_1N, targets).sum())
-        if self.unit == "sample":
+        if self.unit != "sample":
+            return
+        if self.group.size == 1:
             self.wrong.add(targets, answers_TN[-1], ann_N)
+        else:
+            theirs = None if ann_N is None else ann_N.cpu()
+            self.batches.append((targets.cpu(), answers_TN[-1].cpu(), theirs))
+
+    @staticmethod
+    def of_all(own: Score | None, group: Group) -> Score | None:
+        """The score of all processes' batches, in each of them; None where nobody has one.
+
+        Args:
+            own: that of this process; None of one that got no batch.
+
+        >>> Score.of_all(None, ALONE)
+        """
+        if group.size == 1:
+            return own
+        each = group.gathered(own)
+        scores = [score for score in each if score is not None]
+        if not scores:
+            return None
+        total = scores[0]
+        for other in scores[1:]:
+            assert total.seen is not None
+            assert other.seen is not None
+            total.right_T = total.right_T + other.right_T.to(total.right_T.device)
+            total.seen = total.seen + other.seen.to(total.seen.device)
+            total.ann_right += other.ann_right
+            total.ann_top5 += other.ann_top5
+            if total.top5_T is not None and other.top5_T is not None:
+                total.top5_T = total.top5_T + other.top5_T.to(total.top5_T.device)
+            total.answers += other.answers
+            total.samples += other.samples
+            total.shares = total.shares and other.shares
+        for batch in in_turn([[] if score is None else score.batches for score in each]):
+            total.wrong.add(*batch)
+        return total
 
     def result(self) -> Scored:
         """What it came to.

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leanspike.data.split import TaskName as TaskName
+from leanspike.distributed import current_share, share_of_known
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.labels import check_labels, check_one_class, check_yes_or_no, no_numbers
 
@@ -116,7 +117,18 @@ class Multiclass(Task):
             target = labels.to(y_N.dtype)
         else:
             target = self.targets(labels, y_N[None])
-        return F.cross_entropy(y_N, target, ignore_index=UNKNOWN, label_smoothing=label_smoothing)
+        shared = current_share() is not None and not target.is_floating_point()
+        loss = F.cross_entropy(
+            y_N,
+            target,
+            ignore_index=UNKNOWN,
+            reduction="sum" if shared else "mean",
+            label_smoothing=label_smoothing,
+        )
+        if not shared:
+            return loss
+        known = (target != UNKNOWN).sum().to(loss.dtype)
+        return loss / known.clamp(min=1) * share_of_known(known)
 
 
 @final

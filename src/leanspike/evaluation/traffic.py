@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from leanspike.evaluation.energy import OperationCounter, place_of
+from leanspike.distributed import Group
+from leanspike.evaluation.energy import OperationCounter, by_name, place_of
 from leanspike.execute import SpikingNetwork
 from leanspike.graph.modules import submodule
 from leanspike.graph.operation import at_rows
@@ -96,6 +97,19 @@ class TrafficCounter:
             if node not in self._layers:
                 self._layers[node] = self._layer(node, x, value)
             self._events[node] += self._entering(source, x)
+
+    def add_others(self, group: Group) -> None:
+        """Count what all processes have seen, in each of them."""
+        if group.size == 1:
+            return
+        nodes = {node.name: node for node in self._events}
+        own = self.state_values, by_name(self._layers), by_name(self._events)
+        self._events = dict.fromkeys(self._events, 0.0)
+        for state_values, layers, events in group.gathered(own):
+            self.state_values |= state_values
+            self._layers |= {nodes[name]: layer for name, layer in layers.items()}
+            for name, count in events.items():
+                self._events[nodes[name]] += count
 
     def layers(self) -> tuple[LayerTraffic, ...]:
         """Those with weights, in the order of ``operations.rows``; events as means over samples."""

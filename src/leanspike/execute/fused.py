@@ -26,6 +26,7 @@ from leanspike.modes import hooks_of_all
 from leanspike.neuron import Neuron
 from leanspike.temporal import TemporalNorm, stack, unstack
 from leanspike.temporal.moments import keep_statistics
+from leanspike.temporal.synchronise import together
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,8 @@ def scale_of(norm: nn.Module, timesteps: int) -> NormScale | None:
     """
     if isinstance(norm, TemporalNorm):
         return norm.scale_in_training(timesteps)
+    if together():
+        return None
     assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
     weight = norm.weight if norm.affine else torch.ones(norm.num_features)
     bias = norm.bias.unsqueeze(0) if norm.affine else None

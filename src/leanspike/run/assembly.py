@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from leanspike.config import Recipe, TrainedSection
 from leanspike.data import Loader, Split
+from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import create_own, is_own
 from leanspike.run.build import (
@@ -82,8 +83,18 @@ class Assembly:
         frames = () if self.data.frames is None else (self.data.frames,)
         return torch.zeros(*frames, 1, *self.data.shape, device=self.device)
 
-    def loader(self, split: Split, batch_size: int, train: bool = False) -> Loader:
-        """Batches of a split as the networks take them; with ``train`` shuffled and augmented."""
+    def loader(
+        self,
+        split: Split,
+        batch_size: int,
+        train: bool = False,
+        group: Group = ALONE,
+        micro_batches: int = 1,
+    ) -> Loader:
+        """Batches of a split as the networks take them; with ``train`` shuffled and augmented.
+
+        Of a ``group`` each process gets its part, see :class:`leanspike.data.Loader`.
+        """
         return Loader(
             split,
             batch_size=batch_size,
@@ -95,6 +106,8 @@ class Assembly:
             memory_format=self.memory_format,
             device=self.device,
             workers=self.recipe.data.workers,
+            group=group,
+            micro_batches=micro_batches,
         )
 
     def ann(self) -> nn.Module:

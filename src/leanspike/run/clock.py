@@ -14,6 +14,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from leanspike.backends import watch_backends
+from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
 from leanspike.files import write_text
 
@@ -29,11 +30,17 @@ class Clock:
     """Adds the time a phase took to the run's record, over all attempts, killed ones as well.
 
     A thread writes the time so far every ``BEAT_SECONDS``. With ``dtype``, the type that the phase
-    computes in, what computed it is recorded, too.
+    computes in, what computed it is recorded, too. Of several processes the first one writes.
     """
 
-    def __init__(self, folder: Path, phase: str, dtype: torch.dtype | None = None) -> None:
-        self.folder, self.phase, self.dtype = folder, phase, dtype
+    def __init__(
+        self,
+        folder: Path,
+        phase: str,
+        dtype: torch.dtype | None = None,
+        group: Group = ALONE,
+    ) -> None:
+        self.folder, self.phase, self.dtype, self.group = folder, phase, dtype, group
         self.seconds, self.backends = read_seconds(folder), read_backends(folder)
 
     def __enter__(self) -> None:
@@ -42,13 +49,16 @@ class Clock:
         self.ran = self.watching.__enter__()
         self.over = Event()
         self.heart = Thread(target=self._beat, name=f"clock of {self.phase}", daemon=True)
-        self.heart.start()
+        if self.group.first:
+            self.heart.start()
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
-        self.heart.join()
+        if self.group.first:
+            self.heart.join()
         self.watching.__exit__(None, None, None)
-        self._keep()
+        if self.group.first:
+            self._keep()
 
     def _beat(self) -> None:
         while not self.over.wait(BEAT_SECONDS):

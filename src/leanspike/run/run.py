@@ -17,6 +17,7 @@ from torch import nn
 
 from leanspike.config import Recipe
 from leanspike.data import describe
+from leanspike.distributed import joined
 from leanspike.evaluation import Result
 from leanspike.run.assembly import Assembly
 from leanspike.run.seen import check_seen
@@ -34,6 +35,8 @@ from leanspike.train import Monitor, Teacher
 @final
 class Run:
     """One recipe in one folder: four steps, each of which leaves something there.
+
+    Where this process has joined others, all of them do the steps together.
 
     Args:
         recipe: what to do.
@@ -57,7 +60,7 @@ class Run:
     ) -> None:
         self.recipe, self.folder, self.monitor, self.trust = recipe, folder, monitor, trust
         self.assembly = Assembly(recipe, monitor.console, trust)
-        self.workspace = Workspace(folder, recipe.checkpoint_minutes)
+        self.workspace = Workspace(folder, recipe.checkpoint_minutes, joined())
         self.context = Context(self.assembly, self.workspace, monitor)
         self.data = self.assembly.data
         self.device, self.dtype = self.assembly.device, self.assembly.dtype

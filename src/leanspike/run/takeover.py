@@ -137,7 +137,7 @@ def settle(workspace: Workspace) -> None:
     They are written after the ANN is there, so an attempt that is killed between is made good here.
     """
     taken = read_taken_over(workspace.folder)
-    if taken is None:
+    if taken is None or not workspace.group.first:
         return
     seconds, backends = read_seconds(workspace.folder), read_backends(workspace.folder)
     if taken.seconds is not None and "train ann" not in seconds:

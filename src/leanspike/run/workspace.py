@@ -16,6 +16,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from leanspike.config import Recipe
 from leanspike.data import Dataset
+from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
 from leanspike.files import said_where, write_text
 from leanspike.recipes import dump, read_yaml, validate
@@ -41,10 +42,11 @@ class Workspace:
     Args:
         folder: where the run lies, or will.
         checkpoint_minutes: the time between two checkpoints.
+        group: the processes that work in it together: the first one writes, all see the same.
     """
 
-    def __init__(self, folder: Path, checkpoint_minutes: float) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, checkpoint_minutes: float, group: Group = ALONE) -> None:
+        self.folder, self.group = folder, group
         self.checkpoints = Checkpoints(folder / CHECKPOINT, checkpoint_minutes)
 
     @cached_property
@@ -75,27 +77,32 @@ class Workspace:
             check_seen(self.folder, data)
 
     def take(self, recipe: Recipe, data: Dataset, fresh: bool) -> None:
-        """Make the folder this recipe's, and keep other processes out of it until the run's end."""
-        self._lock = hold(self.folder)
-        if fresh:
-            clear(self.folder)
-        claim(self.folder, recipe)
-        keep_seen(self.folder, data)
+        """Make the folder this recipe's, and keep other runs out of it until this one's end."""
+        self.group.wait()  # all have seen the folder as it was
+        if self.group.first:
+            self._lock = hold(self.folder)
+            if fresh:
+                clear(self.folder)
+            claim(self.folder, recipe)
+            keep_seen(self.folder, data)
+        self.group.wait()
 
     def has(self, name: str) -> bool:
-        """Whether a file or folder of the run is there."""
-        return (self.folder / name).exists()
+        """Whether a file or folder of the run is there, as the first process sees it."""
+        return self.group.agreed((self.folder / name).exists())
 
     def put(self, name: str, write: Callable[[Path], object]) -> None:
         """A folder appears whole: ``write`` makes it beside its place, then it is renamed."""
-        part = self.folder / f".{name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        write(part)
-        part.rename(self.folder / name)
+        if self.group.first:
+            part = self.folder / f".{name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            write(part)
+            part.rename(self.folder / name)
+        self.group.wait()
 
     def clock(self, phase: str, dtype: torch.dtype | None = None) -> Clock:
         """What adds the time of a phase to the run's record, see :class:`Clock`."""
-        return Clock(self.folder, phase, dtype)
+        return Clock(self.folder, phase, dtype, self.group)
 
 
 def check_free(folder: Path, recipe: Recipe) -> None:

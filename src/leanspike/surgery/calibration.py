@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from leanspike.batches import Source, images_of
+from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError, check_count, check_number
 from leanspike.execute.answers import value_range
 from leanspike.execute.network import SpikingNetwork
@@ -103,6 +104,7 @@ def calibrate(
     preset: Preset = "network",
     timesteps: int | None = None,
     batch_size: int = 64,
+    group: Group = ALONE,
 ) -> Calibration:
     """Set every neuron's threshold from its input: v = scale · percentile of the input current.
 
@@ -142,6 +144,8 @@ def calibrate(
         timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
         batch_size: images computed at a time, fewer where one of their values would take more than
             256 MiB; no influence on the result but by rounding.
+        group: processes that calibrate the same network on the same images together, each on whole
+            batches in turn. Each sets the same thresholds and statistics, those of one process.
 
     Returns:
         A row per layer: path, neurons, percentile, threshold before and after.
@@ -174,7 +178,7 @@ def calibrate(
     layers = calibrated(snn)
     before = {path: neuron.scale().mean().item() for path, neuron in layers.items()}
     with eval_mode(snn), _put_back_on_error(snn, x, axis):
-        sweep = Sweep(snn, x, steps, batch_size)
+        sweep = Sweep(snn, x, steps, batch_size, group)
         rows = measure(sweep, percentile, percentile_rule, choice.method)
         found = {row.path: row.percentile_value for row in rows}
         first = FirstNorm(snn)

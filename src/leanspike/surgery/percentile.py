@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leanspike.distributed import ALONE, Group
+
 PercentileRule = Literal["interpolated", "nearest"]
 
 BITS = 16
@@ -73,12 +75,21 @@ class Percentile:
             bins = chosen[:, -1 - len(known)].int() + HALF
             histogram += torch.bincount(bins, minlength=BINS).cpu().numpy()
 
-    def end_round(self) -> None:
-        """All values were shown: find the next digits."""
+    def end_round(self, group: Group = ALONE) -> None:
+        """All values were shown, some to each process: find the next digits."""
+        if group.size > 1:
+            self._add_others(group)
         if not self.ranks:
             self.ranks = [((), rank) for rank in self._ranks(int(self.histograms[()].sum()))]
         self.ranks = [self._next_digit(known, rank) for known, rank in self.ranks]
         self.histograms = {known: np.zeros(BINS, np.int64) for known, _ in self.ranks}
+
+    def _add_others(self, group: Group) -> None:
+        """The counts of all processes, which are whole numbers: nothing is rounded."""
+        own = np.stack([*self.histograms.values(), np.full(BINS, self.has_nan)])
+        *total, has_nan = group.summed(torch.from_numpy(own)).numpy()
+        self.histograms = dict(zip(self.histograms, total, strict=True))
+        self.has_nan = bool(has_nan.any())
 
     def value(self) -> float:
         """The percentile; NaN if any value was NaN."""

@@ -11,7 +11,7 @@ from leanspike.execute.network import SpikingNetwork
 from leanspike.graph.ops import is_batch_norm
 from leanspike.surgery.sweep import Sweep
 from leanspike.temporal import TemporalNorm
-from leanspike.temporal.moments import Moments
+from leanspike.temporal.moments import Moments, with_others
 
 
 def reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
@@ -26,11 +26,12 @@ def reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
     def visit(node: fx.Node, inputs: Iterable[Tensor]) -> None:
         norm = norms[node]
         if isinstance(norm, TemporalNorm):
-            norm.set_statistics(inputs)
+            with with_others(sweep.group):
+                norm.set_statistics(inputs)
             return
         moments = Moments((1,))
-        for x in inputs:
-            moments.add(x.transpose(0, 1).flatten(1))
+        with with_others(sweep.group):
+            moments.add_all(x.transpose(0, 1).flatten(1) for x in inputs)
         norm.running_mean.copy_(moments.mean)
         norm.running_var.copy_(moments.variance())
 

@@ -11,6 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx
 
+from leanspike.distributed import ALONE, Group
 from leanspike.execute.answers import readout
 from leanspike.execute.network import SpikingNetwork
 from leanspike.execute.observed import Execution, Observer
@@ -38,17 +39,25 @@ class Sweep:
         images: ``[N, ...]``, or ``[T, N, ...]``.
         timesteps: T.
         batch_size: images computed at a time, at most.
+        group: processes of which each computes whole batches in turn, if there are enough.
     """
 
     def __init__(
-        self, snn: SpikingNetwork, images: Tensor, timesteps: int, batch_size: int
+        self,
+        snn: SpikingNetwork,
+        images: Tensor,
+        timesteps: int,
+        batch_size: int,
+        group: Group = ALONE,
     ) -> None:
         self.snn = snn
         self.timesteps = timesteps
         self.nodes = list(snn.plan.graph.nodes)
         self.axis = snn.plan.encoder.batch_axis
         size = min(batch_size, self._fitting(images))
-        self.chunks = torch.split(images, size, dim=self.axis)
+        chunks = torch.split(images, size, dim=self.axis)
+        self.group = group if len(chunks) >= group.size else ALONE
+        self.chunks = tuple(self.group.own(chunks))
 
     def answers(self, observer: Observer | None = None, *, relu: bool = False) -> list[Tensor]:
         """What each output answers at each step, ``[T, N, ...]``, one batch after the other.
@@ -61,7 +70,7 @@ class Sweep:
             execution = self.execution(observer, relu=relu)
             execution.args_iter = iter(self.entering(chunk, relu=relu))
             found.append(self.finish(execution, 0))
-        return _joined(found)
+        return self._joined(found)
 
     def halting(self, stops: Collection[fx.Node], visit: Visit) -> list[Tensor]:
         """The same, where all batches halt before each of ``stops`` for ``visit`` to see them.
@@ -73,7 +82,7 @@ class Sweep:
             if node in stops:
                 halted.stop = place
                 visit(node, halted)
-        return _joined(list(halted.answers()))
+        return self._joined(list(halted.answers()))
 
     def finish(self, execution: Execution, place: int) -> list[Tensor]:
         """Run a batch from a place to its end: the answers of each output."""
@@ -93,6 +102,12 @@ class Sweep:
             return self.snn.layout.enter(chunk)[0], 1
         sequence, steps = self.snn.plan.encoder.sequence(chunk, self.timesteps, training=False)
         return self.snn.layout.enter(sequence)[0], steps
+
+    def _joined(self, found: list[list[Tensor]]) -> list[Tensor]:
+        """Of each output the answers of all batches, those of other processes, too."""
+        own = [[chunk.cpu() for chunk in batch] for batch in found]
+        every = found if self.group.size == 1 else self.group.in_turn(own)
+        return [torch.cat(chunks, dim=1) for chunks in zip(*every, strict=True)]
 
     def _fitting(self, images: Tensor) -> int:
         """How many images may be computed at a time, by what the ANN computes of one."""
@@ -197,11 +212,6 @@ def _run_node(execution: Execution, node: fx.Node) -> None:
     execution.env[node] = execution.run_node(node)
     for done in execution.user_to_last_uses.get(node, ()):
         del execution.env[done]
-
-
-def _joined(found: list[list[Tensor]]) -> list[Tensor]:
-    """Of each output the answers of all batches."""
-    return [torch.cat(chunks, dim=1) for chunks in zip(*found, strict=True)]
 
 
 def _answers(y_TN: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor, fx
 
+from leanspike.distributed import Group
 from leanspike.errors import LeanspikeError
 from leanspike.execute.network import SpikingNetwork
 from leanspike.neuron import SMALLEST_THRESHOLD, Calibrated
@@ -79,7 +80,7 @@ def measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[Mea
         while found.wants_more:
             for x_TN in inputs:
                 found.add(x_TN)
-            found.end_round()
+            found.end_round(sweep.group)
         rows.append(found.row())
         layers[nodes[node]].set_scale(rows[-1].percentile_value)
 
@@ -104,7 +105,7 @@ def _measure_at_once(
         sweep.answers(observe, relu=True)
         for steps in found.values():
             if steps.wants_more:
-                steps.end_round()
+                steps.end_round(sweep.group)
     return [steps.row() for steps in found.values()]
 
 
@@ -132,10 +133,10 @@ class _Steps:
         for step, x_N in zip(self.steps, x_TN, strict=False):
             step.add(x_N)
 
-    def end_round(self) -> None:
-        """All images were shown."""
+    def end_round(self, group: Group) -> None:
+        """All images were shown, to the processes together."""
         for step in self.steps:
-            step.end_round()
+            step.end_round(group)
 
     def row(self) -> Measured:
         """What was found; LeanspikeError unless it is a threshold."""

@@ -9,6 +9,7 @@ from typing import Literal, final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from leanspike.distributed import drawn
 from leanspike.errors import LeanspikeError
 
 Drops = Literal["elements", "channels", "samples"]
@@ -54,7 +55,7 @@ class TemporalDropout(nn.Module):
             return None
         own = {"elements": x_N.dim(), "channels": 2, "samples": 1}[self.drops]
         shape = (*x_N.shape[:own], *[1] * (x_N.dim() - own))
-        return F.dropout(x_N.new_ones(shape), self.p)
+        return drawn(shape, lambda whole: F.dropout(x_N.new_ones(whole), self.p))
 
     def extra_repr(self) -> str:
         """The settings, for ``print(network)``."""

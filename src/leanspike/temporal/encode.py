@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from leanspike.distributed import drawn
 from leanspike.errors import LeanspikeError
 from leanspike.registry import Registry
 
@@ -125,7 +126,8 @@ class Poisson(Encoder):
 
     def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:
         if training:
-            uniform = torch.rand(timesteps, *x.shape, device=x.device)
+            shape = (timesteps, *x.shape)
+            uniform = drawn(shape, lambda whole: torch.rand(*whole, device=x.device), axis=1)
         else:
             keys = _keys(x)
             uniform = torch.stack([self._uniform(x, keys, step) for step in range(timesteps)])

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from leanspike.temporal.synchronise import refuse_several_processes
+from leanspike.temporal.synchronise import mean_over, synchronised, together
 
 
 def carried(value: Tensor, by: Tensor) -> Tensor:
@@ -117,10 +117,10 @@ def followed(x_TN: Tensor, x_N: Tensor) -> tuple[Tensor, Tensor]:
     centred, own_C = _centred(x_N.detach())
     wide = _wide(x_TN.detach())
     rest = [axis for axis in range(wide.dim()) if axis not in (0, 2)]
-    together_TC = (wide * centred).mean(rest)
+    together_TC = mean_over(wide * centred, rest)
     silent = own_C <= torch.finfo(own_C.dtype).tiny
     share_TC = together_TC / own_C.masked_fill(silent, 1.0)
-    return wide.mean(rest), share_TC.masked_fill(silent, 1.0)
+    return mean_over(wide, rest), share_TC.masked_fill(silent, 1.0)
 
 
 def batch_norm_of_mean(norm: Any, x_N: Tensor, x: Tensor) -> Tensor:
@@ -130,27 +130,29 @@ def batch_norm_of_mean(norm: Any, x_N: Tensor, x: Tensor) -> Tensor:
     >>> batch_norm_of_mean(torch.nn.BatchNorm1d(1, eps=1e-9), x_N, 2 * x_N).flatten().tolist()
     [-0.5, 0.5]
     """
-    if isinstance(norm, torch.nn.SyncBatchNorm):
-        refuse_several_processes("SyncBatchNorm")
-    return normalised_mean(x_N, variance(x, (1,)), norm.weight, norm.bias, norm.eps)
+    with synchronised(isinstance(norm, torch.nn.SyncBatchNorm)):
+        return normalised_mean(x_N, variance(x, (1,)), norm.weight, norm.bias, norm.eps)
 
 
 def variance(x: Tensor, keep: Sequence[int]) -> Tensor:
-    """The variance over all axes but those that are kept.
+    """The variance over all axes but those that are kept, and over processes that are together.
 
     >>> variance(torch.tensor([[0.0, 1.0], [2.0, 5.0]]), (1,))
     tensor([1., 4.])
     """
     wide = _wide(x.detach())
-    return wide.var([axis for axis in range(x.dim()) if axis not in keep], correction=0)
+    rest = [axis for axis in range(x.dim()) if axis not in keep]
+    if not together():
+        return wide.var(rest, correction=0)
+    return mean_over((wide - mean_over(wide, rest, keepdim=True)).square(), rest)
 
 
 def _centred(x_N: Tensor) -> tuple[Tensor, Tensor]:
     """Values without their mean over the samples, and their variance: ``[N, C, ...]``, ``[C]``."""
     x = _wide(x_N)
     rest = [axis for axis in range(x.dim()) if axis != 1]
-    centred = x - x.mean(rest, keepdim=True)
-    return centred, centred.square().mean(rest)
+    centred = x - mean_over(x, rest, keepdim=True)
+    return centred, mean_over(centred.square(), rest)
 
 
 def _along(values_C: Tensor, x_N: Tensor) -> Tensor:

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import final
 
 import torch
 from torch import Tensor
+
+from leanspike.distributed import ALONE, Group
+
+_others: ContextVar[Group] = ContextVar("leanspike_others", default=ALONE)
+
+
+@contextmanager
+def with_others(group: Group) -> Iterator[None]:
+    """While it lasts, :meth:`Moments.add_all` is of the chunks that the processes have in turn.
+
+    >>> moments = Moments((0,))
+    >>> with with_others(ALONE):
+    ...     moments.add_all(torch.tensor([[1.0], [3.0]]).split(1))
+    >>> moments.mean
+    tensor([2.], dtype=torch.float64)
+    """
+    before = _others.set(group)
+    try:
+        yield
+    finally:
+        _others.reset(before)
 
 
 @final
@@ -34,9 +57,25 @@ class Moments:
 
     def add(self, x: Tensor) -> None:
         """Show some values."""
+        self._put(*self._of(x))
+
+    def add_all(self, chunks: Iterable[Tensor]) -> None:
+        """Show several chunks, and those of others, in the order in which one would show them."""
+        group = _others.get()
+        if group.size == 1:
+            for x in chunks:
+                self.add(x)
+            return
+        for n, mean, squares in group.in_turn([self._of(x) for x in chunks]):
+            self._put(n, mean, squares)
+
+    def _of(self, x: Tensor) -> tuple[int, Tensor, Tensor]:
         values = x.detach().double()
         mean = values.mean(self.axes)
         squares = values.var(self.axes, correction=0) * (n := values.numel() // mean.numel())
+        return n, mean, squares
+
+    def _put(self, n: int, mean: Tensor, squares: Tensor) -> None:
         if self.n == 0:
             self.n, self.mean, self.squares = n, mean, squares
             return

@@ -26,9 +26,9 @@ from leanspike.temporal.affine import affine_of_norm, scale_and_shift
 from leanspike.temporal.means import mean_of_affine, normalised_steps_mean
 from leanspike.temporal.moments import Moments, keep_statistics
 from leanspike.temporal.synchronise import (
-    refuse_several_processes,
-    several_processes,
+    synchronised,
     synchronised_batch_norm,
+    together,
 )
 
 
@@ -124,7 +124,7 @@ class TemporalNorm(nn.Module, ABC):
 
     def _plain_scale(self, timesteps: int) -> NormScale | None:
         """That of a norm that does no more than what its parameters say."""
-        if self.synchronise and several_processes():
+        if together(self.synchronise):
             return None
         groups = timesteps if self.per_step else 1
         weight_GC = self._of_groups(self.weight, groups)
@@ -156,10 +156,9 @@ class TemporalNorm(nn.Module, ABC):
         if not self.training:
             return mean_of_affine(x_N, x_TN, *self.affine(timesteps))
         self._check_learned()
-        if self.synchronise:
-            refuse_several_processes(type(self).__name__)
         how = *self.learned(timesteps), self.eps, self.per_step
-        return normalised_steps_mean(x_N, x_TN, *how)
+        with synchronised(self.synchronise):
+            return normalised_steps_mean(x_N, x_TN, *how)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -196,8 +195,7 @@ class TemporalNorm(nn.Module, ABC):
     def set_statistics(self, chunks_TN: Iterable[Tensor]) -> None:
         """Take the running statistics from these currents, chunks of one batch."""
         moments = Moments((1, 3) if self.per_step else (0, 1, 3))
-        for x_TN in chunks_TN:
-            moments.add(x_TN.reshape(*x_TN.shape[:3], -1))
+        moments.add_all(x_TN.reshape(*x_TN.shape[:3], -1) for x_TN in chunks_TN)
         steps = len(moments.mean) if self.per_step else self.channels
         self.running_mean[:steps] = moments.mean
         self.running_var[:steps] = moments.variance()
@@ -255,7 +253,7 @@ class TemporalNorm(nn.Module, ABC):
             self._of_groups(self.running_mean, groups),
             self._of_groups(self.running_var, groups),
         )
-        if self.synchronise and several_processes():
+        if together(self.synchronise):
             return synchronised_batch_norm(x_GN, mean, var, weight, bias, self.momentum, self.eps)
         y = [
             F.batch_norm(

@@ -1,32 +1,51 @@
-"""Batch norm over the batches of all processes, as one process with the whole batch would.
+"""Statistics over the batches of all processes, as one process takes them of the whole batch.
 
 Shapes: G groups with statistics of their own, N samples, C channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
-from leanspike.errors import LeanspikeError
+_together: ContextVar[bool] = ContextVar("leanspike_together", default=False)
 
 
 def several_processes() -> bool:
     """Whether there are other processes to take statistics with."""
-    together = distributed.is_available() and distributed.is_initialized()
-    return together and distributed.get_world_size() > 1
+    there = distributed.is_available() and distributed.is_initialized()
+    return there and distributed.get_world_size() > 1
 
 
-def refuse_several_processes(norm: str) -> None:
-    """Rate gradients are those of one process's statistics."""
-    if several_processes():
-        raise LeanspikeError(
-            f"{norm} takes its statistics over several processes, and rate gradients know those of "
-            "one; train with gradient=bptt, or give each process statistics of its own "
-            "(synchronise=False, nn.BatchNorm2d)"
-        )
+@contextmanager
+def synchronised(synchronise: bool = True) -> Iterator[None]:
+    """While it lasts, norms in training take their statistics over all processes, if asked to.
+
+    Norms that do so by themselves go on doing it.
+
+    >>> with synchronised():
+    ...     print(together())  # there are no others
+    False
+    """
+    before = _together.set(synchronise or _together.get())
+    try:
+        yield
+    finally:
+        _together.reset(before)
+
+
+def together(own: bool = False) -> bool:
+    """Whether statistics are those of several processes now; ``own``: as the norm itself says.
+
+    >>> together(own=True)
+    False
+    """
+    return (own or _together.get()) and several_processes()
 
 
 class _AllSum(torch.autograd.Function):
@@ -34,39 +53,133 @@ class _AllSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ARG004
-        total = value.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
+        return _summed(value)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
+        return _summed(gradient)
+
+
+def _summed(value: Tensor) -> Tensor:
+    total = value.contiguous().clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def mean_over(x: Tensor, axes: Sequence[int], keepdim: bool = False) -> Tensor:
+    """The mean over axes, the samples' among them, and over all processes where these are together.
+
+    >>> mean_over(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (0,))
+    tensor([2., 3.])
+    """
+    axes = list(axes)
+    if not together():
+        return x.mean(axes, keepdim=keepdim)
+    own = x.sum(axes, keepdim=keepdim)
+    count = own.new_tensor([x.numel() / max(1, own.numel())])
+    total: Tensor = _AllSum.apply(torch.cat([own.flatten(), count]))
+    return (total[:-1] / total[-1]).view(own.shape)
 
 
 def synchronised_batch_norm(
     x_GN: Tensor,
-    mean_GC: Tensor,
-    var_GC: Tensor,
-    weight_GC: Tensor,
+    mean_GC: Tensor | None,
+    var_GC: Tensor | None,
+    weight_GC: Tensor | None,
     bias_GC: Tensor | None,
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """Batch norm in training over the batches of all processes; gradients cross them too."""
-    x = x_GN.to(torch.promote_types(x_GN.dtype, torch.float32))
-    rest = [d for d in range(x.dim()) if d not in (0, 2)]
-    shape = (x.shape[0], 1, x.shape[2], *[1] * (x.dim() - 3))
-    count = x.new_tensor([x_GN.numel() / mean_GC.numel()])
-    n: Tensor = _AllSum.apply(count)
-    mean: Tensor = _AllSum.apply(x.sum(rest)) / n
-    centred = x - mean.view(shape)
-    var: Tensor = _AllSum.apply(centred.square().sum(rest)) / n
+    """Batch norm in training over the batches of all processes; gradients cross them too.
+
+    ``x_GN`` is ``[G, N, C, ...]``; the running mean and variance, if there are any, are moved.
+
+    Raises:
+        ValueError: for one value per channel in all, as PyTorch's norms do.
+    """
+    mean, var, n = _statistics(x_GN)
+    if n < 2:
+        raise ValueError(
+            "Expected more than 1 value per channel when training, got input size "
+            f"{tuple(x_GN.shape[1:])} in all processes"
+        )
     with torch.no_grad():
-        mean_GC.lerp_(mean.to(mean_GC.dtype), momentum)
-        var_GC.lerp_((var * n / (n - 1)).to(var_GC.dtype), momentum)
-    y: Tensor = centred * (weight_GC * (var + eps).rsqrt()).view(shape)
-    if bias_GC is not None:
-        y = y + bias_GC.view(shape)
-    return y.to(x_GN.dtype)
+        if mean_GC is not None:
+            mean_GC.lerp_(mean.to(mean_GC.dtype), momentum)
+        if var_GC is not None:
+            var_GC.lerp_((var * (n / (n - 1))).to(var_GC.dtype), momentum)
+    wide = torch.promote_types(x_GN.dtype, torch.float32)
+    found: Tensor = _Normalised.apply(
+        x_GN, weight_GC, bias_GC, mean.to(wide), (var + eps).rsqrt().to(wide), n
+    )
+    return found
+
+
+@torch.no_grad()
+def _statistics(x_GN: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Mean and variance (over n) in float64, and n, of all processes: the same bits in each.
+
+    Each tells its own; they are put together by what lies between the means (Chan, Golub and
+    LeVeque 1979), which loses no digits where a mean is large.
+    """
+    x = x_GN.to(torch.promote_types(x_GN.dtype, torch.float32))
+    var, mean = torch.var_mean(x, _rest(x), correction=0)
+    count = mean.new_full((1,), x.numel() / mean.numel())
+    own = torch.cat([mean.flatten(), var.flatten(), count]).double()
+    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, own)
+    each = torch.stack(parts)
+    count_P = each[:, -1:]
+    mean_P, var_P = each[:, :-1].chunk(2, 1)
+    n = count_P.sum()
+    middle = (count_P * mean_P).sum(0) / n
+    spread = (count_P * (var_P + (mean_P - middle).square())).sum(0) / n
+    return middle.view(mean.shape), spread.view(mean.shape), float(n)
+
+
+class _Normalised(torch.autograd.Function):
+    """γ·(x − μ)/√(σ² + ε) + β, where μ and σ are of all processes' values."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_GN: Tensor,
+        weight_GC: Tensor | None,
+        bias_GC: Tensor | None,
+        mean_GC: Tensor,
+        inverse_GC: Tensor,
+        n: float,
+    ) -> Tensor:
+        ctx.n = n
+        ctx.save_for_backward(x_GN, weight_GC, mean_GC, inverse_GC)
+        scale = inverse_GC if weight_GC is None else inverse_GC * weight_GC
+        y = (x_GN - _along(mean_GC, x_GN)) * _along(scale, x_GN)
+        if bias_GC is not None:
+            y = y + _along(bias_GC, x_GN)
+        return y.to(x_GN.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        x_GN, weight_GC, mean_GC, inverse_GC = ctx.saved_tensors
+        grad = grad_outputs[0].to(inverse_GC.dtype)
+        centred = (x_GN - _along(mean_GC, x_GN)) * _along(inverse_GC, x_GN)
+        own = torch.stack([grad.sum(_rest(grad)), (grad * centred).sum(_rest(grad))])
+        by_bias, by_weight = own
+        scale = inverse_GC if weight_GC is None else inverse_GC * weight_GC
+        by_x = None
+        if ctx.needs_input_grad[0]:
+            shift, slope = _summed(own) / ctx.n
+            by_x = grad - _along(shift, grad) - centred * _along(slope, grad)
+            by_x = (by_x * _along(scale, grad)).to(x_GN.dtype)
+        wanted = ctx.needs_input_grad
+        weight = by_weight.to(weight_GC.dtype) if wanted[1] else None
+        bias = by_bias.to(inverse_GC.dtype) if wanted[2] else None
+        return by_x, weight, bias, None, None, None
+
+
+def _rest(x_GN: Tensor) -> list[int]:
+    return [axis for axis in range(x_GN.dim()) if axis not in (0, 2)]
+
+
+def _along(values_GC: Tensor, x_GN: Tensor) -> Tensor:
+    return values_GC.view(*values_GC.shape[:1], 1, *values_GC.shape[1:], *[1] * (x_GN.dim() - 3))

@@ -44,9 +44,10 @@ from leanspike.train.spike_rate import SpikeRate
 
 # isort: on
 from leanspike.train.checkpoint import Checkpoints
-from leanspike.train.loop import Stage, fit
+from leanspike.train.loop import fit
 from leanspike.train.monitor import Monitor, read_log, write_log
 from leanspike.train.optim import Curve, create_optimizer, create_schedule, optimizers, schedules
+from leanspike.train.stage import Stage
 from leanspike.train.teacher import Teacher, renormalise
 
 __all__ = [

@@ -10,6 +10,7 @@ import socket
 import time
 from pathlib import Path
 from typing import Any, final
+from weakref import finalize
 
 from leanspike.errors import LeanspikeError
 from leanspike.files import said_where
@@ -41,6 +42,7 @@ class Board:
         with said_where(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab", buffering=0)
+        finalize(self, self._file.close)  # of one that nobody closes, as of a run that failed
         self._records = RecordWriter(_Whole(self._file, self.path))
         self._write(file_version="brain.Event:2")
 

@@ -11,6 +11,7 @@ from typing import Any, final
 
 import torch
 
+from leanspike.distributed import joined
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.files import atomic
 
@@ -34,7 +35,9 @@ class Checkpoints:
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, content: dict[str, Any]) -> None:
-        """Write plain data and tensors."""
+        """Write plain data and tensors; of several processes the first one does."""
+        if not joined().first:
+            return
         whole = io.BytesIO()  # torch would say nothing of a full disk but where its writer stood
         torch.save(content, whole)
         with atomic(self.path, make=False) as part:  # a run whose folder is gone makes none anew

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, final, get_args
 import torch
 from torch import Tensor
 
+from leanspike.distributed import mean_of_all
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.score import Labels
 from leanspike.evaluation.task import Task, TaskName
@@ -29,10 +30,10 @@ class SelfDistillation(Objective):
 
     y_s is the output of the step s with the highest confidence, y_w that of the step w with the
     lowest: the largest probability among the classes at a temperature of 1, as a mean over the
-    batch. (Ding et al., NeurIPS 2025, arXiv 2510.07924: "Strong2Weak", where s and w are those of
-    a batch, not of each sample, and change from batch to batch; τ is 2 and the weight 1. With
-    ``learner="surest"`` the two change places: "Weak2Strong".) No gradient reaches the step that
-    teaches; the paper does not say. The factor τ² is that of :class:`Response`.
+    batch, that of all processes. (Ding et al., NeurIPS 2025, arXiv 2510.07924: "Strong2Weak", where
+    s and w are those of a batch, not of each sample, and change from batch to batch; τ is 2 and the
+    weight 1. With ``learner="surest"`` the two change places: "Weak2Strong".) No gradient reaches
+    the step that teaches; the paper does not say. The factor τ² is that of :class:`Response`.
 
     Each step's own output counts, not the answer so far: read such a network out by "mean". Labels
     have no part in it, so name a term beside it that has. Of one output, or of each of several
@@ -84,7 +85,7 @@ class SelfDistillation(Objective):
                 "timesteps or more, or leave it out (an ANN has no steps)"
             )
         logits_TNC = soft_task(self.labels, y_TNK, labels).logits(widened(y_TNK))
-        confidence_T = _confidence(logits_TNC)
+        confidence_T = mean_of_all(_confidence(logits_TNC))
         surest, least = confidence_T.argmax(keepdim=True), confidence_T.argmin(keepdim=True)
         taught, learns = (surest, least) if self.learner == "least_sure" else (least, surest)
         target = logits_TNC.detach().index_select(0, taught)

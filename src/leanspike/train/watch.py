@@ -38,8 +38,9 @@ def maps(
 ) -> Iterator[None]:
     """While ``network`` runs, what its modules at ``paths`` put out goes into ``found``.
 
-    As float32 ``[N, ...]``; what a :class:`SpikingNetwork`'s put out is averaged over time. With
-    ``each_step`` it is ``[T, N, ...]``, the averages over the steps so far, T = 1 for an ANN.
+    As float32 or wider, ``[N, ...]``; what a :class:`SpikingNetwork`'s put out is averaged over
+    time. With ``each_step`` it is ``[T, N, ...]``, the averages over the steps so far, T = 1 for an
+    ANN.
 
     >>> net, found = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)), {}
     >>> with maps(net, ["0"], found):
@@ -52,7 +53,8 @@ def maps(
     def keep(path: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Tensor) -> None:
             # A copy: the next module may write into it, as ReLU(inplace=True) does.
-            maps_TN = output.float() if spiking else output.to(torch.float32, copy=True)[None]
+            wide = torch.promote_types(output.dtype, torch.float32)
+            maps_TN = output.to(wide) if spiking else output.to(wide, copy=True)[None]
             found[path] = readout(maps_TN, "mean") if each_step else maps_TN.mean(0)
 
         return hook

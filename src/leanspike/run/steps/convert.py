@@ -52,7 +52,8 @@ class Convert:
         if section.calibrate is not None:
             with workspace.clock("calibrate", torch.float32):
                 table = self._calibrate(snn, section.calibrate)
-            write_text(workspace.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
+            if self.context.group.first:
+                write_text(workspace.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
         self.context.save(snn, "start")
         return table
 
@@ -78,4 +79,5 @@ class Convert:
             method=section.method,
             statistics=section.statistics,
             timesteps=section.timesteps,
+            group=self.context.group,
         )

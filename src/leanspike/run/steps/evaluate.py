@@ -8,7 +8,6 @@ from typing import final
 from torch import nn
 
 from leanspike.backends import watch_backends
-from leanspike.data import Loader
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation import (
     Result,
@@ -88,12 +87,16 @@ class Evaluate:
         taken = read_taken_over(workspace.folder)
         origin = origin.model_copy(update={"ann_from": taken.run if taken is not None else None})
         result = result.model_copy(update={"provenance": computed_by(origin, ran)})
-        write_text(workspace.folder / RESULT, result.model_dump_json(indent=1))
-        write_report(result, workspace.history, workspace.folder / REPORT)
+        if self.context.group.first:
+            write_text(workspace.folder / RESULT, result.model_dump_json(indent=1))
+            write_report(result, workspace.history, workspace.folder / REPORT)
         return result
 
     def _measure(self) -> Result:
-        """The whole test set with SNN and ANN, early exits, times, and images to show."""
+        """The whole test set with SNN and ANN, early exits, times, and images to show.
+
+        Of several processes all measure the first, and the first one alone the rest.
+        """
         assembly = self.context.assembly
         why = untrained(assembly.recipe)
         if why is not None:
@@ -101,22 +104,24 @@ class Evaluate:
         snn = self.context.load("snn")
         assert isinstance(snn, SpikingNetwork)
         ann = self.context.load("ann") if self.context.workspace.has("ann") else None
-        test = assembly.loader(assembly.data.test, self.section.batch_size)
-        result = self._whole(snn, ann, test)
+        result = self._whole(snn, ann)
+        if not self.context.group.first:
+            return result
         if self.section.early_exit:
-            result = self._with_exits(result, snn, test)
+            result = self._with_exits(result, snn)
         shown = with_pictures(result, snn, assembly.data)
         return shown.model_copy(update={"times": self._times(snn, ann)})
 
-    def _whole(self, snn: SpikingNetwork, ann: nn.Module | None, test: Loader) -> Result:
-        recipe, data = self.context.assembly.recipe, self.context.assembly.data
+    def _whole(self, snn: SpikingNetwork, ann: nn.Module | None) -> Result:
+        assembly, group = self.context.assembly, self.context.group
+        recipe, data = assembly.recipe, assembly.data
         start = self.context.load("start")
         assert isinstance(start, SpikingNetwork)
         self._say(f"evaluating on {len(data.test)} test images ...")
         with self.context.workspace.clock("evaluate"):
             return evaluate(
                 snn,
-                test,
+                assembly.loader(data.test, self.section.batch_size, group=group),
                 ann=ann,
                 name=recipe.name,
                 data=data.name,
@@ -129,12 +134,14 @@ class Evaluate:
                 metrics={
                     name: metrics.create(name, how) for name, how in self.section.metrics.items()
                 },
+                group=group,
             )
 
-    def _with_exits(self, result: Result, snn: SpikingNetwork, test: Loader) -> Result:
+    def _with_exits(self, result: Result, snn: SpikingNetwork) -> Result:
         assembly, rules = self.context.assembly, ", ".join(self.section.early_exit)
         self._say(f"choosing when to leave by {rules} ...")
         held_out = assembly.loader(assembly.data.val, self.section.batch_size)
+        test = assembly.loader(assembly.data.test, self.section.batch_size)
         with self.context.workspace.clock("early exit"):
             exits = measure_exits(snn, self.section, held_out, test, result)
         return result.model_copy(update={"early_exit": exits})

@@ -7,6 +7,7 @@ from typing import Protocol, final
 
 from torch import nn
 
+from leanspike.distributed import Group
 from leanspike.run.assembly import Assembly
 from leanspike.run.workspace import Workspace
 from leanspike.train import Monitor, Teacher
@@ -20,6 +21,11 @@ class Context:
     assembly: Assembly
     workspace: Workspace
     monitor: Monitor
+
+    @property
+    def group(self) -> Group:
+        """The processes that do the steps together."""
+        return self.workspace.group
 
     def save(self, network: nn.Module, name: str) -> None:
         """A network of the run's appears in its folder, whole."""

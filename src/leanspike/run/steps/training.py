@@ -86,7 +86,8 @@ class Training:
     def _stage(self, network: nn.Module) -> Stage:
         assembly, section = self.context.assembly, self.section
         data, recipe = assembly.data, assembly.recipe
-        train = assembly.loader(data.train, section.batch_size, train=True)
+        group, accumulate = self.context.group, section.accumulate
+        train = assembly.loader(data.train, section.batch_size, True, group, accumulate)
         objective = self._objective(network, self.context.teacher)
         return Stage(
             name=self.name,
@@ -94,7 +95,7 @@ class Training:
             epochs=section.epochs,
             timesteps=self.timesteps,
             train=train,
-            val=assembly.loader(data.val, recipe.evaluate.batch_size),
+            val=assembly.loader(data.val, recipe.evaluate.batch_size, group=group),
             objective=objective,
             optimizer=_optimizer(section, nn.ModuleList([network, objective])),
             schedule=_schedule(section, len(train)),
@@ -104,6 +105,9 @@ class Training:
             max_gradient_norm=section.max_gradient_norm,
             gradient=section.gradient,
             task=data.task,
+            group=group,
+            accumulate=accumulate,
+            synchronise_norms=section.synchronise_norms,
         )
 
     def _objective(self, network: nn.Module, teacher: Callable[[], Teacher]) -> Objective:

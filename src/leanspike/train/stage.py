@@ -1,0 +1,79 @@
+"""One stretch of training, and where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from leanspike.data.loader import Loader
+from leanspike.distributed import ALONE, Group
+from leanspike.evaluation.task import Task, TaskName
+from leanspike.execute import Gradient
+from leanspike.train.objective import Objective
+from leanspike.train.optim import Schedule
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training with one optimiser: what the loop needs besides the network.
+
+    ``number`` counts the stages of a run; ``timesteps`` is None for an ANN. ``max_gradient_norm``
+    bounds the norm over all that the optimiser trains, the objective's adapters too. ``gradient``:
+    "bptt" or, of a spiking network, "rate", see :meth:`leanspike.SpikingNetwork.forward`. ``task``
+    says what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those of
+    the first batch show. Of targets that are no labels no accuracy is measured: select the "last".
+
+    ``group``: the processes that take the steps together; the loaders are of the same group.
+    ``accumulate``: into how many micro-batches a batch is cut, whose gradients are added; so norms
+    and what else is of a whole batch see a micro-batch. With ``synchronise_norms`` batch norms take
+    their statistics over all processes, without it each over its own part.
+    """
+
+    name: str
+    number: int
+    epochs: int
+    timesteps: int | None
+    train: Loader
+    val: Loader | None
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    seed: int
+    dtype: torch.dtype = torch.float32
+    select: Literal["best", "last"] = "best"
+    max_gradient_norm: float | None = None
+    gradient: Gradient = "bptt"
+    task: Task | TaskName | None = None
+    group: Group = ALONE
+    accumulate: int = 1
+    synchronise_norms: bool = True
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a network is given a part of a batch at a time."""
+        return self.group.size > 1 or self.accumulate > 1
+
+    def epoch_key(self, epoch: int) -> int:
+        """Epochs of different stages see different orders and augmentations."""
+        return 100_000 * self.number + epoch
+
+    def trained(self) -> list[nn.Parameter]:
+        """What the optimiser changes: of the network, and of an objective that learns."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+@dataclass
+class Position:
+    """Where a stage stands: the next step to take, the epoch's sums so far, the best epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: float = 0
+    seen: int = 0
+    seconds: float = 0.0
+    best_accuracy: float = -1.0
+    best_weights: dict[str, Any] = field(default_factory=dict)
