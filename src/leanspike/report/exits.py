@@ -10,7 +10,8 @@ import numpy as np
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.result import Result
 from leanspike.report import style
-from leanspike.report.text import energy, interval, percent, plural, sample_noun, tail
+from leanspike.report.quantities import energy, percent, plural
+from leanspike.report.text import interval, sample_noun, tail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

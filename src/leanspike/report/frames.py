@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from leanspike.errors import LeanspikeError
 from leanspike.report import style
-from leanspike.report.text import plural
+from leanspike.report.quantities import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,11 +16,13 @@ from leanspike.optional import import_optional
 from leanspike.report import (
     answer,
     cost,
+    energy,
     exits,
     figures,
     frames,
     measured,
     mistakes,
+    quantities,
     rivals,
     robustness,
     story,
@@ -94,7 +96,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         "neurons": figures.neurons_figure(result.neurons)
         if text.reading_names(result.neurons)
         else "",
-        "energy": figures.energy_figure(
+        "energy": energy.energy_figure(
             result.operations, result.energy, quotable=not result.at_chance
         ),
         "training": story.training_figure(stages) if stages else "",
@@ -112,6 +114,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     recipe = result.provenance.model_dump(mode="json")["recipe"]
     return environment.get_template("report.html").render(
         result=result,
+        quantities=quantities,
         text=text,
         answer=answer.answer(result),
         cost=cost,
@@ -129,6 +132,7 @@ def write_robustness(found: Robustness, out: Path) -> Path:
         .get_template("robustness.html")
         .render(
             found=found,
+            quantities=quantities,
             text=text,
             curves=robustness.robustness_figure(found),
             sheet=robustness.contact_sheet(found),
