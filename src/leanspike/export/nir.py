@@ -118,8 +118,8 @@ def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool 
 def write_nir(graph: Any, path: str | Path, target: str | None = None) -> Path:
     """Write a graph as HDF5, whole or not at all, as old readers need it.
 
-    Readers of nir before 1.0.6 get no field ``v_reset``; a missing one is 0. They get none that says
-    that a convolution is in groups, either. ``target`` is the one that the graph was made for,
+    Readers of nir before 1.0.6 get no field ``v_reset``; a missing one is 0. They also lack the
+    field that a convolution is in groups. ``target`` is the one that the graph was made for,
     unless another is named.
     """
     nir, h5py = import_optional("nir", "nir"), import_optional("h5py", "nir")
