@@ -53,7 +53,7 @@ RIVALS = {
 
 
 def racing(names: Sequence[str]) -> list[str]:
-    """Who of those named takes part, all if nobody; not those that the machine only emulates.
+    """The named rivals; all if none is named. A rival that the machine only emulates is left out.
 
     >>> racing(("leanspike", "ann", "engine_int6"))
     ['ann', 'engine_int6']

@@ -34,7 +34,7 @@ def snn(trained: Trained) -> Answer:
 class SpikingJelly(nn.Module):
     """SpikingJelly's neurons in the ANN, a call for each step, with the SNN's leaks and thresholds.
 
-    Its membranes begin at 0, so its answers are not the SNN's: it is here for its time.
+    Its membranes begin at 0, so its answers are not the SNN's. It is raced for its time.
     """
 
     def __init__(self, trained: Trained) -> None:
