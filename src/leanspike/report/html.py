@@ -36,15 +36,16 @@ if TYPE_CHECKING:
 def write_report(result: Result, history: Sequence[dict[str, object]], out: str | Path) -> Path:
     """Write the report of a result to ``out`` and return its path.
 
-    The page is complete in itself (styles and figures inline; its own security policy forbids
-    scripts and requests), so it can be mailed, printed and read offline; equal input gives equal
-    bytes. It is written beside ``out`` first and then put in its place, so an interrupted run
-    leaves the previous report whole. Folders on the way are made.
+    The page is complete in itself: styles and figures are inline, and its own security policy
+    forbids scripts and requests. It can be mailed, printed and read offline. Equal input gives
+    equal bytes. The page is written beside ``out`` first and then put in its place, so an
+    interrupted run leaves the previous report whole. Folders on the way are made.
 
-    ``history`` is the run's log: one ``{"event": "epoch", "stage", "epoch", "train_loss",
-    "train_accuracy", "val_accuracy", ...}`` per epoch; other events are skipped, and it may be
-    empty. Raises `LeanspikeError` if matplotlib or jinja2 is missing, an epoch lacks one of these
-    fields, or ``out`` cannot be written. The package's docstring writes one from scratch.
+    ``history`` is the run's log, which may be empty. An epoch is ``{"event": "epoch", "stage",
+    "epoch", "train_loss", "train_accuracy", "val_accuracy", ...}``. Other events are skipped.
+
+    Raises `LeanspikeError` if matplotlib or jinja2 is missing, an epoch lacks one of these fields,
+    or ``out`` cannot be written. The package's docstring writes a page from scratch.
 
     >>> write_report(Result.model_construct(), [{"event": "epoch"}], Path("report.html"))
     Traceback (most recent call last):

@@ -11,7 +11,7 @@ from leanspike.report.quantities import plural, times, wilson_interval
 
 
 def interval(result: Result, fraction: float) -> tuple[float, float]:
-    """The 95 % interval of an accuracy; none about that of labels or pixels, which hang together.
+    """The 95 % interval of an accuracy. Labels and pixels depend on each other, so they have none.
 
     >>> interval(Result.model_construct(n=100, unit="pixel"), 0.9)
     (0.9, 0.9)
