@@ -54,7 +54,7 @@ def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
 
 
 def weights_digest(folder: str | Path) -> str | None:
-    """The SHA-256 that the spec of a saved network holds of its weights; None in files of before.
+    """The SHA-256 of the weights in a saved network's spec; None in files of earlier versions.
 
     Raises:
         LeanspikeError: for a missing, damaged or foreign spec.
@@ -99,7 +99,10 @@ def digest_of(path: Path) -> str:
 
 
 def check_digest(folder: Path, spec: Spec) -> None:
-    """That the weights are those that were saved, to the bit; files of before do not tell."""
+    """Raise LeanspikeError unless the weights are the saved ones, to the bit.
+
+    Files of earlier versions have no digest, and pass.
+    """
     if spec.weights_sha256 not in (None, digest_of(folder / WEIGHTS)):
         raise LeanspikeError(
             f"{folder / WEIGHTS} is not the file that {SPEC} was written with; restore both from "
