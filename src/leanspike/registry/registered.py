@@ -25,9 +25,9 @@ class Registry(Generic[T]):
 
     Args:
         noun: what a message calls one of them.
-        group: of the entry points by which other packages add theirs.
-        config: from a class to its options. Without it they are its constructor's (`section_of`),
-            which checks their values itself.
+        group: of the entry points by which other packages add parts.
+        config: a function from a class to its options. Without it the options are its
+            constructor's (`section_of`), and the constructor checks their values.
         base: what each must be a subclass of; None: whatever can be called.
         table: parts by name that are there already. It is shared, not copied.
 
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
         return MappingProxyType(self._kinds)
 
     def names(self) -> tuple[str, ...]:
-        """All names, those of other packages too, which are not imported for that."""
+        """All names, also of parts in other packages, which are not imported for that."""
         return tuple(dict.fromkeys((*self._kinds, *self._offered())))
 
     def __contains__(self, name: object) -> bool:
