@@ -37,14 +37,14 @@ def bench(
 ) -> None:
     """Race leanspike against the ANN, other SNN libraries and a plain time loop, on this CPU.
 
-    All have one network (VGG9), the same weights and the same neuron. Measured are training and
-    inference at T = 5 in float32 and bfloat16, time and memory over T = 1 to 32, and where the
+    All have one network (VGG9), the same weights and the same neuron. The race measures training
+    and inference at T = 5 in float32 and bfloat16, time and memory over T = 1 to 32, and where the
     time goes. Each contender has a process of its own, and they take turns. Leave the machine
     alone meanwhile, a quarter of an hour on 2 cores. The others come with:
     pip install 'leanspike[peers]'
 
-    Part engine is about a run of yours: its ANN in float32 and int8, its SNN, and the engine that
-    `leanspike compile` makes of it, answering 1, 64 and 256 test images.
+    Part engine is about a run of yours. It races the run's ANN in float32 and int8, its SNN, and
+    the engine that `leanspike compile` makes of the SNN. Each answers 1, 64 and 256 test images.
 
     Examples:
 

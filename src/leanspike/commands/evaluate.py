@@ -87,7 +87,7 @@ def evaluate(
 
 
 def _as_robustness(run: Path, beside: Sequence[Path], limit: int | None, common: bool) -> str:
-    """That robustness is a command of its own, and which."""
+    """A message that robustness is a command of its own, with that command."""
     words = ["leanspike", "robustness", str(run)]
     words += [word for other in beside for word in ("--beside", str(other))]
     words += [] if limit is None else ["--limit", str(limit)]
