@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from leanspike.evaluation import Result, load_result
 from leanspike.evaluation.result import Raster
 from leanspike.report import style
-from leanspike.report.text import energy, percent, times
+from leanspike.report.quantities import energy, percent, times
 
 HEIGHT = 270
 

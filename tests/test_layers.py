@@ -51,10 +51,7 @@ LAYERS = (
     *(
         "bench",
         "console",
-        "compile_command",
-        "robustness_command",
-        "export_commands",
-        "study_commands",
+        "commands",
         "cli",
     ),
     "__main__",

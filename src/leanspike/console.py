@@ -1,11 +1,12 @@
-"""What all commands share: where people read, and options that several have."""
+"""What all commands share: where people read, options that several have, and the answer."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -37,3 +38,12 @@ def progress_bar() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left")
     hidden = not people.is_terminal
     return Progress(*columns, TimeRemainingColumn(), console=people, transient=True, disable=hidden)
+
+
+def show_answer(result: Any, page: Path) -> None:
+    """The tables for people, the report's path, and the one line for programs."""
+    from leanspike.report import render_tables
+
+    people.print(render_tables(result))
+    people.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
+    print(json.dumps({**result.summary, "report": str(page)}))

@@ -22,7 +22,7 @@ def atomic(path: Path, *, make: bool = True) -> Iterator[Path]:
     that is missing is made, unless ``make`` is False.
 
     Raises:
-        LeanspikeError: where nothing can be written, as on a full disk; the old file stays.
+        LeanspikeError: if nothing can be written, as on a full disk. The old file stays.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -39,8 +39,11 @@ class Exits:
 
 @dataclass(frozen=True)
 class Work:
-    """What a node did in a run: its events (once for each synapse that read them), the weights
-    that these met, the multiplications of its analog inputs, and the seconds."""
+    """What a node did in a run.
+
+    It has the node's events (once for each synapse that read them), the weights that the events
+    met, the multiplications of analog inputs, and the seconds.
+    """
 
     events: int
     accumulates: int
@@ -136,9 +139,9 @@ class Engine:
 
         Args:
             x: images.
-            margin: the probability of the first class less that of the second, by the mean of the
-                logits so far, with which an image leaves; above 1 none does.
-            latest: the step after which those leave, too, who never become sure.
+            margin: an image leaves at this margin: the probability of the first class less that of
+                the second, by the mean of the logits so far. Above 1 none leaves.
+            latest: the step after which unsure images leave, too.
             threads: as for a call.
         """
         x = self._checked(x)

@@ -1,5 +1,7 @@
-"""The engine's library, ``_engine.so``: its functions and records, as the headers in ``src/engine``
-say, and whether it was built of the sources that lie beside it."""
+"""The engine's library, ``_engine.so``: functions and records, as in the headers of ``src/engine``.
+
+It also tells whether the library was built of the sources that lie beside it.
+"""
 
 from __future__ import annotations
 

@@ -80,10 +80,10 @@ class Reference:
         """The logits of the next steps, ``[steps, N, K]``, and the state after them.
 
         Args:
-            x: ``[N, H, W, C]`` of a static input; else ``[steps, N, H, W, C]``. Of a static input
-                later chunks read the first one's.
-            steps: how many; default all that are left of the program's number; of an input with
-                steps as many as it has.
+            x: ``[N, H, W, C]`` of a static input; else ``[steps, N, H, W, C]``. Later chunks of a
+                static input read the first chunk's.
+            steps: how many. Default: all that are left of the program's number. For an input with
+                steps: as many as it has.
             state: what the chunk before returned; None to begin.
             watch: told of each edge.
         """

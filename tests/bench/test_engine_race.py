@@ -7,8 +7,10 @@ import torch
 
 from leanspike import cli, models, save, spike
 from leanspike.bench import RIVALS, Heat, Outcome, Plan, Race, markdown
-from leanspike.bench.engine import BATCHES, SCORED, contest, racing
+from leanspike.bench.engine import BATCHES, contest
 from leanspike.bench.result import Entry
+from leanspike.bench.rivals import racing
+from leanspike.bench.trained import SCORED
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation import provenance
 from leanspike.saved import ModelSpec

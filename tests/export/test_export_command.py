@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from leanspike import from_nir
 from leanspike.cli import app, main
+from leanspike.commands.export import NIRTarget
 from leanspike.export.targets import TARGETS
-from leanspike.export_commands import NIRTarget
 from leanspike.recipes import load_recipe
 from leanspike.run import Run
 from leanspike.train import Monitor

@@ -543,7 +543,7 @@ BESIDE = {
     "export/traceable.py": "rewrites what PyTorch's exporter to ONNX cannot take",
     "export/onnx_model.py": "rewrites what PyTorch's exporter to ONNX cannot take",
     "synapse/of_mean.py": "below the table: layers whose backward pass is of a mean",
-    "bench/engine.py": "puts the neurons of another library in the place of a ReLU",
+    "bench/snn_rivals.py": "puts the neurons of another library in the place of a ReLU",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",
     "models/vggs.py": "a network is built of layers",

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from leanspike.evaluation.exit_result import ClassExit, EarlyExit
 from leanspike.evaluation.result import Result
 from leanspike.report import exits, style
-from leanspike.report.text import wilson_interval
+from leanspike.report.quantities import wilson_interval
 
 CURVES = {
     "gamma": ((3.0, 0.95), (1.0, 0.7), (2.0, 0.9)),

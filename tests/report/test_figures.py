@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from leanspike.evaluation.result import Result
-from leanspike.report import figures
+from leanspike.report import energy, figures
 
 
 def words(svg: str) -> list[str]:
@@ -70,7 +70,7 @@ def test_thresholds_of_very_different_size_get_a_log_axis(
 
 def test_energy_names_sums_and_factors(make_result: Callable[..., Result]) -> None:
     result = make_result(["a", "b", "c"])
-    shown = words(figures.energy_figure(result.operations, result.energy))
+    shown = words(energy.energy_figure(result.operations, result.energy))
     assert any(word.endswith("× less") for word in shown)
     for layer in result.operations:
         assert f"{layer.ann_pj / layer.snn_pj:.1f}×" in shown
@@ -80,9 +80,9 @@ def test_a_layer_without_energy_stands_at_the_end(make_result: Callable[..., Res
     result = make_result(["a", "b"])
     dead = result.operations[1].model_copy(update={"snn_acs": 0.0, "snn_pj": 0.0})
     operations = (result.operations[0], dead)
-    assert "∞" in words(figures.energy_figure(operations, result.energy))
+    assert "∞" in words(energy.energy_figure(operations, result.energy))
     nothing = dead.model_copy(update={"ann_pj": 0.0})
-    assert "1.0×" in words(figures.energy_figure([nothing], result.energy))
+    assert "1.0×" in words(energy.energy_figure([nothing], result.energy))
 
 
 @pytest.mark.parametrize("layers", [1, 150])
@@ -92,7 +92,7 @@ def test_few_and_many_layers(make_result: Callable[..., Result], layers: int) ->
     for svg in (
         figures.spikes_figure(result.neurons),
         figures.neurons_figure(result.neurons),
-        figures.energy_figure(result.operations, result.energy),
+        energy.energy_figure(result.operations, result.energy),
     ):
         height = float(svg.split('viewBox="')[1].split('"')[0].split()[3])
         assert 100 < height < 1500

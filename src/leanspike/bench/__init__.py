@@ -4,9 +4,9 @@
 """
 
 from leanspike.bench.contenders import CONTENDERS
-from leanspike.bench.engine import RIVALS
 from leanspike.bench.race import PARTS, Plan
 from leanspike.bench.result import Heat, Outcome, Profile, Race
+from leanspike.bench.rivals import RIVALS
 from leanspike.bench.show import figure, markdown, render_race
 
 __all__ = [

@@ -1,14 +1,14 @@
 """Who races: one network, the same weights and the same neuron, in each library's own way.
 
 Every contender is a module from images ``[N, C, H, W]`` to ``[N, K]``, the sum of the outputs of
-all timesteps, written as that library's documentation writes it. All of them compute
+all timesteps. It is written as in that library's documentation. All contenders compute
 
     u ← λ·u + x,   o = 1[u ≥ v],   u ← u − v·o,   with λ = 7/8, v = 1
 
-from a membrane of 0, with pixels as a constant current, so their answers agree (a test holds that;
-snnTorch's reset differs by a leak): 7/8 is a leak that 1 − 1/τ says exactly. Surrogates are the
-triangle, where the library has one.
-leanspike and the time loop train leaks and thresholds too; the others' are fixed.
+from a membrane of 0, with pixels as a constant current. Their answers agree, which a test holds;
+snnTorch's reset differs by a leak. 1 − 1/τ is exactly 7/8 for τ = 8. Surrogate derivatives are the
+triangle, if the library has one. leanspike and the time loop train leaks and thresholds, too; in
+the others they are fixed.
 """
 
 from __future__ import annotations

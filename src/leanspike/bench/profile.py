@@ -28,8 +28,8 @@ KINDS = {  # the first whose word is in an operator's name
 def kinds_of_work(call: Callable[[], object]) -> dict[str, float]:
     """Milliseconds of one call by kind of work, the mean over three calls.
 
-    Operators count for their own time, without what they call; what no operator accounts for
-    (Python, dispatch, autograd) is the rest, so that all kinds add up to the wall-clock time.
+    An operator counts for its own time, without what it calls. The rest is what no operator
+    accounts for: Python, dispatch, autograd. All kinds thus add up to the wall-clock time.
 
     >>> import torch
     >>> shares = kinds_of_work(lambda: torch.randn(200, 200) @ torch.randn(200, 200))

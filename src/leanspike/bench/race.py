@@ -13,8 +13,9 @@ import torch
 
 from leanspike.backends import Backends
 from leanspike.bench.contenders import CONTENDERS, SEED
-from leanspike.bench.engine import BATCHES, RIVALS, engine_heats, engine_workers, racing
+from leanspike.bench.engine import BATCHES, engine_heats, engine_workers
 from leanspike.bench.result import Entry, Heat, Outcome, Profile, Race
+from leanspike.bench.rivals import RIVALS, racing
 from leanspike.bench.worker import Worker, work
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.origin import computed_by, provenance

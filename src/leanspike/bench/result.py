@@ -1,7 +1,7 @@
 """What a race found, as one frozen object that is written as JSON.
 
-Times are wall-clock seconds of a turn's median call (a turn takes 0.1 s or more); the n-th of every
-contender are from the same round.
+Times are wall-clock seconds of a turn's median call. A turn takes 0.1 s or more. The n-th times of
+all contenders are from the same round.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from leanspike.bench.contenders import CONTENDERS
-from leanspike.bench.engine import RIVALS
 from leanspike.bench.profile import KINDS, REST
 from leanspike.bench.result import Entry, Outcome, Profile, Race, Spread
-from leanspike.report import style, text
+from leanspike.bench.rivals import RIVALS
+from leanspike.report import quantities, style, text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,7 +154,7 @@ def markdown(race: Race) -> str:
         "see `leanspike/bench/contenders.py`.",
         "",
         f"- `{text.given(origin.command)}`, commit {origin.commit or 'unknown'}",
-        f"- {origin.hardware}, {text.plural(origin.threads, 'thread')}; "
+        f"- {origin.hardware}, {quantities.plural(origin.threads, 'thread')}; "
         f"leanspike's backend: {text.backend(origin)}; {versions}",
         *([] if race.left_out is None else [f"- {race.left_out}"]),
         "",

@@ -1,7 +1,7 @@
 """A contender in a process of its own, which does its heat's work when it is its turn.
 
-So its peak of memory is its own, no library's settings touch another's, and while one works the
-others wait without a sound. All are forked from one clean process that has imported torch.
+Its peak of memory is therefore its own, and no library's settings touch another's. While one worker
+works, the others wait. All are forked from one clean process that has imported torch.
 """
 
 from __future__ import annotations

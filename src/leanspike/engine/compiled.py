@@ -62,17 +62,17 @@ def compile_engine(
 ) -> Engine:
     """The spiking network as a program that works where its spikes are, in native code.
 
-    With weights in float32 its spikes are those of the network but for the rounding of sums. Whole
+    With weights in float32 its spikes are the network's, except for the rounding of sums. Whole
     numbers of 8 or 6 bits, with a scale for each output channel, are added up exactly.
 
     Args:
         snn: in eval mode or not; its parameters as they are now.
-        images: some dozens, without labels, as the network takes them: the scales of whole-number
-            weights are chosen by how often each channel spikes. Unused for "f32".
+        images: some dozens, without labels, as the network takes them. By them the scales of
+            whole-number weights follow how often each channel spikes. Unused for "f32".
         weights: "f32", "int8" or "int6".
-        timesteps: how many steps it takes unless told; default ``snn.timesteps``. At most so
-            many, where norms differ from step to step.
-        readout: what trained the network, "sum" or "mean"; a note in the file.
+        timesteps: the default number of steps; without it ``snn.timesteps``. It is also the most,
+            if norms differ from step to step.
+        readout: "sum" or "mean", by which the network was trained; a note in the file.
         pixels: how pixels become input, and the names of the classes; notes in the file.
 
     Raises:
@@ -184,13 +184,13 @@ class Engine:
 
         Args:
             images: as for a call.
-            margin: the probability of the first class less that of the second, by the mean of the
-                logits so far, with which a sample leaves; above 1 none does.
+            margin: a sample leaves at this margin: the probability of the first class less that of
+                the second, by the mean of the logits so far. Above 1 none leaves.
             latest: the step after which all others leave; default the last.
 
         Returns:
-            The mean logits ``[N, K]`` and the steps ``[N]`` that samples left with; None where
-            NumPy computes, or of a single logit.
+            The mean logits ``[N, K]`` and the steps ``[N]`` that samples left with. None if NumPy
+            computes, or for a single logit.
         """
         x, steps = self._entry.encoded(images, latest or self.program.timesteps)
         with in_leanspike():

@@ -17,10 +17,10 @@ class LayerWork:
     """A layer's work for one image, all its steps, on the mean.
 
     Attributes:
-        path: where its neurons stand in the network, or its weights where it has none.
-        runs: "event-driven", where spikes or counts of them enter, or "dense".
+        path: of its neurons in the network, or of its weights if it has no neurons.
+        runs: "event-driven", if spikes or counts of spikes enter, or "dense".
         why: the reason, in words.
-        events: spikes that enter, or lie under the counts that do; None where that is analog.
+        events: spikes that enter, or lie under the counts that enter; None for analog input.
         density: the share of the entries that are not 0.
         weights: "f32", "i8" or "i6"; None of a layer that only adds up.
         accumulates: additions of weights that events meet; without zero padding.

@@ -1,16 +1,18 @@
 """Attacks: changes of the pixels, too small to matter to us, that hurt a network the most.
 
-They follow the network's own gradient at the pixels: for an SNN the surrogate gradient that it is
-trained with, through all steps and layers. Pixels are float32 in [0, 1], before normalisation, and
-ε is in the same units (8/255, say): no value moves by more (L∞), none leaves [0, 1]. The network is
-run in eval mode, and its parameters, their ``.grad`` and its modes are left as they are.
+Attacks follow the network's own gradient at the pixels. An SNN's gradient is made of the surrogate
+derivatives that it is trained with, through all steps and layers. Pixels are float32 in [0, 1],
+before normalisation. ε is in the same units (8/255, say). No value moves by more than ε (L∞), and
+none leaves [0, 1]. The network runs in eval mode. Its parameters, their ``.grad`` and its modes
+stay as they are.
 
-The loss is ``log Σ_{j≠y} exp z_j − z_y``, by how much the other classes outweigh the label y, with
-z the readout "sum" of all steps; one output z stands for two, (0, z). Cross-entropy is
-``log(1 + exp loss)``: its gradient is the loss's
-times the probability of a wrong answer, so it has the same signs, and the two agree on which attack
-is worse. But where a network is sure this probability rounds to 0, and the sum makes an SNN T times
-as sure as its mean: it would seem robust for that alone. The loss's own gradient does not fade.
+The loss is ``log Σ_{j≠y} exp z_j − z_y``: by how much the other classes outweigh the label y. z is
+the readout "sum" of all steps. One output z stands for two, (0, z).
+
+Cross-entropy is ``log(1 + exp loss)``. Its gradient is the loss's times the probability of a wrong
+answer. The signs are therefore the same, and both agree on which attack is worse. If a network is
+sure, this probability rounds to 0. The sum makes an SNN T times as sure as its mean, so the SNN
+would seem robust for that alone. The loss's own gradient does not fade.
 
 Shapes: N samples, C channels, H rows, W columns.
 """
@@ -61,7 +63,7 @@ def pixel_gradient(
     """The gradient of each sample's loss (see the module) at its pixels, ``[N, C, H, W]``.
 
     Args:
-        network: ANN or SNN; of an SNN, with ``snn.timesteps`` steps.
+        network: an ANN, or an SNN, which takes ``snn.timesteps`` steps.
         x: pixels, floating point ``[N, C, H, W]`` in [0, 1].
         labels: classes, int64 ``[N]``.
         mean, std: of the normalisation, one number for each channel.
@@ -128,16 +130,16 @@ def pgd(
 ) -> Tensor:
     """Projected gradient descent: ``steps`` signed steps within ε of x, from a random start.
 
-    Madry et al. 2018 (arXiv 1706.06083, section 2.1). Returns, of each sample, the end of the
-    restart whose loss is largest; the other arguments are those of :func:`fgsm`.
+    Source: Madry et al. 2018 (arXiv 1706.06083, section 2.1). The function returns, for each
+    sample, the end of the restart with the largest loss. Other arguments are as in :func:`fgsm`.
 
     Args:
         steps: 1 or more.
         step_size: above 0; default 2.5·ε / steps, so that any point within ε can be reached.
         restarts: 1 or more.
         seed: of the starts, 0 or more.
-        positions: of the samples in their split, int64 ``[N]``, default 0..N−1: with the seed they
-            decide on the start, so that this does not depend on the batch.
+        positions: of the samples in their split, int64 ``[N]``, default 0..N−1. With the seed
+            they decide the start, which then does not depend on the batch.
 
     Raises:
         LeanspikeError: as in :func:`fgsm`, and for numbers out of range.

@@ -1,9 +1,9 @@
 """NeuroBench's own metrics of a spiking network, and leanspike's counts beside them.
 
-NeuroBench (Yik et al. 2023, arXiv 2304.04640; package `neurobench` 2.3) hangs hooks on modules and
-tells spikes by their values. The model here fills its hooks from what the plan declares: each layer
-sees the input of a step, spikes as 1 whatever their height, and neurons hand out their membranes.
-NeuroBench's metrics are run as they are.
+NeuroBench (Yik et al. 2023, arXiv 2304.04640; package `neurobench` 2.3) hangs hooks on modules. It
+knows spikes by their values. The model here fills the hooks from what the plan declares. Each layer
+sees the input of a step, with each spike as 1 whatever its height. Neurons hand out their
+membranes. NeuroBench's metrics are run as they are.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def neurobench(snn: SpikingNetwork, batches: Source) -> Comparison:
     """NeuroBench's figures for a network, and leanspike's own where they are of the same.
 
     Args:
-        snn: in eval mode for it, and put back after it.
-        batches: inputs with the number of a class each, as for `leanspike.evaluate`; gone through
-            twice.
+        snn: it is in eval mode meanwhile, and put back afterwards.
+        batches: inputs, each with the number of its class, as for `leanspike.evaluate`. They are
+            read twice.
 
     Raises:
         LeanspikeError: without `pip install 'leanspike[neurobench]'`, for data that can be gone

@@ -54,8 +54,8 @@ class Confident:
 
     Args:
         measure: see :func:`confidence`.
-        threshold: in [0, 1]; 0 lets everybody leave after the first step, more than 1 nobody.
-        latest: the step after which those leave, too, who never become sure; None: the last.
+        threshold: in [0, 1]. At 0 all samples leave after the first step, above 1 none does.
+        latest: the step after which unsure samples leave, too; None: the last.
         task: see :func:`confidence`.
 
     >>> rule = Confident("margin", 0.5)
@@ -87,10 +87,11 @@ def confidence(logits: Tensor, measure: Measure = "margin", task: TaskName | Non
     1 − H(p) / log C, with p the softmax over C classes.
 
     Args:
-        logits: of K classes, one of which is right; one logit z is a yes or no, with p its sigmoid.
+        logits: of K classes, of which one is right. A single logit z is a yes or no, and its
+            sigmoid is p.
         measure: "margin" or "entropy".
-        task: "multilabel" where each of the K is a yes or no by itself: an answer is then as sure
-            as its least sure label.
+        task: "multilabel" if each of the K is a yes or no by itself. An answer is then as sure as
+            its least sure label.
 
     >>> confidence(torch.tensor([0.0, 0.0, 0.0]), "entropy").item()
     0.0
@@ -144,9 +145,9 @@ def exit_early(
     Args:
         snn: in eval mode; or compiled.
         x: as for a call, ``[N, ...]`` (frames ``[T, N, ...]``).
-        rule: asked after every step who leaves; after the last everybody does.
+        rule: it decides after every step which samples leave. All leave after the last.
         timesteps: T; default the network's own. Frames bring their own.
-        observer: called after each operation, as in ``snn.run``; not of a compiled network.
+        observer: called after each operation, as in ``snn.run``; not for a compiled network.
 
     Example:
         >>> from leanspike import compile_engine, spike
@@ -194,8 +195,8 @@ def leave_by(step: Step, x: Tensor, axis: int, steps: int, rule: ExitRule) -> Ex
     """The exits of whatever goes through single steps.
 
     Args:
-        step: from this step's input ``[N, ...]`` and the last step's state, None at first, to the
-            logits ``[N, K]`` and the next state.
+        step: a function of a step's input ``[N, ...]`` and the last state, which is None at first.
+            It returns the logits ``[N, K]`` and the next state.
         x: ``[N, ...]``, or ``[T, N, ...]`` where the samples' ``axis`` is 1.
         axis: 0 or 1.
         steps: T.
@@ -249,9 +250,9 @@ def gamma_by_step(snn: SpikingNetwork) -> dict[str, tuple[float, ...]]:
 def gamma_steps(gammas: Mapping[str, Sequence[float]], threshold: float = 0.1) -> int:
     """BNTT's rule: how many steps to take, from the trained γ alone.
 
-    Inference ends before the first step from which on the mean γ of every layer stays below
-    ``threshold`` (arXiv 2010.01729, section III-C; its threshold is not known to us, a
-    reproduction uses 0.1). All T if there is no such step, and at least 1.
+    From some step on the mean γ of every layer stays below ``threshold``. Inference ends before
+    the first such step, but not before step 1. Without such a step all T are taken. Source: arXiv
+    2010.01729, section III-C. Its threshold is not known to us; a reproduction uses 0.1.
 
     >>> gamma_steps({"norm1": (0.9, 0.2, 0.05, 0.02), "norm2": (0.8, 0.05, 0.3, 0.01)})
     3

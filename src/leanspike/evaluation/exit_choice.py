@@ -62,7 +62,8 @@ def choose_confidence(
 ) -> Choice:
     """The threshold and the latest step with the fewest steps that cost at most ``max_drop``.
 
-    A sample leaves when it is sure, or when more steps help those no more who never become sure.
+    A sample leaves when it is sure, or after the step from which on more steps help unsure samples
+    no more.
 
     Args:
         anytime_TNK: the answers after every step of validation samples (mean readout).

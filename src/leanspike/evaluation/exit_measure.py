@@ -30,8 +30,8 @@ from leanspike.surgery import SpikingNetwork
 def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Source, full: Result) -> EarlyExit:
     """What a chosen exit comes to on the test set: steps, time and energy, all of them measured.
 
-    Every batch is run whole and with samples leaving, in turn, so that both are timed alike; the
-    operations are counted in a third run.
+    Each batch is run whole, and with samples leaving, in turn. Both are thus timed alike. A third
+    run counts the operations.
 
     Args:
         snn: in eval mode after it as before it.

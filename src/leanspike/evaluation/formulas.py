@@ -1,8 +1,9 @@
 """The two papers' own formulas of an SNN's energy, from spikes per neuron, beside the count.
 
-Both give E_ANN / E_SNN, larger is better, with the textbook's operations D of each layer with
-weights (``dense_macs``), and take spikes at the neurons' outputs: they know neither pools, which
-change how many arrive, nor borders, nor membranes. Both are at the T steps of the result.
+Both give E_ANN / E_SNN; larger is better. D is the textbook's count of operations of a layer with
+weights (``dense_macs``). Both formulas take spikes at the neurons' outputs. They ignore pools,
+which change how many spikes arrive. They ignore borders and membranes, too. Both are at the T steps
+of the result.
 
 DIET-SNN (arXiv 2008.03658) has one rate for the whole network, BNTT (arXiv 2010.01729) one for each
 layer. ``docs/methods.md`` says what of BNTT's is known and what is our reading.

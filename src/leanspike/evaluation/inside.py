@@ -30,8 +30,8 @@ aten = torch.ops.aten
 class Inside:
     """The arithmetic inside, and the weights that entered none of it, by name.
 
-    ``unseen``: what came out was not made of the inputs by PyTorch, so that work is left out that
-    may have no weights of its own.
+    ``unseen``: PyTorch did not make the outputs of the inputs. Work is then left out, which may
+    have no weights of its own.
     """
 
     cost: Cost
@@ -44,8 +44,8 @@ def look_inside(
 ) -> Inside:
     """What ``call`` computes of ``inputs``, with such weights; its path is that of these values.
 
-    Counted are matrix products, convolutions (without zero padding), products of two signals,
-    squares, and norms that measure each sample; not what PyTorch does not compute itself.
+    It counts matrix products, convolutions (without zero padding), products of two signals,
+    squares, and norms that measure each sample. Work outside PyTorch is not counted.
 
     >>> layer, x = torch.nn.Conv1d(2, 3, 3, padding=1), torch.rand(1, 2, 4)
     >>> look_inside(lambda: layer(x), [x], dict(layer.named_parameters()))

@@ -16,7 +16,7 @@ class NeuronActivity(Record):
     """One layer of neurons.
 
     ``spikes_per_step[t]`` is the mean number of spikes that one neuron of the layer fires at
-    step t (in [0, 1]); their sum over t is the papers' "spikes per neuron".
+    step t, in [0, 1]. Summed over t it is the papers' "spikes per neuron".
     ``readings`` are what its neurons show of themselves, as threshold and leak, as means over the
     layer; ``ranges`` the lowest and the highest of those that differ within it; ``readings_start``
     those before the training of the SNN (none if it was not trained). ``update_macs`` and
@@ -60,14 +60,14 @@ class NeuronActivity(Record):
 class LayerOperations(Record):
     """The arithmetic of one layer with weights, or of one product of signals.
 
-    ``edge`` is the kind of signal that enters it (``analog``, ``spike`` or ``graded``; with
-    ``, multiplied`` where the spikes underneath are not known, so that it pays for products), or
-    ``product`` of two signals, or ``inside`` for a module that was declared with ``ops=``.
-    ``static``: whether that signal is the same at every step, so that it is computed once.
-    ``dense_macs`` is the textbook count for one ANN pass (padding included); ``ann_macs`` leaves
-    the multiplications with zero padding out, as ``snn_macs`` and ``snn_acs`` (all steps) do.
-    ``spike_rate`` is that of the neurons whose spikes enter, summed over all steps (None where the
-    layer multiplies, and in results from before it was recorded).
+    ``edge`` is the kind of signal that enters: ``analog``, ``spike`` or ``graded``. It ends in
+    ``, multiplied`` if the spikes underneath are not known, and the layer pays for products. It is
+    ``product`` for two signals, and ``inside`` for a module that was declared with ``ops=``.
+    ``static``: whether the signal is the same at every step. It is then computed once.
+    ``dense_macs`` is the textbook count for one ANN pass, padding included. ``ann_macs`` leaves
+    out the multiplications with zero padding. So do ``snn_macs`` and ``snn_acs``, of all steps.
+    ``spike_rate`` is the rate of the neurons whose spikes enter, summed over all steps. It is None
+    if the layer multiplies, and in results of versions that did not record it.
     """
 
     path: str

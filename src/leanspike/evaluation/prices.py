@@ -15,8 +15,8 @@ from leanspike.neuron import Cost
 class Prices:
     """Energy per operation in pJ: 32-bit floating point at 45 nm (Horowitz, ISSCC 2014).
 
-    A MAC is a multiplication (3.7) and an addition (0.9). What a membrane update takes of both is
-    the neuron's to say: LIF's is a MAC where the leak multiplies, an addition where it is 1.
+    A MAC is a multiplication (3.7) and an addition (0.9). Each kind of neuron says what a membrane
+    update takes of both. LIF's update is a MAC if the leak multiplies, an addition if it is 1.
 
     >>> round(Prices().mac_pj / Prices().ac_pj, 1)  # so much cheaper is a spike than a product
     5.1

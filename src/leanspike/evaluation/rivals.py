@@ -1,6 +1,6 @@
 """The SNN beside the same network as an ANN, in float32 and in int8, with memory and without.
 
-Arithmetic as it is counted in :mod:`leanspike.evaluation.energy`; memory by the counts of Lemaire
+Arithmetic is counted as in :mod:`leanspike.evaluation.energy`. Memory is by the counts of Lemaire
 and others (see :mod:`leanspike.evaluation.traffic`), for one sample and each layer with weights:
 
 ========== ================================= ===============================================
@@ -13,9 +13,9 @@ input      one per product (a linear layer:  one address per spike
 written    one per output                    membranes: read and written per accumulate
 ========== ================================= ===============================================
 
-Each layer of neurons reads and writes its membranes once a step, and writes an address per spike;
-where its currents were multiplied it reads those at each step, too. Products of two signals, and
-those inside declared modules, read two values each.
+Each layer of neurons reads and writes its membranes once a step, and writes an address per spike.
+If its currents were multiplied, it reads them at each step, too. Products of two signals read two
+values each, as do products inside declared modules.
 """
 
 from __future__ import annotations

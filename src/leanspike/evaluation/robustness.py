@@ -63,28 +63,28 @@ def measure_robustness(
     """Measure networks on clean, corrupted and attacked images of a split.
 
     Args:
-        networks: by name, on one device, the one to compare with first; run in eval mode and put
-            back after it.
+        networks: by name, on one device. The first is the one to compare with. They run in eval
+            mode and are put back afterwards.
         split: the images.
         mean, std: of the normalisation that the networks were trained with.
         corruptions: names in ``leanspike.data.CORRUPTIONS``, or of another package's, each
             measured at all ``severities``.
         severities: of 1..5.
-        more: further families of corruptions, each by name a function from the severity to the
-            same images in the same order, corrupted:
+        more: further families of corruptions. Each name has a function from the severity to the
+            same images, corrupted, in the same order:
             ``{"CIFAR-10-C": {"fog": partial(read_cifar_c, folder, "fog")}}``.
         attacks: ε in [0, 1], such as 8/255, for "fgsm" and "pgd".
         pgd_steps: of each "pgd", 1 or more.
         batch_size: 1 or more.
-        limit: measure on so many images, drawn alike from all classes and always the same ones;
-            default all.
+        limit: the number of images, drawn alike from all classes; always the same images.
+            Default all.
         seed: of all that is random, 0 or more.
         data, split_name: the data set and which part of it ``split`` is ("test"), if known.
         origin: where the figures come from (default: this process), but for what computed them.
         progress: called after each batch with the images passed so far, and in all.
 
     Raises:
-        LeanspikeError: for arguments that do not fit, before anything is measured: each corruption
+        LeanspikeError: for arguments that do not fit, before anything is measured. Each corruption
             is tried on one image, at the first of the severities.
 
     Example:

@@ -50,13 +50,13 @@ class CleanSample(Record):
 class Robustness(Record):
     """What ``measure_robustness`` found on ``n`` images; ``networks`` in the order given.
 
-    The images are of the ``split`` ("test") of ``data``, where it was told. ``clean`` is the
-    accuracy on them as they are. ``corruptions`` are by family, by who defined them, as each has
-    strengths of its own: :data:`OWN` for leanspike's.
-    ``silent[network]`` is the share of the images at whose pixels the network's gradient is 0
-    everywhere (measured if there are ``attacks``): an attack cannot move these, so a large share
+    The images are of the ``split`` ("test") of ``data``, if it was told. ``clean`` is the accuracy
+    on the images as they are. ``corruptions`` are by family, that is by who defined them, because
+    each family has strengths of its own. :data:`OWN` is leanspike's family.
+    ``silent[network]`` is the share of images at which the network's gradient is 0 in every pixel.
+    It is measured if there are ``attacks``. An attack cannot move these images, so a large share
     means a masked gradient, not a robust network. ``sample`` is the image of the contact sheet,
-    None where it may not be handed on.
+    or None if the image may not be handed on.
 
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.5, 0.3), "snn": (0.6, 0.4)})
     >>> found = Robustness.model_construct(networks=("ann", "snn"), corruptions={OWN: (blur,)})

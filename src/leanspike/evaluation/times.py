@@ -79,8 +79,8 @@ def measure_times(
 ) -> Times:
     """Time the SNN beside its ANN on one sample, and on 64 at once.
 
-    It takes a second for a small network, some seconds for others with fewer rounds than 15, and
-    two minutes for the largest, with fewer samples than 64. Leave the machine alone meanwhile.
+    A small network takes a second. Larger ones take some seconds, with fewer rounds than 15. The
+    largest take two minutes, with fewer samples than 64. Leave the machine alone meanwhile.
 
     Args:
         snn: timed at ``snn.timesteps`` steps.

@@ -25,8 +25,8 @@ def find_task(y_TN: Tensor, labels: Tensor) -> Task | None:
     - None: numbers of the outputs' shape other than 0 and 1, or, for ``[N, K, P]``, another shape.
 
     Raises:
-        LeanspikeError: for labels that are plainly in another form than these, and where several
-            tasks fit: each row has a single 1, or its entries add up to 1.
+        LeanspikeError: for labels that are plainly in another form. Also if several tasks fit:
+            each row has a single 1, or its entries add up to 1.
 
     >>> find_task(torch.zeros(5, 3, 4), torch.tensor([1, 0, 2]))
     Multiclass(ignore_index=-100)

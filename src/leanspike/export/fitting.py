@@ -1,4 +1,4 @@
-"""A network in parts as one target has it: refused by path where it differs, or approximated."""
+"""A network in parts, as one target has it. Differences are refused by path, or approximated."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Fitted:
 def fitted(network: Portable, target: Target, approximate: bool) -> Fitted:
     """The parts as the target has them.
 
-    Raises LeanspikeError for what it cannot hold; with ``approximate`` only where nothing comes
-    near it.
+    Raises LeanspikeError for what it cannot hold; with ``approximate`` only if nothing comes near
+    it.
     """
     fitting = Fitting(target, approximate)
     parts = {name: fitting.part(part) for name, part in network.parts.items()}
@@ -236,7 +236,7 @@ def primitive(operation: Operation) -> str:
 def ungrouped(layer: Convolution) -> Convolution:
     """The same convolution without groups: zeros where channels do not meet.
 
-    (nir takes the inputs of one group for those of all, and then refuses the file.)
+    nir takes the inputs of one group for the inputs of all, and then refuses the file.
 
     >>> one = Convolution(torch.ones(2, 1, 1), None, (1,), (0,), (1,), groups=2)
     >>> ungrouped(one).weight.squeeze()

@@ -25,7 +25,7 @@ def read_graph(path: str | Path) -> Any:
     """The ``nir.NIRGraph`` in a file.
 
     Nothing outside the file is opened: links, external storage and virtual data sets are refused.
-    So are data sets larger than the file can hold, and what lies in it under two names.
+    Data sets larger than the file can hold are refused, too, as is what has two names in it.
 
     Raises LeanspikeError, in one line, for a file that is missing, damaged or no NIR.
     """
@@ -68,7 +68,7 @@ def _check(h5py: Any, file: Any, path: Path) -> None:
 
 
 def _of_any_length(dataset: Any, limit: int) -> int:
-    """The bytes of texts, each of which may lie in the file once and be named often."""
+    """The bytes of texts. A text may lie in the file once and be named often."""
     size = 0
     for place in np.ndindex(dataset.shape):
         size += len(dataset[place])
@@ -82,7 +82,7 @@ def _members(
 ) -> Iterator[tuple[str, Any]]:
     """All groups and data sets, by hard links only, each under one name.
 
-    (Groups of two names for the same group each double what there is to go through.)
+    Groups that hold two names for one group would double the work at each level.
     """
     if at.count("/") > DEEPEST:
         raise _hostile(path, at, "is nested too deep")

@@ -39,25 +39,25 @@ def from_nir(
 ) -> SpikingNetwork:
     """A spiking network from a NIR file or graph, to be evaluated, priced, trained and saved.
 
-    Its layers have the names of the nodes. What :func:`leanspike.to_nir` wrote is read exactly:
-    written again it is the same file.
+    Its layers have the names of the nodes. What :func:`leanspike.to_nir` wrote is read exactly;
+    written again, it is the same file.
 
     Args:
         source: a file, or a ``nir.NIRGraph``.
-        timesteps: T, the default number of steps; default: what the file says.
-        dt: the seconds of a step, by which time constants become leaks; default: what the file
-            says, else 0.0001, as SpikingJelly and snnTorch have it. Norse writes its time
-            constants in units of its own dt of 0.001: give 1e-6.
-        reset: what happens after a spike where the file does not say: "hard", NIR's own, or
-            "soft", as in files by sinabs.
+        timesteps: T, the default number of steps. Default: the file's.
+        dt: the seconds of a step. Time constants become leaks by it. Default: the file's, else
+            0.0001, as in SpikingJelly and snnTorch. For files by Norse give 1e-6: Norse writes
+            time constants in units of its own dt of 0.001.
+        reset: what happens after a spike, if the file does not tell. "hard" is NIR's own; "soft"
+            is for files by sinabs.
         encode: how input enters, as in ``leanspike.spike``.
 
     Returns:
-        The network, in eval mode. Its neurons learn nothing until told so; its weights do.
+        The network, in eval mode. Its weights learn. Its neurons learn nothing until told so.
 
     Raises:
-        LeanspikeError: in one line, for files that are damaged or lead elsewhere, nodes that
-            leanspike has nothing for, by their names, cycles, and missing timesteps.
+        LeanspikeError: in one line, for a file that is damaged or leads elsewhere; for nodes that
+            leanspike has nothing for, by name; for cycles; for missing timesteps.
 
     Example:
         >>> from leanspike import LIF, to_nir
@@ -118,7 +118,7 @@ class Builder:
     """Builds the ANN of a graph: layers, and a ReLU where neurons will be.
 
     Attributes:
-        nodes, edges: of the graph, those of graphs inside it among them.
+        nodes, edges: of the graph, and of graphs inside it.
         values: what each node became in the ANN's graph, with its shape.
     """
 

@@ -1,9 +1,9 @@
 """Networks out to NIR, the Neuromorphic Intermediate Representation, for one reader.
 
-(Pedersen et al. 2024, Nature Communications 15, 8122.) NIR has no reset field that tells "subtract"
-from "to 0", no batch norm, no max pool and no initial membrane. So norms are folded, average pools
-are sums whose 1/k² goes into the next weights, and neurons are written as the primitive with which
-the reader keeps their leak and their reset.
+NIR: Pedersen et al. 2024, Nature Communications 15, 8122. It has no reset field that tells
+"subtract" from "to 0". It has no batch norm, no max pool and no initial membrane. Therefore norms
+are folded. Average pools are sums, and their 1/k² goes into the next weights. Neurons are written
+as the primitive with which the reader keeps their leak and their reset.
 """
 
 from __future__ import annotations
@@ -79,11 +79,12 @@ def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool 
         network: in eval mode or not; it stays as it is.
         target: who will read it: norse, spikingjelly, snntorch, sinabs, speck, spinnaker2, lava or
             xylo.
-        approximate: write what the target has instead of a reset, a leak or a first membrane that
-            it has not. The answers are others then; ``leanspike export nir --verify`` measures it.
+        approximate: replace a reset, a leak or a first membrane that the target lacks by one that
+            it has. This changes the answers; ``leanspike export nir --verify`` measures by how
+            much.
 
     Raises:
-        LeanspikeError: for what NIR or the target cannot hold, by its path, with a way out; where
+        LeanspikeError: for what NIR or the target cannot hold, by its path, with a way out; if
             the package nir is not installed.
 
     Example:
@@ -117,9 +118,9 @@ def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool 
 def write_nir(graph: Any, path: str | Path, target: str | None = None) -> Path:
     """Write a graph as HDF5, whole or not at all, as old readers need it.
 
-    For readers of nir before 1.0.6 it lacks the field ``v_reset``, which is 0 where it is missing,
-    and what says that a convolution is in groups. ``target`` is the one that the graph was made
-    for, unless another is named.
+    Readers of nir before 1.0.6 get no field ``v_reset``; a missing one is 0. They also lack the
+    field that a convolution is in groups. ``target`` is the one that the graph was made for,
+    unless another is named.
     """
     nir, h5py = import_optional("nir", "nir"), import_optional("h5py", "nir")
     path = Path(path)

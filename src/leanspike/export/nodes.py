@@ -29,7 +29,7 @@ def path_of(name: str) -> str:
 
 
 def ends(name: str, inside: Mapping[str, Any], kind: str) -> list[str]:
-    """A node, or of a graph in its place the nodes through which it is entered or left."""
+    """A node. For a graph in its place: the nodes where edges enter it or leave it."""
     if name not in inside:
         return [name]
     return [f"{name}.{n}" for n, node in inside[name].nodes.items() if kind_of(node) == kind]

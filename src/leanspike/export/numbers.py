@@ -5,7 +5,7 @@
     CubaLIF   i ← (1 − dt/τ_syn)·i + (dt/τ_syn)·w_in·x,   v ← (1 − dt/τ_mem)·v + (dt/τ_mem)·r·i
     Threshold o = 1[x > threshold]
 
-What the input is multiplied by goes into the threshold. Where r of an IF is 1, dt is left out, as
+The factor of the input goes into the threshold. Where r of an IF is 1, dt is left out, as
 all readers do.
 """
 

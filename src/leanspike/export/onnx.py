@@ -87,27 +87,29 @@ def to_onnx(
 ) -> ONNXFile:
     """Write a spiking network as an ONNX file, in plain operators of opset 18.
 
-    The whole sequence: ``input`` as for a call (``[N, ...]``, frames ``[T, N, ...]``), ``logits``
-    ``[T, N, K]``, the answer after every step. One step: ``input`` ``[N, ...]`` of the step (with
-    "poisson" what its encoder's ``step`` gives), its number ``step`` from 0, and for each state of
-    a layer ``<path>.<name>`` in and ``<path>.<name>.next`` out; ``output`` ``[N, K]`` is that of
-    the step, not added up. Begin with zeros: at step 0 states that are given do not count.
+    The whole sequence takes ``input`` as a call does: ``[N, ...]``, or frames ``[T, N, ...]``. It
+    gives ``logits`` ``[T, N, K]``, the answer after every step.
+
+    One step takes its ``input`` ``[N, ...]``, and its number ``step`` from 0. With "poisson" the
+    input is what the encoder's ``step`` gives. Each state of a layer enters as ``<path>.<name>``
+    and leaves as ``<path>.<name>.next``. ``output`` ``[N, K]`` is the step's own; it is not added
+    up. Begin with zeros: at step 0 the given states do not count.
 
     Args:
         snn: on the CPU, in float32.
         path: of the file, which is written whole or not at all.
         one_step: one step, instead of all of them.
         timesteps: T of the whole sequence; default ``snn.timesteps``.
-        batch: N, if the file is to take so many samples alone; default any number.
+        batch: N, if the file shall take that number of samples only; default any number.
         mode: of the readout, see ``leanspike.readout``.
-        about: what else the file shall say of itself, such as classes and normalisation; values
-            that are not text are written as JSON.
+        about: further metadata of the file, such as classes and normalisation. Values that are
+            not text are written as JSON.
         images: input for the proof; default three samples of random numbers.
-        verify: check the file, and run it beside the network in onnxruntime, if that is installed.
+        verify: check the file. If onnxruntime is installed, run it beside the network, too.
 
     Raises:
-        LeanspikeError: for what ONNX cannot hold, by its path; or where the file's spikes differ
-            by more than rounding explains. Needs ``pip install 'leanspike[onnx]'``.
+        LeanspikeError: for what ONNX cannot hold, by its path; if the file's spikes differ by more
+            than rounding explains; without ``pip install 'leanspike[onnx]'``.
 
     Example:
         >>> import leanspike as ls

@@ -43,7 +43,7 @@ class Names:
 class PlainNorms(TorchFunctionMode):
     """Norms of eval mode as products and sums, which each version of PyTorch writes rightly.
 
-    (torch 2.6 writes neither ``addcmul`` nor ``batch_norm`` for any number of samples.)
+    torch 2.6 writes neither ``addcmul`` nor ``batch_norm`` for a free number of samples.
     """
 
     def __torch_function__(
@@ -224,9 +224,9 @@ def _place(node: fx.Node) -> str:
 
 
 def _missing(program: torch.export.ExportedProgram, error: BaseException | None) -> str:
-    """The operation that has no place in ONNX, with the path of where it stands, if that is told.
+    """The operation that ONNX does not have, with its module's path, if the error names it.
 
-    PyTorch may have taken it apart first, into one whose name ends in the same word.
+    PyTorch may have split it first into an operation whose name ends in the same word.
     """
     told = ""
     while error is not None:

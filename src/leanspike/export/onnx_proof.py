@@ -46,8 +46,8 @@ class ONNXProof:
     Attributes:
         samples: how many there were.
         layers: the neurons, in order.
-        difference: the largest of an answer's entries, in their units.
-        answers: how many of the samples' last answers (the largest output) differ.
+        difference: the largest difference of two entries of an answer, in their units.
+        answers: how many samples have another largest output after the last step.
 
     >>> proof = ONNXProof(2, (ONNXLayer("relu", 80, 12, 1),), 1e-6, 0)
     >>> proof.mismatches, proof.spikes

@@ -21,8 +21,8 @@ INPUT = "input"
 class Convolution:
     """A convolution over images or sequences, padded with zeros.
 
-    ``weight``: ``[K, C / groups, ...]``; ``bias``: ``[K]`` or None; ``blocks``: of how many groups
-    it is, where it is written without; the rest has a number for each axis of the image.
+    ``weight`` is ``[K, C / groups, ...]``, ``bias`` is ``[K]`` or None. ``blocks`` is the number
+    of its groups, if it is written without groups. The rest has a number for each axis.
     """
 
     weight: Tensor
@@ -68,7 +68,7 @@ Operation = Convolution | Dense | SumPool | Flatten | Spiking
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """An operation at its place: what it reads, the sum of them, and the shape that it gives."""
+    """An operation at its place: the sources whose sum it reads, and the shapes in and out."""
 
     path: str
     operation: Operation

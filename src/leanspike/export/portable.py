@@ -1,4 +1,4 @@
-"""From a spiking network to its parts: norms folded, factors taken up, the rest refused by path."""
+"""From a spiking network to its parts. Norms are folded; what has no part is refused by path."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from leanspike.neuron import Recorded
 
 @dataclass(frozen=True)
 class LayerProof:
-    """A layer of neurons: how many of its spikes differ at each step, and how many there are."""
+    """A layer of neurons: how many spikes it has at each step, and how many of them differ."""
 
     path: str
     mismatches: tuple[int, ...]
@@ -36,7 +36,7 @@ class Proof:
         target: whose reader.
         samples: how many were run.
         layers: the layers of neurons, in order.
-        ours, theirs: accuracy after the last step, by the mean over the steps; None without labels.
+        ours, theirs: accuracy by the mean over all steps; None without labels.
         apart: the largest difference of an output at any step.
         by_rules: whether leanspike itself computed the file, by the target's rules.
     """
@@ -70,11 +70,12 @@ def prove(
         path: of the file.
         target: whose it is; its library must be installed.
         batches: pairs of images, as the network takes them, and their labels or None.
-        by_rules: let leanspike itself compute the file, by the rules of the target: what an
-            approximation costs where its reader is not installed. That proves no reader.
+        by_rules: let leanspike itself compute the file, by the rules of the target. This shows
+            what an approximation costs if the target's reader is not installed. It proves no
+            reader.
 
     Raises:
-        LeanspikeError: where the reader is not installed, or there can be none here.
+        LeanspikeError: if the reader is not installed, or cannot be.
     """
     parts = portable(network).parts.items()
     names = {part.path: name for name, part in parts if isinstance(part.operation, Spiking)}

@@ -1,7 +1,7 @@
 """Files read back with the libraries that they are for, where those are installed.
 
-Each reader runs step by step, as its own documentation has it, and is asked what each layer of
-neurons emits. The libraries are imported when a file is read, and not before.
+Each reader runs step by step, as in its own documentation. What each layer of neurons emits is
+recorded. The libraries are imported when a file is read, and not before.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class ReadBack:
     Args:
         path: of the file.
         target: who reads it.
-        soft: whether the reader shall subtract the threshold, where it can be asked.
-        layers: its layers of neurons: what they are called here, and in the file.
+        soft: whether the reader shall subtract the threshold, if it can be told.
+        layers: its layers of neurons: their names here, and in the file.
 
     Raises:
-        LeanspikeError: where the library is not installed, or does not read the file.
+        LeanspikeError: if the library is not installed, or does not read the file.
     """
 
     reader: ClassVar[Mapping[str, type[Reader]]] = READERS
@@ -127,9 +127,10 @@ def _why_not(target: Target) -> str:
 
 
 class ByRules:
-    """A file as leanspike itself computes it by the rules of its target: what that should give.
+    """A file as leanspike itself computes it, by the rules of its target.
 
-    No proof of the target's own reader, but what an approximation costs where there is none.
+    It shows what an approximation costs without a reader. It proves nothing of the target's own
+    reader.
 
     Args: see :class:`ReadBack`.
     """

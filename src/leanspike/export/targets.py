@@ -1,7 +1,8 @@
 """Who reads NIR, and what each reader keeps: one record for each, and nothing of it elsewhere.
 
-Read in the sources of the versions that are named. Those that can be installed are held to it by
-tests, which read files back; the others are written by these rules and marked "not read back".
+The records were read in the sources of the versions that they name. Tests read files back with the
+readers that can be installed. Files for the others follow these rules and are marked "not read
+back".
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ class Target:
     Attributes:
         title: its name in sentences.
         reads: the primitives with weights and shapes that it knows.
-        integrate: as which primitive neurons without a leak keep their reset.
-        leaky: as which primitive neurons with a leak do; None where it has no leaks.
-        resets: what happens after a spike that it can do.
+        integrate: the primitive with which neurons without a leak keep their reset.
+        leaky: the primitive with which neurons with a leak keep it; None if it has no leaks.
+        resets: the resets that it has.
         decay: a leak is 1 − dt/τ ("euler"), or exp(−1/τ) with τ in steps ("exponential").
-        filtered: "may" where synapses can have a leak, "must" where each has one, "no".
+        filtered: "may" if synapses can have a leak, "must" if each has one, "no" if none has.
         uniform: whether thresholds and leaks are one number for a layer.
-        branches: whether several edges may lead into a node: "any"; "identity" for those whose
-            reader takes the nodes depth first, and so misses a second branch with nodes of its
-            own (nirtorch.load); "none".
-        flat_leaks: whether its reader takes leaks of vectors only, and fails on those of images.
+        branches: which edges may lead into a node beside its first. "any": all may. "identity":
+            a second branch may have no nodes of its own, because the reader takes the nodes
+            depth first and misses them (nirtorch.load). "none": no edge may.
+        flat_leaks: whether its reader takes leaks of vectors only, and fails on leaks of images.
         clamps: whether it holds the membranes of its "IF" at −v and above.
         v_reset: whether its nir is new enough (1.0.6) to read that field.
-        package: its distribution on PyPI; None: not read back.
-        version: of the sources that say so.
-        reading: how it is read with the reset that was trained.
+        package: its distribution on PyPI; None if it is not read back.
+        version: of the sources that the record was read in.
+        reading: how a file is read with the reset that was trained.
     """
 
     title: str

@@ -97,7 +97,7 @@ class Traceable(nn.Module):
 
 @final
 class WholeSequence(Traceable):
-    """All timesteps at once: the user's input in; anytime logits and spikes out.
+    """All timesteps at once: the user's input in, the logits of every step and spikes out.
 
     Args:
         snn: in eval mode.

@@ -126,7 +126,7 @@ class Walk:
         return added(terms)
 
     def _name(self, path: str) -> str:
-        """One that no other part has, nor would where a reader makes "." to "_"."""
+        """A name that no other part has, even if a reader makes "." to "_"."""
         stem = path.replace("/", "_") or "layer"
         taken = {name.replace(".", "_") for name in self.parts} | {INPUT, "output"}
         number, name = 1, stem

@@ -1,7 +1,7 @@
 """What flows between parts: sums of the outputs of parts, each times a factor.
 
-NIR's spikes are 1, and its pools are sums. So the height of a spike and the 1/k² of an average
-become factors, which travel along until weights take them up.
+NIR's spikes are 1, and its pools are sums. The height of a spike and the 1/k² of an average
+therefore become factors. They travel along until weights take them up.
 """
 
 from __future__ import annotations

@@ -54,10 +54,10 @@ class CalibrationError(Metric):
 
         ECE = Σ_b  n_b / n · | accuracy_b − confidence_b |
 
-    over bins b of equal width: an answer whose largest probability is in ((b − 1) / B, b / B] is in
-    bin b (Guo et al., ICML 2017, arXiv 1706.04599, eq. 3; B is 15 there, too). Probabilities are
-    the softmax of the read-out outputs. A sum over steps is surer than a mean, with the same
-    answers: see `evaluate.readout`.
+    over B bins b of equal width. An answer is in bin b if its largest probability is in
+    ((b − 1) / B, b / B]. Source: Guo et al., ICML 2017, arXiv 1706.04599, eq. 3; B is 15 there,
+    too. Probabilities are the softmax of the read-out outputs. A sum over steps is surer than a
+    mean, with the same answers: see `evaluate.readout`.
 
     Args:
         bins: B, at least 1.

@@ -1,16 +1,16 @@
 """Recipes that extend others: ``extends: NAME``, and below it what differs.
 
-A recipe names one other, and inherits all that it does not say itself, but ``name`` and
-``description``. The other one is a recipe that comes with leanspike, or a file, whose path is
-relative to the file that names it. What differs is merged:
+A recipe names one other. It inherits all that it does not say itself, except ``name`` and
+``description``. The other one is a recipe that comes with leanspike, or a file. The path of a file
+is relative to the file that names it. What differs is merged:
 
 - A mapping changes the keys that it has, and leaves the others, at any depth. ``null`` is a value
-  like any other: ``ann: null`` is no training of the ANN, ``feature: null`` leaves that term out.
-- A list replaces a list. A mapping whose keys are numbers changes entries of it, as overrides on
-  the command line do: ``snn: {0: {epochs: 3}}`` is ``snn.0.epochs=3``.
-- A part that is named anew brings its own options. Where `model`, `teacher.model`, `spike.neuron`
-  or a surrogate has another ``name``, nothing of the old one is inherited; another ``encode`` or
-  ``norm`` comes without the old one's options. A data set does not: its augmentation stays.
+  like any other. ``ann: null`` is no training of the ANN; ``feature: null`` leaves that term out.
+- A list replaces a list. A mapping whose keys are numbers changes entries of the list, as overrides
+  on the command line do. ``snn: {0: {epochs: 3}}`` is ``snn.0.epochs=3``.
+- A part that is named anew brings its own options. If `model`, `teacher.model`, `spike.neuron` or
+  a surrogate has another ``name``, nothing of the old one is inherited. Another ``encode`` or
+  ``norm`` comes without the old one's options. Another data set keeps the old one's augmentation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a recipe may hold: every key with its type, default and meaning, told by the models.
 
-All of it is read from the JSON schema of :class:`leanspike.config.Recipe`, so that a key cannot be
-missing here and a range cannot be another one.
+All of it is read from the JSON schema of :class:`leanspike.config.Recipe`. No key can therefore be
+missing here, and no range can differ.
 """
 
 from __future__ import annotations

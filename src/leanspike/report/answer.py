@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from leanspike.evaluation.result import Result
-from leanspike.report.text import answered, device, figure, percent, plural, saving, times
+from leanspike.report.quantities import figure, percent, plural, saving, times
+from leanspike.report.text import answered, device
 
 
 def answer(result: Result) -> str:

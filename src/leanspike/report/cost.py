@@ -7,18 +7,17 @@ from typing import NamedTuple
 
 from leanspike.evaluation.result import Result
 from leanspike.evaluation.times import BatchTime, Spread
-from leanspike.report.text import (
-    device,
+from leanspike.report.quantities import (
     duration,
     energy,
     figure,
     percent,
     plural,
     points,
-    sample_noun,
     saving,
     times,
 )
+from leanspike.report.text import device, sample_noun
 
 ARITHMETIC = "arithmetic only: no memory traffic, no static power; no chip was measured"
 """What a counted energy is of."""

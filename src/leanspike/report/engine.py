@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from leanspike.engine import Explanation, LayerWork
-from leanspike.report.text import count, duration
+from leanspike.report.quantities import count, duration
 
 WIDTH = 8
 """Of the bars that draw a share."""

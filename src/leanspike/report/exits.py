@@ -10,7 +10,8 @@ import numpy as np
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.result import Result
 from leanspike.report import style
-from leanspike.report.text import energy, interval, percent, plural, sample_noun, tail
+from leanspike.report.quantities import energy, percent, plural
+from leanspike.report.text import interval, sample_noun, tail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,8 +56,9 @@ def gamma_figure(gammas: Mapping[str, Sequence[float]]) -> str:
 def exit_figure(result: Result) -> str:
     """Accuracy against mean timesteps, and against energy: all stopped alike, and by each rule.
 
-    On the left also each rule's curve over its thresholds, on the held-out samples that it was
-    chosen on (hollow: the chosen point); on the right 95 % intervals. Full: what was measured.
+    The left plot also has each rule's curve over its thresholds, on the held-out samples that it
+    was chosen on. The right plot has 95 % intervals. A hollow mark is the chosen point, a full one
+    what was measured.
 
     >>> from leanspike.evaluation.result import Energy
     >>> early = EarlyExit.model_construct(

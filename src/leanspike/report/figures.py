@@ -1,33 +1,23 @@
-"""The report's figures of the network: accuracy, spikes, thresholds and leaks, energy.
+"""The report's figures of the network: accuracy, spikes, thresholds and leaks.
 
-Each function turns a result into inline SVG and holds for 1 to hundreds of layers, 1 to dozens
-of timesteps. Rows are layers, from the input down; ``style`` holds the look.
+Each function turns a result into inline SVG. It holds for 1 to hundreds of layers, and for 1 to
+dozens of timesteps. Rows are layers, from the input down. ``style`` holds the look.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.evaluation.layers import LayerOperations, NeuronActivity
-from leanspike.evaluation.result import Energy, Result
+from leanspike.evaluation.layers import NeuronActivity
+from leanspike.evaluation.result import Result
 from leanspike.report import style
-from leanspike.report.text import (
-    energy,
-    interval,
-    listed,
-    percent,
-    plural,
-    ratio,
-    reading_names,
-    saving,
-    spikes,
-    times,
-)
+from leanspike.report.axes import fit_shares, legend_above, scale_for
+from leanspike.report.quantities import percent, plural, spikes
+from leanspike.report.text import interval, listed, reading_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,25 +128,13 @@ def neurons_figure(neurons: Sequence[NeuronActivity]) -> str:
                 fit_shares(axes)
         style.label_rows(columns[0], [layer.path for layer in neurons])
         if any(layer.readings_start for layer in neurons):
-            _legend(columns[-1])
+            legend_above(columns[-1])
 
     names = reading_names(neurons)
     height = len(neurons) * style.row_height(len(neurons)) + 100
     layers = plural(len(neurons), "layer")
     label = f"{listed(names)} of {layers} before and after training"
     return style.draw("neurons", label, height, content)
-
-
-def fit_shares(axes: Axes) -> None:
-    """An x axis from 0 to 1 at least.
-
-    >>> def content(figure: "Figure") -> None:
-    ...     fit_shares(axes := figure.subplots())
-    ...     print(axes.get_xlim()[1])
-    >>> _ = style.draw("shares", "", 99, content)
-    1.05
-    """
-    axes.set_xlim(min(0.0, axes.get_xlim()[0]), max(1.05, axes.get_xlim()[1]))
 
 
 def _moved(axes: Axes, neurons: Sequence[NeuronActivity], name: str) -> None:
@@ -182,128 +160,3 @@ def _moved(axes: Axes, neurons: Sequence[NeuronActivity], name: str) -> None:
     )
     axes.plot(after, rows, "o", color=style.SNN, markersize=size, label="after training")
     scale_for([*start, *after], axes)
-
-
-def scale_for(values: Sequence[float], axes: Axes) -> None:
-    """A logarithmic x axis for values of very different size, a plain one for others.
-
-    >>> def content(figure: "Figure") -> None:
-    ...     scale_for([0.01, 1.0], figure.subplots())
-    ...     print(figure.axes[0].get_xscale())
-    >>> _ = style.draw("scale", "", 99, content)
-    log
-    """
-    if min(values) > 0 and max(values) > 30 * min(values):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-    else:
-        axes.locator_params(axis="x", nbins=6)
-
-
-def _legend(axes: Axes) -> None:
-    """The legend above the axes, at the right: the title is at the left."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.3)
-
-
-def energy_figure(
-    operations: Sequence[LayerOperations], total: Energy, quotable: bool = True
-) -> str:
-    """The energy of both networks in all, and layer by layer on a logarithmic axis.
-
-    Without ``quotable`` the ratio of the two sums is left out.
-
-    >>> conv = LayerOperations(path="conv", edge="spike", static=False, dense_macs=10, ann_macs=10,
-    ...                        snn_macs=0, snn_acs=10, ann_pj=46, snn_pj=9)
-    >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
-    ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
-    >>> energy_figure([conv], total)
-    '<svg...46.0 pJ</text>...11.5 pJ · 4.0× less</text>...5.1×</text>...</svg>'
-    """
-    rows_px = len(operations) * style.row_height(len(operations)) + 60
-
-    def content(figure: Figure) -> None:
-        above, below = figure.subplots(2, 1, height_ratios=(110, rows_px))
-        _totals(above, operations, total, quotable)
-        _by_layer(below, operations)
-
-    label = f"Energy of the ANN and the SNN in all and in each of {len(operations)} layers"
-    return style.draw("energy", label, rows_px + 150, content)
-
-
-def _totals(
-    axes: Axes, operations: Sequence[LayerOperations], total: Energy, quotable: bool
-) -> None:
-    """Two bars: the ANN's energy, and the SNN's by kind of operation."""
-    draw_totals(axes, operations, total, (0.0, 1.0), quotable)
-    axes.set_yticks([0, 1], ["ANN", "SNN"])
-    axes.set_title("In all")
-    axes.invert_yaxis()
-    axes.margins(x=0.16)
-    axes.xaxis.set_visible(False)
-    axes.spines["bottom"].set_visible(False)
-    _legend(axes)
-
-
-def draw_totals(
-    axes: Axes,
-    operations: Sequence[LayerOperations],
-    total: Energy,
-    rows: tuple[float, float],
-    quotable: bool = True,
-) -> None:
-    """The ANN's bar and the SNN's at two heights, with the energies written beside them.
-
-    Without ``quotable``, as of a network at chance, how they compare is left out.
-
-    >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
-    ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
-    >>> style.draw("e", "", 99, lambda figure: draw_totals(figure.subplots(), [], total, (0, 1)))
-    '<svg...46.0 pJ</text>...11.5 pJ · 4.0× less</text>...</svg>'
-    """
-    parts = (
-        ("multiply-accumulates", sum(o.snn_macs for o in operations) * total.mac_pj),
-        ("accumulates", sum(o.snn_acs for o in operations) * total.ac_pj),
-        (
-            "membranes and norms" if total.norm_pj else "membrane updates",
-            total.membrane_pj + total.norm_pj,
-        ),
-    )
-    above, below = rows
-    axes.barh([above], [total.ann_pj], color=style.ANN, height=0.62)
-    left = 0.0
-    for (name, part), color in zip(
-        parts, (style.SNN_DARK, style.SNN, style.SNN_LIGHT), strict=True
-    ):
-        axes.barh([below], [part], left=left, color=color, label=name, height=0.62)
-        left += part
-    style.write(axes, energy(total.ann_pj), (total.ann_pj, above), (6, 0), "left")
-    beside = ("·", *saving(total.ratio)) if quotable else ()
-    text = " ".join((energy(total.snn_pj), *beside))
-    style.write(axes, text, (left, below), (6, 0), "left")
-
-
-def _by_layer(axes: Axes, operations: Sequence[LayerOperations]) -> None:
-    """One row for each layer: the ANN's dot, the SNN's, and the factor between them."""
-    rows = range(len(operations))
-    spent = [pj for o in operations for pj in (o.ann_pj, o.snn_pj) if pj > 0]
-    least = min(spent, default=1.0)  # what costs nothing stands at the left end, hollow
-    ann = [max(o.ann_pj, least) for o in operations]
-    snn = [max(o.snn_pj, least) for o in operations]
-    size = max(3.5, min(8.0, style.row_height(len(rows)) / 2.5))
-    axes.set_xscale("log")
-    axes.grid(visible=True, axis="y", color="#f1f4f7")
-    axes.hlines(rows, snn, ann, color=style.GRID, linewidth=4)
-    axes.plot(ann, rows, "o", color=style.ANN, markersize=1.4 * size, label="ANN")
-    axes.plot(snn, rows, "o", color=style.SNN, markersize=size, label="SNN")
-    silent = [row for row in rows if operations[row].snn_pj == 0]
-    axes.plot([least] * len(silent), silent, "o", color="white", markersize=size / 2)
-    if style.row_height(len(rows)) >= 13:
-        for row, layer in enumerate(operations):
-            text = times(ratio(layer.ann_pj, layer.snn_pj))
-            style.write(axes, text, (max(ann[row], snn[row]), row), (10, 0), "left")
-    axes.margins(x=0.1)
-    axes.locator_params(axis="x", subs=(1, 2, 5) if max(ann) < 100 * least else (1,))
-    axes.xaxis.set_major_formatter(lambda value, _: re.sub(r"\.0*(?= )", "", energy(value)))
-    axes.set_title("By layer, on a logarithmic axis")
-    style.label_rows(axes, [layer.path for layer in operations])
-    _legend(axes)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from leanspike.errors import LeanspikeError
 from leanspike.report import style
-from leanspike.report.text import plural
+from leanspike.report.quantities import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +23,8 @@ FAINTEST = 0.35  # of a colour's strength, for a single event: still seen in pri
 def frames_figure(frames: ArrayLike, most: int = 12) -> str:
     """A contact sheet of (at most ``most``) timesteps of one recording, on white.
 
-    ``frames`` are counts of events, [T, 2, H, W]: channel 0 (OFF, darker) in orange, 1 (ON,
-    brighter) in blue, and what has both in a mixture, the stronger the more events.
+    ``frames`` are counts of events, [T, 2, H, W]. Channel 0 (OFF, darker) is orange, channel 1
+    (ON, brighter) is blue, and both together a mixture. The more events, the stronger the colour.
 
     Raises LeanspikeError for frames of another form.
 

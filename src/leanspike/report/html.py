@@ -16,11 +16,13 @@ from leanspike.optional import import_optional
 from leanspike.report import (
     answer,
     cost,
+    energy,
     exits,
     figures,
     frames,
     measured,
     mistakes,
+    quantities,
     rivals,
     robustness,
     story,
@@ -34,15 +36,16 @@ if TYPE_CHECKING:
 def write_report(result: Result, history: Sequence[dict[str, object]], out: str | Path) -> Path:
     """Write the report of a result to ``out`` and return its path.
 
-    The page is complete in itself (styles and figures inline; its own security policy forbids
-    scripts and requests), so it can be mailed, printed and read offline; equal input gives equal
-    bytes. It is written beside ``out`` first and then put in its place, so an interrupted run
-    leaves the previous report whole. Folders on the way are made.
+    The page is complete in itself: styles and figures are inline, and its own security policy
+    forbids scripts and requests. It can be mailed, printed and read offline. Equal input gives
+    equal bytes. The page is written beside ``out`` first and then put in its place, so an
+    interrupted run leaves the previous report whole. Folders on the way are made.
 
-    ``history`` is the run's log: one ``{"event": "epoch", "stage", "epoch", "train_loss",
-    "train_accuracy", "val_accuracy", ...}`` per epoch; other events are skipped, and it may be
-    empty. Raises `LeanspikeError` if matplotlib or jinja2 is missing, an epoch lacks one of these
-    fields, or ``out`` cannot be written. The package's docstring writes one from scratch.
+    ``history`` is the run's log, which may be empty. An epoch is ``{"event": "epoch", "stage",
+    "epoch", "train_loss", "train_accuracy", "val_accuracy", ...}``. Other events are skipped.
+
+    Raises `LeanspikeError` if matplotlib or jinja2 is missing, an epoch lacks one of these fields,
+    or ``out`` cannot be written. The package's docstring writes a page from scratch.
 
     >>> write_report(Result.model_construct(), [{"event": "epoch"}], Path("report.html"))
     Traceback (most recent call last):
@@ -94,7 +97,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
         "neurons": figures.neurons_figure(result.neurons)
         if text.reading_names(result.neurons)
         else "",
-        "energy": figures.energy_figure(
+        "energy": energy.energy_figure(
             result.operations, result.energy, quotable=not result.at_chance
         ),
         "training": story.training_figure(stages) if stages else "",
@@ -112,6 +115,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
     recipe = result.provenance.model_dump(mode="json")["recipe"]
     return environment.get_template("report.html").render(
         result=result,
+        quantities=quantities,
         text=text,
         answer=answer.answer(result),
         cost=cost,
@@ -129,6 +133,7 @@ def write_robustness(found: Robustness, out: Path) -> Path:
         .get_template("robustness.html")
         .render(
             found=found,
+            quantities=quantities,
             text=text,
             curves=robustness.robustness_figure(found),
             sheet=robustness.contact_sheet(found),

@@ -11,7 +11,7 @@ from leanspike.evaluation.record import Record
 from leanspike.evaluation.result import Result
 from leanspike.metrics import metrics
 from leanspike.report import style
-from leanspike.report.text import figure
+from leanspike.report.quantities import figure
 
 LOOK = Look(style.SNN, style.SNN_LIGHT, style.SNN_DARK, style.ANN, style.ACCENT)
 

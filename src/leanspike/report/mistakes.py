@@ -12,7 +12,8 @@ import numpy as np
 from leanspike.evaluation.mistakes import Mistake, Picture
 from leanspike.evaluation.result import Result
 from leanspike.report import style
-from leanspike.report.text import head, plural, sample_noun
+from leanspike.report.quantities import plural
+from leanspike.report.text import head, sample_noun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from leanspike.evaluation.result import Result
 from leanspike.evaluation.rivals_result import Rivals
-from leanspike.report.text import energy
+from leanspike.report.quantities import energy
 
 
 class RivalRow(NamedTuple):

@@ -16,7 +16,8 @@ from leanspike.data.corruptions import SEVERITIES, corrupt
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.robustness_result import OWN, CleanSample, Curve, Robustness
 from leanspike.report import style
-from leanspike.report.text import head, percent, plural, samples, times
+from leanspike.report.quantities import percent, plural, times
+from leanspike.report.text import head, samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

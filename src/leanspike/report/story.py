@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.result import Example, Raster, Result
 from leanspike.report import style
-from leanspike.report.text import head, plural, tail
+from leanspike.report.quantities import plural
+from leanspike.report.text import head, tail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

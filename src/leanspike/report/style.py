@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-# Blue beside grey, orange for what must stand out: told apart by lightness alone, hence in any
-# form of colour blindness and in black and white. report.css names the same colours.
+# Blue stands beside grey, orange marks what must stand out. Lightness alone tells them apart, also
+# in any form of colour blindness and in black and white. report.css names the same colours.
 INK, MUTED, GRID = "#1b2430", "#5b6675", "#e4e8ee"
 ANN, SNN, SNN_DARK, SNN_LIGHT, ACCENT = "#8590a2", "#0b6bb3", "#083a66", "#9cc9ec", "#d55e00"
 WIDTH = 800

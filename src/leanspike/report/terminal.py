@@ -13,23 +13,16 @@ from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
 from leanspike.report.cost import ARITHMETIC, cost_table, how_timed, not_counted
 from leanspike.report.measured import cells, step_tables
+from leanspike.report.quantities import count, energy, figure, percent, plural, ratio, spikes, times
 from leanspike.report.rivals import how_rivals, rivals_table
 from leanspike.report.text import (
     answered,
-    count,
-    energy,
     exit_threshold,
-    figure,
     listed,
-    percent,
-    plural,
     quoted,
-    ratio,
     reading_names,
     sample_noun,
-    spikes,
     tail,
-    times,
 )
 
 _STEPS_A_LINE = 10

@@ -1,99 +1,22 @@
-"""Quantities, names and the answer as text: one way for the figures, the page and the terminal."""
+"""Names and results as text: one way for the figures, the page and the terminal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.layers import NeuronActivity
 from leanspike.evaluation.result import Provenance, Result
-
-
-def percent(fraction: float, n: int) -> str:
-    """A fraction of ``n`` samples as a percentage, with the decimals that ``n`` supports.
-
-    >>> percent(0.9672, 360), percent(0.9272, 10_000)
-    ('96.7 %', '92.72 %')
-    """
-    return f"{100 * fraction:.{_decimals(n)}f} %"
-
-
-def points(difference: float, n: int) -> str:
-    """A difference of two accuracies in percentage points, with its sign.
-
-    >>> points(-0.0139, 360), points(0.0021, 10_000)
-    ('−1.4 points', '+0.21 points')
-    """
-    return f"{100 * difference:+.{_decimals(n)}f} points".replace("-", "−")
-
-
-def _decimals(n: int) -> int:
-    return 2 if n > 1000 else 1
-
-
-def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a fraction observed on ``n`` samples (Wilson 1927).
-
-    It tells how far the accuracy may move by the choice of test samples alone.
-
-    >>> low, high = wilson_interval(0.9, 100)
-    >>> round(low, 3), round(high, 3)
-    (0.826, 0.945)
-    """
-    z = 1.959964
-    middle = (fraction + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+from leanspike.report.quantities import plural, times, wilson_interval
 
 
 def interval(result: Result, fraction: float) -> tuple[float, float]:
-    """The 95 % interval of an accuracy; none about that of labels or pixels, which hang together.
+    """The 95 % interval of an accuracy. Labels and pixels depend on each other, so they have none.
 
     >>> interval(Result.model_construct(n=100, unit="pixel"), 0.9)
     (0.9, 0.9)
     """
     return wilson_interval(fraction, result.n) if result.unit == "sample" else (fraction, fraction)
-
-
-def ratio(numerator: float, denominator: float) -> float:
-    """A quotient in which anything over nothing is infinite and nothing over nothing is 1.
-
-    >>> ratio(3.0, 2.0), ratio(3.0, 0.0), ratio(0.0, 0.0)
-    (1.5, inf, 1.0)
-    """
-    if denominator:
-        return numerator / denominator
-    return math.inf if numerator else 1.0
-
-
-def times(factor: float) -> str:
-    """A factor in at least two digits.
-
-    >>> times(7.31), times(0.724), times(213.6), times(math.inf)
-    ('7.3×', '0.72×', '214×', '∞')
-    """
-    if math.isinf(factor):
-        return "∞"
-    return f"{factor:.{0 if factor >= 99.95 else 1 if factor >= 1 else 2}f}×"
-
-
-def energy(picojoules: float) -> str:
-    """An energy in three digits, from pJ to J.
-
-    >>> energy(8_912_345), energy(35_000_000), energy(0.9), energy(0.0)
-    ('8.91 µJ', '35.0 µJ', '0.900 pJ', '0 J')
-    """
-    return _scaled(picojoules, ("pJ", "nJ", "µJ", "mJ", "J")) if picojoules else "0 J"
-
-
-def duration(milliseconds: float) -> str:
-    """A time in three digits.
-
-    >>> duration(0.4081), duration(20.66), duration(3000)
-    ('0.408 ms', '20.7 ms', '3.00 s')
-    """
-    return _scaled(milliseconds, ("ms", "s"))
 
 
 def device(kind: str) -> str:
@@ -103,31 +26,6 @@ def device(kind: str) -> str:
     ('CPU', 'GPU', 'mps')
     """
     return {"cpu": "CPU", "cuda": "GPU"}.get(kind, kind)
-
-
-def count(number: float) -> str:
-    """A number of operations in three digits, with an SI prefix.
-
-    >>> count(141_953_024), count(19_000_000), count(980), count(0), count(999_700)
-    ('142 M', '19.0 M', '980', '0', '1.00 M')
-    """
-    return f"{number:.0f}" if number < 999.5 else _scaled(number, ("", "k", "M", "G", "T", "P"))
-
-
-def _scaled(value: float, units: tuple[str, ...]) -> str:
-    power = 0
-    while float(f"{value:.3g}") >= 1000 and power < len(units) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:#.3g}".rstrip(".") + f" {units[power]}"
-
-
-def spikes(per_neuron: float) -> str:
-    """Spikes per neuron: two decimals, three where there is little.
-
-    >>> spikes(1.234), spikes(0.0123)
-    ('1.23', '0.012')
-    """
-    return f"{per_neuron:.{2 if per_neuron >= 0.1 or per_neuron == 0 else 3}f}"
 
 
 def tail(path: str, width: int) -> str:
@@ -146,15 +44,6 @@ def head(name: str, width: int) -> str:
     ('great white…', 'cat')
     """
     return name if len(name) <= width else name[: width - 1] + "…"
-
-
-def plural(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> plural(1, "timestep"), plural(10_000, "image")
-    ('1 timestep', '10,000 images')
-    """
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def reading_names(neurons: Iterable[NeuronActivity]) -> list[str]:
@@ -206,15 +95,6 @@ def answered(result: Result) -> str:
     return those if result.unit == "sample" else f"the {result.unit}s of {those}"
 
 
-def figure(value: float | None) -> str:
-    """What a function of the user's gave, in four digits.
-
-    >>> figure(0.0123456), figure(None)
-    ('0.01235', '–')
-    """
-    return "–" if value is None else f"{value:.4g}"
-
-
 def given(value: object) -> str:
     """What somebody told, or that nobody did.
 
@@ -249,18 +129,6 @@ def backend(origin: Provenance) -> str:
     return "; ".join([own, *(f"{phase}: {words}" for phase, words in origin.backends.items())])
 
 
-def saving(energy_ratio: float) -> tuple[str, str]:
-    """E_ANN / E_SNN as a factor that is never below 1, and which way it goes.
-
-    >>> saving(7.31), saving(0.5), saving(1.0)
-    (('7.3×', 'less'), ('2.0×', 'more'), ('1.0×', ''))
-    """
-    factor = energy_ratio if energy_ratio >= 1 else ratio(1.0, energy_ratio)
-    if times(factor) == times(1.0):
-        return times(1.0), ""
-    return times(factor), "less" if energy_ratio > 1 else "more"
-
-
 def quoted(result: Result, energy_ratio: float | None) -> str:
     """An energy ratio of the whole network; "–" if not recorded, or the accuracy is at chance.
 
@@ -271,15 +139,6 @@ def quoted(result: Result, energy_ratio: float | None) -> str:
     '–'
     """
     return "–" if energy_ratio is None or result.at_chance else times(energy_ratio)
-
-
-def by_formula(energy_ratio: float | None) -> str:
-    """A ratio by a paper's formula: a factor and which way it goes; None was not recorded.
-
-    >>> by_formula(9.06), by_formula(1.0), by_formula(None)
-    ('9.1× less', '1.0×', 'not recorded')
-    """
-    return "not recorded" if energy_ratio is None else " ".join(saving(energy_ratio)).strip()
 
 
 def exit_threshold(early: EarlyExit) -> str:

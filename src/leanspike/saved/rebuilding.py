@@ -72,7 +72,7 @@ def respike(ann: nn.Module, spec: SpikeSpec, weights: Weights, given: Given) -> 
 def check_fit(network: nn.Module, weights: Weights) -> None:
     """Raise LeanspikeError for weights that the network could hold only in part.
 
-    Those are of other kinds of numbers, and two of which the network makes one.
+    Such weights are other kinds of numbers, or two values that the network ties to one.
     """
     names: dict[int, str] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
@@ -135,7 +135,8 @@ def _refuses(ann: nn.Module, sample: Tensor) -> str | None:
 def _prepared(ann: nn.Module, spec: SpikeSpec, weights: Weights) -> nn.Module:
     """A copy in the types of the weights, if it is not in them.
 
-    With temporal norms what the ANN's have learnt is in the way: theirs is loaded.
+    With temporal norms the learnt values of the ANN's norms are reset. The temporal norms' values
+    are loaded.
     """
     renewed = {
         path: module

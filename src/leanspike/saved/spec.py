@@ -27,8 +27,8 @@ class _Part(BaseModel):
 class ModelSpec(_Part):
     """How to build a network again: the arguments of ``models.create_model``.
 
-    A ``name`` of the form ``package.module:Class`` is a network of the user's own; it is called
-    with the options alone, and :func:`load` imports none.
+    A ``name`` of the form ``package.module:Class`` is a network of the user's own. Its class is
+    called with the options alone, and :func:`load` imports none.
 
     >>> ModelSpec(name="vgg6", num_classes=10, options={"width": 0.125}).image_size
     32
@@ -44,7 +44,7 @@ class ModelSpec(_Part):
 class NeuronSpec(BaseModel):
     """What a neuron is apart from its trained parameters: the name of its class, and its options.
 
-    A spec without a name is of before there were several: its neurons are LIF.
+    A spec without a name is from before there were several neurons. Its neurons are LIF.
 
     >>> NeuronSpec(name="lif", reset="hard").options
     {'reset': 'hard'}
@@ -94,7 +94,7 @@ def _check_range(ends: tuple[float, float]) -> tuple[float, float]:
 class SpikeSpec(_Part):
     """How to make the network spike again: the arguments of ``leanspike.spike``.
 
-    Those with the default None were not written by the first versions. Operations are named as in
+    Fields with the default None were not written by the first versions. Operations are named as in
     ``leanspike.graph.named``, passes as in ``leanspike.lower``.
     """
 

@@ -49,9 +49,9 @@ class _Source:
 def keep(places: Sequence[Path], out: Path, title: str | None = None) -> Study:
     """Write a study of finished runs: ``study.yaml``, and one compact file for each run.
 
-    A run is called by its folder, without the name of the study before it and its seed behind it;
-    what is left is the variant. The recipe of the first run is the base, or that of the run called
-    as the study. Weights, checkpoints and pictures stay behind.
+    A variant is named by the run's folder, without the study's name before it and the seed behind
+    it. The base is the recipe of the run that has the study's name, else of the first run.
+    Weights, checkpoints and pictures stay behind.
 
     Args:
         places: folders of runs, studies, or files of studies.
@@ -59,8 +59,8 @@ def keep(places: Sequence[Path], out: Path, title: str | None = None) -> Study:
         title: what the study is about.
 
     Raises:
-        LeanspikeError: if two runs have the same variant and seed, or at ``out`` is something
-            else, or a study with a run that is not among these.
+        LeanspikeError: if two runs have the same variant and seed; if something else is at
+            ``out``, or a study with a run that is not among these.
     """
     if not is_study(out) and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise LeanspikeError(f"{out} is not empty and not a study; choose another --out")

@@ -16,8 +16,8 @@ def write_report_of(found: Finished, out: Path | None = None, fresh: bool = Fals
 
     Args:
         found: the run.
-        out: the page; else it is ``report.html`` in the run's folder, or, of a run in a study,
-            ``STUDY-VARIANT-SEED.html`` in the current one.
+        out: the page. Default: ``report.html`` in the run's folder; for a run in a study,
+            ``STUDY-VARIANT-SEED.html`` in the current folder.
         fresh: replace what is at ``out``, even if it is no page of leanspike.
 
     Raises:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from leanspike.report import style
+from leanspike.report.axes import fit_shares, scale_for
 from leanspike.report.compare.runs import Compared
-from leanspike.report.figures import draw_totals, fit_shares, scale_for
+from leanspike.report.energy import draw_totals
+from leanspike.report.quantities import percent, plural
 from leanspike.report.story import Epoch, read_epochs
-from leanspike.report.text import interval, listed, percent, plural, reading_names, tail
+from leanspike.report.text import interval, listed, reading_names, tail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

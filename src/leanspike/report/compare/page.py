@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from leanspike.errors import LeanspikeError
-from leanspike.report import text
+from leanspike.report import quantities, text
 from leanspike.report.compare import figures
 from leanspike.report.compare.runs import Compared, differences, hardware, recipe_changes
 from leanspike.report.compare.table import cells
@@ -45,6 +45,7 @@ def _page(runs: Sequence[Compared]) -> str:
         .render(
             runs=runs,
             sign=_SIGN,
+            quantities=quantities,
             text=text,
             plots=plots,
             readings=readings,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.result import Result
-from leanspike.report.text import count, percent, plural, sample_noun, samples
+from leanspike.report.quantities import count, percent, plural
+from leanspike.report.text import sample_noun, samples
 
 History = Sequence[dict[str, object]]
 

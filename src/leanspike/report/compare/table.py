@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from leanspike.report.compare.runs import Compared, differences
-from leanspike.report.text import percent, quoted, spikes, times
+from leanspike.report.quantities import percent, spikes, times
+from leanspike.report.text import quoted
 
 _NUMBERS = ("ANN", "SNN", "T", "counted", "DIET", "BNTT", "time", "spikes", "seconds", "seed")
 _LEGEND = (

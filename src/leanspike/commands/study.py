@@ -39,14 +39,14 @@ def keep(
 ) -> None:
     """Write a study of finished runs: what they share once, and one small file for each.
 
-    The study's **study.yaml** holds the first run's whole recipe as its base, the other runs as
-    changes of it, the seeds, and the command that repeats a run; add notes of your own.
-    **VARIANT-SEED.json** beside it holds a run's result, log and thresholds; weights, checkpoints
-    and pictures stay behind. Runs that differ only in their folder's last **-SEED** are one
-    variant.
+    The study's **study.yaml** holds the first run's whole recipe as its base, and the other runs as
+    changes of it. It also holds the seeds and the command that repeats a run. Add notes of your
+    own. **VARIANT-SEED.json** beside it holds a run's result, log and thresholds. Weights,
+    checkpoints and pictures stay behind. Runs that differ only in their folder's last **-SEED**
+    are one variant.
 
-    A file of a study stands for its run: **leanspike train**, **convert** and **recipes** take it
-    as a recipe, **leanspike report** as a run.
+    A file of a study stands for its run. **leanspike train**, **convert** and **recipes** take it
+    as a recipe; **leanspike report** takes it as a run.
 
     Examples:
 

@@ -1,37 +1,18 @@
-"""Parts by name: one registry for each kind of part, open to other packages.
-
-A class, or a function that makes the part, registers itself where it is written, and brings its
-options along, as a :class:`~leanspike.section.Section` whose fields are its keyword arguments. An
-installed package adds parts by entry points, in a group named after the registry::
-
-    [project.entry-points."leanspike.neurons"]
-    resonate = "its_package.resonate:Resonate"
-
-Such a part is imported when its name is asked for, and not before. One that cannot be imported is
-named in one line, and is in nobody else's way.
-"""
+"""A registry: the parts of one kind by name, those of other packages among them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar, final
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    model_validator,
-)
-from pydantic_core import CoreSchema, core_schema, to_json
+from pydantic import Field, ValidationError, model_validator
 
 from leanspike.errors import LeanspikeError, one_line
+from leanspike.registry.options import validated, values_of
+from leanspike.registry.wrong_name import nearest
 from leanspike.section import Section, section_of
 
 T = TypeVar("T")
@@ -44,9 +25,9 @@ class Registry(Generic[T]):
 
     Args:
         noun: what a message calls one of them.
-        group: of the entry points by which other packages add theirs.
-        config: from a class to its options. Without it they are its constructor's (`section_of`),
-            which checks their values itself.
+        group: of the entry points by which other packages add parts.
+        config: a function from a class to its options. Without it the options are its
+            constructor's (`section_of`), and the constructor checks their values.
         base: what each must be a subclass of; None: whatever can be called.
         table: parts by name that are there already. It is shared, not copied.
 
@@ -117,7 +98,7 @@ class Registry(Generic[T]):
         return MappingProxyType(self._kinds)
 
     def names(self) -> tuple[str, ...]:
-        """All names, those of other packages too, which are not imported for that."""
+        """All names, also of parts in other packages, which are not imported for that."""
         return tuple(dict.fromkeys((*self._kinds, *self._offered())))
 
     def __contains__(self, name: object) -> bool:
@@ -161,7 +142,7 @@ class Registry(Generic[T]):
         if self._config is None:
             return dict(given)
         try:
-            section = _validate(config, given)
+            section = validated(config, given)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
@@ -228,7 +209,14 @@ class Row(Generic[T]):
 
 
 class ChosenPart(Section):
-    """A part that an option names: ``{name: arctan, options: {alpha: 2.0}}``."""
+    """A part that an option names: ``{name: arctan, options: {alpha: 2.0}}``.
+
+    >>> pools: Registry[object] = Registry("pool", "example.pools", table={"mean": list})
+    >>> class Pool(ChosenPart):
+    ...     registry = pools
+    >>> Pool(name="mean").create()
+    []
+    """
 
     registry: ClassVar[Registry[Any]]
 
@@ -248,91 +236,7 @@ class ChosenPart(Section):
         return self.registry.create(self.name, self.options)
 
 
-class ChosenSection(BaseModel):
-    """A part with its options beside its name: ``{name: lif, leak: 0.9}``.
-
-    It holds all options of the part, defaults included, as attributes and in :attr:`options`.
-    """
-
-    model_config = ConfigDict(
-        defer_build=True, frozen=True, extra="allow", strict=True, protected_namespaces=()
-    )
-    registry: ClassVar[Registry[Any]]
-
-    name: str
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _complete(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        if not isinstance(value, Mapping):
-            return handler(value)
-        given = dict(value)
-        name = given.pop("name", cls.model_fields["name"].default)
-        if not isinstance(name, str):
-            return handler(value)
-        try:
-            config = cls.registry.config(name)
-        except LeanspikeError as error:
-            raise ValueError(str(error)) from None
-        return handler({"name": name, **values_of(_validate(config, given))})
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of the part, without its name."""
-        return {
-            key: value.model_dump() if isinstance(value, BaseModel) else value
-            for key, value in (self.model_extra or {}).items()
-        }
-
-    @classmethod
-    def keys(cls, value: Any) -> list[str]:
-        """The keys that are valid in such a section, for the name that it has."""
-        name = value.get("name") if isinstance(value, Mapping) else None
-        known = cls.registry.config(name or cls.model_fields["name"].default)
-        return ["name", *known.model_fields]
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Any of the registered parts, each with its own options."""
-        usual = cls.model_fields["name"].default
-        names = sorted(cls.registry.registered, key=lambda name: name != usual)
-        configs = [cls.registry.config(name).__pydantic_core_schema__ for name in names]
-        found = handler(core_schema.union_schema(list(configs)))
-        for name, choice in zip(names, found["anyOf"], strict=True):
-            section = handler.resolve_ref_schema(choice)
-            named = {"const": name, "type": "string", "default": name, "description": "Its name."}
-            section["properties"] = {"name": named, **section["properties"]}
-        return found
-
-
-def values_of(section: Section) -> dict[str, Any]:
-    """The values of a section by name, sections among them as they are.
-
-    >>> values_of(Section())
-    {}
-    """
-    return {name: getattr(section, name) for name in type(section).model_fields}
-
-
 def _path(kind: object) -> str:
     """Where a class or function is written; of anything else what it is."""
     name = getattr(kind, "__qualname__", None)
     return repr(kind) if name is None else f"{kind.__module__}.{name}"
-
-
-def nearest(wrong: str, valid: Collection[str]) -> str:
-    """What to choose instead of a name that is none.
-
-    >>> nearest("step", ("direct", "frames")), nearest("lfi", ("lif", "cuba_lif"))
-    ('choose one of direct, frames', "choose one of lif, cuba_lif; did you mean 'lif'?")
-    """
-    close = get_close_matches(wrong, list(valid), n=1, cutoff=0.65)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
-    return f"choose one of {', '.join(valid)}{meant}"
-
-
-def _validate(config: type[Section], given: Mapping[str, Any]) -> Section:
-    """Plain data as a section: lists for tuples, as JSON has them, and sections as their values."""
-    return config.model_validate_json(to_json(given))

@@ -40,9 +40,9 @@ def robustness(
 ) -> None:
     """Measure a run's networks on corrupted and attacked test images.
 
-    Writes robustness.json and robustness.html: ten corruptions at five severities, FGSM and PGD,
-    for the teacher or ANN, the SNN, and the SNNs of other runs. CIFAR-10-C takes part if it lies
-    beside the data set; **--common** adds the corruptions of ImageNet-C (pip install
+    It writes robustness.json and robustness.html: ten corruptions at five severities, FGSM and
+    PGD, for the teacher or ANN, the SNN, and the SNNs of other runs. CIFAR-10-C takes part if it
+    lies beside the data set. **--common** adds the corruptions of ImageNet-C (pip install
     'leanspike[corruptions]'; colour images of 32 pixels or more). Each of the three has a mean
     corruption error of its own. A package of yours may offer more corruptions, by entry points.
 

@@ -1,0 +1,82 @@
+"""The ANN in every precision, each as a function from images to class scores ``[N, K]``.
+
+Its batch norms are folded into its weights, as whoever deploys it would do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from leanspike.bench.trained import Answer, Trained
+
+
+def ann(trained: Trained, *, compiled: bool = False, dtype: torch.dtype = torch.float32) -> Answer:
+    """PyTorch's: eager, or whatever ``torch.compile`` makes of it."""
+    network = trained.ann
+    run = torch.compile(network) if compiled else network
+
+    @torch.no_grad()
+    def answer(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            scores: Tensor = run(x.contiguous(memory_format=torch.channels_last))
+        return scores.float()
+
+    return answer
+
+
+def whole_numbers(trained: Trained, into: Path) -> Path:
+    """The ANN in int8 by onnxruntime: static, weights by channel, calibrated; an ONNX file."""
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter([{"x": trained.calibration.numpy()}])
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.batches, None)
+
+    example = trained.calibration[:2].contiguous()
+    network = trained.ann.to(memory_format=torch.contiguous_format)
+    names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
+    free = {"x": {0: "n"}, "y": {0: "n"}}
+    whole, small = into / "ann.onnx", into / "int8.onnx"
+    torch.onnx.export(network, (example,), whole, dynamo=False, dynamic_axes=free, **names)
+    quantization.quantize_static(
+        whole,
+        small,
+        Reader(),
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
+        weight_type=quantization.QuantType.QInt8,
+        activation_type=quantization.QuantType.QUInt8,
+    )
+    return small
+
+
+def ann_onnxruntime(trained: Trained) -> Answer:
+    """The ANN in int8, run by onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with TemporaryDirectory() as folder:
+        path = whole_numbers(trained, Path(folder))
+        session = onnxruntime.InferenceSession(str(path), options)
+    return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+
+
+def ann_openvino(trained: Trained) -> Answer:
+    """The same int8 network, run by OpenVINO."""
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    with TemporaryDirectory() as folder:
+        path = whole_numbers(trained, Path(folder))
+        network = openvino.Core().compile_model(str(path), "CPU", settings)
+    return lambda x: torch.from_numpy(np.array(network(x.numpy())[0]))
