@@ -26,6 +26,9 @@ class About:
 
     ``readout`` is how outputs of several steps become an answer, ``task`` what the labels are of;
     None: what those of the first batch show.
+
+    >>> About(timesteps=4).readout
+    'mean'
     """
 
     timesteps: int
@@ -38,6 +41,9 @@ class StepTable:
     """Numbers after each step, and the ANN's, where there is one, under a title.
 
     ``unit`` is "%" for shares, which are shown in hundredths, else "".
+
+    >>> StepTable("accuracy", (0.5, 0.75), ann=0.8, unit="%").snn[-1]
+    0.75
     """
 
     title: str
@@ -48,7 +54,11 @@ class StepTable:
 
 @dataclass(frozen=True)
 class Look:
-    """The colours of the page, as matplotlib takes them."""
+    """The colours of the page, as matplotlib takes them.
+
+    >>> Look(snn="blue", snn_light="lightblue", snn_dark="navy", ann="grey", accent="red").ann
+    'grey'
+    """
 
     snn: str
     snn_light: str
@@ -62,6 +72,9 @@ class Picture:
     """A figure of the page: its title, what it shows in a sentence or two, and how it is drawn.
 
     ``draw(figure, look)`` draws it with matplotlib; ``height`` is in px, the width the page's.
+
+    >>> Picture("Empty", "Nothing to see.", 100, lambda figure, look: None).height
+    100
     """
 
     title: str

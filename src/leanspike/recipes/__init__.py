@@ -138,7 +138,12 @@ def _take_old_key(data: dict[str, Any]) -> None:
 
 
 def validate(data: dict[str, Any], name: str) -> Recipe:
-    """Plain data as a recipe, or one line on what is wrong with it."""
+    """Plain data as a recipe, or one line on what is wrong with it.
+
+    >>> validate({"nme": "mine"}, "mine")
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: ...nme...
+    """
     _take_old_key(data)
     try:
         return Recipe.model_validate_json(json.dumps(data))
@@ -151,7 +156,11 @@ def validate(data: dict[str, Any], name: str) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, every key written out; :func:`load_recipe` reads it back equal."""
+    """The recipe as YAML, every key written out; :func:`load_recipe` reads it back equal.
+
+    >>> dump(load_recipe("digits")).splitlines()[0]
+    'name: digits'
+    """
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

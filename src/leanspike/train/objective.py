@@ -31,7 +31,11 @@ Readout = Literal["sum", "mean"]
 
 
 class Term(Section):
-    """The options of an objective as one term of several: its own, and its weight."""
+    """The options of an objective as one term of several: its own, and its weight.
+
+    >>> Term().weight
+    1.0
+    """
 
     weight: NonNegative = 1.0
     """The factor of this term."""
@@ -44,6 +48,10 @@ class Around:
     ``x`` is an input of the network, of which only the shape matters. ``teacher`` gives the stage's
     teacher, the same one each time. ``task`` says what the labels are of; None: what those of the
     first batch show.
+
+    >>> around = Around(nn.Identity(), torch.zeros(1, 3), Teacher)
+    >>> around.readout, around.task
+    ('sum', None)
     """
 
     network: nn.Module
