@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event
@@ -17,11 +18,13 @@ import torch
 
 from leanspike import native
 from leanspike.errors import LeanspikeError
+from leanspike.files import write_text
 from leanspike.neuron import LIF
 from leanspike.recipes import load_recipe
 from leanspike.run import clock
 from leanspike.run.clock import Clock, read_backends, read_seconds
-from leanspike.run.workspace import HOLDER, LOCK, check_free, claim, clear, hold
+from leanspike.run.workspace import HOLDER, LOCK, Workspace, check_free, claim, clear, hold
+from leanspike.train.board import Board
 
 X_TN = torch.rand(2, 3)
 
@@ -79,7 +82,7 @@ def test_a_disk_that_is_full_for_a_while_stops_no_phase(
 ) -> None:
     tries = Event()
 
-    def full(*_: object) -> None:
+    def full(*_: object, make: bool) -> None:
         tries.set()
         raise LeanspikeError("cannot write")
 
@@ -89,6 +92,50 @@ def test_a_disk_that_is_full_for_a_while_stops_no_phase(
         assert tries.wait(60)
         patched.undo()
     assert list(read_seconds(tmp_path)) == ["evaluate"]
+
+
+@pytest.mark.parametrize("write", ["clock", "beat", "folder", "file", "curves"])
+def test_a_folder_that_was_removed_is_not_made_anew(
+    write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    workspace = Workspace(folder, 1)
+
+    def clock_alone() -> None:
+        with workspace.clock("evaluate"):
+            folder.rmdir()
+            time.sleep(0.1 if write == "beat" else 0)
+
+    writers: dict[str, Callable[[], object]] = {
+        "clock": clock_alone,
+        "beat": clock_alone,
+        "folder": lambda: workspace.put("ann", lambda part: write_text(part / "a", "a")),
+        "file": lambda: workspace.write("calibration.json", "{}"),
+        "curves": lambda: Board(folder / "tensorboard"),
+    }
+    if write == "beat":
+        monkeypatch.setattr(clock, "BEAT_SECONDS", 0.01)
+    elif write != "clock":
+        folder.rmdir()
+    if write == "curves":
+        pytest.importorskip("tensorboard")
+    with pytest.raises(LeanspikeError, match=r"cannot write \S*/run/\S+ \(No such file or dir"):
+        writers[write]()
+    assert not folder.exists()
+
+
+def test_what_ends_a_phase_is_told_and_not_that_its_time_cannot_be_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+
+    def stop() -> None:
+        with Clock(folder, "evaluate"):
+            folder.rmdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
 
 
 def hold_until_killed(folder: Path, held: Connection) -> None:

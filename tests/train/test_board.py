@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import signal
 from pathlib import Path
@@ -22,6 +23,15 @@ def test_its_file_is_read_by_tensorboard(tmp_path: Path) -> None:
     assert first.file_version == "brain.Event:2"
     found = [(e.step, e.summary.value[0].tag, e.summary.value[0].tensor.float_val) for e in events]
     assert found == [(step, "ann/loss", [0.5 * step]) for step in range(3)]
+
+
+def test_its_file_is_closed_with_a_board_that_nobody_closes(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    board = Board(tmp_path)
+    file = board._file
+    del board
+    gc.collect()
+    assert file.closed
 
 
 def test_a_full_disk_is_said_where_it_happens(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import TypeVar, final
@@ -52,13 +52,14 @@ class Clock:
         if self.group.first:
             self.heart.start()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.over.set()
         if self.group.first:
             self.heart.join()
         self.watching.__exit__(None, None, None)
         if self.group.first:
-            self._keep()
+            with suppress(LeanspikeError) if kind is not None else nullcontext():
+                self._keep()  # the error that ends the phase is the one that is told
 
     def _beat(self) -> None:
         while not self.over.wait(BEAT_SECONDS):
@@ -98,7 +99,7 @@ def read_seconds(folder: Path) -> dict[str, float]:
 
 def write_seconds(folder: Path, seconds: Mapping[str, float]) -> None:
     """Keep wall-clock seconds by phase."""
-    write_text(folder / SECONDS, json.dumps(seconds))
+    write_text(folder / SECONDS, json.dumps(seconds), make=False)
 
 
 def read_backends(folder: Path) -> dict[str, str]:
@@ -108,7 +109,7 @@ def read_backends(folder: Path) -> dict[str, str]:
 
 def write_backends(folder: Path, backends: Mapping[str, str]) -> None:
     """Keep what computed each phase."""
-    write_text(folder / BACKENDS, json.dumps(backends))
+    write_text(folder / BACKENDS, json.dumps(backends), make=False)
 
 
 def _read(path: Path, kind: TypeAdapter[Found], what: str) -> Found:

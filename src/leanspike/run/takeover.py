@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
-from leanspike.files import said_where, write_text
+from leanspike.files import write_text
 from leanspike.run.assembly import Assembly
 from leanspike.run.build import model_spec
 from leanspike.run.clock import (
@@ -120,10 +120,8 @@ def take_over(workspace: Workspace, assembly: Assembly, source: Path) -> None:
     )
 
     def write(part: Path) -> None:
-        with said_where(part):
-            part.mkdir(parents=True)
-            for name in (SPEC, WEIGHTS):
-                shutil.copyfile(source / "ann" / name, part / name)
+        for name in (SPEC, WEIGHTS):
+            shutil.copyfile(source / "ann" / name, part / name)
         write_text(part / TAKEN_OVER, taken.model_dump_json(indent=1))
         assembly.read(part)  # the copy, too
 

@@ -92,13 +92,23 @@ class Workspace:
         return self.group.agreed((self.folder / name).exists())
 
     def put(self, name: str, write: Callable[[Path], object]) -> None:
-        """A folder appears whole: ``write`` makes it beside its place, then it is renamed."""
+        """A folder appears whole: ``write`` fills it beside its place, then it is renamed.
+
+        Raises:
+            LeanspikeError: where nothing can be written, or the run's folder is gone.
+        """
         if self.group.first:
             part = self.folder / f".{name}.part"
             shutil.rmtree(part, ignore_errors=True)
-            write(part)
-            part.rename(self.folder / name)
+            with said_where(self.folder / name):
+                part.mkdir()
+                write(part)
+                part.rename(self.folder / name)
         self.group.wait()
+
+    def write(self, name: str, text: str) -> None:
+        """A file of the run; where its folder is gone, none is made anew."""
+        write_text(self.folder / name, text, make=False)
 
     def clock(self, phase: str, dtype: torch.dtype | None = None) -> Clock:
         """What adds the time of a phase to the run's record, see :class:`Clock`."""

@@ -40,7 +40,7 @@ class Board:
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self.path = folder / name
         with said_where(self.path):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)  # in the run's, of which none is made anew
             self._file = self.path.open("ab", buffering=0)
         finalize(self, self._file.close)  # of one that nobody closes, as of a run that failed
         self._records = RecordWriter(_Whole(self._file, self.path))

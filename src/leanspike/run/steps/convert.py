@@ -11,7 +11,6 @@ from torch import nn
 
 from leanspike.config import CalibrateSection
 from leanspike.data import normalise
-from leanspike.files import write_text
 from leanspike.run.steps.step import Context, Rehearsal
 from leanspike.run.workspace import CALIBRATION
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate
@@ -53,7 +52,7 @@ class Convert:
             with workspace.clock("calibrate", torch.float32):
                 table = self._calibrate(snn, section.calibrate)
             if self.context.group.first:
-                write_text(workspace.folder / CALIBRATION, json.dumps(asdict(table), indent=1))
+                workspace.write(CALIBRATION, json.dumps(asdict(table), indent=1))
         self.context.save(snn, "start")
         return table
 

@@ -19,7 +19,6 @@ from leanspike.evaluation import (
 from leanspike.evaluation.origin import computed_by
 from leanspike.evaluation.times import BATCH, Times
 from leanspike.execute import SpikingNetwork
-from leanspike.files import write_text
 from leanspike.memory import release_freed_memory
 from leanspike.metrics import metrics
 from leanspike.report import write_report
@@ -88,7 +87,7 @@ class Evaluate:
         origin = origin.model_copy(update={"ann_from": taken.run if taken is not None else None})
         result = result.model_copy(update={"provenance": computed_by(origin, ran)})
         if self.context.group.first:
-            write_text(workspace.folder / RESULT, result.model_dump_json(indent=1))
+            workspace.write(RESULT, result.model_dump_json(indent=1))
             write_report(result, workspace.history, workspace.folder / REPORT)
         return result
 
