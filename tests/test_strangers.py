@@ -186,5 +186,5 @@ def test_every_page_forbids_scripts_and_requests() -> None:
         text = page.read_text()
         assert text.startswith('{% extends "page.html" %}')
         unescaped = set(re.findall(r"\{\{ *(\w+)[.\w]* *\| *safe", text))
-        assert unescaped <= {"plots", "plot", "curves", "sheet", "sign"}  # of leanspike's making
+        assert unescaped <= {*("plots", "plot", "curves", "picture", "sheet", "sign")}  # drawn here
         assert text.count("safe") == len(re.findall(r"\{\{ *\w+[.\w]* *\| *safe *\}\}", text))

@@ -82,7 +82,7 @@ def _work(arguments: Sequence[str] | None) -> None:
     """Do what the command line asks for; that memory ended is a mistake, too."""
     try:
         app(arguments)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not memory_ended(error):
             raise
         raise LeanspikeError(

@@ -6,6 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+WANTING = (
+    *("allocate memory", "std::bad_alloc"),
+    *("can't start new thread", "failed to map segment from shared object"),
+)
+"""What errors say where memory has ended."""
+
 
 class LeanspikeError(Exception):
     """Something the user can mend: the message names the value, what was expected and the fix.
@@ -97,12 +103,15 @@ def check_memory(error: Exception, shape: Sequence[int]) -> None:
 def memory_ended(error: Exception) -> bool:
     """Whether an error says that there is no memory left: Python's, torch's, of a CPU or a GPU.
 
+    A thread, or a library that is imported, may be what it is wanting for.
+
     >>> memory_ended(MemoryError()), memory_ended(RuntimeError("can't allocate memory"))
     (True, True)
+    >>> memory_ended(RuntimeError("can't start new thread")), memory_ended(ImportError("no a.so"))
+    (True, False)
     """
     ended = type(error).__name__ in ("MemoryError", "OutOfMemoryError")  # the second is torch's
-    said = str(error)
-    return ended or "allocate memory" in said or "std::bad_alloc" in said
+    return ended or any(words in str(error) for words in WANTING)
 
 
 def one_line(error: Exception) -> str:

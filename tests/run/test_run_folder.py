@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -99,12 +100,12 @@ def test_a_folder_that_was_removed_is_not_made_anew(
     write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
-    folder.mkdir()
     workspace = Workspace(folder, 1)
+    workspace.write("calibration.json", "{}")
 
     def clock_alone() -> None:
         with workspace.clock("evaluate"):
-            folder.rmdir()
+            shutil.rmtree(folder)
             time.sleep(0.1 if write == "beat" else 0)
 
     writers: dict[str, Callable[[], object]] = {
@@ -117,7 +118,7 @@ def test_a_folder_that_was_removed_is_not_made_anew(
     if write == "beat":
         monkeypatch.setattr(clock, "BEAT_SECONDS", 0.01)
     elif write != "clock":
-        folder.rmdir()
+        shutil.rmtree(folder)
     if write == "curves":
         pytest.importorskip("tensorboard")
     with pytest.raises(LeanspikeError, match=r"cannot write \S*/run/\S+ \(No such file or dir"):

@@ -50,6 +50,13 @@ class Workspace:
         self.checkpoints = Checkpoints(folder / CHECKPOINT, checkpoint_minutes)
 
     @cached_property
+    def _made(self) -> Path:
+        """The folder, made at its first use and never again: one that is removed stays so."""
+        with said_where(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
+
+    @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The rows of the log so far."""
         return read_log(self.folder / LOG)
@@ -80,7 +87,7 @@ class Workspace:
         """Make the folder this recipe's, and keep other runs out of it until this one's end."""
         self.group.wait()  # all have seen the folder as it was
         if self.group.first:
-            self._lock = hold(self.folder)
+            self._lock = hold(self._made)
             if fresh:
                 clear(self.folder)
             claim(self.folder, recipe)
@@ -98,7 +105,7 @@ class Workspace:
             LeanspikeError: where nothing can be written, or the run's folder is gone.
         """
         if self.group.first:
-            part = self.folder / f".{name}.part"
+            part = self._made / f".{name}.part"
             shutil.rmtree(part, ignore_errors=True)
             with said_where(self.folder / name):
                 part.mkdir()
@@ -108,11 +115,12 @@ class Workspace:
 
     def write(self, name: str, text: str) -> None:
         """A file of the run; where its folder is gone, none is made anew."""
-        write_text(self.folder / name, text, make=False)
+        write_text(self._made / name, text, make=False)
 
     def clock(self, phase: str, dtype: torch.dtype | None = None) -> Clock:
         """What adds the time of a phase to the run's record, see :class:`Clock`."""
-        return Clock(self.folder, phase, dtype, self.group)
+        folder = self._made if self.group.first else self.folder
+        return Clock(folder, phase, dtype, self.group)
 
 
 def check_free(folder: Path, recipe: Recipe) -> None:
