@@ -24,6 +24,7 @@ def test_damaged_files_are_read_or_refused_in_one_line() -> None:
     faults("--count", "8", "--files")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory as Linux has them")
 @pytest.mark.timeout(1500)
 def test_runs_that_are_stopped_or_starved_say_so_and_go_on() -> None:
