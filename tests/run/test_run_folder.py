@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_for_a_while_stops_no_phase(
 ) -> None:
     tries = Event()
 
-    def full(*_: object, make: bool) -> None:
+    def full(*_: object, **__: object) -> None:
         tries.set()
         raise LeanspikeError("cannot write")
 
