@@ -404,7 +404,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--beside", "RUN", "--limit", "5"), "--beside RUN --limit 5"),
+        (("--beside", "RUN", "--limit", "5"), "--limit 5"),
         (("--robustness", "--common"), "robustness is a command of its own: leanspike robustness"),
         (("--metric", "calibration"), "did you mean 'calibration_error'?"),
         (("--max-drop", "1"), "a drop is for leaving early; name a rule"),

@@ -148,6 +148,7 @@ def test_the_command_lines_of_readme_and_docs_work_in_order(
         "convert",
         "report",
         "recipes",
+        "robustness",
         "bench",
         "compile",
         "study",
@@ -216,6 +217,8 @@ def run_shortened(line: list[str]) -> None:
         if recipe.data.name != "digits" or (line[0] == "train" and Path("runs").exists()):
             return
         line = [*line, "ann.epochs=1", "snn.0.epochs=1"]
+    if line[0] == "robustness":
+        line = [*line, "--limit", "10"]
     outcome = CliRunner().invoke(app, line)
     assert outcome.exit_code == 0, (line, outcome.output, outcome.exception)
     if into is not None:
