@@ -145,6 +145,43 @@ def test_groups_in_groups(file):
     refused(file, "is nested too deep")
 
 
+def free_space(content: bytes) -> int:
+    """Where the last object of the first heap of texts, its free space, begins."""
+    heap = content.index(b"GCOL")
+    at = heap + 16
+    while content[at : at + 2] != b"\0\0":
+        at += 16 + -(-int.from_bytes(content[at + 8 : at + 16], "little") // 8) * 8
+    return at
+
+
+def test_a_heap_of_texts_that_hdf5_would_not_leave(file, written):
+    size = free_space(written) + 8
+    assert int.from_bytes(written[size : size + 8], "little") >= 16
+    file.write_bytes(written[:size] + bytes(8) + written[size + 8 :])
+    refused(file, r"is damaged or holds no NIR \(a heap of texts has no end\); get it again")
+
+
+def test_a_heap_of_texts_that_claims_more_than_the_file(file, written):
+    size = written.index(b"GCOL") + 8
+    file.write_bytes(written[:size] + (1 << 33).to_bytes(8, "little") + written[size + 8 :])
+    refused(file, r"\(a heap of texts is larger than the file\); get it again")
+
+
+def test_a_list_of_many_texts(file):
+    texts = np.full(1001, "a", dtype=h5py.string_dtype())
+    change(file, replaced("node/nodes/0/type", texts))
+    refused(file, "/node/nodes/0/type is a list of more than 1,000 texts")
+
+
+def test_a_chunk_that_is_larger_than_what_lies_in_it(file):
+    def enlarge(opened):
+        del opened["node/nodes/0/bias"]
+        opened.create_dataset("node/nodes/0/bias", (16,), "f4", chunks=(1 << 28,), maxshape=(None,))
+
+    change(file, enlarge)
+    refused(file, "claims to hold 1,073,74[0-9],[0-9]+ bytes of data")
+
+
 def test_a_text_that_is_named_often_is_not_read_each_time():
     texts = np.array([["abc"] * 1000] * 1000, dtype=object)
     assert _of_any_length(texts, 10) == 12

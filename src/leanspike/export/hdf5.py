@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ UNPACKED = 1100
 """By how much gzip can shrink at best; what claims to hold more was not written as data."""
 SMALL = 1 << 20
 """Bytes that any file may unpack to."""
+MOST_TEXTS = 1000
+"""Texts of a data set; a node has one for each thing that it says."""
 MOST = 100_000
 """Groups and data sets; a layer has about ten."""
 
@@ -34,6 +38,7 @@ def read_graph(path: str | Path) -> Any:
     if not path.is_file():
         raise LeanspikeError(f"{path} is no file; give one that holds NIR, as network.nir")
     try:
+        _check_heaps(path)
         with h5py.File(path, "r") as file:
             _check(h5py, file, path)
         graph = nir.read(path, type_check=False)
@@ -57,14 +62,50 @@ def _check(h5py: Any, file: Any, path: Path) -> None:
             continue
         if value.external or value.is_virtual:
             raise _hostile(path, name, "lies in another file")
-        size += value.size * value.dtype.itemsize if value.shape is not None else 0
+        size += _claimed(value)
         if size <= limit and h5py.check_vlen_dtype(value.dtype) is not None:
+            if value.size > MOST_TEXTS:
+                raise _hostile(path, name, f"is a list of more than {MOST_TEXTS:,} texts")
             size += _of_any_length(value, limit)
         if size > limit:
             raise LeanspikeError(
                 f"{path} claims to hold {size:,} bytes of data, more than a file of "
                 f"{path.stat().st_size:,} bytes can; get it again from who wrote it"
             )
+
+
+def _check_heaps(path: Path) -> None:
+    """ValueError for a heap of texts that is larger than the file, or that HDF5 would never leave.
+
+    A heap is a signature, a version, its size, and objects: a number, two counts, a size, the data
+    (HDF5 file format 3.0, section III.E). The number 0 is free space, whose size counts its head:
+    HDF5 takes no step over one of size 0.
+    """
+    content = path.read_bytes()
+    for found in re.finditer(rb"GCOL\x01\0\0\0", content):
+        head = content[found.start() + 8 : found.start() + 16]
+        end = found.start() + int.from_bytes(head, "little")
+        if end > len(content):
+            raise ValueError("a heap of texts is larger than the file")
+        at = found.start() + 16
+        while at + 16 <= end:
+            size = int.from_bytes(content[at + 8 : at + 16], "little")
+            step = 16 + -(-size // 8) * 8 if any(content[at : at + 2]) else size
+            if step < 16:
+                raise ValueError("a heap of texts has no end")
+            at += step
+
+
+def _claimed(dataset: Any) -> int:
+    """The bytes that reading a data set takes: its own, or those of a larger chunk it lies in."""
+    if dataset.shape is None:
+        return 0
+    own = int(dataset.size) * int(dataset.dtype.itemsize)
+    if dataset.chunks is None or not dataset.size:
+        return own
+    stored = (int(dataset.id.get_chunk_info(k).size) for k in range(dataset.id.get_num_chunks()))
+    chunk = math.prod(map(int, dataset.chunks)) * int(dataset.dtype.itemsize)
+    return max(own, chunk, *stored, 0)
 
 
 def _of_any_length(dataset: Any, limit: int) -> int:
