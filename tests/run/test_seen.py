@@ -41,3 +41,16 @@ def test_a_record_of_before_tells_no_contents(tmp_path: Path) -> None:
     del before["digests"]
     path.write_text(json.dumps(before))
     check_seen(tmp_path, changed(data))
+
+
+@pytest.mark.parametrize("digest", ["", "../../x", "whole:1294", "whole:1:ab:cd", "all:3:ab"])
+def test_a_record_whose_digest_is_none_is_refused(digest: str, tmp_path: Path) -> None:
+    data = load_dataset("digits")
+    keep_seen(tmp_path, data)
+    path = tmp_path / "data.json"
+    record = json.loads(path.read_text())
+    record["digests"][0] = digest
+    path.write_text(json.dumps(record))
+    with pytest.raises(LeanspikeError, match="data.json is damaged") as caught:
+        check_seen(tmp_path, data)
+    assert "\n" not in str(caught.value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isclose
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from leanspike.data import Dataset
 from leanspike.data.digest import digest_of
@@ -16,6 +17,10 @@ from leanspike.files import checked_json, write_text
 DATA = "data.json"
 GREY_LEVEL = 1 / 255
 """Constants that differ by less may be another decoder's, of the same images."""
+
+
+Digest = Annotated[str, StringConstraints(pattern=r"^(whole:\d+|sampled:\d+ of \d+):[0-9a-f]+$")]
+"""What was compared, and the digest of it."""
 
 
 class Seen(BaseModel):
@@ -38,7 +43,7 @@ class Seen(BaseModel):
     test: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    digests: tuple[str, str, str] | None = None
+    digests: tuple[Digest, Digest, Digest] | None = None
 
     @classmethod
     def of(cls, data: Dataset) -> Seen:
