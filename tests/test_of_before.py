@@ -19,7 +19,9 @@ from leanspike.saved import save
 from leanspike.studies import load_kept, read_kept
 
 HERE = Path(__file__).parent / "of_before"
-RESULTS = sorted((Path(__file__).parents[1] / "results").glob("*/*.json"))
+KEPT = sorted((Path(__file__).parents[1] / "results").glob("*/*.json"))
+RESULTS = [path for path in KEPT if '"threshold_start"' in path.read_text("utf-8")]
+"""Those of before neurons had readings of their own."""
 X = torch.linspace(-1, 1, 72).view(2, 1, 6, 6)
 
 

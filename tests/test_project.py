@@ -112,7 +112,7 @@ def test_what_is_imported_is_declared() -> None:
     providers = packages_distributions()
     own = {path.stem for path in CODE} | {"benchmarks", "leanspike", "leanspike_runtime", "tests"}
     own |= {"pydantic_core", "secondnet"}  # a part of pydantic; a user's file, which a test writes
-    own.add("sinabs")  # in an environment of its own
+    own |= {"sinabs", "rockpool"}  # in environments of their own
     stray = {
         module: str(path.relative_to(ROOT))
         for module, path in imported().items()

@@ -547,6 +547,7 @@ BESIDE = {
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",
     "models/vggs.py": "a network is built of layers",
+    "train/whole_batch.py": "what draws at random or measures a batch does so for the whole batch",
     "bench/contenders.py": "puts the neurons of other libraries in the place of a ReLU",
 }
 """Who may name operations of PyTorch other than to use them, and why."""

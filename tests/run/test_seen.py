@@ -51,6 +51,6 @@ def test_a_record_whose_digest_is_none_is_refused(digest: str, tmp_path: Path) -
     record = json.loads(path.read_text())
     record["digests"][0] = digest
     path.write_text(json.dumps(record))
-    with pytest.raises(LeanspikeError, match="data.json is damaged") as caught:
+    with pytest.raises(LeanspikeError, match=r"data\.json is damaged") as caught:
         check_seen(tmp_path, data)
     assert "\n" not in str(caught.value)

@@ -278,7 +278,7 @@ def parse_result(text: str) -> Result:
 
     >>> parse_result("{}")
     Traceback (most recent call last):
-    pydantic_core._pydantic_core.ValidationError: 15 validation errors for Result...
+    pydantic_core._pydantic_core.ValidationError: ... validation errors for Result...
     """
     return _with_bntt_formula(Result.model_validate_json(text))
 

@@ -21,21 +21,12 @@ from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
 from leanspike.recipes.extending import EXTENDS, extended
 from leanspike.recipes.overrides import apply_overrides
-from leanspike.recipes.sources import find_source, nearest, read_yaml, shipped
+from leanspike.recipes.sources import find_source, nearest, shipped
+from leanspike.recipes.sources import read_yaml as read_yaml
 from leanspike.registry import ChosenSection
 from leanspike.saved import SPEC, ModelSpec, read_model
 from leanspike.train import objectives
 from leanspike.train.terms import Terms
-
-__all__ = [
-    "changed",
-    "check_named",
-    "dump",
-    "load_recipe",
-    "read_yaml",
-    "recipes",
-    "validate",
-]
 
 
 def recipes() -> dict[str, str]:
