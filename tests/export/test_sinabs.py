@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from old_readers import assert_reads_the_same_spikes, environment
 
 from leanspike import to_nir
 from leanspike.export import write_nir
-from portable_networks import T, images, portable_network
+from portable_networks import images, portable_network
 
 pytest.importorskip("nir")
 READER = Path(__file__).with_name("sinabs_reader.py")
@@ -22,15 +18,7 @@ PACKAGES = ("sinabs==3.1.3", "nir==1.0.4", "nirtorch==1.0", "samna>=0.33", "pbr"
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory) -> Path:
-    """An environment whose nir is old, and that has torch and the rest from this one."""
-    folder = tmp_path_factory.mktemp("sinabs")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    found = folder / "bin" / "python"
-    install = [found, "-m", "pip", "install", "--quiet", "--ignore-installed", "--no-deps"]
-    subprocess.run([*install, *PACKAGES], check=True)
-    (own,) = (folder / "lib").glob("python*/site-packages")
-    (own / "zz_torch.pth").write_text(sysconfig.get_paths()["purelib"])
-    return found
+    return environment(tmp_path_factory.mktemp("sinabs"), PACKAGES)
 
 
 @pytest.mark.slow
@@ -40,22 +28,6 @@ def python(tmp_path_factory) -> Path:
 def test_sinabs_computes_the_same_spikes_where_one_a_step_is_asked_for(
     name, neuron, python, tmp_path
 ):
-    snn, x = portable_network(name, neuron), images(name)
+    snn = portable_network(name, neuron)
     path = write_nir(to_nir(snn, "sinabs"), tmp_path / "net.nir", "sinabs")
-    layers, ours = [path for path, _ in snn.neurons()], {}
-    for layer, module in snn.neurons():
-        module.register_forward_hook(
-            lambda _, __, o, layer=layer: ours.__setitem__(layer, o.detach())
-        )
-    np.savez(tmp_path / "x.npz", x=x.numpy(), steps=T, layers=layers)
-    y = snn(x).detach()
-    found = {}
-    for spikes in ("single", "multiple"):
-        out = tmp_path / f"{spikes}.npz"
-        subprocess.run([python, READER, path, tmp_path / "x.npz", out, spikes], check=True)
-        found[spikes] = np.load(out)
-    for layer in layers:
-        assert np.array_equal(found["single"][f"spikes {layer}"], ours[layer].numpy())
-    np.testing.assert_allclose(found["single"]["outputs"], y.numpy(), atol=1e-5)
-    several = found["multiple"][f"spikes {layers[0]}"]
-    assert torch.from_numpy(several).max() > 1, "by itself sinabs emits several a step"
+    assert_reads_the_same_spikes(python, READER, path, snn, images(name))

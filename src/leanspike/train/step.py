@@ -112,14 +112,15 @@ class Stepper:
             last = number == len(shares) - 1
             with sharing(share if stage.is_shared else None), self._adding_up(last):
                 torch.manual_seed(seed)
-                sums.append(self._backward(share, x[self._along(x, some)], labels[some]))
+                sums.append(self._backward(share, x[self._along(some)], labels[some]))
         return torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
 
     def _shares(self, samples: int) -> list[Share]:
         """What this process has of each micro-batch."""
         return split_batch(samples, self.stage.accumulate, self.stage.group)
 
-    def _along(self, x: Tensor, some: slice) -> tuple[slice, ...]:  # noqa: ARG002
+    def _along(self, some: slice) -> tuple[slice, ...]:
+        """Some samples of an input: along its first axis, or the second where time is first."""
         network = self.network
         axis = network.plan.encoder.batch_axis if isinstance(network, SpikingNetwork) else 0
         return *[slice(None)] * axis, some
