@@ -52,7 +52,8 @@ TAUGHT = ("cross_entropy", "feature", "feature_each_step", "feature_tet")
 SEEDS = tuple(f"seed={seed}" for seed in range(3))
 FOLDS = tuple(f"data.cross_validation=[{fold}, 5]" for fold in range(1, 6))
 
-NARROW = "model.options.layers=[16, 32, A, 128, A, 128, 128, A, 128]"
+# A quarter of the width of recipe cifar10's network.
+NARROW = "model.options.layers=[8, 16, A, 64, A, 64, 64, A, 64]"
 # The neurons of BNTT's paper, which begin empty: their first step is the weak one.
 FRESH = (
     "spike.neuron={threshold: 1.0, leak: 0.95, learn: [], initial: zero, height: unit}",
@@ -60,6 +61,7 @@ FRESH = (
 )
 HALF = "model.options.width=0.5"
 DIRECT = ("spike.encode=direct", "spike.timesteps=5")
+FEW = "data.train_images=10000"
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,22 @@ SETTINGS = {
     # BNTT, direct input, from scratch.
     "digits_bntt": Setting("digits", ("ann=null", HALF, *FRESH)),
     "mnist_bntt": Setting("bntt_mnist", (*DIRECT, "data.train_images=6000")),
-    "cifar10_bntt": Setting("bntt_cifar10", DIRECT),
+    "cifar10_bntt": Setting("bntt_cifar10", (*DIRECT, FEW)),
     # The same, taught by an ANN's maps.
     "digits_taught": Setting("digits", (HALF, *FRESH), arms=TAUGHT),
     "cifar10_taught": Setting(
-        "kdsnn_cifar10", (*FRESH, "teacher.model.weights={teacher}"), arms=TAUGHT
+        "kdsnn_cifar10",
+        (
+            *FRESH,
+            *("teacher.model.name=cifar_resnet20", "teacher.model.weights={teacher}"),
+            *(NARROW, FEW),
+        ),
+        arms=TAUGHT,
     ),
     # Events. Of the recordings of four folds 110 are held out, to choose the exit on.
-    "nmnist": Setting("bntt_nmnist", ("data.validation=110", "snn.0.select=last"), FOLDS),
+    "nmnist": Setting(
+        "bntt_nmnist", ("data.validation=110", "snn.0.select=last", "snn.0.epochs=15"), FOLDS
+    ),
 }
 WHOLE = "cifar10,cifar10_bntt,cifar10_taught,nmnist"
 
@@ -97,7 +107,7 @@ def main(
     settings: str = WHOLE,
     arms: Annotated[str, typer.Option(help="Of each setting's.", show_default="all")] = "",
     teacher: Annotated[Path, typer.Option(help="Weights for cifar10_taught.")] = Path(
-        "resnet32.th"
+        "resnet20.th"
     ),
     threads: int = 2,
     table: Annotated[bool, typer.Option("--table", help="Only what the folder holds.")] = False,
