@@ -43,6 +43,7 @@ from leanspike.train.squared_error import SquaredError
 from leanspike.train.spike_rate import SpikeRate
 
 # isort: on
+from leanspike.train.average import averaging
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.loop import fit
 from leanspike.train.monitor import Monitor, read_log, write_log
@@ -68,6 +69,7 @@ __all__ = [
     "Teacher",
     "Term",
     "Weighted",
+    "averaging",
     "create_objective",
     "create_optimizer",
     "create_schedule",

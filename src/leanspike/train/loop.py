@@ -19,6 +19,7 @@ from leanspike.evaluation.answers import accuracy
 from leanspike.execute import SpikingNetwork
 from leanspike.execute.rate import check_gradient
 from leanspike.synapse import stepping_around
+from leanspike.train.average import Trained
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.monitor import Monitor
 from leanspike.train.stage import Position, Stage
@@ -35,7 +36,8 @@ def fit(
     """Train ``network`` in place through one stage, from its checkpoint if there is one.
 
     ``history`` receives a row per epoch. After the last epoch the network has the best epoch's
-    weights by validation accuracy ("best"), or the last's.
+    weights by validation accuracy ("best"), or the last's. With ``stage.average`` these are
+    averages.
 
     Raises:
         LeanspikeError: when the loss or a gradient is no longer finite; the last checkpoint,
@@ -47,17 +49,17 @@ def fit(
             f"stage {stage.name}: gradient is {stage.gradient!r}, and a {type(network).__name__} "
             'is no SpikingNetwork; give the network that spike made, or gradient="bptt"'
         )
-    position = _resume(network, stage, history, checkpoints)
+    trained = Trained(network, stage.average)
+    position = _resume(trained, stage, history, checkpoints)
     monitor.begin(stage.name, stage.epochs, len(stage.train), position.epoch, position.step)
-    with stepping_around(network, stage.objective):
-        best = _epochs(network, stage, position, history, checkpoints, monitor)
-    if stage.select == "best" and best:
-        network.load_state_dict(best)
+    with stepping_around(network, trained.answers, stage.objective):
+        best = _epochs(trained, stage, position, history, checkpoints, monitor)
+    trained.end(best if stage.select == "best" else {})
     monitor.end()
 
 
 def _epochs(
-    network: nn.Module,
+    trained: Trained,
     stage: Stage,
     position: Position,
     history: list[dict[str, Any]],
@@ -67,13 +69,14 @@ def _epochs(
     """All that are left; returns the best one's weights."""
     if position.epoch == stage.epochs:
         return position.best_weights
-    stepper = Stepper(network, stage)
+    stepper = Stepper(trained.network, stage)
     _tell(stage, monitor)
     while position.epoch < stage.epochs:
         started = time.monotonic() - position.seconds
         batches = stage.train.epoch(stage.epoch_key(position.epoch), position.step)
         for x, labels in batches:
             loss, correct, samples = stepper.take(position, x, labels)
+            trained.stepped()
             position.step += 1
             position.loss += loss * samples
             position.correct += correct
@@ -81,8 +84,8 @@ def _epochs(
             position.seconds = time.monotonic() - started
             monitor.step(loss, stage.optimizer.param_groups[0]["lr"])
             if checkpoints.due():
-                _save(network, stage, position, history, checkpoints)
-        row = _finish_epoch(stepper, position, started)
+                _save(trained, stage, position, history, checkpoints)
+        row = _finish_epoch(stepper, trained, position, started)
         history.append(row)
         monitor.epoch(row, history)
         position = Position(
@@ -91,7 +94,7 @@ def _epochs(
             best_weights=position.best_weights,
         )
         if checkpoints.due():
-            _save(network, stage, position, history, checkpoints)
+            _save(trained, stage, position, history, checkpoints)
     return position.best_weights
 
 
@@ -113,10 +116,12 @@ def _tell(stage: Stage, monitor: Monitor) -> None:
         )
 
 
-def _finish_epoch(stepper: Stepper, position: Position, started: float) -> dict[str, Any]:
+def _finish_epoch(
+    stepper: Stepper, trained: Trained, position: Position, started: float
+) -> dict[str, Any]:
     """Validate, remember the best weights, and tell the epoch as a row of the log."""
-    network, stage, told = stepper.network, stepper.stage, stepper.told
-    stepper.share_buffers()
+    stage, told, network = stepper.stage, stepper.told, trained.answers
+    stepper.share_buffers(*dict.fromkeys((trained.network, network)))
     val_accuracy = None
     if stage.val is not None and len(stage.val.split) and not told.none:
         val_accuracy = accuracy(
@@ -150,7 +155,7 @@ def _finish_epoch(stepper: Stepper, position: Position, started: float) -> dict[
 
 
 def _save(
-    network: nn.Module,
+    trained: Trained,
     stage: Stage,
     position: Position,
     history: list[dict[str, Any]],
@@ -163,7 +168,7 @@ def _save(
         {
             "stage": stage.number,
             "position": asdict(position),
-            "network": network.state_dict(),
+            **trained.state_dict(),
             "objective": stage.objective.state_dict(),
             "optimizer": stage.optimizer.state_dict(),
             "history": history,
@@ -172,10 +177,10 @@ def _save(
 
 
 def _resume(
-    network: nn.Module, stage: Stage, history: list[dict[str, Any]], checkpoints: Checkpoints
+    trained: Trained, stage: Stage, history: list[dict[str, Any]], checkpoints: Checkpoints
 ) -> Position:
     """Take up a checkpoint of this stage; begin at the beginning if there is none."""
-    position = _loaded(network, stage, history, checkpoints)
+    position = _loaded(trained, stage, history, checkpoints)
     found = stage.group.gathered((position.epoch, position.step))
     if len(set(found)) > 1:
         raise LeanspikeError(
@@ -186,13 +191,13 @@ def _resume(
 
 
 def _loaded(
-    network: nn.Module, stage: Stage, history: list[dict[str, Any]], checkpoints: Checkpoints
+    trained: Trained, stage: Stage, history: list[dict[str, Any]], checkpoints: Checkpoints
 ) -> Position:
     saved = checkpoints.load()
     if saved is None or saved["stage"] != stage.number or "position" not in saved:
         return Position()
     with checkpoints.fitting():
-        network.load_state_dict(saved["network"])
+        trained.load_state_dict(saved)
         stage.objective.load_state_dict(saved.get("objective", {}))
         stage.optimizer.load_state_dict(saved["optimizer"])
         history[:] = saved["history"]

@@ -30,6 +30,10 @@ class Stage:
     ``accumulate``: into how many micro-batches a batch is cut, whose gradients are added; so norms
     and what else is of a whole batch see a micro-batch. With ``synchronise_norms`` batch norms take
     their statistics over all processes, without it each over its own part.
+
+    ``average``: the decay of an average of the weights over the steps, see
+    :func:`leanspike.train.averaging`. Validation sees the average, and the stage ends with it.
+    None: the stage ends with the weights themselves.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Stage:
     dtype: torch.dtype = torch.float32
     select: Literal["best", "last"] = "best"
     max_gradient_norm: float | None = None
+    average: float | None = None
     gradient: Gradient = "bptt"
     task: Task | TaskName | None = None
     group: Group = ALONE

@@ -171,11 +171,12 @@ class Stepper:
             )
         return torch.zeros(()), torch.tensor(len(labels))
 
-    def share_buffers(self) -> None:
+    def share_buffers(self, *networks: nn.Module) -> None:
         """Running statistics that are each process's own become the first one's."""
         if self._parallel is not None and not self.stage.synchronise_norms:
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, 0)
+            for network in networks:
+                for buffer in network.buffers():
+                    torch.distributed.broadcast(buffer, 0)
 
 
 @final

@@ -103,6 +103,7 @@ class Training:
             dtype=assembly.dtype,
             select=section.select,
             max_gradient_norm=section.max_gradient_norm,
+            average=section.average,
             gradient=section.gradient,
             task=data.task,
             group=group,
