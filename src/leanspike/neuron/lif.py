@@ -71,7 +71,7 @@ class LIF(ThresholdNeuron):
             become so many when ``leanspike.spike`` puts the neuron in its place. A channel is a
             place on the axis behind N. The native code knows "layer" alone.
         floor: after each step u ← max(u, −floor·v); None: it may fall as low as it likes. Chips
-            and sinabs hold it at 1 threshold. The reference computes it, no native code.
+            and sinabs hold it at 1 threshold.
 
     Membranes are float32 (float64 for float64 input) whatever the autocast dtype. Gradients flow
     in ``eval()`` too. Calls leave nothing behind: the same input gives the same spikes.
