@@ -7,7 +7,6 @@ single keys. Every mistake is one line that names the key and the nearest valid 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
 from leanspike.recipes.extending import EXTENDS, extended
-from leanspike.recipes.overrides import apply_overrides
+from leanspike.recipes.overrides import apply_overrides, apply_typed
+from leanspike.recipes.renamed_keys import take_old_keys
 from leanspike.recipes.sources import find_source, nearest, shipped
 from leanspike.recipes.sources import read_yaml as read_yaml
 from leanspike.registry import ChosenSection
@@ -57,14 +57,18 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     leanspike.errors.LeanspikeError: recipe digits: unknown key snn.0.epoch; did you mean 'epochs'?
     """
     written = find_source(source)
-    data = changed(extended(written), overrides, written.name)
+    data = extended(written)
+    try:
+        apply_typed(data, overrides)
+    except ValueError as error:
+        raise LeanspikeError(f"recipe {written.name}: {error}") from None
     if isinstance(data.get("model"), dict):
         _take_name(data["model"])
     return validate(data, written.name)
 
 
 def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[str, Any]:
-    """A recipe as plain data, changed in place by overrides, and not yet checked.
+    """A recipe as plain data, changed in place by overrides word for word, and not yet checked.
 
     Args:
         name: what a message calls the recipe.
@@ -117,17 +121,6 @@ def _take_name(model: dict[str, Any]) -> None:
         model["options"] = {**saved.options, **(model.get("options") or {})}
 
 
-def _take_old_key(data: dict[str, Any]) -> None:
-    """``data.fold``, the old name of ``data.cross_validation``, is taken for one more version."""
-    section = data.get("data") if isinstance(data, dict) else None
-    if not isinstance(section, dict) or "fold" not in section:
-        return
-    value = section.pop("fold")
-    if value is not None:  # else it was written out in a recipe of before
-        logging.getLogger("leanspike").warning("data.fold is data.cross_validation now")
-        section["cross_validation"] = value
-
-
 def validate(data: dict[str, Any], name: str) -> Recipe:
     """Plain data as a recipe, or one line on what is wrong with it.
 
@@ -135,7 +128,7 @@ def validate(data: dict[str, Any], name: str) -> Recipe:
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: ...nme...
     """
-    _take_old_key(data)
+    take_old_keys(data, said=False)
     try:
         return Recipe.model_validate_json(json.dumps(data))
     except ValidationError as error:

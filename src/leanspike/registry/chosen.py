@@ -20,7 +20,7 @@ from leanspike.registry.registered import Registry
 
 
 class ChosenSection(BaseModel):
-    """A part with its options beside its name: ``{name: lif, leak: 0.9}``.
+    """A part with its options beside its name: ``{name: lif, leak: 0.9}``, or its name alone.
 
     It holds all options of the part, defaults included, as attributes and in :attr:`options`.
 
@@ -32,7 +32,9 @@ class ChosenSection(BaseModel):
     >>> class Pooling(ChosenSection):
     ...     registry = pools
     ...     name: str = "mean"
-    >>> Pooling.model_validate({"name": "mean"}).options
+    >>> Pooling.model_validate({"name": "mean", "size": 3}).options
+    {'size': 3}
+    >>> Pooling.model_validate("mean").options
     {'size': 2}
     """
 
@@ -46,6 +48,8 @@ class ChosenSection(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _complete(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
         if not isinstance(value, Mapping):
             return handler(value)
         given = dict(value)
