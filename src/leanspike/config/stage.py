@@ -8,7 +8,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from leanspike.config.section import Section
 from leanspike.section import Count, NonNegative, Positive
-from leanspike.train import OptimizerSection, ScheduleSection
+from leanspike.train import OptimizerSection, ScheduleSection, optimizers, schedules
 from leanspike.train.terms import ObjectiveSection
 
 
@@ -25,8 +25,10 @@ class TrainSection(Section):
     """Micro-batches that a batch is computed in, to need less memory; norms see one at a time."""
     synchronise_norms: bool = True
     """Of several processes: whether batch norms take the statistics of all of them."""
-    optimizer: OptimizerSection = OptimizerSection()
-    """How weights follow gradients: the name of the optimizer, and its options beside it."""
+    optimizer: Annotated[OptimizerSection, Field(examples=list(optimizers.registered))] = (
+        OptimizerSection()
+    )
+    """How weights follow gradients: an optimizer with its options, or its name alone."""
     learning_rate: Positive = 0.1
     """The rate that the schedule begins with, or reaches after the warm-up."""
     neuron_learning_rate: Positive | None = None
@@ -35,8 +37,10 @@ class TrainSection(Section):
     """Of weights; leaks, thresholds and biases have none."""
     decay_norms: bool = False
     """Whether it also holds for the norms' scales."""
-    schedule: ScheduleSection = ScheduleSection()
-    """How the learning rate falls: the name of the schedule, and its options beside it."""
+    schedule: Annotated[ScheduleSection, Field(examples=list(schedules.registered))] = (
+        ScheduleSection()
+    )
+    """How the learning rate falls: a schedule with its options, or its name alone."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of all steps in which the rate rises from 0."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None

@@ -18,7 +18,6 @@ from leanspike.data.split import SPLIT_SEED, Split, held_out
 from leanspike.data.statistics import channel_statistics
 from leanspike.errors import DataError, LeanspikeError
 
-
 MEASURED = 1000
 """Training images in files, of which mean and std are measured."""
 

@@ -51,9 +51,7 @@ class Source:
 DATASETS: dict[str, Callable[..., Source]] = {}
 """The data sets that come with leanspike: functions as in :data:`datasets`."""
 
-datasets: Registry[Source] = Registry(
-    "data set", "leanspike.datasets", section_of, table=DATASETS
-)
+datasets: Registry[Source] = Registry("data set", "leanspike.datasets", section_of, table=DATASETS)
 """Functions that give a :class:`Source`; their typed keyword arguments are its ``options``."""
 
 ImageSize = Annotated[Count | None, Field(description="Pixels per side; null: their own.")]

@@ -7,7 +7,8 @@ single keys. Every mistake is one line that names the key and the nearest valid 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key}; {nearest(path[-1], _siblings(path, data))}"
+        return f"unknown key {key}; {_instead(path, data)}"
     if error["type"] == "missing":
         return f"key {key} is missing; give it a value"
     message = error["msg"].removeprefix("Value error, ")
@@ -168,10 +169,24 @@ def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
     return f"{key} is {error['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
-def _siblings(path: list[str], data: Any) -> Iterable[str]:
-    """The keys that are valid where an unknown one was found."""
+def _instead(path: list[str], data: Any) -> str:
+    """What is valid where an unknown key was found: of a part that is named, its options."""
     if len(path) == 1:
-        return [*Recipe.model_fields, EXTENDS]
+        return nearest(path[-1], [*Recipe.model_fields, EXTENDS])
+    section, found = _found(path, data)
+    if issubclass(section, Terms):
+        return nearest(path[-1], objectives.names())
+    if not issubclass(section, ChosenSection):
+        return nearest(path[-1], section.model_fields)
+    name, *options = section.keys(found)
+    if get_close_matches(path[-1], [name, *options], n=1, cutoff=0.5):
+        return nearest(path[-1], [name, *options])
+    part = section.named(found)
+    return f"{part} has {', '.join(options)}" if options else f"{part} has no options"
+
+
+def _found(path: list[str], data: Any) -> tuple[type[BaseModel], Any]:
+    """The section where a key was found, and what stands there."""
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
         if issubclass(section, Terms):
@@ -179,10 +194,11 @@ def _siblings(path: list[str], data: Any) -> Iterable[str]:
         field = section.model_fields.get(part)
         if field is not None:
             section = _section(field.annotation) or section
-        data = data.get(part) if isinstance(data, dict) else None
-    if issubclass(section, Terms):
-        return objectives.names()
-    return section.keys(data) if issubclass(section, ChosenSection) else section.model_fields
+        if isinstance(data, list) and part.isdigit():
+            data = data[int(part)]
+        else:
+            data = data.get(part) if isinstance(data, dict) else None
+    return section, data
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

@@ -17,6 +17,7 @@ from leanspike.recipes.parts import as_section
 from leanspike.registry import Registry
 from leanspike.train import OptimizerSection, ScheduleSection, optimizers, schedules
 
+
 @dataclass(frozen=True)
 class Move:
     """Where a key of a section stands now, from that section on.

@@ -73,9 +73,13 @@ class ChosenSection(BaseModel):
     @classmethod
     def keys(cls, value: Any) -> list[str]:
         """The keys that are valid in such a section, for the name that it has."""
+        return ["name", *cls.registry.config(cls.named(value)).model_fields]
+
+    @classmethod
+    def named(cls, value: Any) -> str:
+        """The part that plain data name; the usual one where they name none."""
         name = value.get("name") if isinstance(value, Mapping) else None
-        known = cls.registry.config(name or cls.model_fields["name"].default)
-        return ["name", *known.model_fields]
+        return str(name or cls.model_fields["name"].default)
 
     @classmethod
     def __get_pydantic_json_schema__(

@@ -105,7 +105,9 @@ class Cosine(Curve):
 
     period_epochs: Annotated[
         Count | None,
-        Field(description="0 is reached after so many epochs, then it rises again; null: at the end."),
+        Field(
+            description="0 is reached after so many epochs, then it rises again; null: at the end."
+        ),
     ] = None
 
     def __call__(self, done: float, epoch: int) -> float:
@@ -141,7 +143,9 @@ class Step(Curve):
 
     milestones: Annotated[
         tuple[Count, ...] | None,
-        Field(description="The epochs after which it falls; null: at 50, 70 and 90 % of the steps."),
+        Field(
+            description="The epochs after which it falls; null: at 50, 70 and 90 % of the steps."
+        ),
     ] = None
 
     def __call__(self, done: float, epoch: int) -> float:
