@@ -52,6 +52,7 @@ class Batches:
     Raises:
         LeanspikeError: where it is gone through, for what is no pair of input and labels.
 
+    >>> import numpy as np
     >>> pairs = Batches((np.zeros((200, 8), np.float32), [0] * 200), nn.Linear(8, 3))
     >>> [len(labels) for _, labels in pairs], [len(labels) for _, labels in pairs]
     ([128, 72], [128, 72])

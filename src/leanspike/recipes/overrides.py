@@ -30,7 +30,8 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
     {'snn': [{'epochs': 3}], 'seed': 1}
     """
     for override in overrides:
-        _apply(data, *_parted(override))
+        key, text = _parted(override)
+        _apply(data, key, text, _value(text, override))
 
 
 def apply_typed(data: dict[str, Any], overrides: Iterable[str]) -> None:
@@ -97,7 +98,7 @@ def _drop(section: dict[str, Any], name: str, key: str, given: set[str]) -> None
         del section[name]
 
 
-def _apply(data: dict[str, Any], key: str, text: str, *values: Any) -> None:
+def _apply(data: dict[str, Any], key: str, text: str, value: Any) -> None:
     *parents, last = key.split(".")
     place: Any = data
     for part in parents:
@@ -112,7 +113,6 @@ def _apply(data: dict[str, Any], key: str, text: str, *values: Any) -> None:
             place = place[part]
         else:
             raise LeanspikeError(f"override {key}: {part!r} is inside a plain value")
-    (value,) = values or (_value(text, f"{key}={text}"),)
     if isinstance(place, list):
         place[_position(place, last, key, text)] = value
     elif isinstance(place, dict):

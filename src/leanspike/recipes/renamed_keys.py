@@ -93,20 +93,36 @@ def take_old_keys(data: Any, said: bool = True) -> None:
     ({'options': {'image_size': 8}}, {'name': 'sgd', 'momentum': 0.5})
     """
     for place, section, moves in _sections(data):
-        told = said and not any(keys <= section.keys() for keys in WRITTEN_OUT)
+        written_out = any(keys <= section.keys() for keys in WRITTEN_OUT)
+        _shape(section, moves is OF_DATA and written_out)
         for key in [key for key in moves if key in section]:
             move, value = moves[key], section.pop(key)
-            if value is None and move.part is None:
+            if not _was_heeded(move, value, section, "extends" in data):
                 continue
-            if move.part is not None and (move.ignored or value == move.nothing):
-                known = _known(move.part, section, "extends" in data)
-                if known is not None and move.to[-1] not in known:
-                    continue  # nobody heeded it
-            if told and value != move.nothing and value != {}:
+            if said and not written_out and value != move.nothing and value != {}:
                 now = ".".join((place, *move.to))
                 logging.getLogger("leanspike").warning(f"{place}.{key} is {now} now")
             for to, each in _places(move, value):
                 _put(section, to, each, f"{place}.{key}")
+
+
+def _shape(section: dict[str, Any], of_a_data_set: bool) -> None:
+    """Sections where a recipe that is written out has them now."""
+    if of_a_data_set:
+        section.setdefault("options", {})
+    for part in ("optimizer", "schedule"):
+        if part in section:
+            section[part] = as_section(part, section[part])
+
+
+def _was_heeded(move: Move, value: Any, section: dict[str, Any], inherits: bool) -> bool:
+    """Whether a key said something, to a part that knew it."""
+    if move.part is None:
+        return value is not None
+    if not move.ignored and value != move.nothing:
+        return True  # which the check of the recipe may refuse
+    known = _known(move.part, section, inherits)
+    return known is None or move.to[-1] in known
 
 
 def _places(move: Move, value: Any) -> list[tuple[tuple[str, ...], Any]]:
