@@ -210,13 +210,15 @@ def at(recipe: Recipe, key: str) -> Any:
 
 
 @pytest.mark.parametrize(("changes", "key", "value"), NAMED)
-def test_a_part_that_is_named_anew_brings_its_own_options(changes, key, value, tmp_path):
+def test_a_part_that_is_named_anew_brings_its_own_options(
+    changes: list[str], key: str, value: object, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(WITH_OPTIONS)
     assert at(load_recipe(path, changes), key) == value
 
 
-def test_the_weights_of_another_network_stay_named():
+def test_the_weights_of_another_network_stay_named() -> None:
     changes = ["model.weights=w", "model.name=mlp"]
     assert load_recipe("digits", changes).model.weights == "w"
 
@@ -234,7 +236,9 @@ def test_the_weights_of_another_network_stay_named():
         ("ann.optimizer=sdg", r"ann\.optimizer is .*optimizer is 'sdg'; .*did you mean 'sgd'\?"),
     ],
 )
-def test_an_option_that_the_part_does_not_know_is_refused_by_name(override, message):
+def test_an_option_that_the_part_does_not_know_is_refused_by_name(
+    override: str, message: str
+) -> None:
     with pytest.raises(LeanspikeError, match=message) as error:
         load_recipe("digits", [override])
     assert "\n" not in str(error.value)
@@ -260,14 +264,18 @@ KNOWING = {
 
 
 @pytest.mark.parametrize(("old", "new"), OLD_KEYS)
-def test_an_old_key_is_taken_and_says_the_new_one(old, new, caplog):
+def test_an_old_key_is_taken_and_says_the_new_one(
+    old: str, new: str, caplog: pytest.LogCaptureFixture
+) -> None:
     knowing = KNOWING.get(new.partition("=")[0].rpartition(".")[2], "seed=0")
     assert load_recipe("digits", [knowing, old]) == load_recipe("digits", [knowing, new])
     told = [f"{old.partition('=')[0]} is {new.partition('=')[0]} now"]
     assert caplog.messages == told
 
 
-def test_old_keys_in_files_are_merged_with_new_ones(tmp_path, caplog):
+def test_old_keys_in_files_are_merged_with_new_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     base, child = tmp_path / "base.yaml", tmp_path / "child.yaml"
     base.write_text(
         "{name: base, extends: digits, data: {name: synthetic, image_size: 8}, "
@@ -284,13 +292,11 @@ def test_old_keys_in_files_are_merged_with_new_ones(tmp_path, caplog):
     assert recipe.data.options == {"image_size": 9}
     assert "data.image_size is data.options.image_size now" in caplog.messages
     base.write_text("{name: base, extends: digits, ann: {momentum: 0, optimizer: {momentum: 0.5}}}")
-    with pytest.raises(
-        LeanspikeError, match=r"ann.momentum is optimizer.momentum now, which is th"
-    ):
+    with pytest.raises(LeanspikeError, match=r"ann\.momentum is ann\.optimizer\.momentum now, wh"):
         load_recipe(base)
 
 
-def test_what_was_not_heeded_before_is_not_refused_now(caplog):
+def test_what_was_not_heeded_before_is_not_refused_now(caplog: pytest.LogCaptureFixture) -> None:
     written = yaml.safe_load(dump(load_recipe("digits", ["ann.optimizer=adam"])))
     ann = written["ann"]
     ann |= {"optimizer": "adam", "optimizer_options": {}, "momentum": 0.9, "nesterov": True}

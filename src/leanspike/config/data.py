@@ -53,5 +53,5 @@ class DataSection(Section):
     @field_validator("options")
     @classmethod
     def _fit(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        name = info.data.get("name")
+        name = info.data.get("name", "")
         return whole_options(datasets, name, options) if name in datasets else options

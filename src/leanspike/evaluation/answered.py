@@ -10,7 +10,7 @@ from torch import Tensor
 
 from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
-from leanspike.evaluation.accuracy import Accuracy
+from leanspike.evaluation.accuracy_metric import Accuracy
 from leanspike.evaluation.function_metric import Function, FunctionMetric
 from leanspike.evaluation.metric import About, Metric, SharedMetric
 from leanspike.evaluation.task import Task, TaskName

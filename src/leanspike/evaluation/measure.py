@@ -26,6 +26,7 @@ from leanspike.evaluation.rivals import compare_rivals
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.evaluation.traffic import TrafficCounter
 from leanspike.execute import SpikingNetwork
+from leanspike.execute.observed import Observer
 from leanspike.modes import eval_mode
 
 
@@ -143,7 +144,10 @@ class _Watch:
         self.traffic = TrafficCounter(snn, self.operations)
         self.counters = self.spikes, self.operations, self.traffic
         watching = (each for each in answered.shared if isinstance(each, WatchingMetric))
-        self.observers = *self.counters, *(metric.observe for metric in watching)
+        self.observers: tuple[Observer, ...] = (
+            *self.counters,
+            *(metric.observe for metric in watching),
+        )
         self.n, self.device = 0, torch.device("cpu")
 
     def see(self, x: Tensor, targets: Any, ann: nn.Module | None, samples: int) -> None:

@@ -61,4 +61,4 @@ def options_of(section: Mapping[str, Any], key: str, choice: str) -> list[str]:
     if key in CHOSEN and choice == "name":
         return [name for name in section if name != "name"]
     found = "options" if key in NAMED and choice == "name" else CHOICES.get(key, {}).get(choice)
-    return [found] if found in section else []
+    return [found] if found is not None and found in section else []

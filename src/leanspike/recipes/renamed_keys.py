@@ -103,7 +103,11 @@ def take_old_keys(data: Any, said: bool = True) -> None:
                 now = ".".join((place, *move.to))
                 logging.getLogger("leanspike").warning(f"{place}.{key} is {now} now")
             for to, each in _places(move, value):
-                _put(section, to, each, f"{place}.{key}")
+                if not _put(section, to, each):
+                    now = ".".join((place, *to))
+                    raise LeanspikeError(
+                        f"{place}.{key} is {now} now, which is there, too; leave one out"
+                    )
 
 
 def _shape(section: dict[str, Any], of_a_data_set: bool) -> None:
@@ -162,15 +166,16 @@ def _known(part: str, section: dict[str, Any], inherits: bool) -> Collection[str
         return ()
 
 
-def _put(section: dict[str, Any], to: tuple[str, ...], value: Any, old: str) -> None:
-    """A value at its new place, as the check of the recipe will find it."""
+def _put(section: dict[str, Any], to: tuple[str, ...], value: Any) -> bool:
+    """A value at its new place, as the check of the recipe will find it; False if one is there."""
     place: Any = section
     for part in to[:-1]:
         inner = as_section(part, place.get(part))
         place[part] = {} if inner is None else inner
         place = place[part]
         if not isinstance(place, dict):
-            return
+            return True
     if to[-1] in place:
-        raise LeanspikeError(f"{old} is {'.'.join(to)} now, which is there, too; leave one out")
+        return False
     place[to[-1]] = value
+    return True

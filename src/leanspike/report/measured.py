@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from leanspike.evaluation.accuracy import Accuracy
+from leanspike.evaluation.accuracy_metric import Accuracy
 from leanspike.evaluation.function_metric import FunctionMetric, Numbers
 from leanspike.evaluation.metric import LayerTable, Look, Metric, StepTable
 from leanspike.evaluation.record import Record
@@ -31,8 +31,9 @@ class Shown:
 def tables_of(result: Result) -> list[StepTable | LayerTable]:
     """The tables of all metrics of a result, as each of them makes them: accuracy's first.
 
-    >>> [table.title for table in tables_of(Result.model_construct(measured={"of_old": {}}))]
-    ['of_old: its package is not installed here']
+    >>> result = Result.model_construct(accuracy=(0.5,), ann_accuracy=None, measured={"old": {}})
+    >>> [table.title for table in tables_of(result)]
+    ['Accuracy', 'old: its package is not installed here']
     """
     return [*_accuracy(result), *_function(result), *_further(result)]
 
@@ -53,7 +54,11 @@ def layer_tables(result: Result) -> list[LayerTable]:
 
 def _accuracy(result: Result) -> Sequence[StepTable]:
     """That of all results, from their own fields."""
-    row = Scored.model_construct(
+    row = Scored(
+        task=result.task,
+        unit=result.unit,
+        chance=result.chance,
+        mistakes=None,
         accuracy=result.accuracy,
         ann_accuracy=result.ann_accuracy,
         top5=result.top5,

@@ -76,7 +76,9 @@ def _answers(result: Result) -> list[tuple[str, Table]]:
     for each in tables_of(result):
         if isinstance(each, LayerTable):
             table = _table(2, "layer", *each.columns)
-            rows = [[Text(tail(path, 30)), *map(cell, row)] for path, row in each.rows.items()]
+            rows: list[list[Text | str]] = [
+                [Text(tail(path, 30)), *map(cell, row)] for path, row in each.rows.items()
+            ]
             _add_layers(table, rows)
             found.append((each.title, table))
             continue

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.result import Result
-from leanspike.recipes import load_recipe
 from leanspike.report.compare import Compared, compare, differences
 from leanspike.report.compare.runs import recipe_changes
 
@@ -116,20 +114,3 @@ def test_times_of_other_machines_or_batches_are_named(make_result: Make) -> None
     single = timed.times.model_copy(update={"batches": timed.times.batches[:1]})
     [sentence] = differences(pair(timed, timed.model_copy(update={"times": single})))
     assert sentence == "Different batches: times of 64; 1 samples. Time ratios depend on them."
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_run_of_before_differs_in_no_key_that_has_moved(
-    make_result: Make, optimizer: str
-) -> None:
-    now = load_recipe("digits", [f"ann.optimizer={optimizer}"]).model_dump(mode="json")
-    before = deepcopy(now)
-    before["data"] |= {"image_size": None, "channels": None, "frames": None, "skip_bad": False}
-    del before["data"]["options"]
-    for stage in (before["ann"], *before["snn"]):
-        momentum = {"momentum": 0.9, "nesterov": True, "milestones": None, "period_epochs": None}
-        stage |= {"optimizer": stage["optimizer"]["name"], "schedule": stage["schedule"]["name"]}
-        stage |= momentum
-    first, second = (of_origin(make_result(["relu"]), recipe=recipe) for recipe in (before, now))
-    assert recipe_changes(pair(first, second)) == {}
-    assert first.provenance.recipe["data"]["image_size"] is None  # type: ignore[index]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.result import Result
-from leanspike.recipes.renamed_keys import take_old_keys
 from leanspike.report.quantities import count, percent, plural
 from leanspike.report.text import sample_noun, samples
 
@@ -205,8 +203,6 @@ def _distinct(words: Iterable[str]) -> list[str]:
 def recipe_changes(runs: Sequence[Compared]) -> dict[str, list[str]]:
     """The keys in which the recipes differ, each with its value in every run ("" if none).
 
-    Keys of before are compared as what they are now.
-
     >>> from leanspike.evaluation.result import Provenance
     >>> def run(recipe: dict[str, object]) -> Compared:
     ...     origin = Provenance.model_construct(recipe=recipe)
@@ -214,10 +210,7 @@ def recipe_changes(runs: Sequence[Compared]) -> dict[str, list[str]]:
     >>> recipe_changes([run({"seed": 0, "ann": {"epochs": 7}}), run({"seed": 0})])
     {'ann.epochs': ['7', '']}
     """
-    whole = [deepcopy(run.result.provenance.recipe) for run in runs]
-    for recipe in whole:
-        take_old_keys(recipe, said=False)
-    recipes = [dict(_flat(recipe)) for recipe in whole]
+    recipes = [dict(_flat(run.result.provenance.recipe)) for run in runs]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     rows = {key: [recipe.get(key, "") for recipe in recipes] for key in keys}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
