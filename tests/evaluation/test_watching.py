@@ -96,6 +96,7 @@ def test_its_table_stands_in_the_terminal_and_on_the_page(
     assert lines[at + 1].split() == ["layer", "fired", "in", "words"]
     assert lines[at + 2].split() == [path, str(spikes), "many"]
     assert "<h3>Spikes of all images</h3>" in page
+    assert "After step" not in page  # there is no table of steps, not even an empty one
     assert f'<tr><td class="path">{path}</td><td>{spikes}</td><td>many</td></tr>' in page
 
 

@@ -112,23 +112,25 @@ def cells(table: StepTable, n: int) -> tuple[list[str], str | None]:
     (['12.5', '50.0'], '90.0')
     """
 
-    def written(value: float) -> str:
-        if table.counted:
-            return percent(value, n).removesuffix(" %")
-        return f"{100 * value:.2f}" if table.unit == "%" else figure(value)
-
-    return [written(value) for value in table.snn], None if table.ann is None else written(
-        table.ann
-    )
+    values = [*table.snn, *(() if table.ann is None else (table.ann,))]
+    if table.counted:
+        written = [percent(value, n).removesuffix(" %") for value in values]
+    else:
+        share = table.unit == "%"
+        written = [f"{100 * value:.2f}" if share else figure(value) for value in values]
+    steps = len(table.snn)
+    return written[:steps], None if table.ann is None else written[steps]
 
 
 def cell(value: float | str) -> str:
     """A value of a table of layers as text.
 
-    >>> cell("lif"), cell(0.5), cell(64)
-    ('lif', '0.5', '64')
+    >>> cell("lif"), cell(0.5), cell(123456)
+    ('lif', '0.5', '123,456')
     """
-    return value if isinstance(value, str) else figure(value)
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else figure(value)
 
 
 def _rows(result: Result) -> Iterator[tuple[str, type[Metric] | None, Record | None]]:
