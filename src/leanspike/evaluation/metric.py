@@ -174,28 +174,28 @@ class SharedMetric(Metric):
 class WatchingMetric(SharedMetric):
     """A metric that sees inside the network: each operation of a run, as spikes and energy do.
 
-    >>> class Busy(WatchingMetric):
+    >>> class Runs(WatchingMetric):
     ...     class Row(Record):
-    ...         operations: int
+    ...         layers: int
     ...     def begin(self, about):
-    ...         self.operations = 0
+    ...         self.layers = 0
     ...     def observe(self, node, values, value):
-    ...         self.operations += 1
+    ...         self.layers += bool(node.meta.get("neuron"))
     ...     def see(self, y_TN, targets, ann_N):
     ...         pass
     ...     def add_others(self, group):
-    ...         self.operations = sum(group.gathered(self.operations))
+    ...         self.layers = sum(group.gathered(self.layers))
     ...     def row(self):
-    ...         return self.Row(operations=self.operations)
+    ...         return self.Row(layers=self.layers)
     ...     @classmethod
     ...     def tables(cls, row):
-    ...         return (LayerTable("Operations", ("seen",), {"all": (row.operations,)}),)
+    ...         return (LayerTable("Runs of neurons", ("runs",), {"all": (row.layers,)}),)
     >>> import torch
     >>> from leanspike import evaluate, spike
     >>> ann = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
     >>> snn = spike(ann, example_input=torch.zeros(1, 1))
-    >>> evaluate(snn, torch.rand(4, 1), metrics={"busy": Busy()}).measured
-    {'busy': {'operations': 2}}
+    >>> evaluate(snn, [(torch.rand(4, 1),)] * 2, metrics={"runs": Runs()}).measured
+    {'runs': {'layers': 2}}
     """
 
     @abstractmethod
