@@ -58,7 +58,7 @@ class TrainSection(Section):
     max_gradient_norm: Positive | None = None
     """Gradients are scaled down to this norm where they are above it; null: never."""
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The decay of an average of the weights over the steps, which the stage ends with; null: none."""
+    """Decay of an average of the weights over the steps, which the stage ends with; null: none."""
     select: Literal["best", "last"] = "best"
     """Keep the epoch that is best on the held-out images, or the last one."""
 
