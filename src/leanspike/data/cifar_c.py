@@ -24,7 +24,7 @@ _REMEDY = (
 )
 
 
-def cifar_c_names(folder: Path) -> tuple[str, ...]:
+def cifar_c_names(folder: str | Path) -> tuple[str, ...]:
     """The corruptions that lie in a folder, by name, in alphabetical order.
 
     Raises DataError if there are none, or no labels beside them.
@@ -33,6 +33,7 @@ def cifar_c_names(folder: Path) -> tuple[str, ...]:
     Traceback (most recent call last):
     leanspike.errors.DataError: no labels.npy in nowhere; unpack https://zenodo.org/...
     """
+    folder = Path(folder)
     if not (folder / "labels.npy").is_file():
         raise DataError(f"no labels.npy in {folder}; {_REMEDY}")
     names = sorted(path.stem for path in folder.glob("*.npy") if path.stem != "labels")
@@ -41,7 +42,7 @@ def cifar_c_names(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_cifar_c(folder: Path, name: str, severity: int) -> TensorSplit:
+def read_cifar_c(folder: str | Path, name: str, severity: int) -> TensorSplit:
     """The test images under one corruption: uint8 [10000, 3, 32, 32], in the test set's order.
 
     Only what is asked for is read. Files are opened without running code from them.
@@ -57,6 +58,7 @@ def read_cifar_c(folder: Path, name: str, severity: int) -> TensorSplit:
     Traceback (most recent call last):
     leanspike.errors.DataError: no labels.npy in nowhere; unpack https://zenodo.org/...
     """
+    folder = Path(folder)
     names = cifar_c_names(folder)
     if name not in names:
         raise DataError(f"no {name}.npy in {folder}; there are {', '.join(names)}")

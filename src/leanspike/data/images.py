@@ -24,7 +24,7 @@ MEASURED = 1000
 
 def load_dataset(
     name: str,
-    root: Path | None = None,
+    root: str | Path | None = None,
     *,
     validation: int | None = None,
     mean: tuple[float, ...] | None = None,
@@ -61,6 +61,7 @@ def load_dataset(
     Traceback (most recent call last):
     leanspike.errors.DataError: unknown data set 'cifar'; did you mean 'cifar10'? known: digits, ...
     """
+    root = None if root is None else Path(root)
     source = _source(name, options or {})
     if root is not None and not source.has_files:
         raise DataError(

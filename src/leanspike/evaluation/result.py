@@ -245,7 +245,7 @@ class Result(Record):
         }
 
 
-def load_result(path: Path) -> Result:
+def load_result(path: str | Path) -> Result:
     """Read a ``result.json`` back; a damaged or foreign file is an error of one line.
 
     In records from before BNTT's formula it is worked out where they say enough: for networks whose
@@ -255,6 +255,7 @@ def load_result(path: Path) -> Result:
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no result at nowhere.json; write one with ...
     """
+    path = Path(path)
     if not path.is_file():
         raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
     try:

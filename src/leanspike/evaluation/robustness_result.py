@@ -127,13 +127,14 @@ class Robustness(Record):
         }
 
 
-def load_robustness(path: Path) -> Robustness:
+def load_robustness(path: str | Path) -> Robustness:
     """Read a ``robustness.json`` back; a damaged or foreign file is an error of one line.
 
     >>> load_robustness(Path("nowhere.json"))
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no robustness at nowhere.json; measure it with ...
     """
+    path = Path(path)
     if not path.is_file():
         raise LeanspikeError(f"no robustness at {path}; measure it with `leanspike robustness RUN`")
     try:

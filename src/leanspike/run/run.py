@@ -53,11 +53,13 @@ class Run:
     def __init__(
         self,
         recipe: Recipe,
-        folder: Path,
+        folder: str | Path,
         monitor: Monitor,
         trust: bool = False,
-        ann_of: Path | None = None,
+        ann_of: str | Path | None = None,
     ) -> None:
+        ann_of = None if ann_of is None else Path(ann_of)
+        folder = Path(folder)
         self.recipe, self.folder, self.monitor, self.trust = recipe, folder, monitor, trust
         self.assembly = Assembly(recipe, monitor.console, trust)
         self.workspace = Workspace(folder, recipe.checkpoint_minutes, joined())
@@ -167,12 +169,13 @@ class Run:
         return self.context.teacher()
 
 
-def open_run(folder: Path, monitor: Monitor, trust: bool = False) -> Run:
+def open_run(folder: str | Path, monitor: Monitor, trust: bool = False) -> Run:
     """The run in a folder, by the recipe it was made with.
 
     Raises:
         LeanspikeError: if there is none, or its images are others now.
     """
+    folder = Path(folder)
     run = Run(read_recipe(folder), folder, monitor, trust)
     check_seen(folder, run.data)
     return run

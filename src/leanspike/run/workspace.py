@@ -123,12 +123,13 @@ class Workspace:
         return Clock(folder, phase, dtype, self.group)
 
 
-def check_free(folder: Path, recipe: Recipe) -> None:
+def check_free(folder: str | Path, recipe: Recipe) -> None:
     """That the folder is this recipe's, or nobody's.
 
     Raises:
         LeanspikeError: if it holds another recipe, or files that are not a run's.
     """
+    folder = Path(folder)
     path = folder / RECIPE
     if path.is_file():
         if not _holds(folder, recipe):
@@ -196,12 +197,13 @@ def clear(folder: Path) -> None:
             (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)
 
 
-def read_recipe(folder: Path) -> Recipe:
+def read_recipe(folder: str | Path) -> Recipe:
     """The recipe of a run.
 
     Raises:
         LeanspikeError: if there is none.
     """
+    folder = Path(folder)
     path = folder / RECIPE
     if not path.is_file():
         raise LeanspikeError(f"{folder} is not a run of leanspike (no {RECIPE} in it)")

@@ -46,7 +46,7 @@ class _Source:
     files: KeptRun
 
 
-def keep(places: Sequence[Path], out: Path, title: str | None = None) -> Study:
+def keep(places: Sequence[Path], out: str | Path, title: str | None = None) -> Study:
     """Write a study of finished runs: ``study.yaml``, and one compact file for each run.
 
     A variant is named by the run's folder, without the study's name before it and the seed behind
@@ -62,6 +62,7 @@ def keep(places: Sequence[Path], out: Path, title: str | None = None) -> Study:
         LeanspikeError: if two runs have the same variant and seed; if something else is at
             ``out``, or a study with a run that is not among these.
     """
+    out = Path(out)
     if not is_study(out) and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise LeanspikeError(f"{out} is not empty and not a study; choose another --out")
     sources = [source for place in places for source in _sources(place)]

@@ -70,7 +70,7 @@ class Finished:
         return self.result.model_copy(update=update)
 
 
-def read_kept(path: Path) -> KeptRun:
+def read_kept(path: str | Path) -> KeptRun:
     """The plain data of a run in a study, its recipe put back in.
 
     Args:
@@ -83,6 +83,7 @@ def read_kept(path: Path) -> KeptRun:
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no study at nowhere/study.yaml; write one with ...
     """
+    path = Path(path)
     recipe = kept_recipe(path)
     try:
         kept = KeptRun.model_validate(unpacked(json.loads(checked_json(path.read_text("utf-8")))))
@@ -100,12 +101,13 @@ def write_kept(path: Path, kept: KeptRun, recipe: dict[str, Any]) -> None:
     write_text(path, compact(packed(data)))
 
 
-def load_kept(path: Path) -> Finished:
+def load_kept(path: str | Path) -> Finished:
     """A run in a study, as it was measured.
 
     Raises:
         LeanspikeError: as `read_kept`, or if what it holds is no result.
     """
+    path = Path(path)
     kept = read_kept(path)
     try:
         return Finished(path, parse_result(json.dumps(kept.result)), kept.log)
@@ -113,7 +115,7 @@ def load_kept(path: Path) -> Finished:
         raise _foreign(path, error) from None
 
 
-def find_robustness(path: Path) -> Robustness:
+def find_robustness(path: str | Path) -> Robustness:
     """The robustness of a run, by its folder, or by its file in a study.
 
     Raises:
@@ -123,6 +125,7 @@ def find_robustness(path: Path) -> Robustness:
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no robustness at nowhere/robustness.json; measure it with ...
     """
+    path = Path(path)
     if not is_kept(path):
         return load_robustness(path / ROBUSTNESS)
     kept = read_kept(path)
@@ -138,7 +141,7 @@ def _foreign(path: Path, error: Exception) -> LeanspikeError:
     return LeanspikeError(f"{path} is no run of a study ({one_line(error)})")
 
 
-def load_finished(place: Path) -> list[Finished]:
+def load_finished(place: str | Path) -> list[Finished]:
     """All runs at a place: a run's folder has one, a study as many as it names, a file of it one.
 
     Raises:
@@ -148,6 +151,7 @@ def load_finished(place: Path) -> list[Finished]:
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no result at nowhere/result.json; write one with ...
     """
+    place = Path(place)
     if kept := kept_at(place):
         return [load_kept(path) for path in kept]
     return [Finished(place, load_result(place / RESULT), read_log(place / LOG))]

@@ -11,7 +11,7 @@ from leanspike.run import REPORT, ROBUSTNESS_PAGE
 from leanspike.studies.kept import Finished, find_robustness
 
 
-def write_report_of(found: Finished, out: Path | None = None, fresh: bool = False) -> Path:
+def write_report_of(found: Finished, out: str | Path | None = None, fresh: bool = False) -> Path:
     """Write the report of a finished run, and return its path.
 
     Args:
@@ -23,11 +23,14 @@ def write_report_of(found: Finished, out: Path | None = None, fresh: bool = Fals
     Raises:
         LeanspikeError: if something else is there, or the page cannot be written.
     """
+    out = None if out is None else Path(out)
     page = _place(found.path, out, REPORT, "", fresh)
     return write_report(found.result, found.history, page)
 
 
-def write_robustness_of(found: Finished, out: Path | None = None, fresh: bool = False) -> Path:
+def write_robustness_of(
+    found: Finished, out: str | Path | None = None, fresh: bool = False
+) -> Path:
     """Write the page of a run's robustness, and return its path; otherwise as `write_report_of`.
 
     Raises:
@@ -38,6 +41,7 @@ def write_robustness_of(found: Finished, out: Path | None = None, fresh: bool = 
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no robustness at nowhere/robustness.json; measure it with ...
     """
+    out = None if out is None else Path(out)
     robustness = find_robustness(found.path)
     return write_robustness(robustness, _place(found.path, out, ROBUSTNESS_PAGE, "-noise", fresh))
 

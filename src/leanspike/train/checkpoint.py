@@ -25,7 +25,8 @@ class Checkpoints:
         minutes: the time between two writes.
     """
 
-    def __init__(self, path: Path, minutes: float) -> None:
+    def __init__(self, path: str | Path, minutes: float) -> None:
+        path = Path(path)
         self.path = path
         self.seconds = 60 * minutes
         self._last = time.monotonic()

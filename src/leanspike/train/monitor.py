@@ -33,7 +33,8 @@ class Monitor:
     TensorBoard is written if it is installed (``pip install 'leanspike[tensorboard]'``).
     """
 
-    def __init__(self, console: Console, folder: Path | None = None) -> None:
+    def __init__(self, console: Console, folder: str | Path | None = None) -> None:
+        folder = None if folder is None else Path(folder)
         self.console = console
         self.folder = folder
         self._board: Board | None = None
@@ -111,17 +112,19 @@ class Monitor:
             self._board = None
 
 
-def write_log(path: Path, history: list[dict[str, Any]]) -> None:
+def write_log(path: str | Path, history: list[dict[str, Any]]) -> None:
     """One JSON object per line, written whole so that a resumed run repeats none."""
+    path = Path(path)
     write_text(path, "".join(json.dumps(row) + "\n" for row in history), make=False)
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: str | Path) -> list[dict[str, Any]]:
     """The rows of a log; none if there is no log (a network that was only converted).
 
     Raises:
         LeanspikeError: if a line is no row: it says which.
     """
+    path = Path(path)
     if not path.is_file():
         return []
     rows = []
