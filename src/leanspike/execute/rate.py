@@ -28,9 +28,16 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError
-from leanspike.execute.fused import fire_normalised, is_watched
+from leanspike.execute.fused import fire_normalised, is_watched, normalise_alone
 from leanspike.execute.observed import Execution
-from leanspike.execute.rate_rules import activate, drop, fire, fire_behind_norm, normalise
+from leanspike.execute.rate_rules import (
+    activate,
+    drop,
+    fire,
+    fire_behind_norm,
+    normalise,
+    normalise_behind,
+)
 from leanspike.execute.timed import Timed
 from leanspike.graph.ops import is_batch_norm, knows, row_of
 from leanspike.graph.plan import Plan
@@ -97,6 +104,8 @@ class RateExecution(Execution):
                 return Timed(self.call_function(n.target, _steps(args), {}), args[0].mean)
         if n.target is fire_normalised:
             return self._fire_normalised(n, *args)
+        if n.target is normalise_alone:
+            return self._normalise(*args[:2])
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         way = None if module is None else self._way(n, module)
         return self._each(n, args, kwargs) if way is None else way(args[0])
@@ -137,13 +146,17 @@ class RateExecution(Execution):
         found = fire_behind_norm(norm, neuron, x, x_TN)
         if found is not None:
             return found
-        if temporal:
-            return fire(path, neuron, normalise(norm, x))
-        if not norm.training:
-            y = self._layer(norm, x)
-        else:
-            y = self._normalise_batch(norm, x)
-        return fire(path, neuron, Timed(opened(y.steps, self.timesteps), y.mean))
+        y = self._normalise(norm, x)
+        return fire(path, neuron, y if temporal else self._opened(y))
+
+    def _normalise(self, norm: Any, x: Timed) -> Timed:
+        """A norm of all steps, or one of each."""
+        if isinstance(norm, TemporalNorm):
+            return normalise(norm, x)
+        return self._normalise_batch(norm, x) if norm.training else self._layer(norm, x)
+
+    def _opened(self, y: Timed) -> Timed:
+        return Timed(opened(y.steps, self.timesteps), y.mean)
 
     def _layer(self, module: nn.Module, x: Timed) -> Timed:
         """A norm in eval mode, on the steps and on their mean."""
@@ -183,6 +196,9 @@ class RateExecution(Execution):
 
     def _normalise_batch(self, norm: nn.Module, x: Timed) -> Timed:
         """Batch norm in training, whose statistics are those of all steps together."""
+        found = normalise_behind(norm, x, opened(x.steps, self.timesteps))
+        if found is not None:
+            return Timed(stack(found.steps), found.mean)
         mean = batch_norm_of_mean(norm, x.mean, x.steps)
         with torch.no_grad():
             steps = norm(x.steps)
