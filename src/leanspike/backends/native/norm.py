@@ -20,9 +20,11 @@ from torch import Tensor
 from leanspike import native
 from leanspike.backends.calls import NormLIFCall, NormLIFRateCall
 from leanspike.backends.native.norm_structure import (
+    as_followed,
     followed,
     gradient_of_norm,
     has_several,
+    in_tensors,
     lies_well,
     moments,
 )
@@ -69,17 +71,15 @@ def run_norm_lif(call: NormLIFCall) -> Normalised:
     return Normalised(o_TN, mean.detach(), var.detach())
 
 
-@torch.no_grad()
 def run_norm_lif_rates(call: NormLIFRateCall) -> NormalisedRates:
     """All timesteps, without gradients."""
-    norm, d, learned, x = call.norm, call.dynamics, call.learned, call.x_TN
-    x_N, found = followed(x, norm)
-    how = choices_of(d), constants_of(d)
-    neurons = filled(x, call.leak, call.threshold, False, *how)
-    affine = [part.contiguous() for part in norm.affine(found.mean_GC, found.var_GC)]
-    _describe_norm(neurons, affine, x.shape[2])
-    rates = with_rates(neurons, x, bool(learned))
-    return NormalisedRates(rates_of(rates, learned), x_N, found)
+    norm, d, learned = call.norm, call.dynamics, call.learned
+    with torch.no_grad():
+        x_N, *found = torch.ops.leanspike.norm_lif_rates(
+            *(call.x_TN, norm.weight_RC, norm.bias_RC, call.leak, call.threshold),
+            *(norm.eps, norm.together, choices_of(d), constants_of(d), bool(learned)),
+        )
+    return NormalisedRates(rates_of(tuple(found[5:]), learned), x_N, as_followed(found[:5]))
 
 
 # The operators that torch sees.
@@ -89,6 +89,11 @@ _ARGUMENTS = (
     " bool together, int[] choices, float[] constants"
 )
 torch.library.define("leanspike::norm_lif", f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+torch.library.define(
+    "leanspike::norm_lif_rates",
+    f"({_ARGUMENTS}, bool learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
+    " Tensor, Tensor, Tensor, Tensor)",
+)
 torch.library.define(
     "leanspike::norm_lif_backward",
     f"(Tensor grad, Tensor mean, Tensor var, {_ARGUMENTS}, bool wants_x, bool wants_neuron)"
@@ -108,6 +113,19 @@ def _norm_lif(
     call.spikes = spikes.data_ptr()
     _run_behind(call, norm.affine(mean, var), x.shape[2])
     return spikes, mean, var
+
+
+@torch.library.impl("leanspike::norm_lif_rates", "CPU")
+def _norm_lif_rates(
+    x: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor, threshold: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    eps, together, *how, learns = rest
+    norm = NormScale(weight, bias, eps, together)
+    x_N, found = followed(x, norm)
+    call = filled(x, leak, threshold, False, *how)
+    affine = [part.contiguous() for part in norm.affine(found.mean_GC, found.var_GC)]
+    _describe_norm(call, affine, x.shape[2])
+    return x_N, *in_tensors(found), *with_rates(call, x, learns)
 
 
 @torch.library.impl("leanspike::norm_lif_backward", "CPU")

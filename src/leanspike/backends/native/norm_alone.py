@@ -19,10 +19,12 @@ from leanspike import native
 from leanspike.backends.calls import NormCall, NormMeanCall, NormRateCall
 from leanspike.backends.native import norm as with_neurons
 from leanspike.backends.native.norm_structure import (
+    as_followed,
     combined,
     followed,
     gradient_of_norm,
     has_several,
+    in_tensors,
     lies_well,
     moments,
     normalised,
@@ -32,11 +34,15 @@ from leanspike.backends.native.structures import empty_steps, laid_out_as
 from leanspike.backends.norms import Currents, Followed, NormRates, NormScale
 from leanspike.transforms import is_transforming
 
+LEAST_WORK = 1 << 20
+"""Elements of all steps below which PyTorch's own norm is the faster one (of rate gradients none)."""
+
 
 def serves(call: NormCall | NormRateCall) -> bool:
     """Whether the native code knows these types and layouts, and it is worth it."""
     x_TN = call.x_TN
-    if torch.compiler.is_compiling() or x_TN.ndim < 3 or x_TN.numel() < with_neurons.LEAST_WORK:
+    least = LEAST_WORK if isinstance(call, NormCall) else with_neurons.LEAST_WORK
+    if torch.compiler.is_compiling() or x_TN.ndim < 3 or x_TN.numel() < least:
         return False
     return _knows(x_TN, call.norm) and lies_well(x_TN) and has_several(x_TN)
 
@@ -69,12 +75,14 @@ def run_norm(call: NormCall) -> Currents:
     return Currents(y_TN, mean.detach(), var.detach())
 
 
-@torch.no_grad()
 def run_norm_rates(call: NormRateCall) -> NormRates:
     """All timesteps, without gradients, and their means."""
-    x_N, found = followed(call.x_TN, call.norm)
-    affine = call.norm.affine(found.mean_GC, found.var_GC)
-    return NormRates(*normalised(call.x_TN, *affine, with_mean=True), x_N, found)
+    scale = call.norm
+    with torch.no_grad():
+        y_TN, y_N, x_N, *found = torch.ops.leanspike.norm_rates(
+            *(call.x_TN, scale.weight_RC, scale.bias_RC, scale.eps, scale.together)
+        )
+    return NormRates(y_TN, y_N, x_N, as_followed(found))
 
 
 def run_norm_mean(call: NormMeanCall) -> Tensor:
@@ -118,6 +126,10 @@ class _NormOfMean(torch.autograd.Function):
 _ARGUMENTS = "Tensor x, Tensor weight, Tensor? bias, float eps, bool together"
 torch.library.define("leanspike::norm", f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
 torch.library.define(
+    "leanspike::norm_rates",
+    f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+torch.library.define(
     "leanspike::norm_backward",
     f"(Tensor grad, Tensor mean, Tensor var, {_ARGUMENTS}, bool wants_x)"
     " -> (Tensor, Tensor, Tensor)",
@@ -137,6 +149,16 @@ def _norm(
     mean, var = moments(x, norm)
     y, _ = normalised(x, *norm.affine(mean, var), with_mean=False)
     return y, mean, var
+
+
+@torch.library.impl("leanspike::norm_rates", "CPU")
+def _norm_rates(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, together: bool
+) -> tuple[Tensor, ...]:
+    norm = NormScale(weight, bias, eps, together)
+    x_N, found = followed(x, norm)
+    affine = norm.affine(found.mean_GC, found.var_GC)
+    return *normalised(x, *affine, with_mean=True), x_N, *in_tensors(found)
 
 
 @torch.library.impl("leanspike::norm_backward", "CPU")
@@ -189,7 +211,10 @@ def _norm_of_mean_backward(
     grad_1N = laid_out_as(grad.to(x.dtype).unsqueeze(0), x_1N)
     centre_1C = (mean if means is None else means).mean(0, keepdim=True)
     sums = sums_of_gradient(grad_1N, x_1N, centre_1C)[0]
-    norm, found = NormScale(weight, bias, eps, together), Followed(mean, var, own, means, own_shares)
+    norm, found = (
+        NormScale(weight, bias, eps, together),
+        Followed(mean, var, own, means, own_shares),
+    )
     slope, by_own, *by = _of_line(norm, found, sums)
     grad_x = x.new_empty(0)
     if wants_x:
@@ -217,4 +242,6 @@ def _of_line(norm: NormScale, found: Followed, sums_2C: Tensor) -> tuple[Tensor,
     return slope, by_own, by_scale * inverse, (sums_2C[0] / norm.rows).expand_as(weight)
 
 
-torch.library.register_autograd("leanspike::norm_of_mean_backward", native.refuse_second_derivatives)
+torch.library.register_autograd(
+    "leanspike::norm_of_mean_backward", native.refuse_second_derivatives
+)

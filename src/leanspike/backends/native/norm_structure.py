@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -64,7 +65,8 @@ def _run(call: _Norm) -> None:
 def moments(x: Tensor, norm: NormScale) -> tuple[Tensor, Tensor]:
     """Means and variances ``[G, C]``, in one walk.
 
-    >>> moments(torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]]), NormScale(torch.ones(1, 1), None, 1))
+    >>> x = torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]])  # [T, N, C] = [2, 2, 1]
+    >>> moments(x, NormScale(torch.ones(1, 1), None, 1e-5))
     (tensor([[1.]]), tensor([[1.5000]]))
     """
     found = x.new_empty(norm.rows, 2, x.shape[2], dtype=torch.float64)
@@ -103,6 +105,23 @@ def followed(x: Tensor, norm: NormScale) -> tuple[Tensor, Followed]:
     if rows == 1:
         return x_N, Followed(*statistics)
     return x_N, Followed(*statistics, found[:, 0].float(), shares(shared, own[0]).float())
+
+
+def in_tensors(found: Followed) -> tuple[Tensor, ...]:
+    """A record as an operator returns it: nothing is something empty."""
+    none = found.own_C.new_empty(0)
+    steps = (none if part is None else part for part in (found.mean_TC, found.share_TC))
+    return found.mean_GC, found.var_GC, found.own_C, *steps
+
+
+def as_followed(tensors: Sequence[Tensor]) -> Followed:
+    """The record again.
+
+    >>> as_followed(in_tensors(Followed(*torch.ones(3, 1, 1)))).share_TC is None
+    True
+    """
+    mean_GC, var_GC, own_C, *steps = tensors
+    return Followed(mean_GC, var_GC, own_C, *(part if part.numel() else None for part in steps))
 
 
 def normalised(
@@ -168,7 +187,14 @@ def combined(
 
 
 def gradient_of_norm(
-    *, to: Tensor, grad: Tensor, x: Tensor, weight: Tensor, mean: Tensor, var: Tensor, eps: float,
+    *,
+    to: Tensor,
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
     sums: Tensor,
 ) -> Tensor:
     """dL/dx = γ/√(σ² + ε) · (dL/dy − its mean − x̂ · the mean of dL/dy · x̂), of the groups.
