@@ -7,8 +7,8 @@ The convolutional network with batch norms of the recipe `cifar10`, norms kept; 
 followed by an addition. T = 5, batch 64, float32, images of noise, memory kept. A step is forward,
 loss, backward and SGD. The ANN, `rate` and `bptt` take turns within one process, so that whatever
 else the machine does hits all alike; each figure is the median of the rounds' ratios, with
-quartiles. Times are the processor's. Thresholds are fixed; the shares of convolutions' inputs that are not 0 are printed, as the time of
-event-driven convolutions goes by them.
+quartiles. Times are the processor's. Thresholds are fixed; the shares of convolutions' inputs that
+are not 0 are printed, as the time of event-driven convolutions goes by them.
 
 Rows further down are the same step with less of what makes it fast: norms that no neurons alone
 read in PyTorch; all norms there, and neurons after them; linear layers of rate gradients run on all

@@ -37,6 +37,7 @@ from leanspike.execute.rate_rules import (
     fire_behind_norm,
     normalise,
     normalise_behind,
+    refuse_twice,
 )
 from leanspike.execute.timed import Timed
 from leanspike.graph.ops import is_batch_norm, knows, row_of
@@ -46,13 +47,14 @@ from leanspike.synapse.of_mean import follows_mean, output_of_mean
 from leanspike.temporal import Affine, TemporalDropout, TemporalNorm, broadcast, repeat, stack
 from leanspike.temporal import unstack as opened
 from leanspike.temporal.means import batch_norm_of_mean, carried
+from leanspike.transforms import is_transforming
 
 Gradient = Literal["bptt", "rate"]
 """Backpropagation through time, or once over means in time."""
 
 
-def check_gradient(gradient: str) -> None:
-    """Raise unless it is one of the two.
+def check_gradient(gradient: str, observed: bool = False) -> None:
+    """Raise unless it is one of the two, and can be had: ``observed``, for one who looks on.
 
     >>> check_gradient("rates")
     Traceback (most recent call last):
@@ -60,6 +62,17 @@ def check_gradient(gradient: str) -> None:
     """
     if gradient not in get_args(Gradient):
         raise LeanspikeError(f"gradient is {gradient!r}; choose bptt or rate")
+    if gradient != "rate" or not torch.is_grad_enabled():
+        return
+    if observed:
+        raise LeanspikeError(
+            "gradient is 'rate', and an observer sees operations that have no gradients of steps; "
+            "leave one of the two out, or look on within torch.no_grad()"
+        )
+    if is_transforming():
+        raise LeanspikeError(
+            "gradient is 'rate', which torch.func does not know; call backward(), or choose bptt"
+        )
 
 
 @final
@@ -181,7 +194,8 @@ class RateExecution(Execution):
     def _each(self, n: fx.Node, args: Any, kwargs: Any) -> Timed:
         """Run an operation on all steps, and on their mean for the gradient."""
         call = getattr(self, n.op)
-        with torch.no_grad():
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        with torch.no_grad(), refuse_twice(str(n.target), module):
             steps = call(n.target, _steps(args), _steps(kwargs))
         mean = call(n.target, _means(args), _means(kwargs))
         if n.meta["signal"].kind is None or row_of(n, self.module).linear:

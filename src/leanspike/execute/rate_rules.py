@@ -5,6 +5,8 @@ Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -95,12 +97,37 @@ class _MeanOutput(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         by_input, *by = ctx.saved_tensors
-        g_N = grad_outputs[0].to(by_input.dtype)
+        g_N = once(grad_outputs[0]).to(by_input.dtype)
         of_parameters = (
             (g_N * d).sum_to_size(shape) for d, shape in zip(by, ctx.shapes, strict=True)
         )
         nothing = [None] * len(by)
         return None, (g_N * by_input).to(ctx.dtype), None, *of_parameters, *nothing
+
+
+def once(gradient: Tensor) -> Tensor:
+    """The gradient itself, which is not to be differentiated: that would take slopes for constant.
+
+    >>> once(torch.ones(1))
+    tensor([1.])
+    """
+    if not (torch.is_grad_enabled() and gradient.requires_grad):
+        return gradient
+    same: Tensor = _Once.apply(gradient)
+    return same
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Tensor:  # noqa: ARG004
+        raise LeanspikeError(
+            "rate gradients have no second derivatives; choose gradient=bptt, and set "
+            "LEANSPIKE_BACKEND=reference, which have"
+        )
 
 
 def _tell_hooks(path: str, neuron: Neuron, x_TN: Tensor, o_TN: Tensor) -> None:
@@ -120,9 +147,36 @@ def activate(path: str, module: nn.Module, x: Timed) -> Timed:
             f"neurons {path}: rate gradients do not know what a {type(module).__name__} makes of a "
             "mean over time; write it as a leanspike.Neuron, or train with gradient=bptt"
         )
-    with torch.no_grad():
+    with torch.no_grad(), refuse_twice(path, module):
         o_TN = module(x.steps)
     return Timed(o_TN, carried(o_TN.mean(0), module(x.mean)))
+
+
+@contextmanager
+def refuse_twice(path: str, module: nn.Module | None) -> Iterator[None]:
+    """Refuse a module that runs with other numbers each time, or keeps some: it runs twice here.
+
+    >>> with refuse_twice("0", nn.RReLU()):
+    ...     _ = nn.RReLU()(torch.full((1,), -1.0))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: module 0: a RReLU draws random numbers, and rate gradients ...
+    """
+    if module is None or not module.training:
+        yield
+        return
+    kept, drawn = [(id(b), b._version) for b in module.buffers()], torch.get_rng_state()
+    yield
+    what = ""
+    if not torch.equal(drawn, torch.get_rng_state()):
+        what = "draws random numbers"
+    elif kept != [(id(b), b._version) for b in module.buffers()]:
+        what = "changes its buffers"
+    if what:
+        raise LeanspikeError(
+            f"module {path}: a {type(module).__name__} {what}, and rate gradients run it twice, on "
+            "all steps and on their mean; use nn.Dropout or a batch norm for it, or train with "
+            "gradient=bptt"
+        )
 
 
 def drop(module: TemporalDropout, x: Timed) -> Timed:
@@ -137,7 +191,7 @@ def drop(module: TemporalDropout, x: Timed) -> Timed:
 
 def normalise(norm: TemporalNorm | Affine, x: Timed) -> Timed:
     """Norms that know the step."""
-    found = normalise_behind(norm, x, x.steps)
+    found = normalise_behind(norm, x, x.steps) if isinstance(norm, TemporalNorm) else None
     if found is not None:
         return found
     if isinstance(norm, TemporalNorm):

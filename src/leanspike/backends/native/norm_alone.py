@@ -35,7 +35,7 @@ from leanspike.backends.norms import Currents, Followed, NormRates, NormScale
 from leanspike.transforms import is_transforming
 
 LEAST_WORK = 1 << 20
-"""Elements of all steps below which PyTorch's own norm is the faster one (of rate gradients none)."""
+"""Elements of all steps below which PyTorch's own norm is the faster one; not of rate gradients."""
 
 
 def serves(call: NormCall | NormRateCall) -> bool:
