@@ -156,8 +156,7 @@ def _norm_lif_backward(
     call.grad_norm, call.centre = sums.data_ptr(), centre.data_ptr()
     _run_behind(call, norm.affine(mean, var), x.shape[2])
     if wants_x:
-        how_x = {"weight": weight, "mean": mean, "var": var, "eps": eps, "sums": sums}
-        gradient_of_norm(to=grad_x, grad=grad_x, x=x, **how_x)
+        gradient_of_norm(grad_x, grad_x, x, norm, mean, var, sums)
     by_weight = sums[:, 1] * (var.double() + eps).rsqrt()
     pair = (leak.new_tensor(of_neuron[i] if wants_neuron else 0.0) for i in (0, 1))
     return grad_x, by_weight.to(weight.dtype), sums[:, 0].to(weight.dtype), *pair

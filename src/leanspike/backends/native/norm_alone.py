@@ -168,9 +168,9 @@ def _norm_backward(
     var: Tensor,
     x: Tensor,
     weight: Tensor,
-    bias: Tensor | None,  # noqa: ARG001
+    bias: Tensor | None,
     eps: float,
-    together: bool,  # noqa: ARG001
+    together: bool,
     wants_x: bool,
 ) -> tuple[Tensor, ...]:
     """Gradients of x (if it is wanted, else something empty), of weight and of bias."""
@@ -178,8 +178,8 @@ def _norm_backward(
     sums = sums_of_gradient(grad, x, mean.expand(len(weight), -1))
     grad_x = x.new_empty(0)
     if wants_x:
-        how = {"weight": weight, "mean": mean, "var": var, "eps": eps, "sums": sums}
-        grad_x = gradient_of_norm(to=empty_steps(x), grad=grad, x=x, **how)
+        norm = NormScale(weight, bias, eps, together)
+        grad_x = gradient_of_norm(empty_steps(x), grad, x, norm, mean, var, sums)
     by_weight = sums[:, 1] * (var.double() + eps).rsqrt()
     return grad_x, by_weight.to(weight.dtype), sums[:, 0].to(weight.dtype)
 

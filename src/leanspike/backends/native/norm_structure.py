@@ -187,27 +187,19 @@ def combined(
 
 
 def gradient_of_norm(
-    *,
-    to: Tensor,
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    eps: float,
-    sums: Tensor,
+    to: Tensor, grad: Tensor, x: Tensor, norm: NormScale, mean: Tensor, var: Tensor, sums: Tensor
 ) -> Tensor:
     """dL/dx = γ/√(σ² + ε) · (dL/dy − its mean − x̂ · the mean of dL/dy · x̂), of the groups.
 
     ``grad`` is dL/dy, ``sums`` those of :func:`sums_of_gradient`; means are weighted by γ where a
-    group has several.
+    group has several. ``to`` takes it up, as of :func:`combined`.
     """
-    n, inverse = x.numel() // mean.numel(), (var.double() + eps).rsqrt()
-    weighted = weight.double().unsqueeze(1) * sums
-    if len(mean) < len(weight):
+    weight, n = norm.weight_RC.double(), x.numel() // mean.numel()
+    inverse, weighted = (var.double() + norm.eps).rsqrt(), weight.unsqueeze(1) * sums
+    if norm.groups < norm.rows:
         weighted = weighted.sum(0, keepdim=True)
     of_x, constant = -(inverse**3) * weighted[:, 1] / n, -inverse * weighted[:, 0] / n
-    return combined(to, grad, x, weight.double() * inverse, of_x, mean, constant)
+    return combined(to, grad, x, weight * inverse, of_x, mean, constant)
 
 
 def _plain(values: Tensor) -> Tensor:
