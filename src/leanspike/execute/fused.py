@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 
 from leanspike.backends import Call, NormCall, NormRateCall, NormScale, choose
 from leanspike.graph.modules import as_module, submodule
-from leanspike.graph.ops import row_of
+from leanspike.graph.ops import row, row_of
 from leanspike.graph.plan import Plan
 from leanspike.modes import hooks_of_all
 from leanspike.neuron import Neuron
@@ -209,7 +209,8 @@ def scale_of(norm: nn.Module, timesteps: int) -> NormScale | None:
     if isinstance(norm, TemporalNorm):
         norm.check_steps(timesteps)
         return norm.scale_in_training(timesteps)
-    if together() or isinstance(norm, nn.SyncBatchNorm):
+    known = row(type(norm)).norm
+    if together() or (known is not None and known.synchronised):
         return None
     assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
     weight = norm.weight if norm.affine else torch.ones(norm.num_features)
