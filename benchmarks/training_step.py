@@ -1,18 +1,19 @@
 """What a training step costs beside one of the ANN's, and where its time goes.
 
-    python benchmarks/training_step.py [cifar10|vgg9] [--rounds 7] [--only rate] [--no-before]
+    python benchmarks/training_step.py [cifar10|vgg9|resnet20] [--batch 64] [--norm keep] [--bf16]
 
-The convolutional network with batch norms of the recipe `cifar10`, norms kept, or the network of
-`leanspike bench` (BNTT's VGG9, without norms); T = 5, batch 64, float32, images of noise, memory
-kept. A step is forward, loss, backward and SGD. The ANN, `rate` and `bptt` take turns within one
-process, so that whatever else the machine does hits all alike; each figure is the median of the
-rounds' ratios, with quartiles. Times are the processor's. Thresholds
-are set so that a neuron fires at about SPIKES of the steps; the shares of convolutions' inputs that
+The convolutional network with batch norms of the recipe `cifar10`, norms kept; the network of
+`leanspike bench` (BNTT's VGG9, without norms); or `cifar_resnet20`, where every second norm is
+followed by an addition. T = 5, batch 64, float32, images of noise, memory kept. A step is forward,
+loss, backward and SGD. The ANN, `rate` and `bptt` take turns within one process, so that whatever
+else the machine does hits all alike; each figure is the median of the rounds' ratios, with
+quartiles. Times are the processor's. Thresholds are fixed; the shares of convolutions' inputs that
 are not 0 are printed, as the time of event-driven convolutions goes by them.
 
-Rows further down are the same step with less of what makes it fast: norms and neurons one after the
-other; linear layers of rate gradients run on all steps and on their mean; neurons of rate gradients
-in plain PyTorch. The profile is of one step each, by kind of work, as PyTorch's profiler tells it.
+Rows further down are the same step with less of what makes it fast: norms that no neurons alone
+read in PyTorch; all norms there, and neurons after them; linear layers of rate gradients run on all
+steps and on their mean; neurons of rate gradients in plain PyTorch. The profile is of one step
+each, by kind of work, as PyTorch's profiler tells it.
 """
 
 from __future__ import annotations
@@ -40,24 +41,27 @@ from leanspike.recipes import load_recipe
 from leanspike.surrogate import Triangle
 from leanspike.synapse import EventConv2d
 
-T, BATCH = 5, 64
+T = 5
 APART = {"leanspike.backends.native.norm.LEAST_WORK": math.inf}
 TWICE = {"leanspike.execute.rate.follows_mean": lambda _layer, _x: False}
-PLAIN = {"leanspike.backends.native.rates.serves": lambda _call: False}
+PLAIN = {"leanspike.backends.native.lif.serves": lambda _call: False}
+ALONE = {"leanspike.backends.native.norm_alone.serves": lambda _call: False}
 BEFORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "rate, lone norms in PyTorch": ("rate", ALONE),
     "rate, norms apart": ("rate", APART),
     "rate, and layers twice": ("rate", APART | TWICE),
     "rate, and neurons in PyTorch": ("rate", APART | TWICE | PLAIN),
+    "bptt, lone norms in PyTorch": ("bptt", ALONE),
     "bptt, norms apart": ("bptt", APART),
 }
 """Names of steps, which step that is, and what is patched."""
 LEARNING_RATE = 1e-6  # keeps the weights as they are, and the spikes
-THRESHOLD = {"cifar10": 3.0, "vgg9": 1.0}
+THRESHOLD = {"cifar10": 3.0, "vgg9": 1.0, "resnet20": 3.0}
 KINDS = {  # the first whose word is in an operator's name
     "convolution backward": ("convolution_backward", "convolution_weight_gradient"),
     "convolution forward": ("conv", "leanspike::density"),
     "norm and neuron, fused": ("norm_lif",),
-    "norm": ("batch_norm", "::var", "::rsqrt"),
+    "norm": ("batch_norm", "::var", "::rsqrt", "leanspike::norm"),
     "neuron": ("lif",),
     "pooling": ("pool",),
     "matrix product": ("mm", "linear"),
@@ -68,20 +72,26 @@ OURS = "GeneratedBackwardFor_"
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="cifar10 or vgg9.")] = "cifar10",
+    name: Annotated[str, typer.Argument(help="cifar10, vgg9 or resnet20.")] = "cifar10",
     rounds: Annotated[int, typer.Option(help="That are timed, after one.")] = 7,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
     only: Annotated[str, typer.Option(help="rate or bptt, beside the ANN.")] = "",
     before: Annotated[bool, typer.Option(help="Also how it was before.")] = True,
+    batch: Annotated[int, typer.Option(help="Images.")] = 64,
+    norm: Annotated[str, typer.Option(help="keep, bntt, tebn or tdbn.")] = "keep",
+    bf16: Annotated[bool, typer.Option(help="Under autocast.")] = False,
 ) -> None:
     """Print ratios and profiles."""
     torch.set_num_threads(threads)
     keep_freed_memory()
-    steps, snn, x = contenders(name)
+    steps, snn, x = contenders(name, batch, norm)
+    if bf16:
+        steps = {key: in_bfloat16(step) for key, step in steps.items()}
     if before:
         steps |= {key: patched(steps[of], how) for key, (of, how) in BEFORE.items()}
     steps = {key: step for key, step in steps.items() if key == "ann" or key.startswith(only)}
-    print(f"{name}: torch {torch.__version__}, {threads} thread(s), T = {T}, batch {BATCH}")
+    kind = f"norms: {norm}, {'bfloat16' if bf16 else 'float32'}"
+    print(f"{name}: torch {torch.__version__}, {threads} thread(s), T = {T}, batch {batch}, {kind}")
     shares = ", ".join(f"{path} {share:.2f}" for path, share in densities(snn, x).items())
     print(f"inputs of convolutions that are not 0: {shares}")
     times = [{key: seconds(step) for key, step in steps.items()} for _ in range(rounds + 1)][1:]
@@ -106,36 +116,52 @@ def patched(step: Callable[[], object], how: dict[str, Any]) -> Callable[[], Non
     return run
 
 
-def contenders(name: str) -> tuple[dict[str, Callable[[], object]], SpikingNetwork, Tensor]:
+def in_bfloat16(step: Callable[[], object]) -> Callable[[], None]:
+    """A step under autocast."""
+
+    def run() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            step()
+
+    return run
+
+
+def contenders(
+    name: str, batch: int, norm: str
+) -> tuple[dict[str, Callable[[], object]], SpikingNetwork, Tensor]:
     """A training step of each; the spiking network, and the images."""
+    torch.manual_seed(0)
     if name == "vgg9":
         ann = vgg9()
+    elif name == "resnet20":
+        ann = create_model("cifar_resnet20", 10)
     else:
-        torch.manual_seed(0)
         ann = create_model("vgg", 10, image_size=32, **load_recipe("cifar10").model.options)
-    x = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     x = x.to(memory_format=torch.channels_last)
     neuron = LIF(
-        *(THRESHOLD[name], 1.0 if name == "cifar10" else 7 / 8),
+        *(THRESHOLD[name], 7 / 8 if name == "vgg9" else 1.0),
         learn=("leak", "threshold"),
-        height="threshold" if name == "cifar10" else "unit",
-        initial="half" if name == "cifar10" else "zero",
+        height="unit" if name == "vgg9" else "threshold",
+        initial="zero" if name == "vgg9" else "half",
         surrogate=Triangle(1.0),
     )
-    snn = spike(ann, example_input=x[:1], timesteps=T, neuron=neuron, norm="keep")
+    snn = spike(ann, example_input=x[:1], timesteps=T, neuron=neuron, norm=norm)
     ann, snn = (each.train().to(memory_format=torch.channels_last) for each in (ann, snn))
     steps = {
-        "ann": training_step(ann, lambda: ann(x)),
-        "rate": training_step(snn, lambda: snn(x, gradient="rate").sum(0)),
-        "bptt": training_step(snn, lambda: snn(x).sum(0)),
+        "ann": training_step(ann, lambda: ann(x), batch),
+        "rate": training_step(snn, lambda: snn(x, gradient="rate").sum(0), batch),
+        "bptt": training_step(snn, lambda: snn(x).sum(0), batch),
     }
     return steps, snn, x
 
 
-def training_step(network: nn.Module, answer: Callable[[], Tensor]) -> Callable[[], None]:
+def training_step(
+    network: nn.Module, answer: Callable[[], Tensor], batch: int
+) -> Callable[[], None]:
     """Forward, loss, backward and SGD."""
     optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE)
-    labels = torch.randint(10, (BATCH,), generator=torch.Generator().manual_seed(1))
+    labels = torch.randint(10, (batch,), generator=torch.Generator().manual_seed(1))
 
     def step() -> None:
         optimizer.zero_grad()

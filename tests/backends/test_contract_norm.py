@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 
 from leanspike.backends import LIFRateCall, NormLIFCall, NormLIFRateCall, NormScale
 from leanspike.backends.native import norm as native
-from leanspike.backends.normalised import norm_lif, normalised
+from leanspike.backends.normalised import norm_lif
+from leanspike.backends.norms import normalised
 from leanspike.backends.reference import lif
 from leanspike.surrogate import Rectangle
 
@@ -54,15 +55,15 @@ def norm_call(shape, seed=0, dtype=torch.float32, d=SOFT, per_step=False, offset
     random = torch.Generator().manual_seed(seed)
     x_TN = channels_last(3 * torch.randn(shape, generator=random) + offset).to(dtype)
     shape_GC = (shape[0] if per_step else 1, shape[2])
-    weight_GC = (0.2 + torch.rand(shape_GC, generator=random)).requires_grad_()
-    bias_GC = torch.randn(shape_GC, generator=random).requires_grad_() if seed % 2 else None
-    norm = NormScale(weight_GC, bias_GC, 1e-4)
+    weight_RC = (0.2 + torch.rand(shape_GC, generator=random)).requires_grad_()
+    bias_RC = torch.randn(shape_GC, generator=random).requires_grad_() if seed % 2 else None
+    norm = NormScale(weight_RC, bias_RC, 1e-4)
     pair = (torch.tensor(value, requires_grad=True) for value in (0.9, 0.7))
     return NormLIFCall(x_TN.requires_grad_(), norm, *pair, d)
 
 
 def leaves_of(call):
-    found = [call.x_TN, call.norm.weight_GC, call.norm.bias_GC, call.leak, call.threshold]
+    found = [call.x_TN, call.norm.weight_RC, call.norm.bias_RC, call.leak, call.threshold]
     return [leaf for leaf in found if leaf is not None]
 
 
@@ -75,8 +76,8 @@ def with_statistics(call, mean_GC, var_GC):
 def exact_gradients(call, grad):
     """The reference's, in float64, where its spikes are those of float32."""
     wide = [leaf.detach().double().requires_grad_() for leaf in leaves_of(call)]
-    x_TN, weight_GC, *bias_GC, leak, threshold = wide
-    norm = NormScale(weight_GC, bias_GC[0] if bias_GC else None, call.norm.eps)
+    x_TN, weight_RC, *bias_RC, leak, threshold = wide
+    norm = NormScale(weight_RC, bias_RC[0] if bias_RC else None, call.norm.eps)
     exact = norm_lif(x_TN, norm, leak, threshold, call.dynamics)
     return exact.o_TN, torch.autograd.grad(exact.o_TN, wide, grad.double())
 
@@ -148,7 +149,7 @@ def test_rates_are_the_references(name, size, channels, steps, dtype, d, seed, d
     if found is None:
         pytest.skip(f"{name} leaves it to PyTorch")
     with torch.no_grad():
-        statistics = found.mean_C.unsqueeze(0), found.var_C.unsqueeze(0)
+        statistics = found.followed.mean_GC, found.followed.var_GC
         y_TN = normalised(call.x_TN.float(), call.norm, *statistics)
     expected = LIFRateCall(y_TN, *pair, d, learned).reference()
     assert torch.equal(found.rates.o_TN, expected.o_TN.to(dtype))
@@ -183,7 +184,7 @@ def test_what_is_not_learned_gets_no_gradient(name):
     call = norm_call((3, 2, 8, 4, 4), 1)
     frozen = replace(call, x_TN=call.x_TN.detach(), leak=call.leak.detach())
     frozen = replace(frozen, threshold=call.threshold.detach())
-    both = call.norm.weight_GC, call.norm.bias_GC
+    both = call.norm.weight_RC, call.norm.bias_RC
     answers = [computed_by(name)(each) for each in (call, frozen)]
     some, every = (torch.autograd.grad(a.o_TN.square().sum(), both) for a in reversed(answers))
     assert all(torch.equal(a, b) for a, b in zip(some, every, strict=True))

@@ -22,7 +22,9 @@ from leanspike.train import (
     CrossEntropy,
     Monitor,
     Objective,
+    SelfDistillation,
     Stage,
+    Weighted,
     create_optimizer,
     fit,
 )
@@ -96,6 +98,15 @@ def test_rate_gradients_are_refused_of_an_ann_and_the_advice_works(tmp_path: Pat
     run(snn, make_stage(snn, gradient="rate", epochs=1, timesteps=2), tmp_path / "b")
     with pytest.raises(LeanspikeError, match="gradient is 'mean'; choose bptt or rate"):
         run(snn, make_stage(snn, gradient="mean"), tmp_path / "c")
+
+
+def test_rate_gradients_are_refused_of_steps_that_are_compared(tmp_path: Path) -> None:
+    snn = ls.spike(make_ann(), example_input=torch.zeros(1, 1, 4, 4), timesteps=2)
+    both = Weighted([(1.0, CrossEntropy()), (1.0, SelfDistillation())])
+    stage = {"objective": both, "epochs": 1, "timesteps": 2}
+    with pytest.raises(LeanspikeError, match="stage ann: SelfDistillation draws steps to each oth"):
+        run(snn, make_stage(snn, **stage, gradient="rate"), tmp_path / "a")
+    run(snn, make_stage(snn, **stage, gradient="bptt"), tmp_path / "a")
 
 
 def test_one_step_is_plain_sgd(tmp_path: Path) -> None:

@@ -201,3 +201,15 @@ def test_where_there_is_one_step_a_recipe_is_refused_by_its_key() -> None:
         ):
             load_recipe("digits", [f"snn.0.{TERMS}", *changes])
         load_recipe("digits", [f"snn.0.{TERMS}", *changes, "snn.0.timesteps=2"])  # the advice
+
+
+def test_with_rate_gradients_it_is_refused_by_its_key_and_the_advice_works() -> None:
+    """They move all steps alike, so the step that learns would take the surest along."""
+    changes = [f"snn.0.{TERMS}", "snn.0.gradient=rate"]
+    says = (
+        r"snn\.0\.objective\.self_distillation draws steps to each other, and rate gradients move "
+    )
+    with pytest.raises(LeanspikeError, match=says + r".*; set snn\.0\.gradient=bptt, or leave it"):
+        load_recipe("digits", changes)
+    load_recipe("digits", [changes[0], "snn.0.gradient=bptt"])
+    load_recipe("digits", changes[1:])

@@ -29,12 +29,16 @@ from leanspike.backends.calls import (
     LIFRateCall,
     LIFStepCall,
     NeuronCall,
+    NormCall,
     NormLIFCall,
     NormLIFRateCall,
+    NormMeanCall,
+    NormRateCall,
 )
 from leanspike.backends.choice import choose, use_backend
 from leanspike.backends.native import Native
-from leanspike.backends.normalised import Normalised, NormalisedRates, NormScale
+from leanspike.backends.normalised import Normalised, NormalisedRates
+from leanspike.backends.norms import Currents, Followed, NormRates, NormScale
 from leanspike.backends.notes import Backends, note_backend, watch_backends
 from leanspike.backends.plain import Reference
 from leanspike.backends.protocol import Backend, backends
@@ -47,14 +51,20 @@ __all__ = [
     "Backends",
     "Call",
     "ConvolutionCall",
+    "Currents",
     "Dynamics",
+    "Followed",
     "LIFCall",
     "LIFRateCall",
     "LIFStepCall",
     "Native",
     "NeuronCall",
+    "NormCall",
     "NormLIFCall",
     "NormLIFRateCall",
+    "NormMeanCall",
+    "NormRateCall",
+    "NormRates",
     "NormScale",
     "Normalised",
     "NormalisedRates",

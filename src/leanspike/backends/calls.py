@@ -12,8 +12,9 @@ from typing import Any, final
 
 from torch import Tensor
 
-from leanspike.backends import normalised, rates, reference
-from leanspike.backends.normalised import Normalised, NormalisedRates, NormScale
+from leanspike.backends import normalised, norms, rates, reference
+from leanspike.backends.normalised import Normalised, NormalisedRates
+from leanspike.backends.norms import Currents, Followed, NormRates, NormScale
 from leanspike.backends.rates import Rates
 from leanspike.backends.reference import Dynamics
 from leanspike.backends.stream import Stream
@@ -145,7 +146,7 @@ class NormLIFCall(Call):
 @final
 @dataclass(frozen=True, eq=False)
 class NormLIFRateCall(Call):
-    """The same for rate gradients, without gradients: a norm of all steps, whose G is 1.
+    """The same for rate gradients, without gradients.
 
     ``learned``: see :class:`LIFRateCall`. The answer is a :class:`NormalisedRates`.
 
@@ -169,6 +170,73 @@ class NormLIFRateCall(Call):
         pair = self.leak, self.threshold
         how = *pair, self.dynamics, self.learned
         return normalised.norm_lif_rates(self.x_TN, self.norm, *how)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NormCall(Call):
+    """A batch norm in training, by itself; the answer is a :class:`Currents`, with gradients.
+
+    ``x_TN``: what enters it, ``[T, N, C, ...]``. PyTorch's own norms serve what no backend does.
+
+    >>> import torch
+    >>> call = NormCall(torch.tensor([[[0.0], [2.0]]]), NormScale(torch.ones(1, 1), None, 0.0))
+    >>> call.reference().y_TN.flatten().tolist()
+    [-1.0, 1.0]
+    """
+
+    x_TN: Tensor
+    norm: NormScale
+
+    def reference(self) -> Currents:
+        """The answer in plain PyTorch."""
+        return norms.norm(self.x_TN, self.norm)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NormRateCall(Call):
+    """The same for rate gradients, without gradients; the answer is a :class:`NormRates`.
+
+    >>> import torch
+    >>> x_TN = torch.tensor([[[0.0], [2.0]], [[4.0], [2.0]]])
+    >>> call = NormRateCall(x_TN, NormScale(torch.ones(2, 1), None, 0.0))
+    >>> call.reference().y_N.flatten().tolist()
+    [0.0, 0.0]
+    """
+
+    x_TN: Tensor
+    norm: NormScale
+
+    def reference(self) -> NormRates:
+        """The answer in plain PyTorch."""
+        return norms.norm_rates(self.x_TN, self.norm)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NormMeanCall(NeuronCall):
+    """The mean output of a norm, known already, and how it follows the mean input.
+
+    The answer is ``value_N`` with gradients by ``x_N``, which is the mean input, by γ and by β.
+    ``followed``: what the steps of the input were like.
+
+    >>> import torch
+    >>> x_N = torch.tensor([[-1.0], [1.0]], requires_grad=True)
+    >>> scale = NormScale(torch.full((1, 1), 3.0), None, 0.0)
+    >>> found = Followed(torch.zeros(1, 1), torch.tensor([[4.0]]), torch.ones(1))
+    >>> y_N = NormMeanCall(torch.zeros(2, 1), x_N, scale, found).reference()
+    >>> torch.autograd.grad(y_N[1].sum(), x_N)[0].flatten().tolist()  # 3/2·(∓1/2 ± 1/8)
+    [-0.5625, 0.5625]
+    """
+
+    value_N: Tensor
+    x_N: Tensor
+    norm: NormScale
+    followed: Followed
+
+    def reference(self) -> Tensor:
+        return norms.norm_of_mean(self.value_N, self.x_N, self.norm, self.followed)
 
 
 @final

@@ -14,40 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from leanspike.backends import rates, reference
+from leanspike.backends import norms, rates, reference
+from leanspike.backends.norms import Followed, NormScale
 from leanspike.backends.rates import Rates
 from leanspike.backends.reference import Dynamics
-
-
-@dataclass(frozen=True)
-class NormScale:
-    """What a norm in training does once it knows the statistics: y = γ·(x − μ)/√(σ² + ε) + β.
-
-    ``weight_GC`` γ, ``bias_GC`` β (None: 0), ``eps`` ε.
-
-    >>> NormScale(torch.ones(1, 3), None, 1e-5).groups
-    1
-    """
-
-    weight_GC: Tensor
-    bias_GC: Tensor | None
-    eps: float
-
-    @property
-    def groups(self) -> int:
-        """G."""
-        return len(self.weight_GC)
-
-    def affine(self, mean_GC: Tensor, var_GC: Tensor) -> tuple[Tensor, Tensor]:
-        """The same as y = scale·x + shift, both ``[G, C]``.
-
-        >>> scale = NormScale(torch.ones(1, 1), torch.ones(1, 1), 0.0)
-        >>> scale.affine(torch.full((1, 1), 2.0), torch.full((1, 1), 4.0))
-        (tensor([[0.5000]]), tensor([[0.]]))
-        """
-        scale_GC = self.weight_GC * (var_GC + self.eps).rsqrt()
-        shift_GC = -mean_GC * scale_GC
-        return scale_GC, shift_GC if self.bias_GC is None else shift_GC + self.bias_GC
 
 
 @dataclass(frozen=True)
@@ -69,33 +39,30 @@ class Normalised:
 
 @dataclass(frozen=True)
 class NormalisedRates:
-    """For rate gradients: what neurons behind a norm of all steps did, and what it was given.
+    """For rate gradients: what neurons behind a norm did, and what the norm was given.
 
     ``rates``: of the neurons, by the normalised current. ``x_N``: the mean input of the norm over
-    time. ``mean_C``, ``var_C``: the statistics of its steps.
+    time. ``followed``: its statistics, and how its steps follow that mean.
 
     >>> x_TN, one = torch.tensor([[[1.0], [5.0]], [[3.0], [3.0]]]), torch.tensor(1.0)
     >>> norm = NormScale(torch.ones(1, 1), None, 0.0)
     >>> found = norm_lif_rates(x_TN, norm, one, one, Dynamics(), ())
-    >>> found.x_N.flatten().tolist(), found.var_C.item()
+    >>> found.x_N.flatten().tolist(), found.followed.var_GC.item()
     ([2.0, 4.0], 2.0)
     """
 
     rates: Rates
     x_N: Tensor
-    mean_C: Tensor
-    var_C: Tensor
+    followed: Followed
 
 
 def norm_lif(
     x_TN: Tensor, norm: NormScale, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> Normalised:
     """Norm and neurons one after the other; currents between them are float32 or wider."""
-    wide_TN = x_TN.to(torch.promote_types(x_TN.dtype, torch.float32))
-    mean_GC, var_GC = moments(wide_TN, norm.groups)
-    y_TN = normalised(wide_TN, norm, mean_GC, var_GC)
-    o_TN = reference.lif(y_TN, leak, threshold, dynamics).to(x_TN.dtype)
-    return Normalised(o_TN, mean_GC.detach(), var_GC.detach())
+    found = norms.norm(x_TN.to(torch.promote_types(x_TN.dtype, torch.float32)), norm)
+    o_TN = reference.lif(found.y_TN, leak, threshold, dynamics).to(x_TN.dtype)
+    return Normalised(o_TN, found.mean_GC, found.var_GC)
 
 
 @torch.no_grad()
@@ -108,39 +75,9 @@ def norm_lif_rates(
     learned: tuple[str, ...],
 ) -> NormalisedRates:
     """The same with the derivatives of the neurons' mean output; without gradients."""
-    wide_TN = x_TN.to(torch.promote_types(x_TN.dtype, torch.float32))
-    mean_GC, var_GC = moments(wide_TN, norm.groups)
-    y_TN = normalised(wide_TN, norm, mean_GC, var_GC)
+    x_N, wide_TN = x_TN.mean(0), x_TN.to(torch.promote_types(x_TN.dtype, torch.float32))
+    followed = norms.followed(x_TN, x_N, norm)
+    y_TN = norms.normalised(wide_TN, norm, followed.mean_GC, followed.var_GC)
     found = rates.lif_rates(y_TN, leak, threshold, dynamics, learned)
     o_TN = found.o_TN.to(x_TN.dtype)
-    return NormalisedRates(
-        Rates(o_TN, found.by_input, found.by), x_TN.mean(0), mean_GC[0], var_GC[0]
-    )
-
-
-def moments(x_TN: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Means and variances of each channel, of all steps (``groups`` 1) or of each: ``[G, C]``.
-
-    >>> x_TN = torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]])  # [T, N, C] = [2, 2, 1]
-    >>> moments(x_TN, 1)
-    (tensor([[1.]]), tensor([[1.5000]]))
-    >>> moments(x_TN, 2)[0].flatten().tolist()
-    [0.5, 1.5]
-    """
-    flat_TNC = x_TN.reshape(*x_TN.shape[:3], -1)
-    axes = (0, 1, 3) if groups == 1 else (1, 3)
-    var, mean = torch.var_mean(flat_TNC, axes, correction=0)
-    return mean.view(groups, -1), var.view(groups, -1)
-
-
-def normalised(x_TN: Tensor, norm: NormScale, mean_GC: Tensor, var_GC: Tensor) -> Tensor:
-    """scale·x + shift with these statistics, each product and sum rounded.
-
-    >>> norm = NormScale(torch.ones(1, 1), None, 0.0)
-    >>> mean, var = torch.ones(1, 1), torch.full((1, 1), 4.0)
-    >>> normalised(torch.tensor([[[3.0]]]), norm, mean, var)
-    tensor([[[1.]]])
-    """
-    shape = (norm.groups, 1, -1, *[1] * (x_TN.dim() - 3))
-    scale_GC, shift_GC = norm.affine(mean_GC, var_GC)
-    return x_TN * scale_GC.view(shape) + shift_GC.view(shape)
+    return NormalisedRates(Rates(o_TN, found.by_input, found.by), x_N, followed)

@@ -87,6 +87,11 @@ class Recipe(Section):
                     f"snn.{number}.objective.{term} is between steps, and the stage has {steps}; "
                     f"set snn.{number}.timesteps to 2 or more, or leave it out"
                 )
+            for term in stage.objective.between_steps if stage.gradient == "rate" else ():
+                raise ValueError(
+                    f"snn.{number}.objective.{term} draws steps to each other, and rate gradients "
+                    f"move all of them alike; set snn.{number}.gradient=bptt, or leave it out"
+                )
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,8 @@
 The graph of a training step has one operation in the place of norm and neurons. It runs first the
 norm and then the neurons where no backend serves the call, or somebody looks on (a hook). It also
 does so where nothing is normalised by this batch. The bits are then those of the plan's own graph.
-Norm and neurons as one differ from these bits by the rounding of the statistics' sums.
+Norm and neurons as one differ from these bits by the rounding of the statistics' sums. The same
+holds of a norm by itself, as before an addition.
 
 Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, C, ...]``.
 """
@@ -18,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from leanspike.backends import Call, NormScale, choose
+from leanspike.backends import Call, NormCall, NormRateCall, NormScale, choose
 from leanspike.graph.modules import as_module, submodule
-from leanspike.graph.ops import row_of
+from leanspike.graph.ops import row, row_of
 from leanspike.graph.plan import Plan
 from leanspike.modes import hooks_of_all
 from leanspike.neuron import Neuron
@@ -53,6 +54,10 @@ class TrainingCode:
             between = _between(node, plan.module)
             if between:
                 _put_together(graph, between, node)
+        for node in list(graph.nodes):
+            module = submodule(plan.module, node)
+            if module is not None and _is_norm(node, plan.module, stacked=True):
+                _put_alone(graph, node, module)
         graph.lint()
         return TrainingCode(graph, type(as_module(plan.module, graph)).forward)
 
@@ -88,6 +93,57 @@ def _put_together(graph: fx.Graph, between: list[fx.Node], neuron: fx.Node) -> N
     neuron.replace_all_uses_with(both)
     for node in (neuron, *reversed(between)):
         graph.erase_node(node)
+
+
+def _put_alone(graph: fx.Graph, norm: fx.Node, module: nn.Module) -> None:
+    _, timesteps = (node for node in graph.nodes if node.op == "placeholder")
+    stacked = norm.meta["signal"].timed and not isinstance(module, TemporalNorm)
+    with graph.inserting_before(norm):
+        place = graph.get_attr(str(norm.target))
+        how = place, norm.args[0], timesteps if stacked else None
+        alone = graph.call_function(normalise_alone, how)
+    alone.meta = dict(norm.meta)
+    norm.replace_all_uses_with(alone)
+    graph.erase_node(norm)
+
+
+def normalise_alone(norm: nn.Module, x: Tensor, timesteps: int | None) -> Tensor:
+    """What a norm makes of ``x``, in its shape.
+
+    ``x``: stacked, ``[T*N, C, ...]``, if T is given; else ``[T, N, C, ...]`` for a norm that knows
+    the step, and ``[N, C, ...]`` for a batch norm that time has not reached.
+
+    >>> norm, x = nn.BatchNorm1d(1), torch.tensor([[0.0], [2.0]])
+    >>> normalise_alone(norm, x, 2).flatten().tolist()
+    [-0.99999..., 0.99999...]
+    """
+    still = timesteps is None and not isinstance(norm, TemporalNorm)
+    x_TN = x.unsqueeze(0) if still else x if timesteps is None else unstack(x, timesteps)
+    call = alone(norm, x_TN, rates=False)
+    backend = None if call is None else choose(call)
+    if call is None or backend is None:
+        y: Tensor = norm(x)
+        return y
+    found = backend.run(call)
+    keep(norm, found.mean_GC, found.var_GC, x_TN)
+    y_TN: Tensor = found.y_TN
+    return y_TN[0] if still else y_TN if timesteps is None else stack(y_TN)
+
+
+def alone(norm: nn.Module, x_TN: Tensor, rates: bool) -> NormCall | NormRateCall | None:
+    """What backends are asked for of a norm by itself; None where it must run as it is.
+
+    ``rates``: for rate gradients.
+
+    >>> alone(nn.BatchNorm1d(1).eval(), torch.zeros(2, 2, 1), rates=False) is None
+    True
+    """
+    if not norm.training or torch.compiler.is_compiling() or is_watched(norm):
+        return None
+    scale = scale_of(norm, len(x_TN))
+    if scale is None:
+        return None
+    return NormRateCall(x_TN, scale) if rates else NormCall(x_TN, scale)
 
 
 def fire_normalised(norm: nn.Module, neuron: Neuron, x: Tensor, timesteps: int | None) -> Tensor:
@@ -148,11 +204,13 @@ def scale_of(norm: nn.Module, timesteps: int) -> NormScale | None:
     """What a norm in training does with its statistics; None where that is not all.
 
     >>> scale_of(nn.BatchNorm1d(2, affine=False), 3)
-    NormScale(weight_GC=tensor([[1., 1.]]), bias_GC=None, eps=1e-05)
+    NormScale(weight_RC=tensor([[1., 1.]]), bias_RC=None, eps=1e-05, together=False)
     """
     if isinstance(norm, TemporalNorm):
+        norm.check_steps(timesteps)
         return norm.scale_in_training(timesteps)
-    if together():
+    known = row(type(norm)).norm
+    if together() or (known is not None and known.synchronised):
         return None
     assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
     weight = norm.weight if norm.affine else torch.ones(norm.num_features)

@@ -123,7 +123,7 @@ class SpikingNetwork(nn.Module):
         gradient: Gradient = "bptt",
     ) -> Any:
         """:meth:`forward`, with ``observer`` called after each operation."""
-        check_gradient(gradient)
+        check_gradient(gradient, observed=observer is not None)
         encoder = self.plan.encoder
         self.check_input(x, encoder.batch_axis)
         steps = self.timesteps if timesteps is None else timesteps

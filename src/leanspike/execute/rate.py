@@ -28,9 +28,17 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError
-from leanspike.execute.fused import fire_normalised, is_watched
+from leanspike.execute.fused import fire_normalised, is_watched, normalise_alone
 from leanspike.execute.observed import Execution
-from leanspike.execute.rate_rules import activate, drop, fire, fire_behind_norm, normalise
+from leanspike.execute.rate_rules import (
+    activate,
+    drop,
+    fire,
+    fire_behind_norm,
+    normalise,
+    normalise_behind,
+    refuse_twice,
+)
 from leanspike.execute.timed import Timed
 from leanspike.graph.ops import is_batch_norm, knows, row_of
 from leanspike.graph.plan import Plan
@@ -39,13 +47,14 @@ from leanspike.synapse.of_mean import follows_mean, output_of_mean
 from leanspike.temporal import Affine, TemporalDropout, TemporalNorm, broadcast, repeat, stack
 from leanspike.temporal import unstack as opened
 from leanspike.temporal.means import batch_norm_of_mean, carried
+from leanspike.transforms import is_transforming
 
 Gradient = Literal["bptt", "rate"]
 """Backpropagation through time, or once over means in time."""
 
 
-def check_gradient(gradient: str) -> None:
-    """Raise unless it is one of the two.
+def check_gradient(gradient: str, observed: bool = False) -> None:
+    """Raise unless it is one of the two, and can be had: ``observed``, for one who looks on.
 
     >>> check_gradient("rates")
     Traceback (most recent call last):
@@ -53,6 +62,17 @@ def check_gradient(gradient: str) -> None:
     """
     if gradient not in get_args(Gradient):
         raise LeanspikeError(f"gradient is {gradient!r}; choose bptt or rate")
+    if gradient != "rate" or not torch.is_grad_enabled():
+        return
+    if observed:
+        raise LeanspikeError(
+            "gradient is 'rate', and an observer sees operations that have no gradients of steps; "
+            "leave one of the two out, or look on within torch.no_grad()"
+        )
+    if is_transforming():
+        raise LeanspikeError(
+            "gradient is 'rate', which torch.func does not know; call backward(), or choose bptt"
+        )
 
 
 @final
@@ -97,6 +117,8 @@ class RateExecution(Execution):
                 return Timed(self.call_function(n.target, _steps(args), {}), args[0].mean)
         if n.target is fire_normalised:
             return self._fire_normalised(n, *args)
+        if n.target is normalise_alone:
+            return self._normalise(*args[:2])
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         way = None if module is None else self._way(n, module)
         return self._each(n, args, kwargs) if way is None else way(args[0])
@@ -137,13 +159,17 @@ class RateExecution(Execution):
         found = fire_behind_norm(norm, neuron, x, x_TN)
         if found is not None:
             return found
-        if temporal:
-            return fire(path, neuron, normalise(norm, x))
-        if not norm.training:
-            y = self._layer(norm, x)
-        else:
-            y = self._normalise_batch(norm, x)
-        return fire(path, neuron, Timed(opened(y.steps, self.timesteps), y.mean))
+        y = self._normalise(norm, x)
+        return fire(path, neuron, y if temporal else self._opened(y))
+
+    def _normalise(self, norm: Any, x: Timed) -> Timed:
+        """A norm of all steps, or one of each."""
+        if isinstance(norm, TemporalNorm):
+            return normalise(norm, x)
+        return self._normalise_batch(norm, x) if norm.training else self._layer(norm, x)
+
+    def _opened(self, y: Timed) -> Timed:
+        return Timed(opened(y.steps, self.timesteps), y.mean)
 
     def _layer(self, module: nn.Module, x: Timed) -> Timed:
         """A norm in eval mode, on the steps and on their mean."""
@@ -168,7 +194,8 @@ class RateExecution(Execution):
     def _each(self, n: fx.Node, args: Any, kwargs: Any) -> Timed:
         """Run an operation on all steps, and on their mean for the gradient."""
         call = getattr(self, n.op)
-        with torch.no_grad():
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        with torch.no_grad(), refuse_twice(str(n.target), module):
             steps = call(n.target, _steps(args), _steps(kwargs))
         mean = call(n.target, _means(args), _means(kwargs))
         if n.meta["signal"].kind is None or row_of(n, self.module).linear:
@@ -183,6 +210,9 @@ class RateExecution(Execution):
 
     def _normalise_batch(self, norm: nn.Module, x: Timed) -> Timed:
         """Batch norm in training, whose statistics are those of all steps together."""
+        found = normalise_behind(norm, x, opened(x.steps, self.timesteps))
+        if found is not None:
+            return Timed(stack(found.steps), found.mean)
         mean = batch_norm_of_mean(norm, x.mean, x.steps)
         with torch.no_grad():
             steps = norm(x.steps)

@@ -5,14 +5,24 @@ Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from leanspike.backends import NormalisedRates, choose
+from leanspike.backends import (
+    Followed,
+    NormalisedRates,
+    NormMeanCall,
+    NormRateCall,
+    NormRates,
+    NormScale,
+    choose,
+)
 from leanspike.errors import LeanspikeError
-from leanspike.execute.fused import call_of, keep, scale_of
+from leanspike.execute.fused import alone, call_of, keep, scale_of
 from leanspike.execute.timed import Timed
 from leanspike.graph.ops import row
 from leanspike.neuron import Neuron
@@ -39,7 +49,7 @@ def fire(path: str, neuron: Neuron, x: Timed) -> Timed:
 
 
 def fire_behind_norm(norm: nn.Module, neuron: Neuron, x: Timed, x_TN: Tensor) -> Timed | None:
-    """A norm of all steps and neurons as one; None where no backend does that."""
+    """A norm and neurons as one; None where no backend does that."""
     if not neuron.pointwise:
         return None  # which is refused by its path
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
@@ -48,44 +58,30 @@ def fire_behind_norm(norm: nn.Module, neuron: Neuron, x: Timed, x_TN: Tensor) ->
     if call is None or backend is None or scale is None:
         return None
     found: NormalisedRates = backend.run(call)
-    keep(norm, found.mean_C.unsqueeze(0), found.var_C.unsqueeze(0), x_TN)
-    rates = found.rates
-    y_N = _NormOfMean.apply(
-        *(found.x_N, x.carrying(found.x_N)),
-        *(scale.weight_GC[0], None if scale.bias_GC is None else scale.bias_GC[0]),
-        *(found.mean_C, (found.var_C + scale.eps).rsqrt()),
-    )
+    keep(norm, found.followed.mean_GC, found.followed.var_GC, x_TN)
+    rates, x_N = found.rates, x.carrying(found.x_N)
+    y_N = _follow_norm(found.x_N, x_N, scale, found.followed)  # whose value nobody reads
     by = [rates.by[name] for name in trained]
     how = y_N, rates.by_input, *trained.values(), *by
     return Timed(rates.o_TN, _MeanOutput.apply(rates.mean(), *how))
 
 
-class _NormOfMean(torch.autograd.Function):
-    """The gradients of a batch norm at a mean input. Nobody reads its value: it is the input's."""
+def normalise_behind(norm: nn.Module, x: Timed, x_TN: Tensor) -> Timed | None:
+    """A norm in training, in one walk for its statistics and one for the rest; None: no backend."""
+    call = alone(norm, x_TN, rates=True)
+    backend = None if call is None else choose(call)
+    if not isinstance(call, NormRateCall) or backend is None:
+        return None
+    found: NormRates = backend.run(call)
+    keep(norm, found.followed.mean_GC, found.followed.var_GC, x_TN)
+    y_N = _follow_norm(found.y_N, x.carrying(found.x_N), call.norm, found.followed)
+    return Timed(found.y_TN, y_N)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        value_N: Tensor,
-        x_N: Tensor,  # noqa: ARG004
-        weight: Tensor | None,
-        bias: Tensor | None,  # noqa: ARG004
-        mean_C: Tensor,
-        inverse_C: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(value_N, weight, mean_C, inverse_C)
-        return value_N.view_as(value_N)
 
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        x_N, weight, mean_C, inverse_C = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[1:4]
-        grad, x = (t.to(torch.float32) for t in (grad_outputs[0], x_N))
-        found = torch.ops.aten.native_batch_norm_backward(
-            *(grad, x, weight, None, None, mean_C, inverse_C, True, 0.0, wanted)
-        )
-        by_x, *others = (each if want else None for each, want in zip(found, wanted, strict=True))
-        return None, None if by_x is None else by_x.to(x_N.dtype), *others, None, None
+def _follow_norm(value_N: Tensor, x_N: Tensor, scale: NormScale, found: Followed) -> Tensor:
+    call = NormMeanCall(value_N, x_N, scale, found)
+    y_N: Tensor = choose(call).run(call)
+    return y_N
 
 
 class _MeanOutput(torch.autograd.Function):
@@ -101,12 +97,37 @@ class _MeanOutput(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         by_input, *by = ctx.saved_tensors
-        g_N = grad_outputs[0].to(by_input.dtype)
+        g_N = once(grad_outputs[0]).to(by_input.dtype)
         of_parameters = (
             (g_N * d).sum_to_size(shape) for d, shape in zip(by, ctx.shapes, strict=True)
         )
         nothing = [None] * len(by)
         return None, (g_N * by_input).to(ctx.dtype), None, *of_parameters, *nothing
+
+
+def once(gradient: Tensor) -> Tensor:
+    """The gradient itself, which is not to be differentiated: that would take slopes for constant.
+
+    >>> once(torch.ones(1))
+    tensor([1.])
+    """
+    if not (torch.is_grad_enabled() and gradient.requires_grad):
+        return gradient
+    same: Tensor = _Once.apply(gradient)
+    return same
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Tensor:  # noqa: ARG004
+        raise LeanspikeError(
+            "rate gradients have no second derivatives; choose gradient=bptt, and set "
+            "LEANSPIKE_BACKEND=reference, which have"
+        )
 
 
 def _tell_hooks(path: str, neuron: Neuron, x_TN: Tensor, o_TN: Tensor) -> None:
@@ -126,9 +147,36 @@ def activate(path: str, module: nn.Module, x: Timed) -> Timed:
             f"neurons {path}: rate gradients do not know what a {type(module).__name__} makes of a "
             "mean over time; write it as a leanspike.Neuron, or train with gradient=bptt"
         )
-    with torch.no_grad():
+    with torch.no_grad(), refuse_twice(path, module):
         o_TN = module(x.steps)
     return Timed(o_TN, carried(o_TN.mean(0), module(x.mean)))
+
+
+@contextmanager
+def refuse_twice(path: str, module: nn.Module | None) -> Iterator[None]:
+    """Refuse a module that runs with other numbers each time, or keeps some: it runs twice here.
+
+    >>> with refuse_twice("0", nn.RReLU()):
+    ...     _ = nn.RReLU()(torch.full((1,), -1.0))
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: module 0: a RReLU draws random numbers, and rate gradients ...
+    """
+    if module is None or not module.training:
+        yield
+        return
+    kept, drawn = [(id(b), b._version) for b in module.buffers()], torch.get_rng_state()
+    yield
+    what = ""
+    if not torch.equal(drawn, torch.get_rng_state()):
+        what = "draws random numbers"
+    elif kept != [(id(b), b._version) for b in module.buffers()]:
+        what = "changes its buffers"
+    if what:
+        raise LeanspikeError(
+            f"module {path}: a {type(module).__name__} {what}, and rate gradients run it twice, on "
+            "all steps and on their mean; use nn.Dropout or a batch norm for it, or train with "
+            "gradient=bptt"
+        )
 
 
 def drop(module: TemporalDropout, x: Timed) -> Timed:
@@ -143,6 +191,9 @@ def drop(module: TemporalDropout, x: Timed) -> Timed:
 
 def normalise(norm: TemporalNorm | Affine, x: Timed) -> Timed:
     """Norms that know the step."""
+    found = normalise_behind(norm, x, x.steps) if isinstance(norm, TemporalNorm) else None
+    if found is not None:
+        return found
     if isinstance(norm, TemporalNorm):
         mean = norm.of_mean(x.mean, x.steps)
     else:

@@ -408,6 +408,12 @@ class TEBN(TemporalNorm):
         )
         self.step_weight = nn.Parameter(torch.ones(timesteps))
 
+    def scale_in_training(self, timesteps: int) -> NormScale | None:
+        """See :meth:`TemporalNorm.scale_in_training`."""
+        if together(self.synchronise):
+            return None
+        return NormScale(*self.learned(timesteps), self.eps, together=True)
+
     def _train(self, x_TN: Tensor) -> Tensor:
         y_TN = self._batch_norm(x_TN)
         p_T = self.step_weight[: len(x_TN)]

@@ -22,6 +22,7 @@ from leanspike.synapse import stepping_around
 from leanspike.train.average import Trained
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.monitor import Monitor
+from leanspike.train.objective import Objective
 from leanspike.train.stage import Position, Stage
 from leanspike.train.step import Stepper
 
@@ -43,12 +44,7 @@ def fit(
         LeanspikeError: when the loss or a gradient is no longer finite; the last checkpoint,
             which is from before, stays. For rate gradients of a network that has none.
     """
-    check_gradient(stage.gradient)
-    if stage.gradient != "bptt" and not isinstance(network, SpikingNetwork):
-        raise LeanspikeError(
-            f"stage {stage.name}: gradient is {stage.gradient!r}, and a {type(network).__name__} "
-            'is no SpikingNetwork; give the network that spike made, or gradient="bptt"'
-        )
+    _check_gradient(network, stage)
     trained = Trained(network, stage.average)
     position = _resume(trained, stage, history, checkpoints)
     monitor.begin(stage.name, stage.epochs, len(stage.train), position.epoch, position.step)
@@ -56,6 +52,24 @@ def fit(
         best = _epochs(trained, stage, position, history, checkpoints, monitor)
     trained.end(best if stage.select == "best" else {})
     monitor.end()
+
+
+def _check_gradient(network: nn.Module, stage: Stage) -> None:
+    """Raise for rate gradients where there is no time, or where its steps are compared."""
+    check_gradient(stage.gradient)
+    if stage.gradient == "bptt":
+        return
+    if not isinstance(network, SpikingNetwork):
+        raise LeanspikeError(
+            f"stage {stage.name}: gradient is {stage.gradient!r}, and a {type(network).__name__} "
+            'is no SpikingNetwork; give the network that spike made, or gradient="bptt"'
+        )
+    for term in stage.objective.modules():
+        if isinstance(term, Objective) and term.between_steps:
+            raise LeanspikeError(
+                f"stage {stage.name}: {type(term).__name__} draws steps to each other, and rate "
+                'gradients move all of them alike; leave it out, or set gradient="bptt"'
+            )
 
 
 def _epochs(

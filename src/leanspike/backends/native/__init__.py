@@ -13,17 +13,20 @@ from leanspike.backends.calls import (
     LIFCall,
     LIFRateCall,
     LIFStepCall,
+    NormCall,
     NormLIFCall,
     NormLIFRateCall,
+    NormMeanCall,
+    NormRateCall,
 )
-from leanspike.backends.native import convolution, lif, norm, rates
+from leanspike.backends.native import convolution, lif, norm, norm_alone, rates
 from leanspike.backends.protocol import Backend, backends
 
 
 @final
 @backends.register("native")
 class Native(Backend):
-    """LIF neurons, and convolutions that work where there are events.
+    """LIF neurons, batch norms in training, and convolutions that work where there are events.
 
     The reference computes single steps with gradients, surrogates of your own, and parameters that
     are no scalars. PyTorch computes dense and small convolutions.
@@ -44,6 +47,10 @@ class Native(Backend):
             return lif.serves_step(call) and is_there()
         if type(call) is NormLIFCall or type(call) is NormLIFRateCall:
             return norm.serves(call) and is_there()
+        if type(call) is NormCall or type(call) is NormRateCall:
+            return norm_alone.serves(call) and is_there()
+        if type(call) is NormMeanCall:
+            return norm_alone.serves_mean(call) and is_there()
         if type(call) is ConvolutionCall:
             return convolution.knows(call) and is_there() and convolution.is_worth_it(call)
         return False
@@ -59,6 +66,12 @@ class Native(Backend):
             return norm.run_norm_lif(call)
         if type(call) is NormLIFRateCall:
             return norm.run_norm_lif_rates(call)
+        if type(call) is NormCall:
+            return norm_alone.run_norm(call)
+        if type(call) is NormRateCall:
+            return norm_alone.run_norm_rates(call)
+        if type(call) is NormMeanCall:
+            return norm_alone.run_norm_mean(call)
         assert isinstance(call, ConvolutionCall)
         return convolution.run(call)
 

@@ -19,6 +19,15 @@ from torch import Tensor
 
 from leanspike import native
 from leanspike.backends.calls import NormLIFCall, NormLIFRateCall
+from leanspike.backends.native.norm_structure import (
+    as_followed,
+    followed,
+    gradient_of_norm,
+    has_several,
+    in_tensors,
+    lies_well,
+    moments,
+)
 from leanspike.backends.native.rates import rates_of, with_rates
 from leanspike.backends.native.structures import (
     LIFStructure,
@@ -26,12 +35,12 @@ from leanspike.backends.native.structures import (
     constants_of,
     empty_steps,
     filled,
-    is_dense,
     knows,
     laid_out_as,
     run,
 )
-from leanspike.backends.normalised import Normalised, NormalisedRates, NormScale
+from leanspike.backends.normalised import Normalised, NormalisedRates
+from leanspike.backends.norms import NormScale
 
 LEAST_WORK = 1 << 15
 """Elements of all steps below which the choice costs more than it brings."""
@@ -42,17 +51,13 @@ def serves(call: NormLIFCall | NormLIFRateCall) -> bool:
     x_TN, norm = call.x_TN, call.norm
     if torch.compiler.is_compiling() or x_TN.ndim < 3 or x_TN.numel() < LEAST_WORK:
         return False
-    learned = [p for p in (norm.weight_GC, norm.bias_GC) if p is not None]
-    if isinstance(call, NormLIFRateCall) and norm.groups != 1:
-        return False
-    moving = x_TN.shape[0] == 1 or x_TN.stride(0) >= x_TN[0].numel()
+    learned = [p for p in (norm.weight_RC, norm.bias_RC) if p is not None]
     return (
         knows(x_TN, call.leak, call.threshold, call.dynamics)
         and all(p.is_cpu and p.dtype == torch.float32 for p in learned)
-        and moving
         and x_TN.stride(2) == 1
-        and is_dense(x_TN)
-        and x_TN[0].numel() > x_TN.shape[2]
+        and lies_well(x_TN)
+        and has_several(x_TN)
     )
 
 
@@ -60,8 +65,8 @@ def run_norm_lif(call: NormLIFCall) -> Normalised:
     """All timesteps, with gradients."""
     norm, d = call.norm, call.dynamics
     o_TN, mean, var = torch.ops.leanspike.norm_lif(
-        *(call.x_TN, norm.weight_GC, norm.bias_GC, call.leak, call.threshold),
-        *(norm.eps, choices_of(d), constants_of(d)),
+        *(call.x_TN, norm.weight_RC, norm.bias_RC, call.leak, call.threshold),
+        *(norm.eps, norm.together, choices_of(d), constants_of(d)),
     )
     return Normalised(o_TN, mean.detach(), var.detach())
 
@@ -70,24 +75,24 @@ def run_norm_lif_rates(call: NormLIFRateCall) -> NormalisedRates:
     """All timesteps, without gradients."""
     norm, d, learned = call.norm, call.dynamics, call.learned
     with torch.no_grad():
-        x_N, mean, var, *found = torch.ops.leanspike.norm_lif_rates(
-            *(call.x_TN, norm.weight_GC, norm.bias_GC, call.leak, call.threshold),
-            *(norm.eps, choices_of(d), constants_of(d), bool(learned)),
+        x_N, *found = torch.ops.leanspike.norm_lif_rates(
+            *(call.x_TN, norm.weight_RC, norm.bias_RC, call.leak, call.threshold),
+            *(norm.eps, norm.together, choices_of(d), constants_of(d), bool(learned)),
         )
-    return NormalisedRates(rates_of(tuple(found), learned), x_N, mean[0], var[0])
+    return NormalisedRates(rates_of(tuple(found[5:]), learned), x_N, as_followed(found[:5]))
 
 
 # The operators that torch sees.
 
 _ARGUMENTS = (
     "Tensor x, Tensor weight, Tensor? bias, Tensor leak, Tensor threshold, float eps,"
-    " int[] choices, float[] constants"
+    " bool together, int[] choices, float[] constants"
 )
 torch.library.define("leanspike::norm_lif", f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
 torch.library.define(
     "leanspike::norm_lif_rates",
-    f"({_ARGUMENTS}, bool learns)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"({_ARGUMENTS}, bool learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
+    " Tensor, Tensor, Tensor, Tensor)",
 )
 torch.library.define(
     "leanspike::norm_lif_backward",
@@ -100,13 +105,13 @@ torch.library.define(
 def _norm_lif(
     x: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor, threshold: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    eps, *how = rest
-    mean, var, _ = moments(x, len(weight), with_mean=False)
+    eps, together, *how = rest
+    norm = NormScale(weight, bias, eps, together)
+    mean, var = moments(x, norm)
     call = filled(x, leak, threshold, False, *how)
-    affine = NormScale(weight, bias, eps).affine(mean, var)
     spikes = empty_steps(x)
     call.spikes = spikes.data_ptr()
-    _run_behind(call, affine, x.shape[2])
+    _run_behind(call, norm.affine(mean, var), x.shape[2])
     return spikes, mean, var
 
 
@@ -114,12 +119,13 @@ def _norm_lif(
 def _norm_lif_rates(
     x: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor, threshold: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
-    eps, *how, learns = rest
-    mean, var, x_N = moments(x, len(weight), with_mean=True)
+    eps, together, *how, learns = rest
+    norm = NormScale(weight, bias, eps, together)
+    x_N, found = followed(x, norm)
     call = filled(x, leak, threshold, False, *how)
-    affine = [part.contiguous() for part in NormScale(weight, bias, eps).affine(mean, var)]
+    affine = [part.contiguous() for part in norm.affine(found.mean_GC, found.var_GC)]
     _describe_norm(call, affine, x.shape[2])
-    return x_N, mean, var, *with_rates(call, x, learns)
+    return x_N, *in_tensors(found), *with_rates(call, x, learns)
 
 
 @torch.library.impl("leanspike::norm_lif_backward", "CPU")
@@ -135,37 +141,25 @@ def _norm_lif_backward(
     *rest: Any,
 ) -> tuple[Tensor, ...]:
     """Gradients of x, weight, bias, leak and threshold; of what is not wanted, something empty."""
-    eps, *how, wants_x, wants_neuron = rest
+    eps, together, *how, wants_x, wants_neuron = rest
+    norm = NormScale(weight, bias, eps, together)
     grad, grad_x = laid_out_as(grad, x), empty_steps(x) if wants_x else x.new_empty(0)
     sums, of_neuron = (
-        mean.new_empty(len(mean), 2, mean.shape[1], dtype=torch.float64),
+        mean.new_empty(norm.rows, 2, mean.shape[1], dtype=torch.float64),
         (ctypes.c_double * 2)(),
     )
+    centre = mean.expand(norm.rows, -1).contiguous()
     call = filled(x, leak, threshold, False, *how)
     call.grad, call.grad_step = grad.data_ptr(), grad.stride(0)
     call.grad_x = grad_x.data_ptr() if wants_x else None
     call.grad_neuron = ctypes.addressof(of_neuron) if wants_neuron else None
-    call.grad_norm, call.centre = sums.data_ptr(), mean.data_ptr()
-    _run_behind(call, NormScale(weight, bias, eps).affine(mean, var), x.shape[2])
-    inverse = (var.double() + eps).rsqrt()
+    call.grad_norm, call.centre = sums.data_ptr(), centre.data_ptr()
+    _run_behind(call, norm.affine(mean, var), x.shape[2])
     if wants_x:
-        _into_gradient_of_norm(grad_x, x, weight.double() * inverse, inverse, sums, mean)
+        gradient_of_norm(grad_x, grad_x, x, norm, mean, var, sums)
+    by_weight = sums[:, 1] * (var.double() + eps).rsqrt()
     pair = (leak.new_tensor(of_neuron[i] if wants_neuron else 0.0) for i in (0, 1))
-    return grad_x, (sums[:, 1] * inverse).to(weight.dtype), sums[:, 0].to(weight.dtype), *pair
-
-
-def _into_gradient_of_norm(
-    grad: Tensor, x: Tensor, scale: Tensor, inverse: Tensor, sums: Tensor, mean: Tensor
-) -> None:
-    """From dL/dy to dL/dx = γ/√(σ² + ε) · (dL/dy − its mean − x̂ · the mean of dL/dy · x̂)."""
-    n = x.numel() // mean.numel()
-    parts = scale, -scale * inverse.square() * sums[:, 1] / n, -scale * sums[:, 0] / n
-    of_grad, of_x, constant = (part.float().contiguous() for part in parts)
-    call = _norm_structure(x, len(mean))
-    call.grad, call.grad_step, call.grad_x = grad.data_ptr(), grad.stride(0), grad.data_ptr()
-    call.of_grad, call.of_x = of_grad.data_ptr(), of_x.data_ptr()
-    call.centre, call.constant = mean.data_ptr(), constant.data_ptr()
-    _run_norm(call)
+    return grad_x, by_weight.to(weight.dtype), sums[:, 0].to(weight.dtype), *pair
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -185,54 +179,6 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
 
 torch.library.register_autograd("leanspike::norm_lif", _backward, setup_context=_save)
 torch.library.register_autograd("leanspike::norm_lif_backward", native.refuse_second_derivatives)
-
-
-def moments(x: Tensor, groups: int, with_mean: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Means and variances ``[G, C]``, and the mean over the steps, or an empty tensor.
-
-    >>> x = torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]])  # [T, N, C] = [2, 2, 1]
-    >>> moments(x, 1, with_mean=True)
-    (tensor([[1.]]), tensor([[1.5000]]), tensor([[0.],
-            [2.]]))
-    """
-    channels = x.shape[2]
-    found = x.new_empty(groups, 2, channels, dtype=torch.float64)
-    of_mean = x.new_empty(channels, dtype=torch.float64)
-    x_N = empty_steps(x[:1])[0] if with_mean else x.new_empty(0)
-    call = _norm_structure(x, groups)
-    call.moments, call.mean_square = found.data_ptr(), of_mean.data_ptr()
-    call.mean_x = x_N.data_ptr() if with_mean else None
-    _run_norm(call)
-    mean, var = found.float().unbind(1)
-    return mean.contiguous(), var.contiguous(), x_N
-
-
-# The calls.
-
-
-class _Norm(ctypes.Structure):
-    """``norm_call`` of norm.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "moments", "mean_x", "mean_square")),
-        *((name, ctypes.c_void_p) for name in ("grad", "grad_x")),
-        *((name, ctypes.c_void_p) for name in ("of_grad", "of_x", "centre", "constant")),
-        ("means", native.Means),
-        *((name, ctypes.c_int64) for name in ("rows", "channels", "steps", "x_step", "grad_step")),
-        *((name, ctypes.c_int32) for name in ("bf16", "per_step")),
-    )
-
-
-def _norm_structure(x: Tensor, groups: int) -> _Norm:
-    call = _Norm(x=x.data_ptr(), means=native.means(), bf16=x.dtype == torch.bfloat16)
-    call.steps, call.channels, call.x_step = x.shape[0], x.shape[2], x.stride(0)
-    call.rows, call.per_step = x[0].numel() // x.shape[2], groups > 1
-    return call
-
-
-def _run_norm(call: _Norm) -> None:
-    if native.library().leanspike_norm(ctypes.byref(call)) != 0:
-        raise MemoryError("the native norm found no memory to work in")
 
 
 def _describe_norm(call: LIFStructure, affine: Any, channels: int) -> None:
