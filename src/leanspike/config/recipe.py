@@ -71,6 +71,11 @@ class Recipe(Section):
                 f"ann.gradient is {self.ann.gradient}, and an ANN has no time to average over; "
                 "leave it out, and set it in the stages of snn"
             )
+        if self.ann is not None and self.ann.weights != "f32":
+            raise ValueError(
+                f"ann.weights is {self.ann.weights}, and whole numbers are for spikes to meet; "
+                "leave it out, and set it in the stages of snn"
+            )
         return self
 
     @model_validator(mode="after")

@@ -55,6 +55,8 @@ class TrainSection(Section):
     """What is minimised."""
     gradient: Literal["bptt", "rate"] = "bptt"
     """Of an SNN: backpropagation through time, or once over means in time, which keeps less."""
+    weights: Literal["f32", "int8", "int6"] = "f32"
+    """Of an SNN: trained as whole numbers of 8 or 6 bits, for `leanspike compile --weights`."""
     max_gradient_norm: Positive | None = None
     """Gradients are scaled down to this norm where they are above it; null: never."""
     average: Annotated[float, Field(gt=0, lt=1)] | None = None

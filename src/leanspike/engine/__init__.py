@@ -18,6 +18,7 @@
 from leanspike.engine.compiled import Engine, EngineState, Pixels, compile_engine
 from leanspike.engine.explain import Explanation, LayerWork
 from leanspike.engine.quantise import WEIGHTS
+from leanspike.engine.whole import train_whole, whole_layers
 
 __all__ = [
     "WEIGHTS",
@@ -27,4 +28,6 @@ __all__ = [
     "LayerWork",
     "Pixels",
     "compile_engine",
+    "train_whole",
+    "whole_layers",
 ]

@@ -21,10 +21,10 @@ from leanspike.errors import LeanspikeError
 from leanspike.execute import SpikingNetwork
 from leanspike.graph.ops import row_of
 from leanspike.graph.per_step import StepPlan
+from leanspike.graph.plan import Plan
 from leanspike_runtime.program import Input, Program
 
 
-@torch.no_grad()
 def lowered(
     snn: SpikingNetwork, timesteps: int, readout: Literal["sum", "mean"], made_by: str
 ) -> Program:
@@ -40,7 +40,14 @@ def lowered(
     >>> [(node.path, node.form) for node in program.nodes]
     [('2', 'spikes'), ('3', 'analog')]
     """
-    plan = snn.plan
+    lowering = Lowering.of(snn, timesteps)
+    given = Input(lowering.builder.shapes[0], not snn.plan.encoder.timed)
+    nodes = tuple(lowering.builder.nodes)
+    return Program(made_by, timesteps, readout, given, nodes, lowering.output)
+
+
+def _check_samples(plan: Plan) -> None:
+    """Raise LeanspikeError for a network of several outputs, or of samples with more axes."""
     if plan.container is not None:
         raise LeanspikeError(
             "the network returns several tensors, and the engine gives one; make the spiking "
@@ -51,14 +58,14 @@ def lowered(
             f"samples of shape {plan.sample_shape} have more axes than channels, rows and "
             "columns, which the engine does not know; run the network as it is"
         )
-    lowering = Lowering(plan.per_step(), timesteps, plan.sample_shape)
-    output = lowering.run()
-    given = Input(lowering.builder.shapes[0], not plan.encoder.timed)
-    return Program(made_by, timesteps, readout, given, tuple(lowering.builder.nodes), output)
 
 
 class Lowering:
-    """Runs the graph of a step with values in place of tensors."""
+    """Runs the graph of a step with values in place of tensors.
+
+    Attributes:
+        output: the number of the output's edge.
+    """
 
     def __init__(self, one: StepPlan, timesteps: int, sample_shape: tuple[int, ...]) -> None:
         self.root, self.graph, self.timesteps = one.module, one.graph, timesteps
@@ -68,17 +75,24 @@ class Lowering:
         self.builder = Builder(entering.image)
         self.found: dict[fx.Node, Any] = {x: entering, step: Same(tuple(range(timesteps)))}
         self.found |= {state: Same((None,)) for state in states}
+        self.output = self._run()
 
-    def run(self) -> int:
-        """Lower every node; the number of the output's edge."""
+    @classmethod
+    @torch.no_grad()
+    def of(cls, snn: SpikingNetwork, timesteps: int) -> Lowering:
+        """That of a network, for so many steps at most; errors as of `lowered`."""
+        _check_samples(snn.plan)
+        return cls(snn.plan.per_step(), timesteps, snn.plan.sample_shape)
+
+    def _run(self) -> int:
         *nodes, output = self.graph.nodes
         for node in nodes:
             if node not in self.found:
                 self.found[node] = self._lower(node)
         answer, _ = output.args[0]
-        return self._output(Called(answer, self.root, self.found, self.timesteps))
+        return self._answer(Called(answer, self.root, self.found, self.timesteps))
 
-    def _output(self, call: Called) -> int:
+    def _answer(self, call: Called) -> int:
         value = self.found[call.node]
         if not isinstance(value, Value) or len(value.shape) != 1:
             shape = value.shape if isinstance(value, Value | Scattered) else None

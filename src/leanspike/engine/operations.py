@@ -11,7 +11,7 @@ from leanspike.engine import weights
 from leanspike.engine.calls import Called
 from leanspike.engine.moves import Scattered, settled
 from leanspike.engine.probes import Window, channels_of, numbered, places_of, window_of
-from leanspike.engine.values import Builder, Value
+from leanspike.engine.values import Builder, Value, Weighted
 from leanspike.graph import rules
 from leanspike.graph.ops import Operation
 from leanspike_runtime.program import Pool
@@ -142,4 +142,5 @@ def _weighted(builder: Builder, call: Called, row: Operation, values: list[Value
             "for vectors alone",
             f"flatten each sample before it, {RUN_ITSELF}",
         )
+    builder.weighted.append(Weighted(call.path, found.own, weighted.weighted))
     return weighted

@@ -6,6 +6,9 @@ For each output the scale s is searched that makes the error of its current smal
 
 x_i is what enters: how often its channel spikes, or the mean square of its counts. What the error
 adds to the current on the mean, Σ_i E[x_i]·(w_i − s·q_i), goes into the layer's shift.
+
+Weights that are whole multiples of one number already stay as they are: those of
+:mod:`leanspike.engine.whole`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ from leanspike_runtime.reference import Reference
 WEIGHTS = {"f32": "f32", "int8": "i8", "int6": "i6"}
 """What weights a program may have, and what its file calls them."""
 
+SAME = 1e-4
+"""How far a weight may be from a whole multiple, in steps: that much rounding in float32 leaves."""
+FIRST = 64
+"""Of so many weights of each output it is asked first whether they are whole multiples."""
 SHARES = np.linspace(0.4, 1.0, 31)
 """Which shares of the scale that clips nothing are tried: large weights may be cut."""
 
@@ -108,16 +115,8 @@ def rounded(synapse: Synapse, kind: str, seen: Moments) -> tuple[Synapse, Array]
     """Whole numbers for weights, and what they leave of the mean current, ``[O]``."""
     assert synapse.weights is not None
     weights, most = synapse.weights.astype(np.float64), LARGEST[kind]
-    peak = np.abs(weights).max((0, 1, 2))
-    peak[peak == 0] = most  # all weights 0: any scale does
-    least, scale = np.full(peak.shape, np.inf), peak / most
-    for share in SHARES:
-        tried = share * peak / most
-        off = weights - tried * np.clip(np.round(weights / tried), -most, most)
-        error = (off**2 * seen.square).sum((0, 1, 2))
-        better = error < least
-        least, scale = np.where(better, error, least), np.where(better, tried, scale)
-    scale = scale.astype(np.float32)
+    steps = steps_of(weights, most)
+    scale = np.where(steps > 0, steps, _searched(weights, most, seen)).astype(np.float32)
     whole = np.clip(np.round(weights / scale), -most, most)
     left = ((weights - scale * whole) * seen.mean).sum((0, 1, 2))
     made = replace(
@@ -127,3 +126,38 @@ def rounded(synapse: Synapse, kind: str, seen: Moments) -> tuple[Synapse, Array]
         scale=synapse.scale * scale,
     )
     return made, left
+
+
+def _searched(weights: Array, most: int, seen: Moments) -> Array:
+    """The scale of each output, ``[O]``, that makes the error of its current smallest."""
+    peak: Array = np.abs(weights).max((0, 1, 2))
+    peak[peak == 0] = most  # all weights 0: any scale does
+    least, scale = np.full(peak.shape, np.inf), peak / most
+    for share in SHARES:
+        tried = share * peak / most
+        off = weights - tried * np.clip(np.round(weights / tried), -most, most)
+        error = (off**2 * seen.square).sum((0, 1, 2))
+        better = error < least
+        least, scale = np.where(better, error, least), np.where(better, tried, scale)
+    return scale
+
+
+def steps_of(weights: Array, most: int) -> Array:
+    """What the weights of each output are multiples of, by whole numbers up to ``most``: ``[O]``.
+
+    ``weights``: ``[..., O]``. 0 for an output whose weights are no such multiples, or are all 0.
+
+    >>> steps_of(np.array([[0.5, 0.5], [-1.5, 0.3]]), 3).tolist()
+    [0.5, 0.0]
+    """
+    rows = np.abs(weights).reshape(-1, weights.shape[-1])
+    peak, found = rows.max(0), np.zeros(rows.shape[1])
+    for largest in range(most, 0, -1):
+        (left,) = np.nonzero((found == 0) & (peak > 0))
+        steps = peak[left] / largest
+        for some in (rows[:FIRST], rows):
+            multiples = some[:, left] / steps
+            whole = (np.abs(multiples - np.round(multiples)) < SAME).all(0)
+            left, steps = left[whole], steps[whole]
+        found[left] = steps
+    return found

@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from leanspike_runtime.program import (
     Array,
@@ -92,6 +93,15 @@ class Value:
         )
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """A call of a layer with weights: its path, its own weights, and the synapses they became."""
+
+    path: str
+    weights: Tensor
+    synapses: tuple[Synapse, ...]
+
+
 class Builder:
     """Collects the nodes of a program, each with what is known of its edge."""
 
@@ -100,6 +110,7 @@ class Builder:
         self.shapes: list[Shape] = [shape]
         self.forms: list[Form] = ["analog"]
         self.under: list[int] = [1]
+        self.weighted: list[Weighted] = []
 
     def add(self, node: Node, under: int = 1) -> int:
         """The number of the edge that a node makes; so many spikes lie under an entry at most."""

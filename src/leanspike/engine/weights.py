@@ -19,8 +19,12 @@ from leanspike_runtime.program import Array, Pad, Pair, Synapse
 
 @dataclass(frozen=True)
 class Convolution:
-    """``weights``: ``[O, I/groups, kh, kw]`` in float64; ``around``: above, below, left, right."""
+    """``weights``: ``[O, I/groups, kh, kw]`` in float64; ``around``: above, below, left, right.
 
+    ``own``: they as the network has them.
+    """
+
+    own: Tensor
     weights: Array
     bias: Array
     stride: Pair
@@ -31,8 +35,9 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Linear:
-    """``weights``: ``[O, I]`` in float64."""
+    """``weights``: ``[O, I]`` in float64; ``own``: they as the network has them."""
 
+    own: Tensor
     weights: Array
     bias: Array
 
@@ -57,7 +62,7 @@ def layer_of(
     weights = _float64(weight)
     shift = np.zeros(len(weights)) if bias is None else _float64(bias)
     if row.synapses.positions is at_rows:
-        return Linear(weights, shift) if weights.ndim == 2 else None
+        return Linear(weight, weights, shift) if weights.ndim == 2 else None
     axes = weights.ndim - 2
     mode = getattr(module, "padding_mode", "zeros")
     if axes > 2 or mode != "zeros":
@@ -65,7 +70,8 @@ def layer_of(
     stride, dilation = (_pair(read[name], axes, 1) for name in ("stride", "dilation"))
     weights = weights.reshape(*weights.shape[:2], *(1, *weights.shape[2:])[-2:])
     around = _around(read["padding"], axes, weights.shape[2:], dilation)
-    return Convolution(weights, shift, stride, dilation, int(read["groups"]), around)
+    groups = int(read["groups"])
+    return Convolution(weight, weights, shift, stride, dilation, groups, around)
 
 
 def _float64(tensor: Tensor) -> Array:

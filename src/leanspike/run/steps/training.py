@@ -11,6 +11,7 @@ from rich.table import Table
 from torch import nn
 
 from leanspike.config import TrainSection
+from leanspike.engine import train_whole, whole_layers
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.answers import outputs
 from leanspike.memory import release_freed_memory
@@ -50,6 +51,8 @@ class Training:
         """One loss, of a blank input; and whether there is what epochs are chosen by."""
         self._check_select()
         _schedule(self.section, epoch_steps=1)
+        if self.section.weights != "f32":
+            whole_layers(network, self.section.weights)
         assembly = self.context.assembly
         network.to(assembly.device)
         teacher.network.to(assembly.device)
@@ -97,7 +100,7 @@ class Training:
             train=train,
             val=assembly.loader(data.val, recipe.evaluate.batch_size, group=group),
             objective=objective,
-            optimizer=_optimizer(section, nn.ModuleList([network, objective])),
+            optimizer=_optimizer(section, network, objective),
             schedule=_schedule(section, len(train)),
             seed=recipe.seed,
             dtype=assembly.dtype,
@@ -122,9 +125,11 @@ class Training:
         return objective
 
 
-def _optimizer(section: TrainSection, trained: nn.Module) -> torch.optim.Optimizer:
-    return create_optimizer(
-        trained,
+def _optimizer(
+    section: TrainSection, network: nn.Module, objective: Objective
+) -> torch.optim.Optimizer:
+    optimizer = create_optimizer(
+        nn.ModuleList([network, objective]),
         section.optimizer.name,
         learning_rate=section.learning_rate,
         neuron_learning_rate=section.neuron_learning_rate,
@@ -132,6 +137,9 @@ def _optimizer(section: TrainSection, trained: nn.Module) -> torch.optim.Optimiz
         decay_norms=section.decay_norms,
         options=section.optimizer.options,
     )
+    if section.weights != "f32":
+        train_whole(network, optimizer, section.weights)
+    return optimizer
 
 
 def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
