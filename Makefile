@@ -40,7 +40,7 @@ sanitize: $(foreach kind,$(UB) thread,build/kernels-$(C)-$(kind) build/fuzz-$(C)
 
 SANITIZED = mkdir -p build && $(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -DFEW_KERNELS -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
 
-build/kernels-$(C)-%: $(wildcard src/native/*.[ch] tests/native/*.[ch])
+build/kernels-$(C)-%: $(wildcard src/native/*.[ch] tests/native/*.[ch]) src/engine/instructions.h
 	@$(SANITIZED)
 
 build/fuzz-$(C)-%: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c

@@ -60,6 +60,7 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
         ),
         ("ann.dropout=0.2", r"ann\.dropout is 0\.2, and the ANN's rates .* in model\.options$"),
         ("ann.gradient=rate", r"ann\.gradient is rate, and an ANN has no time .* stages of snn$"),
+        ("ann.weights=int6", r"ann\.weights is int6, and whole numbers .* the stages of snn$"),
         ("snn.0.gradient=rats", r"snn\.0\.gradient is 'rats': input should be 'bptt' or 'rate'"),
         ("ann.timesteps=2", r"ann\.timesteps is 2, and an ANN has none; leave it out"),
         ("snn.0.objective=[tet, {tet: {weight: 2}}]", r"objective is \['tet', .*\]: name tet once"),

@@ -4,7 +4,7 @@
 
 #include "leanspike.h"
 
-enum { LS_PLAIN, LS_AVX2, LS_AVX512 }; /* worst to best */
+enum { LS_PLAIN, LS_AVX2, LS_AVX512 }; /* worst to best; numbered as in instructions.h */
 
 /* The best that this build and this processor have. */
 int32_t ls_best_instructions(void);

@@ -1,24 +1,12 @@
 /* The leaves of the engine for the instruction sets of this processor: how weights and lists lie. */
+#include "instructions.h"
 #include "kernels.h"
 
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAVE_X86 1
-#include <cpuid.h>
+#ifdef HAVE_X86
 #include <immintrin.h>
-#define TARGET_avx2 __attribute__((target("avx2")))
-#define TARGET_avx512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #endif
-#define TARGET_plain
-
-enum { BYTES_plain = 16, BYTES_avx2 = 32, BYTES_avx512 = 64 };
-
-#define PASTE_(a, b) a##_##b
-#define PASTE(a, b) PASTE_(a, b)
-#define NAME(f) PASTE(f, SET)
-#define TARGET PASTE(TARGET, SET)
-#define BYTES PASTE(BYTES, SET)
 
 enum {
     LINE = 64,            /* bytes of a line of the cache */
@@ -105,7 +93,7 @@ static lists lay_out(const ls_events *e) {
     l.band = least(e->bottom - e->top, most(0, fitting - e->kernel[0]) / e->stride[0] + 1);
     l.rows = least(e->height, (l.band - 1) * e->stride[0] + e->kernel[0]);
     int32_t again = l.groups > 1 || (e->type == LS_F32 && l.taps * l.group >= FLOAT_ROWS);
-    l.pixels = most(1, (again ? TILE : TILE / 4) / steps);
+    l.pixels = most(1, least((e->bottom - e->top) * e->out_width, (again ? TILE : TILE / 4) / steps));
     l.listed = (int64_t)l.rows * e->width * l.group + SPARE;
     int64_t cells = (int64_t)l.pixels * steps, all = cells * l.groups;
     uintptr_t at = (uintptr_t)e->scratch;
@@ -240,29 +228,7 @@ static inline TARGET_avx512 uint64_t fired_avx512(const void *fired, const int32
 #undef SET
 #endif
 
-#ifdef HAVE_X86
-/* The registers that the system saves when it switches threads: bits of XCR0. */
-static unsigned saved_registers(void) {
-    unsigned low, high;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
-}
-#endif
-
-int32_t ls_best_instructions(void) {
-#ifdef HAVE_X86
-    const unsigned avx = 0x06, avx512 = 0xe6; /* of XCR0 */
-    const unsigned osxsave = 1u << 27;        /* of leaf 1 */
-    const unsigned avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & osxsave)) return LS_PLAIN;
-    const unsigned saved = saved_registers();
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2)) return LS_PLAIN;
-    if ((saved & avx512) == avx512 && (b & f_dq_bw_vl) == f_dq_bw_vl) return LS_AVX512;
-    if ((saved & avx) == avx) return LS_AVX2;
-#endif
-    return LS_PLAIN;
-}
+int32_t ls_best_instructions(void) { return best_instructions(); }
 
 const ls_kernels *ls_kernels_of(int32_t instructions) {
     if (instructions < LS_PLAIN || instructions > ls_best_instructions()) return NULL;

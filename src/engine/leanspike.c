@@ -1200,12 +1200,13 @@ static void lay_out_whole(memory *m, const ls_program *p, int32_t steps, const n
     for (int32_t i = n->first; i <= last; i++) {
         const synapse *s = p->synapse + i;
         if (!s->whole || p->edge[s->edge].form != SPIKES) continue;
-        for (int32_t pieces = 1; pieces <= MOST_PIECES; pieces += MOST_PIECES - 1) {
-            ls_events e = events_of(p, s, n, steps);
-            e.bottom = (n->made.height + pieces - 1) / pieces;
-            size_t room = p->kernels->events_room(&e) / (pieces == 1 ? MOST_PIECES : 1) + LINE;
-            if (room > most) most = room;
-        }
+        for (int32_t taken = 1; taken <= steps; taken++) /* fewer may need more: tiles have other sizes */
+            for (int32_t pieces = 1; pieces <= MOST_PIECES; pieces += MOST_PIECES - 1) {
+                ls_events e = events_of(p, s, n, taken);
+                e.bottom = (n->made.height + pieces - 1) / pieces;
+                size_t room = p->kernels->events_room(&e) / (pieces == 1 ? MOST_PIECES : 1) + LINE;
+                if (room > most) most = room;
+            }
     }
     kept->piece = (int64_t)whole_lines(most);
     kept->scratch = take(m, (uint64_t)kept->piece, MOST_PIECES);

@@ -9,11 +9,11 @@ from typing import NoReturn
 import numpy as np
 
 from leanspike_runtime.errors import EngineError
+from leanspike_runtime.library import MOST_STEPS
 from leanspike_runtime.program import (
     LARGEST,
     MOST_CHANNELS,
     MOST_ENTRIES,
-    MOST_STEPS,
     Array,
     Concat,
     Form,

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from leanspike_runtime.errors import EngineError
 from leanspike_runtime.library import (
     INSTRUCTIONS,
     MESSAGE_BYTES,
+    MOST_STEPS,
     PORTABLE,
     Batch,
     Count,
@@ -26,7 +27,11 @@ from leanspike_runtime.library import (
     chosen_instructions,
     library,
 )
-from leanspike_runtime.program import MOST_STEPS, Array
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from leanspike_runtime.program import Array
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ class Engine:
     def load(cls, path: str | Path, instructions: str | None = None) -> Engine:
         """The engine of a file."""
         try:
-            return cls(Path(path).read_bytes(), instructions)
+            with open(path, "rb") as file:
+                return cls(file.read(), instructions)
         except OSError as error:
             raise EngineError(
                 f"{path} cannot be read ({error.strerror}); give another path"

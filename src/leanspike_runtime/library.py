@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from leanspike_runtime.errors import EngineError
@@ -20,6 +19,7 @@ INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in kern
 PORTABLE = "portable"  # what a C program of two files has: loops without vectors
 VARIABLE = "LEANSPIKE_INSTRUCTIONS"
 MESSAGE_BYTES = 160
+MOST_STEPS = 2**16 - 1  # of a program
 
 
 class Facts(ctypes.Structure):
@@ -95,22 +95,34 @@ FUNCTIONS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
 @cache
 def _found() -> tuple[ctypes.CDLL | None, str]:
     """The library, or why it cannot be used."""
-    path, root = Path(__file__).with_name("_engine.so"), Path(__file__).parents[2]
-    if not path.is_file():
+    folder = os.path.dirname(__file__)
+    path = os.path.join(folder, "_engine.so")
+    if not os.path.isfile(path):
         return None, (
             "the engine is not built here; install a C compiler, then leanspike again, or use "
             "leanspike_runtime.Reference, which is slow"
         )
-    loaded = ctypes.CDLL(str(path))
+    loaded = ctypes.CDLL(path)
     loaded.ls_engine_sources.restype = c_char_p
-    expected = library_digest(root, "engine")
-    if expected not in (None, loaded.ls_engine_sources().decode()):
-        again = f"pip install --no-deps --editable {root}"
-        return None, f"the engine was built from other sources; build it again ({again})"
+    other = _other_sources(os.path.dirname(os.path.dirname(folder)), loaded)
+    if other:
+        return None, other
     for name, (result, arguments) in FUNCTIONS.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
     return loaded, ""
+
+
+def _other_sources(root: str, loaded: ctypes.CDLL) -> str:
+    """Why a library of a checkout at ``root`` is not that of its sources; nothing where it is."""
+    if not os.path.isdir(os.path.join(root, "src", "engine")):
+        return ""
+    from pathlib import Path
+
+    if library_digest(Path(root), "engine") in (None, loaded.ls_engine_sources().decode()):
+        return ""
+    again = f"pip install --no-deps --editable {root}"
+    return f"the engine was built from other sources; build it again ({again})"
 
 
 def what_is_missing() -> str:

@@ -16,18 +16,24 @@ same at each step) or T.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from numpy.typing import NDArray
+from numpy import ndarray
 
-Array = NDArray[Any]
+from leanspike_runtime.library import MOST_STEPS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:  # numpy.typing takes longer to import than all of this
+    Array = ndarray
 Form = Literal["analog", "spikes", "counts"]
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]
 
 MOST_ENTRIES = 2**28
 MOST_CHANNELS = 2**16
-MOST_STEPS = 2**16 - 1
 LARGEST = {"i8": 127, "i6": 31}
 """The largest absolute value of a weight of each whole-number type."""
 

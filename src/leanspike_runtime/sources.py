@@ -5,22 +5,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # it takes as long to import as the rest of the package
+    from pathlib import Path
+
+SHARED = "engine/instructions.h"
+"""What both libraries include."""
 
 
 def library_files(root: Path, folder: str) -> list[Path]:
     """What the library of ``src/<folder>`` is built from in a checkout; nothing without one."""
-    code = sorted((root / "src" / folder).glob("*.[ch]"))
-    return [root / "libraries.py", *code] if code else []
+    code = {*(root / "src" / folder).glob("*.[ch]"), root / "src" / SHARED}
+    return [root / "libraries.py", *sorted(code)] if len(code) > 1 else []
 
 
 def library_digest(root: Path, folder: str) -> str | None:
     """32 hexadecimal digits for the contents and names of `library_files`; None without any.
 
+    >>> from pathlib import Path
     >>> library_digest(Path("nowhere"), "native") is None
     True
     """
+    import hashlib
+
     digest = hashlib.sha256()
     files = library_files(root, folder)
     for file in files:

@@ -6,40 +6,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#ifdef HAVE_X86
-#include <cpuid.h>
-#endif
-
 #ifndef LIBRARY_SOURCES
 #define LIBRARY_SOURCES ""
 #endif
 const char *leanspike_native_sources(void) { return LIBRARY_SOURCES; }
 
-#ifdef HAVE_X86
-/* The registers that the system saves when it switches threads: bits of XCR0. */
-static unsigned saved_registers(void) {
-    unsigned low, high;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
-}
-#endif
-
-/* Asked of the processor itself: __builtin_cpu_supports needs a compiler's own library, and answers
- * no to everything where that of zig is linked. */
-int leanspike_best_instructions(void) {
-#ifdef HAVE_X86
-    const unsigned avx = 0x06, avx512 = 0xe6; /* of XCR0 */
-    const unsigned osxsave = 1u << 27;        /* of leaf 1 */
-    const unsigned avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & osxsave)) return INSTRUCTIONS_PLAIN;
-    const unsigned saved = saved_registers();
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2)) return INSTRUCTIONS_PLAIN;
-    if ((saved & avx512) == avx512 && (b & f_dq_bw_vl) == f_dq_bw_vl) return INSTRUCTIONS_AVX512;
-    if ((saved & avx) == avx) return INSTRUCTIONS_AVX2;
-#endif
-    return INSTRUCTIONS_PLAIN;
-}
+int leanspike_best_instructions(void) { return best_instructions(); }
 
 int leanspike_has_matrix_units(void) {
 #ifdef HAVE_X86

@@ -2,29 +2,13 @@
 #ifndef LEANSPIKE_NATIVE_H
 #define LEANSPIKE_NATIVE_H
 
+#include "../engine/instructions.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-enum { INSTRUCTIONS_PLAIN, INSTRUCTIONS_AVX2, INSTRUCTIONS_AVX512 };
 enum { LINE = 64 }; /* bytes of a line of the cache */
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAVE_X86 1
-#define TARGET_avx2 __attribute__((target("avx2")))
-#define TARGET_avx512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
-#endif
-#define TARGET_plain
-
-enum { BYTES_plain = 16, BYTES_avx2 = 32, BYTES_avx512 = 64 };
-
-/* NAME(f): f for the instruction set SET; TARGET: the attribute that selects it; BYTES: of its
- * vectors. */
-#define PASTE_(a, b) a##_##b
-#define PASTE(a, b) PASTE_(a, b)
-#define NAME(f) PASTE(f, SET)
-#define TARGET PASTE(TARGET, SET)
-#define BYTES PASTE(BYTES, SET)
 
 /* A digest of what the library was built from (leanspike_runtime/sources.py; "" if the build gave none): callers
  * beside other sources must not call anything else. */

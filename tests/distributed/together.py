@@ -18,6 +18,7 @@ from leanspike import LIF, calibrate, evaluate, spike
 from leanspike.data import Augment, EventAugment, Loader, normalise
 from leanspike.data.split import TensorSplit
 from leanspike.distributed import ALONE, Group
+from leanspike.engine import train_whole
 from leanspike.errors import DataError
 from leanspike.evaluation import About, LayerTable, WatchingMetric, accuracy
 from leanspike.evaluation.record import Record
@@ -147,6 +148,7 @@ def train(
     batch: int = BATCH,
     steps: int = STEPS,
     broken: int | None = None,
+    weights: Any = None,
     **how: Any,
 ) -> dict[str, Tensor]:
     """Weights, running statistics and adapters after some steps, and what the log says."""
@@ -164,6 +166,11 @@ def train(
     val = Loader(held_out, batch_size=2, train=False, **made)
     torch.manual_seed(2)
     loss = objective(network).double()
+    optimizer = create_optimizer(
+        nn.ModuleList([network, loss]), learning_rate=0.05, weight_decay=1e-3
+    )
+    if weights is not None:
+        train_whole(network, optimizer, weights)
     epochs = steps // len(loader)
     stage = Stage(
         name=name,
@@ -173,9 +180,7 @@ def train(
         train=Doubles(loader, broken),  # type: ignore[arg-type]
         val=Doubles(val),  # type: ignore[arg-type]
         objective=loss,
-        optimizer=create_optimizer(
-            nn.ModuleList([network, loss]), learning_rate=0.05, weight_decay=1e-3
-        ),
+        optimizer=optimizer,
         schedule=create_schedule("cosine", steps=STEPS),
         seed=5,
         dtype=torch.float32,
@@ -258,6 +263,9 @@ CASES: dict[str, Callable[[Group, Path], Any]] = {
         snn(encode="poisson", norm="bntt"), g, f, "bptt", everything, augment=AUGMENT
     ),
     "rate": lambda g, f: train(snn(), g, f, "rate", gradient="rate", steps=10),
+    "whole numbers": lambda g, f: train(
+        snn(), g, f, "whole", everything, gradient="rate", weights="int6", steps=5
+    ),
     "pixels": lambda g, f: train(per_pixel(), g, f, "pixels", split=pictures, steps=10),
     "rate of steps": lambda g, f: train(
         snn(norm="tebn"), g, f, "rate of steps", gradient="rate", steps=5

@@ -30,7 +30,8 @@ COMMAND = [
     *("spike.encode=poisson", "spike.timesteps=3"),
     "teacher={model: {name: cifar_resnet20, options: {width: 0.25}, weights: teacher.pt}}",
     "ann.epochs=2",
-    f"snn=[{{epochs: 1, timesteps: 2}}, {{epochs: 1, {TERMS}}}, {{epochs: 1, {TERMS}}}]",
+    f"snn=[{{epochs: 1, timesteps: 2}}, {{epochs: 1, {TERMS}}}, "
+    f"{{epochs: 1, weights: int6, {TERMS}}}]",
     "checkpoint_minutes=0.0001",
 ]
 

@@ -22,6 +22,7 @@ from leanspike.execute import SpikingNetwork
 from leanspike.graph.ops import row_of
 from leanspike.graph.per_step import StepPlan
 from leanspike.graph.plan import Plan
+from leanspike.modes import eval_mode
 from leanspike_runtime.program import Input, Program
 
 
@@ -82,7 +83,8 @@ class Lowering:
     def of(cls, snn: SpikingNetwork, timesteps: int) -> Lowering:
         """That of a network, for so many steps at most; errors as of `lowered`."""
         _check_samples(snn.plan)
-        return cls(snn.plan.per_step(), timesteps, snn.plan.sample_shape)
+        with eval_mode(snn):
+            return cls(snn.plan.per_step(), timesteps, snn.plan.sample_shape)
 
     def _run(self) -> int:
         *nodes, output = self.graph.nodes
