@@ -84,7 +84,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """A copy of what the library was built from, taken for the checkout."""
-    (tmp_path / "src" / "native").mkdir(parents=True)
+    for folder in ("native", "engine"):
+        (tmp_path / "src" / folder).mkdir(parents=True)
     for path in library_files(native.ROOT, "native"):
         shutil.copy(path, tmp_path / path.relative_to(native.ROOT))
     monkeypatch.setattr(native, "ROOT", tmp_path)
