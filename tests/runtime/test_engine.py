@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from leanspike_runtime import Engine, EngineError, Program, Reference, to_bytes
 from leanspike_runtime.library import available_instructions, what_is_missing
-from leanspike_runtime.program import Array, Input, Layer, Synapse
+from leanspike_runtime.program import Array, Input, Layer, Neuron, Synapse
 from leanspike_runtime.reference import summed
 from tests.runtime.programs import STEPS, random_images, random_program
 
@@ -243,3 +245,75 @@ def test_instructions_are_chosen_by_name_or_environment(monkeypatch: pytest.Monk
         EngineError, match="LEANSPIKE_INSTRUCTIONS is 'sse'; choose one of portable, plain"
     ):
         Engine(content)
+
+
+def busy(shape: tuple[int, int, int], wide: Synapse, read: tuple[int, int, int]) -> Program:
+    """Neurons that all fire at each step, a synapse that reads them, and logits."""
+    one = np.ones(1, np.float32)
+
+    def none(outputs: int) -> Array:
+        return np.zeros((1, outputs), np.float32)
+
+    channels, size = shape[2], int(np.prod(read))
+    same = Synapse(0, "same", none(channels) + 1)
+    fires = Layer("0", shape, "spikes", (same,), none(channels), Neuron(one, one / 2))
+    layer = Layer("1", read, "spikes", (wide,), none(read[2]), Neuron(one, one / 2))
+    weights = np.ones((1, 1, size, 3), np.float32)
+    head = Synapse(2, "linear", none(3) + 1, weights)
+    out = Layer("2", (1, 1, 3), "analog", (head,), none(3), None)
+    return Program("hand", 7, "sum", Input(shape, static=True), (fires, layer, out), 3)
+
+
+def of_ones(kind: str, shape: tuple[int, ...]) -> Synapse:
+    weights = np.ones(shape, np.float32)
+    scale = np.ones((1, shape[-1]), np.float32)
+    return Synapse(1, kind, scale, weights, padding=(shape[0] // 2,) * 2)  # type: ignore[arg-type]
+
+
+ROWS = busy((1, 1, 1024), of_ones("linear", (1, 1, 1024, 64)), (1, 1, 64))
+THIN = busy((8, 1, 128), of_ones("conv", (3, 3, 128, 64)), (8, 1, 64))
+TALL = busy((25, 14, 128), of_ones("conv", (7, 7, 128, 64)), (25, 14, 64))
+IMAGES = busy((8, 8, 256), of_ones("conv", (3, 3, 256, 64)), (8, 8, 64))
+
+
+Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32)
+Share = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, Work, ctypes.c_void_p)
+
+
+@Share
+def one_by_one(_self: int, pieces: int, work: Any, data: int) -> None:
+    for piece in range(pieces):
+        work(data, piece)
+
+
+class Team(ctypes.Structure):
+    """``ls_team``: pieces of a layer, each with scratch of its own."""
+
+    _fields_ = (("share", Share), ("self", ctypes.c_void_p))
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS[1:])
+@pytest.mark.parametrize("program", [ROWS, THIN, TALL], ids=["rows", "thin", "tall"])
+def test_a_state_has_room_for_fewer_steps_than_it_was_made_for(
+    program: Program, instructions: str
+) -> None:
+    engine = Engine(to_bytes(program), instructions)
+    x = np.ones((1, *program.input.shape), np.float32)
+    whole = engine(x, 7)[:, 0]
+    room, guard = engine._library.ls_state_room(engine._program, 7), 1 << 18
+    team = Team(one_by_one, None)
+    memory = np.full(room + guard + 64, 0xA5, np.uint8)
+    memory = memory[-memory.ctypes.data % 64 :][: room + guard]
+    for at_once in range(7, 0, -1):  # fewer steps at once make larger tiles of pixels
+        state = engine._library.ls_begin(engine._program, 7, memory.ctypes.data, room)
+        engine._library.ls_share(ctypes.c_void_p(state), ctypes.byref(team))
+        logits = np.empty((at_once, 3), np.float32)
+        addresses = x.ctypes.data, 0, at_once, logits.ctypes.data
+        assert engine._library.ls_run(state, *addresses) == 0
+        assert (memory[room:] == 0xA5).all(), at_once
+        np.testing.assert_array_equal(logits, whole[:at_once])
+
+
+def test_a_state_of_a_small_image_is_small() -> None:
+    engine = Engine(to_bytes(IMAGES))
+    assert engine._library.ls_state_room(engine._program, 5) < 6 << 20
