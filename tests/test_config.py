@@ -60,6 +60,10 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
         ),
         ("ann.dropout=0.2", r"ann\.dropout is 0\.2, and the ANN's rates .* in model\.options$"),
         ("ann.gradient=rate", r"ann\.gradient is rate, and an ANN has no time .* stages of snn$"),
+        (
+            "snn=[{epochs: 1, weights: int6, average: 0.9}]",
+            r"average is 0\.9 and weights are int6, .*; leave average out of this stage$",
+        ),
         ("ann.weights=int6", r"ann\.weights is int6, and whole numbers .* the stages of snn$"),
         ("snn.0.gradient=rats", r"snn\.0\.gradient is 'rats': input should be 'bptt' or 'rate'"),
         ("ann.timesteps=2", r"ann\.timesteps is 2, and an ANN has none; leave it out"),

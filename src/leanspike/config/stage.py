@@ -65,6 +65,15 @@ class TrainSection(Section):
     """Keep the epoch that is best on the held-out images, or the last one."""
 
     @model_validator(mode="after")
+    def _an_average_is_not_whole(self) -> TrainSection:
+        if self.average is not None and self.weights != "f32":
+            raise ValueError(
+                f"average is {self.average} and weights are {self.weights}, and an average of whole "
+                "numbers is none; leave average out of this stage"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _micro_batches_hold_images(self) -> TrainSection:
         if self.accumulate > self.batch_size:
             raise ValueError(
