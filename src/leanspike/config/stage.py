@@ -68,8 +68,8 @@ class TrainSection(Section):
     def _an_average_is_not_whole(self) -> TrainSection:
         if self.average is not None and self.weights != "f32":
             raise ValueError(
-                f"average is {self.average} and weights are {self.weights}, and an average of whole "
-                "numbers is none; leave average out of this stage"
+                f"average is {self.average} and weights are {self.weights}, and an average of "
+                "whole numbers is none; leave average out of this stage"
             )
         return self
 
