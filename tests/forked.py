@@ -54,6 +54,8 @@ def save_unrendered(_figure: object, file: io.StringIO, **_options: object) -> N
 
 def _run(arguments: list[str], folder: Path) -> None:
     os.chdir(folder)
+    # As in a process of its own: a lock then leaves nothing behind where it is killed.
+    multiprocessing.set_start_method("fork", force=True)
     with (
         Path("out.txt").open("w") as out,
         Path("err.txt").open("w") as err,
