@@ -14,7 +14,7 @@ LEANSPIKE_NATIVE ?= $(if $(CI)$(shell command -v $(CC)),required,optional)
 quickstart: $(VENV)/installed-all
 	@$(BIN)/leanspike train digits --out runs/quickstart --fresh
 
-test test-slow: export LEANSPIKE_NATIVE := $(LEANSPIKE_NATIVE)
+test test-slow lint: export LEANSPIKE_NATIVE := $(LEANSPIKE_NATIVE)
 
 # Types are checked against the newest torch only: those of others differ. A process for each core
 # has one thread: torch's threads spin while they wait for each other.
@@ -29,25 +29,46 @@ test-slow: $(VENV)/installed-dev $(VENV)/installed-dist
 
 # C programs run under the sanitizers of $(CC), make -j2 sanitize or CC=clang: the kernels and the
 # engine's leaves against plain loops, and the engine's reader on files that were changed at random.
-C  := $(notdir $(CC))
-UB := address,undefined
-sanitize: $(foreach kind,$(UB) thread,build/kernels-$(C)-$(kind) build/fuzz-$(C)-$(kind)) build/leaves-$(C)-$(UB)
-	@build/kernels-$(C)-$(UB)
-	@build/kernels-$(C)-thread
-	@build/leaves-$(C)-$(UB) 1 300
-	@build/fuzz-$(C)-$(UB) 1 500 tests/engine/version1.leanspike
-	@build/fuzz-$(C)-thread 2 100 tests/engine/version1.leanspike
+# The engine is compiled once under each, for all programs: that takes half a minute.
+C       := $(notdir $(CC))
+UB      := address,undefined
+ENGINE  := $(basename $(notdir $(wildcard src/engine/*.c)))
+STRICT  := -std=c11 -O1 -g -Wall -Wextra -Werror -ffp-contract=off -DFEW_KERNELS
+KERNELS := sanitize-kernels-$(UB) sanitize-kernels-thread
+LEAVES  := sanitize-leaves-$(UB)
+FUZZ    := sanitize-fuzz-$(UB) sanitize-fuzz-thread
 
-SANITIZED = mkdir -p build && $(CC) -std=c11 -O1 -g -Wall -Wextra -ffp-contract=off -DFEW_KERNELS -fsanitize=$* -fno-sanitize-recover=all $(filter %.c,$^) -o $@ -lpthread -lm
+sanitize: $(LEAVES) $(KERNELS) $(FUZZ)
+.PHONY: $(LEAVES) $(KERNELS) $(FUZZ)
+.SECONDARY:
+
+$(KERNELS): sanitize-kernels-%: build/kernels-$(C)-%
+	@$<
+
+$(LEAVES): sanitize-leaves-%: build/leaves-$(C)-%
+	@$< 1 300
+
+sanitize-fuzz-$(UB): SEED_AND_ROUNDS := 1 500
+sanitize-fuzz-thread: SEED_AND_ROUNDS := 2 100
+$(FUZZ): sanitize-fuzz-%: build/fuzz-$(C)-%
+	@$< $(SEED_AND_ROUNDS) tests/engine/version1.leanspike
+
+SANITIZED = mkdir -p $(@D) && $(CC) $(STRICT) -fsanitize=$* -fno-sanitize-recover=all $(filter %.c %.o,$^) -o $@ -lpthread -lm
 
 build/kernels-$(C)-%: $(wildcard src/native/*.[ch] tests/native/*.[ch]) src/engine/instructions.h
 	@$(SANITIZED)
 
-build/fuzz-$(C)-%: $(wildcard src/engine/*.[ch]) tests/engine/fuzz.c
+build/fuzz-$(C)-%: tests/engine/fuzz.c $(foreach name,$(ENGINE),build/engine-$(C)-%/$(name).o)
 	@$(SANITIZED)
 
-build/leaves-$(C)-%: $(wildcard src/engine/*.[ch]) tests/engine/leaves.c
+build/leaves-$(C)-%: tests/engine/leaves.c $(foreach name,$(ENGINE),build/engine-$(C)-%/$(name).o)
 	@$(SANITIZED)
+
+define ENGINE_UNDER
+build/engine-$(C)-$(1)/%.o: src/engine/%.c $(wildcard src/engine/*.h)
+	@mkdir -p $$(@D) && $$(CC) $$(STRICT) -fsanitize=$(1) -fno-sanitize-recover=all -c $$< -o $$@
+endef
+$(foreach kind,$(UB) thread,$(eval $(call ENGINE_UNDER,$(kind))))
 
 # The engine's reader, by clang's libFuzzer: files that are changed by what code they reach.
 SECONDS_GUIDED ?= 60
@@ -75,12 +96,19 @@ dist: $(VENV)/installed-dist
 	@PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --only-plat --plat manylinux_2_28_x86_64 --wheel-dir dist dist/plain/*.whl
 	@mv dist/plain/*.tar.gz dist && rm -r dist/plain
 
+# uv unpacks on all cores, pip on one. But it does not know which indexes pip was told of: where the
+# environment names one, and where uv fails, pip installs. What nobody imports is not compiled. Of
+# leanspike itself uv would not see that its C code has changed.
+BY_UV = test -z "$(PIP_INDEX_URL)$(PIP_EXTRA_INDEX_URL)$(PIP_NO_INDEX)" \
+	&& $(BIN)/python -m pip install --quiet uv >&2 \
+	&& $(BIN)/uv pip install --quiet --python $(BIN)/python --reinstall-package leanspike --editable '.[$*]' $(PINS) >&2
+
 # The stamp of each environment is newer than what it was installed from, the C code included.
 $(VENV)/installed-%: pyproject.toml setup.py libraries.py src/leanspike_runtime/sources.py $(wildcard src/native/*.[ch] src/engine/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leanspike needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")' >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing leanspike and its dependencies into $(VENV) (torch is large, this can take minutes) ..." >&2
-	@$(BIN)/python -m pip install --quiet --editable '.[$*]' $(PINS) >&2
+	@$(BY_UV) || $(BIN)/python -m pip install --quiet --no-compile --editable '.[$*]' $(PINS) >&2
 	@touch $@
 
 clean:

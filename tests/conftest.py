@@ -1,16 +1,19 @@
 """What all tests share: what must be there and what was, real data sets, seeds, hypothesis."""
 
 import gc
-import io
 import os
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 
 import tested
+from forked import save_unrendered
+from leanspike.evaluation import times
 
 
 def pytest_configure() -> None:
@@ -51,17 +54,29 @@ def new_seed() -> int:
     return seed
 
 
+@pytest.fixture(scope="session", autouse=True)
+def timed_in_fewest_rounds() -> Iterator[None]:
+    """The runs of this process are timed in three short rounds: fifteen take a second and more.
+
+    How networks are timed is the subject of tests/evaluation/test_times.py.
+    """
+
+    def measured(*arguments: Any) -> times.Times:
+        with patch.multiple(times, ROUNDS=times.LEAST_ROUNDS, TURN_SECONDS=1e-6):
+            return times.measure_times(*arguments)
+
+    with patch("leanspike.run.steps.evaluate.measure_times", measured):
+        yield
+
+
 @pytest.fixture
 def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are composed and not rendered, which is most of a short run's time.
 
-    Only matplotlib's own work is left out. Those of tests/report and of the README are rendered.
+    Only matplotlib's own work is left out. Those of tests/report are rendered, and those of the
+    first run of the README.
     """
-
-    def save(_figure: object, file: io.StringIO, **_options: object) -> None:
-        file.write('<svg viewBox="0 0 800 100"></svg>')
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_unrendered)
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ def test_a_command_that_is_none_is_noticed() -> None:
 
 
 def test_the_command_lines_of_readme_and_docs_work_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
     readme, page = command_lines("README.md"), command_lines("docs/commands.md")
@@ -155,9 +155,13 @@ def test_the_command_lines_of_readme_and_docs_work_in_order(
     }
     for line in lines:
         run_shortened(line)
+        if line[0] == "train":  # this one's figures were rendered
+            request.getfixturevalue("unrendered")
+    monkeypatch.undo()
     check_figure(tmp_path / "runs/digits", tmp_path / "digits.svg")
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_page_on_images_says_what_its_command_prints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def test_the_page_on_images_says_what_its_command_prints(
     assert outcome.stderr.startswith(shown)
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_commands_for_ones_own_network_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

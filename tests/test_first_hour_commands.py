@@ -23,6 +23,7 @@ from first_hour import CODE, digits, train, write_images
 from leanspike.cli import main
 
 pytest.importorskip("PIL.Image")
+pytestmark = pytest.mark.usefixtures("unrendered")  # but for the first run
 
 IMAGES = ("data.name=image_folder", "data.root=images")
 OWN = ("model.name=fifthnet:Net", *IMAGES)

@@ -36,6 +36,12 @@ class Section(BaseModel):
     )
 
 
+class _Plain(Section):
+    """Of arguments: no meaning stands below them, and looking there would take a second."""
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
 @cache
 def section_of(kind: Callable[..., Any]) -> type[Section]:
     """The options of a class, or a function: each argument that has a default, with its type.
@@ -59,7 +65,7 @@ def section_of(kind: Callable[..., Any]) -> type[Section]:
     }
     name = getattr(kind, "__name__", type(kind).__name__)
     meaning = (getdoc(kind) or "").partition("\n\n")[0]
-    return create_model(name, __base__=Section, __doc__=meaning, **fields)
+    return create_model(name, __base__=_Plain, __doc__=meaning, **fields)
 
 
 def _signed(kind: Callable[..., Any]) -> Any:

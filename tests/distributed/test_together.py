@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import socket
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from together import CASES, OTHERS, alone, gone_on_with, snn, train, work
 from torch import nn
 
+import forked
 from leanspike.data import Augment, EventAugment, Loader
 from leanspike.data.split import TensorSplit
 from leanspike.distributed import ALONE, Group
@@ -30,7 +30,7 @@ def run(size: int, folder: Path) -> list[dict[str, Any]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    context = forked.server()
     processes = [
         context.Process(target=work, args=(rank, size, names, folder, port)) for rank in range(size)
     ]

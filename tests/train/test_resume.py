@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import forked
 from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe
@@ -24,7 +23,7 @@ from leanspike.run.workspace import claim
 # With everything in it that draws random numbers or learns besides the network.
 TERMS = "objective: {cross_entropy: {}, response: {}, feature: {weight: 0.1}, spike_rate: {}}"
 COMMAND = [
-    *(sys.executable, "-m", "leanspike.cli", "train", "digits"),
+    *("train", "digits"),
     *("model.options.layers=[8, A, 16, A]", "model.options.head=[32]"),
     *("model.options.batch_norm=true", "spike.norm=bntt", "spike.norm_options.bias=true"),
     *("spike.encode=poisson", "spike.timesteps=3"),
@@ -36,16 +35,12 @@ COMMAND = [
 ]
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [*COMMAND, "--out", str(folder)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, cwd=folder.parent)
+def start(folder: Path) -> ForkServerProcess:
+    return forked.start([*COMMAND, "--out", str(folder)], folder.parent)
 
 
 def finish(folder: Path) -> str:
-    out, err = start(folder).communicate(timeout=300)
-    assert out, err.decode()
-    return out.decode()
+    return forked.finish(start(folder), folder.parent)
 
 
 def test_killed_at_random_moments_it_resumes_to_identical_weights(
@@ -53,6 +48,7 @@ def test_killed_at_random_moments_it_resumes_to_identical_weights(
 ) -> None:
     teacher = create_model("cifar_resnet20", 10, in_channels=1, image_size=8, width=0.25)
     torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
+    forked.finish(forked.start(["recipes"], tmp_path), tmp_path)  # there is a server now
     begun = time.monotonic()
     finish(tmp_path / "whole")
     duration = time.monotonic() - begun
@@ -62,16 +58,15 @@ def test_killed_at_random_moments_it_resumes_to_identical_weights(
         moment = duration * moments.uniform(0.4, 0.9)
         begun = time.monotonic()
         process = start(tmp_path / "killed")
-        try:
-            process.communicate(timeout=moment)
-            if not kills:  # the machine was busier before: again, with what it takes now
-                duration = time.monotonic() - begun
-                shutil.rmtree(tmp_path / "killed")
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+        process.join(moment)
+        if process.is_alive():
+            process.kill()
+            process.join()
             kills += 1
             print(f"killed after {moment:.3f} s")
+        elif not kills:  # the machine was busier before: again, with what it takes now
+            duration = time.monotonic() - begun
+            shutil.rmtree(tmp_path / "killed")
     last = json.loads(finish(tmp_path / "killed").splitlines()[-1])
 
     assert kills > 0, "no kill came in time"
