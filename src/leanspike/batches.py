@@ -102,7 +102,7 @@ class Batches:
             yield x.narrow(self.axis, start, size), _part(targets, slice(start, start + size))
 
     def nothing(self, purpose: str) -> LeanspikeError:
-        """The error for a source that gave no samples."""
+        """Return the error for a source that gave no samples."""
         if self.once:
             return LeanspikeError(
                 f"no samples {purpose}: the {type(self.source).__name__} was gone through before, "
@@ -112,7 +112,7 @@ class Batches:
 
 
 def images_of(source: Any, network: nn.Module, axis: int = 0) -> Tensor:
-    """All images of a tensor or array; of batches the first 512, of which no more are read.
+    """Return all images of a tensor or array; of batches the first 512, of which no more are read.
 
     Args:
         source: a tensor or NumPy array of images; a DataLoader or list of batches, each of

@@ -34,7 +34,7 @@ def trusted(trust: bool) -> bool:
 
 
 def progress_bar() -> Progress:
-    """A bar with the time that is left, on a terminal only."""
+    """Return a bar with the time that is left, on a terminal only."""
     columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left")
     hidden = not people.is_terminal
     return Progress(*columns, TimeRemainingColumn(), console=people, transient=True, disable=hidden)

@@ -24,7 +24,7 @@ def variable(name: bytes) -> str | None:
 
 
 def started_by_torchrun() -> bool:
-    """Whether torchrun, or another launcher that speaks as it does, started this process.
+    """Return whether torchrun, or another launcher that speaks as it does, started this process.
 
     >>> started_by_torchrun()
     False

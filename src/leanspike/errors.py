@@ -42,7 +42,7 @@ class DataError(LeanspikeError):
 
 
 def check_count(name: str, value: Any) -> int:
-    """The value as a whole number of 1 or more.
+    """Return the value as a whole number of 1 or more.
 
     Raises LeanspikeError for any other, with the right form.
 
@@ -68,7 +68,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 def check_number(name: str, value: Any, example: float = 0.6) -> float:
-    """The value as a plain number.
+    """Return the value as a plain number.
 
     Raises LeanspikeError for text and for what is no number, with the right form.
 
@@ -115,7 +115,7 @@ def memory_ended(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """The reason for an error of another library, in one line; of several the first.
+    """Return the reason for an error of another library, in one line; of several the first.
 
     >>> one_line(ValueError("no\\n    good"))
     'no good'

@@ -57,7 +57,7 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
 
 
 def hooks_of_all() -> list[str]:
-    """The kinds of hooks that all modules of PyTorch have now.
+    """Return the kinds of hooks that all modules of PyTorch have now.
 
     >>> hooks_of_all()
     []

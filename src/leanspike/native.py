@@ -86,12 +86,12 @@ def _digest_in(loaded: ctypes.CDLL) -> str | None:
 
 
 def is_built() -> bool:
-    """Whether the library was built, in a checkout from the sources that are there now."""
+    """Return whether the library was built, in a checkout from the sources that are there now."""
     return _load() is not None
 
 
 def is_stale() -> bool:
-    """Whether there is a library in this checkout, but of other sources.
+    """Return whether there is a library in this checkout, but of other sources.
 
     It is never used: what it computed would be told of code that did not run.
     """
@@ -106,14 +106,14 @@ def refuse_second_derivatives(_ctx: object, *_gradients: Tensor) -> None:
 
 
 def library() -> ctypes.CDLL:
-    """The library, where it is built."""
+    """Return the library, where it is built."""
     loaded = _load()
     assert loaded is not None
     return loaded
 
 
 def available_instructions() -> tuple[str, ...]:
-    """The instruction sets that the library and this processor have, worst to best."""
+    """Return the instruction sets that the library and this processor have, worst to best."""
     loaded = _load()
     return INSTRUCTIONS[: _best_instructions(loaded) + 1] if loaded else ()
 
@@ -126,7 +126,7 @@ def _best_instructions(loaded: ctypes.CDLL) -> int:
 
 
 def chosen_instructions() -> str:
-    """The instruction set that the library works with now, where it is built."""
+    """Return the instruction set that the library works with now, where it is built."""
     return INSTRUCTIONS[_instructions()]
 
 

@@ -30,7 +30,7 @@ def import_optional(module: str, extra: str) -> ModuleType:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package that is installed; None where it is not.
+    """Return the version of a package that is installed; None where it is not.
 
     >>> installed("torch") is None, installed("nothing-of-that-name") is None
     (False, True)

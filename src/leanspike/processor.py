@@ -56,7 +56,7 @@ def _limit() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether it computes in bfloat16. Elsewhere that is emulated, and slower than float32.
+    """Return whether it computes in bfloat16. Elsewhere that is emulated, and slower than float32.
 
     >>> from unittest.mock import patch
     >>> with patch(f"{__name__}.instructions", lambda: "avx512"):

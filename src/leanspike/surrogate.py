@@ -80,7 +80,7 @@ class _SpikeBothWays(_Spike):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        """The derivative along ``tangents[0]``."""
+        """Return the derivative along ``tangents[0]``."""
         (z,) = ctx.saved_tensors
         slope: Tensor = tangents[0] * ctx.surrogate.derivative(z)
         return slope

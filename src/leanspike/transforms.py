@@ -7,7 +7,7 @@ from torch.autograd import forward_ad
 
 
 def is_transforming() -> bool:
-    """Whether a transform of ``torch.func`` is at work, or forward-mode differentiation.
+    """Return whether a transform of ``torch.func`` is at work, or forward-mode differentiation.
 
     Its tensors have no memory that native code could read, and no values that could be asked for.
 
@@ -21,7 +21,7 @@ def is_transforming() -> bool:
 
 
 def has_values() -> bool:
-    """Whether values can be looked at: by no such transform, nor ``torch.compile``.
+    """Return whether values can be looked at: by no such transform, nor ``torch.compile``.
 
     >>> has_values()
     True

@@ -89,7 +89,7 @@ class Engine:
 
     @classmethod
     def load(cls, path: str | Path, instructions: str | None = None) -> Engine:
-        """The engine of a file."""
+        """Return the engine of a file."""
         try:
             return cls(Path(path).read_bytes(), instructions)
         except OSError as error:
@@ -153,11 +153,11 @@ class Engine:
         return Exits(logits_NK, steps_N)
 
     def stream(self, samples: int) -> Stream:
-        """The states of so many samples before the first step, for single steps."""
+        """Return the states of so many samples before the first step, for single steps."""
         return Stream(self, [_State(self, 1) for _ in range(samples)])
 
     def work(self, x: Array, steps: int | None = None) -> tuple[Work, ...]:
-        """What each node does for these images, in one thread, added up."""
+        """Return what each node does for these images, in one thread, added up."""
         x = self._checked(x)
         steps = self._steps(x, steps)
         counts = (Count * max(1, self.facts.nodes))()
@@ -221,7 +221,7 @@ class Stream:
         self.steps = 0
 
     def step(self, x_N: Array) -> Array:
-        """The logits of the next step, ``[N, K]``, from images ``[N, H, W, C]``.
+        """Return the logits of the next step, ``[N, K]``, from images ``[N, H, W, C]``.
 
         Of an input that does not change with time the first step's images count.
 

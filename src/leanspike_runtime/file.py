@@ -67,7 +67,7 @@ def load(path: str | Path) -> Program:
 
 
 def to_bytes(program: Program) -> bytes:
-    """The file of a program.
+    """Return the file of a program.
 
     >>> from leanspike_runtime.program import Layer, Synapse
     >>> table = np.ones((1, 1), np.float32)
@@ -129,7 +129,7 @@ def _ascii(part: Any) -> Any:
 
 
 def from_bytes(content: bytes) -> Program:
-    """The program of a file's content.
+    """Return the program of a file's content.
 
     Raises:
         EngineError: for what is damaged, of another version, or no program that fits together.

@@ -119,7 +119,7 @@ def what_is_missing() -> str:
 
 
 def library() -> ctypes.CDLL:
-    """The library.
+    """Return the library.
 
     Raises:
         EngineError: where it was not built, or, in a checkout, of other sources.
@@ -137,7 +137,7 @@ def available_instructions() -> tuple[str, ...]:
 
 
 def chosen_instructions(name: str | None = None) -> str:
-    """The instruction set of that name; else what LEANSPIKE_INSTRUCTIONS says, or the best.
+    """Return the instruction set of that name; else what LEANSPIKE_INSTRUCTIONS says, or the best.
 
     Raises:
         EngineError: for one that the library or the processor has not.

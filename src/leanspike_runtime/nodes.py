@@ -57,7 +57,7 @@ class Tensors(Protocol):
 
 
 def node_record(node: Node, number_of: Number) -> dict[str, Any]:
-    """The record of a node, whose tensors ``number_of`` takes up."""
+    """Return the record of a node, whose tensors ``number_of`` takes up."""
     if isinstance(node, Layer):
         return {
             **_common("layer", node),
@@ -104,7 +104,7 @@ def _neuron_record(neuron: Neuron, number_of: Number) -> dict[str, Any]:
 
 
 def node_from(record: Any, where: str, tensors: Tensors) -> Node:
-    """The node of a record.
+    """Return the node of a record.
 
     Raises EngineError for other keys, kinds, or numbers of tensors.
     """

@@ -45,7 +45,7 @@ class State:
         return next((len(part) for part in parts), None)
 
     def keep(self, samples: Array) -> State:
-        """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        """Return the state of some samples only: a boolean mask ``[N]`` or indices."""
         membranes = {node: values[samples] for node, values in self.membranes.items()}
         statics = {edge: values[:, samples] for edge, values in self.statics.items()}
         return State(self.steps, membranes, statics)
@@ -77,7 +77,7 @@ class Reference:
         state: State | None = None,
         watch: Watch | None = None,
     ) -> tuple[Array, State]:
-        """The logits of the next steps, ``[steps, N, K]``, and the state after them.
+        """Return the logits of the next steps, ``[steps, N, K]``, and the state after them.
 
         Args:
             x: ``[N, H, W, C]`` of a static input; else ``[steps, N, H, W, C]``. Later chunks of a
@@ -205,7 +205,7 @@ def _convolved(synapse: Synapse, weights: Array, x_TN: Array) -> Array:
 
 
 def fired(node: Layer, current_TN: Array, u_N: Array | None) -> tuple[Array, Array]:
-    """The spikes of these steps, 0 or 1 as uint8, and the membranes after them."""
+    """Return the spikes of these steps, 0 or 1 as uint8, and the membranes after them."""
     neuron = node.neuron
     assert neuron is not None
     leak, threshold = (_spread(values, node) for values in (neuron.leak, neuron.threshold))
@@ -243,7 +243,7 @@ def _stepped(
 
 
 def moved(node: Node, edges: Sequence[Array]) -> Array:
-    """What a node without weights makes."""
+    """Return what a node without weights makes."""
     (x_TN, *_) = edges
     if isinstance(node, Pool):
         return _pooled(node, x_TN)

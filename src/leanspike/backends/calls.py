@@ -36,7 +36,7 @@ class NeuronCall(Call):
 
     @abstractmethod
     def reference(self) -> Any:
-        """The answer by the neuron's equation in plain PyTorch, for any device and dtype."""
+        """Return the answer by the neuron's equation in plain PyTorch, for any device and dtype."""
 
 
 @final
@@ -137,7 +137,7 @@ class NormLIFCall(Call):
     dynamics: Dynamics
 
     def reference(self) -> Normalised:
-        """The answer in plain PyTorch."""
+        """Return the answer in plain PyTorch."""
         pair = self.leak, self.threshold
         return normalised.norm_lif(self.x_TN, self.norm, *pair, self.dynamics)
 
@@ -165,7 +165,7 @@ class NormLIFRateCall(Call):
     learned: tuple[str, ...]
 
     def reference(self) -> NormalisedRates:
-        """The answer in plain PyTorch."""
+        """Return the answer in plain PyTorch."""
         pair = self.leak, self.threshold
         how = *pair, self.dynamics, self.learned
         return normalised.norm_lif_rates(self.x_TN, self.norm, *how)

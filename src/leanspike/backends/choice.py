@@ -36,7 +36,7 @@ def choose(call: Call) -> Backend | None: ...
 
 
 def choose(call: Call) -> Backend | None:
-    """The backend that computes this call, told to those who watch; None: PyTorch itself.
+    """Return the backend that computes this call, told to those who watch; None: PyTorch itself.
 
     Raises LeanspikeError if the backend chosen by hand is unknown or cannot run on this machine.
 
@@ -78,7 +78,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def candidates() -> tuple[str, ...]:
-    """The names of those that are asked whether they serve a call, in turn.
+    """Return the names of those that are asked whether they serve a call, in turn.
 
     Raises LeanspikeError if the backend chosen by hand is unknown or cannot run on this machine.
     """

@@ -39,7 +39,7 @@ class NormScale:
         return len(self.weight_GC)
 
     def affine(self, mean_GC: Tensor, var_GC: Tensor) -> tuple[Tensor, Tensor]:
-        """The same as y = scale·x + shift, both ``[G, C]``.
+        """Return the same as y = scale·x + shift, both ``[G, C]``.
 
         >>> scale = NormScale(torch.ones(1, 1), torch.ones(1, 1), 0.0)
         >>> scale.affine(torch.full((1, 1), 2.0), torch.full((1, 1), 4.0))
@@ -107,7 +107,7 @@ def norm_lif_rates(
     dynamics: Dynamics,
     learned: tuple[str, ...],
 ) -> NormalisedRates:
-    """The same with the derivatives of the neurons' mean output; without gradients."""
+    """Return the same with the derivatives of the neurons' mean output; without gradients."""
     wide_TN = x_TN.to(torch.promote_types(x_TN.dtype, torch.float32))
     mean_GC, var_GC = moments(wide_TN, norm.groups)
     y_TN = normalised(wide_TN, norm, mean_GC, var_GC)

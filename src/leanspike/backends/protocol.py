@@ -33,10 +33,10 @@ class Backend(ABC):
 
     @abstractmethod
     def run(self, call: Call) -> Any:
-        """The answer to a call that it serves; of what type, the call's class says."""
+        """Return the answer to a call that it serves; of what type, the call's class says."""
 
     def instructions(self) -> str | None:
-        """The instruction set that it works with now; None where that says nothing."""
+        """Return the instruction set that it works with now; None where that says nothing."""
         return None
 
 

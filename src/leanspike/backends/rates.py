@@ -41,7 +41,7 @@ class Rates:
     mean_N: Tensor | None = None
 
     def mean(self) -> Tensor:
-        """The mean output over time, ``[N, ...]``."""
+        """Return the mean output over time, ``[N, ...]``."""
         return self.o_TN.mean(0) if self.mean_N is None else self.mean_N
 
 

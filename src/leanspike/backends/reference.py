@@ -74,7 +74,7 @@ def lif_step(
 def charged(
     u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> Tensor:
-    """The membrane that is compared with the threshold, from the one after the last step.
+    """Return the membrane that is compared with the threshold, from the one after the last step.
 
     >>> u, x, leak, threshold = torch.tensor([[1.0, 0.5, 0.5, 1.0]]).T
     >>> charged(u, x, leak, threshold, Dynamics())
@@ -88,7 +88,7 @@ def charged(
 
 
 def discharged(u_N: Tensor, fired_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """The membrane after a step, from the one that was compared, and 1 where it fired.
+    """Return the membrane after a step, from the one that was compared, and 1 where it fired.
 
     >>> discharged(torch.tensor([1.5]), torch.ones(1), torch.tensor(1.0), Dynamics())
     tensor([0.5000])
@@ -106,7 +106,7 @@ def discharged(u_N: Tensor, fired_N: Tensor, threshold: Tensor, dynamics: Dynami
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out.
+    """Return all timesteps: ``x_TN`` in, spikes of the same shape and dtype out.
 
     The spikes are put together along the batch, which keeps a channels_last layout.
     """

@@ -24,7 +24,7 @@ class Stream:
         self._found: dict[Tensor, tuple[object, Tensor]] = {}
 
     def get(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """What was laid out of them for input of a type, if they are the same still."""
+        """Return what was laid out of them for input of a type, if they are the same still."""
         kept = self._found.get(weight)
         if kept is None or kept[0] != _version(weight, bias, dtype):
             return None

@@ -60,7 +60,7 @@ def whole_numbers(trained: Trained, into: Path) -> Path:
 
 
 def ann_onnxruntime(trained: Trained) -> Answer:
-    """The ANN in int8, run by onnxruntime."""
+    """Return the ANN in int8, run by onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -72,7 +72,7 @@ def ann_onnxruntime(trained: Trained) -> Answer:
 
 
 def ann_openvino(trained: Trained) -> Answer:
-    """The same int8 network, run by OpenVINO."""
+    """Return the same int8 network, run by OpenVINO."""
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}

@@ -47,7 +47,7 @@ def network(width: float = 1.0) -> nn.Module:
 
 
 def layers(ann: nn.Module) -> Iterator[nn.Module]:
-    """The network's modules in the order in which they run."""
+    """Yield the network's modules in the order in which they run."""
     yield from ann.get_submodule("features").children()
     yield nn.Flatten()
     yield from ann.get_submodule("classifier").children()

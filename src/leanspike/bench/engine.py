@@ -39,14 +39,14 @@ class Contest:
         return self.trained.test[: self.batch]
 
     def accuracy(self) -> float:
-        """The share of the first `SCORED` test images that is answered right."""
+        """Return the share of the first `SCORED` test images that is answered right."""
         parts = torch.split(self.trained.test, AT_ONCE)
         scores = torch.cat([self.answer(part) for part in parts])
         return float((scores.argmax(1) == self.trained.labels).double().mean())
 
 
 def contest(rival: str, folder: Path, batch: int) -> Contest:
-    """What a worker's process does for a rival."""
+    """Return what a worker's process does for a rival."""
     trained = read_trained(folder)
     if len(trained.test) < batch:
         raise LeanspikeError(

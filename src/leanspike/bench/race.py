@@ -33,7 +33,7 @@ Told = Callable[[str], None]
 
 
 def heats(width: float = 1.0) -> list[Heat]:
-    """What is raced at T = 5: training at batch 32, inference at 1 and 64, in both dtypes.
+    """Return what is raced at T = 5: training at batch 32, inference at 1 and 64, in both dtypes.
 
     >>> [heat.title for heat in heats()][:2]
     ['training, float32, batch 32, T = 5', 'training, bfloat16, batch 32, T = 5']
@@ -89,25 +89,25 @@ class Plan:
             raise LeanspikeError(f"width is {self.width}; give a number above 0, 1 for VGG9's")
 
     def heats(self) -> list[Heat]:
-        """The heats of part "race"."""
+        """Return the heats of part "race"."""
         return _possible(heats(self.width)) if "race" in self.parts else []
 
     def curve(self) -> list[Heat]:
-        """The heats of part "curve"."""
+        """Return the heats of part "curve"."""
         return curve(self.width) if "curve" in self.parts else []
 
     def profiled(self) -> list[Heat]:
-        """The heats of part "profile"."""
+        """Return the heats of part "profile"."""
         kept = [heat for heat in heats(self.width) if heat.train and heat.memory == "kept"]
         return _possible(kept) if "profile" in self.parts else []
 
     def engine_heats(self) -> list[Heat]:
-        """The heats of part "engine"."""
+        """Return the heats of part "engine"."""
         raced = "engine" in self.parts and self.trained is not None
         return engine_heats(self.trained) if raced and self.trained else []
 
     def left_out(self) -> str | None:
-        """What is not raced on this machine, and why.
+        """Return what is not raced on this machine, and why.
 
         >>> Plan(contenders=("ann",), parts=("curve",)).left_out()  # which is float32's
         """
@@ -161,7 +161,7 @@ def _possible(heats: Sequence[Heat]) -> list[Heat]:
 
 
 def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> Outcome:
-    """All contenders through one heat; ``rounds`` are timed after three that are not.
+    """Return all contenders through one heat; ``rounds`` are timed after three that are not.
 
     A contender that fails (its package is not installed, its process dies) is told so in its
     entry, and the others go on.
@@ -173,7 +173,7 @@ def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> 
 def run_engine_heat(
     heat: Heat, contenders: Sequence[str], trained: Path, rounds: int, tell: Told
 ) -> Outcome:
-    """A heat of part "engine", and how often each rival is right."""
+    """Return a heat of part "engine", and how often each rival is right."""
     with engine_workers(racing(contenders), trained, heat.batch) as workers:
         entries = _turns(heat, workers, rounds, tell)
         right = {name: worker.ask("accuracy").value for name, worker in workers.items()}
@@ -200,7 +200,7 @@ def _turns(heat: Heat, workers: Mapping[str, Worker], rounds: int, tell: Told) -
 
 
 def run_profiles(heat: Heat, contenders: Sequence[str], tell: Told) -> list[Profile]:
-    """Where the time of each contender's call goes, one after the other."""
+    """Return where the time of each contender's call goes, one after the other."""
     found = []
     for name in contenders:
         tell(f"profile of {CONTENDERS[name].title}: {heat.title}")

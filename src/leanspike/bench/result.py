@@ -86,7 +86,7 @@ class Outcome(Record):
     entries: tuple[Entry, ...]
 
     def entry(self, contender: str) -> Entry | None:
-        """The contender's times, None if it did not run or failed.
+        """Return the contender's times, None if it did not run or failed.
 
         >>> heat = Heat(train=True, dtype="float32", batch=32, timesteps=5)
         >>> Outcome(heat=heat, entries=()).entry("ann") is None
@@ -98,7 +98,7 @@ class Outcome(Record):
         return None
 
     def ratio(self, contender: str, to: str) -> Spread | None:
-        """How many times the other's time it takes, round by round; None if either failed.
+        """Return how many times the other's time it takes, round by round; None if either failed.
 
         >>> heat = Heat(train=True, dtype="float32", batch=32, timesteps=5)
         >>> a = Entry(contender="a", version="1", seconds=(2.0, 3.0, 4.0))

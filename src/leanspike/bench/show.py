@@ -30,7 +30,7 @@ COLORS = (style.SNN, style.SNN_DARK, style.ACCENT, style.SNN_LIGHT, "#7a9a4e", "
 
 
 def rows(outcome: Outcome) -> list[tuple[str, ...]]:
-    """The lines of a heat's table, cells as in ``HEADER``."""
+    """Return the lines of a heat's table, cells as in ``HEADER``."""
     return [_row(outcome, entry) for entry in outcome.entries]
 
 
@@ -64,7 +64,7 @@ ENGINE_HEADER = ("contender", "ms an image", "÷ the ANN", "accuracy", "peak mem
 
 
 def engine_rows(outcome: Outcome) -> list[tuple[str, ...]]:
-    """The lines of a heat of part "engine", cells as in ``ENGINE_HEADER``."""
+    """Return the lines of a heat of part "engine", cells as in ``ENGINE_HEADER``."""
     found: list[tuple[str, ...]] = []
     for entry in outcome.entries:
         title = RIVALS[entry.contender].title
@@ -79,7 +79,7 @@ def engine_rows(outcome: Outcome) -> list[tuple[str, ...]]:
 
 
 def render_race(race: Race) -> RenderableType:
-    """All tables, for `rich.print`.
+    """Return all tables, for `rich.print`.
 
     >>> render_race(Race.model_construct(outcomes=(), curve=(), profiles=())).renderables
     []
@@ -138,7 +138,7 @@ def _contenders(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def markdown(race: Race) -> str:
-    """The race as a page of Markdown: origin, figure, tables.
+    """Return the race as a page of Markdown: origin, figure, tables.
 
     >>> from leanspike.evaluation import provenance
     >>> origin = provenance(command="leanspike bench")

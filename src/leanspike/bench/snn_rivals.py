@@ -18,7 +18,7 @@ EXIT_MARGIN = 0.9
 
 
 def snn(trained: Trained) -> Answer:
-    """The spiking network as it was trained, eager."""
+    """Return the spiking network as it was trained, eager."""
     network = load(trained.folder / "snn").eval()
 
     @torch.no_grad()
@@ -52,7 +52,7 @@ class SpikingJelly(nn.Module):
                 self.network.set_submodule(path, nn.Sequential(lif, Times(threshold)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mean of the outputs of all steps."""
+        """Return the mean of the outputs of all steps."""
         self.reset(self.network)
         return torch.stack([self.network(x) for _ in range(self.steps)]).mean(0)
 
@@ -84,7 +84,7 @@ def spikingjelly(trained: Trained) -> Answer:
 def engine(
     trained: Trained, weights: Literal["f32", "int8", "int6"], *, exits: bool = False
 ) -> Answer:
-    """The engine; ``exits``: images leave when their margin is 0.9."""
+    """Return the engine; ``exits``: images leave when their margin is 0.9."""
     network = load(trained.folder / "snn").eval()
     assert isinstance(network, SpikingNetwork)
     compiled = compile_engine(network, trained.calibration, weights=weights, readout="mean")

@@ -38,7 +38,7 @@ class Trained:
 
 
 def read_trained(folder: Path) -> Trained:
-    """The run in ``folder``, as ``leanspike train`` left it."""
+    """Return the run in ``folder``, as ``leanspike train`` left it."""
     from rich.console import Console
 
     from leanspike.data.loader import normalise

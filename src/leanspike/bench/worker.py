@@ -40,7 +40,7 @@ class Scored(Protocol):
     """Work that knows how often its answers are right."""
 
     def accuracy(self) -> float:
-        """The share of right answers."""
+        """Return the share of right answers."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _refuse(error: Exception) -> None:
 
 
 def backends_of(call: Callable[[], object]) -> Backends:
-    """Which of leanspike's code a call runs.
+    """Return which of leanspike's code a call runs.
 
     >>> heat = Heat(train=False, dtype="float32", batch=2, timesteps=3, width=0.125)
     >>> backends_of(work("ann", heat)).backend is None
@@ -131,7 +131,7 @@ def backends_of(call: Callable[[], object]) -> Backends:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """What the median call of a turn takes.
+    """Return what the median call of a turn takes.
 
     >>> 0 < seconds_of(lambda: time.sleep(0.01)) < 10
     True
@@ -145,7 +145,7 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def work(contender: str, heat: Heat) -> Callable[[], torch.Tensor]:
-    """The contender's work in a heat, as a function without arguments; returns its output.
+    """Return the contender's work in a heat, as a function without arguments; returns its output.
 
     >>> heat = Heat(train=False, dtype="float32", batch=2, timesteps=3, width=0.125)
     >>> work("leanspike", heat)().shape

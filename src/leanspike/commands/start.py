@@ -28,13 +28,13 @@ UntrainedOption = Annotated[
 
 
 def run_of(ann: Path | None) -> tuple[Path | None, Path | None]:
-    """What --ann names: a run whose ANN is taken over, or else weights to begin with."""
+    """Return what --ann names: a run whose ANN is taken over, or else weights to begin with."""
     is_run = ann is not None and (ann / "recipe.yaml").is_file()
     return (ann, None) if is_run else (None, ann)
 
 
 def start_from(ann: Path | None, recipe: str, overrides: list[str]) -> list[str]:
-    """What changes a recipe: with --ann which network, whose weights, and that they stay."""
+    """Return what changes a recipe: with --ann which network, whose weights, and that they stay."""
     if ann is None:
         return overrides
     named = any(override.startswith("model.name=") for override in overrides)

@@ -49,7 +49,7 @@ class Group:
             distributed.barrier()
 
     def agreed(self, value: Value) -> Value:
-        """What the first process says.
+        """Return what the first process says.
 
         >>> ALONE.agreed("this")
         'this'
@@ -61,7 +61,7 @@ class Group:
         return said[0]
 
     def gathered(self, value: Value) -> list[Value]:
-        """What each process says, in their order.
+        """Return what each process says, in their order.
 
         >>> ALONE.gathered(3)
         [3]
@@ -81,7 +81,7 @@ class Group:
         return in_turn(self.gathered(own))
 
     def summed(self, values: Tensor) -> Tensor:
-        """The sum over all processes, entry by entry, the same bits in each of them.
+        """Return the sum over all processes, entry by entry, the same bits in each of them.
 
         >>> import torch
         >>> ALONE.summed(torch.ones(2))
@@ -109,7 +109,7 @@ ALONE = Group()
 
 
 def joined() -> Group:
-    """The group that this process has joined by ``torch.distributed``; else :data:`ALONE`.
+    """Return the group that this process has joined by ``torch.distributed``; else :data:`ALONE`.
 
     >>> joined()
     Group(rank=0, size=1)

@@ -81,7 +81,7 @@ def _share_cores(processes: int) -> None:
 
 
 def end_of(codes: Mapping[int, int], processes: int) -> int | str:
-    """What exit codes say: a status where a process has told why, else what happened.
+    """Return what exit codes say: a status where a process has told why, else what happened.
 
     >>> end_of({0: LOST, 1: -9}, 2), end_of({1: 1}, 2)
     ('process 1 of 2 was ended by SIGKILL', 1)

@@ -61,7 +61,7 @@ def sharing(share: Share | None) -> Iterator[None]:
 
 
 def current_share() -> Share | None:
-    """The share of a batch that is computed now; None: all of it.
+    """Return the share of a batch that is computed now; None: all of it.
 
     >>> current_share()
     """
@@ -118,7 +118,7 @@ def share_of_known(known: Tensor) -> Tensor:
 
 
 def split_batch(samples: int, micro_batches: int, group: Group) -> list[Share]:
-    """What a process has of each micro-batch of a batch.
+    """Return what a process has of each micro-batch of a batch.
 
     A micro-batch is a stretch of the batch, and a process has a stretch of each. Of numbers that do
     not divide, the first ones get a sample more.

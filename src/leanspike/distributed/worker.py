@@ -29,7 +29,7 @@ PATIENCE = timedelta(seconds=10)
 
 
 def attempt() -> int:
-    """How often the processes were started before, because one of them ended.
+    """Return how often the processes were started before, because one of them ended.
 
     >>> attempt()
     0

@@ -25,7 +25,7 @@ class Same:
     each: tuple[Any, ...]
 
     def at(self, step: int) -> Any:
-        """What it is at a step."""
+        """Return what it is at a step."""
         return self.each[step if len(self.each) > 1 else 0]
 
 
@@ -69,7 +69,7 @@ class Called:
         return range(self.timesteps if several else 1)
 
     def constant(self) -> Same:
-        """What it is at each step, where it needs of signals only their shapes."""
+        """Return what it is at each step, where it needs of signals only their shapes."""
         call = called(self.node, self.root)
 
         def held(step: int) -> Callable[[fx.Node], Any]:
@@ -109,7 +109,7 @@ class Called:
         return run
 
     def number(self, argument: Any) -> Any:
-        """What an argument is, where it is no signal and the same at each step."""
+        """Return what an argument is, where it is no signal and the same at each step."""
         held = self.found[argument] if isinstance(argument, fx.Node) else Same((argument,))
         return held.at(0) if isinstance(held, Same) and len(held.each) == 1 else held
 

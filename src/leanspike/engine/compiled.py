@@ -60,7 +60,7 @@ def compile_engine(
     readout: Literal["sum", "mean"] = "sum",
     pixels: Pixels = Pixels(),
 ) -> Engine:
-    """The spiking network as a program that works where its spikes are, in native code.
+    """Return the spiking network as a program that works where its spikes are, in native code.
 
     With weights in float32 its spikes are the network's, except for the rounding of sums. Whole
     numbers of 8 or 6 bits, with a scale for each output channel, are added up exactly.
@@ -200,7 +200,7 @@ class Engine:
         return torch.from_numpy(found[0]), torch.from_numpy(found[1]).long()
 
     def explain(self, images: Any) -> Explanation:
-        """What each layer does for these images: events, work, and, in native code, time.
+        """Return what each layer does for these images: events, work, and, in native code, time.
 
         Args:
             images: a tensor or an array, or batches; the first 128 are looked at, of
@@ -245,7 +245,7 @@ class EngineState:
     steps: int = 0
 
     def keep(self, samples: Tensor | Array) -> EngineState:
-        """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        """Return the state of some samples only: a boolean mask ``[N]`` or indices."""
         return replace(self, memory=self.runner.keep(self.memory, np.asarray(samples)))
 
 

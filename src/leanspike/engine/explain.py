@@ -61,7 +61,7 @@ class Explanation:
 
 
 def explained(program: Program, x: Array, seconds: Sequence[float] | None = None) -> Explanation:
-    """What the program does for images ``x``, as it takes them.
+    """Return what the program does for images ``x``, as it takes them.
 
     ``seconds``: of each node, for all images, where they were measured.
 
@@ -128,7 +128,7 @@ def _layer(
 
 
 def met(synapse: Synapse, edge_TN: Array, dense: bool) -> float:
-    """How many weights what enters meets: all of it, or the spikes that lie there.
+    """Return how many weights what enters meets: all of it, or the spikes that lie there.
 
     >>> weights = np.ones((3, 3, 1, 8), np.float32)
     >>> conv = Synapse(0, "conv", np.ones((1, 8), np.float32), weights, padding=(1, 1))

@@ -28,7 +28,7 @@ from leanspike_runtime.program import Input, Program
 def lowered(
     snn: SpikingNetwork, timesteps: int, readout: Literal["sum", "mean"], made_by: str
 ) -> Program:
-    """The program of a network, for so many steps at most, with weights in float32.
+    """Return the program of a network, for so many steps at most, with weights in float32.
 
     Raises:
         LeanspikeError: for what cannot be compiled, by its path, with what to do.

@@ -45,7 +45,7 @@ class Scattered:
         return self.places.shape
 
     def refuse(self) -> NoReturn:
-        """Where nothing has put the entries right."""
+        """Return where nothing has put the entries right."""
         raise LeanspikeError(
             f"{self.path} puts the entries of a sample to other places, of shape {self.shape}, as "
             "the engine cannot; leave it out of the network, or run the network as it is"
@@ -55,7 +55,7 @@ class Scattered:
 def settled(
     builder: Builder, path: str, signals: Sequence[Value | Scattered], places: Array
 ) -> Value | Scattered:
-    """The entries of signals in other places, which may have been in others before."""
+    """Return the entries of signals in other places, which may have been in others before."""
     values: list[Value] = []
     table: list[Array] = []
     first = 0

@@ -26,7 +26,7 @@ def check_neurons(root: nn.Module, paths: Sequence[str]) -> None:
 
 
 def neuron_layer(builder: Builder, path: str, record: NeuronRecord, value: Value) -> Value:
-    """The spikes of neurons that a value enters.
+    """Return the spikes of neurons that a value enters.
 
     Raises LeanspikeError for spikes of another height at each pixel.
     """

@@ -20,7 +20,7 @@ RUN_ITSELF = "or run the network as it is"
 
 
 def operated(builder: Builder, call: Called, row: Operation) -> Any:
-    """What a call makes of its signals: a value, or several where it splits them.
+    """Return what a call makes of its signals: a value, or several where it splits them.
 
     Raises LeanspikeError for what the engine has no node for, by its path, with what to do.
     """

@@ -106,7 +106,7 @@ def places_of(result: Tensor, run: Run, shapes: Sequence[Shape]) -> Array | None
 
 
 def numbered(shapes: Sequence[Shape]) -> list[Tensor]:
-    """The numbers of all entries, from 1."""
+    """Return the numbers of all entries, from 1."""
     first, found = 1, []
     for shape in shapes:
         numbers = torch.arange(first, first + prod(shape), dtype=torch.float64)
@@ -116,7 +116,7 @@ def numbered(shapes: Sequence[Shape]) -> list[Tensor]:
 
 
 def window_of(run: Run, shape: Shape, maximum: bool = False) -> Window | None:
-    """The windows of a pool of one signal; None where it is none with equal windows.
+    """Return the windows of a pool of one signal; None where it is none with equal windows.
 
     ``maximum``: it takes the maximum under each, not a sum.
 

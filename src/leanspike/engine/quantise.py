@@ -34,7 +34,7 @@ class Moments:
 
 
 def moments(program: Program, images: Array | None) -> list[Moments]:
-    """What enters, of each edge; without images all channels are as busy as each other.
+    """Return what enters, of each edge; without images all channels are as busy as each other.
 
     ``images``: as the program takes them; some dozens do.
     """
@@ -53,7 +53,7 @@ def moments(program: Program, images: Array | None) -> list[Moments]:
 
 
 def quantised(program: Program, weights: str, entering: Sequence[Moments]) -> Program:
-    """The program with whole-number weights where spikes or counts of them enter.
+    """Return the program with whole-number weights where spikes or counts of them enter.
 
     ``weights``: "int8" or "int6". Layers that analog input enters keep theirs in float32.
 

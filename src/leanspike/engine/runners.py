@@ -22,11 +22,11 @@ class Runner(ABC):
 
     @abstractmethod
     def whole(self, x: Array, steps: int) -> Array:
-        """The logits of the first steps, ``[T, N, K]``."""
+        """Return the logits of the first steps, ``[T, N, K]``."""
 
     @abstractmethod
     def begin(self, samples: int) -> Any:
-        """What is remembered before the first step."""
+        """Return what is remembered before the first step."""
 
     @abstractmethod
     def step(self, x_N: Array, memory: Any, taken: int) -> tuple[Array, Any]:
@@ -34,7 +34,7 @@ class Runner(ABC):
 
     @abstractmethod
     def keep(self, memory: Any, samples: Array) -> Any:
-        """What is remembered of some samples: a boolean mask ``[N]`` or indices."""
+        """Return what is remembered of some samples: a boolean mask ``[N]`` or indices."""
 
     def exits(self, x: Array, margin: float, latest: int) -> tuple[Array, Array] | None:  # noqa: ARG002
         """Mean logits ``[N, K]`` and steps ``[N]`` of images that leave by the margin, or after the
@@ -67,11 +67,11 @@ class Native(Runner):
         return found.logits_NK, found.steps_N
 
     def begin(self, samples: int) -> Stream:
-        """The states of the samples."""
+        """Return the states of the samples."""
         return self.engine.stream(samples)
 
     def step(self, x_N: Array, memory: Stream, taken: int) -> tuple[Array, Stream]:
-        """The stream goes on, so its states before are gone."""
+        """Return the stream goes on, so its states before are gone."""
         if memory.steps != taken:
             raise LeanspikeError(
                 f"this state is of step {taken}, and the stream has gone on to {memory.steps}; "
@@ -80,7 +80,7 @@ class Native(Runner):
         return memory.step(x_N), memory
 
     def keep(self, memory: Stream, samples: Array) -> Stream:
-        """The others leave the stream."""
+        """Return the others leave the stream."""
         memory.keep(samples)
         return memory
 
@@ -109,12 +109,12 @@ class InNumPy(Runner):
         return State()
 
     def step(self, x_N: Array, memory: State, taken: int) -> tuple[Array, State]:  # noqa: ARG002
-        """A chunk of one step."""
+        """Return a chunk of one step."""
         logits_1NK, after = self.reference.run(x_N if self.static else x_N[None], 1, memory)
         return logits_1NK[0], after
 
     def keep(self, memory: State, samples: Array) -> State:
-        """A state of these alone."""
+        """Return a state of these alone."""
         return memory.keep(samples)
 
 

@@ -58,7 +58,7 @@ class Value:
 
     @staticmethod
     def of(edge: int, shape: Sequence[int], scale: Array | float = 1.0) -> Value:
-        """An edge times a scale."""
+        """Return an edge times a scale."""
         channels = shape[0]
         scales = np.broadcast_to(np.asarray(scale, np.float64), (1, channels))
         term = Term(edge, np.arange(channels), scales)
@@ -112,7 +112,7 @@ class Builder:
     def layer(
         self, path: str, value: Value, neuron: Neuron | None = None, in_order: bool = False
     ) -> Value:
-        """A layer that adds up a value, and its neurons; what it emits, unscaled.
+        """Return a layer that adds up a value, and its neurons; what it emits, unscaled.
 
         ``in_order``: its edge has the channels as the value has them, whatever that costs.
         """
@@ -156,19 +156,19 @@ class Builder:
         return Synapse(term.edge, "conv", term.scale, weights)
 
     def is_plain(self, term: Term) -> bool:
-        """Whether a term has its edge's channels as they are."""
+        """Return whether a term has its edge's channels as they are."""
         return np.array_equal(term.pick, np.arange(self.shapes[term.edge][2]))
 
     def summed(self, path: str, value: Value) -> Value:
-        """The value as an edge of its own, which is analog."""
+        """Return the value as an edge of its own, which is analog."""
         return self.layer(path, value)
 
     def alone(self, path: str, value: Value) -> Value:
-        """The same without weights in between: added up where there are any."""
+        """Return the same without weights in between: added up where there are any."""
         return self.summed(path, value) if value.weighted else value
 
     def unshifted(self, path: str, value: Value) -> Value:
-        """The same without weights, and with no shift, which a border would not have."""
+        """Return the same without weights, and with no shift, which a border would not have."""
         return self.summed(path, value) if value.shift.any() else self.alone(path, value)
 
     def each(self, value: Value, node: Callable[[int], int]) -> Value:
@@ -181,7 +181,7 @@ class Builder:
         return replace(value, terms=tuple(terms))
 
     def is_sum(self, value: Value) -> bool:
-        """Whether a value is an analog edge, and nothing besides."""
+        """Return whether a value is an analog edge, and nothing besides."""
         if len(value.terms) != 1 or value.weighted or value.shift.any():
             return False
         (term,) = value.terms
@@ -201,7 +201,7 @@ class Builder:
 
 
 def permuted(neuron: Neuron, order: Array) -> Neuron:
-    """Its values for each channel in another order."""
+    """Return its values for each channel in another order."""
     pair = (
         values if values.size == 1 else values[order] for values in (neuron.leak, neuron.threshold)
     )

@@ -40,7 +40,7 @@ class Linear:
 def layer_of(
     node: fx.Node, module: nn.Module | None, row: Operation, number: Callable[[Any], Any]
 ) -> Convolution | Linear | None:
-    """The layer that a node calls, as its row says; None where it is neither of the two.
+    """Return the layer that a node calls, as its row says; None where it is neither of the two.
 
     ``number``: gives the value of an argument that is no signal.
     """
@@ -94,7 +94,7 @@ def _around(padding: Any, axes: int, kernel: Any, dilation: Pair) -> tuple[int, 
 
 
 def applied(builder: Builder, path: str, layer: Convolution | Linear, value: Value) -> Value | None:
-    """A layer over a value; None for a linear layer over more than a vector."""
+    """Return a layer over a value; None for a linear layer over more than a vector."""
     if isinstance(layer, Linear):
         return _linear(builder, path, layer, value) if len(value.shape) == 1 else None
     return _convolved(builder, path, layer, value)

@@ -19,7 +19,7 @@ Outputs = TypeVar("Outputs")
 
 
 def readout(y_TNK: Outputs, mode: Literal["sum", "mean"] = "mean") -> Outputs:
-    """The answer after every step ("anytime logits") from the outputs of the steps.
+    """Return the answer after every step ("anytime logits") from the outputs of the steps.
 
     "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, as in
     BNTT. Its scale does not grow with t. Use it for margins, temperatures and early exit.
@@ -59,7 +59,7 @@ def check_readout(mode: str) -> None:
 
 
 def value_range(x: Tensor) -> tuple[float, float]:
-    """The smallest and the largest value; LeanspikeError if any is not finite.
+    """Return the smallest and the largest value; LeanspikeError if any is not finite.
 
     >>> value_range(torch.tensor([0.5, -2.0]))
     (-2.0, 0.5)

@@ -47,7 +47,7 @@ class TrainingCode:
 
     @staticmethod
     def of(plan: Plan) -> TrainingCode:
-        """The training code of a plan, whose graph stays as it is."""
+        """Return the training code of a plan, whose graph stays as it is."""
         graph = copy.deepcopy(plan.graph)
         for node in list(graph.nodes):
             between = _between(node, plan.module)
@@ -91,7 +91,7 @@ def _put_together(graph: fx.Graph, between: list[fx.Node], neuron: fx.Node) -> N
 
 
 def fire_normalised(norm: nn.Module, neuron: Neuron, x: Tensor, timesteps: int | None) -> Tensor:
-    """The spikes of neurons behind a norm, ``[T, N, C, ...]``.
+    """Return the spikes of neurons behind a norm, ``[T, N, C, ...]``.
 
     ``x``: what enters the norm: stacked, ``[T*N, C, ...]``, if T is given, else ``[T, N, C, ...]``.
 
@@ -116,7 +116,7 @@ def fire_normalised(norm: nn.Module, neuron: Neuron, x: Tensor, timesteps: int |
 def call_of(
     norm: nn.Module, neuron: Neuron, x_TN: Tensor, learned: tuple[str, ...] | None
 ) -> Call | None:
-    """What backends are asked for; None where both must run by themselves.
+    """Return what backends are asked for; None where both must run by themselves.
 
     >>> from leanspike import LIF
     >>> call_of(nn.BatchNorm1d(1).eval(), LIF(), torch.zeros(2, 2, 1), None) is None
@@ -145,7 +145,7 @@ def is_watched(*modules: nn.Module) -> bool:
 
 
 def scale_of(norm: nn.Module, timesteps: int) -> NormScale | None:
-    """What a norm in training does with its statistics; None where that is not all.
+    """Return what a norm in training does with its statistics; None where that is not all.
 
     >>> scale_of(nn.BatchNorm1d(2, affine=False), 3)
     NormScale(weight_GC=tensor([[1., 1.]]), bias_GC=None, eps=1e-05)

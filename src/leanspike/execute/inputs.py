@@ -39,7 +39,7 @@ def check_samples(plan: Plan, x: Tensor, batch_axis: int) -> None:
 def other_scale(
     here: tuple[float, float], calibrated: tuple[float, float], several: bool
 ) -> str | None:
-    """The warning of an input whose range is far from that of the calibration, if it is.
+    """Return the warning of an input whose range is far from that of the calibration, if it is.
 
     Dim images are warned of only where ``several`` are given: one may be dark.
 

@@ -55,7 +55,7 @@ class Layout:
         return Layout(events and all(_takes_any_layout(node, plan.module) for node in calls))
 
     def enter(self, x: Tensor) -> tuple[Tensor, bool]:
-        """The input as it lies inside, and whether it was turned."""
+        """Return the input as it lies inside, and whether it was turned."""
         if not self.turns or torch.compiler.is_compiling() or is_transforming():
             return x, False
         if type(x) is not Tensor or x.dim() != 4 or x.dtype not in FASTER or not x.is_cpu:
@@ -65,7 +65,7 @@ class Layout:
 
 
 def leave(y: Any) -> Any:
-    """The outputs of a network whose input was turned: contiguous, as PyTorch's would be."""
+    """Return the outputs of a network whose input was turned: contiguous, as PyTorch's would be."""
     return pytree.tree_map_only(Tensor, Tensor.contiguous, y)
 
 

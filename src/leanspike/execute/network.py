@@ -78,7 +78,7 @@ class SpikingNetwork(nn.Module):
         self.layout = Layout.of(self.plan)
 
     def replanned(self, plan: Plan) -> SpikingNetwork:
-        """The same network of another plan, such as a pass made of this one's."""
+        """Return the same network of another plan, such as a pass made of this one's."""
         other = SpikingNetwork(plan, self.timesteps)
         other.input_range, other.doubts = self.input_range, self.doubts
         return other
@@ -95,7 +95,7 @@ class SpikingNetwork(nn.Module):
         self._prepare()
 
     def forward(self, x: Tensor, timesteps: int | None = None, gradient: Gradient = "bptt") -> Any:
-        """The output of every step.
+        """Return the output of every step.
 
         Args:
             x: ``[N, ...]`` (``[T, N, ...]`` when encoded as frames), floating point.
@@ -226,11 +226,11 @@ class SpikingNetwork(nn.Module):
         return ((path, self.get_submodule(path)) for path in self._steps.neurons)
 
     def neuron_nodes(self) -> list[fx.Node]:
-        """The graph nodes of the neurons, in order."""
+        """Return the graph nodes of the neurons, in order."""
         return self.plan.neuron_nodes()
 
     def synaptic_nodes(self) -> list[fx.Node]:
-        """The graph nodes of the layers with weights (convolutions, linear), in order."""
+        """Return the graph nodes of the layers with weights (convolutions, linear), in order."""
         return [
             node
             for node in self.plan.graph.nodes

@@ -65,7 +65,7 @@ class Streaming(Execution):
         return value
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A neuron makes one step from its state; a norm is told which step it is."""
+        """Return a neuron makes one step from its state; a norm is told which step it is."""
         module = self.fetch_attr(target)
         if isinstance(module, TemporalNorm | Affine):
             return module.step(args[0][0], self.state.steps).unsqueeze(0)
@@ -75,7 +75,7 @@ class Streaming(Execution):
         return o_N.unsqueeze(0)
 
     def next_state(self, samples: int, weights: Stream | None) -> State:
-        """What the next step needs, for so many samples."""
+        """Return what the next step needs, for so many samples."""
         neurons = {path: self.after.get(path) for path in self.steps.neurons}
         static, constants = self.state.static, self.state.constants
         if self.state.steps == 0:

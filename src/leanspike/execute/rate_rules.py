@@ -39,7 +39,7 @@ def fire(path: str, neuron: Neuron, x: Timed) -> Timed:
 
 
 def fire_behind_norm(norm: nn.Module, neuron: Neuron, x: Timed, x_TN: Tensor) -> Timed | None:
-    """A norm of all steps and neurons as one; None where no backend does that."""
+    """Return a norm of all steps and neurons as one; None where no backend does that."""
     if not neuron.pointwise:
         return None  # which is refused by its path
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
@@ -120,7 +120,7 @@ def _tell_hooks(path: str, neuron: Neuron, x_TN: Tensor, o_TN: Tensor) -> None:
 
 
 def activate(path: str, module: nn.Module, x: Timed) -> Timed:
-    """A plain activation in a neuron's place."""
+    """Return a plain activation in a neuron's place."""
     if not row(type(module)).activation:
         raise LeanspikeError(
             f"neurons {path}: rate gradients do not know what a {type(module).__name__} makes of a "

@@ -54,7 +54,7 @@ class State:
     weights: Stream | None = field(default=None, repr=False, compare=False)
 
     def keep(self, samples: Tensor) -> State:
-        """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        """Return the state of some samples only: a boolean mask ``[N]`` or indices."""
         batch = self.samples()
         if batch is None:
             return self

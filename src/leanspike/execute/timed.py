@@ -46,7 +46,7 @@ class Timed:
         return self.carrying(self._average())
 
     def carrying(self, value: Tensor) -> Any:
-        """The mean, whose value somebody has computed already."""
+        """Return the mean, whose value somebody has computed already."""
         if self._follow is None or "mean" in vars(self):
             return self.mean
         with torch.enable_grad():

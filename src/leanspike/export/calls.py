@@ -15,12 +15,12 @@ HOLDS = "NIR holds convolutions, linear layers, average pools, flatten, sums and
 
 
 def path_of(node: fx.Node) -> str:
-    """How messages and files name it: a module's path, or where a function is called."""
+    """Return how messages and files name it: a module's path, or where a function is called."""
     return str(node.target) if node.op == "call_module" else str(node.meta.get("place", node.name))
 
 
 def read(node: fx.Node, walk: Walk) -> Wire:
-    """The only wire that a node reads, as its first argument."""
+    """Return the only wire that a node reads, as its first argument."""
     wire = walk.wire(node.args[0] if node.args else None)
     if wire is None or any(walk.wire(other) for other in node.args[1:]):
         refused(node, walk)
@@ -29,7 +29,7 @@ def read(node: fx.Node, walk: Walk) -> Wire:
 
 
 def options(node: fx.Node, walk: Walk, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call after its first, or the module's attributes of these names."""
+    """Return the arguments of a call after its first, or the module's attributes of these names."""
     if node.op == "call_module":
         module = walk.module(node)
         return {name: getattr(module, name) for name in defaults}
@@ -38,7 +38,7 @@ def options(node: fx.Node, walk: Walk, defaults: dict[str, Any]) -> dict[str, An
 
 
 def kept(value: Tensor | None) -> Any:
-    """A copy of a tensor for a file, on the CPU; None stays None."""
+    """Return a copy of a tensor for a file, on the CPU; None stays None."""
     return None if value is None else value.detach().cpu().clone()
 
 

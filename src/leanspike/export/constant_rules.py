@@ -12,14 +12,14 @@ from leanspike.neuron import Neuron, Recorded
 
 
 def neuron_of(node: fx.Node, walk: Walk) -> Neuron | None:
-    """The neuron whose ``step`` is called."""
+    """Return the neuron whose ``step`` is called."""
     read = node.args[0] if node.op == "call_method" and node.target == "step" else None
     found = walk.values.get(read) if isinstance(read, fx.Node) else None
     return found if isinstance(found, Neuron) else None
 
 
 def spikes(node: fx.Node, walk: Walk) -> Any:
-    """A neuron's step: spikes leave, and its state stays with the parts."""
+    """Return a neuron's step: spikes leave, and its state stays with the parts."""
     neuron, wire = walk.values[node.args[0]], walk.wire(node.args[1])  # type: ignore[index]
     assert wire is not None
     assert isinstance(neuron, Recorded)
@@ -28,7 +28,7 @@ def spikes(node: fx.Node, walk: Walk) -> Any:
 
 
 def attribute(node: fx.Node, walk: Walk) -> Any:
-    """A parameter, a buffer or a module of the network."""
+    """Return a parameter, a buffer or a module of the network."""
     found: Any = walk.root
     for name in str(node.target).split("."):
         found = getattr(found, name)
@@ -41,7 +41,7 @@ def nothing(node: fx.Node, walk: Walk) -> Any:  # noqa: ARG001
 
 
 def constant(node: fx.Node, walk: Walk) -> Any:
-    """What does not depend on the input is computed now."""
+    """Return what does not depend on the input is computed now."""
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), walk.values.__getitem__)
     if node.op == "call_module":
         return walk.module(node)(*args, **kwargs)
@@ -51,7 +51,7 @@ def constant(node: fx.Node, walk: Walk) -> Any:
 
 
 def sizes(node: fx.Node, walk: Walk) -> Any:
-    """The shape of one sample, or a number of it."""
+    """Return the shape of one sample, or a number of it."""
     wire = walk.wire(node.args[0])
     assert wire is not None
     shape = torch.Size((1, *wire.shape))

@@ -38,7 +38,7 @@ class Fitted:
 
 
 def fitted(network: Portable, target: Target, approximate: bool) -> Fitted:
-    """The parts as the target has them.
+    """Return the parts as the target has them.
 
     Raises LeanspikeError for what it cannot hold; with ``approximate`` only if nothing comes near
     it.
@@ -57,7 +57,7 @@ class Fitting:
         self.notes: list[str] = []
 
     def part(self, part: Part) -> Part:
-        """The part as the target has it."""
+        """Return the part as the target has it."""
         operation = part.operation
         if isinstance(operation, Spiking):
             self._check_leaks(part, operation.record)
@@ -225,7 +225,7 @@ def depth_first(network: Portable) -> list[str]:
 
 
 def primitive(operation: Operation) -> str:
-    """What NIR calls a part that is no neuron."""
+    """Return what NIR calls a part that is no neuron."""
     if isinstance(operation, Convolution):
         return f"Conv{operation.weight.ndim - 2}d"
     if isinstance(operation, Dense):
@@ -234,7 +234,7 @@ def primitive(operation: Operation) -> str:
 
 
 def ungrouped(layer: Convolution) -> Convolution:
-    """The same convolution without groups: zeros where channels do not meet.
+    """Return the same convolution without groups: zeros where channels do not meet.
 
     nir takes the inputs of one group for the inputs of all, and then refuses the file.
 

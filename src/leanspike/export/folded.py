@@ -11,7 +11,7 @@ from leanspike.export.parts import Convolution, Dense, Shape
 
 
 def with_factor(layer: Convolution | Dense, factor: Tensor) -> Convolution | Dense:
-    """The layer that gives for x what ``layer`` gives for factor·x.
+    """Return the layer that gives for x what ``layer`` gives for factor·x.
 
     ``factor``: a number, or one for each channel (``[C, 1, ...]``) or, of a dense layer, entry.
 
@@ -28,7 +28,7 @@ def with_factor(layer: Convolution | Dense, factor: Tensor) -> Convolution | Den
 
 
 def depthwise(shape: Shape, scale: Tensor, shift: Tensor | None = None) -> Convolution | Dense:
-    """A layer that multiplies each channel by a number, and adds one if there is a shift.
+    """Return a layer that multiplies each channel by a number, and adds one if there is a shift.
 
     >>> depthwise((2,), torch.tensor([2.0, 3.0])).weight
     tensor([[2., 0.],

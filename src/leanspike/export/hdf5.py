@@ -26,7 +26,7 @@ MOST = 100_000
 
 
 def read_graph(path: str | Path) -> Any:
-    """The ``nir.NIRGraph`` in a file.
+    """Return the ``nir.NIRGraph`` in a file.
 
     Nothing outside the file is opened: links, external storage and virtual data sets are refused.
     Data sets larger than the file can hold are refused, too, as is what has two names in it.

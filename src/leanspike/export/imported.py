@@ -137,7 +137,7 @@ class Builder:
         self.values: dict[str, tuple[fx.Node, Shape]] = {}
 
     def build(self) -> tuple[nn.Module, Mapping[str, NeuronRecord], Shape]:
-        """The ANN, the record of each ReLU by its path, and the shape of a sample."""
+        """Return the ANN, the record of each ReLU by its path, and the shape of a sample."""
         inputs = [name for name, node in self.nodes.items() if kind_of(node) == "Input"]
         first = [name for name in inputs if not self.sources[name]]
         leads = {source for source, _ in self.edges}

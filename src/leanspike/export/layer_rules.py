@@ -15,7 +15,7 @@ from leanspike.export.wires import Wire
 
 
 def convolution(node: fx.Node, walk: Walk) -> Wire:
-    """A convolution that pads with zeros."""
+    """Return a convolution that pads with zeros."""
     layer, path = walk.module(node), path_of(node)
     if layer.padding_mode != "zeros":
         raise LeanspikeError(
@@ -44,7 +44,7 @@ def _padding(layer: Any, path: str) -> Shape:
 
 
 def linear(node: fx.Node, walk: Walk) -> Wire:
-    """A linear layer over one axis."""
+    """Return a linear layer over one axis."""
     layer, wire = walk.module(node), read(node, walk)
     if len(wire.shape) != 1:
         raise LeanspikeError(
@@ -56,7 +56,7 @@ def linear(node: fx.Node, walk: Walk) -> Wire:
 
 
 def scaled(node: fx.Node, walk: Walk) -> Wire:
-    """What remains of a norm that no layer before it takes up."""
+    """Return what remains of a norm that no layer before it takes up."""
     module, wire = walk.module(node), read(node, walk)
     layer = depthwise(wire.shape, kept(module.scale), kept(module.shift))
     return walk.weighted(path_of(node), layer, wire, wire.shape)

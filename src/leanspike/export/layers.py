@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 
 
 def layer_of(name: str, kind: str, node: Any, before: Shape) -> nn.Module:
-    """The layer of a node, for an input of that shape without N.
+    """Return the layer of a node, for an input of that shape without N.
 
     Raises LeanspikeError for a primitive that leanspike has nothing for, and for sizes that do not
     fit.

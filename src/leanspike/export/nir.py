@@ -70,7 +70,7 @@ class NIRExporter(Exporter):
 
 
 def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool = False) -> Any:
-    """A spiking network as a ``nir.NIRGraph`` that the target's reader computes alike.
+    """Return a spiking network as a ``nir.NIRGraph`` that the target's reader computes alike.
 
     Its nodes have the paths of the network's modules. Time constants are for steps of dt = 0.1 ms.
     The metadata holds dt, the timesteps, the reset and the target, and what was approximated.
@@ -169,7 +169,7 @@ class Writer:
         self.kinds, self.target = kinds, target
 
     def node(self, part: Part) -> Any:
-        """The node of a part."""
+        """Return the node of a part."""
         operation = part.operation
         if isinstance(operation, Spiking):
             return self._neuron(operation.record, part.outputs)

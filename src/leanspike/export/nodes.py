@@ -19,7 +19,7 @@ LARGEST = 1 << 28
 
 
 def path_of(name: str) -> str:
-    """A path for PyTorch: the node's name, where it can be one.
+    """Return a path for PyTorch: the node's name, where it can be one.
 
     >>> path_of("features.0"), path_of("if"), path_of("a-b")
     ('features.0', 'if_', 'a_b')
@@ -29,19 +29,19 @@ def path_of(name: str) -> str:
 
 
 def ends(name: str, inside: Mapping[str, Any], kind: str) -> list[str]:
-    """A node. For a graph in its place: the nodes where edges enter it or leave it."""
+    """Return a node. For a graph in its place: the nodes where edges enter it or leave it."""
     if name not in inside:
         return [name]
     return [f"{name}.{n}" for n, node in inside[name].nodes.items() if kind_of(node) == kind]
 
 
 def kind_of(node: Any) -> str:
-    """What NIR calls it: ``Conv2d``."""
+    """Return what NIR calls it: ``Conv2d``."""
     return type(node).__name__
 
 
 def shape_of(name: str, value: Any) -> Shape:
-    """The shape of an input, as a file gives it."""
+    """Return the shape of an input, as a file gives it."""
     sizes = np.asarray(value).reshape(-1).tolist() if value is not None else []
     good = all(isinstance(size, int) and size > 0 for size in sizes)
     if not 1 <= len(sizes) <= 3 or not good or np.prod([float(s) for s in sizes]) > LARGEST:
@@ -52,7 +52,7 @@ def shape_of(name: str, value: Any) -> Shape:
 
 
 def shape_after(name: str, layer: nn.Module, before: Shape) -> Shape:
-    """What a layer makes of a shape, without computing it."""
+    """Return what a layer makes of a shape, without computing it."""
     held = {key: tensor.to("meta") for key, tensor in layer.state_dict().items()}
     try:
         y = torch.func.functional_call(layer, held, (torch.empty(1, *before, device="meta"),))

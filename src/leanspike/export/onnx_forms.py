@@ -47,11 +47,11 @@ class Form(ABC):
 
     @abstractmethod
     def model(self) -> tuple[Any, Names]:
-        """The model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and what is called how."""
 
     @abstractmethod
     def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
-        """The file's answers, and the spikes of the same model, beside the network's."""
+        """Return the file's answers, and the spikes of the same model, beside the network's."""
 
 
 @final
@@ -71,7 +71,7 @@ class SequenceForm(Form):
         self.mode = mode
 
     def model(self) -> tuple[Any, Names]:
-        """The model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and what is called how."""
         network = WholeSequence(self.snn, self.timesteps, self.mode)
         axis = self.encoder.batch_axis
         program = traced(network, (self.example(self.samples),), (self.free(axis),))
@@ -79,7 +79,7 @@ class SequenceForm(Form):
         return converted(program, names), names
 
     def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
-        """The file's answers, and the spikes of the same model, beside the network's."""
+        """Return the file's answers, and the spikes of the same model, beside the network's."""
         ours = observed(self.snn, x, self.timesteps)
         ours = Ours(ours.spikes, [readout(y_TN, self.mode) for y_TN in ours.answers])
         found = Session(full).run({"input": x})
@@ -94,7 +94,7 @@ class StepForm(Form):
     name = "one_step"
 
     def model(self) -> tuple[Any, Names]:
-        """The model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and what is called how."""
         x_N = self._inputs(self.example(self.samples), 0)
         self.network = network = OneStep(self.snn, x_N)
         state_shapes = [self.free(0, len(state) // self.samples) for state in network.states]
@@ -110,7 +110,7 @@ class StepForm(Form):
         return converted(program, names), names
 
     def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
-        """The file's outputs, and the spikes of the same model, beside the network's."""
+        """Return the file's outputs, and the spikes of the same model, beside the network's."""
         ours = observed(self.snn, x, self.timesteps)
         steps = self._stream(Session(full), x)
         spikes = {

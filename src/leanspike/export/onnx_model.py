@@ -79,7 +79,7 @@ def _batch_norm(
 def traced(
     network: Traceable, arguments: tuple[Any, ...], shapes: tuple[Any, ...]
 ) -> torch.export.ExportedProgram:
-    """The operations of a network, by ``torch.export``.
+    """Return the operations of a network, by ``torch.export``.
 
     Raises LeanspikeError by the path of what cannot be traced, or is random.
     """
@@ -121,7 +121,7 @@ def _refusal(network: Traceable, error: Exception) -> LeanspikeError:
 
 
 def converted(program: torch.export.ExportedProgram, names: Names) -> Any:
-    """The program as ONNX's ModelProto, with spikes as further outputs.
+    """Return the program as ONNX's ModelProto, with spikes as further outputs.
 
     Raises LeanspikeError by the path of an operation that ONNX does not have.
     """
@@ -140,7 +140,7 @@ def converted(program: torch.export.ExportedProgram, names: Names) -> Any:
 
 
 def without_spikes(model: Any, names: Names) -> Any:
-    """The model with its answers alone, and nothing that they do not need."""
+    """Return the model with its answers alone, and nothing that they do not need."""
     model = deepcopy(model)
     graph = model.graph
     kept = [output for output in graph.output if output.name not in names.spikes]
@@ -249,12 +249,12 @@ def _operation(node: fx.Node) -> str:
 
 
 def inputs_of(model: Any) -> dict[str, tuple[str | int, ...]]:
-    """The names and shapes of a model's inputs; "N" is the number of samples."""
+    """Return the names and shapes of a model's inputs; "N" is the number of samples."""
     return {part.name: _shape(part) for part in model.graph.input}
 
 
 def outputs_of(model: Any) -> dict[str, tuple[str | int, ...]]:
-    """The names and shapes of a model's outputs."""
+    """Return the names and shapes of a model's outputs."""
     return {part.name: _shape(part) for part in model.graph.output}
 
 

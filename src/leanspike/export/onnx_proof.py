@@ -103,7 +103,7 @@ def observed(snn: SpikingNetwork, x: Tensor, timesteps: int) -> Ours:
 
 
 def compared(ours: Ours, theirs: Sequence[Tensor], spikes: Mapping[str, Tensor]) -> ONNXProof:
-    """What differs; answers are ``[T, N, ...]``, as in ``ours``."""
+    """Return what differs; answers are ``[T, N, ...]``, as in ``ours``."""
     layers = []
     for path, (own_TN, graded) in ours.spikes.items():
         other_TN = spikes[path]
@@ -140,7 +140,7 @@ class Session:
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs by name."""
+        """Return the outputs by name."""
         given = {name: np.ascontiguousarray(x.detach().numpy()) for name, x in inputs.items()}
         found = self._session.run(self.outputs, given)
         return {

@@ -21,7 +21,7 @@ from leanspike.temporal import Affine
 
 
 def portable(network: SpikingNetwork) -> Portable:
-    """The network's parts, in eval mode, with its weights as they are now.
+    """Return the network's parts, in eval mode, with its weights as they are now.
 
     Raises:
         LeanspikeError: for an operation that parts cannot hold, by its path, with a way out.

@@ -152,7 +152,7 @@ class _Count:
             self.their_right += int((theirs.mean(0).argmax(-1) == labels).sum())
 
     def proof(self, target: str, by_rules: bool) -> Proof:
-        """What was found."""
+        """Return what was found."""
         layers = tuple(
             LayerProof(
                 name,

@@ -101,7 +101,7 @@ class ReadBack:
 
     @torch.no_grad()
     def run(self, steps: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The output of each step, and the spikes of each layer: ``[T, N, ...]`` each.
+        """Return the output of each step, and the spikes of each layer: ``[T, N, ...]`` each.
 
         ``steps``: the input of each, ``[N, ...]``. The network is read anew, since some libraries
         keep their state inside.

@@ -24,7 +24,7 @@ Rule = Callable[[fx.Node, Walk], Any]
 
 
 def rule_of(node: fx.Node, walk: Walk) -> Rule:
-    """The rule of what a node calls; that of constants for what reads no wire."""
+    """Return the rule of what a node calls; that of constants for what reads no wire."""
     if node.op == "get_attr":
         return constant_rules.attribute
     if node.op == "placeholder" or node.meta.get("state_of"):

@@ -26,7 +26,7 @@ AVERAGE = {
 
 
 def average(node: fx.Node, walk: Walk) -> Wire:
-    """An average pool, a module or a function: sums times 1/k²."""
+    """Return an average pool, a module or a function: sums times 1/k²."""
     call = options(node, walk, AVERAGE)
     wire, path = read(node, walk), path_of(node)
     kernel, padding = _pair(call["kernel_size"]), _pair(call["padding"])
@@ -47,13 +47,13 @@ def _pair(size: Any) -> Shape:
 
 
 def adaptive(node: fx.Node, walk: Walk) -> Wire:
-    """An adaptive average pool whose windows all have the same size."""
+    """Return an adaptive average pool whose windows all have the same size."""
     wire, after = read(node, walk), walk.shapes[node]
     return _windows(node, walk, wire, after)
 
 
 def mean(node: fx.Node, walk: Walk) -> Wire:
-    """The mean over all pixels."""
+    """Return the mean over all pixels."""
     wire, after = read(node, walk), walk.shapes[node]
     axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     pixels = isinstance(axes, tuple | list) and {int(axis) % 4 for axis in axes} == {2, 3}
@@ -112,5 +112,5 @@ def padded(node: fx.Node, walk: Walk) -> Wire:
 
 
 def same(node: fx.Node, walk: Walk) -> Any:
-    """What changes no value and no shape."""
+    """Return what changes no value and no shape."""
     return walk.wire(node.args[0])

@@ -159,7 +159,7 @@ TARGETS = {
 
 
 def target_of(name: str) -> Target:
-    """The target of that name.
+    """Return the target of that name.
 
     >>> target_of("norse").title
     'Norse'

@@ -47,13 +47,13 @@ class Graph(fx.Interpreter):
         return value
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The row of a step, whose number no trace knows, is selected."""
+        """Return the row of a step, whose number no trace knows, is selected."""
         if target is operator.getitem and self._step is not None and args[1] is self._step:
             return args[0].index_select(0, self._step.view(1))[0]
         return super().call_function(target, args, kwargs)
 
     def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A neuron's step begins from its own initial state where the step is 0."""
+        """Return a neuron's step begins from its own initial state where the step is 0."""
         if self._step is None or not isinstance(args[0], Neuron):
             return super().call_method(target, args, kwargs)
         neuron, x_N, state = args
@@ -149,7 +149,7 @@ class OneStep(Traceable):
     def forward(
         self, x: Tensor, step: Tensor, states: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The step's output ``[N, K]``, the next states, and spikes ``[N, ...]``."""
+        """Return the step's output ``[N, K]``, the next states, and spikes ``[N, ...]``."""
         left = iter(states)
         leaves = [None if leaf is None else next(left) for leaf in self._leaves]
         given = pytree.tree_unflatten(leaves, self._spec)

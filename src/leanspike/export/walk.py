@@ -47,7 +47,7 @@ class Walk:
         self.values[image] = source(INPUT, self.shapes[image])
 
     def end(self, image: fx.Node, output: fx.Node) -> Portable:
-        """All parts, once every node became something."""
+        """Return all parts, once every node became something."""
         found: Any = output.args[0]
         wire = self.values.get(found[0]) if isinstance(found[0], fx.Node) else None
         if not isinstance(wire, Wire):
@@ -62,22 +62,22 @@ class Walk:
     # -- for the rules -------------------------------------------------------------------------
 
     def wire(self, node: Any) -> Wire | None:
-        """What a node became, if it is a wire."""
+        """Return what a node became, if it is a wire."""
         found = self.values.get(node) if isinstance(node, fx.Node) else None
         return found if isinstance(found, Wire) else None
 
     def module(self, node: fx.Node) -> Any:
-        """The module that a node calls."""
+        """Return the module that a node calls."""
         return self.root.get_submodule(str(node.target))
 
     def put(self, path: str, operation: Operation, wire: Wire, shape: Shape) -> Wire:
-        """A part that reads the wire, whose factors it has taken up; what it gives."""
+        """Return a part that reads the wire, whose factors it has taken up; what it gives."""
         name = self._name(path)
         self.parts[name] = Part(path, operation, wire.sources, wire.shape, shape)
         return source(name, shape)
 
     def weighted(self, path: str, layer: Convolution | Dense, wire: Wire, shape: Shape) -> Wire:
-        """A layer with weights, which take up the factor of what they read."""
+        """Return a layer with weights, which take up the factor of what they read."""
         factor = wire.common
         if factor is None or (factor.ndim and isinstance(layer, Convolution) and _by_entry(factor)):
             factor, wire = torch.ones((), dtype=torch.float64), self.plain(wire, path)
@@ -91,7 +91,7 @@ class Walk:
         return self.put(path, pool, wire, shape).times(factor / divisor)
 
     def flattened(self, path: str, wire: Wire, shape: Shape) -> Wire:
-        """All axes as one; what has one already stays."""
+        """Return all axes as one; what has one already stays."""
         if len(wire.shape) == 1:
             return wire
         factor = wire.common
@@ -101,7 +101,7 @@ class Walk:
         return self.put(path, Flatten(), wire, shape).times(before.terms[0].factor)
 
     def spiking(self, path: str, record: NeuronRecord, wire: Wire) -> Wire:
-        """A layer of neurons; the height of its spikes is a factor of what it gives."""
+        """Return a layer of neurons; the height of its spikes is a factor of what it gives."""
         wire = self.put(path, Spiking(record), self.plain(wire, path), wire.shape)
         height = record.threshold.double().cpu() if record.height == "threshold" else 1.0
         return wire.times(height)

@@ -47,19 +47,19 @@ class Wire:
         return first if all(_same(first, other) for other in others) else None
 
     def times(self, factor: Tensor | float) -> Wire:
-        """The same wire, times a factor."""
+        """Return the same wire, times a factor."""
         by = torch.as_tensor(factor, dtype=torch.float64)
         terms = tuple(replace(term, factor=term.factor * by) for term in self.terms)
         return replace(self, terms=terms)
 
     def shaped(self, shape: Shape) -> Wire:
-        """The same values in another shape, factors for each entry among them."""
+        """Return the same values in another shape, factors for each entry among them."""
         terms = (replace(t, factor=_reshaped(t.factor, self.shape, shape)) for t in self.terms)
         return Wire(tuple(terms), shape)
 
 
 def source(name: str, shape: Shape, factor: Tensor | float = 1.0) -> Wire:
-    """The output of a part.
+    """Return the output of a part.
 
     >>> source("conv", (8,)).sources
     ('conv',)

@@ -26,7 +26,7 @@ class Work:
     result: Any
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """The value of an argument, or the attribute of that name of the called module."""
+        """Return the value of an argument, or the attribute of that name of the called module."""
         given = argument(self.node, self.module, position, name, default)
         return fx.node.map_arg(given, self.values.__getitem__)
 
@@ -56,7 +56,7 @@ def signal_nodes(node: fx.Node) -> list[fx.Node]:
 
 
 def scale_and_shift(work: Work) -> Cost:
-    """A multiply-accumulate for each entry."""
+    """Return a multiply-accumulate for each entry."""
     return Cost(macs=work.entries)
 
 

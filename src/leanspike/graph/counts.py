@@ -26,7 +26,7 @@ INTERPOLATE = (
 
 
 def moved(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
-    """What only moves, repeats or adds is applied to the numbers as it is.
+    """Return what only moves, repeats or adds is applied to the numbers as it is.
 
     >>> moved(torch.flatten, (torch.tensor([[1, 2]]), 0), {})
     tensor([1, 2])
@@ -46,7 +46,7 @@ def added(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
 
 
 def scaled(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:  # noqa: ARG001
-    """A signal times what is fixed; what meets a weight of 0 is gone.
+    """Return a signal times what is fixed; what meets a weight of 0 is gone.
 
     >>> scaled(torch.mul, (torch.tensor([2, 2]), torch.tensor([1, 0])), {})
     tensor([2, 0])
@@ -56,7 +56,7 @@ def scaled(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor
 
 
 def summed(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:  # noqa: ARG001
-    """A mean, or a sum, along axes.
+    """Return a mean, or a sum, along axes.
 
     >>> summed(torch.mean, (torch.tensor([[1, 2]]), 1), {})
     tensor([3])
@@ -114,7 +114,7 @@ def adaptively_pooled(
 
 
 def interpolated(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
-    """The spikes that have a weight in each entry of an upsampling, or downsampling.
+    """Return the spikes that have a weight in each entry of an upsampling, or downsampling.
 
     >>> twice = nn.Upsample(scale_factor=2, mode="linear")
     >>> interpolated(twice, (torch.tensor([[[1.0, 2.0]]]),), {})

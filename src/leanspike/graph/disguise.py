@@ -114,7 +114,7 @@ def compared(call: Call) -> None:
 
 
 def varying(node: fx.Node) -> list[fx.Node]:
-    """The signals that enter a call and are not the same for each sample."""
+    """Return the signals that enter a call and are not the same for each sample."""
     return [source for source in signal_nodes(node) if name_of(source) not in FIXED]
 
 
@@ -151,7 +151,7 @@ def _use(call: Call) -> str:
 
 
 def multiplies(node: fx.Node) -> bool:
-    """Whether a call is a product of entries."""
+    """Return whether a call is a product of entries."""
     return node.op != "call_module" and name_of(node) in ("mul", "imul", "mul_")
 
 

@@ -11,7 +11,7 @@ from leanspike.graph.ops import Signal
 
 
 def submodule(root: nn.Module, node: fx.Node) -> nn.Module | None:
-    """The module that a node calls; None if it calls none.
+    """Return the module that a node calls; None if it calls none.
 
     >>> graph = fx.Graph()
     >>> called = graph.call_module("0", (graph.placeholder("x"),))
@@ -22,7 +22,7 @@ def submodule(root: nn.Module, node: fx.Node) -> nn.Module | None:
 
 
 def called(node: fx.Node, root: nn.Module) -> Any:
-    """What a node calls, as a function of its arguments."""
+    """Return what a node calls, as a function of its arguments."""
     if node.op == "call_module":
         return root.get_submodule(str(node.target))
     if node.op == "call_method":
@@ -32,12 +32,12 @@ def called(node: fx.Node, root: nn.Module) -> Any:
 
 
 def neuron_nodes(graph: fx.Graph) -> list[fx.Node]:
-    """The calls of what stands for activations, in order."""
+    """Return the calls of what stands for activations, in order."""
     return [node for node in graph.nodes if node.op == "call_module" and node.meta.get("neuron")]
 
 
 def as_module(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    """A graph as a module that shares modules, parameters and buffers with ``root``.
+    """Return a graph as a module that shares modules, parameters and buffers with ``root``.
 
     Whatever is put into ``root`` later, or moved, is so in the module, and the other way round.
 
@@ -74,7 +74,7 @@ def put(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def own_state(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a module itself, without those of modules beneath it."""
+    """Return the entries of a module itself, without those of modules beneath it."""
     return {name: value for name, value in state_dict.items() if "." not in name}
 
 
@@ -93,7 +93,7 @@ def _register_constant(root: nn.Module, target: str) -> None:
 
 
 def copied_tree(module: nn.Module, called: set[int], made: dict[int, nn.Module]) -> nn.Module:
-    """The tree of modules anew, down to those that are called, by their ids, which stay."""
+    """Return the tree of modules anew, down to those that are called, by their ids, which stay."""
     inner = (part for child in module.children() for part in child.modules())
     if id(module) in called and not any(id(part) in called for part in inner):
         return module
@@ -119,6 +119,6 @@ def _bare(module: nn.Module) -> nn.Module:
 
 
 def is_static(node: fx.Node) -> bool:
-    """Whether a node computes what does not depend on time."""
+    """Return whether a node computes what does not depend on time."""
     signal: Signal | None = node.meta.get("signal")
     return node.op not in ("placeholder", "output") and signal is not None and not signal.timed

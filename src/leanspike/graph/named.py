@@ -53,7 +53,7 @@ class Declared:
 
 
 def name_of_operation(op: Any) -> str:
-    """The name of a module type, a function or a method, which is given by its name.
+    """Return the name of a module type, a function or a method, which is given by its name.
 
     >>> name_of_operation(nn.PReLU), name_of_operation(torch.relu), name_of_operation("relu6")
     ('torch.nn.PReLU', 'torch.relu', '.relu6')
@@ -100,7 +100,7 @@ def find_operation(name: str, network: nn.Module, given: Collection[Any] = ()) -
 
 
 def last_name(name: str) -> str:
-    """A name without its place.
+    """Return a name without its place.
 
     >>> last_name("torch.nn.ReLU6")
     'ReLU6'

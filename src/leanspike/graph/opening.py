@@ -42,7 +42,7 @@ def opened_as(
 
 
 def demoted(module: nn.Module, base: type[nn.Module]) -> nn.Module:
-    """The module as one of its base class: the same parameters, buffers and modules beneath.
+    """Return the module as one of its base class: the same parameters, buffers and modules beneath.
 
     >>> class Mine(nn.Linear):
     ...     def forward(self, x): return super().forward(x).relu()

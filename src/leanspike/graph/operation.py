@@ -18,7 +18,7 @@ Shape = Sequence[int]
 
 
 def at_outputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    """Where a convolution uses each weight: at each pixel of its output ``[C, ...]``."""
+    """Return where a convolution uses each weight: at each pixel of its output ``[C, ...]``."""
     return outputs[1:]
 
 
@@ -49,7 +49,7 @@ class Synapses:
     norm_axis: int | None = None
 
     def dense_macs(self, layer: nn.Module, inputs: Shape, outputs: Shape) -> float:
-        """The textbook number of multiply-accumulates for one sample, zero padding included.
+        """Return the textbook number of multiply-accumulates for one sample, zero padding included.
 
         >>> conv = nn.Conv2d(3, 64, 3, padding=1)
         >>> Synapses(at_outputs).dense_macs(conv, (3, 32, 32), (64, 32, 32))
@@ -60,13 +60,13 @@ class Synapses:
         return self.macs_of(weight, inputs, outputs)
 
     def macs_of(self, weight: Tensor, inputs: Shape, outputs: Shape) -> float:
-        """The multiply-accumulates for one sample, of weights that a function is given."""
+        """Return the multiply-accumulates for one sample, of weights that a function is given."""
         assert self.positions is not None
         return float(weight.numel() * torch.Size(self.positions(inputs, outputs)).numel())
 
 
 def always(norm: nn.Module) -> bool:  # noqa: ARG001
-    """A norm without a time of its own is the same at each step."""
+    """Return a norm without a time of its own is the same at each step."""
     return True
 
 

@@ -91,7 +91,7 @@ class Operations:
         return UNKNOWN
 
     def row_of(self, node: fx.Node, root: nn.Module) -> Operation:
-        """The row of what a node of ``root``'s graph calls; UNKNOWN for a neuron, too.
+        """Return the row of what a node of ``root``'s graph calls; UNKNOWN for a neuron, too.
 
         A row that was given for one call of ``spike`` lies at its node.
         """
@@ -99,15 +99,15 @@ class Operations:
         return given or self.row(op_of(node, root))
 
     def knows(self, row: Operation) -> bool:
-        """Whether a row is leanspike's own, and says all that its operation costs."""
+        """Return whether a row is leanspike's own, and says all that its operation costs."""
         return any(row is known for known in ROWS.values()) or row is UNKNOWN
 
     def base(self, layer: type[nn.Module]) -> type:
-        """The nearest base that has a row, or the layer itself."""
+        """Return the nearest base that has a row, or the layer itself."""
         return next((base for base in _bases(layer) if base in self.rows), layer)
 
     def kin(self, layer: type[nn.Module]) -> Operation:
-        """The row of the nearest base that has one, whatever the layer itself computes."""
+        """Return the row of the nearest base that has one, whatever the layer itself computes."""
         return next((self.rows[base] for base in _bases(layer) if base in self.rows), UNKNOWN)
 
     def register(self, op: Any, operation: Operation) -> None:
@@ -171,7 +171,7 @@ def op_of(node: fx.Node, root: nn.Module) -> Any:
 
 
 def is_batch_norm(module: nn.Module) -> TypeGuard[_BatchNorm]:
-    """Whether a module is a batch norm, or a subclass of one, whatever its forward.
+    """Return whether a module is a batch norm, or a subclass of one, whatever its forward.
 
     >>> is_batch_norm(nn.BatchNorm2d(3)), is_batch_norm(nn.GroupNorm(1, 3))
     (True, False)

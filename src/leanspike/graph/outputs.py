@@ -44,7 +44,7 @@ class Container:
         return alike and all(part is None or part.plain for part in self.parts)
 
     def restored(self, plain: Any) -> Any:
-        """The container of such parts as `opened` gives."""
+        """Return the container of such parts as `opened` gives."""
         given = plain.values() if isinstance(plain, dict) else plain
         parts = [
             value if part is None else part.restored(value)
@@ -95,7 +95,7 @@ def _is_known(value: Any) -> bool:
 
 
 def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """The same containers, with what the function makes of each tensor; all else stays.
+    """Return the same containers, with what the function makes of each tensor; all else stays.
 
     >>> mapped(torch.Tensor.item, (torch.ones(1), [None, torch.zeros(1)]))
     (1.0, [None, 0.0])
@@ -106,7 +106,7 @@ def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """The tensors in containers, in order.
+    """Return the tensors in containers, in order.
 
     >>> tensors({"logits": torch.ones(1), "step": 3})
     [tensor([1.])]
@@ -115,7 +115,7 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def returned(value: Any) -> tuple[Any, Container | None]:
-    """What a network gives to the tracer, opened.
+    """Return what a network gives to the tracer, opened.
 
     Raises SurgeryError for what is neither a tensor nor a container nor a plain value.
     """
@@ -130,7 +130,7 @@ def returned(value: Any) -> tuple[Any, Container | None]:
 
 
 def each_tensor(argument: Any, value: Any) -> Any:
-    """What an output node reads, where a node that gives several tensors is read one by one.
+    """Return what an output node reads, where a node that gives several tensors is read one by one.
 
     ``value`` is what it comes to.
     """

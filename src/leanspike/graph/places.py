@@ -18,7 +18,7 @@ def owner(node: fx.Node) -> str:
 
 
 def where(node: fx.Node) -> str:
-    """How an error names a call: the module's path, or the owner's path and the function."""
+    """Return how an error names a call: the module's path, or the owner's path and the function."""
     if node.op == "call_module":
         return f"module {node.target}"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")

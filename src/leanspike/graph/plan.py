@@ -79,15 +79,15 @@ class Plan:
         return container
 
     def submodule(self, node: fx.Node) -> nn.Module | None:
-        """The module that a node calls; None if it calls none."""
+        """Return the module that a node calls; None if it calls none."""
         return submodule(self.module, node)
 
     def neuron_nodes(self) -> list[fx.Node]:
-        """The calls of what stands for activations, in order."""
+        """Return the calls of what stands for activations, in order."""
         return neuron_nodes(self.graph)
 
     def per_step(self) -> StepPlan:
-        """The network of one step as a plain graph with explicit state.
+        """Return the network of one step as a plain graph with explicit state.
 
         The plan's modules are taken as they are now. Scales and shifts of norms are those of this
         moment. Layers that stand in for PyTorch's are PyTorch's again. Dropout is gone.
@@ -145,7 +145,7 @@ class PlanRecord:
         return PlanRecord(rows, rest)
 
     def plan(self, root: nn.Module) -> Plan:
-        """The plan again, on the modules of ``root``."""
+        """Return the plan again, on the modules of ``root``."""
         graph, found = fx.Graph(), dict[str, fx.Node]()
         for op, name, target, args, kwargs, facts in self.rows:
             args, kwargs = (_resolve(part, found) for part in (args, kwargs))

@@ -97,7 +97,7 @@ def attention(call: Call) -> None:
 
 
 def squared(work: Work) -> Cost:
-    """A product of each entry with itself."""
+    """Return a product of each entry with itself."""
     return Cost(macs=work.entries if work.signals else 0)
 
 
@@ -127,7 +127,7 @@ def einsum_cost(work: Work) -> Cost:
 
 
 def einsum_of(argument: Callable[..., Any]) -> tuple[str, tuple[Any, ...]]:
-    """The equation and the operands of an einsum, given one by one or as a list."""
+    """Return the equation and the operands of an einsum, given one by one or as a list."""
     equation, operands = argument(0, "equation"), []
     for place in range(1, 9):
         operand = argument(place, "")

@@ -97,7 +97,7 @@ class Replacement:
         self._replace(node, path, signal, neuron=False)
 
     def renews(self, node: fx.Node) -> bool:
-        """Whether a batch norm is to be replaced: where time reaches it."""
+        """Return whether a batch norm is to be replaced: where time reaches it."""
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         return self.parts.norm is not None and signal.timed
 

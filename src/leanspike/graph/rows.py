@@ -131,7 +131,7 @@ IN_DISGUISE = Operation(check=disguise.in_disguise)
 
 
 def refused(fix: str) -> Operation:
-    """What would not be counted, or has a time of its own, without a word."""
+    """Return what would not be counted, or has a time of its own, without a word."""
     return Operation(refused=("{name} cannot be stacked over time or counted", fix))
 
 

@@ -31,22 +31,22 @@ def same(call: Call) -> Kind | None:
 
 
 def nothing(call: Call) -> Kind | None:  # noqa: ARG001
-    """A size is a number, not a signal."""
+    """Return a size is a number, not a signal."""
     return None
 
 
 def declared(call: Call, kind: Kind | None) -> Kind | None:  # noqa: ARG001
-    """What the user says."""
+    """Return what the user says."""
     return kind
 
 
 def maximum(call: Call) -> Kind | None:
-    """The maximum of spikes is a spike; of anything else, analog."""
+    """Return the maximum of spikes is a spike; of anything else, analog."""
     return "spike" if call.kinds == {"spike"} else "analog"
 
 
 def average(call: Call) -> Kind | None:
-    """An average of spikes is graded."""
+    """Return an average of spikes is graded."""
     return "graded" if call.kinds <= {"spike", "graded"} else "analog"
 
 
@@ -59,7 +59,7 @@ def add(call: Call) -> Kind | None:
 
 
 def subtract(call: Call) -> Kind | None:
-    """A difference of spikes is a sum of them with fixed weights."""
+    """Return a difference of spikes is a sum of them with fixed weights."""
     kind = add(call)
     return "graded" if kind == "spike" else kind
 

@@ -13,7 +13,7 @@ from torch import fx
 
 
 def samples_of(graph: fx.Graph) -> int:
-    """How many samples the example has, where its shape is known."""
+    """Return how many samples the example has, where its shape is known."""
     image = next(iter(graph.nodes))
     return int(image.meta["shape"][0])
 
@@ -55,5 +55,5 @@ def keeps_apart(node: fx.Node) -> bool:
 
 
 def counts_samples(value: Any) -> bool:
-    """Whether a node holds a number that changes with the number of samples."""
+    """Return whether a node holds a number that changes with the number of samples."""
     return isinstance(value, fx.Node) and "grows" in value.meta

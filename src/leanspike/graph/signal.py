@@ -41,7 +41,7 @@ class Whole:
 
 
 def name_of(node: fx.Node) -> str:
-    """The name of what a node calls: of a function, a method, or the path of a module."""
+    """Return the name of what a node calls: of a function, a method, or the path of a module."""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
@@ -71,7 +71,7 @@ class Call:
     out_shape: torch.Size | None
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument of the call, or the attribute of that name of the called module."""
+        """Return an argument of the call, or the attribute of that name of the called module."""
         return argument(self.node, self.module, position, name, default)
 
     @property
@@ -122,7 +122,7 @@ class Call:
                 )
 
     def operands(self) -> list[Any]:
-        """What a call of two operands takes, in order, each as often as it stands there."""
+        """Return what a call of two operands takes, in order, each as often as it stands there."""
         named = [self.node.kwargs[name] for name in ("input", "other") if name in self.node.kwargs]
         return [*self.node.args[:2], *named]
 

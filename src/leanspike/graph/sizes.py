@@ -47,14 +47,14 @@ class Sizes:
         self.runs = TrialRuns(root, example_input)
 
     def rank(self, node: fx.Node) -> int | None:
-        """The number of axes of a tensor; None where that cannot be told."""
+        """Return the number of axes of a tensor; None where that cannot be told."""
         try:
             return len(self.runs.shape(node, SAMPLES[0]))
         except UndecidedError:
             return None
 
     def length(self, node: fx.Node) -> int:
-        """The number of entries of a shape, of a list of tensors, or of axis 0 of a tensor.
+        """Return the number of entries of a shape, of a list of tensors, or of axis 0 of a tensor.
 
         The samples of a tensor are not counted.
         """
@@ -71,7 +71,7 @@ class Sizes:
         return count
 
     def place(self, node: fx.Node, name: str) -> int | None:
-        """Where a named tuple holds its part of that name; None for what has none."""
+        """Return where a named tuple holds its part of that name; None for what has none."""
         try:
             value = self.runs.value(node, 0)
         except UndecidedError:
@@ -80,7 +80,7 @@ class Sizes:
         return names.index(name) if isinstance(value, tuple) and name in names else None
 
     def device_type(self, node: fx.Node) -> str | None:
-        """Where a tensor lies, as "cpu"; None where that cannot be told."""
+        """Return where a tensor lies, as "cpu"; None where that cannot be told."""
         try:
             return str(self.runs.value(node, 0).device.type)
         except UndecidedError:
@@ -92,7 +92,7 @@ class Sizes:
             self.by_type[place] = None
 
     def decide(self, node: fx.Node, place: str) -> Any:
-        """The value of what is computed from sizes, if it is the same for each batch size.
+        """Return the value of what is computed from sizes, if it is the same for each batch size.
 
         ``place`` is the module whose code asks.
         """
@@ -107,7 +107,7 @@ class Sizes:
         return answers[0]
 
     def per_sample(self, node: fx.Node) -> int | None:
-        """How many times the number of samples a number is.
+        """Return how many times the number of samples a number is.
 
         The first of several sizes counts, as in ``x.shape``. The answer is 0 for what is the same
         for any number of samples, and for what is no number. It is None for a number that grows in

@@ -98,7 +98,7 @@ def _left_as_it_is(ann: nn.Module) -> Iterator[None]:
 
 
 def device_of(network: nn.Module) -> torch.device | None:
-    """Where the network's first tensor is; None if it has none."""
+    """Return where the network's first tensor is; None if it has none."""
     first = next(chain(network.parameters(), network.buffers()), None)
     return None if first is None else first.device
 
@@ -127,7 +127,7 @@ def _writes_in_place(ann: nn.Module) -> Any:
 
 
 def in_place(node: fx.Node, ann: nn.Module) -> bool:
-    """Whether the call writes its result over its first input."""
+    """Return whether the call writes its result over its first input."""
     if node.op == "call_module":
         return bool(getattr(ann.get_submodule(str(node.target)), "inplace", False))
     if node.op == "call_method":
@@ -251,6 +251,6 @@ class Shapes:
 
 
 def call_of(root: nn.Module, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
-    """The call at a node, as the rules see it; ``signals`` are the facts of its inputs."""
+    """Return the call at a node, as the rules see it; ``signals`` are the facts of its inputs."""
     shapes = Shapes.of(node)
     return Call(node, where(node), submodule(root, node), signals, shapes.inputs, shapes.output)

@@ -89,7 +89,7 @@ class PathTracer(fx.Tracer):
         self.container: Container | None = None
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for a value in the network's code."""
+        """Return what stands for a value in the network's code."""
         return Value(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002
@@ -173,11 +173,11 @@ class PathTracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """What a branch takes, where sizes decide it."""
+        """Return what a branch takes, where sizes decide it."""
         return bool(self.decide(obj))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """The sizes of a shape, the tensors of a list, or what axis 0 of a tensor holds."""
+        """Return the sizes of a shape, the tensors of a list, or what axis 0 of a tensor holds."""
         count = self.length(obj)
         if self.sizes.rank(obj.node):
             obj = self.create_proxy("call_method", "unbind", (obj, 0), {})
@@ -187,7 +187,7 @@ class PathTracer(fx.Tracer):
         )
 
     def length(self, obj: fx.Proxy) -> int:
-        """How many entries a shape or a list of tensors has."""
+        """Return how many entries a shape or a list of tensors has."""
         try:
             return self.sizes.length(obj.node)
         except UndecidedError as error:
@@ -199,12 +199,12 @@ class PathTracer(fx.Tracer):
             ) from error
 
     def called(self, function: Any, *args: Any) -> fx.Proxy:
-        """What stands for the result of a function."""
+        """Return what stands for the result of a function."""
         proxy: fx.Proxy = self.create_proxy("call_function", function, args, {})
         return proxy
 
     def device_type(self, obj: fx.Proxy) -> Any:
-        """The ``x.device.type`` of a value."""
+        """Return the ``x.device.type`` of a value."""
         known = self.sizes.device_type(obj.node)
         if known is None:
             return fx.proxy.Attribute(obj, "type")
@@ -222,7 +222,7 @@ class PathTracer(fx.Tracer):
             return self.length(obj)
 
     def decide(self, obj: fx.Proxy) -> Any:
-        """The number, or truth, of what was computed from sizes."""
+        """Return the number, or truth, of what was computed from sizes."""
         try:
             return self.sizes.decide(obj.node, self.path)
         except UndecidedError as error:
@@ -232,7 +232,7 @@ class PathTracer(fx.Tracer):
 def symbolic(
     ann: nn.Module, operations: Operations, sizes: Sizes
 ) -> tuple[fx.Graph, dict[str, type[nn.Module]]]:
-    """The graph of a network in the mode it is in, and what its opened layers are, by path.
+    """Return the graph of a network in the mode it is in, and what its opened layers are, by path.
 
     Raises:
         SurgeryError: by the place where tracing fails, for the reason why, with the way out.

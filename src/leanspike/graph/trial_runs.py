@@ -49,7 +49,7 @@ class TrialRuns:
             values.clear()
 
     def shape(self, node: Any, samples: int) -> torch.Size:
-        """The shape of a node's tensor for so many samples."""
+        """Return the shape of a node's tensor for so many samples."""
         known, first, second = self._known_shapes(node)
         if len(first) != len(second):
             raise SamplesError
@@ -66,7 +66,7 @@ class TrialRuns:
         return SAMPLES[0], first.shape, second.shape
 
     def value(self, node: fx.Node, run: int) -> Any:
-        """What a node gives for one of the batches; those before it are computed once."""
+        """Return what a node gives for one of the batches; those before it are computed once."""
         image, values = self._runs[run]
         if node in values:
             return _restored(values[node])

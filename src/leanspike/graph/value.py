@@ -22,7 +22,7 @@ ASSIGNS, WRITES = ("zero_", "fill_", "copy_"), ("add_", "sub_", "mul_", "div_")
 
 
 def writes(method: str) -> bool:
-    """Whether a method of that name writes its result over its tensor."""
+    """Return whether a method of that name writes its result over its tensor."""
     return method.endswith("_") and not method.startswith("_")
 
 

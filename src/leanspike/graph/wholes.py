@@ -39,7 +39,7 @@ def note_wholes(nodes: list[fx.Node], operations: Operations, root: nn.Module) -
 
 
 def use_of(node: fx.Node, within: Collection[fx.Node] = ()) -> Literal["gate", "output"] | None:
-    """Whether a call multiplies something, or is an output, with moves between at most.
+    """Return whether a call multiplies something, or is an output, with moves between at most.
 
     What happens ``within`` these calls does not count.
 

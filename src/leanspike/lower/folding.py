@@ -68,7 +68,7 @@ def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
 
 
 def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
-    """The norms that cost something at inference, where :func:`fold_norms` leaves a scale.
+    """Return the norms that cost something at inference, where :func:`fold_norms` leaves a scale.
 
     The value says whether the ANN's norm stays, too. A norm that differs from step to step stays
     where the ANN's would have gone into the layer before it. A norm that measures each sample

@@ -24,7 +24,7 @@ DEFAULT = ("event_driven", "tiled_pooling")
 
 
 def apply_passes(plan: Plan, passes: Iterable[str | Pass] = DEFAULT) -> Plan:
-    """The plan after these passes, one after the other: names, or functions of one's own.
+    """Return the plan after these passes, one after the other: names, or functions of one's own.
 
     >>> import torch
     >>> from leanspike import spike

@@ -33,7 +33,7 @@ class Answer(nn.Module):
         self.path = path
 
     def forward(self, x: Tensor) -> Tensor:
-        """The output that was chosen.
+        """Return the output that was chosen.
 
         Raises LeanspikeError where there is none of that name.
         """
@@ -52,5 +52,5 @@ class Answer(nn.Module):
         return answer
 
     def extra_repr(self) -> str:
-        """The way to the output."""
+        """Return the way to the output."""
         return ", ".join(map(repr, self.path))

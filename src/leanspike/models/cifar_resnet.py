@@ -46,7 +46,7 @@ class CifarBlock(nn.Module):
         self.new_channels = channels - in_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The activated sum of residual and shortcut."""
+        """Return the activated sum of residual and shortcut."""
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(residual + self._shortcut(x))
 

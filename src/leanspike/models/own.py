@@ -23,7 +23,7 @@ FORM = "package.module:Class, as in mynet:Net"
 
 
 def is_own(name: str | None) -> bool:
-    """Whether a model's name means a user's own network.
+    """Return whether a model's name means a user's own network.
 
     >>> is_own("mynet:Net"), is_own("vgg9"), is_own("torchvision/resnet18")
     (True, False, False)

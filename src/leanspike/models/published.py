@@ -46,7 +46,7 @@ def load_published(model: nn.Module, path: str | Path) -> None:
 
 
 def read_published(path: str | Path) -> dict[str, torch.Tensor]:
-    """The named tensors in a file, as :func:`load_published` takes them.
+    """Return the named tensors in a file, as :func:`load_published` takes them.
 
     >>> read_published("nowhere.pt")
     Traceback (most recent call last):

@@ -59,7 +59,7 @@ class PyramidBlock(nn.Module):
         self.new_channels = channels - in_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The sum of residual and shortcut, not activated."""
+        """Return the sum of residual and shortcut, not activated."""
         hidden = self.relu(self.norm2(self.conv1(self.norm1(x))))
         residual: torch.Tensor = self.norm3(self.conv2(hidden))
         return residual + F.pad(self.pool(x), (0, 0, 0, 0, 0, self.new_channels))

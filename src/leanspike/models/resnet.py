@@ -70,7 +70,7 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The activated sum of residual and shortcut."""
+        """Return the activated sum of residual and shortcut."""
         out: torch.Tensor = self.relu2(self.residual(x) + self.shortcut(x))
         return out
 

@@ -53,7 +53,7 @@ class PreActivationBlock(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The sum of residual and shortcut, not activated."""
+        """Return the sum of residual and shortcut, not activated."""
         activated = self.relu1(self.norm1(x))
         hidden = self.relu2(self.norm2(self.conv1(activated)))
         residual: torch.Tensor = self.conv2(self.dropout(hidden))

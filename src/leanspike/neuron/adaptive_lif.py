@@ -123,7 +123,7 @@ class AdaptiveLIF(ThresholdNeuron):
         return o_N.to(x_N.dtype), (u_N, b_N)
 
     def update_cost(self) -> Cost:
-        """The cost of LIF's membrane, and multiply-accumulates for threshold and trace."""
+        """Return the cost of LIF's membrane, and multiply-accumulates for threshold and trace."""
         membrane = super().update_cost()
         adapting = (self.adaptation.detach() != 0).double().mean().item()
         return Cost(macs=membrane.macs + 2 * adapting, acs=membrane.acs)

@@ -106,7 +106,7 @@ class CurrentLIF(ThresholdNeuron):
         return {**super().options, "floor": self.dynamics.floor}
 
     def record(self) -> NeuronRecord:
-        """Its numbers."""
+        """Return its numbers."""
         v, leak, synapse = (self.get_parameter(name).detach() for name in self.ranges)
         d = self.dynamics
         return NeuronRecord(v, leak, synapse, d.reset, d.initial, d.height, d.floor)

@@ -118,12 +118,12 @@ class LIF(ThresholdNeuron):
         return {**super().options, "floor": self.dynamics.floor}
 
     def record(self) -> NeuronRecord:
-        """Its numbers; no current is filtered."""
+        """Return its numbers; no current is filtered."""
         v, leak, d = self.threshold.detach(), self.leak.detach(), self.dynamics
         return NeuronRecord(v, leak, torch.zeros_like(leak), d.reset, d.initial, d.height, d.floor)
 
     def initial(self, x_N: Tensor) -> Tensor:
-        """The membrane before the first step, ``[N, ...]``."""
+        """Return the membrane before the first step, ``[N, ...]``."""
         return initial_membrane(x_N, self.threshold, self.dynamics)
 
     def forward(self, x_TN: Tensor) -> Tensor:

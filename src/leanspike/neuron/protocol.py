@@ -61,14 +61,14 @@ class Neuron(nn.Module, ABC):
 
     @abstractmethod
     def initial(self, x_N: Tensor) -> State:
-        """The state before the first step, for an input like this: samples along axis 0."""
+        """Return the state before the first step, for an input like this: samples along axis 0."""
 
     @abstractmethod
     def step(self, x_N: Tensor, state: State) -> tuple[Tensor, State]:
         """One timestep: the input and the state (None at the first) to the output and the next."""
 
     def forward(self, x_TN: Tensor) -> Tensor:
-        """The outputs of all timesteps, from the same start at every call.
+        """Return the outputs of all timesteps, from the same start at every call.
 
         They are put together along the batch, which keeps a channels_last layout.
         """
@@ -79,7 +79,7 @@ class Neuron(nn.Module, ABC):
         return torch.cat(outputs).view(x_TN.shape)
 
     def rates(self, x_TN: Tensor, learned: Sequence[str]) -> Rates:
-        """The outputs of all timesteps, and how their mean over time follows the mean input.
+        """Return the outputs of all timesteps, and how their mean over time follows the mean input.
 
         Called without gradients, of a neuron that is ``pointwise``. ``learned``: the parameters by
         which it is differentiated, too. See :mod:`leanspike.neuron.rates`.
@@ -110,10 +110,10 @@ class Neuron(nn.Module, ABC):
 
     @abstractmethod
     def update_cost(self) -> Cost:
-        """What a step costs, for each neuron, on the mean of the layer."""
+        """Return what a step costs, for each neuron, on the mean of the layer."""
 
     def readings(self) -> dict[str, Tensor]:
-        """What tables and figures show of it, by name, before and after training.
+        """Return what tables and figures show of it, by name, before and after training.
 
         Each a tensor without axes, or with a value for each channel or neuron.
         """
@@ -158,10 +158,10 @@ class Calibrated(Protocol):
     """
 
     def as_activation(self, x: Tensor) -> Tensor:
-        """What the activation that it stands for gives."""
+        """Return what the activation that it stands for gives."""
 
     def scale(self) -> Tensor:
-        """The input that makes it spike at every step: its threshold."""
+        """Return the input that makes it spike at every step: its threshold."""
 
     def set_scale(self, value: float) -> None:
         """Make that so much, for the whole layer."""
@@ -194,7 +194,7 @@ class NeuronSection(ChosenSection):
 
 
 def create_neuron(name: str, options: dict[str, Any] | None = None) -> Neuron:
-    """The neuron of that name, with these options and the defaults of its ``Config``.
+    """Return the neuron of that name, with these options and the defaults of its ``Config``.
 
     Raises LeanspikeError for a name or an option that is not known, or a value out of range.
 

@@ -48,4 +48,4 @@ class Recorded(Protocol):
     """A neuron that is no more than such a record, so that it can leave for other libraries."""
 
     def record(self) -> NeuronRecord:
-        """Its numbers as they are now, detached."""
+        """Return its numbers as they are now, detached."""

@@ -9,7 +9,7 @@ from leanspike.neuron.record import NeuronRecord
 
 
 def neuron_of(record: NeuronRecord) -> Neuron:
-    """The neuron of such a record; one whose synapse filters only where α is not 0.
+    """Return the neuron of such a record; one whose synapse filters only where α is not 0.
 
     Raises LeanspikeError for numbers out of range.
 

@@ -106,7 +106,7 @@ class ThresholdNeuron(Neuron):
         return Cost(macs=leaking, acs=1 - leaking)
 
     def readings(self) -> dict[str, Tensor]:
-        """Its parameters."""
+        """Return its parameters."""
         return {name: self.get_parameter(name).detach() for name in self.ranges}
 
     @property
@@ -158,7 +158,7 @@ class ThresholdNeuron(Neuron):
         return F.relu(x)
 
     def scale(self) -> Tensor:
-        """The threshold."""
+        """Return the threshold."""
         return self.threshold
 
     @torch.no_grad()
@@ -168,7 +168,7 @@ class ThresholdNeuron(Neuron):
         self.keep_in_range()
 
     def keeps_scale(self) -> bool:
-        """Whether spikes are as high as the threshold."""
+        """Return whether spikes are as high as the threshold."""
         return self.dynamics.height == "threshold"
 
     @contextmanager
@@ -224,7 +224,7 @@ class ThresholdNeuron(Neuron):
         return get_args(Reset)
 
     def extra_repr(self) -> str:
-        """The neuron's settings, for ``print(network)``."""
+        """Return the neuron's settings, for ``print(network)``."""
         d = self.dynamics
         values = (f"{name}={_shown(value)}" for name, value in self.readings().items())
         per = "" if self.per == "layer" else f", per={self.per!r}"
@@ -236,7 +236,7 @@ class ThresholdNeuron(Neuron):
 
 
 def checked_floor(floor: float | None) -> float | None:
-    """The floor of a membrane, in thresholds.
+    """Return the floor of a membrane, in thresholds.
 
     Raises LeanspikeError for one that is not above 0.
 

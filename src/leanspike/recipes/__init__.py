@@ -30,7 +30,7 @@ from leanspike.train.terms import Terms
 
 
 def recipes() -> dict[str, str]:
-    """The recipes that come with leanspike: name to description, sorted.
+    """Return the recipes that come with leanspike: name to description, sorted.
 
     >>> "digits" in recipes()
     True
@@ -39,7 +39,7 @@ def recipes() -> dict[str, str]:
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by the name of a built-in one, or from a YAML file, with overrides.
+    """Return a recipe by the name of a built-in one, or from a YAML file, with overrides.
 
     Args:
         source: a name that ``leanspike recipes`` lists, the path of a file, or a run that is kept
@@ -64,7 +64,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[str, Any]:
-    """A recipe as plain data, changed in place by overrides, and not yet checked.
+    """Return a recipe as plain data, changed in place by overrides, and not yet checked.
 
     Args:
         name: what a message calls the recipe.
@@ -80,7 +80,7 @@ def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[s
 
 
 def check_named(folder: Path) -> ModelSpec:
-    """What a saved network is made of, if that is a network of the zoo.
+    """Return what a saved network is made of, if that is a network of the zoo.
 
     Raises:
         LeanspikeError: for one of the user's own, which a recipe names, and nobody else.
@@ -147,7 +147,7 @@ def validate(data: dict[str, Any], name: str) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, every key written out; :func:`load_recipe` reads it back equal.
+    """Return the recipe as YAML, every key written out; :func:`load_recipe` reads it back equal.
 
     >>> dump(load_recipe("digits")).splitlines()[0]
     'name: digits'

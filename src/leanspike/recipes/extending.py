@@ -32,7 +32,7 @@ CHOICES = {"encode": "encode_options", "norm": "norm_options"}
 
 
 def extended(source: Source) -> dict[str, Any]:
-    """The plain data of a recipe, with all that it inherits.
+    """Return the plain data of a recipe, with all that it inherits.
 
     Raises:
         LeanspikeError: for a recipe that there is not, one that extends itself, or a change that
@@ -46,7 +46,7 @@ def extended(source: Source) -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A recipe with changes, both as plain data; neither is changed itself.
+    """Return a recipe with changes, both as plain data; neither is changed itself.
 
     Raises:
         ValueError: for a change of a list that does not fit.

@@ -49,7 +49,7 @@ class Source:
 
 
 def shipped() -> dict[str, Source]:
-    """The recipes that come with leanspike, by name, sorted.
+    """Return the recipes that come with leanspike, by name, sorted.
 
     >>> "digits" in shipped()
     True
@@ -77,7 +77,7 @@ def find_source(source: str | Path) -> Source:
 
 
 def file_source(path: Path) -> Source:
-    """The recipe in that file; LeanspikeError if it cannot be read."""
+    """Return the recipe in that file; LeanspikeError if it cannot be read."""
     try:
         return Source(str(path), path.read_text(), path)
     except (OSError, UnicodeDecodeError) as error:
@@ -85,7 +85,7 @@ def file_source(path: Path) -> Source:
 
 
 def named_source(name: str) -> Source:
-    """The recipe of that name that comes with leanspike; LeanspikeError if there is none."""
+    """Return the recipe of that name that comes with leanspike; LeanspikeError if there is none."""
     if not _is_shipped(name):
         raise LeanspikeError(
             f"no recipe {name!r}; {nearest(name, shipped())} "
@@ -95,7 +95,7 @@ def named_source(name: str) -> Source:
 
 
 def read_yaml(text: str) -> Any:
-    """What a text says in YAML, as plain data; ValueError where it is none.
+    """Return what a text says in YAML, as plain data; ValueError where it is none.
 
     >>> read_yaml("{a: " * 5000)
     Traceback (most recent call last):
@@ -124,7 +124,7 @@ def _check_values(data: Any) -> None:
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:
-    """The valid name that is meant, if one is like it, else all of them.
+    """Return the valid name that is meant, if one is like it, else all of them.
 
     >>> nearest("digit", ["digits", "mnist"])
     "did you mean 'digits'?"

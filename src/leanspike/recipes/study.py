@@ -97,7 +97,7 @@ class Study(Section):
         return [f"{name}-{seed}" for name, found in self.variants.items() for seed in found.seeds]
 
     def find(self, run: str) -> tuple[str, int]:
-        """The variant and the seed of a run.
+        """Return the variant and the seed of a run.
 
         Raises:
             LeanspikeError: if the study has none of that name.
@@ -108,7 +108,7 @@ class Study(Section):
         return parts[1], int(parts[2])
 
     def recipe(self, run: str) -> dict[str, Any]:
-        """The whole recipe of a run, as plain data.
+        """Return the whole recipe of a run, as plain data.
 
         Raises:
             LeanspikeError: if there is no such run, or a change does not fit the base.
@@ -121,7 +121,7 @@ class Study(Section):
         return changed(deepcopy(self.base), changes, run)
 
     def repeats(self, run: str, folder: Path) -> str:
-        """The command that repeats a run of the study in that folder.
+        """Return the command that repeats a run of the study in that folder.
 
         >>> variants = {"base": Variant(seeds=[4]), "keep": Variant(seeds=[4])}
         >>> study = Study(title="", base={}, variants=variants)
@@ -139,7 +139,7 @@ class Study(Section):
 
 
 def called(folder: Path, variant: str) -> str:
-    """What a variant of the study in a folder is called, away from its study.
+    """Return what a variant of the study in a folder is called, away from its study.
 
     >>> [called(Path("results/norms"), variant) for variant in ("keep", "base")]
     ['norms-keep', 'norms']
@@ -149,7 +149,7 @@ def called(folder: Path, variant: str) -> str:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a study lies in that folder.
+    """Return whether a study lies in that folder.
 
     >>> is_study(Path("nowhere"))
     False
@@ -158,7 +158,7 @@ def is_study(folder: Path) -> bool:
 
 
 def is_kept(path: Path) -> bool:
-    """Whether a path is of a run's file in a study, which need not have that run.
+    """Return whether a path is of a run's file in a study, which need not have that run.
 
     >>> is_kept(Path("nowhere/base-0.json"))
     False
@@ -167,7 +167,7 @@ def is_kept(path: Path) -> bool:
 
 
 def kept_at(place: Path) -> list[Path]:
-    """The files of the runs that are kept there: all of a study, or one; none elsewhere.
+    """Return the files of the runs that are kept there: all of a study, or one; none elsewhere.
 
     >>> kept_at(Path("nowhere"))
     []
@@ -193,7 +193,7 @@ def check_one(place: Path) -> None:
 
 
 def read_study(folder: Path) -> Study:
-    """The study in a folder.
+    """Return the study in a folder.
 
     Raises:
         LeanspikeError: if there is none, or its file is damaged: one line says where.
@@ -216,7 +216,7 @@ def read_study(folder: Path) -> Study:
 
 
 def digest(recipe: dict[str, Any]) -> str:
-    """What tells two recipes apart, whatever the order of their keys.
+    """Return what tells two recipes apart, whatever the order of their keys.
 
     >>> digest({"seed": 0, "name": "a"}) == digest({"name": "a", "seed": 0})
     True
@@ -226,7 +226,7 @@ def digest(recipe: dict[str, Any]) -> str:
 
 
 def kept_recipe(path: Path) -> dict[str, Any]:
-    """The recipe of the run that is kept in a file of a study, as plain data.
+    """Return the recipe of the run that is kept in a file of a study, as plain data.
 
     Args:
         path: ``VARIANT-SEED.json`` beside a ``study.yaml``.

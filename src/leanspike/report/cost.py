@@ -24,7 +24,7 @@ ARITHMETIC = "arithmetic only: no memory traffic, no static power; no chip was m
 
 
 def not_counted(result: Result) -> str:
-    """Which modules are in none of the numbers, and how much of the network that is.
+    """Return which modules are in none of the numbers, and how much of the network that is.
 
     >>> from leanspike.evaluation.layers import Uncounted
     >>> result = Result.model_construct(

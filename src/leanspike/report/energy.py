@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def energy_figure(
     operations: Sequence[LayerOperations], total: Energy, quotable: bool = True
 ) -> str:
-    """The energy of both networks in all, and layer by layer on a logarithmic axis.
+    """Return the energy of both networks in all, and layer by layer on a logarithmic axis.
 
     Without ``quotable`` the ratio of the two sums is left out.
 

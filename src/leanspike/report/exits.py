@@ -26,7 +26,7 @@ LOOKS = {  # of the rules: told apart without colour, too
 
 
 def gamma_figure(gammas: Mapping[str, Sequence[float]]) -> str:
-    """The mean γ of each BNTT layer over time, the first layers light, the last ones dark.
+    """Return the mean γ of each BNTT layer over time, the first layers light, the last ones dark.
 
     >>> gamma_figure({"features.norm2": (0.9, 0.5), "features.norm3": (0.8, 0.1)})
     '<svg...features.norm2</text>...features.norm3</text>...</svg>'
@@ -123,7 +123,7 @@ def _against_energy(axes: Axes, result: Result) -> None:
 
 
 def leaving_figure(early: EarlyExit) -> str:
-    """Which share of each class leaves after each step.
+    """Return which share of each class leaves after each step.
 
     >>> from leanspike.evaluation.exit_result import ClassExit
     >>> cat = ClassExit(name="cat", n=10, accuracy=0.9, mean_steps=1.4, leaving=(0.6, 0.4))

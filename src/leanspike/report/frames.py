@@ -21,7 +21,7 @@ FAINTEST = 0.35  # of a colour's strength, for a single event: still seen in pri
 
 
 def frames_figure(frames: ArrayLike, most: int = 12) -> str:
-    """A contact sheet of (at most ``most``) timesteps of one recording, on white.
+    """Return a contact sheet of (at most ``most``) timesteps of one recording, on white.
 
     ``frames`` are counts of events, [T, 2, H, W]. Channel 0 (OFF, darker) is orange, channel 1
     (ON, brighter) is blue, and both together a mixture. The more events, the stronger the colour.

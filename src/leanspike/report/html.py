@@ -143,7 +143,7 @@ def write_robustness(found: Robustness, out: Path) -> Path:
 
 
 def templates() -> Environment:
-    """The pages' templates: everything escaped, every unknown name an error.
+    """Return the pages' templates: everything escaped, every unknown name an error.
 
     >>> templates().from_string("{{ name }}").render(name="<b>")
     '&lt;b&gt;'

@@ -26,7 +26,7 @@ class Shown:
 
 
 def step_tables(result: Result) -> list[StepTable]:
-    """The tables of all metrics of a result.
+    """Return the tables of all metrics of a result.
 
     >>> step_tables(Result.model_construct(measured={"of_old": {}}))
     [StepTable(title='of_old: its package is not installed here', snn=(), ann=None, unit='')]
@@ -39,7 +39,7 @@ def step_tables(result: Result) -> list[StepTable]:
 
 
 def pictures(result: Result) -> list[Shown]:
-    """The figures of all metrics of a result.
+    """Return the figures of all metrics of a result.
 
     >>> pictures(Result.model_construct(measured={}))
     []
@@ -62,7 +62,7 @@ def pictures(result: Result) -> list[Shown]:
 
 
 def cells(table: StepTable) -> tuple[list[str], str | None]:
-    """The numbers of a table as text: of the steps, and the ANN's.
+    """Return the numbers of a table as text: of the steps, and the ANN's.
 
     >>> cells(StepTable("error", (0.125, 0.5), None, "%"))
     (['12.50', '50.00'], None)

@@ -100,7 +100,7 @@ def _name(classes: Sequence[str], number: int) -> str:
 
 
 def pixels_of(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The pixels, uint8 [H, W, 3], or [H, W] where it is grey.
+    """Return the pixels, uint8 [H, W, 3], or [H, W] where it is grey.
 
     >>> pixels_of(Picture(height=1, width=2, channels=1, pixels=base64.b64encode(b"AB").decode()))
     array([[65, 66]], dtype=uint8)

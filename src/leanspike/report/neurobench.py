@@ -9,7 +9,7 @@ from leanspike.evaluation.comparison import Comparison
 
 
 def render_neurobench(found: Comparison) -> Group:
-    """A row for each quantity, and why figures differ where they do.
+    """Return a row for each quantity, and why figures differ where they do.
 
     >>> from rich.console import Console
     >>> from leanspike.evaluation.comparison import Row

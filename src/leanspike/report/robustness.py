@@ -132,7 +132,7 @@ def _pictures(sample: CleanSample, seed: int, names: list[str]) -> NDArray[np.ui
 
 
 def render_robustness(robustness: Robustness) -> RenderableType:
-    """What was found as a table for the terminal: a row for each corruption and attack.
+    """Return what was found as a table for the terminal: a row for each corruption and attack.
 
     >>> from rich.console import Console
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.75, 0.5)})

@@ -114,7 +114,7 @@ def _inline(document: str, label: str) -> str:
 
 
 def standalone(svg: str, height: float) -> str:
-    """A figure of :func:`draw` as a file of its own, on white, since pages may be dark.
+    """Return a figure of :func:`draw` as a file of its own, on white, since pages may be dark.
 
     >>> standalone(draw("dot", "a dot", 100, lambda figure: None), 100).splitlines()[0][:44]
     '<svg xmlns="http://www.w3.org/2000/svg" xmln'

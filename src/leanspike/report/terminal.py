@@ -31,7 +31,7 @@ _READINGS_A_TABLE = 2
 
 
 def render_tables(result: Result) -> RenderableType:
-    """What an evaluation found, for `rich.print`: accuracy, neurons, operations and energy.
+    """Return what an evaluation found, for `rich.print`: accuracy, neurons, operations and energy.
 
     Numbers are for one sample, as the mean over all of them. A table of more than 24 layers
     shows its two ends and says how many layers lie between; the HTML report has them all.

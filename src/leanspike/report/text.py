@@ -20,7 +20,7 @@ def interval(result: Result, fraction: float) -> tuple[float, float]:
 
 
 def device(kind: str) -> str:
-    """A type of device as people call it.
+    """Return a type of device as people call it.
 
     >>> device("cpu"), device("cuda"), device("mps")
     ('CPU', 'GPU', 'mps')
@@ -29,7 +29,7 @@ def device(kind: str) -> str:
 
 
 def tail(path: str, width: int) -> str:
-    """The end of a layer's path, which tells most, in at most ``width`` characters.
+    """Return the end of a layer's path, which tells most, in at most ``width`` characters.
 
     >>> tail("features.denseblock3.denselayer24.relu2", 24), tail("relu", 24)
     ('…ock3.denselayer24.relu2', 'relu')
@@ -38,7 +38,7 @@ def tail(path: str, width: int) -> str:
 
 
 def head(name: str, width: int) -> str:
-    """The beginning of a class's name in at most ``width`` characters.
+    """Return the beginning of a class's name in at most ``width`` characters.
 
     >>> head("great white shark", 12), head("cat", 12)
     ('great white…', 'cat')
@@ -47,7 +47,7 @@ def head(name: str, width: int) -> str:
 
 
 def reading_names(neurons: Iterable[NeuronActivity]) -> list[str]:
-    """What layers of neurons have to show, each name once, in order.
+    """Return what layers of neurons have to show, each name once, in order.
 
     >>> layer = NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.5,), threshold=1, leak=1)
     >>> reading_names([layer, layer])
@@ -68,7 +68,7 @@ def listed(names: Sequence[str], ending: str = "") -> str:
 
 
 def sample_noun(result: Result) -> str:
-    """What one test sample is: an image, or with ``encode: frames`` just a sample.
+    """Return what one test sample is: an image, or with ``encode: frames`` just a sample.
 
     >>> sample_noun(Result.model_construct(encode="direct"))
     'image'
@@ -86,7 +86,7 @@ def samples(number: int, noun: str, split: str | None) -> str:
 
 
 def answered(result: Result) -> str:
-    """What accuracy is a share of.
+    """Return what accuracy is a share of.
 
     >>> answered(Result.model_construct(n=360, split="test", encode="direct", unit="pixel"))
     'the pixels of 360 test images'
@@ -96,7 +96,7 @@ def answered(result: Result) -> str:
 
 
 def given(value: object) -> str:
-    """What somebody told, or that nobody did.
+    """Return what somebody told, or that nobody did.
 
     >>> given(7), given(None), given("")
     ('7', 'not given', 'not given')
@@ -105,7 +105,7 @@ def given(value: object) -> str:
 
 
 def commit(origin: Provenance) -> str:
-    """The commit in short, and whether files differed from it.
+    """Return the commit in short, and whether files differed from it.
 
     >>> commit(Provenance.model_construct(commit="0123456789abcdef-dirty"))
     '0123456789-dirty'
@@ -117,7 +117,7 @@ def commit(origin: Provenance) -> str:
 
 
 def backend(origin: Provenance) -> str:
-    """What computed the figures, and the phases of the run before them.
+    """Return what computed the figures, and the phases of the run before them.
 
     >>> backend(Provenance.model_construct(
     ...     backend="native", instructions="avx2", backends={"train snn T=5": "bfloat16, native"}))
@@ -154,7 +154,7 @@ def exit_threshold(early: EarlyExit) -> str:
 
 
 def settling_step(accuracy: Sequence[float]) -> int:
-    """The first step (from 1) from which the accuracy stays within a point of the last one.
+    """Return the first step (from 1) from which the accuracy stays within a point of the last one.
 
     >>> settling_step((0.5, 0.9, 0.895, 0.9))
     2

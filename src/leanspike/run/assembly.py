@@ -79,7 +79,7 @@ class Assembly:
         build_augment(self.recipe.data.augment, self.data)
 
     def blank(self) -> Tensor:
-        """An input of one sample, all zeros."""
+        """Return an input of one sample, all zeros."""
         frames = () if self.data.frames is None else (self.data.frames,)
         return torch.zeros(*frames, 1, *self.data.shape, device=self.device)
 
@@ -111,15 +111,15 @@ class Assembly:
         )
 
     def ann(self) -> nn.Module:
-        """The recipe's network, with the weights that it names."""
+        """Return the recipe's network, with the weights that it names."""
         return self._build(self.recipe.model)
 
     def untrained(self) -> nn.Module:
-        """The recipe's network, without the weights that it names."""
+        """Return the recipe's network, without the weights that it names."""
         return self._build(self.recipe.model.model_copy(update={"weights": None}))
 
     def spiking(self, ann: nn.Module) -> SpikingNetwork:
-        """The network with its neurons, as the recipe has them."""
+        """Return the network with its neurons, as the recipe has them."""
         section = self.recipe.spike
         if isinstance(ann, SpikingNetwork):
             raise LeanspikeError(
@@ -138,7 +138,7 @@ class Assembly:
         return snn.to(self.device)
 
     def teacher(self) -> Teacher | None:
-        """The network that the recipe names as its teacher; None where it names none."""
+        """Return the network that the recipe names as its teacher; None where it names none."""
         section = self.recipe.teacher
         if section is None:
             return None
@@ -152,7 +152,7 @@ class Assembly:
         return Teacher(network.to(memory_format=self.memory_format), self.dtype)
 
     def placed(self, network: nn.Module) -> nn.Module:
-        """The same network on the run's device, in its memory format."""
+        """Return the same network on the run's device, in its memory format."""
         return network.to(self.device).to(memory_format=self.memory_format)
 
     def write(self, network: nn.Module, folder: Path) -> None:

@@ -36,7 +36,7 @@ from leanspike.train import Around, Teacher, Weighted, create_objective
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then the CPU.
+    """Return the device of that name; "auto" takes CUDA, then the CPU.
 
     >>> choose_device("cpu")
     device(type='cpu')
@@ -71,7 +71,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def open_data(recipe: Recipe) -> Dataset:
-    """The recipe's data set, with its own mean and std unless the recipe gives others.
+    """Return the recipe's data set, with its own mean and std unless the recipe gives others.
 
     >>> from leanspike.recipes import load_recipe
     >>> open_data(load_recipe("digits")).shape
@@ -126,7 +126,7 @@ def _check_time(recipe: Recipe, data: Dataset) -> None:
 
 
 def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugment:
-    """The augmentation of a data set's training part.
+    """Return the augmentation of a data set's training part.
 
     >>> from leanspike.recipes import load_recipe
     >>> build_augment(AugmentSection(crop=2), open_data(load_recipe("digits")))
@@ -152,7 +152,7 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
 
 
 def build_network(section: TrainedSection, data: Dataset, trust: bool = False) -> nn.Module:
-    """A network of the zoo for that data, with the weights that the section names.
+    """Return a network of the zoo for that data, with the weights that the section names.
 
     Without a name it is what leanspike saved in the folder of the weights. A network of the user's
     own, ``package.module:Class``, is told its options only, and imported with ``trust`` only.
@@ -210,7 +210,7 @@ def _check_saved(folder: Path, wanted: ModelSpec, data: Dataset) -> None:
 
 
 def find_weights(section: TrainedSection) -> Path | None:
-    """The file or folder of a network's weights, None if the section names none.
+    """Return the file or folder of a network's weights, None if the section names none.
 
     >>> find_weights(TrainedSection(name="vgg6", weights="runs/nowhere/ann"))
     Traceback (most recent call last):
@@ -230,7 +230,7 @@ def find_weights(section: TrainedSection) -> Path | None:
 
 
 def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
-    """How to build that network again for that data.
+    """Return how to build that network again for that data.
 
     >>> from leanspike.recipes import load_recipe
     >>> model_spec(TrainedSection(name="vgg6"), open_data(load_recipe("digits"))).image_size
@@ -248,7 +248,7 @@ def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
 
 
 def build_neuron(section: NeuronSection) -> Neuron:
-    """The neuron that a section describes.
+    """Return the neuron that a section describes.
 
     >>> build_neuron(NeuronSection(threshold=2.0, leak=0.5)).leak.item()
     0.5
@@ -257,7 +257,7 @@ def build_neuron(section: NeuronSection) -> Neuron:
 
 
 def build_norm(section: SpikeSection) -> str | NormFactory:
-    """What ``leanspike.spike`` takes for its norms.
+    """Return what ``leanspike.spike`` takes for its norms.
 
     >>> build_norm(SpikeSection(norm="fold"))
     'fold'
@@ -279,7 +279,7 @@ def build_objective(
     x: Tensor,
     task: TaskName | None = None,
 ) -> Weighted:
-    """What a stage minimises; ``teacher`` is asked for only if a term needs one, and once.
+    """Return what a stage minimises; ``teacher`` is asked for only if a term needs one, and once.
 
     ``task`` says what the labels are of; None: what those of the first batch show.
 

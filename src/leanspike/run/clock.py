@@ -103,7 +103,7 @@ def write_seconds(folder: Path, seconds: Mapping[str, float]) -> None:
 
 
 def read_backends(folder: Path) -> dict[str, str]:
-    """What computed each phase, as far as the run has come: "bfloat16, native, avx512"."""
+    """Return what computed each phase, as far as the run has come: "bfloat16, native, avx512"."""
     return _read(folder / BACKENDS, TypeAdapter(dict[str, str]), "what computed it so far")
 
 

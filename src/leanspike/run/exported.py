@@ -39,7 +39,7 @@ def prove_run(run: Run, path: Path, target: str, limit: int, *, by_rules: bool =
 
 
 def test_batches(run: Run, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first test images of a run and their labels, in batches."""
+    """Yield the first test images of a run and their labels, in batches."""
     size, data = min(BATCH, limit), run.data
     loader = Loader(
         data.test, batch_size=size, mean=data.mean, std=data.std, seed=run.recipe.seed, train=False

@@ -14,7 +14,7 @@ from leanspike.modes import eval_mode
 
 
 def own_sections(recipe: Recipe) -> list[TrainedSection]:
-    """The networks of a recipe that are the user's own: the ANN's, the teacher's.
+    """Return the networks of a recipe that are the user's own: the ANN's, the teacher's.
 
     >>> from leanspike.recipes import load_recipe
     >>> [section.name for section in own_sections(load_recipe("digits", ["model.name=mynet:Net"]))]
@@ -83,7 +83,7 @@ def ask_own(network: nn.Module, name: str | None, x: Tensor) -> None:
 
 
 def takes_channels_last(network: nn.Module, x: Tensor) -> bool:
-    """Whether a network that takes a contiguous input takes it in channels_last as well.
+    """Return whether a network that takes a contiguous input takes it in channels_last as well.
 
     A network in whose way more stands than the layout is not judged here.
 

@@ -10,7 +10,7 @@ from leanspike.execute import SpikingNetwork
 
 
 def with_pictures(result: Result, snn: SpikingNetwork, data: Dataset) -> Result:
-    """The same result with its example and with pictures of its mistakes; of images only.
+    """Return the same result with its example and with pictures of its mistakes; of images only.
 
     Of other tensors there is nothing to show, and of several labels or numbers no one label.
     """

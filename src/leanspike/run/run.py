@@ -163,12 +163,12 @@ class Run:
         return self.context.load(name)
 
     def teacher(self) -> Teacher:
-        """The network that teaches, by the recipe or the run's own ANN."""
+        """Return the network that teaches, by the recipe or the run's own ANN."""
         return self.context.teacher()
 
 
 def open_run(folder: Path, monitor: Monitor, trust: bool = False) -> Run:
-    """The run in a folder, by the recipe it was made with.
+    """Return the run in a folder, by the recipe it was made with.
 
     Raises:
         LeanspikeError: if there is none, or its images are others now.

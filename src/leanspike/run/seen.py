@@ -69,7 +69,7 @@ class Seen(BaseModel):
                 yield f"{name} images of other contents or order ({_compared(was)})"
 
     def changes(self, now: Seen) -> Iterator[str]:
-        """What is another now, in words.
+        """Yield what is another now, in words.
 
         >>> then = Seen(shape=(1, 8, 8), classes=("cat", "dog"), train=8, val=1, test=2,
         ...             mean=(0.5,), std=(0.2,))

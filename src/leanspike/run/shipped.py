@@ -12,7 +12,7 @@ from leanspike.run.run import Run
 
 
 def about_data(run: Run) -> dict[str, Any]:
-    """The classes, and how pixels become the network's input: (x / 255 − mean) / std.
+    """Return the classes, and how pixels become the network's input: (x / 255 − mean) / std.
 
     >>> from pathlib import Path
     >>> from rich.console import Console
@@ -41,7 +41,7 @@ def first_images(run: Run, count: int) -> Tensor:
 
 
 def labelled_tests(run: Run, limit: int | None = None) -> Loader:
-    """The run's test images with their labels, or the first of them."""
+    """Return the run's test images with their labels, or the first of them."""
     test = run.data.test
     if limit is not None and limit < len(test):
         test = test.select(torch.arange(limit))

@@ -161,7 +161,7 @@ def read_taken_over(folder: Path) -> TakenOver | None:
 
 
 def trained_by(recipe: Recipe) -> dict[str, Any]:
-    """What an ANN follows from; not where the data lie, which is a place and no content."""
+    """Return what an ANN follows from; not where the data lie, which is a place and no content."""
     sections = recipe.model_dump(mode="json", include=set(SECTIONS))
     sections["data"].pop("root")
     return {name: sections[name] for name in SECTIONS}

@@ -8,7 +8,7 @@ from leanspike.run.build import find_weights
 
 
 def is_taught(*stages: TrainSection | None) -> bool:
-    """Whether an objective of these stages asks a teacher.
+    """Return whether an objective of these stages asks a teacher.
 
     >>> is_taught(None, TrainSection(epochs=1))
     False

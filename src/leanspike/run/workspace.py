@@ -95,7 +95,7 @@ class Workspace:
         self.group.wait()
 
     def has(self, name: str) -> bool:
-        """Whether a file or folder of the run is there, as the first process sees it."""
+        """Return whether a file or folder of the run is there, as the first process sees it."""
         return self.group.agreed((self.folder / name).exists())
 
     def put(self, name: str, write: Callable[[Path], object]) -> None:
@@ -118,7 +118,7 @@ class Workspace:
         write_text(self._made / name, text, make=False)
 
     def clock(self, phase: str, dtype: torch.dtype | None = None) -> Clock:
-        """What adds the time of a phase to the run's record, see :class:`Clock`."""
+        """Return what adds the time of a phase to the run's record, see :class:`Clock`."""
         folder = self._made if self.group.first else self.folder
         return Clock(folder, phase, dtype, self.group)
 
@@ -197,7 +197,7 @@ def clear(folder: Path) -> None:
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """The recipe of a run.
+    """Return the recipe of a run.
 
     Raises:
         LeanspikeError: if there is none.
@@ -241,7 +241,7 @@ def _difference(path: Path, recipe: Recipe) -> str:
 
 
 def first_difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
-    """The first key in which sections of two recipes differ, in words.
+    """Return the first key in which sections of two recipes differ, in words.
 
     >>> first_difference({"ann": {"epochs": 2}}, {"ann": {"epochs": 3}})
     'ann.epochs is 2 there and 3 here'

@@ -20,7 +20,7 @@ ALONE = (
 
 
 def describe(network: SpikingNetwork) -> SpikeSpec:
-    """How to make the network spike again.
+    """Return how to make the network spike again.
 
     Raises LeanspikeError for a part that could not be made again of what a spec holds.
     """

@@ -17,7 +17,7 @@ SPEC = "spec.json"
 
 
 def read_model(folder: str | Path) -> ModelSpec | None:
-    """What a saved network is made of; None for a user's own architecture without a name.
+    """Return what a saved network is made of; None for a user's own architecture without a name.
 
     Raises:
         LeanspikeError: for missing, damaged or foreign files.
@@ -33,7 +33,7 @@ def read_model(folder: str | Path) -> ModelSpec | None:
 
 
 def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    """The weights of a saved ANN by name, whatever network they are of.
+    """Return the weights of a saved ANN by name, whatever network they are of.
 
     Raises:
         LeanspikeError: for missing, damaged or foreign files, or a network that spikes.
@@ -70,7 +70,7 @@ def weights_digest(folder: str | Path) -> str | None:
 
 
 def read_spec(folder: Path) -> Spec:
-    """The spec; an error by its path if it is missing, damaged or foreign."""
+    """Return the spec; an error by its path if it is missing, damaged or foreign."""
     path = folder / SPEC
     if not path.is_file():
         raise LeanspikeError(f"no model in {folder}: {SPEC} and {WEIGHTS} are expected there")
@@ -81,7 +81,7 @@ def read_spec(folder: Path) -> Spec:
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights by name; an error by their path if they are missing or damaged."""
+    """Return the weights by name; an error by their path if they are missing or damaged."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise LeanspikeError(f"no weights at {path}")
@@ -93,7 +93,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -34,7 +34,7 @@ class Given:
 
 
 def respike(ann: nn.Module, spec: SpikeSpec, weights: Weights, given: Given) -> SpikingNetwork:
-    """The ANN, left untouched, made to spike as the spec says."""
+    """Return the ANN, left untouched, made to spike as the spec says."""
     ann = _prepared(ann, spec, weights)
     encoder = create_encoder(spec.encode, spec.encode_options)
     norm = spec.temporal_norm

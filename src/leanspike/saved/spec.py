@@ -122,7 +122,7 @@ class Spec(_Part):
 
 
 def parse(text: str) -> Spec:
-    """A spec as it was written; ValueError for what is none, ValidationError among them.
+    """Return a spec as it was written; ValueError for what is none, ValidationError among them.
 
     >>> parse('{"model": null, "spike": null, "spike": null}')
     Traceback (most recent call last):

@@ -12,7 +12,7 @@ from leanspike.recipes import read_yaml
 
 
 def changes(base: Any, other: Any, key: str = "") -> Iterator[str]:
-    """The overrides that make one recipe of another, both as plain data.
+    """Yield the overrides that make one recipe of another, both as plain data.
 
     A section is given whole where keys of the base are not in it, or another part is named.
 
@@ -49,7 +49,7 @@ def _entries(base: list[Any], other: list[Any]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """A value as it stands behind ``=``: YAML in one line.
+    """Return a value as it stands behind ``=``: YAML in one line.
 
     >>> as_text("last"), as_text("null"), as_text([1, 5]), as_text({"weight": 1e-05})
     ('last', '"null"', '[1, 5]', '{weight: 1.0e-05}')
@@ -67,7 +67,7 @@ def as_text(value: Any) -> str:
 
 
 def says(text: str, value: Any) -> bool:
-    """Whether a text is read as that value.
+    """Return whether a text is read as that value.
 
     >>> says("1e-4", "1e-4"), says("a-4", "a-4")
     (False, True)

@@ -198,7 +198,7 @@ def _provenance(provenance: dict[str, Any], recipe: dict[str, Any]) -> dict[str,
 
 
 def dump_study(study: Study) -> str:
-    """A study as YAML, for people.
+    """Return a study as YAML, for people.
 
     >>> print(dump_study(Study(title="Norms", variants={"base": Variant(seeds=[0])}, base={})))
     title: Norms

@@ -60,7 +60,7 @@ class Finished:
 
 
 def read_kept(path: Path) -> KeptRun:
-    """The plain data of a run in a study, its recipe put back in.
+    """Return the plain data of a run in a study, its recipe put back in.
 
     Args:
         path: ``VARIANT-SEED.json`` beside a ``study.yaml``.
@@ -90,7 +90,7 @@ def write_kept(path: Path, kept: KeptRun, recipe: dict[str, Any]) -> None:
 
 
 def load_kept(path: Path) -> Finished:
-    """A run in a study, as it was measured.
+    """Return a run in a study, as it was measured.
 
     Raises:
         LeanspikeError: as `read_kept`, or if what it holds is no result.
@@ -103,7 +103,7 @@ def load_kept(path: Path) -> Finished:
 
 
 def find_robustness(path: Path) -> Robustness:
-    """The robustness of a run, by its folder, or by its file in a study.
+    """Return the robustness of a run, by its folder, or by its file in a study.
 
     Raises:
         LeanspikeError: if none was measured, or it is damaged.

@@ -27,7 +27,7 @@ def packed(data: Any) -> Any:
 
 
 def unpacked(data: Any) -> Any:
-    """What `packed` was given, the order of keys included.
+    """Return what `packed` was given, the order of keys included.
 
     Raises:
         ValueError: if a table's row has more or fewer entries than the table has columns.

@@ -57,7 +57,7 @@ class Traits:
 
 
 def traits_of(graph: fx.Graph, root: nn.Module) -> Traits:
-    """The traits of a network, by the facts that the surgery declared of each edge.
+    """Return the traits of a network, by the facts that the surgery declared of each edge.
 
     >>> import torch
     >>> from leanspike import spike
@@ -148,7 +148,7 @@ def norm_of_each_step(root: nn.Module, graph: fx.Graph) -> NormFactory | None:
 
 
 def is_trained(ann: nn.Module) -> bool:
-    """Whether the statistics of its batch norms show that it has seen images.
+    """Return whether the statistics of its batch norms show that it has seen images.
 
     >>> is_trained(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     False
@@ -184,7 +184,7 @@ def choose_calibration(
     scale: float | Sequence[float] | None,
     statistics: Statistics | None,
 ) -> Choice:
-    """What was given, and for the rest what fits the network and its neurons."""
+    """Return what was given, and for the rest what fits the network and its neurons."""
     traits = traits_of(snn.plan.graph, snn)
     norms = traits.batch_norms or traits.temporal_norms
     high = all(

@@ -30,7 +30,7 @@ class PackedSpikes:
 
     @staticmethod
     def of(x: Tensor) -> PackedSpikes | None:
-        """The values packed; None where they are no such spikes, or lie with gaps."""
+        """Return the values packed; None where they are no such spikes, or lie with gaps."""
         if not x.is_floating_point() or x.numel() == 0 or _in_order(x) is None:
             return None
         heights, there = x.amax(0), x != 0
@@ -41,7 +41,7 @@ class PackedSpikes:
         return PackedSpikes(np.packbits(in_order.cpu().numpy()), heights, _blueprint(x))
 
     def unpacked(self) -> Tensor:
-        """The values as they were, in the layout in which they were."""
+        """Return the values as they were, in the layout in which they were."""
         found = torch.empty_strided(
             self.like.shape, self.like.stride(), dtype=torch.bool, device=self.heights.device
         )
@@ -60,12 +60,12 @@ def pack(env: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
 
 
 def unpack(env: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
-    """The values again."""
+    """Return the values again."""
     return {n: v.unpacked() if isinstance(v, PackedSpikes) else v for n, v in env.items()}
 
 
 def packed_bytes(env: Mapping[fx.Node, Any]) -> int:
-    """How much memory the values of a halted run will take, but for parameters."""
+    """Return how much memory the values of a halted run will take, but for parameters."""
     total = 0
     storages: dict[int, int] = {}
     for node, value in env.items():

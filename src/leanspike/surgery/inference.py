@@ -12,7 +12,7 @@ from leanspike.execute import SpikingNetwork
 
 
 def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
-    """A copy for inference, with no norm left in it and the same answers (to rounding).
+    """Return a copy for inference, with no norm left in it and the same answers (to rounding).
 
     See the pass :func:`leanspike.lower.fold_norms`.
 
@@ -34,7 +34,7 @@ def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
 
 
 def remaining_norms(snn: SpikingNetwork) -> dict[fx.Node, bool]:
-    """The old name of :func:`leanspike.lower.remaining_norms`, for one more version.
+    """Return the old name of :func:`leanspike.lower.remaining_norms`, for one more version.
 
     >>> import pytest, torch
     >>> from leanspike import spike

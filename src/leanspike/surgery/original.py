@@ -32,7 +32,7 @@ REPARAMETRIZED = {
 
 
 def spelled(path: str) -> str:
-    """How code calls the module of the network ``net`` at that path.
+    """Return how code calls the module of the network ``net`` at that path.
 
     >>> spelled("layers.0.conv"), spelled("")
     ('net.layers[0].conv', 'net')

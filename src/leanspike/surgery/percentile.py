@@ -92,7 +92,7 @@ class Percentile:
         self.has_nan = bool(has_nan.any())
 
     def value(self) -> float:
-        """The percentile; NaN if any value was NaN."""
+        """Return the percentile; NaN if any value was NaN."""
         if self.has_nan:
             return math.nan
         kind = np.float32 if self.dtype == torch.float32 else np.float64

@@ -79,7 +79,7 @@ class _Steps(fx.Interpreter):
         self.entries: dict[str, int] = {}
 
     def answer(self) -> Any:
-        """What the graph gives for these inputs, one a step."""
+        """Return what the graph gives for these inputs, one a step."""
         return self.run(torch.cat(self.inputs), len(self.inputs))
 
     def run_node(self, n: fx.Node) -> Any:
@@ -101,7 +101,7 @@ class _Steps(fx.Interpreter):
         return self.static[0][n]
 
     def entered_otherwise(self, expected: Run) -> Iterator[str]:
-        """The modules that something else entered than in that run of the sample alone.
+        """Yield the modules that something else entered than in that run of the sample alone.
 
         A fault far from the output may be too small to be seen there.
         """

@@ -55,7 +55,7 @@ class Reference:
         return tuple(path for path, m in self.network.named_modules() if not m.training)
 
     def accepts(self, example_input: Tensor) -> Tensor:
-        """The example as the network takes it, with values that say something.
+        """Return the example as the network takes it, with values that say something.
 
         Only the shape of an example matters. Random values take the place of values that are all
         the same, and the type becomes that of the network. Either is done if the network accepts
@@ -133,7 +133,7 @@ class Reference:
             return self._run(x, training)
 
     def run_after_the_example(self, x: Tensor) -> Run:
-        """The same in eval mode, with the buffers that a run on the example leaves."""
+        """Return the same in eval mode, with the buffers that a run on the example leaves."""
         with buffers_kept(self.network):
             self._run(self.example, training=False)
             return self._run(x, training=False)
@@ -166,7 +166,7 @@ def tolerance(x: Tensor) -> float:
 
 
 def alike(expected: list[Tensor], found: list[Tensor], factor: float = 1) -> bool:
-    """Whether these are the same to rounding, by the largest entry of each."""
+    """Return whether these are the same to rounding, by the largest entry of each."""
     if len(expected) != len(found):
         return False
     for a, b in zip(expected, found, strict=True):
@@ -212,7 +212,7 @@ def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
 
 
 def answer_of(run: Callable[[], Any], what: str) -> Any:
-    """What a run gives; SurgeryError where it fails, as the network itself does not."""
+    """Return what a run gives; SurgeryError where it fails, as the network itself does not."""
     try:
         return run()
     except Exception as error:
@@ -223,7 +223,7 @@ def answer_of(run: Callable[[], Any], what: str) -> Any:
 
 
 def difference(expected: list[Tensor], found: list[Tensor]) -> str:
-    """How two lists of outputs differ, in words."""
+    """Return how two lists of outputs differ, in words."""
     for a, b in zip(expected, found, strict=False):
         if a.shape != b.shape or a.dtype != b.dtype:
             return (
@@ -248,7 +248,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def entering(x: Tensor, training: bool) -> Tensor:
-    """A copy, which may be overwritten; in training with a gradient."""
+    """Return a copy, which may be overwritten; in training with a gradient."""
     return x.detach().clone().requires_grad_().clone() if training else x.clone()
 
 

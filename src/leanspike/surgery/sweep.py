@@ -60,7 +60,7 @@ class Sweep:
         self.chunks = tuple(self.group.own(chunks))
 
     def answers(self, observer: Observer | None = None, *, relu: bool = False) -> list[Tensor]:
-        """What each output answers at each step, ``[T, N, ...]``, one batch after the other.
+        """Return what each output answers at each step, ``[T, N, ...]``, one batch after the other.
 
         Outputs that no neuron reaches are left out. With ``relu`` the neurons act as the ANN's
         activations, for one step. ``observer`` sees each operation of each batch.
@@ -93,11 +93,11 @@ class Sweep:
         return [_answers(execution.env[leaf]) for leaf in leaves]
 
     def execution(self, observer: Observer | None = None, *, relu: bool = False) -> Execution:
-        """A run of the network's graph."""
+        """Return a run of the network's graph."""
         return (_Activations if relu else Execution)(self.snn, self.snn.plan, observer)
 
     def entering(self, chunk: Tensor, *, relu: bool = False) -> tuple[Tensor, int]:
-        """What a batch is for the graph: its input and the number of steps."""
+        """Return what a batch is for the graph: its input and the number of steps."""
         if relu and self.axis == 0:  # the ANN sees the analog input
             return self.snn.layout.enter(chunk)[0], 1
         sequence, steps = self.snn.plan.encoder.sequence(chunk, self.timesteps, training=False)

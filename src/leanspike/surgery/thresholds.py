@@ -24,7 +24,7 @@ from leanspike.temporal import broadcast
 
 
 def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:
-    """The neurons by path, all of which can be calibrated.
+    """Return the neurons by path, all of which can be calibrated.
 
     Raises LeanspikeError for one that cannot, by its path.
     """
@@ -65,7 +65,7 @@ class Measured:
 
 
 def measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[Measured]:
-    """The percentile of each layer's input; "layerwise" sets each as it is found.
+    """Return the percentile of each layer's input; "layerwise" sets each as it is found.
 
     Raises LeanspikeError for one that is no threshold.
     """
@@ -139,7 +139,7 @@ class _Steps:
             step.end_round(group)
 
     def row(self) -> Measured:
-        """What was found; LeanspikeError unless it is a threshold."""
+        """Return what was found; LeanspikeError unless it is a threshold."""
         found = [step.value() for step in self.steps]
         if not np.isfinite(found).all():
             raise LeanspikeError(

@@ -22,7 +22,7 @@ CONVOLUTIONS = (
 
 
 def follows_mean(layer: nn.Module, x_N: Tensor) -> bool:
-    """Whether :func:`output_of_mean` knows the layer's backward pass.
+    """Return whether :func:`output_of_mean` knows the layer's backward pass.
 
     >>> follows_mean(nn.Conv2d(2, 3, 3), torch.zeros(1, 2, 4, 4))
     True

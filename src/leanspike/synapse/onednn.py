@@ -50,7 +50,7 @@ class Strided:
     layer: nn.Conv2d
 
     def applies(self, x: Tensor) -> bool:  # noqa: ARG002
-        """Whether an input needs it."""
+        """Return whether an input needs it."""
         return self.layer.padding in BARE
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -68,7 +68,7 @@ class Padded:
     layer: Convolution
 
     def applies(self, x: Tensor) -> bool:
-        """Whether an input needs it."""
+        """Return whether an input needs it."""
         return x.shape[-1] < self.layer.stride[-1] and not isinstance(self.layer.padding, str)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -129,7 +129,7 @@ def stepping_around(*networks: nn.Module) -> Iterator[None]:
 
 
 def is_stepped_around(layer: nn.Module, x: Tensor) -> bool:
-    """Whether a layer computes something else for such an input.
+    """Return whether a layer computes something else for such an input.
 
     >>> is_stepped_around(nn.Conv2d(3, 8, 1, stride=2), torch.zeros(1, 3, 4, 4))
     False

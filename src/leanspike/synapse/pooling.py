@@ -80,7 +80,7 @@ class _Pool(torch.autograd.Function):
 
 
 def pair(size: Any) -> tuple[int, int]:
-    """A size of rows and columns, which one number stands for too.
+    """Return a size of rows and columns, which one number stands for too.
 
     >>> pair(2), pair((2, 1))
     ((2, 2), (2, 1))

@@ -12,7 +12,7 @@ class StandIn(nn.Module):
 
     @classmethod
     def of(cls, layer: nn.Module) -> Self:
-        """The same layer, parameters and hooks shared."""
+        """Return the same layer, parameters and hooks shared."""
         found = cls.__new__(cls)
         found.__dict__ = layer.__dict__
         return found

@@ -39,7 +39,7 @@ LEAST_WORK = 1_000_000
 
 
 def knows(call: ConvolutionCall) -> bool:
-    """Whether the native code has this kind of convolution, and takes this kind of tensor.
+    """Return whether the native code has this kind of convolution, and takes this kind of tensor.
 
     It takes images without gaps, where there is work enough for the choice to be worth its time. It
     works in channels_last; of a contiguous input it makes a copy, and of its answer another one.
@@ -59,7 +59,7 @@ def knows(call: ConvolutionCall) -> bool:
 
 
 def layout_of(x: Tensor) -> torch.memory_format | None:
-    """How images lie that have no gaps; None for others.
+    """Return how images lie that have no gaps; None for others.
 
     >>> layout_of(torch.zeros(2, 3, 4, 4)), layout_of(torch.zeros(2, 3, 4, 8)[..., ::2])
     (torch.contiguous_format, None)
@@ -71,7 +71,7 @@ def layout_of(x: Tensor) -> torch.memory_format | None:
 
 
 def is_worth_it(call: ConvolutionCall) -> bool:
-    """Whether it is faster than PyTorch's: few of the inputs are not 0.
+    """Return whether it is faster than PyTorch's: few of the inputs are not 0.
 
     Laying out the weights counts, too; a part of it where a stream will use them again.
 
@@ -94,7 +94,7 @@ def is_worth_it(call: ConvolutionCall) -> bool:
 
 
 def run(call: ConvolutionCall) -> Tensor:
-    """The convolution; in a stream from weights that are laid out once."""
+    """Return the convolution; in a stream from weights that are laid out once."""
     x, stream = call.x, call.stream
     weight, bias = call.weight.to(x.dtype), None if call.bias is None else call.bias.to(x.dtype)
     how = list(call.stride), list(call.padding)
@@ -109,7 +109,7 @@ def run(call: ConvolutionCall) -> Tensor:
 
 
 def density(x: Tensor) -> float:
-    """The share of elements that are not 0, in a sample of a tensor without gaps.
+    """Return the share of elements that are not 0, in a sample of a tensor without gaps.
 
     The sample is spread evenly, and has no period that rows, columns or channels could share.
 

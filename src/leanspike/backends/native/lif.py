@@ -35,14 +35,14 @@ from leanspike.backends.reference import Dynamics
 
 
 def serves(call: LIFCall | LIFRateCall) -> bool:
-    """Whether the native code knows these types and devices; it takes any layout."""
+    """Return whether the native code knows these types and devices; it takes any layout."""
     x_TN = call.x_TN
     known = x_TN.ndim >= 2 and x_TN.shape[0] >= 1
     return known and knows(x_TN, call.leak, call.threshold, call.dynamics)
 
 
 def serves_step(call: LIFStepCall) -> bool:
-    """The same for a step; with gradients it is the reference's."""
+    """Return the same for a step; with gradients it is the reference's."""
     u_N, x_N, leak, threshold = call.u_N, call.x_N, call.leak, call.threshold
     if x_N.ndim < 1 or not knows(x_N, leak, threshold, call.dynamics):
         return False
@@ -55,7 +55,7 @@ def serves_step(call: LIFStepCall) -> bool:
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out, where `serves`.
+    """Return all timesteps: ``x_TN`` in, spikes of the same shape and dtype out, where `serves`.
 
     A broadcast view over T is read as the one step that it is. Each of its steps gets the mean of
     the steps' gradients, which adds up to the same. Other layouts are kept, too, if each step's

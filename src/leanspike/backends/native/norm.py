@@ -38,7 +38,7 @@ LEAST_WORK = 1 << 15
 
 
 def serves(call: NormLIFCall | NormLIFRateCall) -> bool:
-    """Whether the native code knows these types, channels lie last, and it is worth it."""
+    """Return whether the native code knows these types, channels lie last, and it is worth it."""
     x_TN, norm = call.x_TN, call.norm
     if torch.compiler.is_compiling() or x_TN.ndim < 3 or x_TN.numel() < LEAST_WORK:
         return False
@@ -57,7 +57,7 @@ def serves(call: NormLIFCall | NormLIFRateCall) -> bool:
 
 
 def run_norm_lif(call: NormLIFCall) -> Normalised:
-    """All timesteps, with gradients."""
+    """Return all timesteps, with gradients."""
     norm, d = call.norm, call.dynamics
     o_TN, mean, var = torch.ops.leanspike.norm_lif(
         *(call.x_TN, norm.weight_GC, norm.bias_GC, call.leak, call.threshold),
@@ -67,7 +67,7 @@ def run_norm_lif(call: NormLIFCall) -> Normalised:
 
 
 def run_norm_lif_rates(call: NormLIFRateCall) -> NormalisedRates:
-    """All timesteps, without gradients."""
+    """Return all timesteps, without gradients."""
     norm, d, learned = call.norm, call.dynamics, call.learned
     with torch.no_grad():
         x_N, mean, var, *found = torch.ops.leanspike.norm_lif_rates(

@@ -24,7 +24,7 @@ from leanspike.backends.rates import Rates
 
 
 def run_rates(call: LIFRateCall) -> Rates:
-    """All timesteps, without gradients."""
+    """Return all timesteps, without gradients."""
     x_TN, learned = call.x_TN.detach(), call.learned
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
     how = static, choices_of(call.dynamics), constants_of(call.dynamics)
@@ -34,7 +34,7 @@ def run_rates(call: LIFRateCall) -> Rates:
 
 
 def rates_of(found: tuple[Tensor, ...], learned: tuple[str, ...]) -> Rates:
-    """What `with_rates` found, as the record of a neuron's."""
+    """Return what `with_rates` found, as the record of a neuron's."""
     o_TN, mean_N, by_input, *others = found
     by = dict(zip(("leak", "threshold"), others, strict=True))
     return Rates(o_TN, by_input, {name: by[name] for name in learned}, mean_N)

@@ -35,7 +35,7 @@ def knows(x: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> boo
 
 
 def choices_of(dynamics: Dynamics) -> list[int]:
-    """What `lif_call` calls reset, half_initial, threshold_height and surrogate."""
+    """Return what `lif_call` calls reset, half_initial, threshold_height and surrogate."""
     return [
         _RESETS.index(dynamics.reset),
         int(dynamics.initial == "half"),

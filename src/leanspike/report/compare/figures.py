@@ -24,7 +24,7 @@ _NAME = 34
 
 
 def color(run: Compared) -> str:
-    """The colour of a run, the same in every figure and in the page's tables.
+    """Return the colour of a run, the same in every figure and in the page's tables.
 
     >>> from leanspike.evaluation.result import Result
     >>> color(Compared(0, "first", Result.model_construct(), []))
@@ -298,7 +298,7 @@ def _marks(
 
 
 def same_layers(runs: Sequence[Compared]) -> list[list[Compared]]:
-    """The runs in groups whose layers of neurons have the same paths, in order.
+    """Return the runs in groups whose layers of neurons have the same paths, in order.
 
     >>> from leanspike.evaluation.result import Result
     >>> run = Compared(0, "first", Result.model_construct(neurons=()), [])

@@ -184,7 +184,7 @@ def _different_batches(runs: Sequence[Compared]) -> Iterator[str]:
 
 
 def hardware(run: Compared) -> str:
-    """The machine and how many threads it worked with.
+    """Return the machine and how many threads it worked with.
 
     >>> from leanspike.evaluation.result import Provenance
     >>> origin = Provenance.model_construct(hardware="Example CPU", threads=2)
@@ -201,7 +201,7 @@ def _distinct(words: Iterable[str]) -> list[str]:
 
 
 def recipe_changes(runs: Sequence[Compared]) -> dict[str, list[str]]:
-    """The keys in which the recipes differ, each with its value in every run ("" if none).
+    """Return the keys in which the recipes differ, each with its value in every run ("" if none).
 
     >>> from leanspike.evaluation.result import Provenance
     >>> def run(recipe: dict[str, object]) -> Compared:

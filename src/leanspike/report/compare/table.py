@@ -38,7 +38,7 @@ def render_comparison(runs: Sequence[Compared]) -> RenderableType:
 
 
 def cells(run: Compared) -> list[str]:
-    """The row of a run as text.
+    """Return the row of a run as text.
 
     >>> from leanspike.evaluation.result import Energy, Provenance, Result
     >>> origin = Provenance.model_construct(seed=3, recipe={}, seconds={})

@@ -25,7 +25,7 @@ class Convert:
         self.context = context
 
     def done(self) -> bool:
-        """Whether the SNN before its training is there."""
+        """Return whether the SNN before its training is there."""
         return self.context.workspace.has("start")
 
     def rehearse(self, rehearsal: Rehearsal) -> None:

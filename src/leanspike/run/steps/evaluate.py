@@ -56,7 +56,7 @@ class Evaluate:
         self.section = with_exits(context.assembly.recipe, early_exit, max_drop_points, more)
 
     def done(self) -> bool:
-        """Whether a result is there."""
+        """Return whether a result is there."""
         return self.context.workspace.has(RESULT)
 
     def rehearse(self, _: Rehearsal) -> None:

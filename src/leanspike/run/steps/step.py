@@ -36,11 +36,11 @@ class Context:
         return self.assembly.read(self.workspace.folder / name)
 
     def load(self, name: str) -> nn.Module:
-        """The same on the run's device, in its memory format."""
+        """Return the same on the run's device, in its memory format."""
         return self.assembly.placed(self.read(name))
 
     def teacher(self) -> Teacher:
-        """The network that teaches, by the recipe or the run's own ANN."""
+        """Return the network that teaches, by the recipe or the run's own ANN."""
         return self.assembly.teacher() or Teacher(self.load("ann"), self.assembly.dtype)
 
 
@@ -66,7 +66,7 @@ class Step(Protocol):
     """A part of a run that leaves something in its folder."""
 
     def done(self) -> bool:
-        """Whether the folder holds what the step leaves."""
+        """Return whether the folder holds what the step leaves."""
         ...
 
     def rehearse(self, rehearsal: Rehearsal, /) -> None:

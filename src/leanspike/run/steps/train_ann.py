@@ -42,7 +42,7 @@ class TrainANN:
         )
 
     def done(self) -> bool:
-        """Whether the ANN is there."""
+        """Return whether the ANN is there."""
         return self.context.workspace.has("ann")
 
     def rehearse(self, rehearsal: Rehearsal) -> None:

@@ -20,7 +20,7 @@ class TrainSNN:
         self.stages = tuple(self._stages())
 
     def done(self) -> bool:
-        """Whether the trained SNN is there."""
+        """Return whether the trained SNN is there."""
         return self.context.workspace.has("snn")
 
     def rehearse(self, rehearsal: Rehearsal) -> None:
