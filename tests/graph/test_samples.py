@@ -330,7 +330,7 @@ def test_a_result_in_pieces_is_refused_and_the_advice_works():
 
 @pytest.mark.parametrize(
     ("faint", "shown"),
-    [(1e3, "the answers differ by"), (1e-7, "something else enters module branch.inside")],
+    [(1e3, "the answers differ by"), (1e-7, "module branch.inside gets another input")],
 )
 def test_the_proof_finds_what_no_check_knows(faint, shown, monkeypatch):
     """Samples that are mixed in windows, also where the output hardly shows it."""

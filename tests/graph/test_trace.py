@@ -493,7 +493,7 @@ def test_a_branch_on_type_or_device_is_the_examples_and_said_where_another_may_d
     torch.testing.assert_close(snn(X)[0], ann(X))
     said = "the network's own forward: the code branches on the type or device of a tensor"
     assert (said in caplog.text) == (case in BY_TYPE)
-    assert ("in torch.float32 on cpu, elsewhere too" in caplog.text) == (case in BY_TYPE)
+    assert ("takes the branch for torch.float32 on cpu" in caplog.text) == (case in BY_TYPE)
 
 
 def test_in_another_type_the_other_branch_is_taken_as_the_advice_says():

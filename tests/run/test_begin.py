@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (BNTT, "the batch norm has a trained shift, .*spike.norm_options.bias=true"),
         (
             (*BNTT, "model.options.batch_norm=false", "evaluate.early_exit=[gamma]"),
-            "time reaches no batch norm of this network",
+            "norm: this network has no batch norm behind its first neurons",
         ),
         (
             (*BNTT, "spike.start=scratch", "snn=[{epochs: 1, timesteps: 8}]"),

@@ -227,7 +227,7 @@ def test_a_call_of_its_own_is_found_by_what_it_answers():
         def __call__(self, x):
             return super().__call__(x / 255)
 
-    message = refused(Scaled(plain), "in eval mode", "something else enters module a")
+    message = refused(Scaled(plain), "in eval mode", "module a gets another input")
     assert "a __call__ of its own" in message
     assert_same(Net(lambda net, x: plain(net, x / 255)))
 
@@ -250,7 +250,7 @@ def test_autocast_within_a_forward_is_found():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return plain(net, x)
 
-    refused(Net(low), "in eval mode, something else enters module b", "autocast")
+    refused(Net(low), "in eval mode, module b gets another input", "autocast")
 
 
 def no_grad(net, x):
@@ -272,7 +272,9 @@ class Straight(torch.autograd.Function):
 
 
 def test_gradients_that_the_network_stops_are_found_and_the_advice_works():
-    refused(Net(no_grad), "stops gradients", "a.bias, a.weight", "write x.detach()")
+    refused(
+        Net(no_grad), "gradients differ from its graph's", "a.bias, a.weight", "write x.detach()"
+    )
     snn = assert_same(Net(lambda net, x: net.b(F.relu(net.a(x)).detach())))
     snn(X).sum().backward()
     assert snn.a.weight.grad is None
@@ -285,7 +287,7 @@ def test_a_gradient_of_its_own_is_found_and_the_advice_works():
             return Straight.apply(x)
 
     ann = Net(lambda net, x: net.sign(plain(net, x)), sign=Sign())
-    refused(ann, "has some of its own", "ops={ThatModule: 'analog'}")
+    refused(ann, "gradients differ from its graph's", "ops={ThatModule: 'analog'}")
     spike(ann, example_input=X, ops={Sign: "analog"})(X).sum().backward()
 
 
@@ -380,7 +382,7 @@ def test_a_network_that_does_not_run_in_training_mode_is_told_of(caplog):
     ann = nn.Sequential(nn.InstanceNorm1d(4, track_running_stats=True), nn.ReLU()).eval()
     assert_same(ann, torch.rand(2, 4, 1))
     assert "does not run in training mode (Expected more than 1 spatial elem" in caplog.text
-    assert "so that only its eval mode was compared with its graph" in caplog.text
+    assert "so only its eval mode was compared with its graph" in caplog.text
     caplog.clear()
     assert_same(nn.Sequential(nn.BatchNorm1d(4), nn.ReLU()).eval(), torch.rand(2, 4, 1))
     assert "training mode" not in caplog.text
@@ -549,7 +551,7 @@ def test_a_fault_is_found_where_the_output_hardly_shows_it():
             return super().__call__(x + 0.01)
 
     torch.manual_seed(0)
-    refused(Shifted(*layers), "something else enters module 0", x=torch.rand(1, 8))
+    refused(Shifted(*layers), "module 0 gets another input", x=torch.rand(1, 8))
 
 
 def test_inputs_in_volts_are_calibrated_as_the_advice_says():
@@ -559,7 +561,9 @@ def test_inputs_in_volts_are_calibrated_as_the_advice_says():
     with pytest.raises(LeanspikeError) as error:
         calibrate(spike(ann, example_input=volts), volts)
     message = str(error.value)
-    assert "no threshold is below 0.0001; multiply weight and bias of the layer before" in message
+    assert (
+        "no threshold may be below 0.0001; multiply weight and bias of the layer before" in message
+    )
     factor = float(message.split("before them by ")[1].split(",")[0])
     before = ann(volts)
     with torch.no_grad():
@@ -632,7 +636,7 @@ def test_torchscript_within_a_network_may_be_declared():
 def test_a_frozen_backbone_without_gradients_converts_as_the_advice_says():
     ann = Net(no_grad)
     ann.a.requires_grad_(False)
-    refused(ann, "stops gradients", "write x.detach()")
+    refused(ann, "gradients differ from its graph's", "write x.detach()")
     snn = assert_same(Net(lambda net, x: net.b(F.relu(net.a(x.detach())))))
     assert snn.a.weight.requires_grad
 

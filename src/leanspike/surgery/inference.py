@@ -1,4 +1,4 @@
-"""A trained network made ready for inference."""
+"""Making a trained network ready for inference."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from leanspike.execute import SpikingNetwork
 
 
 def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
-    """Return a copy for inference, with no norm left in it and the same answers (to rounding).
+    """Return a copy for inference that has no norms and gives the same answers (to rounding).
 
     See the pass :func:`leanspike.lower.fold_norms`.
 
     Raises:
-        SurgeryError: for a batch norm without running statistics.
+        SurgeryError: For a batch norm without running statistics.
 
     >>> import torch
     >>> from torch import nn
