@@ -512,7 +512,7 @@ def test_a_name_in_a_file_imports_nothing(
     spec = json.loads((folder / SPEC).read_text())
     spec["spike"][field] = [name] if field == "activations" else {name: "same"}
     (folder / SPEC).write_text(json.dumps(spec))
-    with pytest.raises(LeanspikeError, match=r"spec\.json: it names .*, which is not in the net"):
+    with pytest.raises(LeanspikeError, match=r"spec\.json: operation .* is not in the net"):
         ls.load(folder, ann=layers(nn.ReLU()))
 
 

@@ -205,7 +205,7 @@ def test_a_name_that_is_taken_is_not_overwritten():
             return F.relu(x)
 
     for taken in (nn.Linear(4, 4), 7):
-        with pytest.raises(SurgeryError, match="neuron_0: the name is taken by an attribute of Ta"):
+        with pytest.raises(SurgeryError, match="neuron_0: Taken has an attribute of that name"):
             spike(Taken(taken), example_input=torch.zeros(1, 4))
 
 

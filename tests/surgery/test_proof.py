@@ -240,7 +240,10 @@ def test_what_depends_on_whether_it_is_a_tensor_is_found():
 
 
 def test_numbers_that_numpy_draws_are_found():
-    refused(Net(lambda net, x: plain(net, x) + float(np.random.rand())), "NumPy draw a number")
+    refused(
+        Net(lambda net, x: plain(net, x) + float(np.random.rand())),
+        "draws a number with Python or NumPy",
+    )
     drawn = Net(lambda net, x: plain(net, x) * torch.from_numpy(np.random.rand(1, 3)).float())
     refused(drawn, "the answers differ by")
 
@@ -596,7 +599,7 @@ def test_a_declared_module_that_mixes_samples_is_found():
 def test_norms_of_each_batch_may_be_where_no_time_is_and_nowhere_else():
     norm, layers = nn.BatchNorm1d(6, track_running_stats=False), [nn.Linear(4, 6), nn.ReLU()]
     behind = nn.Sequential(*layers, nn.Linear(6, 6), norm).eval()
-    refused(behind, "module 3: has no running statistics, so that it mixes samples and timesteps")
+    refused(behind, "module 3: has no running statistics, so it mixes samples and timesteps")
     ann, x = nn.Sequential(layers[0], norm, layers[1]).eval(), torch.cat([X, -X])
     torch.testing.assert_close(spike(ann, example_input=x, neuron=nn.ReLU())(x)[4], ann(x))
 

@@ -127,34 +127,34 @@ def calibrate(
     they seldom do.
 
     Args:
-        snn: The network, changed in place: its thresholds, and the statistics of norms that time
+        snn: the network, changed in place: its thresholds, and the statistics of norms that time
             reaches. Its leaks stay as they are.
-        images: The network's input ``[N, ...]``, as for a call, a tensor or array. 512 training
+        images: the network's input ``[N, ...]``, as for a call, a tensor or array. 512 training
             images are enough. A DataLoader or a list of batches, with or without labels, works,
             too: its first 512 images are taken, and no more are read. The images are sent to the
             network's device. The calibration needs memory for a batch, and up to 1 GiB between
             layers. It needs more than that only if one bit for each spike of a layer takes more.
         percentile: p in (1, 100]. Among n entries it is that of rank p/100·(n − 1), from 0.
-        percentile_rule: The value for a rank between two entries. "interpolated" is the value
+        percentile_rule: the value for a rank between two entries. "interpolated" is the value
             between them, as in ``numpy.percentile``. "nearest" (DIET-SNN's code) is the nearer
             entry.
-        scale: The factor of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to
+        scale: the factor of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to
             0.7 at T = 5 to 25). Of several the one is taken whose answers agree best with the
             ANN's.
         method: "layerwise" or "one_pass".
         statistics: "keep" or "reestimate" the norms' running statistics.
         preset: "paper" makes the defaults DIET-SNN's: "layerwise", scale 1, "keep".
         timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
-        batch_size: The number of images computed at a time. It is lower where one of their values
+        batch_size: the number of images computed at a time. It is lower where one of their values
             would take more than 256 MiB. It changes the result by rounding only.
-        group: Processes that calibrate the same network on the same images together, each on whole
+        group: processes that calibrate the same network on the same images together, each on whole
             batches in turn. Each sets the thresholds and statistics that one process would set.
 
     Returns:
         A row per layer: path, neurons, percentile, threshold before and after.
 
     Raises:
-        LeanspikeError: For arguments out of range, and NaN or infinite images. Also for neurons
+        LeanspikeError: for arguments out of range, and NaN or infinite images. Also for neurons
             that cannot be calibrated (a plain module), and for a layer whose inputs are not
             positive: it would never fire. The thresholds are then those of before.
 

@@ -68,8 +68,8 @@ def spike(
     Dropout draws one mask for all timesteps. What does not depend on time is computed once.
 
     Args:
-        ann: Any network that torch.fx can trace and whose operations are in the op table.
-        example_input: An input as for a call, ``[N, ...]`` (``[T, N, ...]`` for frames), whose
+        ann: any network that torch.fx can trace and whose operations are in the op table.
+        example_input: an input as for a call, ``[N, ...]`` (``[T, N, ...]`` for frames), whose
             samples ``ann`` accepts. Only its shape matters, not its device.
         encode: "direct" (analog input as a constant current), "poisson" (random spikes, see
             ``leanspike.temporal.Poisson``), "frames" (``[T, N, ...]``), or an encoder object.
@@ -87,13 +87,13 @@ def spike(
             default is "keep". With the default neuron and trained norms the default is a "bntt"
             with their shift. It has statistics for each step, so the SNN then runs for
             ``timesteps`` steps at most.
-        activations: Further activations to replace: module types, functions, method names.
-        ops: Further time-safe operations, by module type, function or method name. The value is
+        activations: further activations to replace: module types, functions, method names.
+        ops: further time-safe operations, by module type, function or method name. The value is
             the kind of signal that it emits: "analog", "graded", "spike", or "same" as its input.
             It may also be a whole row (``leanspike.graph.ops.Operation``). The inside of modules
             named here is not examined.
         preset: "paper" makes the papers' neuron the default, whatever the network has.
-        lower: The passes that put in layers which give the same at a lower cost. Each is a name,
+        lower: the passes that put in layers which give the same at a lower cost. Each is a name,
             or a function from a ``Plan`` to another. The default is "event_driven" convolutions
             and "tiled_pooling"; () is none.
 
@@ -101,8 +101,8 @@ def spike(
         The spiking network, in the mode (train or eval) and on the device of ``ann``.
 
     Raises:
-        SurgeryError: For what cannot be traced or is not time-safe, by its path, with a way out.
-        LeanspikeError: For arguments out of range, or a norm that finds no batch norm to replace.
+        SurgeryError: for what cannot be traced or is not time-safe, by its path, with a way out.
+        LeanspikeError: for arguments out of range, or a norm that finds no batch norm to replace.
 
     Example:
         >>> import torch

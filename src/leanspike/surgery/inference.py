@@ -17,7 +17,7 @@ def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
     See the pass :func:`leanspike.lower.fold_norms`.
 
     Raises:
-        SurgeryError: For a batch norm without running statistics.
+        SurgeryError: for a batch norm without running statistics.
 
     >>> import torch
     >>> from torch import nn

@@ -61,7 +61,7 @@ def copy_of(ann: nn.Module) -> nn.Module:
     """Return a copy that shares nothing with the network. Tensors of a past call are detached.
 
     Raises:
-        SurgeryError: For an attribute that cannot be copied, by its path.
+        SurgeryError: for an attribute that cannot be copied, by its path.
     """
     cached = {id(t): t.detach().clone() for t in _cached(ann)}
     try:

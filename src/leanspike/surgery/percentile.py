@@ -34,7 +34,7 @@ class Percentile:
 
     Args:
         percentile: p in (0, 100]. Among n values it is that of rank p/100·(n − 1), from 0.
-        rule: The value for a rank between two values. "interpolated" is the value between them, as
+        rule: the value for a rank between two values. "interpolated" is the value between them, as
             in ``numpy.percentile``. "nearest" is the nearer one.
 
     >>> found = Percentile(50, "interpolated")

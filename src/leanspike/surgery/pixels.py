@@ -36,7 +36,7 @@ class FirstNorm:
     """Measures what enters the first batch norm, while the network runs node by node.
 
     Args:
-        snn: The network. Its first norm counts if it is trained and time does not reach it.
+        snn: the network. Its first norm counts if it is trained and time does not reach it.
 
     >>> from torch import nn
     >>> from leanspike import spike

@@ -24,12 +24,12 @@ class Subject:
     """A network under surgery.
 
     Attributes:
-        root: The copy that is changed.
-        graph: The graph that was traced in eval mode.
-        fixed_shape: Whether the example's shape decided a branch or a loop.
-        by_type: The paths of modules in which the example's type or device decided a branch.
-        replaced: The names in its ``state_dict`` of activations that are neurons now.
-        held: The paths of the modules that its own ``train()`` leaves in eval mode.
+        root: the copy that is changed.
+        graph: the graph that was traced in eval mode.
+        fixed_shape: whether the example's shape decided a branch or a loop.
+        by_type: the paths of modules in which the example's type or device decided a branch.
+        replaced: the names in its ``state_dict`` of activations that are neurons now.
+        held: the paths of the modules that its own ``train()`` leaves in eval mode.
     """
 
     def __init__(

@@ -35,11 +35,11 @@ class Sweep:
     """Runs a network over all images.
 
     Args:
-        snn: The network. Its thresholds and statistics may change between two nodes.
+        snn: the network. Its thresholds and statistics may change between two nodes.
         images: ``[N, ...]``, or ``[T, N, ...]``.
         timesteps: T.
-        batch_size: The number of images computed at a time, at most.
-        group: Processes, each of which computes whole batches in turn, if there are enough.
+        batch_size: the number of images computed at a time, at most.
+        group: processes, each of which computes whole batches in turn, if there are enough.
     """
 
     def __init__(
