@@ -147,7 +147,7 @@ def test_an_ann_of_a_loop_of_ones_own_is_converted() -> None:
     assert answer["snn_accuracy"] > answer["ann_accuracy"] - 0.03
     line = refused("convert digits --ann first --trust --out again", *OWN)
     assert "first has not the ANN of this recipe: model.options.channels is 1 there and" in line
-    assert "give --ann first/ann, to begin with its weights as they are" in line
+    assert "give --ann first/ann to begin with its weights as they are" in line
 
 
 def test_nothing_that_is_trained() -> None:
@@ -168,7 +168,7 @@ def test_images_that_changed_since() -> None:
     shutil.copytree("images", "kept")
     shutil.rmtree("images/digit3")
     line = refused("evaluate first --trust")
-    assert "image_folder is not what first began with: 10 classes, now 9; class 3 digit3" in line
+    assert "image_folder has changed since first began: 10 classes, now 9; class 3 digit3" in line
     assert "bring those images back, or begin another run (train with another --out)" in line
     other = ("model.options.classes=9", "ann.epochs=1", "snn=[]")
     assert done("train digits --trust --out second", *OWN, *other)[0]["timesteps"] == 5

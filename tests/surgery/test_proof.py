@@ -421,12 +421,14 @@ def test_nan_is_named():
 
 
 def test_wrappers_are_named_and_the_advice_works():
-    refused(torch.compile(mlp()), "a wrapper of torch.compile", "give net._orig_mod")
+    refused(torch.compile(mlp()), "is a wrapper of torch.compile", "give net._orig_mod")
     assert_same(torch.compile(mlp())._orig_mod)
     refused(nn.DataParallel(mlp()), "a wrapper of torch.nn.DataParallel", "give net.module")
     assert_same(nn.DataParallel(mlp()).module)
     ann = nn.Sequential(torch.compile(mlp()), nn.ReLU())
-    follow(refused(ann, "module 0: a wrapper of torch.compile", "net[0] = net[0]._orig_mod"), ann)
+    follow(
+        refused(ann, "module 0: is a wrapper of torch.compile", "net[0] = net[0]._orig_mod"), ann
+    )
     assert_same(ann)
 
 
@@ -631,7 +633,7 @@ def test_a_class_in_a_networks_place_is_refused():
 def test_torchscript_within_a_network_may_be_declared():
     scripted = torch.jit.script(nn.Linear(4, 4))
     ann = nn.Sequential(scripted, mlp()).eval()
-    refused(ann, "module 0: TorchScript")
+    refused(ann, "module 0: is TorchScript")
     snn = spike(ann, example_input=X, ops={type(scripted): "analog"}, neuron=nn.ReLU())
     torch.testing.assert_close(snn(X)[0], ann(X))
 
