@@ -160,7 +160,7 @@ def test_nothing_that_is_trained() -> None:
     assert answer["at_chance"] is True
     assert "which is at chance: guessing gives 1" in words
     assert "less energy than" not in words
-    assert "What it spends says nothing" in words
+    assert "Its energy means nothing" in words
 
 
 @pytest.mark.usefixtures("first")

@@ -163,7 +163,7 @@ def test_values_that_are_not_finite_are_refused(value):
     snn, x = lif_network("vector"), draw("vector", N)
     x[0, 0] = value
     for call in (snn, snn.step):
-        with pytest.raises(LeanspikeError, match="values that are NaN or infinite"):
+        with pytest.raises(LeanspikeError, match="holds NaN or infinity"):
             call(x)
 
 
@@ -374,7 +374,7 @@ def test_pixels_of_another_range_are_warned_about_once_and_the_advice_works(capl
     assert caplog.text == ""
     bright = (255 * x).round()
     snn(bright)
-    message = rf"input of \d+ to 25\d, and .* calibrated on images of {low:.3g} to {high:.3g}; "
+    message = rf"input of \d+ to 25\d, but .* calibrated on images of {low:.3g} to {high:.3g}; "
     assert re.search(message + r"scale the pixels alike \(as x / 255\)", caplog.text)
     snn.step(bright)
     assert len(caplog.records) == 1
@@ -406,7 +406,7 @@ def test_a_new_calibration_takes_the_new_range(caplog):
 
 def test_input_of_half_is_refused_and_the_advice_works():
     snn, x = calibrated(), torch.rand(4, 8).half()
-    words = r"torch\.float16, and the network computes in torch\.float32; give x\.to\("
+    words = r"torch\.float16, but the network computes in torch\.float32; give x\.to\("
     for call in (snn, snn.step, lambda x: calibrate(snn, x)):
         with pytest.raises(LeanspikeError, match=words):
             call(x)
@@ -420,7 +420,7 @@ def test_input_of_another_type_is_refused_and_the_advice_works(kind):
     name = {
         "array": "input is a ndarray; give a tensor, as torch.as_tensor(x).float()",
         "list": "input is a list; give a tensor, as torch.as_tensor(x).float()",
-        "float64": "input of type torch.float64, and the network computes in torch.float32; "
+        "float64": "input of type torch.float64, but the network computes in torch.float32; "
         "give x.float()",
     }[kind]
     for call in (

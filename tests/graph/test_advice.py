@@ -477,7 +477,7 @@ def test_a_gate_and_an_output_are_kept_and_a_swish_is_an_activation():
     assert "the product with its own input are an activation" in own
     assert "activations=(Swish,)" in own
     net = nn.Sequential(nn.ReLU(), nn.Linear(8, 8), Swish())
-    assert "what Swish computes" in message_of(net, x)
+    assert "a part of Swish" in message_of(net, x)
     assert len(spike(net, example_input=x, activations=(Swish,)).neuron_nodes()) == 2
 
 

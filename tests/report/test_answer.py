@@ -83,5 +83,5 @@ def test_less_energy_is_not_taken_for_less_time(times: Times | None, end: str) -
     )
     assert answer(result).endswith(end)
     at_chance = answer(result.model_copy(update={"accuracy": (0.1, 0.1)}))
-    assert at_chance.endswith("What it spends says nothing; train or calibrate it.")
+    assert at_chance.endswith("Its energy means nothing; train or calibrate it.")
     assert "as long" not in at_chance

@@ -127,7 +127,7 @@ REFUSALS = {
     "F.gelu": (body(lambda _s, x: F.gelu(x)), ["gelu in body", "activations=(F.gelu,)"]),
     "torch.sigmoid": (
         body(lambda _s, x: torch.sigmoid(x)),
-        ["sigmoid in body", "what Body computes", "{Body: 'ana"],
+        ["sigmoid in body", "a part of Body", "{Body: 'ana"],
     ),
     "sigmoid method": (body(lambda _s, x: x.sigmoid()), ["sigmoid in body", "activations=(Body,)"]),
     "tanh method": (body(lambda _s, x: x.tanh()), ["tanh in body", "activations=(Body,)"]),

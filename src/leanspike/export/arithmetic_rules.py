@@ -1,4 +1,4 @@
-"""The rules of sums, differences, products and quotients."""
+"""The export rules of sums, differences, products and quotients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What metrics found, as each of them shows it: tables for the terminal, figures for the page."""
+"""Showing the findings of metrics: tables for the terminal, figures for the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOK = Look(style.SNN, style.SNN_LIGHT, style.SNN_DARK, style.ANN, style.ACCENT)
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure of the page, drawn: its title, what it shows, and the SVG."""
+    """A figure of the page: its title, its caption, and the SVG."""
 
     title: str
     caption: str
@@ -62,7 +62,7 @@ def pictures(result: Result) -> list[Shown]:
 
 
 def cells(table: StepTable) -> tuple[list[str], str | None]:
-    """Return the numbers of a table as text: of the steps, and the ANN's.
+    """Return the numbers of a table as text: those of the steps, and the ANN's.
 
     >>> cells(StepTable("error", (0.125, 0.5), None, "%"))
     (['12.50', '50.00'], None)
@@ -76,7 +76,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _rows(result: Result) -> Iterator[tuple[str, type[Metric] | None, Record | None]]:
-    """Each metric that was measured, and its row; None for one that is not there any more."""
+    """Yield each measured metric and its row; None for a metric that is no longer installed."""
     for name, data in result.measured.items():
         if name not in metrics:
             yield name, None, None
