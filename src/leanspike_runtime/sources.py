@@ -1,6 +1,6 @@
-"""Which sources a library in C is built from: a digest of them, which the build writes into it.
+"""A digest of the sources of a C library, which the build writes into the library.
 
-``libraries.py`` runs this file by its path, before anything is installed: it imports nothing.
+``libraries.py`` runs this file by its path, before anything is installed, so it imports nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 def library_files(root: Path, folder: str) -> list[Path]:
-    """What the library of ``src/<folder>`` is built from in a checkout; nothing without one."""
+    """Return the sources of the library of ``src/<folder>`` in a checkout, else nothing."""
     code = sorted((root / "src" / folder).glob("*.[ch]"))
     return [root / "libraries.py", *code] if code else []
 
 
 def library_digest(root: Path, folder: str) -> str | None:
-    """32 hexadecimal digits for the contents and names of `library_files`; None without any.
+    """Return 32 hexadecimal digits for the contents and names of `library_files`, or None.
 
     >>> library_digest(Path("nowhere"), "native") is None
     True

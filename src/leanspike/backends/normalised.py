@@ -1,6 +1,6 @@
-"""A batch norm in training and the LIF neurons behind it, in plain PyTorch: the reference.
+"""The reference of a batch norm in training and the LIF neurons behind it, in plain PyTorch.
 
-Whatever does both at once need not write the normalised currents to memory.
+A backend that computes both at once need not write the normalised currents to memory.
 
 Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, C, ...]``, ``_N`` is
 ``[N, C, ...]``. ``_GC``: ``[G, C]``, a value for each channel of each group of steps that has
@@ -21,9 +21,9 @@ from leanspike.backends.reference import Dynamics
 
 @dataclass(frozen=True)
 class NormScale:
-    """What a norm in training does once it knows the statistics: y = γ·(x − μ)/√(σ² + ε) + β.
+    """The parameters of a norm in training, y = γ·(x − μ)/√(σ² + ε) + β.
 
-    ``weight_GC`` γ, ``bias_GC`` β (None: 0), ``eps`` ε.
+    ``weight_GC`` is γ, ``bias_GC`` is β (None: 0), ``eps`` is ε.
 
     >>> NormScale(torch.ones(1, 3), None, 1e-5).groups
     1
@@ -35,11 +35,11 @@ class NormScale:
 
     @property
     def groups(self) -> int:
-        """G."""
+        """The number of groups, G."""
         return len(self.weight_GC)
 
     def affine(self, mean_GC: Tensor, var_GC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same as y = scale·x + shift, both ``[G, C]``.
+        """Return the scale and shift of y = scale·x + shift, both ``[G, C]``.
 
         >>> scale = NormScale(torch.ones(1, 1), torch.ones(1, 1), 0.0)
         >>> scale.affine(torch.full((1, 1), 2.0), torch.full((1, 1), 4.0))
@@ -52,9 +52,9 @@ class NormScale:
 
 @dataclass(frozen=True)
 class Normalised:
-    """The spikes of neurons behind a norm, ``o_TN``, and the statistics of its input, ``[G, C]``.
+    """The spikes ``o_TN`` of neurons behind a norm, and the statistics ``[G, C]`` of its input.
 
-    Variances are those of n values over n. The statistics have no gradients.
+    Variances divide by n, the number of values. The statistics have no gradients.
 
     >>> x_TN, one = torch.tensor([[[1.0], [5.0]]]), torch.tensor(1.0)
     >>> found = norm_lif(x_TN, NormScale(torch.ones(1, 1), None, 0.0), one, one / 2, Dynamics())
@@ -69,10 +69,10 @@ class Normalised:
 
 @dataclass(frozen=True)
 class NormalisedRates:
-    """For rate gradients: what neurons behind a norm of all steps did, and what it was given.
+    """The rates of neurons behind a norm over all steps, and the statistics, for rate gradients.
 
-    ``rates``: of the neurons, by the normalised current. ``x_N``: the mean input of the norm over
-    time. ``mean_C``, ``var_C``: the statistics of its steps.
+    ``rates`` are those of the neurons, by the normalised current. ``x_N`` is the norm's mean input
+    over time. ``mean_C`` and ``var_C`` are the statistics over its steps.
 
     >>> x_TN, one = torch.tensor([[[1.0], [5.0]], [[3.0], [3.0]]]), torch.tensor(1.0)
     >>> norm = NormScale(torch.ones(1, 1), None, 0.0)
@@ -90,7 +90,7 @@ class NormalisedRates:
 def norm_lif(
     x_TN: Tensor, norm: NormScale, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> Normalised:
-    """Norm and neurons one after the other; currents between them are float32 or wider."""
+    """Compute norm and neurons one after the other, with currents in float32 or wider."""
     wide_TN = x_TN.to(torch.promote_types(x_TN.dtype, torch.float32))
     mean_GC, var_GC = moments(wide_TN, norm.groups)
     y_TN = normalised(wide_TN, norm, mean_GC, var_GC)
@@ -107,7 +107,7 @@ def norm_lif_rates(
     dynamics: Dynamics,
     learned: tuple[str, ...],
 ) -> NormalisedRates:
-    """Return the same with the derivatives of the neurons' mean output; without gradients."""
+    """Compute norm, neurons and the derivatives of their mean output, without gradients."""
     wide_TN = x_TN.to(torch.promote_types(x_TN.dtype, torch.float32))
     mean_GC, var_GC = moments(wide_TN, norm.groups)
     y_TN = normalised(wide_TN, norm, mean_GC, var_GC)
@@ -119,7 +119,7 @@ def norm_lif_rates(
 
 
 def moments(x_TN: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Means and variances of each channel, of all steps (``groups`` 1) or of each: ``[G, C]``.
+    """Return means and variances of channels, ``[G, C]``, over all steps (``groups`` 1) or each.
 
     >>> x_TN = torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]])  # [T, N, C] = [2, 2, 1]
     >>> moments(x_TN, 1)
@@ -134,7 +134,7 @@ def moments(x_TN: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 
 
 def normalised(x_TN: Tensor, norm: NormScale, mean_GC: Tensor, var_GC: Tensor) -> Tensor:
-    """scale·x + shift with these statistics, each product and sum rounded.
+    """Return scale·x + shift with these statistics. Each product and sum is rounded.
 
     >>> norm = NormScale(torch.ones(1, 1), None, 0.0)
     >>> mean, var = torch.ones(1, 1), torch.full((1, 1), 4.0)
