@@ -80,7 +80,7 @@ def first(folder: Path) -> tuple[dict[str, Any], str]:
         wrong = ["model.name=fifthnet:Net", "model.options.channels=3", "data.root=images"]
 
         line = refused("train digits --out first", *wrong, "snn.epochs=12")
-        assert "snn is a list, and 'epochs' is in each of 0..0; say in which, as" in line
+        assert "snn is a list, and 'epochs' is in each of 0..0; name one, as" in line
         wrong.append(line.rsplit("as ", 1)[1].strip())
         assert wrong[-1] == "snn.0.epochs=12"
 
@@ -140,7 +140,7 @@ def test_an_ann_of_a_loop_of_ones_own_is_converted() -> None:
     train(ann, (fit[0] - 0.3053) / 0.3763, fit[1])
     ls.save(ann, "mine")
     line = refused("convert digits --ann mine --trust --out converted", *IMAGES)
-    assert "own, and does not say which; give model.name=package.module:Class and --trust" in line
+    assert "own, but does not name it; give model.name=package.module:Class and --trust" in line
     answer, words = done("convert digits --ann mine --trust --out converted", *OWN)
     assert "thresholds (scale" in words
     assert answer["ann_accuracy"] > 0.95  # some of these images it was trained on

@@ -1,4 +1,4 @@
-"""What a user has, as batches for a network: a DataLoader, a list, arrays, one pair.
+"""Batches for a network from a user's data: a DataLoader, a list, arrays, or one pair.
 
 Shapes: N samples of a batch; images are ``[N, ...]``, frames ``[T, N, ...]``.
 """
@@ -19,32 +19,32 @@ from torch.utils.data import Dataset
 from leanspike.errors import LeanspikeError
 
 ENOUGH = 512
-"""Images that are taken of batches where some hundreds do."""
+"""The number of images taken from batches where some hundreds are enough."""
 CHUNK = 128
-"""Samples of a batch that is made of one pair."""
+"""The samples of a batch that is cut from one pair."""
 Source = Iterable[Any]
-"""Whatever :class:`Batches` takes."""
+"""All that :class:`Batches` takes."""
 FORMS = "a DataLoader, a list of (x, y) batches or one pair (x, y)"
 ANY_FORMS = f"{FORMS}, or inputs alone"
 Targets = Literal["labels", "if any", "of any kind"]
-"""What stands beside each input: labels; labels, or nothing; whatever a user's function takes."""
+"""The targets beside inputs: labels, labels or nothing, or anything for a user's function."""
 
 
 @final
 class Batches:
-    """Pairs of input and labels on the network's device, as often as ``source``.
+    """Pairs of input and labels on the network's device, which can be iterated as ``source`` can.
 
     Args:
-        source: a DataLoader or anything else that gives pairs; a list of them; or one pair
-            ``(x, y)``, which is taken 128 samples at a time. Tensors or NumPy arrays, labels
-            also as a list.
-        network: whose device the pairs are sent to.
-        axis: that of the samples in ``x`` (1 for frames ``[T, N, ...]``).
-        targets: what stands beside an input. "labels": numbers, whole ones as int64; "if any":
-            those, or None of inputs alone; "of any kind": those as they are, in any structure.
+        source: a DataLoader or another iterable of pairs; a list of pairs; or one pair
+            ``(x, y)``, which is taken 128 samples at a time. Data are tensors or NumPy arrays,
+            labels also a list.
+        network: the network to whose device the pairs are sent.
+        axis: the axis of the samples in ``x`` (1 for frames ``[T, N, ...]``).
+        targets: the targets beside an input. "labels": numbers, whole ones as int64; "if any":
+            such labels, or None for inputs alone; "of any kind": targets in any structure.
 
     Raises:
-        LeanspikeError: where it is gone through, for what is no pair of input and labels.
+        LeanspikeError: when iterated, for anything but a pair of input and labels.
 
     >>> pairs = Batches((np.zeros((200, 8), np.float32), [0] * 200), nn.Linear(8, 3))
     >>> [len(labels) for _, labels in pairs], [len(labels) for _, labels in pairs]
@@ -68,7 +68,7 @@ class Batches:
 
     @property
     def once(self) -> bool:
-        """Whether the source can be gone through a single time."""
+        """Whether the source can be iterated only once."""
         return isinstance(self.source, Iterator)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
@@ -81,7 +81,7 @@ class Batches:
                 yield x_N.to(place), tree_map_only(Tensor, lambda part: part.to(place), targets_N)
 
     def _parts(self, batch: Any) -> tuple[Tensor, Any]:
-        """Input and targets of a batch."""
+        """Return the input and targets of a batch."""
         if self.targets != "labels":
             if _is_many(batch) and len(batch) == 1:
                 batch = batch[0]
@@ -90,7 +90,7 @@ class Batches:
         return _pair(batch, plain=self.targets != "of any kind")
 
     def _chunks(self, x: Tensor, targets: Any) -> Iterator[tuple[Tensor, Any]]:
-        """Of one pair so many samples at a time, unless its targets cannot be cut; else all."""
+        """Yield one pair in chunks of samples, or whole if its targets cannot be cut."""
         samples = x.shape[self.axis] if x.dim() > self.axis else 0
         leaves = [] if targets is None else tree_leaves(targets)
         cut = all(isinstance(leaf, Tensor) and leaf.shape[:1] == (samples,) for leaf in leaves)
@@ -102,26 +102,26 @@ class Batches:
             yield x.narrow(self.axis, start, size), _part(targets, slice(start, start + size))
 
     def nothing(self, purpose: str) -> LeanspikeError:
-        """Return the error for a source that gave no samples."""
+        """Return the error for a source without samples."""
         if self.once:
             return LeanspikeError(
-                f"no samples {purpose}: the {type(self.source).__name__} was gone through before, "
-                f"or is empty; give {FORMS}"
+                f"no samples {purpose}: the {type(self.source).__name__} was used up before, or is "
+                f"empty; give {FORMS}"
             )
         return LeanspikeError(f"no samples {purpose}; the split is empty")
 
 
 def images_of(source: Any, network: nn.Module, axis: int = 0) -> Tensor:
-    """Return all images of a tensor or array; of batches the first 512, of which no more are read.
+    """Return all images of a tensor or array, or the first 512 of batches, without reading more.
 
     Args:
         source: a tensor or NumPy array of images; a DataLoader or list of batches, each of
             images or a pair ``(images, labels)``; or one such pair.
-        network: whose device the images are sent to.
-        axis: that of the samples (1 for frames).
+        network: the network to whose device the images are sent.
+        axis: the axis of the samples (1 for frames).
 
     Raises:
-        LeanspikeError: for what holds no images.
+        LeanspikeError: for a source without images.
 
     >>> loader = [(torch.rand(300, 8), torch.arange(300) % 3)] * 5
     >>> images_of(loader, nn.Linear(8, 3)).shape
@@ -139,7 +139,7 @@ def images_of(source: Any, network: nn.Module, axis: int = 0) -> Tensor:
 
 
 def check_lengths(x: Tensor, labels: Tensor, axis: int) -> None:
-    """Raise unless there is a label, or a row of them, for each sample."""
+    """Raise LeanspikeError unless there is a label, or a row of labels, for each sample."""
     if x.dim() > axis and (labels.dim() == 0 or len(labels) != x.shape[axis]):
         raise LeanspikeError(
             f"labels of shape {tuple(labels.shape)}; expected a whole number for each of the "
@@ -148,22 +148,22 @@ def check_lengths(x: Tensor, labels: Tensor, axis: int) -> None:
 
 
 def check_dtype(x: Tensor, network: nn.Module) -> None:
-    """Raise for float64 input of a network of another type, which NumPy's arrays often are.
+    """Raise LeanspikeError for float64 input, as NumPy's arrays often are, if the network is not.
 
     >>> check_dtype(torch.zeros(1, dtype=torch.float64), nn.Linear(1, 1))
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: input of type torch.float64, and the network computes in ...
+    leanspike.errors.LeanspikeError: input of type torch.float64, but the network computes in ...
     """
     own = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
     if x.dtype == torch.float64 and own != x.dtype:
         raise LeanspikeError(
-            f"input of type {x.dtype}, and the network computes in {own}; give x.float(), "
-            'of an array x.astype("float32")'
+            f"input of type {x.dtype}, but the network computes in {own}; give x.float(), or for "
+            'an array x.astype("float32")'
         )
 
 
 def _gather(source: Iterable[Any], axis: int) -> Tensor:
-    """The first images of batches, and a warning where all of them are of one class."""
+    """Return the first images of batches, and warn if all of them are of one class."""
     parts: list[Tensor] = []
     classes: set[int] = set()
     labelled = total = 0
@@ -182,7 +182,7 @@ def _gather(source: Iterable[Any], axis: int) -> Tensor:
             break
     if not parts:
         raise LeanspikeError(
-            "no images to calibrate on: the batches are empty, or were gone through before; "
+            "no images to calibrate on: the batches are empty, or were used up before; "
             "give some hundreds of training images"
         )
     if labelled >= 32 and len(classes) == 1:
@@ -195,13 +195,13 @@ def _gather(source: Iterable[Any], axis: int) -> Tensor:
     except RuntimeError:
         shapes = sorted({str(list(part.shape)) for part in parts})
         raise LeanspikeError(
-            f"the batches hold images of several shapes ({', '.join(shapes)}); give images of one "
-            "size, without what is no image"
+            f"the batches hold images of several shapes ({', '.join(shapes)}); give only images, "
+            "of one size"
         ) from None
 
 
 def _pair(batch: Any, plain: bool = True) -> tuple[Tensor, Any]:
-    """Input and labels of a batch; targets of any kind unless they must be ``plain`` numbers."""
+    """Return input and labels of a batch. ``plain`` labels must be numbers."""
     if isinstance(batch, Mapping):
         keys = ", ".join(map(repr, batch))
         raise LeanspikeError(
@@ -223,7 +223,7 @@ def _pair(batch: Any, plain: bool = True) -> tuple[Tensor, Any]:
 
 
 def as_labels(labels: Any) -> Tensor:
-    """As a tensor, int64 where they are whole numbers.
+    """Return labels as a tensor, int64 if they are whole numbers.
 
     >>> as_labels([True, False])
     tensor([1, 0])
@@ -233,8 +233,8 @@ def as_labels(labels: Any) -> Tensor:
             labels = torch.as_tensor(labels)
         except (TypeError, ValueError, RuntimeError):
             raise LeanspikeError(
-                f"labels are a {type(labels).__name__} that holds no plain numbers; give each "
-                "sample the number of its class, as [0, 2, 1]"
+                f"labels are a {type(labels).__name__} without plain numbers; give each sample the "
+                "number of its class, as [0, 2, 1]"
             ) from None
     numbers = _tensor(labels, "the labels")
     if numbers.is_complex():
@@ -243,7 +243,7 @@ def as_labels(labels: Any) -> Tensor:
 
 
 def _tensor(value: Any, what: str) -> Tensor:
-    """A tensor of a tensor or array."""
+    """Return a tensor or array as a tensor."""
     if isinstance(value, Tensor):
         return value
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
@@ -264,7 +264,7 @@ def _is_many(value: Any) -> TypeGuard[tuple[Any, ...] | list[Any]]:
 
 
 def _is_pair(source: Any) -> bool:
-    """One input with its labels, rather than two batches."""
+    """Whether a list is one input with its labels, rather than two batches."""
     if not _is_many(source) or len(source) != 2 or not _is_array(source[0]):
         return False
     labels = source[1]
@@ -277,19 +277,19 @@ def _part(targets: Any, some: slice) -> Any:
 
 
 def _is_structured(source: Any) -> bool:
-    """One input with targets in a structure."""
+    """Whether a source is one input with targets in a structure."""
     pair = _is_many(source) and len(source) == 2 and _is_array(source[0])
     return pair and (isinstance(source[1], Mapping) or isinstance(source, tuple))
 
 
 def _check_two(source: list[Any], axis: int) -> None:
-    """Raise for a list of two tensors of one kind: batches, or inputs and targets."""
+    """Raise LeanspikeError for two alike tensors, which may be batches, or input and targets."""
     if len(source) == 2 and all(_is_array(part) and part.ndim > 1 for part in source):
         first, second = source
         if first.shape[axis + 1 :] == second.shape[axis + 1 :]:
             raise LeanspikeError(
-                f"a list of two tensors, {list(first.shape)} and {list(second.shape)}: of two "
-                "batches give [(x,) for x in batches], of inputs and targets the tuple (x, y)"
+                f"a list of two tensors, {list(first.shape)} and {list(second.shape)}: for two "
+                "batches give [(x,) for x in batches], for inputs and targets the tuple (x, y)"
             )
 
 
@@ -304,6 +304,6 @@ def _check_iterable(source: Any, forms: str) -> None:
 
 
 def _device(network: nn.Module) -> torch.device | None:
-    """Where the network's first tensor is; None if it has none."""
+    """Return the device of the network's first tensor, or None if it has none."""
     first = next(chain(network.parameters(), network.buffers()), None)
     return None if first is None else first.device

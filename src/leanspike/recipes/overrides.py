@@ -1,4 +1,4 @@
-"""Changes of single keys, as the command line gives them: ``dotted.key=value``."""
+"""Changes of single keys from the command line: ``dotted.key=value``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
     """Change plain data by overrides, each ``dotted.key=value`` with a YAML value.
 
     Raises:
-        LeanspikeError: for one that does not fit; ValueError for terms that do not.
+        LeanspikeError: for an override that does not fit; ValueError for terms that do not.
 
     >>> data = {"snn": [{"epochs": 2}]}
     >>> apply_overrides(data, ["snn.0.epochs=3", "seed=1"])
     >>> data
     {'snn': [{'epochs': 3}], 'seed': 1}
     """
-    for override in sorted(overrides, key=_names_no_own):  # whose options are its own, too
+    for override in sorted(overrides, key=_names_no_own):  # a user's network resets options first
         _apply(data, override)
 
 
@@ -33,14 +33,14 @@ def _names_no_own(override: str) -> bool:
 
 
 def _parted(override: str) -> tuple[str, str]:
-    """The key and the text of its value."""
+    """Return the key and the text of its value."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise LeanspikeError(f"override {override!r}; write dotted.key=value, as in seed=1")
     if key == EXTENDS:
         raise LeanspikeError(
-            f"override {override}: only a file says what it extends; give {text} in the recipe's "
-            "place, or write a file of your own"
+            f"override {override}: only a file can extend a recipe; give {text} as the recipe, or "
+            "write a file of your own"
         )
     return key, text
 
@@ -65,7 +65,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         place[_position(place, last, key, text)] = value
     elif isinstance(place, dict):
         if not _names_no_own(override) and place.get(last) != value:
-            place["options"] = {}  # those of the recipe are another network's
+            place["options"] = {}  # the recipe's options are for another network
         place[last] = value
     else:
         raise LeanspikeError(f"override {key}: {last!r} is inside a plain value")
@@ -88,7 +88,7 @@ def _position(place: list[Any], part: str, key: str, value: str) -> int:
         right = key.replace(f".{part}", f".0.{part}", 1)
         raise LeanspikeError(
             f"override {key}: {key[: key.index(f'.{part}')]} is a list, and {part!r} is in each of "
-            f"0..{len(place) - 1}; say in which, as {right}={value}"
+            f"0..{len(place) - 1}; name one, as {right}={value}"
         )
     if int(part) >= len(place):
         raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")
