@@ -192,12 +192,12 @@ class Program:
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """Of each edge."""
+        """The shape of each edge."""
         return (self.input.shape, *(node.shape for node in self.nodes))
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """Of each edge."""
+        """The form of each edge."""
         return ("analog", *(node.form for node in self.nodes))
 
     @property

@@ -70,7 +70,7 @@ class Times(nn.Module):
 
 
 def spikingjelly(trained: Trained) -> Answer:
-    """See `SpikingJelly`."""
+    """Return the ANN with SpikingJelly's neurons; see `SpikingJelly`."""
     network = SpikingJelly(trained).eval()
 
     @torch.no_grad()

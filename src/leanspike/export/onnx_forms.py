@@ -47,7 +47,7 @@ class Form(ABC):
 
     @abstractmethod
     def model(self) -> tuple[Any, Names]:
-        """Return the model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and the names of its parts."""
 
     @abstractmethod
     def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
@@ -71,7 +71,7 @@ class SequenceForm(Form):
         self.mode = mode
 
     def model(self) -> tuple[Any, Names]:
-        """Return the model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and the names of its parts."""
         network = WholeSequence(self.snn, self.timesteps, self.mode)
         axis = self.encoder.batch_axis
         program = traced(network, (self.example(self.samples),), (self.free(axis),))
@@ -94,7 +94,7 @@ class StepForm(Form):
     name = "one_step"
 
     def model(self) -> tuple[Any, Names]:
-        """Return the model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and the names of its parts."""
         x_N = self._inputs(self.example(self.samples), 0)
         self.network = network = OneStep(self.snn, x_N)
         state_shapes = [self.free(0, len(state) // self.samples) for state in network.states]

@@ -50,7 +50,7 @@ def entries(call: Call) -> Kind | None:
 
 
 def within_samples(call: Call) -> None:
-    """Entries of every sample, whose new values have the samples first or are the same for all."""
+    """Refuse new values for some samples only, or values that do not have the samples first."""
     x, key, value = call.node.args[:3]
     assert isinstance(x, fx.Node)
     if isinstance(key, fx.Node) and key.meta["shape"] is not None:

@@ -127,7 +127,7 @@ class ResNet(nn.Module):
         initialise_weights(self, linear_std=linear_std)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for images ``[N, C, H, W]``."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         logits: torch.Tensor = self.classifier(x.flatten(1))
         return logits
@@ -165,7 +165,7 @@ class ResNet18(nn.Module):
         initialise_weights(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for images ``[N, C, H, W]``."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         logits: torch.Tensor = self.classifier(x.mean((2, 3)))
         return logits
