@@ -40,7 +40,7 @@ class CurrentLIFConfig(ThresholdConfig):
     )
     floor: Positive | None = Field(
         None,
-        description="The membrane stays above minus this many thresholds; chips use 1.",
+        description="The membrane never falls below minus this many thresholds; chips use 1.",
     )
 
 

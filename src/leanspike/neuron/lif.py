@@ -36,7 +36,7 @@ class LIFConfig(ThresholdConfig):
     )
     floor: Positive | None = Field(
         None,
-        description="The membrane stays above minus this many thresholds; chips use 1.",
+        description="The membrane never falls below minus this many thresholds; chips use 1.",
     )
 
 
