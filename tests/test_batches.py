@@ -220,7 +220,7 @@ def test_float64_arrays_are_refused_and_the_advice_works(
     snn: ls.SpikingNetwork, x: Tensor, y: Tensor
 ) -> None:
     doubles = x.double().numpy()
-    message = r'torch\.float64, and .* torch\.float32; give x\.float\(\), .*x\.astype\("float32"\)'
+    message = r'torch\.float64, but .* torch\.float32; give x\.float\(\), .*x\.astype\("float32"\)'
     with pytest.raises(ls.LeanspikeError, match=message):
         ls.calibrate(snn, doubles)
     with pytest.raises(ls.LeanspikeError, match=message):

@@ -100,7 +100,7 @@ def first(folder: Path) -> tuple[dict[str, Any], str]:
         wrong[1] = "model.options={channels: 1, classes: 4}"
 
         line = refused("train digits --trust --out first", *wrong)
-        assert "outputs of shape [1, 4] for one image, and image_folder has 10 classes" in line
+        assert "outputs of shape [1, 4] for one image, but image_folder has 10 classes" in line
         assert "make it give [1, 10], by its model.options" in line
         wrong[1] = "model.options={channels: 1, classes: 10}"
         assert not Path("first").exists()

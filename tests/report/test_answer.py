@@ -39,11 +39,11 @@ def test_an_answer_at_chance_has_no_energy() -> None:
     )
     assert answer(result) == (
         "At 5 timesteps the SNN answers 11.1 % of 360 test images correctly (ANN: 10.3 %), which "
-        "is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. What it spends says "
+        "is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. Its energy means "
         "nothing; the ANN is at chance, too: check its weights, the labels and the pixels' scale."
     )
     alone = answer(result.model_copy(update={"ann_accuracy": None}))
-    assert alone.endswith("says nothing; train or calibrate it.")
+    assert alone.endswith("means nothing; train or calibrate it.")
     better = answer(result.model_copy(update={"accuracy": (0.1, 0.15)}))
     assert better.endswith("spends 42.4× less energy on arithmetic than the ANN.")
 
