@@ -105,7 +105,7 @@ def test_what_an_attempt_left_out_is_made_good(
 def test_another_ann_is_refused_by_its_first_difference(
     change: str, difference: str, other: Path, tmp_path: Path
 ) -> None:
-    why = rf"{other} has not the ANN of this recipe: {difference}; give --ann {other}/ann, to begin"
+    why = rf"{other} has not the ANN of this recipe: {difference}; give --ann {other}/ann to begin"
     with pytest.raises(LeanspikeError, match=why):
         make(tmp_path / "run", change, ann_of=other).begin()
     assert not (tmp_path / "run").exists()
