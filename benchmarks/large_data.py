@@ -49,7 +49,7 @@ def main(
         os.environ["LEANSPIKE_CACHE"] = str(cache)
     print(f"{provenance().hardware}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     begun = time.process_time()
-    data = load_dataset(layout, folder, image_size=size, channels=3, **CONSTANTS)
+    data = load_dataset(layout, folder, options={"image_size": size, "channels": 3}, **CONSTANTS)
     took = time.process_time() - begun
     print(f"{layout}, {size} pixels, cache {cache is not None}: {len(data.train):,} train")
     print(f"listed in {took:.1f} s of the processor's, {resident():.0f} MiB resident")

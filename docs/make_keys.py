@@ -1,4 +1,4 @@
-"""Write the tables of docs/reference/recipes.md from the models in src/leanspike/config.py.
+"""Write the tables of docs/reference/recipes.md from the models in src/leanspike/config.
 
     python docs/make_keys.py
 

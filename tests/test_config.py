@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
 from leanspike.recipes import dump, load_recipe, recipes, validate
 from leanspike.train import Response
@@ -154,6 +156,155 @@ def test_the_advice_on_a_list_works() -> None:
     assert load_recipe("digits", ["snn=[{epochs: 1}]", "snn.0.epochs=2"]).snn[0].epochs == 2
     with pytest.raises(LeanspikeError, match=r"as snn\.0\.objective\.tet\.weight=2$"):
         load_recipe("digits", ["snn.objective.tet.weight=2"])
+
+
+NAMED = [
+    # a part is named, and the options of the old one go
+    (["model.name=mlp"], "model.options", {}),
+    (["model.name=mlp", "model.options.hidden=[4]"], "model.options", {"hidden": [4]}),
+    (["model.options.hidden=[4]", "model.name=mlp"], "model.options", {"hidden": [4]}),
+    (["model.name=vgg", "model.options.pool=avg"], "model.options.batch_norm", True),
+    (["teacher.model.name=mlp"], "teacher.model", {"name": "mlp", "options": {}, "weights": "w"}),
+    (["data.name=digits"], "data.options", {}),
+    (["data.name=nmnist"], "data.options.image_size", None),
+    (["data.options.image_size=5", "data.name=nmnist"], "data.options.image_size", 5),
+    (["ann.optimizer=adam"], "ann.optimizer", {"name": "adam"}),
+    (["ann.optimizer.name=adam"], "ann.optimizer", {"name": "adam"}),
+    (["ann.optimizer=sgd"], "ann.optimizer.momentum", 0.5),
+    (["ann.optimizer.nesterov=false"], "ann.optimizer.momentum", 0.5),
+    (["snn.0.schedule=step"], "snn.0.schedule", {"name": "step", "milestones": None}),
+    (["snn.0.schedule={name: step}"], "snn.0.schedule", {"name": "step", "milestones": None}),
+    (["spike.encode=direct"], "spike.encode_options", {}),
+    (["spike.norm=tdbn"], "spike.norm_options", {}),
+    (["spike.norm_options.alpha=0.5", "spike.norm=tdbn"], "spike.norm_options", {"alpha": 0.5}),
+    (["spike.neuron.name=cuba_lif"], "spike.neuron.threshold", 1.0),
+    (["spike.neuron=cuba_lif"], "spike.neuron.threshold", 1.0),
+    (["spike.neuron.surrogate.name=triangle"], "spike.neuron.surrogate.options", {}),
+    (["snn.0.objective={tet: {}}"], "snn.0.objective.response", None),
+]
+WITH_OPTIONS = """
+name: mine
+extends: digits
+data: {name: synthetic, options: {image_size: 8}}
+teacher: {model: {name: vgg6, options: {width: 0.5}, weights: w}}
+ann: {optimizer: {name: sgd, momentum: 0.5}}
+spike:
+  encode: poisson
+  encode_options: {gain: 0.5}
+  norm: bntt
+  norm_options: {eps: 0.1}
+  neuron: {threshold: 0.5, surrogate: {name: arctan, options: {alpha: 3.0}}}
+snn:
+  - epochs: 1
+    schedule: {name: cosine, period_epochs: 3}
+    objective: {cross_entropy: {}, response: {weight: 0.5}}
+"""
+
+
+def at(recipe: Recipe, key: str) -> Any:
+    """What a recipe that is written out says at a dotted key."""
+    found: Any = yaml.safe_load(dump(recipe))
+    for part in key.split("."):
+        found = found[int(part)] if isinstance(found, list) else found[part]
+    return found
+
+
+@pytest.mark.parametrize(("changes", "key", "value"), NAMED)
+def test_a_part_that_is_named_anew_brings_its_own_options(
+    changes: list[str], key: str, value: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(WITH_OPTIONS)
+    assert at(load_recipe(path, changes), key) == value
+
+
+def test_the_weights_of_another_network_stay_named() -> None:
+    changes = ["model.weights=w", "model.name=mlp"]
+    assert load_recipe("digits", changes).model.weights == "w"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.options.hiden=3", "model vgg has no option 'hiden'; valid are layers, head, "),
+        ("model.options.poool=3", "has no option 'poool'; did you mean 'pool'\\?"),
+        ("data.options.image_size=3", "data set digits has no option 'image_size'; it has none"),
+        ("ann.optimizer.momentun=0", r"key ann\.optimizer\.momentun; did you mean 'momentum'\?"),
+        ("ann.schedule.milestones=[3]", r"key ann\.schedule\.milestones; linear has no options$"),
+        ("ann.optimizer.size=3", r"key ann\.optimizer\.size; sgd has momentum, nesterov$"),
+        ("ann.optimizer.momentum=1", r"ann\.optimizer\.momentum is 1: input should be less than 1"),
+        ("ann.optimizer=sdg", r"ann\.optimizer is .*optimizer is 'sdg'; .*did you mean 'sgd'\?"),
+    ],
+)
+def test_an_option_that_the_part_does_not_know_is_refused_by_name(
+    override: str, message: str
+) -> None:
+    with pytest.raises(LeanspikeError, match=message) as error:
+        load_recipe("digits", [override])
+    assert "\n" not in str(error.value)
+
+
+OLD_KEYS = [
+    ("data.image_size=8", "data.options.image_size=8"),
+    ("data.frames.by=count", "data.options.frames.by=count"),
+    ("data.skip_bad=true", "data.options.skip_bad=true"),
+    ("ann.momentum=0.5", "ann.optimizer.momentum=0.5"),
+    ("snn.0.nesterov=false", "snn.0.optimizer.nesterov=false"),
+    ("snn.0.milestones=[3]", "snn.0.schedule.milestones=[3]"),
+    ("snn.0.optimizer_options={momentum: 0.5}", "snn.0.optimizer.momentum=0.5"),
+    ("ann.schedule_options.period_epochs=5", "ann.schedule.period_epochs=5"),
+]
+KNOWING = {
+    "image_size": "data.name=synthetic",
+    "by": "data.name=nmnist",
+    "skip_bad": "data.name=image_folder",
+    "milestones": "snn.0.schedule=step",
+    "period_epochs": "ann.schedule=cosine",
+}
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_KEYS)
+def test_an_old_key_is_taken_and_says_the_new_one(
+    old: str, new: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    knowing = KNOWING.get(new.partition("=")[0].rpartition(".")[2], "seed=0")
+    assert load_recipe("digits", [knowing, old]) == load_recipe("digits", [knowing, new])
+    told = [f"{old.partition('=')[0]} is {new.partition('=')[0]} now"]
+    assert caplog.messages == told
+
+
+def test_old_keys_in_files_are_merged_with_new_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base, child = tmp_path / "base.yaml", tmp_path / "child.yaml"
+    base.write_text(
+        "{name: base, extends: digits, data: {name: synthetic, image_size: 8}, "
+        "ann: {momentum: 0.5, nesterov: false, schedule: step, milestones: [2]}}"
+    )
+    child.write_text(
+        "{name: child, extends: base.yaml, data: {options: {image_size: 9}}, "
+        "ann: {optimizer: {momentum: 0.25}, milestones: [3]}}"
+    )
+    recipe = load_recipe(child)
+    assert recipe.ann is not None
+    assert recipe.ann.optimizer.options == {"momentum": 0.25, "nesterov": False}
+    assert recipe.ann.schedule.options == {"milestones": (3,)}
+    assert recipe.data.options == {"image_size": 9}
+    assert "data.image_size is data.options.image_size now" in caplog.messages
+    base.write_text("{name: base, extends: digits, ann: {momentum: 0, optimizer: {momentum: 0.5}}}")
+    with pytest.raises(LeanspikeError, match=r"ann\.momentum is ann\.optimizer\.momentum now, wh"):
+        load_recipe(base)
+
+
+def test_what_was_not_heeded_before_is_not_refused_now(caplog: pytest.LogCaptureFixture) -> None:
+    written = yaml.safe_load(dump(load_recipe("digits", ["ann.optimizer=adam"])))
+    ann = written["ann"]
+    ann |= {"optimizer": "adam", "optimizer_options": {}, "momentum": 0.9, "nesterov": True}
+    ann |= {"schedule": "linear", "schedule_options": {}, "period_epochs": None, "milestones": None}
+    del written["data"]["options"]
+    written["data"] |= {"image_size": None, "channels": None, "frames": None, "skip_bad": False}
+    assert validate(written, "old") == load_recipe("digits", ["ann.optimizer=adam"])
+    assert caplog.messages == []
 
 
 def test_the_old_name_of_cross_validation_is_taken_and_says_the_new_one(caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ from torch import nn
 
 import leanspike as ls
 from leanspike.evaluation.prices import Prices, price
+from leanspike.evaluation.result import Provenance, Result
 from leanspike.recipes import dump, load_recipe
+from leanspike.report.compare import Compared
+from leanspike.report.compare.runs import recipe_changes
 from leanspike.run.build import build_neuron, build_norm
 from leanspike.run.workspace import check_free
 from leanspike.saved import save
 from leanspike.studies import load_kept, read_kept
+from leanspike.studies.kept import Finished
 
 HERE = Path(__file__).parent / "of_before"
 KEPT = sorted((Path(__file__).parents[1] / "results").glob("*/*.json"))
@@ -67,6 +72,25 @@ def test_a_recipe_that_a_run_kept_is_what_it_was() -> None:
     assert not isinstance(norm, str)
     assert norm(4, 5).options["threshold"] == 0.5
     assert "name: lif" in dump(recipe)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_of_before_differs_in_no_key_that_has_moved(optimizer: str) -> None:
+    changes = [f"ann.optimizer={optimizer}", "ann.schedule=cosine"]
+    now = load_recipe("digits", changes).model_dump(mode="json")
+    before = deepcopy(now)
+    before["data"] |= {"image_size": None, "channels": None, "frames": None, "skip_bad": False}
+    del before["data"]["options"]
+    for stage in (before["ann"], *before["snn"]):
+        stage |= {part: stage[part]["name"] for part in ("optimizer", "schedule")}
+        stage |= {"momentum": 0.9, "nesterov": True, "milestones": None, "period_epochs": None}
+    runs = []
+    for recipe in (before, now):
+        origin = Provenance.model_construct(recipe=deepcopy(recipe))
+        found = Finished(Path("run"), Result.model_construct(provenance=origin), [])
+        runs.append(Compared(len(runs), "run", found.comparable, []))
+        assert found.result.provenance.recipe == recipe
+    assert recipe_changes(runs) == {}
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parent.name}/{path.stem}")

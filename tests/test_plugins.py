@@ -59,7 +59,7 @@ class Small(nn.Module):
 
 
 def stripes(classes: int = 2) -> Source:
-    return Source(lambda root, size: synthetic((1, 6, 6), classes, train=40, test=12), 8)
+    return Source(lambda root: synthetic((1, 6, 6), classes, train=40, test=12), 8)
 
 
 class Quiet(Objective):
@@ -127,10 +127,8 @@ spike: {timesteps: 2, neuron: {name: steep, height: 2.0}, calibrate: null}
 snn:
   - epochs: 1
     batch_size: 16
-    optimizer: plain
-    optimizer_options: {beta: 0.25}
-    schedule: half
-    schedule_options: {floor: 0.25}
+    optimizer: {name: plain, beta: 0.25}
+    schedule: {name: half, floor: 0.25}
     objective: {cross_entropy: {}, quiet: {weight: 0.5, power: 1.5}}
 evaluate: {metrics: {largest: {}}}
 """
@@ -218,10 +216,10 @@ for change in sys.argv[1:]:
 """
 
 MISTAKES = {
-    "snn.0.optimizer=plane": "optimizer is 'plane': choose one of sgd, adam, adamw, plain, broken;",
+    "snn.0.optimizer=plane": "optimizer is 'plane'; choose one of sgd, adam, adamw, plain, broken;",
     "snn.0.objective={quite: {}}": "unknown key snn.0.objective.quite; did you mean 'quiet'?",
     "snn.0.objective={quiet: {powr: 1}}": "key snn.0.objective.quiet.powr; did you mean 'power'?",
-    "snn.0.schedule_options={flor: 1}": "schedule half has no option 'flor'; valid are floor",
+    "snn.0.schedule.flor=1": "unknown key snn.0.schedule.flor; did you mean 'floor'?",
     "data.options={clases: 2}": "data set stripes has no option 'clases'; valid are classes",
     "model.options={hiden: 1}": "model small has no option 'hiden'; did you mean 'hidden'?",
     "evaluate.metrics=[larges]": "metric is 'larges'; choose one of calibration_error, largest, br",

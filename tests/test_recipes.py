@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from rich.console import Console
 from torch import nn
 
 from leanspike.config import Recipe
-from leanspike.data import DATASETS, Parts, TensorSplit, synthetic
+from leanspike.data import DATASETS, Parts, Source, TensorSplit, synthetic
 from leanspike.errors import LeanspikeError
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe, recipes
@@ -50,8 +52,8 @@ def write_images(root: Path) -> None:
 
 def sequences(recipe: Recipe) -> Parts:
     """Noise of the form of the recipe's recordings, or of its rows of pixels."""
-    events = recipe.data.frames is not None
-    size = (2, *[recipe.data.image_size or 34] * 2) if events else (1, 1, 28)
+    events = "frames" in recipe.data.options
+    size = (2, *[recipe.data.options["image_size"] or 34] * 2) if events else (1, 1, 28)
     generator = torch.Generator().manual_seed(0)
     splits = [
         TensorSplit(
@@ -65,27 +67,35 @@ def sequences(recipe: Recipe) -> Parts:
     return Parts(tuple("0123456789"), *splits)
 
 
+def giving(known: Callable[..., Source], parts: Parts) -> Callable[..., Source]:
+    """A data set with the same options, which gives these images."""
+
+    @wraps(known)
+    def source(**options: object) -> Source:
+        return replace(known(**options), read=lambda _: parts)
+
+    return source
+
+
 def shortened(name: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     """An eighth of the width, a dozen images: two steps of training in each stage."""
     recipe = load_recipe(name)
     if recipe.data.name == "image_folder":
         write_images(folder)
         patch.setenv("LEANSPIKE_CACHE", str(folder / "cache"))
-        changes = [f"data.root={folder}", "data.image_size=32"]
+        changes = [f"data.root={folder}", "data.options.image_size=32"]
     elif recipe.spike.encode == "frames":
         small = sequences(recipe)
-        source = replace(DATASETS[recipe.data.name], read=lambda *_: small)
-        if recipe.data.frames is not None:
-            source = replace(source, read_frames=lambda *_: small)
-        patch.setitem(DATASETS, recipe.data.name, source)
+        known = DATASETS[recipe.data.name]
+        patch.setitem(DATASETS, recipe.data.name, giving(known, small))
         changes = []
     else:
-        source = DATASETS[recipe.data.name]
+        known = DATASETS[recipe.data.name]
         grey = recipe.data.name == "mnist"
         classes = 10 if grey else int(recipe.data.name.removeprefix("cifar"))
         shape = (1, 28, 28) if grey else (3, 32, 32)
         small = synthetic(shape, classes=classes, train=IMAGES, test=4)
-        patch.setitem(DATASETS, recipe.data.name, replace(source, read=lambda *_: small))
+        patch.setitem(DATASETS, recipe.data.name, giving(known, small))
         changes = []
     stages = [f"snn.{number}" for number in range(len(recipe.snn))]
     if recipe.ann is not None:
@@ -162,13 +172,11 @@ def test_the_training_on_cifar_is_the_codes(name: str) -> None:
     assert recipe.spike.calibrate.scale == 0.2
     (snn,) = recipe.snn
     ann = recipe.ann
-    assert (ann.optimizer, ann.learning_rate, ann.weight_decay) == ("adam", 1e-3, 5e-4)
-    assert (snn.optimizer, snn.learning_rate, snn.weight_decay) == ("adam", 1e-4, 0)
+    assert (ann.optimizer.name, ann.learning_rate, ann.weight_decay) == ("adam", 1e-3, 5e-4)
+    assert (snn.optimizer.name, snn.learning_rate, snn.weight_decay) == ("adam", 1e-4, 0)
     assert (ann.batch_size, ann.epochs, snn.batch_size, snn.epochs) == (128, 299, 64, 299)
-    assert (ann.schedule, ann.period_epochs, snn.schedule, snn.period_epochs) == (
-        *("cosine", 64),
-        *("cosine", 128),
-    )
+    assert (ann.schedule.name, ann.schedule.options) == ("cosine", {"period_epochs": 64})
+    assert (snn.schedule.name, snn.schedule.options) == ("cosine", {"period_epochs": 128})
     # The code's commands have 0.2 for both; its ANNs have 0.5 behind linear layers, its SNNs not.
     rates = recipe.model.options["dropout_conv"], recipe.model.options.get("dropout_linear")
     assert (*rates, snn.dropout) == ((0.2, 0.5, 0.2) if "vgg" in name else (0.2, None, None))
@@ -186,9 +194,10 @@ def test_bntts_settings_are_the_codes() -> None:
         assert (spike.encode, spike.timesteps, spike.norm) == ("poisson", timesteps, "bntt")
         assert (spike.neuron.leak, spike.neuron.threshold, spike.neuron.learn) == (leak, 1.0, ())
         assert (recipe.ann, spike.calibrate, spike.norm_options) == (None, None, {})
-        assert (snn.optimizer, snn.learning_rate, snn.momentum) == ("sgd", 0.3, 0.9)
-        assert (snn.weight_decay, snn.schedule, snn.epochs) == (1e-4, "step", 100)
-        assert (snn.decay_norms, snn.nesterov, snn.milestones) == (True, False, (51, 71, 91))
+        assert (snn.optimizer.name, snn.learning_rate) == ("sgd", 0.3)
+        assert (snn.weight_decay, snn.schedule.name, snn.epochs) == (1e-4, "step", 100)
+        assert snn.optimizer.options == {"momentum": 0.9, "nesterov": False}
+        assert (snn.decay_norms, snn.schedule.options) == (True, {"milestones": (51, 71, 91)})
         assert (snn.readout, recipe.evaluate.readout) == ("mean", "mean")
         if recipe.data.name != "image_folder":  # which the code does not know
             assert (recipe.data.mean, recipe.data.std) == CODE_PIXELS["cifar10"]
@@ -198,7 +207,9 @@ def test_bntts_settings_are_the_codes() -> None:
 def test_bntts_rate_falls_when_its_code_divides_it() -> None:
     """Its code: after each epoch, if that was the (0.5, 0.7 or 0.9 times all)-th from 0, ÷10."""
     (snn,) = load_recipe("bntt_cifar10_vgg9").snn
-    factor = create_schedule(snn.schedule, snn.epochs * 7, epoch_steps=7, milestones=snn.milestones)
+    factor = create_schedule(
+        snn.schedule.name, snn.epochs * 7, epoch_steps=7, options=snn.schedule.options
+    )
     rate = 0.3
     for epoch in range(snn.epochs):
         assert snn.learning_rate * factor(epoch * 7 + 6) == pytest.approx(rate)

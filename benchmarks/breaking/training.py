@@ -27,7 +27,7 @@ def trained_for_a_step(path: Path, *, keep: bool) -> None:
     pixels = torch.arange(64, dtype=torch.uint8).view(16, 1, 2, 2)
     split = TensorSplit(pixels, torch.arange(16) % 3)
     loader = Loader(split, batch_size=8, mean=(0.5,), std=(0.5,), seed=0, train=True)
-    optimizer = create_optimizer(network, "sgd", learning_rate=0.1, momentum=0.9)
+    optimizer = create_optimizer(network, "sgd", learning_rate=0.1)
     stage = Stage(
         name="ann",
         number=0,

@@ -280,7 +280,12 @@ def whole_run(device: str) -> Found:
     """A recipe: ANN, calibration, SNN with a teacher, a checkpoint taken up, an evaluation."""
     terms = "objective=[cross_entropy, response, spike_rate]"
     changes = [
-        *("data.name=synthetic", "data.image_size=8", "data.train_images=128", "ann.epochs=2"),
+        *(
+            "data.name=synthetic",
+            "data.options.image_size=8",
+            "data.train_images=128",
+            "ann.epochs=2",
+        ),
         *(f"device={device}", "model.options.layers=[8, A]", "model.options.head=[]"),
         *("snn.0.epochs=1", f"snn.0.{terms}", "spike.calibrate.images=32"),
         "checkpoint_minutes=1e-9",  # one after each step

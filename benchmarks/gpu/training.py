@@ -225,7 +225,7 @@ class Training:
             train=replace(self._loader(few, train=True), seed=1),
             val=None,
             objective=CrossEntropy(label_smoothing=section.label_smoothing),
-            optimizer=create_optimizer(network, section.optimizer, learning_rate=1e-6),
+            optimizer=create_optimizer(network, section.optimizer.name, learning_rate=1e-6),
             schedule=lambda _step: 1.0,
             seed=0,
             dtype=run.dtype,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from inspect import Parameter, isfunction, signature
+from inspect import Parameter, getdoc, isfunction, signature
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -40,19 +40,26 @@ class Section(BaseModel):
 def section_of(kind: Callable[..., Any]) -> type[Section]:
     """The options of a class, or a function: each argument that has a default, with its type.
 
+    A range and a meaning may stand beside the type, as ``Annotated[int, Field(ge=1)]``. The first
+    paragraph of the docstring says what the section is.
+
     >>> class Pool:
-    ...     def __init__(self, channels: int, size: int = 2) -> None: ...
+    ...     def __init__(self, channels: int, size: Annotated[int, Field(ge=1)] = 2) -> None: ...
     >>> section_of(Pool)(size=3)
     Pool(size=3)
+    >>> section_of(Pool)(size=0)
+    Traceback (most recent call last):
+    pydantic_core._pydantic_core.ValidationError: ... greater than or equal to 1 ...
     """
-    hints = get_type_hints(_signed(kind))
+    hints = get_type_hints(_signed(kind), include_extras=True)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), parameter.default)
         for name, parameter in signature(kind).parameters.items()
         if parameter.default is not Parameter.empty
     }
     name = getattr(kind, "__name__", type(kind).__name__)
-    return create_model(name, __base__=Section, **fields)
+    meaning = (getdoc(kind) or "").partition("\n\n")[0]
+    return create_model(name, __base__=Section, __doc__=meaning, **fields)
 
 
 def _signed(kind: Callable[..., Any]) -> Any:

@@ -24,7 +24,9 @@ def nmnist(tmp_path):
 
 def test_n_mnist_becomes_frames(nmnist):
     options = FrameOptions(timesteps=4, by="count")
-    data = load_dataset("nmnist", nmnist, validation=0, image_size=17, frames=options)
+    data = load_dataset(
+        "nmnist", nmnist, validation=0, options={"image_size": 17, "frames": options}
+    )
     assert (data.shape, data.frames, data.classes) == ((2, 17, 17), 4, tuple("0123456789"))
     assert (len(data.train), len(data.val), len(data.test)) == (20, 0, 10)
     assert data.train.lazy
@@ -45,15 +47,15 @@ def test_without_options_there_are_10_frames_of_the_sensors_size(nmnist):
 
 def test_an_empty_digit_and_a_size_that_is_none_are_refused(nmnist):
     with pytest.raises(DataError, match=r"image_size is 35, .* have 34x34 pixels; give 1\.\.34"):
-        load_dataset("nmnist", nmnist, image_size=35)
+        load_dataset("nmnist", nmnist, options={"image_size": 35})
     (nmnist / "NMNIST" / "Test" / "9" / "00000.bin").unlink()
     with pytest.raises(DataError, match=r"no .bin files in \S+Test/9; unpack https://"):
         load_dataset("nmnist", nmnist)
 
 
 def test_images_have_no_frames():
-    with pytest.raises(DataError, match="frames are made of recordings of events, digits has none"):
-        load_dataset("digits", frames=FrameOptions())
+    with pytest.raises(DataError, match="data set digits has no option 'frames'; it has none"):
+        load_dataset("digits", options={"frames": FrameOptions()})
     assert load_dataset("digits").frames is None
 
 
@@ -64,7 +66,9 @@ def test_cifar10_dvs_gives_the_last_tenth_of_each_class_to_the_test(tmp_path):
         for number in range(12):
             content = aedat2_bytes([(label, number, 5, 1), (label, number, 9, 0)])
             (folder / f"cifar10_{name}_{number}.aedat").write_bytes(content)
-    data = load_dataset("cifar10_dvs", tmp_path, validation=0, frames=FrameOptions(timesteps=2))
+    data = load_dataset(
+        "cifar10_dvs", tmp_path, validation=0, options={"frames": FrameOptions(timesteps=2)}
+    )
     assert (data.shape, data.classes) == ((2, 128, 128), CIFAR)
     assert data.test.labels.tolist() == [label for label in range(10) for _ in range(2)]
     assert len(data.train) == 100
@@ -102,7 +106,7 @@ def gestures(tmp_path):
 
 def test_gestures_are_cut_out_of_the_recordings(gestures):
     options = FrameOptions(timesteps=2, by="count")
-    data = load_dataset("dvs128_gesture", gestures, validation=0, frames=options)
+    data = load_dataset("dvs128_gesture", gestures, validation=0, options={"frames": options})
     assert data.classes == GESTURES
     assert data.train.labels.tolist() == [0, 10, 0]
     assert data.test.labels.tolist() == [7]
@@ -151,7 +155,9 @@ def test_prepared_gestures(tmp_path):
 
 
 def test_real_n_mnist_is_read_in_part_or_whole(real_root):
-    data = load_dataset("nmnist", real_root("NMNIST"), frames=FrameOptions(timesteps=5))
+    data = load_dataset(
+        "nmnist", real_root("NMNIST"), options={"frames": FrameOptions(timesteps=5)}
+    )
     assert len(data.val) == round((len(data.train) + len(data.val)) / 10)
     for split in (data.train, data.val, data.test):
         assert torch.equal(split.labels.unique(), torch.arange(10))

@@ -73,10 +73,10 @@ def test_the_cache_notices_other_parameters_and_changed_recordings(nmnist, readi
         {"frames": FrameOptions(by="window", window_us=2000)},
     ]
     for number, change in enumerate(changes, start=1):
-        found = everything(load_dataset("nmnist", nmnist, **change).test)
+        found = everything(load_dataset("nmnist", nmnist, options=change).test)
         assert len(readings) == 10 * number
         monkeypatch.delenv("LEANSPIKE_CACHE")
-        assert torch.equal(found, everything(load_dataset("nmnist", nmnist, **change).test))
+        assert torch.equal(found, everything(load_dataset("nmnist", nmnist, options=change).test))
         monkeypatch.setenv("LEANSPIKE_CACHE", str(nmnist / "cache"))
         del readings[-10:]
     os.utime(nmnist / "NMNIST" / "Test" / "0" / "00000.bin", ns=(1, 1))

@@ -58,8 +58,8 @@ def test_size_and_channels_are_the_images_own(tree):
     parts = read_image_folder(tree, None)
     assert parts.train.shape == parts.test.shape == (3, 8, 8)
     assert parts.notes == (
-        "1 of 8 images are resized to 8x8 (shorter sides of 8 to 9 pixels; data.image_size=N is "
-        "another size)",
+        "1 of 8 images are resized to 8x8 (shorter sides of 8 to 9 pixels; "
+        "data.options.image_size=N is another size)",
         "1 of 8 images are not square, and their central square is taken",
     )
     assert read_image_folder(tree, 16, 1).train.shape == (1, 16, 16)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from leanspike.data import images
-from leanspike.data.images import DATASETS, Source, channel_statistics, describe, load_dataset
+from leanspike.data.images import channel_statistics, describe, load_dataset
+from leanspike.data.named import DATASETS, Source
 from leanspike.data.small import synthetic
 from leanspike.errors import DataError
 
@@ -70,7 +71,7 @@ def test_computed_constants_standardise_the_training_images(name):
 
 
 def test_synthetic_images_take_a_size():
-    assert load_dataset("synthetic", image_size=12).shape == (3, 12, 12)
+    assert load_dataset("synthetic", options={"image_size": 12}).shape == (3, 12, 12)
     assert load_dataset("synthetic_grey").shape == (1, 28, 28)
     assert len(load_dataset("synthetic_100").classes) == 100
 
@@ -83,11 +84,11 @@ def test_a_data_set_is_frozen():
 def test_the_root_is_the_one_given_or_the_environments_or_data(monkeypatch, tmp_path):
     roots = []
 
-    def read(root, _):
+    def read(root):
         roots.append(root)
         return synthetic((1, 4, 4))
 
-    monkeypatch.setitem(DATASETS, "mine", Source(read))
+    monkeypatch.setitem(DATASETS, "mine", lambda: Source(read))
     monkeypatch.setenv("LEANSPIKE_DATA", str(tmp_path))
     load_dataset("mine", Path("given"))
     load_dataset("mine")
@@ -122,10 +123,12 @@ def test_a_validation_part_that_does_not_fit_is_refused(validation):
         load_dataset("digits", validation=validation)
 
 
-def test_a_size_that_is_not_the_data_sets_is_refused():
-    with pytest.raises(DataError, match="image_size is 32, but digits has images of 8x8 pixels"):
-        load_dataset("digits", image_size=32)
-    assert load_dataset("digits", image_size=8).shape == (1, 8, 8)
+def test_an_option_that_the_data_set_does_not_know_is_refused_with_those_it_knows():
+    with pytest.raises(DataError, match="data set digits has no option 'image_size'; it has none"):
+        load_dataset("digits", options={"image_size": 8})
+    known = "image_size, channels, skip_bad"
+    with pytest.raises(DataError, match=f"image_folder has no option 'size'; valid are {known}$"):
+        load_dataset("image_folder", options={"size": 8})
 
 
 def test_an_image_folder_is_split_too(tmp_path):
@@ -135,10 +138,10 @@ def test_an_image_folder_is_split_too(tmp_path):
             for index in range(count):
                 image = Image.new("RGB", (8, 8), (index, label, part == "val"))
                 image.save(tmp_path / part / str(label) / f"{index}.png")
-    data = load_dataset("image_folder", tmp_path, image_size=8, validation=4)
+    data = load_dataset("image_folder", tmp_path, options={"image_size": 8}, validation=4)
     assert (len(data.train), len(data.val), len(data.test)) == (16, 4, 4)
     assert data.val.labels.tolist() == [0, 0, 1, 1]
-    whole = load_dataset("image_folder", tmp_path, image_size=8, validation=0)
+    whole = load_dataset("image_folder", tmp_path, options={"image_size": 8}, validation=0)
     assert data.mean == channel_statistics(whole.train)[0]
     assert data.mean[2] == 0.0
     assert data.std[2] == 1.0  # of a channel that is empty
@@ -191,10 +194,16 @@ def test_a_root_that_is_not_read_is_refused(name, tmp_path):
         load_dataset(name, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "channels"), [("digits", 3), ("image_folder", 2)])
-def test_channels_that_do_not_fit_are_refused(name, channels, tmp_path):
-    with pytest.raises(DataError, match=f"channels is {channels}, for {name}; give 1 or 3 for"):
-        load_dataset(name, tmp_path if name == "image_folder" else None, channels=channels)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": 2}, "data set image_folder: channels is 2: Input should be 1 or 3"),
+        ({"image_size": 0}, "data set image_folder: image_size is 0: Input should be greater than"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(options, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        load_dataset("image_folder", tmp_path, options=options)
 
 
 def test_a_data_set_is_described_in_one_line():

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from leanspike.data import images as images_module
-from leanspike.data import load_dataset, shard_index, shards
+from leanspike.data import load_dataset, shard_index
 from leanspike.data.digest import digest_of
 from leanspike.data.folder import read_image_folder
 from leanspike.data.loader import Loader
@@ -240,7 +239,9 @@ def test_a_missing_root_and_one_without_tar_files_say_what_is_expected(tmp_path)
 
 def test_bad_images_are_refused_by_name_or_skipped_where_asked(tree):
     write_tar(tree / "train" / "000001.tar", [*samples([5]), ("6.png", b"no"), ("6.cls", b"0")])
-    with pytest.raises(DataError, match=r"000001.tar: 6.png \(Unidentified.*data.skip_bad=true$"):
+    with pytest.raises(
+        DataError, match=r"000001.tar: 6.png \(Unidentified.*data.options.skip_bad=true$"
+    ):
         everything(read_shards(tree, 8, 3).train)
     parts = read_shards(tree, None, None, True)
     assert len(parts.train) == 6
@@ -258,14 +259,11 @@ def test_a_tar_file_that_became_shorter_is_an_error_of_one_line(tree):
 
 
 def test_the_data_set_is_called_webdataset(tree):
-    data = load_dataset("webdataset", tree, validation=2, image_size=4)
+    data = load_dataset("webdataset", tree, validation=2, options={"image_size": 4})
     assert data.shape == (3, 4, 4)
     assert (len(data.train), len(data.val), len(data.test)) == (7, 2, 2)
-    with pytest.raises(
-        DataError, match=r"skip_bad is for images in files .*, not digits; leave it"
-    ):
-        load_dataset("digits", skip_bad=True)
-    assert images_module.DATASETS["webdataset"].read is shards.read_shards
+    with pytest.raises(DataError, match="data set digits has no option 'skip_bad'; it has none"):
+        load_dataset("digits", options={"skip_bad": True})
 
 
 def test_long_names_are_told_as_they_are(tmp_path):

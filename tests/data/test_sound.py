@@ -24,9 +24,9 @@ def tree(tmp_path):
 
 
 def test_bad_images_are_refused_unless_asked_and_the_advice_works(tree):
-    with pytest.raises(DataError, match=r"or skip such: data.skip_bad=true$"):
+    with pytest.raises(DataError, match=r"or skip such: data.options.skip_bad=true$"):
         load_dataset("image_folder", tree)
-    data = load_dataset("image_folder", tree, skip_bad=True, validation=2)
+    data = load_dataset("image_folder", tree, options={"skip_bad": True}, validation=2)
     assert (len(data.train) + len(data.val), len(data.test)) == (8, 10)
     images, labels = data.train.batch(torch.arange(len(data.train)))
     assert len(images) == len(labels) == 6

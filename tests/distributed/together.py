@@ -5,21 +5,22 @@ from __future__ import annotations
 import copy
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from leanspike import LIF, calibrate, evaluate, spike
 from leanspike.data import Augment, EventAugment, Loader, normalise
 from leanspike.data.split import TensorSplit
 from leanspike.distributed import ALONE, Group
 from leanspike.errors import DataError
-from leanspike.evaluation import accuracy
+from leanspike.evaluation import About, LayerTable, WatchingMetric, accuracy
+from leanspike.evaluation.record import Record
 from leanspike.evaluation.task import UNKNOWN
 from leanspike.metrics import CalibrationError
 from leanspike.temporal import create_encoder
@@ -292,6 +293,38 @@ def gone_on_with(folder: Path) -> Any:
     return train(small(), ALONE, folder, "cut", everything, steps=15)
 
 
+class Count(Record):
+    """How many spikes, of how many samples."""
+
+    spikes: int
+    samples: int
+
+
+class Fired(WatchingMetric):
+    """Counts all spikes, each process those of its own batches."""
+
+    def begin(self, about: About) -> None:
+        assert about.network is not None
+        self.spikes = self.samples = 0
+
+    def observe(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:  # noqa: ARG002
+        self.spikes += int((value != 0).sum()) if node.meta.get("neuron") else 0
+
+    def see(self, y_TN: Any, targets: Any, ann_N: Any) -> None:  # noqa: ARG002
+        self.samples += y_TN.shape[1]
+
+    def add_others(self, group: Group) -> None:
+        each = group.gathered((self.spikes, self.samples))
+        self.spikes, self.samples = (sum(counts) for counts in zip(*each, strict=True))
+
+    def row(self) -> Count:
+        return Count(spikes=self.spikes, samples=self.samples)
+
+    @classmethod
+    def tables(cls, row: Record) -> tuple[LayerTable, ...]:  # noqa: ARG003
+        return ()
+
+
 def measured(group: Group, _folder: Path) -> dict[str, Any]:
     """Calibration and evaluation; the weights after the first, what the second counts."""
     network, x = (
@@ -311,7 +344,7 @@ def measured(group: Group, _folder: Path) -> dict[str, Any]:
     test = replace(x, split=images(23, 5), batch_size=5, group=group)
     doubles = [(x.double(), labels) for x, labels in test]
     ann = net()
-    more = {"calibration_error": CalibrationError(bins=4)}
+    more = {"calibration_error": CalibrationError(bins=4), "fired": Fired()}
     result = evaluate(network, doubles, ann=ann, metrics=more, group=group)
     few = [(x.double(), labels) for x, labels in replace(test, split=images(4, 6))]
     return {

@@ -106,7 +106,7 @@ def test_image_size_reaches_only_those_that_ask() -> None:
         ("", {}, "no model ''; did you mean '"),
         ("vgg6", {"widht": 1}, "model vgg6 has no option 'widht'; did you mean 'width'?"),
         ("cifar_resnet20", {"batch_norm": True}, "model cifar_resnet20 has no option 'batch_norm'"),
-        ("cifar_resnet20", {"depth": 20}, "model cifar_resnet20 has no option 'depth'; did you"),
+        ("cifar_resnet20", {"depth": 20}, "model cifar_resnet20 has no option 'depth'; valid"),
         ("vgg", {}, "model vgg needs the option 'layers'; give it a value"),
         (
             "vgg6",

@@ -96,6 +96,21 @@ def test_the_papers_families_have_one_base_each() -> None:
             "{spike: {norm: tdbn, timesteps: 3}}",
         ),
         ("{data: {name: a, augment: {flip: true}}}", "{data: {name: b}}", None),
+        (
+            "{data: {name: a, root: r, options: {image_size: 2}}}",
+            "{data: {name: c}}",
+            "{data: {name: c, root: r}}",
+        ),
+        (
+            "{ann: {optimizer: {name: sgd, momentum: 0.5}, schedule: step}}",
+            "{ann: {optimizer: adam, schedule: {milestones: [3]}}}",
+            "{ann: {optimizer: {name: adam}, schedule: {name: step, milestones: [3]}}}",
+        ),
+        (
+            "{ann: {optimizer: {momentum: 0.5}}}",
+            "{ann: {optimizer: sgd}}",
+            "{ann: {optimizer: {momentum: 0.5, name: sgd}}}",
+        ),
     ],
 )
 def test_what_differs_is_merged(base: str, changes: str, found: str | None) -> None:
@@ -115,12 +130,12 @@ def test_a_file_extends_a_recipe_by_way_of_another_file(tmp_path: Path) -> None:
     )
     child = tmp_path / "inner" / "child.yaml"
     child.write_text("{name: child, extends: ../base.yaml, snn: {0: {epochs: 3}}}")
-    recipe, digits = load_recipe(child, ["snn.0.momentum=0.5"]), load_recipe("digits")
+    recipe, digits = load_recipe(child, ["snn.0.optimizer.momentum=0.5"]), load_recipe("digits")
     assert recipe.ann is not None
     assert digits.ann is not None
     assert (recipe.name, recipe.description, recipe.seed) == ("child", "", 4)
     assert (recipe.ann.epochs, recipe.ann.learning_rate) == (2, digits.ann.learning_rate)
-    assert (recipe.snn[0].epochs, recipe.snn[0].momentum) == (3, 0.5)
+    assert (recipe.snn[0].epochs, recipe.snn[0].optimizer.options["momentum"]) == (3, 0.5)
     assert recipe.model == digits.model
 
 

@@ -17,14 +17,17 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from leanspike import config
-from leanspike.data import DATASETS
+from leanspike.data import DATASETS, datasets
+from leanspike.data.frames import FramesSection
 from leanspike.errors import LeanspikeError
 from leanspike.models import MODELS
 from leanspike.neuron import SurrogateSection, neurons
 from leanspike.recipes import dump, load_recipe, recipes
 from leanspike.recipes.keys import KeySection, as_json, render_keys, sections
+from leanspike.registry import Registry
 from leanspike.section import Section
-from leanspike.train import objectives
+from leanspike.train import objectives, optimizers, schedules
+from leanspike.train.terms import ObjectiveSection
 
 ROOT = Path(__file__).parents[2]
 KEYS: dict[str, dict[str, Any]] = json.loads(as_json())
@@ -55,21 +58,30 @@ def models() -> dict[str, type[Section]]:
     bases = (Section, config.Section)
     classes = [c for c in found if issubclass(c, Section) and c not in bases]
     classes += [SurrogateSection, *map(neurons.config, neurons.registered)]
-    classes += map(objectives.config, objectives.registered)
+    classes += [FramesSection, ObjectiveSection, *map(objectives.config, objectives.registered)]
+    classes += map(optimizers.config, optimizers.registered)
+    classes += map(schedules.config, schedules.registered)
     return {" ".join(str(c.__doc__).replace("``", "`").split()): c for c in classes}
 
 
 def fields_of(section: KeySection) -> dict[str, FieldInfo]:
     """The fields of a section's model; of a part that its name chooses, the name, too."""
+    if section.places == ("data.options",):
+        owner = section.meaning.rpartition("is ")[2].split("`")[1]
+        return dict(datasets.config(owner).model_fields)
     model = models()[section.meaning]
-    named = [name for name in neurons.registered if neurons.config(name) is model]
+    registries: tuple[Registry[Any], ...] = (neurons, optimizers, schedules)
+    named = [n for each in registries for n in each.registered if each.config(n) is model]
     chosen = [("name", FieldInfo(annotation=str, default=name)) for name in named]
     return {**dict(chosen), **model.model_fields}
 
 
 def test_every_section_is_listed_with_all_its_keys() -> None:
     assert len(models()) > 15
-    assert {section.meaning for section in sections()} == set(models())
+    own = [section for section in sections() if section.places == ("data.options",)]
+    assert {section.meaning for section in sections() if section not in own} == set(models())
+    owners = {name for section in own for name in section.meaning.split("`")[1::2]}
+    assert owners == {name for name in DATASETS if datasets.config(name).model_fields}
     for section in sections():
         assert [key.name for key in section.keys] == list(fields_of(section))
 
@@ -126,8 +138,12 @@ def out_of_range() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "value"), list(out_of_range()))
 def test_a_value_beyond_the_range_that_is_told_is_refused(name: str, value: str) -> None:
     key = name.replace("snn.N", "snn.0")
+    changes = ["teacher={model: {weights: here}}", f"{key}={value}"]
+    if key.startswith("data.options."):  # which are refused as a whole
+        key = key.removeprefix("data.options.")
+        changes.insert(0, f"data.name={'nmnist' if 'frames' in key else 'image_folder'}")
     with pytest.raises(LeanspikeError, match=re.escape(key)):
-        load_recipe("digits", ["teacher={model: {weights: here}}", f"{key}={value}"])
+        load_recipe("digits", changes)
 
 
 def test_most_numbers_have_a_range() -> None:

@@ -52,7 +52,10 @@ def said(run: Run) -> str:
             "data.cross_validation=null",
             "b has data.cross_validation None, a has (1, 5); compare runs on the same data",
         ),
-        ("data.image_size=16", "b has images of (3, 16, 16), a has (3, 32, 32); compare runs on"),
+        (
+            "data.options.image_size=16",
+            "b has images of (3, 16, 16), a has (3, 32, 32); compare runs on",
+        ),
         ("data.name=synthetic_100", "b has data synthetic_100, a has synthetic; compare runs on"),
         ("data.mean=[0, 0, 0]", "b has mean (0.0, 0.0, 0.0), a has (0."),
     ],

@@ -166,7 +166,8 @@ class Learning(Objective):
 
 def test_a_gradient_of_the_objective_counts_as_one_of_the_network(tmp_path: Path) -> None:
     network, steep = make_ann(), Learning(lambda p: 1e3 * p)
-    both = create_optimizer(nn.ModuleList([network, steep]), learning_rate=1.0, momentum=0.0)
+    still = {"momentum": 0.0}
+    both = create_optimizer(nn.ModuleList([network, steep]), learning_rate=1.0, options=still)
     changes: dict[str, Any] = {"epochs": 1, "optimizer": both, "max_gradient_norm": 0.01}
     run(network, make_stage(network, objective=steep, **changes), tmp_path)
     assert 0 < -steep.p.item() <= 4.001 * 0.01  # four steps

@@ -68,7 +68,7 @@ def _compare(loaded: Sequence[Any], out: Path, fresh: bool) -> None:
     """Write a page, a table, and a line for programs about several finished runs."""
     from leanspike.report.compare import compare, differences, render_comparison, write_comparison
 
-    compared = compare([(found.place, found.result, found.history) for found in loaded])
+    compared = compare([(found.place, found.comparable, found.history) for found in loaded])
     page = write_comparison(compared, out, fresh)
     people.print(render_comparison(compared))
     people.print(f"\ncomparison: {page}", highlight=False, soft_wrap=True)

@@ -34,8 +34,9 @@ from leanspike.data.event_augment import EventAugment
 from leanspike.data.events import Events, read_events
 from leanspike.data.folder import FolderSplit
 from leanspike.data.frames import FrameOptions, to_frames
-from leanspike.data.images import DATASETS, Dataset, Source, datasets, describe, load_dataset
+from leanspike.data.images import Dataset, describe, load_dataset
 from leanspike.data.loader import Loader, generator_for, normalise
+from leanspike.data.named import DATASETS, Source, datasets
 from leanspike.data.small import synthetic
 from leanspike.data.split import Parts, Split, TensorSplit, stratified
 

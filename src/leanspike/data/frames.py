@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from leanspike.data.events import LONGEST_US, Events
 from leanspike.errors import LeanspikeError
+from leanspike.section import Count, Section
 
 By = Literal["time", "count", "window"]
 
@@ -53,6 +54,27 @@ class FrameOptions:
             )
         if self.window_us is not None and not 1 <= self.window_us <= LONGEST_US:
             raise LeanspikeError(f"window_us is {self.window_us}; give 1..{LONGEST_US}")
+
+
+class FramesSection(Section):
+    """How a recording of events becomes frames, one for each timestep."""
+
+    timesteps: Count = 10
+    """Frames of a recording; `spike.timesteps` must be the same."""
+    by: By = "time"
+    """Each frame gets an equal part of the time, as many events, or `window_us` microseconds."""
+    binary: bool = False
+    """A pixel says whether there was an event, not how many."""
+    window_us: Count | None = None
+    """Microseconds of a frame; for "window", and only there."""
+
+    def create(self) -> FrameOptions:
+        """The options that it stands for.
+
+        >>> FramesSection(timesteps=8).create()
+        FrameOptions(timesteps=8, by='time', binary=False, window_us=None)
+        """
+        return FrameOptions(self.timesteps, self.by, self.binary, self.window_us)
 
 
 def to_frames(

@@ -140,11 +140,11 @@ def no_image(path: Place, error: Exception) -> DataError:
     """The error for a file, or a part of one, that cannot be read as an image.
 
     >>> str(no_image("x.png", ValueError("why")))
-    'no image in x.png (ValueError: why); replace or remove it, or skip such: data.skip_bad=true'
+    'no image in x.png (ValueError: why); replace or remove it, or skip such: data.options...=true'
     """
     return DataError(
         f"no image in {path} ({in_words(error)}); replace or remove it, or skip such: "
-        "data.skip_bad=true"
+        "data.options.skip_bad=true"
     )
 
 
@@ -180,9 +180,10 @@ def _notes(headers: Sequence[Header], size: int, channels: int) -> list[str]:
     clear = sum(header.transparent for header in headers)
     counted = {
         f"are resized to {size}x{size} (shorter sides of {min(sides)} to {max(sides)} pixels; "
-        "data.image_size=N is another size)": resized,
+        "data.options.image_size=N is another size)": resized,
         "are not square, and their central square is taken": cut,
-        "are grey and become colour (data.channels=1 makes all grey)": grey * (channels == 3),
+        "are grey and become colour (data.options.channels=1 makes all grey)": grey
+        * (channels == 3),
         "are in colour and become grey": (len(headers) - grey) * (channels == 1),
         "are transparent in places, and are laid over white": clear,
     }

@@ -25,7 +25,16 @@ from leanspike.evaluation.exit_choice import (
 from leanspike.evaluation.exit_measure import measure_exit
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.measure import evaluate
-from leanspike.evaluation.metric import About, Look, Metric, Picture, StepTable
+from leanspike.evaluation.metric import (
+    About,
+    LayerTable,
+    Look,
+    Metric,
+    Picture,
+    SharedMetric,
+    StepTable,
+    WatchingMetric,
+)
 from leanspike.evaluation.mistakes import Mistakes, picture_of
 from leanspike.evaluation.origin import provenance
 from leanspike.evaluation.prices import Prices
@@ -50,6 +59,7 @@ __all__ = [
     "EarlyExit",
     "ExitRule",
     "Exits",
+    "LayerTable",
     "Look",
     "Memory",
     "Metric",
@@ -62,11 +72,13 @@ __all__ = [
     "Result",
     "Rivals",
     "Robustness",
+    "SharedMetric",
     "SpikeCounter",
     "StepTable",
     "Task",
     "Times",
     "TrafficCounter",
+    "WatchingMetric",
     "accuracy",
     "anytime",
     "choose_confidence",

@@ -18,7 +18,7 @@ from leanspike.evaluation.answers import batches_for
 from leanspike.evaluation.early_exit import gamma_by_step
 from leanspike.evaluation.energy import OperationCounter
 from leanspike.evaluation.function_metric import Function
-from leanspike.evaluation.metric import Metric
+from leanspike.evaluation.metric import Metric, WatchingMetric
 from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.evaluation.prices import Prices, price
 from leanspike.evaluation.result import Provenance, Result
@@ -26,6 +26,7 @@ from leanspike.evaluation.rivals import compare_rivals
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.evaluation.traffic import TrafficCounter
 from leanspike.execute import SpikingNetwork
+from leanspike.execute.observed import Observer
 from leanspike.modes import eval_mode
 
 
@@ -107,7 +108,7 @@ def evaluate(
     _check(snn, seed, origin)
     labelled = metric is None and task != "none"
     pairs = batches_for(snn, batches, "if any" if labelled else "of any kind")
-    watch = _Watch(snn, Answered(task, metric, readout, classes, metrics, group))
+    watch = _Watch(snn, Answered(task, metric, readout, classes, metrics, group, snn))
     with eval_mode(snn), eval_mode(snn if ann is None else ann), watch_backends() as ran:
         for x, targets in pairs:
             samples = x.shape[pairs.axis]
@@ -141,24 +142,31 @@ class _Watch:
         self.snn, self.answered = snn, answered
         self.spikes, self.operations = SpikeCounter(snn), OperationCounter(snn)
         self.traffic = TrafficCounter(snn, self.operations)
+        self.counters = self.spikes, self.operations, self.traffic
+        watching = (each for each in answered.shared if isinstance(each, WatchingMetric))
+        self.observers: tuple[Observer, ...] = (
+            *self.counters,
+            *(metric.observe for metric in watching),
+        )
         self.n, self.device = 0, torch.device("cpu")
 
     def see(self, x: Tensor, targets: Any, ann: nn.Module | None, samples: int) -> None:
         """Run it on a batch, and the ANN, if there is one."""
+        self.answered.begin(self.snn.timesteps)
         self.operations.begin_batch(samples)
         y_TN = self.snn.run(x, observer=self._observe)
         self.answered.add(y_TN, targets, None if ann is None else ann(x))
         self.n, self.device = self.n + samples, x.device
 
     def _observe(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
-        for observer in (self.spikes, self.operations, self.traffic):
+        for observer in self.observers:
             observer(node, values, value)
 
     def add_others(self, group: Group) -> None:
         """Count what all processes have seen, in each of them."""
         self.answered.add_others()  # at first: others may still show it their batches
         self.n = sum(group.gathered(self.n))
-        for counter in (self.spikes, self.operations, self.traffic):
+        for counter in self.counters:
             counter.add_others(group)
 
     def fields(self, start: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:

@@ -7,10 +7,11 @@ how the page does. It is registered by its name, which a recipe names in `evalua
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from leanspike.distributed import Group
 from leanspike.evaluation.record import Record
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.registry import Registry
@@ -18,6 +19,9 @@ from leanspike.section import Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import fx
+
+    from leanspike.execute import SpikingNetwork
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class About:
     """What a metric is told before the first batch.
 
     ``readout`` is how outputs of several steps become an answer, ``task`` what the labels are of;
-    None: what those of the first batch show.
+    None: what those of the first batch show. ``network`` is the SNN that is evaluated, where one
+    is.
 
     >>> About(timesteps=4).readout
     'mean'
@@ -34,13 +39,15 @@ class About:
     timesteps: int
     readout: Literal["sum", "mean"] = "mean"
     task: Task | TaskName | None = None
+    network: SpikingNetwork | None = None
 
 
 @dataclass(frozen=True)
 class StepTable:
     """Numbers after each step, and the ANN's, where there is one, under a title.
 
-    ``unit`` is "%" for shares, which are shown in hundredths, else "".
+    ``unit`` is "%" for shares, which are shown in hundredths, else "". A share of samples that
+    were ``counted`` has the decimals that their number supports.
 
     >>> StepTable("accuracy", (0.5, 0.75), ann=0.8, unit="%").snn[-1]
     0.75
@@ -50,6 +57,20 @@ class StepTable:
     snn: tuple[float, ...]
     ann: float | None = None
     unit: Literal["", "%"] = ""
+    counted: bool = False
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """A row for each layer, by its path, under a title; values are numbers or words.
+
+    >>> LayerTable("Silent neurons", ("neurons", "silent"), {"conv1": (64, 3)}).rows["conv1"]
+    (64, 3)
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[float | str, ...]]
 
 
 @dataclass(frozen=True)
@@ -130,13 +151,60 @@ class Metric(ABC):
 
     @classmethod
     @abstractmethod
-    def tables(cls, row: Record) -> tuple[StepTable, ...]:
-        """A row for the terminal."""
+    def tables(cls, row: Record) -> tuple[StepTable | LayerTable, ...]:
+        """A row as tables, for the terminal and the page."""
 
     @classmethod
     def pictures(cls, row: Record) -> tuple[Picture, ...]:  # noqa: ARG003
         """A row for the page, where a figure says more than numbers."""
         return ()
+
+
+class SharedMetric(Metric):
+    """A metric that can add up: of several processes each shows it its own batches only.
+
+    Any other sees the batches of all processes in each of them, which are sent around for that.
+    """
+
+    @abstractmethod
+    def add_others(self, group: Group) -> None:
+        """After the last batch: know what those of all processes have seen, in each of them."""
+
+
+class WatchingMetric(SharedMetric):
+    """A metric that sees inside the network: each operation of a run, as spikes and energy do.
+
+    >>> class Runs(WatchingMetric):
+    ...     class Row(Record):
+    ...         layers: int
+    ...     def begin(self, about):
+    ...         self.layers = 0
+    ...     def observe(self, node, values, value):
+    ...         self.layers += bool(node.meta.get("neuron"))
+    ...     def see(self, y_TN, targets, ann_N):
+    ...         pass
+    ...     def add_others(self, group):
+    ...         self.layers = sum(group.gathered(self.layers))
+    ...     def row(self):
+    ...         return self.Row(layers=self.layers)
+    ...     @classmethod
+    ...     def tables(cls, row):
+    ...         return (LayerTable("Runs of neurons", ("runs",), {"all": (row.layers,)}),)
+    >>> import torch
+    >>> from leanspike import evaluate, spike
+    >>> ann = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU())
+    >>> snn = spike(ann, example_input=torch.zeros(1, 1))
+    >>> evaluate(snn, [(torch.rand(4, 1),)] * 2, metrics={"runs": Runs()}).measured
+    {'runs': {'layers': 2}}
+    """
+
+    @abstractmethod
+    def observe(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
+        """An operation of the SNN's graph, what it computed of a batch, and all before it.
+
+        A value is ``[T, N, ...]`` where it depends on time, as ``node.meta["signal"]`` says, and of
+        neurons where ``node.meta`` has "neuron". All operations of a batch come before ``see``.
+        """
 
 
 def _config(kind: type[Metric]) -> type[Section]:

@@ -6,7 +6,6 @@ Shapes: T timesteps, N samples, K outputs; ``_TN`` is ``[T, N, ...]``.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from leanspike.distributed import ALONE, Group, in_turn
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.mistakes import MistakeFinder, Mistakes
+from leanspike.evaluation.record import Record
 from leanspike.evaluation.task import UNKNOWN, Task, TaskName, named_task
 from leanspike.evaluation.which_task import HOW, find_task
 from leanspike.execute import readout
@@ -99,8 +99,7 @@ def no_labels(y_TN: Tensor, labels: Tensor) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(Record):
     """What a score came to.
 
     Args:
@@ -120,7 +119,7 @@ class Scored:
     ann_accuracy: float | None
     top5: tuple[float, ...]
     ann_top5: float | None
-    chance: float
+    chance: float | None
     mistakes: Mistakes | None
 
 

@@ -192,7 +192,7 @@ def _arguments(
     for option, value in given.items():
         if option not in parameters:
             raise LeanspikeError(
-                f"model {name} has no option {option!r}; {_nearest(option, parameters)}"
+                f"model {name} has no option {option!r}; {_own(option, parameters)}"
             )
         _check_type(name, option, value, parameters[option].annotation)
     for option, parameter in parameters.items():
@@ -209,6 +209,19 @@ def _check_type(model: str, option: str, value: object, annotation: Any) -> None
         raise LeanspikeError(
             f"option {option!r} of model {model} is {value!r}: {error.errors()[0]['msg']}"
         ) from None
+
+
+def _own(wrong: str, parameters: Iterable[str]) -> str:
+    """The option that is meant, if one is like it, else all that are not the data's.
+
+    >>> _own("widht", ["num_classes", "width"]), _own("layers", ["num_classes"])
+    ("did you mean 'width'?", 'it has none')
+    """
+    valid = [name for name in parameters if name not in OF_THE_DATA]
+    close = get_close_matches(wrong, valid, n=1, cutoff=0.65)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"valid are {', '.join(valid)}" if valid else "it has none"
 
 
 def _nearest(wrong: str, valid: Iterable[str]) -> str:

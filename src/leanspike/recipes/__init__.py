@@ -7,8 +7,8 @@ single keys. Every mistake is one line with the key and the nearest valid key.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
 from leanspike.models.own import is_own
 from leanspike.recipes.extending import EXTENDS, extended
-from leanspike.recipes.overrides import apply_overrides
+from leanspike.recipes.overrides import apply_overrides, apply_typed
+from leanspike.recipes.renamed_keys import take_old_keys
 from leanspike.recipes.sources import find_source, nearest, shipped
 from leanspike.recipes.sources import read_yaml as read_yaml
 from leanspike.registry import ChosenSection
@@ -57,14 +58,18 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     leanspike.errors.LeanspikeError: recipe digits: unknown key snn.0.epoch; did you mean 'epochs'?
     """
     written = find_source(source)
-    data = changed(extended(written), overrides, written.name)
+    data = extended(written)
+    try:
+        apply_typed(data, overrides)
+    except ValueError as error:
+        raise LeanspikeError(f"recipe {written.name}: {error}") from None
     if isinstance(data.get("model"), dict):
         _take_name(data["model"])
     return validate(data, written.name)
 
 
 def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[str, Any]:
-    """Apply overrides to a recipe as plain data, in place and unchecked, and return it.
+    """A recipe as plain data, changed in place by overrides word for word, and not yet checked.
 
     Args:
         name: the recipe's name in messages.
@@ -117,17 +122,6 @@ def _take_name(model: dict[str, Any]) -> None:
         model["options"] = {**saved.options, **(model.get("options") or {})}
 
 
-def _take_old_key(data: dict[str, Any]) -> None:
-    """Accept ``data.fold``, the old name of ``data.cross_validation``, for one more version."""
-    section = data.get("data") if isinstance(data, dict) else None
-    if not isinstance(section, dict) or "fold" not in section:
-        return
-    value = section.pop("fold")
-    if value is not None:  # old recipes write null out
-        logging.getLogger("leanspike").warning("data.fold is data.cross_validation now")
-        section["cross_validation"] = value
-
-
 def validate(data: dict[str, Any], name: str) -> Recipe:
     """Return plain data as a recipe, or raise LeanspikeError with one line on the mistake.
 
@@ -135,7 +129,7 @@ def validate(data: dict[str, Any], name: str) -> Recipe:
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: ...nme...
     """
-    _take_old_key(data)
+    take_old_keys(data, said=False)
     try:
         return Recipe.model_validate_json(json.dumps(data))
     except ValidationError as error:
@@ -166,7 +160,7 @@ def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key}; {nearest(path[-1], _siblings(path, data))}"
+        return f"unknown key {key}; {_instead(path, data)}"
     if error["type"] == "missing":
         return f"key {key} is missing; give it a value"
     message = error["msg"].removeprefix("Value error, ")
@@ -175,10 +169,24 @@ def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
     return f"{key} is {error['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
-def _siblings(path: list[str], data: Any) -> Iterable[str]:
-    """Return the valid keys at the place of an unknown one."""
+def _instead(path: list[str], data: Any) -> str:
+    """What is valid where an unknown key was found: of a part that is named, its options."""
     if len(path) == 1:
-        return [*Recipe.model_fields, EXTENDS]
+        return nearest(path[-1], [*Recipe.model_fields, EXTENDS])
+    section, found = _found(path, data)
+    if issubclass(section, Terms):
+        return nearest(path[-1], objectives.names())
+    if not issubclass(section, ChosenSection):
+        return nearest(path[-1], section.model_fields)
+    name, *options = section.keys(found)
+    if get_close_matches(path[-1], [name, *options], n=1, cutoff=0.5):
+        return nearest(path[-1], [name, *options])
+    part = section.named(found)
+    return f"{part} has {', '.join(options)}" if options else f"{part} has no options"
+
+
+def _found(path: list[str], data: Any) -> tuple[type[BaseModel], Any]:
+    """The section where a key was found, and what stands there."""
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
         if issubclass(section, Terms):
@@ -186,10 +194,11 @@ def _siblings(path: list[str], data: Any) -> Iterable[str]:
         field = section.model_fields.get(part)
         if field is not None:
             section = _section(field.annotation) or section
-        data = data.get(part) if isinstance(data, dict) else None
-    if issubclass(section, Terms):
-        return objectives.names()
-    return section.keys(data) if issubclass(section, ChosenSection) else section.model_fields
+        if isinstance(data, list) and part.isdigit():
+            data = data[int(part)]
+        else:
+            data = data.get(part) if isinstance(data, dict) else None
+    return section, data
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

@@ -8,9 +8,10 @@ relative to the file that names it. Differences are merged:
   other. ``ann: null`` is no training of the ANN, and ``feature: null`` leaves that term out.
 - A list replaces a list. A mapping whose keys are numbers changes entries of the list, as overrides
   on the command line do. ``snn: {0: {epochs: 3}}`` is ``snn.0.epochs=3``.
-- Another part has its own options. If `model`, `teacher.model`, `spike.neuron` or a surrogate has
-  another ``name``, nothing of the old part is inherited. Another ``encode`` or ``norm`` drops the
-  old options. Another data set keeps the old augmentation.
+- A part that is named anew brings its own options. If `model`, `teacher.model`, `spike.neuron`, a
+  surrogate, or a stage's `optimizer` or `schedule` has another ``name``, nothing of the old one is
+  inherited. Another ``encode`` or ``norm`` comes without the old one's options. So does another
+  data set, which keeps the old one's augmentation.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from leanspike.errors import LeanspikeError
+from leanspike.recipes.parts import CHOICES, CHOSEN, as_section, is_anew, options_of
+from leanspike.recipes.renamed_keys import take_old_keys
 from leanspike.recipes.sources import SUFFIXES, Source, file_source, named_source
 from leanspike.train.terms import terms_by_name
 
 EXTENDS = "extends"
 OWN = ("name", "description")
-"""The keys that identify a recipe, which are not inherited."""
-PARTS = ("model", "neuron", "surrogate")
-"""The sections whose ``name`` chooses a part."""
-CHOICES = {"encode": "encode_options", "norm": "norm_options"}
-"""The keys that choose a part, and the keys of its options."""
+"""What says which recipe it is, and is not inherited."""
+WHOLE = ("model", "surrogate", *CHOSEN)
+"""Sections of which nothing is inherited where their ``name`` is another."""
 
 
 def extended(source: Source) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def _extended(source: Source, chain: tuple[Source, ...]) -> dict[str, Any]:
         way = " extends ".join(other.name for other in (*chain, source))
         raise LeanspikeError(f"recipe {way}, which has no end; take one extends: out")
     data = source.data
+    take_old_keys(data)
     if EXTENDS not in data:
         return data
     base = _extended(_base(source, data.pop(EXTENDS)), (*chain, source))
@@ -104,6 +106,7 @@ def _merged(base: Any, change: Any, place: str) -> Any:
     key = place.rpartition(".")[2]
     if key == "objective" and isinstance(base, list):
         base = terms_by_name(base)
+    base, change = as_section(key, base), as_section(key, change)
     if not isinstance(change, dict):
         return change
     if isinstance(base, list):
@@ -117,14 +120,12 @@ def _merged(base: Any, change: Any, place: str) -> Any:
 
 
 def _kept(base: dict[str, Any], change: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return the inherited keys of a section, without those of a replaced part."""
-    if key in PARTS and change.get("name", base.get("name")) != base.get("name"):
+    """What of a section is inherited: nothing of another part, no options of one."""
+    choices = [choice for choice in ("name", *CHOICES.get(key, ())) if choice in change]
+    anew = [choice for choice in choices if is_anew(base, key, choice, change[choice])]
+    if "name" in anew and key in WHOLE:
         return {}
-    gone = [
-        options
-        for choice, options in CHOICES.items()
-        if key == "spike" and change.get(choice, base.get(choice)) != base.get(choice)
-    ]
+    gone = [option for choice in anew for option in options_of(base, key, choice)]
     return {name: value for name, value in base.items() if name not in gone}
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from leanspike.config import Recipe
+from leanspike.data import DATASETS, datasets
 
 Schema = dict[str, Any]
 
@@ -46,7 +47,7 @@ class KeySection:
 def sections() -> tuple[KeySection, ...]:
     """All sections of a recipe, each once, in the order in which they are met.
 
-    The stages of a list have the place ``snn.N``.
+    The stages of a list have the place ``snn.N``. The options of the data sets come last.
 
     >>> by_place = {place: section for section in sections() for place in section.places}
     >>> print(by_place["snn.N"].places)
@@ -58,9 +59,26 @@ def sections() -> tuple[KeySection, ...]:
     places: dict[str, dict[str, None]] = {}
     for name, place in _walk(schema, "", schema, ""):
         places.setdefault(name, {})[place] = None
-    return tuple(
-        _section(_resolve(name, schema), schema, list(found)) for name, found in places.items()
-    )
+    own = (_section(_resolve(name, schema), schema, list(found)) for name, found in places.items())
+    return (*own, *_of_datasets())
+
+
+def _of_datasets() -> Iterator[KeySection]:
+    """The options of data sets, of those with the same ones together, and the sections in them."""
+    owners: dict[tuple[Key, ...], list[str]] = {}
+    inside: dict[str, KeySection] = {}
+    for name in DATASETS:
+        schema = {"$defs": {}, **datasets.config(name).model_json_schema()}
+        found = _section({"description": "", **schema}, schema, ["data.options"])
+        if found.keys:
+            owners.setdefault(found.keys, []).append(name)
+        for inner, place in _walk(schema, "", schema, "data.options"):
+            if inner:
+                inside[place] = _section(_resolve(inner, schema), schema, [place])
+    for keys, names in owners.items():
+        listed = ", ".join(f"`{name}`" for name in names)
+        yield KeySection(("data.options",), f"Options of the data set, if that is {listed}.", keys)
+    yield from inside.values()
 
 
 def _walk(section: Schema, name: str, schema: Schema, place: str) -> Iterator[tuple[str, str]]:

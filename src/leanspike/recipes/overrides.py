@@ -1,19 +1,25 @@
-"""Changes of single keys from the command line: ``dotted.key=value``."""
+"""Changes of single keys, as the command line gives them: ``dotted.key=value``.
+
+An override that names another part drops the options of the old one, but for those that the command
+line gives itself. All else of the section stays, as the weights of a network.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from leanspike.errors import LeanspikeError
-from leanspike.models.own import is_own
 from leanspike.recipes.extending import EXTENDS
+from leanspike.recipes.parts import as_section, is_anew, options_of
+from leanspike.recipes.renamed_keys import renamed, take_old_keys
 from leanspike.recipes.sources import read_yaml
 from leanspike.train.terms import terms_by_name
 
 
 def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
-    """Change plain data by overrides, each ``dotted.key=value`` with a YAML value.
+    """Change plain data by overrides, each ``dotted.key=value`` with a YAML value, word for word.
 
     Raises:
         LeanspikeError: for an override that does not fit; ValueError for terms that do not.
@@ -23,13 +29,31 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
     >>> data
     {'snn': [{'epochs': 3}], 'seed': 1}
     """
-    for override in sorted(overrides, key=_names_no_own):  # a user's network resets options first
-        _apply(data, override)
+    for override in overrides:
+        key, text = _parted(override)
+        _apply(data, key, text, _value(text, override))
 
 
-def _names_no_own(override: str) -> bool:
-    key, _, value = override.partition("=")
-    return not (key in ("model.name", "teacher.model.name") and is_own(value))
+def apply_typed(data: dict[str, Any], overrides: Iterable[str]) -> None:
+    """The same as a person means it: another part has no old options, an old key is the new one.
+
+    >>> data = {"model": {"name": "vgg9", "options": {"width": 0.5}}}
+    >>> apply_typed(data, ["model.options.classes=3", "model.name=mlp"])
+    >>> data
+    {'model': {'name': 'mlp', 'options': {'classes': 3}}}
+    """
+    given: set[str] = set()
+    for override in overrides:
+        old, text = _parted(override)
+        for now, value in renamed(old, _value(text, override)):
+            if now != old:
+                logging.getLogger("leanspike").warning(f"{old} is {now} now")
+            alone = as_section(now.rpartition(".")[2], value) is not value
+            key = f"{now}.name" if alone else now
+            _forget(data, key, value, given)
+            _apply(data, key, text, value)
+            take_old_keys(data)
+            given.add(key)
 
 
 def _parted(override: str) -> tuple[str, str]:
@@ -45,27 +69,53 @@ def _parted(override: str) -> tuple[str, str]:
     return key, text
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, text = _parted(override)
+def _forget(data: dict[str, Any], key: str, value: Any, given: set[str]) -> None:
+    """Drop the options of a part that is named anew, unless the command line gave them before."""
+    *parents, choice = key.split(".")
+    section: Any = data
+    for part in parents:
+        if isinstance(section, list) and part.isdigit() and int(part) < len(section):
+            section = section[int(part)]
+        else:
+            section = section.get(part) if isinstance(section, dict) else None
+    of = parents[-1] if parents else ""
+    if not isinstance(section, dict) or not is_anew(section, of, choice, value):
+        return
+    place = ".".join(parents)
+    for name in options_of(section, of, choice):
+        _drop(section, name, f"{place}.{name}", given)
+
+
+def _drop(section: dict[str, Any], name: str, key: str, given: set[str]) -> None:
+    """Drop an option, but for what of it was given."""
+    if any(f"{key}.".startswith(f"{each}.") for each in given):
+        return
+    inside = section[name]
+    if isinstance(inside, dict) and any(each.startswith(f"{key}.") for each in given):
+        for each in list(inside):
+            _drop(inside, each, f"{key}.{each}", given)
+    else:
+        del section[name]
+
+
+def _apply(data: dict[str, Any], key: str, text: str, value: Any) -> None:
     *parents, last = key.split(".")
     place: Any = data
     for part in parents:
         if isinstance(place, list):
             place = place[_position(place, part, key, text)]
         elif isinstance(place, dict):
-            if place.get(part) is None:
+            place[part] = as_section(part, place.get(part))
+            if place[part] is None:
                 place[part] = {}
             elif part == "objective" and isinstance(place[part], list):
                 place[part] = terms_by_name(place[part])
             place = place[part]
         else:
             raise LeanspikeError(f"override {key}: {part!r} is inside a plain value")
-    value = _value(text, override)
     if isinstance(place, list):
         place[_position(place, last, key, text)] = value
     elif isinstance(place, dict):
-        if not _names_no_own(override) and place.get(last) != value:
-            place["options"] = {}  # the recipe's options are for another network
         place[last] = value
     else:
         raise LeanspikeError(f"override {key}: {last!r} is inside a plain value")

@@ -20,7 +20,7 @@ from leanspike.registry.registered import Registry
 
 
 class ChosenSection(BaseModel):
-    """A part with its options beside its name: ``{name: lif, leak: 0.9}``.
+    """A part with its options beside its name: ``{name: lif, leak: 0.9}``, or its name alone.
 
     It holds all options of the part, defaults included, as attributes and in :attr:`options`.
 
@@ -32,7 +32,9 @@ class ChosenSection(BaseModel):
     >>> class Pooling(ChosenSection):
     ...     registry = pools
     ...     name: str = "mean"
-    >>> Pooling.model_validate({"name": "mean"}).options
+    >>> Pooling.model_validate({"name": "mean", "size": 3}).options
+    {'size': 3}
+    >>> Pooling.model_validate("mean").options
     {'size': 2}
     """
 
@@ -46,6 +48,8 @@ class ChosenSection(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _complete(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
         if not isinstance(value, Mapping):
             return handler(value)
         given = dict(value)
@@ -69,9 +73,13 @@ class ChosenSection(BaseModel):
     @classmethod
     def keys(cls, value: Any) -> list[str]:
         """The keys that are valid in such a section, for the name that it has."""
+        return ["name", *cls.registry.config(cls.named(value)).model_fields]
+
+    @classmethod
+    def named(cls, value: Any) -> str:
+        """The part that plain data name; the usual one where they name none."""
         name = value.get("name") if isinstance(value, Mapping) else None
-        known = cls.registry.config(name or cls.model_fields["name"].default)
-        return ["name", *known.model_fields]
+        return str(name or cls.model_fields["name"].default)
 
     @classmethod
     def __get_pydantic_json_schema__(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from leanspike.evaluation.metric import Look, Metric, StepTable
+from leanspike.evaluation.accuracy_metric import Accuracy
+from leanspike.evaluation.function_metric import FunctionMetric, Numbers
+from leanspike.evaluation.metric import LayerTable, Look, Metric, StepTable
 from leanspike.evaluation.record import Record
 from leanspike.evaluation.result import Result
+from leanspike.evaluation.score import Scored
 from leanspike.metrics import metrics
 from leanspike.report import style
-from leanspike.report.quantities import figure
+from leanspike.report.quantities import figure, percent
 
 LOOK = Look(style.SNN, style.SNN_LIGHT, style.SNN_DARK, style.ANN, style.ACCENT)
 
@@ -25,13 +28,52 @@ class Shown:
     svg: str
 
 
-def step_tables(result: Result) -> list[StepTable]:
-    """Return the tables of all metrics of a result.
+def tables_of(result: Result) -> list[StepTable | LayerTable]:
+    """The tables of all metrics of a result, as each of them makes them: accuracy's first.
 
-    >>> step_tables(Result.model_construct(measured={"of_old": {}}))
-    [StepTable(title='of_old: its package is not installed here', snn=(), ann=None, unit='')]
+    >>> result = Result.model_construct(accuracy=(0.5,), ann_accuracy=None, measured={"old": {}})
+    >>> [table.title for table in tables_of(result)]
+    ['Accuracy', 'old: its package is not installed here']
     """
-    found: list[StepTable] = []
+    return [*_accuracy(result), *_function(result), *_further(result)]
+
+
+def further_step_tables(result: Result) -> list[StepTable]:
+    """Those of steps, of the metrics that were asked for by name."""
+    return [table for table in _further(result) if isinstance(table, StepTable)]
+
+
+def layer_tables(result: Result) -> list[LayerTable]:
+    """Those with a row for each layer.
+
+    >>> layer_tables(Result.model_construct(measured={}))
+    []
+    """
+    return [table for table in _further(result) if isinstance(table, LayerTable)]
+
+
+def _accuracy(result: Result) -> Sequence[StepTable]:
+    """That of all results, from their own fields."""
+    row = Scored(
+        task=result.task,
+        unit=result.unit,
+        chance=result.chance,
+        mistakes=None,
+        accuracy=result.accuracy,
+        ann_accuracy=result.ann_accuracy,
+        top5=result.top5,
+        ann_top5=result.ann_top5,
+    )
+    return Accuracy.tables(row)
+
+
+def _function(result: Result) -> Sequence[StepTable]:
+    """That of a function of the user's."""
+    return FunctionMetric.tables(Numbers(steps=result.metrics, ann=result.ann_metrics))
+
+
+def _further(result: Result) -> list[StepTable | LayerTable]:
+    found: list[StepTable | LayerTable] = []
     for name, kind, row in _rows(result):
         missing = StepTable(f"{name}: its package is not installed here", ())
         found += [missing] if kind is None or row is None else kind.tables(row)
@@ -61,18 +103,34 @@ def pictures(result: Result) -> list[Shown]:
     ]
 
 
-def cells(table: StepTable) -> tuple[list[str], str | None]:
-    """Return the numbers of a table as text: those of the steps, and the ANN's.
+def cells(table: StepTable, n: int) -> tuple[list[str], str | None]:
+    """The numbers of a table as text: of the steps, and the ANN's; ``n`` samples were measured.
 
-    >>> cells(StepTable("error", (0.125, 0.5), None, "%"))
+    >>> cells(StepTable("error", (0.125, 0.5), None, "%"), 360)
     (['12.50', '50.00'], None)
+    >>> cells(StepTable("Accuracy", (0.125, 0.5), 0.9, "%", counted=True), 360)
+    (['12.5', '50.0'], '90.0')
     """
-    written = [_number(value, table.unit) for value in table.snn]
-    return written, None if table.ann is None else _number(table.ann, table.unit)
+
+    values = [*table.snn, *(() if table.ann is None else (table.ann,))]
+    if table.counted:
+        written = [percent(value, n).removesuffix(" %") for value in values]
+    else:
+        share = table.unit == "%"
+        written = [f"{100 * value:.2f}" if share else figure(value) for value in values]
+    steps = len(table.snn)
+    return written[:steps], None if table.ann is None else written[steps]
 
 
-def _number(value: float, unit: str) -> str:
-    return f"{100 * value:.2f}" if unit == "%" else figure(value)
+def cell(value: float | str) -> str:
+    """A value of a table of layers as text.
+
+    >>> cell("lif"), cell(0.5), cell(123456)
+    ('lif', '0.5', '123,456')
+    """
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else figure(value)
 
 
 def _rows(result: Result) -> Iterator[tuple[str, type[Metric] | None, Record | None]]:

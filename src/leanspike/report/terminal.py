@@ -9,11 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity
+from leanspike.evaluation.metric import LayerTable
 from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
 from leanspike.report.cost import ARITHMETIC, cost_table, how_timed, not_counted
-from leanspike.report.measured import cells, step_tables
-from leanspike.report.quantities import count, energy, figure, percent, plural, ratio, spikes, times
+from leanspike.report.measured import cell, cells, tables_of
+from leanspike.report.quantities import count, energy, percent, plural, ratio, spikes, times
 from leanspike.report.rivals import how_rivals, rivals_table
 from leanspike.report.text import (
     answered,
@@ -70,27 +71,20 @@ def render_tables(result: Result) -> RenderableType:
 
 
 def _answers(result: Result) -> list[tuple[str, Table]]:
-    """Return tables of accuracy and of the user's metrics, as far as they were measured."""
+    """What metrics found, accuracy first, as each of them shows it."""
     found = []
-    for name, steps, ann in (
-        ("Accuracy", result.accuracy, result.ann_accuracy),
-        ("Top-5 accuracy", result.top5, result.ann_top5),
-    ):
-        if not steps:
+    for each in tables_of(result):
+        if isinstance(each, LayerTable):
+            table = _table(2, "layer", *each.columns)
+            rows: list[list[Text | str]] = [
+                [Text(tail(path, 30)), *map(cell, row)] for path, row in each.rows.items()
+            ]
+            _add_layers(table, rows)
+            found.append((each.title, table))
             continue
-        title = f"{name} in % of {answered(result)}, after each step"
-        snn = [_bare_percent(fraction, result.n) for fraction in steps]
-        found.append((title, _steps(snn, None if ann is None else _bare_percent(ann, result.n))))
-    for name, values in result.metrics.items():
-        theirs = result.ann_metrics.get(name)
-        table = _steps(list(map(figure, values)), None if theirs is None else figure(theirs))
-        found.append((f"{name} of {answered(result)}, after each step", table))
-    for each in step_tables(result):
         unit = f" in {each.unit}" if each.unit else ""
-        title = (
-            f"{each.title}{unit} of {answered(result)}, after each step" if each.snn else each.title
-        )
-        found.append((title, _steps(*cells(each))))
+        title = f"{each.title}{unit} of {answered(result)}, after each step"
+        found.append((title if each.snn else each.title, _steps(*cells(each, result.n))))
     return found
 
 
@@ -152,10 +146,6 @@ def _exits(result: Result) -> Table:
             f"{early.seconds:.1f} of {early.full_seconds:.1f}",
         )
     return table
-
-
-def _bare_percent(fraction: float, n: int) -> str:
-    return percent(fraction, n).removesuffix(" %")
 
 
 def _neurons(result: Result) -> Table:

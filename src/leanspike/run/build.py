@@ -19,7 +19,7 @@ from leanspike.config import (
     TrainedSection,
     TrainSection,
 )
-from leanspike.data import Augment, Dataset, EventAugment, FrameOptions, load_dataset
+from leanspike.data import Augment, Dataset, EventAugment, load_dataset
 from leanspike.data.cross_validation import cross_validation_split
 from leanspike.data.split import TaskName, held_out
 from leanspike.errors import LeanspikeError
@@ -83,12 +83,8 @@ def open_data(recipe: Recipe) -> Dataset:
         section.name,
         root,
         validation=section.validation,
-        image_size=section.image_size,
-        frames=FrameOptions(**section.frames.model_dump()) if section.frames else None,
-        channels=section.channels,
         mean=section.mean,
         std=section.std,
-        skip_bad=section.skip_bad,
         options=section.options,
     )
     _check_time(recipe, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation import Result, Robustness, load_result, load_robustness
 from leanspike.evaluation.result import parse_result
 from leanspike.files import checked_json, write_text
+from leanspike.recipes.renamed_keys import take_old_keys
 from leanspike.recipes.study import digest, is_kept, kept_at, kept_recipe
 from leanspike.run import LOG, RESULT, ROBUSTNESS
 from leanspike.section import Section
@@ -57,6 +59,15 @@ class Finished:
     def place(self) -> Path:
         """The folder, or the file in a study without its suffix, which identifies the run."""
         return self.path.with_suffix("") if is_kept(self.path) else self.path
+
+    @property
+    def comparable(self) -> Result:
+        """The result, whose recipe has its keys where they stand now, whatever wrote it."""
+        origin = self.result.provenance
+        recipe = deepcopy(origin.recipe)
+        take_old_keys(recipe, said=False)
+        update = {"provenance": origin.model_copy(update={"recipe": recipe})}
+        return self.result.model_copy(update=update)
 
 
 def read_kept(path: Path) -> KeptRun:

@@ -47,7 +47,15 @@ from leanspike.train.average import averaging
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.loop import fit
 from leanspike.train.monitor import Monitor, read_log, write_log
-from leanspike.train.optim import Curve, create_optimizer, create_schedule, optimizers, schedules
+from leanspike.train.optim import (
+    Curve,
+    OptimizerSection,
+    ScheduleSection,
+    create_optimizer,
+    create_schedule,
+    optimizers,
+    schedules,
+)
 from leanspike.train.stage import Stage
 from leanspike.train.teacher import Teacher, renormalise
 
@@ -60,8 +68,10 @@ __all__ = [
     "Feature",
     "Monitor",
     "Objective",
+    "OptimizerSection",
     "Pair",
     "Response",
+    "ScheduleSection",
     "SelfDistillation",
     "SpikeRate",
     "SquaredError",

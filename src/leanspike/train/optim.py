@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from leanspike.errors import LeanspikeError
 from leanspike.graph.ops import kin
 from leanspike.neuron import Neuron
-from leanspike.registry import Registry
+from leanspike.registry import ChosenSection, Registry
 from leanspike.section import Count, section_of
 
 Schedule = Callable[[int], float]
@@ -29,18 +29,40 @@ optimizers: Registry[torch.optim.Optimizer] = Registry(
 
 
 @optimizers.register("sgd")
-def _sgd(groups: Groups, momentum: float = 0.9, nesterov: bool = True) -> torch.optim.Optimizer:
+def _sgd(
+    groups: Groups,
+    momentum: Annotated[
+        float, Field(ge=0, lt=1, description="The share of the last update in the next one.")
+    ] = 0.9,
+    nesterov: Annotated[bool, Field(description="Whether the momentum is Nesterov's.")] = True,
+) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum."""
     return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov and momentum > 0)
 
 
 @optimizers.register("adam")
 def _adam(groups: Groups) -> torch.optim.Optimizer:
+    """AMSGrad, a kind of Adam, as in DIET-SNN's code."""
     return torch.optim.Adam(groups, amsgrad=True)
 
 
 @optimizers.register("adamw")
 def _adamw(groups: Groups) -> torch.optim.Optimizer:
+    """AdamW: Adam whose weight decay is no part of the gradient."""
     return torch.optim.AdamW(groups)
+
+
+@final
+class OptimizerSection(ChosenSection):
+    """An optimizer by its name, and its options beside it.
+
+    >>> OptimizerSection(momentum=0.5).options
+    {'momentum': 0.5, 'nesterov': True}
+    """
+
+    registry = optimizers
+
+    name: str = "sgd"
 
 
 class Curve(ABC):
@@ -58,7 +80,7 @@ schedules: Registry[Curve] = Registry("schedule", "leanspike.schedules", section
 @schedules.register("constant")
 @dataclass(frozen=True)
 class Constant(Curve):
-    """It stays.
+    """The rate stays.
 
     >>> Constant()(0.9, 3)
     1.0
@@ -73,13 +95,20 @@ class Constant(Curve):
 @schedules.register("cosine")
 @dataclass(frozen=True)
 class Cosine(Curve):
-    """½·(1 + cos π·done), to 0; by epochs, where a period is given, after which it rises again.
+    """The rate falls along a cosine, ½·(1 + cos π·done), to 0.
+
+    It goes by epochs where a period is given.
 
     >>> Cosine()(0.5, 3), Cosine(period_epochs=2)(0.5, 4)
     (0.5, 1.0)
     """
 
-    period_epochs: Count | None = None
+    period_epochs: Annotated[
+        Count | None,
+        Field(
+            description="0 is reached after so many epochs, then it rises again; null: at the end."
+        ),
+    ] = None
 
     def __call__(self, done: float, epoch: int) -> float:
         """See :class:`Curve`."""
@@ -91,7 +120,7 @@ class Cosine(Curve):
 @schedules.register("linear")
 @dataclass(frozen=True)
 class Linear(Curve):
-    """1 − done.
+    """The rate falls along a line, 1 − done, to 0.
 
     >>> Linear()(0.25, 0)
     0.75
@@ -106,13 +135,18 @@ class Linear(Curve):
 @schedules.register("step")
 @dataclass(frozen=True)
 class Step(Curve):
-    """÷10 at each of the milestones, which are epochs; without them at 50, 70 and 90 %.
+    """The rate falls tenfold at each of the milestones.
 
     >>> Step()(0.6, 0), Step(milestones=(2, 4))(0.6, 4) == 0.1**2
     (0.1, True)
     """
 
-    milestones: tuple[Count, ...] | None = None
+    milestones: Annotated[
+        tuple[Count, ...] | None,
+        Field(
+            description="The epochs after which it falls; null: at 50, 70 and 90 % of the steps."
+        ),
+    ] = None
 
     def __call__(self, done: float, epoch: int) -> float:
         """See :class:`Curve`."""
@@ -121,14 +155,25 @@ class Step(Curve):
         return 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
 
 
+@final
+class ScheduleSection(ChosenSection):
+    """A schedule by its name, and its options beside it.
+
+    >>> ScheduleSection(name="step", milestones=[3, 5]).options
+    {'milestones': (3, 5)}
+    """
+
+    registry = schedules
+
+    name: str = "cosine"
+
+
 def create_optimizer(
     network: nn.Module,
     kind: str = "sgd",
     *,
     learning_rate: float,
     neuron_learning_rate: float | None = None,
-    momentum: float = 0.9,
-    nesterov: bool = True,
     weight_decay: float = 0.0,
     decay_norms: bool = False,
     options: Mapping[str, Any] | None = None,
@@ -138,9 +183,9 @@ def create_optimizer(
     With ``decay_norms`` the norms' scales decay with the weights: that is what makes BNTT's γ fall
     where a timestep counts for little, as in its code.
 
-    "sgd" has momentum, Nesterov's unless ``nesterov`` is False (as in BNTT's code), "adam" is
-    AMSGrad (DIET-SNN's), "adamw" decouples the decay. Others may have registered in
-    :data:`optimizers`, which take ``options``, and momentum and nesterov where they know these.
+    ``options`` are those of the optimiser. "sgd" has ``momentum``, 0.9, which is Nesterov's unless
+    ``nesterov`` is False (as in BNTT's code). "adam" is AMSGrad (DIET-SNN's), "adamw" decouples the
+    decay. Others may have registered in :data:`optimizers`.
     Leaks and thresholds may have a learning rate of their own. Each group remembers its rate as
     ``initial_lr``, for :func:`set_learning_rate`.
 
@@ -157,10 +202,7 @@ def create_optimizer(
         {"params": neurons, "lr": rate, "weight_decay": 0.0},
     ]
     groups = [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
-    known = optimizers.config(kind).model_fields
-    usual = {"momentum": momentum, "nesterov": nesterov}
-    given = {name: value for name, value in usual.items() if name in known}
-    return optimizers.create(kind, {**given, **(options or {})}, groups)
+    return optimizers.create(kind, options, groups)
 
 
 def _split(
@@ -191,8 +233,6 @@ def create_schedule(
     warmup: float = 0.0,
     *,
     epoch_steps: int = 1,
-    period_epochs: int | None = None,
-    milestones: Sequence[int] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Schedule:
     """The factor of the learning rate at each of ``steps`` steps.
@@ -201,7 +241,7 @@ def create_schedule(
     "linear" down to 0; "step" ÷10 at 50, 70 and 90 % of what is left. Others may have registered in
     :data:`schedules`, which take ``options``.
 
-    Two schedules go by epochs e = 0, 1, ... of ``epoch_steps`` steps, warm-up included, as those of
+    Two options go by epochs e = 0, 1, ... of ``epoch_steps`` steps, warm-up included, as those of
     the papers' code do, and keep one rate through each::
 
         "cosine" with period_epochs P: ½·(1 + cos(π·e/P)), torch's CosineAnnealingLR, which is
@@ -209,20 +249,16 @@ def create_schedule(
         "step" with milestones: ÷10 from each of these epochs on, torch's MultiStepLR
 
     Raises:
-        LeanspikeError: for a period of a schedule other than "cosine", or milestones of one other
-            than "step".
+        LeanspikeError: for an option that the schedule does not have.
 
     >>> factor = create_schedule("linear", steps=10, warmup=0.2)
     >>> [round(factor(step), 3) for step in (0, 1, 2, 9)]
     [0.5, 1.0, 1.0, 0.125]
-    >>> factor = create_schedule("cosine", steps=10, epoch_steps=2, period_epochs=2)
+    >>> factor = create_schedule("cosine", steps=10, epoch_steps=2, options={"period_epochs": 2})
     >>> [round(factor(step), 3) for step in range(0, 10, 2)]
     [1.0, 0.5, 0.0, 0.5, 1.0]
     """
-    by_epochs = {"period_epochs": period_epochs, "milestones": milestones}
-    given = {name: value for name, value in by_epochs.items() if value is not None}
-    _check_schedule(kind, given)
-    curve = schedules.create(kind, {**given, **(options or {})})
+    curve = schedules.create(kind, options)
     warm = round(warmup * steps)
 
     def factor(step: int) -> float:
@@ -231,20 +267,6 @@ def create_schedule(
         return curve((step - warm) / max(1, steps - warm), step // epoch_steps)
 
     return factor
-
-
-def _check_schedule(kind: str, given: Mapping[str, Any]) -> None:
-    known = schedules.config(kind).model_fields
-    if "period_epochs" in given and "period_epochs" not in known:
-        raise LeanspikeError(
-            f"period_epochs is {given['period_epochs']}, and the schedule is {kind}; set "
-            "schedule=cosine, or leave the period out"
-        )
-    if "milestones" in given and "milestones" not in known:
-        raise LeanspikeError(
-            f"milestones are {list(given['milestones'])}, and the schedule is {kind}; set "
-            "schedule=step, or leave them out"
-        )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -125,27 +125,23 @@ class Training:
 def _optimizer(section: TrainSection, trained: nn.Module) -> torch.optim.Optimizer:
     return create_optimizer(
         trained,
-        section.optimizer,
+        section.optimizer.name,
         learning_rate=section.learning_rate,
         neuron_learning_rate=section.neuron_learning_rate,
-        momentum=section.momentum,
-        nesterov=section.nesterov,
         weight_decay=section.weight_decay,
         decay_norms=section.decay_norms,
-        options=section.optimizer_options,
+        options=section.optimizer.options,
     )
 
 
 def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
     """Return the schedule of a stage whose epochs have so many training steps."""
     return create_schedule(
-        section.schedule,
+        section.schedule.name,
         section.epochs * epoch_steps,
         section.warmup,
         epoch_steps=epoch_steps,
-        period_epochs=section.period_epochs,
-        milestones=section.milestones,
-        options=section.schedule_options,
+        options=section.schedule.options,
     )
 
 
