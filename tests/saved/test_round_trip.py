@@ -233,9 +233,9 @@ def test_what_is_not_in_the_network_is_passed_again(tmp_path: Path) -> None:
     ):
         ls.load(tmp_path, ann=Rolled())
     assert_same(ls.load(tmp_path, ann=Rolled(), ops={roll: "same"}), snn, X)
-    with pytest.raises(LeanspikeError, match=r"roll is 'same' there, and 'analog' in ops; leave"):
+    with pytest.raises(LeanspikeError, match=r"roll is 'same' there, but 'analog' in ops; leave"):
         ls.load(tmp_path, ann=Rolled(), ops={roll: "analog"})
-    with pytest.raises(LeanspikeError, match=r"ops of load has torch\.nn\.Tanh, with which it was"):
+    with pytest.raises(LeanspikeError, match=r"ops of load has torch\.nn\.Tanh, but the network was made"):
         ls.load(tmp_path, ann=Rolled(), ops={roll: "same", nn.Tanh: "analog"})
     with pytest.raises(LeanspikeError, match=r"activations of load has \.tanh, .*; leave it out"):
         ls.load(tmp_path, ann=Rolled(), ops={roll: "same"}, activations=["tanh"])
@@ -284,15 +284,15 @@ def test_a_folded_copy_comes_back(tmp_path: Path) -> None:
 # -- a spiking network that is loaded into ---------------------------------------------------------
 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
-    "encode": ({"encode": "poisson"}, "encode is direct there, and poisson in"),
+    "encode": ({"encode": "poisson"}, "encode is direct there, but poisson in"),
     "neuron": (
         {"neuron": ls.LIF(initial="half")},
-        "initial of neuron 1 is zero there, and half in",
+        "initial of neuron 1 is zero there, but half in",
     ),
-    "neurons": ({"neuron": ls.AdaptiveLIF()}, "neuron 1 is lif there, and adaptive_lif in"),
-    "norm": ({"norm": "bntt"}, r"temporal_norm is none there, and \{'name': 'bntt'"),
-    "ops": ({"ops": {nn.Sigmoid: "graded"}}, r"ops is \{\} there, and \{'torch\.nn\.Sigmoid'"),
-    "lower": ({"lower": ()}, r"lower is \('event_driven', 'tiled_pooling'\) there, and \(\) in"),
+    "neurons": ({"neuron": ls.AdaptiveLIF()}, "neuron 1 is lif there, but adaptive_lif in"),
+    "norm": ({"norm": "bntt"}, r"temporal_norm is none there, but \{'name': 'bntt'"),
+    "ops": ({"ops": {nn.Sigmoid: "graded"}}, r"ops is \{\} there, but \{'torch\.nn\.Sigmoid'"),
+    "lower": ({"lower": ()}, r"lower is \('event_driven', 'tiled_pooling'\) there, but \(\) in"),
 }
 
 
