@@ -186,13 +186,13 @@ def test_a_loader_of_a_data_set_is_taken_and_in_training_its_epoch_is() -> None:
         ({"x": torch.rand(4, 8)}, "this is a dict; give a DataLoader, .* or inputs alone"),
         ("images", "this is a str; give a DataLoader"),
         ([([[0.1] * 8], [0])], "the input of a batch: list; give a tensor or an array"),
-        ([(torch.rand(2, 8), ["cat", "dog"])], "labels are a list that holds no plain numbers"),
+        ([(torch.rand(2, 8), ["cat", "dog"])], "labels are a list without plain numbers"),
         (
             [(torch.rand(2, 8), np.array(["cat", "dog"]))],
             "the labels: array of <U3; give a tensor or an array of numbers",
         ),
         ([], "no samples to evaluate on; the split is empty"),
-        (iter([]), "list_iterator was gone through before, or is empty; give a DataLoader"),
+        (iter([]), "list_iterator was used up before, or is empty; give a DataLoader"),
         ((torch.rand(4, 8), [0, 1]), r"labels of shape \(2,\); .* for each of the 4 samples in x"),
     ],
 )
@@ -206,7 +206,7 @@ def test_what_evaluate_cannot_take(source: Any, message: str, snn: ls.SpikingNet
     ("source", "message"),
     [
         (None, "this is a NoneType; give a tensor of images, a DataLoader or a list of batches"),
-        ([], "no images to calibrate on: the batches are empty, or were gone through before"),
+        ([], "no images to calibrate on: the batches are empty, or were used up before"),
         ([torch.rand(4, 8), torch.rand(4, 6)], r"several shapes \(\[4, 6\], \[4, 8\]\); give"),
         (["a"], "a batch: str; give a tensor or an array of numbers"),
     ],
@@ -220,7 +220,7 @@ def test_float64_arrays_are_refused_and_the_advice_works(
     snn: ls.SpikingNetwork, x: Tensor, y: Tensor
 ) -> None:
     doubles = x.double().numpy()
-    message = r'torch\.float64, and .* torch\.float32; give x\.float\(\), .*x\.astype\("float32"\)'
+    message = r'torch\.float64, but .* torch\.float32; give x\.float\(\), .*x\.astype\("float32"\)'
     with pytest.raises(ls.LeanspikeError, match=message):
         ls.calibrate(snn, doubles)
     with pytest.raises(ls.LeanspikeError, match=message):

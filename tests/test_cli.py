@@ -407,7 +407,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         (("--beside", "RUN", "--limit", "5"), "--limit 5"),
         (("--robustness", "--common"), "robustness is a command of its own: leanspike robustness"),
         (("--metric", "calibration"), "did you mean 'calibration_error'?"),
-        (("--max-drop", "1"), "a drop is for leaving early; name a rule"),
+        (("--max-drop", "1"), "but there is no early exit; name a rule"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(

@@ -199,7 +199,7 @@ def test_numbers_and_types(hour: Hour) -> None:
     refused(lambda: hour.spike(timesteps=steps), "'5'; give a whole number, as timesteps=5")
     assert hour.spike(timesteps=5).timesteps == 5
     x = np.asarray(hour.some.double())
-    refused(lambda: ls.calibrate(hour.spike(), x), r'of an array x\.astype\("float32"\)')
+    refused(lambda: ls.calibrate(hour.spike(), x), r'for an array x\.astype\("float32"\)')
     assert ls.calibrate(hour.spike(), x.astype("float32")).layers
     single = hour.some.double()
     refused(lambda: hour.snn(single), r"float64, and .* torch\.float32; give x\.float\(\)")

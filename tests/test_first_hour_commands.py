@@ -81,7 +81,7 @@ def first(folder: Path) -> tuple[dict[str, Any], str]:
         wrong = ["model.name=fifthnet:Net", "model.options.channels=3", "data.root=images"]
 
         line = refused("train digits --out first", *wrong, "snn.epochs=12")
-        assert "snn is a list, and 'epochs' is in each of 0..0; say in which, as" in line
+        assert "snn is a list, and 'epochs' is in each of 0..0; name one, as" in line
         wrong.append(line.rsplit("as ", 1)[1].strip())
         assert wrong[-1] == "snn.0.epochs=12"
 
@@ -101,7 +101,7 @@ def first(folder: Path) -> tuple[dict[str, Any], str]:
         wrong[1] = "model.options={channels: 1, classes: 4}"
 
         line = refused("train digits --trust --out first", *wrong)
-        assert "outputs of shape [1, 4] for one image, and image_folder has 10 classes" in line
+        assert "outputs of shape [1, 4] for one image, but image_folder has 10 classes" in line
         assert "make it give [1, 10], by its model.options" in line
         wrong[1] = "model.options={channels: 1, classes: 10}"
         assert not Path("first").exists()
@@ -141,14 +141,14 @@ def test_an_ann_of_a_loop_of_ones_own_is_converted() -> None:
     train(ann, (fit[0] - 0.3053) / 0.3763, fit[1])
     ls.save(ann, "mine")
     line = refused("convert digits --ann mine --trust --out converted", *IMAGES)
-    assert "own, and does not say which; give model.name=package.module:Class and --trust" in line
+    assert "own, but does not name it; give model.name=package.module:Class and --trust" in line
     answer, words = done("convert digits --ann mine --trust --out converted", *OWN)
     assert "thresholds (scale" in words
     assert answer["ann_accuracy"] > 0.95  # some of these images it was trained on
     assert answer["snn_accuracy"] > answer["ann_accuracy"] - 0.03
     line = refused("convert digits --ann first --trust --out again", *OWN)
     assert "first has not the ANN of this recipe: model.options.channels is 1 there and" in line
-    assert "give --ann first/ann, to begin with its weights as they are" in line
+    assert "give --ann first/ann to begin with its weights as they are" in line
 
 
 def test_nothing_that_is_trained() -> None:
@@ -161,7 +161,7 @@ def test_nothing_that_is_trained() -> None:
     assert answer["at_chance"] is True
     assert "which is at chance: guessing gives 1" in words
     assert "less energy than" not in words
-    assert "What it spends says nothing" in words
+    assert "Its energy means nothing" in words
 
 
 @pytest.mark.usefixtures("first")
@@ -169,7 +169,7 @@ def test_images_that_changed_since() -> None:
     shutil.copytree("images", "kept")
     shutil.rmtree("images/digit3")
     line = refused("evaluate first --trust")
-    assert "image_folder is not what first began with: 10 classes, now 9; class 3 digit3" in line
+    assert "image_folder has changed since first began: 10 classes, now 9; class 3 digit3" in line
     assert "bring those images back, or begin another run (train with another --out)" in line
     other = ("model.options.classes=9", "ann.epochs=1", "snn=[]")
     assert done("train digits --trust --out second", *OWN, *other)[0]["timesteps"] == 5

@@ -101,7 +101,7 @@ def test_a_checkpoint(tmp_path: Path) -> None:
 
 def test_published_weights(tmp_path: Path) -> None:
     path = written(tmp_path / "a.th", _saved, {"state_dict": {"weight": Canary()}})
-    with pytest.raises(LeanspikeError, match="damaged or no file of plain tensors"):
+    with pytest.raises(LeanspikeError, match="damaged or not a file of plain tensors"):
         load_published(nn.Linear(1, 1), path)
 
 

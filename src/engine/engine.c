@@ -1,4 +1,4 @@
-/* What _engine.so has beside the engine: threads over images, or over the work of one. */
+/* The functions of _engine.so beside the engine's own: threads over images, or over the work of one image. */
 #define _POSIX_C_SOURCE 200809L
 #include "engine.h"
 
@@ -24,7 +24,7 @@ static int32_t threads_of(const ls_batch *b) {
     return b->threads < 1 ? 1 : b->threads > MOST_THREADS ? MOST_THREADS : b->threads;
 }
 
-/* Of one state, in whole lines. */
+/* The bytes of one state, in whole lines. */
 static size_t state_room(const ls_batch *b) {
     size_t room = ls_state_room(b->program, b->steps > 0 ? b->steps : 1);
     return (room + LINE - 1) / LINE * LINE;
@@ -34,7 +34,7 @@ static int32_t states_of(const ls_batch *b) { return b->count < threads_of(b) ? 
 
 size_t ls_batch_room(const ls_batch *b) { return state_room(b) * (size_t)states_of(b); }
 
-/* One image. */
+/* Answers one image. */
 static int answer(const ls_batch *b, ls_state *state, int64_t image) {
     int64_t outputs = ls_about(b->program).outputs;
     const float *x = b->images + image * b->size;
@@ -70,9 +70,9 @@ typedef struct {
     void (*work)(void *, int32_t);
     void *data;
     int32_t pieces;
-    atomic_int next;          /* piece */
-    atomic_int job;           /* counts up; -1: there are no more */
-    atomic_int busy, members; /* that are not yet done with the job; beside the caller */
+    atomic_int next;          /* the next piece */
+    atomic_int job;           /* counts up; -1: there are no more jobs */
+    atomic_int busy, members; /* helpers still at the job; all helpers, without the caller */
 } team;
 
 enum { POLLS = 2000 };

@@ -1,22 +1,22 @@
-/* What _engine.so has beside the engine: many images at once, in threads; for ctypes. */
+/* The functions of _engine.so beside the engine's own, for ctypes: many images at once, in threads. */
 #ifndef LEANSPIKE_ENGINE_H
 #define LEANSPIKE_ENGINE_H
 
 #include "kernels.h"
 
-/* A digest of what the library was built from (leanspike_runtime/sources.py; "" if the build gave none):
- * callers beside other sources must not call anything else. */
+/* Returns the digest of the library's sources (leanspike_runtime/sources.py), or "" if the build gave none. A
+ * caller beside other sources must call nothing else. */
 const char *ls_engine_sources(void);
 
-/* Images by themselves: a state for each thread. Threads share out the images, or, where these are
- * fewer, the work of each image. No result depends on them. */
+/* Independent images, with a state for each thread. Threads share out the images. If there are fewer images
+ * than threads, they share out the work of each image. No result depends on the threads. */
 typedef struct {
     const ls_program *program;
-    const float *images;   /* [images][size], where size holds all steps of an image */
-    int64_t size, count;   /* floats of an image; images */
+    const float *images;   /* [images][size]; an image may have several steps */
+    int64_t size, count;   /* the floats of an image, and the number of images */
     int32_t threads;
-    int32_t steps;         /* T: logits [images][T][K]. 0: early exit */
-    int32_t latest;        /* early exit: as ls_answer; logits [images][K] */
+    int32_t steps;         /* T, for logits [images][T][K]; 0: early exit */
+    int32_t latest;        /* early exit: as in ls_answer, for logits [images][K] */
     float margin;
     float *logits;
     int32_t *taken;        /* early exit: the steps of each image */
@@ -25,10 +25,10 @@ typedef struct {
 
 size_t ls_batch_room(const ls_batch *batch);
 
-/* Returns 0, or -1 where ls_begin, ls_run or ls_answer would refuse. */
+/* Returns 0, or -1 if ls_begin, ls_run or ls_answer refuses. */
 int ls_run_batch(const ls_batch *batch);
 
-/* Seconds of a clock that only goes forwards, for ls_watch. */
+/* Returns the seconds of a monotonic clock, for ls_watch. */
 double ls_now(void);
 
 #endif

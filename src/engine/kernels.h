@@ -1,4 +1,4 @@
-/* The leaves of the engine by instruction set: which there are, and which this processor has. */
+/* The leaves of the engine by instruction set: those of this build, and those of this processor. */
 #ifndef LEANSPIKE_KERNELS_H
 #define LEANSPIKE_KERNELS_H
 
@@ -6,10 +6,10 @@
 
 enum { LS_PLAIN, LS_AVX2, LS_AVX512 }; /* worst to best; numbered as in instructions.h */
 
-/* The best that this build and this processor have. */
+/* Returns the best instruction set of this build and this processor. */
 int32_t ls_best_instructions(void);
 
-/* The leaves of an instruction set; NULL: this build or this processor has it not. */
+/* Returns the leaves of an instruction set, or NULL if this build or this processor lacks it. */
 const ls_kernels *ls_kernels_of(int32_t instructions);
 
 #endif

@@ -23,7 +23,7 @@ enum {
 
 /* ---- Neurons ---- */
 
-/* The first `outputs` lanes, whole vectors, of a block: membranes and spikes of one step. */
+/* Computes one step of the first `outputs` lanes of a block, in whole vectors; returns the spikes. */
 LEAF uint64_t NAME(step)(const float *leak, const float *threshold, const float floor, const int32_t reset,
                          const vector current[NAME(vectors)], float *membrane, const int32_t outputs) {
     mask fired[NAME(vectors)];
@@ -57,7 +57,7 @@ static TARGET uint64_t NAME(fire)(const ls_neuron *n, const float current[LS_BLO
     return NAME(step_as)(n->leak, n->threshold, n->floor, n->reset, (const vector *)current, membrane, LS_BLOCK);
 }
 
-/* Those of pixel p, block b, at step t of a call. */
+/* Computes pixel p, block b, at step t of a call. */
 LEAF uint64_t NAME(step_at)(const ls_neurons *n, int64_t p, int64_t b, int64_t t, const vector *current,
                             const int32_t outputs) {
     const float *leak = n->leak + p * n->leak_step + b * LS_BLOCK;
@@ -83,8 +83,8 @@ static TARGET void NAME(neurons)(const ls_neurons *n) {
 
 /* ---- Sums of rows ---- */
 
-/* A row of bytes is added up in int16: `low` gets the sums of the lower bytes plus 256 times those of the
- * upper, `high` those of the upper. All of it is right modulo 2^16, and so is what is taken apart later. */
+/* Sums of rows of bytes, in int16. `low` holds the sums of the lower bytes plus 256 times those of the upper
+ * bytes; `high` holds those of the upper bytes. Both are right modulo 2^16, so their difference is, too. */
 typedef struct {
     shorts low[NAME(most)], high[NAME(most)];
 } NAME(raw);
@@ -96,7 +96,7 @@ LEAF void NAME(widen)(NAME(raw) * sum, const bytes *row, const int32_t width) {
     }
 }
 
-/* AT_ONCE rows of `width` vectors; `at_once` of them are added in bytes first. */
+/* Adds AT_ONCE rows of `width` vectors, `at_once` of them in bytes first. */
 LEAF void NAME(add_some)(NAME(raw) * sum, const char *rows, const uint16_t *index, const int32_t width,
                          const int32_t at_once) {
     const int32_t scale = width * BYTES / ENTRY;
@@ -116,7 +116,7 @@ LEAF void NAME(add_rows)(NAME(raw) * sum, const char *rows, const uint16_t *inde
     for (int32_t i = 0; i < n; i += AT_ONCE) NAME(add_some)(sum, rows, index + i, width, at_once);
 }
 
-/* The sums themselves, of `rows` rows to each weight of which `bias` was added. */
+/* Separates the sums of `rows` rows, and subtracts the `bias` that each weight has. */
 LEAF void NAME(take_apart)(const NAME(raw) * sum, int32_t rows, int32_t bias, int16_t to[LS_BLOCK],
                            const int32_t width) {
     uint16_t added = (uint16_t)((uint32_t)rows * (uint32_t)bias);
@@ -127,7 +127,7 @@ LEAF void NAME(take_apart)(const NAME(raw) * sum, int32_t rows, int32_t bias, in
     }
 }
 
-/* What int16 may not hold: `limit` rows at a time. */
+/* Adds more rows than int16 may hold, `limit` rows at a time. */
 LEAF void NAME(add_wide)(int32_t to[LS_BLOCK], const packed_head *head, const char *rows,
                          const uint16_t *index, int32_t n, const int32_t width, const int32_t at_once) {
     for (int32_t i = 0; i < n; i += head->limit) {
@@ -140,7 +140,7 @@ LEAF void NAME(add_wide)(int32_t to[LS_BLOCK], const packed_head *head, const ch
     }
 }
 
-/* Rows below entry `bound` of a list that ends before `end`; returns where it went on. */
+/* Adds the rows below entry `bound` of a list that ends before `end`; returns where the next begin. */
 LEAF const uint16_t *NAME(add_floats)(vector sum[NAME(vectors)], const char *rows, const uint16_t *index,
                                       const uint16_t *end, int32_t bound) {
     for (; index < end && *index < bound; index++) {
@@ -152,7 +152,7 @@ LEAF const uint16_t *NAME(add_floats)(vector sum[NAME(vectors)], const char *row
 
 /* ---- Lists ---- */
 
-/* The channels that are set in `count` bytes, times ENTRY, from `base` on. */
+/* Lists the channels that are set in `count` bytes, times ENTRY, from `base` on. */
 LEAF int32_t NAME(list_bytes)(const uint8_t *from, int32_t count, uint16_t base, uint16_t *to) {
     int32_t found = 0;
     for (int32_t i = 0; i < count; i++, base += 8 * ENTRY) {
@@ -164,7 +164,7 @@ LEAF int32_t NAME(list_bytes)(const uint8_t *from, int32_t count, uint16_t base,
     return found;
 }
 
-/* Row `y` of a band, as all lists: entry x * group + channel for each event of pixel x. */
+/* Lists row `y` of a band: entry x * group + channel for each event of pixel x. */
 LEAF int32_t NAME(list_row)(const uint64_t *bits, int32_t width, int32_t words, int32_t group,
                             int32_t count, int32_t *first, uint16_t *index, int32_t found) {
     for (int32_t x = 0; x < width; x++, bits += words) {
@@ -190,8 +190,8 @@ static TARGET void NAME(list_band)(const ls_events *e, const lists *l, int32_t t
         }
 }
 
-/* One list of all taps of an output pixel, entry tap * group + channel: what its rows of pixels are, with
- * another number added. Returns its length; AT_ONCE entries of a row of zeros follow. */
+/* Merges the lists of an output pixel's rows, to each of which a number is added: entry tap * group +
+ * channel. Returns the length of the list; AT_ONCE entries of a row of zeros follow it. */
 LEAF int32_t NAME(merge)(const ls_events *e, const lists *l, const uint16_t *index, const int32_t *first,
                          int32_t top, int32_t y, int32_t x, uint16_t *to) {
     int32_t left = x * e->stride[1] - e->padding[1], up = y * e->stride[0] - e->padding[0], found = 0;
@@ -202,7 +202,7 @@ LEAF int32_t NAME(merge)(const ls_events *e, const lists *l, const uint16_t *ind
         int32_t n = f[end] - f[begin], i = 0;
         const uint16_t *from = index + f[begin];
         uint16_t more = (uint16_t)(((row - up) * e->kernel[1] - left) * l->group * ENTRY);
-        do { /* nearly always once */
+        do { /* nearly always done once */
             for (int32_t j = 0; j < 32; j += BYTES / 2)
                 *(shorts *)(to + found + i + j) = *(const shorts *)(from + i + j) + more;
             i += 32;
@@ -214,7 +214,7 @@ LEAF int32_t NAME(merge)(const ls_events *e, const lists *l, const uint16_t *ind
     return found;
 }
 
-/* All lists of a tile of pixels. */
+/* Merges all lists of a tile of pixels. */
 static TARGET void NAME(merge_tile)(ls_events *e, const lists *l, int32_t top, int32_t p, int32_t after) {
     int32_t steps = e->neurons.steps, cells = (after - p) * steps, at = 0, *begin = l->begin;
     for (int32_t i = 0; i < cells; i++) l->total[i] = 0;
@@ -235,12 +235,12 @@ static TARGET void NAME(merge_tile)(ls_events *e, const lists *l, int32_t top, i
 
 /* ---- Layers ---- */
 
-/* current = (add ? current : 0) + shift + scale * sums, and the neurons, at one pixel and step. */
+/* Computes current = (add ? current : 0) + shift + scale * sums and the neurons, at one pixel and step. */
 LEAF void NAME(finish)(const ls_events *e, vector sum[NAME(vectors)], int64_t p, int64_t b, int64_t t,
                        const int32_t outputs) {
     const ls_neurons *n = &e->neurons;
     int64_t at = (p * n->blocks + b) * LS_BLOCK;
-    float *current = (float *)n->current + t * n->current_step + at; /* of those who want it written */
+    float *current = (float *)n->current + t * n->current_step + at; /* for layers whose current is kept */
     const vector *scale = (const vector *)(e->scale + t * e->scale_step + b * LS_BLOCK);
     const vector *shift = (const vector *)(e->shift + t * e->shift_step + b * LS_BLOCK);
     for (int32_t j = 0; j < outputs / NAME(lanes); j++) {
@@ -257,7 +257,7 @@ LEAF void NAME(finish)(const ls_events *e, vector sum[NAME(vectors)], int64_t p,
     }
 }
 
-/* A tile of pixels and a block of outputs, all groups and steps, in integers. */
+/* Computes a tile of pixels and a block of outputs, all groups and steps, in integers. */
 LEAF void NAME(tile)(const ls_events *e, const lists *l, int32_t p, int32_t after, int32_t b,
                      const int32_t width, const int32_t at_once) {
     const packed_head *head = e->packed;
@@ -299,8 +299,8 @@ LEAF void NAME(tile)(const ls_events *e, const lists *l, int32_t p, int32_t afte
             }
 }
 
-/* In float32: all pixels meet some rows, which stay in the cache, and then the next. Lists ascend, so each
- * sum is added up in the order of its list. */
+/* Computes the same in float32. All pixels add the same few rows, which stay in the cache, before the next
+ * rows. Lists ascend, so each sum is added up in the order of its list. */
 static TARGET void NAME(tile_f32)(const ls_events *e, const lists *l, int32_t p, int32_t after, int32_t b) {
     int32_t all = l->taps * l->group + 1, steps = e->neurons.steps;
     int64_t size = (int64_t)all * LS_BLOCK * (int64_t)sizeof(float);
@@ -316,7 +316,7 @@ static TARGET void NAME(tile_f32)(const ls_events *e, const lists *l, int32_t p,
                 vector sum[NAME(vectors)] = {{0}};
                 if (row) memcpy(sum, kept, sizeof sum);
                 from = NAME(add_floats)(sum, at, from, end, (row + FLOAT_ROWS) * ENTRY);
-                l->total[i] = (int32_t)(from - l->merged); /* where the next rows go on */
+                l->total[i] = (int32_t)(from - l->merged); /* the next rows begin here */
                 if (is_last) NAME(finish)(e, sum, q, b, t, LS_BLOCK);
                 else memcpy(kept, sum, sizeof sum);
             }
@@ -359,7 +359,7 @@ static size_t NAME(pack_room)(const ls_rows *rows) { return room_of(rows, BYTES)
 
 /* ---- Analog inputs ---- */
 
-/* Sums of one pixel: the rows of pixels under the kernel follow one another in image and weights alike. */
+/* Computes the sums of one pixel. Rows under the kernel have the same order in image and weights. */
 LEAF void NAME(multiply_pixel)(const ls_dense *d, const float *weights, int32_t y, int32_t x,
                                vector *sum, const int32_t vectors) {
     int32_t left = x * d->stride[1] - d->padding[1], up = y * d->stride[0] - d->padding[0];
@@ -405,7 +405,7 @@ static TARGET void NAME(dense)(const ls_dense *d) {
         else NAME(dense_as)(d, b, NAME(vectors));
 }
 
-/* ---- One pixel at a time, for what the leaves above do not take ---- */
+/* ---- Leaves for one pixel at a time, for layers that the leaves above refuse ---- */
 
 static TARGET int32_t NAME(list)(const uint64_t *bits, int32_t pixels, int32_t words, int32_t *first,
                                  uint16_t *index) {

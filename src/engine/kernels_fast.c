@@ -10,14 +10,14 @@
 
 enum {
     LINE = 64,            /* bytes of a line of the cache */
-    ENTRY = 8,            /* lists name row i as ENTRY * i: processors multiply by 8 for nothing */
-    MOST_ROWS = 8190,     /* of a group of channels, so that ENTRY * i fits in 16 bits */
-    GROUP_ROWS = 9 * 128, /* of integers: 72 KiB, which stay near while all pixels of a tile meet them */
-    FLOAT_ROWS = 1024,    /* of float32: 256 KiB, likewise */
+    ENTRY = 8,            /* lists hold ENTRY * i for row i: addresses multiply by 8 for free */
+    MOST_ROWS = 8190,     /* rows of a group of channels, so that ENTRY * i fits in 16 bits */
+    GROUP_ROWS = 9 * 128, /* rows of integers: 72 KiB, which stay in the cache for all pixels of a tile */
+    FLOAT_ROWS = 1024,    /* rows of float32: 256 KiB, likewise */
     MOST_TAPS = 127,
-    AT_ONCE = 8,          /* rows of integers added between two looks at the end of a list */
-    SPARE = 64,           /* entries that may be written past the end of a list */
-    TILE = 320,           /* pixels times steps whose sums are kept at hand */
+    AT_ONCE = 8,          /* rows of integers added between two checks for the end of a list */
+    SPARE = 64,           /* entries that may be written behind the end of a list */
+    TILE = 320,           /* pixels times steps whose sums stay in the cache */
     MOST_LISTED = 1 << 18 /* entries that the input rows of a band may have */
 };
 
@@ -25,7 +25,7 @@ static int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
 static int32_t whole(int32_t n, int32_t of) { return (n + of - 1) / of * of; }
 
-/* Which channels of a byte are set: their numbers, times ENTRY, one byte each, and how many. */
+/* The channels that are set in a byte: their numbers times ENTRY, one byte each, and their count. */
 #define BELOW(b, i) (((b) >> 0 & 1) * ((i) > 0) + ((b) >> 1 & 1) * ((i) > 1) + ((b) >> 2 & 1) * ((i) > 2) + \
                      ((b) >> 3 & 1) * ((i) > 3) + ((b) >> 4 & 1) * ((i) > 4) + ((b) >> 5 & 1) * ((i) > 5) + \
                      ((b) >> 6 & 1) * ((i) > 6) + ((b) >> 7 & 1) * ((i) > 7))
@@ -39,7 +39,7 @@ static int32_t whole(int32_t n, int32_t of) { return (n + of - 1) / of * of; }
 static const uint64_t set_bits[256] = {ALL(SET_BITS)};
 static const uint8_t counts[256] = {ALL(COUNT)};
 
-/* Packed weights: this, and then [blocks][groups][taps * group + 1] rows, the last of them of zeros.
+/* The head of packed weights. [blocks][groups][taps * group + 1] rows follow; the last row of each group is 0.
  * Integers are stored with `bias` added, so that none is negative. */
 typedef struct {
     int32_t bias;    /* 32, 64 or 128 */
@@ -48,14 +48,14 @@ typedef struct {
     int32_t spare[13];
 } packed_head;
 
-/* How many channels share a list: a multiple of 8; of 64 where there are several groups. */
+/* Returns how many channels share a list: a multiple of 8, or of 64 if there are several groups. */
 static int32_t group_of(int32_t channels, int32_t taps, int32_t type) {
     int32_t all = whole(channels, 8);
     if (taps * (int64_t)all <= (type == LS_F32 ? MOST_ROWS : GROUP_ROWS)) return all;
     return most(64, GROUP_ROWS / taps / 64 * 64);
 }
 
-/* Sums of float32 are added up in one order everywhere, so their lists are never divided. */
+/* Sums of float32 have the same order everywhere, so their lists are never divided. */
 static int fits(int32_t channels, int32_t taps, int32_t type) {
     return taps <= MOST_TAPS && (type != LS_F32 || taps * (int64_t)whole(channels, 8) <= MOST_ROWS);
 }
@@ -65,16 +65,16 @@ static int32_t taps_of(const ls_events *e) { return e->kernel[0] * e->kernel[1];
 /* The lists of a band of input rows, and of a tile of output pixels. */
 typedef struct {
     int32_t group, groups, taps;
-    int32_t band, rows;  /* output rows, and the input rows that they meet */
-    int32_t pixels;      /* of a tile */
+    int32_t band, rows;  /* output rows, and the input rows that they read */
+    int32_t pixels;      /* pixels of a tile */
     int64_t listed;      /* entries for each step and group of a band */
     uint16_t *index;     /* [steps][groups][listed] */
     int32_t *first;      /* [steps][groups][rows][width + 1] */
     uint16_t *merged;    /* [groups][pixels][steps]: lists one after another */
-    int32_t *begin;      /* [groups][pixels][steps][2]: where in `merged`, and how many */
+    int32_t *begin;      /* [groups][pixels][steps][2]: place in `merged`, and length */
     int32_t *total;      /* [pixels][steps] */
     uint16_t *sums;      /* [pixels][steps][LS_BLOCK]: between two groups */
-    int32_t *wide;       /* likewise, of those that int16 may not hold */
+    int32_t *wide;       /* likewise, for sums that int16 may not hold */
     size_t bytes;
 } lists;
 
@@ -125,7 +125,7 @@ static size_t room_of(const ls_rows *r, int32_t bytes) {
            (size_t)(blocks * groups * (r->taps * group + 1)) * (size_t)row_bytes(r, bytes);
 }
 
-/* What sums can hold: the largest weight, and the largest sums of one sign over all rows. */
+/* Returns the number types that sums need, by the largest weight, and the largest sums of one sign. */
 static packed_head look_at(const ls_rows *r) {
     const int8_t *w = r->weights;
     int64_t rows = (int64_t)r->taps * r->channels, largest = 1, bound = 0;
@@ -147,8 +147,8 @@ static packed_head look_at(const ls_rows *r) {
     return head;
 }
 
-/* Where output k of a row of bytes lies: vectors are read as int16, whose lower bytes are the first half
- * of the vector's outputs and whose upper bytes the second. */
+/* Returns the place of output k in a row of bytes. Vectors are read as int16: their lower bytes are the first
+ * half of the vector's outputs, and their upper bytes the second. */
 static int32_t place_of(int32_t k, int32_t bytes) {
     int32_t within = k % bytes, half = bytes / 2;
     return k - within + within % half * 2 + within / half;
@@ -181,7 +181,7 @@ static void pack_rows(const ls_rows *r, void *packed, int32_t bytes) {
         }
 }
 
-/* Which of the first `lanes` of a block fired: those whose bits are all 1, not 0. */
+/* Returns which of the first `lanes` of a block fired. Their bits are all 1, those of others 0. */
 
 static inline uint64_t fired_plain(const void *fired, const int32_t lanes) {
     typedef uint32_t four __attribute__((vector_size(16), may_alias));

@@ -1,5 +1,5 @@
-/* The engine: see leanspike.h. From top to bottom: messages, memory, JSON, the tables of a file, what
- * they must be, plain leaves, states, nodes, layers, runs. */
+/* The engine, described in leanspike.h. From top to bottom: tables, messages, memory, JSON, the header,
+ * the checks, plain leaves, states, layers, other nodes, runs. */
 #include "leanspike.h"
 
 #include <float.h>
@@ -10,17 +10,17 @@
 
 enum {
     MOST_SIZE = 1 << 28,     /* entries of an edge */
-    MOST_CHANNELS = 1 << 16, /* what an index of a list can tell apart */
+    MOST_CHANNELS = 1 << 16, /* an index of a list has 16 bits */
     MOST_STEPS = 65535,
-    MOST_EVENTS = 1 << 24,   /* that one sum may meet: times 127 they fit int32 */
-    MOST_COUNT = 255,        /* of what a sum pool counts */
-    TAPS = 32,               /* that a leaf is given at once */
-    MOST_PIECES = 8,         /* that leaves which do a whole layer are given it in */
+    MOST_EVENTS = 1 << 24,   /* events of one sum; times 127 they fit int32 */
+    MOST_COUNT = 255,        /* the largest count of a sum pool */
+    TAPS = 32,               /* taps that one call of a leaf gets */
+    MOST_PIECES = 8,         /* pieces of a layer for leaves that do whole layers */
     PREFIX = 32,             /* bytes before the header */
     LINE = 64                /* bytes of a line of the cache */
 };
 
-/* ---- What a file says. Numbers of tensors and edges are checked before they are followed. ---- */
+/* ---- The tables of a file. Numbers of tensors and edges are checked before they are used. ---- */
 
 typedef ls_text text;
 
@@ -28,13 +28,13 @@ typedef enum { ANALOG, SPIKES, COUNTS } form;
 typedef enum { LAYER, MAX_POOL, SUM_POOL, CONCAT, PAD, UPSAMPLE, RELABEL } kind;
 typedef enum { CONV, LINEAR, SAME } synapse_kind;
 
-static const char *const types[] = { /* numbered as LS_F32 ... */
+static const char *const types[] = { /* in the order of LS_F32 ... */
     "f32", "i8", "i6", NULL};
 static const char *const forms[] = {"analog", "spikes", "counts", NULL};
 static const char *const kinds[] = {"layer",    "max_pool", "sum_pool", "concat",
                                     "pad",      "upsample", "relabel",  NULL};
 static const char *const synapse_kinds[] = {"conv", "linear", "same", NULL};
-static const char *const resets[] = {"soft", "hard", "undecayed", NULL}; /* numbered as LS_SOFT ... */
+static const char *const resets[] = {"soft", "hard", "undecayed", NULL}; /* in the order of LS_SOFT ... */
 static const char *const readouts[] = {"sum", "mean", NULL};
 
 typedef struct {
@@ -49,29 +49,29 @@ typedef struct {
 } edge;
 
 typedef struct {
-    int32_t edge, kind, groups, weights, scale; /* weights: -1 where there are none */
+    int32_t edge, kind, groups, weights, scale; /* weights: -1 if there are none */
     int32_t stride[2], padding[2], dilation[2];
-    /* Found when it is checked: */
+    /* The check sets these: */
     int32_t kernel[2], channels; /* channels of a group */
     int32_t rows_of_scale, add_at_once;
     const char *rows;   /* weights, in the file */
-    const char *packed; /* or in rows of LS_BLOCK; NULL: they are not */
-    const void *whole;  /* or as leaves that do a whole layer want them; NULL: they are not */
+    const char *packed; /* weights in rows of LS_BLOCK, or NULL */
+    const void *whole;  /* weights laid out for leaves that do whole layers, or NULL */
 } synapse;
 
 typedef struct {
     text path;
     edge made;
-    int32_t kind, keys; /* keys: those that were there, a bit each */
-    int32_t first, count; /* its synapses; or what it reads, among the program's inputs */
+    int32_t kind, keys; /* keys: a bit for each key found */
+    int32_t first, count; /* its synapses, or the edges it reads, among the program's inputs */
     int32_t pair[2], stride[2], padding[4], paddings; /* pair: kernel or factors */
     int32_t shift, rows_of_shift, has_neuron, leak, threshold, reset;
     float initial, floor;
 } node;
 
-/* Of numbers or strings, in the header. */
+/* A list of numbers or strings in the header. */
 typedef struct {
-    const char *at; /* behind its bracket; NULL: there is none */
+    const char *at; /* behind the bracket; NULL: no list */
     int32_t count;
 } list;
 
@@ -98,7 +98,7 @@ typedef struct {
     int failed;
 } judge;
 
-/* Only the first reason counts. */
+/* Writes the message of the first reason, and ignores all later ones. */
 static int refuse(judge *j, const char *format, ...) {
     if (!j->failed) {
         va_list arguments;
@@ -110,7 +110,7 @@ static int refuse(judge *j, const char *format, ...) {
     return 0;
 }
 
-/* ---- Memory: handed out piece by piece, or only measured where there is none ---- */
+/* ---- Memory: handed out piece by piece, or only measured if there is none ---- */
 
 typedef struct {
     char *base;
@@ -131,19 +131,19 @@ static void *take(memory *m, uint64_t count, uint64_t size) {
     return found;
 }
 
-/* What to ask of the caller: the beginning may have to move to a line. 0: more than there can be. */
+/* The bytes to ask of the caller, with some to begin at a line. 0: too many. */
 static size_t room_for(const memory *m) {
     uint64_t room = m->used + LINE - 1;
     return room > SIZE_MAX / 2 ? 0 : (size_t)room;
 }
 
-/* ---- JSON: exactly what a header holds; objects with all their keys, in any order ---- */
+/* ---- JSON: only what a header may hold; objects have all keys, in any order ---- */
 
 typedef struct {
     judge judge;
     const char *begin, *at, *end;
-    ls_program *program; /* where it is written; counts only where its tables are not there yet */
-    node *node;          /* that is being read */
+    ls_program *program; /* the output; without tables, parts are only counted */
+    node *node;          /* the node that is being read */
     synapse *synapse;
 } reader;
 
@@ -168,7 +168,7 @@ static void expect(reader *r, char c) {
     if (!taken(r, c)) unexpected(r, named);
 }
 
-/* Whether a list or an object goes on, after its n-th part. */
+/* Returns whether a list or an object goes on after its n-th part. */
 static int goes_on(reader *r, int32_t n, char end) {
     if (r->judge.failed || taken(r, end)) return 0;
     if (n > 0) expect(r, ',');
@@ -205,7 +205,7 @@ static int digits(reader *r) {
     return r->at > begin;
 }
 
-/* A number as JSON has it; whether it is finite shows its exponent. */
+/* Reads a number of JSON. Its exponent shows whether it is finite. */
 static double read_number(reader *r) {
     char copy[33] = "";
     next(r);
@@ -241,7 +241,7 @@ static int64_t read_whole(reader *r, int64_t most) {
 
 static int32_t read_int(reader *r) { return (int32_t)read_whole(r, INT32_MAX); }
 
-/* Up to `most` whole numbers; returns how many. */
+/* Reads up to `most` whole numbers; returns how many. */
 static int32_t read_ints(reader *r, int32_t *into, int32_t most) {
     int32_t n = 0;
     expect(r, '[');
@@ -264,8 +264,8 @@ static int read_word(reader *r, const char *word) {
     return 1;
 }
 
-/* An object of these keys: each value is read by `value`, which is told the key's number. Returns the
- * keys that were there, a bit each. */
+/* Reads an object of these keys. `value` gets the number of a key and reads its value. Returns a bit for
+ * each key found. */
 static int32_t read_object(reader *r, const char *const *keys, void (*value)(reader *, int32_t)) {
     int32_t seen = 0, n = 0;
     expect(r, '{');
@@ -286,7 +286,7 @@ static void require_keys(reader *r, int32_t seen, int32_t required) {
 /* ---- The header, into the program's tables ---- */
 
 static const char *const neuron_keys[] = {"leak", "threshold", "reset", "initial", "floor", NULL};
-enum { REQUIRED_OF_NEURON = 15 }; /* there is a floor only where it is given */
+enum { REQUIRED_OF_NEURON = 15 }; /* the floor may be missing */
 
 static void neuron_value(reader *r, int32_t key) {
     node *n = r->node;
@@ -440,7 +440,7 @@ static void read_tensors(reader *r) {
 enum { MEAN = 2, STD, CLASSES };
 static const char *const input_keys[] = {"shape", "static", "mean", "std", "classes", NULL};
 
-/* A list that the engine has no use for itself: where it is, and how long. */
+/* Finds a list that the engine itself does not use: its place and length. */
 static list read_list(reader *r, int32_t key) {
     list found = {NULL, 0};
     if (read_word(r, "null")) return found;
@@ -486,7 +486,7 @@ static uint64_t little(const char *bytes, int32_t count) {
     return value;
 }
 
-/* zlib's, four bits at a time. */
+/* Returns zlib's checksum, computed from four bits at a time. */
 static uint32_t checksum(const char *bytes, size_t count) {
     static const uint32_t table[16] = {
         0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
@@ -520,7 +520,7 @@ static int check_prefix(judge *j, const char *file, size_t bytes) {
     return 1;
 }
 
-/* Reads the header into the tables of `program`, or only counts what it holds. */
+/* Reads the header into the tables of `program`, or only counts its parts. */
 static int read_header(ls_program *program, const char *file, judge *j) {
     reader r;
     memset(&r, 0, sizeof r);
@@ -548,7 +548,7 @@ static ls_program *lay_out_tables(ls_program *counted, memory *m) {
     return program;
 }
 
-/* ---- What a program must be ---- */
+/* ---- Checks of a program ---- */
 
 static int check_tensors(ls_program *p, judge *j, size_t bytes) {
     uint64_t end = PREFIX + little(p->file + 12, 4);
@@ -575,7 +575,7 @@ typedef struct {
     ls_program *program;
     const node *node;
     int32_t number;
-} place; /* of what is checked */
+} place; /* of the checked part */
 
 static int wrong(const place *at, const char *what) {
     int32_t shown = at->node->path.bytes < 60 ? at->node->path.bytes : 60;
@@ -602,7 +602,7 @@ static int finite(const float *values, int64_t count) {
     return right;
 }
 
-/* A table [S, O] of finite numbers; returns S, or 0. */
+/* Checks a table [S, O] of finite numbers; returns S, or 0. */
 static int32_t rows_of_table(const place *at, int32_t number, const char *name) {
     const tensor *t = tensor_of(at, number, name);
     if (!t) return 0;
@@ -628,7 +628,7 @@ static int check_weights(const place *at, synapse *s, const tensor *t) {
     return largest <= most || wrong(at, "has weights above those of their type");
 }
 
-/* Whether one axis of the output is as long as a window makes it. */
+/* Returns whether an axis of the output is as long as a window makes it. */
 static int fits(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t padding,
                 int64_t dilation) {
     int64_t reach = dilation * (kernel - 1) + 1;
@@ -636,7 +636,7 @@ static int fits(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t
     return (in + 2 * padding - reach) / stride + 1 == out;
 }
 
-/* Room for the events of a row of pixels. */
+/* Returns the most events of a row of pixels. */
 static int64_t row_events(const edge *e) { return (int64_t)e->width * words(e) * 64 * e->most; }
 
 static int check_window(const place *at, const synapse *s, const edge *in) {
@@ -649,7 +649,7 @@ static int check_window(const place *at, const synapse *s, const edge *in) {
            wrong(at, "adds up more than 2^24 events");
 }
 
-/* A linear synapse is a convolution whose kernel is its image. */
+/* Turns a linear synapse into a convolution whose kernel is as large as the image. */
 static void as_convolution(synapse *s, const edge *in) {
     s->kernel[0] = in->height, s->kernel[1] = in->width;
     s->groups = s->stride[0] = s->stride[1] = s->dilation[0] = s->dilation[1] = 1;
@@ -862,7 +862,7 @@ ls_facts ls_about(const ls_program *p) {
     return facts;
 }
 
-/* Before part `number` of a list that was read before. */
+/* Returns a reader before part `number` of a list that was found before. */
 static reader in_list(const ls_program *p, const list *of, int32_t number, char message[LS_MESSAGE]) {
     reader r;
     memset(&r, 0, sizeof r);
@@ -900,7 +900,7 @@ ls_node_facts ls_about_node(const ls_program *p, int32_t number) {
     return facts;
 }
 
-/* ---- Plain leaves; those of sums do with fewer lanes than a block what rows of the file need ---- */
+/* ---- Plain leaves; those of sums also work on rows of the file, shorter than a block ---- */
 
 static int32_t list_plain(const uint64_t *bits, int32_t pixels, int32_t words, int32_t *first,
                           uint16_t *index) {
@@ -1012,7 +1012,7 @@ static ls_rows rows_of(const ls_program *p, const synapse *s, const edge *made) 
     return found;
 }
 
-/* Whether a synapse is one for leaves that do a whole layer: the bytes of its weights, else 0. */
+/* Returns the bytes of a synapse's weights for leaves that do whole layers, or 0 if these refuse it. */
 static size_t whole_room(const ls_program *p, const ls_kernels *kernels, const synapse *s, const edge *made) {
     if (!kernels->pack_room || made->is_static || s->kind == SAME || s->groups != 1) return 0;
     if (p->edge[s->edge].form == COUNTS || s->dilation[0] != 1 || s->dilation[1] != 1) return 0;
@@ -1064,15 +1064,15 @@ int ls_pack(ls_program *program, const ls_kernels *kernels, void *given, size_t 
 /* ---- States ---- */
 
 typedef struct {
-    char *data; /* of the steps that are run at once; of a static edge one */
-    int64_t step; /* bytes from one step to the next; 0 of a static edge */
+    char *data; /* all steps of a chunk, or one step of a static edge */
+    int64_t step; /* bytes from step to step; 0 for a static edge */
 } values;
 
 typedef struct {
     const float *scale; /* [rows, whole blocks] */
-    float *sums;        /* of a static synapse: [pixels, whole blocks] */
-    uint16_t *index;    /* else the events: of each step and row of pixels, */
-    int32_t *first;     /* by groups, where those of each pixel begin, and where they end */
+    float *sums;        /* static synapse: [pixels, whole blocks] */
+    uint16_t *index;    /* others: the events of each step and row of pixels, */
+    int32_t *first;     /* and by groups, where those of each pixel begin and end */
 } listed;
 
 typedef struct {
@@ -1090,8 +1090,8 @@ typedef struct {
 struct ls_state {
     const ls_program *program;
     const ls_kernels *kernels;
-    int32_t steps, next;  /* at most at once; the one that comes next */
-    int32_t first, count; /* those of the call under way */
+    int32_t steps, next;  /* the most steps of a chunk; the next step */
+    int32_t first, count; /* the steps of the present call */
     values *edge;
     listed *synapse;
     remembered *node;
@@ -1103,7 +1103,7 @@ struct ls_state {
 
 static int64_t padded(const edge *made) { return (int64_t)blocks(made) * LS_BLOCK; }
 
-/* Rows of whole blocks, where the file's are shorter: copied, and filled up. */
+/* Returns rows of whole blocks. Shorter rows of the file are copied and filled up. */
 static const float *whole_rows(memory *m, const float *rows, int64_t count, const edge *made, float fill) {
     int64_t length = made->channels, wanted = padded(made);
     if (length == wanted) return rows;
@@ -1114,7 +1114,7 @@ static const float *whole_rows(memory *m, const float *rows, int64_t count, cons
     return found;
 }
 
-/* Leaks or thresholds, one for the layer or a row for it or each pixel; sets how far pixels are apart. */
+/* Returns leaks or thresholds as one row for the layer or one for each pixel; sets the pixels' distance. */
 static const float *spread(memory *m, const ls_program *p, int32_t number, const edge *made, float fill,
                            int64_t *per_pixel) {
     const float *given = floats(p, number);
@@ -1126,14 +1126,14 @@ static const float *spread(memory *m, const ls_program *p, int32_t number, const
     return found;
 }
 
-/* Whether a layer's current is the same at each step and made by one leaf. */
+/* Returns whether a layer's current is the same at each step and one leaf computes it. */
 static int stays(const ls_program *p, const node *n) {
     const synapse *s = p->synapse + n->first;
     return n->count == 1 && n->has_neuron && s->whole && p->edge[s->edge].is_static &&
            s->rows_of_scale == 1 && n->rows_of_shift == 1;
 }
 
-/* Whether leaves do the layer as a whole, at least some of it. */
+/* Returns whether leaves for whole layers do at least a part of the layer. */
 static int is_whole(const ls_program *p, const node *n) {
     for (int32_t i = n->first; i < n->first + n->count; i++)
         if (p->synapse[i].whole) return 1;
@@ -1172,7 +1172,7 @@ static values lay_out_edge(memory *m, const edge *e, int32_t steps) {
     return found;
 }
 
-/* Sizes of a call. */
+/* Returns a call with its sizes set. */
 static ls_events events_of(const ls_program *p, const synapse *s, const node *n, int32_t steps) {
     const edge *in = p->edge + s->edge;
     ls_events e;
@@ -1189,7 +1189,7 @@ static ls_events events_of(const ls_program *p, const synapse *s, const node *n,
     return e;
 }
 
-/* What a layer needs that leaves do as a whole: its current, where it is written, and scratch. */
+/* Lays out the current and the scratch of a layer that leaves do as a whole. */
 static void lay_out_whole(memory *m, const ls_program *p, int32_t steps, const node *n, remembered *kept) {
     uint64_t cells = (uint64_t)(pixels(&n->made) * padded(&n->made));
     int32_t last = n->first + n->count - 1;
@@ -1212,7 +1212,7 @@ static void lay_out_whole(memory *m, const ls_program *p, int32_t steps, const n
     kept->scratch = take(m, (uint64_t)kept->piece, MOST_PIECES);
 }
 
-/* The events of all layers share one place, behind everything else. */
+/* Lays out the events, behind all else. All layers share one place. */
 static void lay_out_events(memory *m, const ls_program *p, int32_t steps, ls_state *state) {
     uint64_t most = m->used;
     for (int32_t k = 0; k < p->nodes; k++) {
@@ -1238,7 +1238,7 @@ static void lay_out_events(memory *m, const ls_program *p, int32_t steps, ls_sta
 
 static void lay_out_parts(memory *m, const ls_program *p, int32_t steps, ls_state *state) {
     for (int32_t e = 0; e < p->edges; e++) {
-        /* An input that changes with time stays where the caller has it. */
+        /* An input that changes with time is read from the caller's memory. */
         values found = lay_out_edge(m, p->edge + e, e > 0 || p->edge->is_static ? steps : 0);
         if (m->base) state->edge[e] = found;
     }
@@ -1255,7 +1255,7 @@ static void lay_out_parts(memory *m, const ls_program *p, int32_t steps, ls_stat
     lay_out_events(m, p, steps, state);
 }
 
-/* Where there is no memory yet it is laid out in `spare`. */
+/* Lays out a state. Without memory, the records are in `spare`, and bytes are only counted. */
 static ls_state *lay_out_state(memory *m, const ls_program *p, int32_t steps, ls_state *spare) {
     ls_state *s = take(m, 1, sizeof *s);
     if (!s) s = spare;
@@ -1274,7 +1274,7 @@ size_t ls_state_room(const ls_program *program, int32_t steps) {
     memory m = begin_memory(NULL);
     ls_state spare;
     if (steps < 1 || steps > MOST_STEPS) return 0;
-    for (int32_t e = 0; e < program->edges; e++) /* rows of all steps are counted in int32 */
+    for (int32_t e = 0; e < program->edges; e++) /* int32 counts the rows of all steps */
         if ((int64_t)program->edge[e].height * steps > INT32_MAX) return 0;
     lay_out_state(&m, program, steps, &spare);
     return room_for(&m);
@@ -1308,10 +1308,10 @@ static char *at_step(const ls_state *s, int32_t number, int32_t t) {
 typedef struct {
     const ls_state *state;
     const node *node;
-    int32_t number, synapse; /* the one whose work is shared out */
+    int32_t number, synapse; /* the node and the synapse whose work is shared out */
 } layer_task;
 
-/* The events of one row of pixels at one step. */
+/* Lists the events of one row of pixels at one step. */
 static void list_counts(const uint8_t *entries, const edge *in, int32_t from, int32_t channels,
                         int32_t *first, uint16_t *index) {
     int32_t found = first[0];
@@ -1357,7 +1357,7 @@ static void list_row(void *data, int32_t piece) {
     }
 }
 
-/* What a synapse adds up for a block of outputs at one pixel and step. */
+/* The sums of a synapse for a block of outputs at one pixel and step. */
 typedef struct {
     const layer_task *task;
     const synapse *synapse;
@@ -1371,7 +1371,7 @@ typedef struct {
     ls_tap tap[TAPS];
 } sum;
 
-/* The rows of weights at a tap, and how far they are apart. */
+/* Returns the rows of weights at a tap, and sets their distance. */
 static const void *rows_at(const sum *m, int64_t tap, int64_t *stride) {
     const synapse *s = m->synapse;
     int64_t outputs = m->task->node->made.channels, size = m->is_float ? (int64_t)sizeof(float) : 1;
@@ -1485,7 +1485,7 @@ static int64_t block_of(const sum *m) {
     return (((int64_t)m->y * made->width + m->x) * blocks(made) + m->block) * LS_BLOCK;
 }
 
-/* A row of outputs of a static synapse, before the first step. */
+/* Computes a row of outputs of a static synapse, before the first step. */
 static void add_up_static_row(void *data, int32_t piece) {
     const layer_task *task = data;
     const edge *made = &task->node->made;
@@ -1531,7 +1531,7 @@ static void put(const sum *m, const float current[LS_BLOCK], const ls_neuron *ne
                (size_t)lanes_of(made, m->block) * sizeof(float));
 }
 
-/* A row of outputs, of one block, at all steps of the call. */
+/* Computes a row of outputs of one block, at all steps of the call. */
 static void run_row(void *data, int32_t piece) {
     const layer_task *task = data;
     const ls_state *state = task->state;
@@ -1611,7 +1611,7 @@ static void run_events(void *data, int32_t piece) {
     state->kernels->events(&e);
 }
 
-/* An analog synapse: of a static input what stays, or sums without scale; else each step's current. */
+/* Computes an analog synapse: each step's current, or once for a static input the current or unscaled sums. */
 static void run_dense(void *data, int32_t piece) {
     const layer_task *task = data;
     const ls_state *state = task->state;
@@ -1637,7 +1637,7 @@ static void run_dense(void *data, int32_t piece) {
     }
 }
 
-/* One synapse, by the leaves for one pixel, to the current of a row and block. */
+/* Adds a synapse to the current of a row and block, by the leaves for one pixel. */
 static void run_small(void *data, int32_t piece) {
     const layer_task *task = data;
     const ls_state *state = task->state;
@@ -1668,7 +1668,7 @@ static void run_neurons(void *data, int32_t piece) {
     task->state->kernels->neurons(&neurons);
 }
 
-/* A layer without neurons: its current without the lanes that fill up blocks. */
+/* Copies the current of a layer without neurons, without the lanes that fill up blocks. */
 static void copy_currents(const layer_task *task) {
     const edge *made = &task->node->made;
     const remembered *of = task->state->node + task->number;
@@ -1738,7 +1738,7 @@ static void or_words(uint64_t *to, const uint64_t *from, int32_t count) {
     for (int32_t i = 0; i < count; i++) to[i] |= from[i];
 }
 
-/* One pixel of a pool: what lies under its window, added or compared. */
+/* Adds a pixel to a pool's window, or compares it. */
 static void pool_more(const move *m, int64_t to, int64_t from, int32_t is_first) {
     int32_t channels = m->made->channels, maximum = m->node->kind == MAX_POOL;
     if (m->made->form == SPIKES) {
@@ -1786,7 +1786,7 @@ static void pool(const move *m) {
         for (int64_t x = 0; x < m->made->width; x++) pool_pixel(m, y, x);
 }
 
-/* Pixel by pixel: padding shifts them, upsampling repeats them. */
+/* Copies pixel by pixel: padding shifts the pixels, upsampling repeats them. */
 static void pad_or_repeat(const move *m) {
     const node *n = m->node;
     size_t bytes = (size_t)pixel_bytes(m->made);
@@ -1854,9 +1854,9 @@ static void run_other(const ls_state *state, int32_t number, int32_t t) {
     }
 }
 
-/* ---- What was done: counted where somebody watches ---- */
+/* ---- Work, counted while the state is watched ---- */
 
-/* How many outputs of one axis read entry i. */
+/* Returns how many outputs of one axis read entry i. */
 static int64_t readers(const synapse *s, int32_t axis, int64_t i, int64_t outputs) {
     int64_t found = 0;
     for (int64_t k = 0; k < s->kernel[axis]; k++) {
@@ -1866,7 +1866,7 @@ static int64_t readers(const synapse *s, int32_t axis, int64_t i, int64_t output
     return found;
 }
 
-/* The spikes under a pixel. */
+/* Returns the number of spikes under a pixel. */
 static int64_t spikes_at(const ls_state *state, const edge *in, int32_t number, int32_t t, int64_t pixel) {
     const char *from = at_step(state, number, t) + pixel * pixel_bytes(in);
     int64_t found = 0;
@@ -1940,7 +1940,7 @@ int ls_run(ls_state *state, const float *image, int32_t first, int32_t after, fl
     return 0;
 }
 
-/* The probability of the first class less that of the second, of logits / steps. */
+/* Returns the probability of the likeliest class minus that of the second, from logits / steps. */
 static float margin_of(const float *total, int32_t outputs, float steps) {
     float first = outputs > 1 ? -INFINITY : 0, second = -INFINITY, all = 0;
     for (int32_t k = 0; k < outputs; k++) {
@@ -1948,7 +1948,7 @@ static float margin_of(const float *total, int32_t outputs, float steps) {
         if (z > first) second = first, first = z;
         else if (z > second) second = z;
     }
-    if (outputs == 1) all = expf(-first); /* of the no, whose logit is 0 */
+    if (outputs == 1) all = expf(-first); /* the no has logit 0 */
     for (int32_t k = 0; k < outputs; k++) all += expf(total[k] / steps - first);
     return (1 - expf(second - first)) / all;
 }

@@ -1,4 +1,4 @@
-"""The command line. Everything for people goes to stderr; the last line of stdout is JSON."""
+"""The command line. All text goes to stderr; the last line of stdout is JSON for programs."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ GO_ON = "\nstopped; the same command, without --fresh, resumes the run"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: a user's mistake is one line on stderr and exit status 1.
+    """Run the command line. A user's mistake is one line on stderr and exit status 1.
 
-    SIGTERM and Ctrl-C end it with 143 and 130, and a line that says how to go on.
+    SIGTERM and Ctrl-C end it with 143 and 130, and with a line on how to resume.
     """
     keep_freed_memory()
     if started_by_torchrun():
@@ -73,13 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         people.print(GO_ON)
         sys.exit(INTERRUPTED)
     except SystemExit as end:
-        if end.code in (INTERRUPTED, TERMINATED):  # the first is typer's answer to Ctrl-C
+        if end.code in (INTERRUPTED, TERMINATED):  # typer answers Ctrl-C with the first
             people.print(GO_ON)
         raise
 
 
 def _work(arguments: Sequence[str] | None) -> None:
-    """Do what the command line asks for; that memory ended is a mistake, too."""
+    """Run the command, and report the end of memory as a mistake, too."""
     try:
         app(arguments)
     except (MemoryError, RuntimeError, ImportError) as error:
@@ -93,14 +93,14 @@ def _work(arguments: Sequence[str] | None) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM is an exit as others are, so that what is open is closed."""
+    """Turn SIGTERM into a normal exit, so that open files are closed."""
 
     def stop(*_: object) -> None:
         sys.exit(TERMINATED)
 
     try:
         before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # only the main thread may
+    except ValueError:  # only the main thread may set a handler
         yield
         return
     try:

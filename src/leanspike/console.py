@@ -1,4 +1,4 @@
-"""What all commands share: where people read, options that several have, and the answer."""
+"""The common parts of all commands: the console, shared options, and the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-people = Console(stderr=True, emoji=False)  # a:b:c is a name, no picture
+people = Console(stderr=True, emoji=False)  # a:b:c is a name, not an emoji
 
 TrustOption = Annotated[
     bool,
@@ -26,7 +26,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a ru
 
 
 def trusted(trust: bool) -> bool:
-    """With --trust modules are found in the current folder, too, as by ``python -m``."""
+    """With --trust, add the current folder to the path of modules, as ``python -m`` does."""
     here = os.getcwd()
     if trust and not sys.flags.safe_path and here not in sys.path:
         sys.path.insert(0, here)
@@ -34,14 +34,14 @@ def trusted(trust: bool) -> bool:
 
 
 def progress_bar() -> Progress:
-    """A bar with the time that is left, on a terminal only."""
+    """Return a progress bar with the time left, which is shown on a terminal only."""
     columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("left")
     hidden = not people.is_terminal
     return Progress(*columns, TimeRemainingColumn(), console=people, transient=True, disable=hidden)
 
 
 def show_answer(result: Any, page: Path) -> None:
-    """The tables for people, the report's path, and the one line for programs."""
+    """Print the tables, the report's path, and the line for programs."""
     from leanspike.report import render_tables
 
     people.print(render_tables(result))

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake in what was asked, not in the library."""
+"""The exception for mistakes of the user, unlike mistakes in the library."""
 
 import operator
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ WANTING = (
     *("allocate memory", "std::bad_alloc"),
     *("can't start new thread", "failed to map segment from shared object"),
 )
-"""What errors say where memory has ended."""
+"""Parts of error messages that mean that memory has ended."""
 
 
 class LeanspikeError(Exception):
-    """Something the user can mend: the message names the value, what was expected and the fix.
+    """A mistake that the user can mend. The message names the value, what was expected, the fix.
 
     The command line prints the message in one line, without a traceback. Every error that
     leanspike raises on purpose is one of these.
@@ -26,7 +26,7 @@ class LeanspikeError(Exception):
 
 
 class SurgeryError(LeanspikeError):
-    """A network (or one operation in it) that cannot be made to spike, by path, with the way out.
+    """A network, or an operation in it, cannot be made to spike. The message has a way out.
 
     >>> issubclass(SurgeryError, LeanspikeError)
     True
@@ -34,7 +34,7 @@ class SurgeryError(LeanspikeError):
 
 
 class DataError(LeanspikeError):
-    """A data set that is missing, damaged or of another form than it should be.
+    """A data set is missing, damaged or of an unexpected form.
 
     >>> issubclass(DataError, LeanspikeError)
     True
@@ -42,9 +42,9 @@ class DataError(LeanspikeError):
 
 
 def check_count(name: str, value: Any) -> int:
-    """The value as a whole number of 1 or more.
+    """Return the value as a whole number of 1 or more.
 
-    Raises LeanspikeError for any other, with the right form.
+    Raises LeanspikeError for any other value, with the right form.
 
     >>> check_count("timesteps", "5")
     Traceback (most recent call last):
@@ -68,9 +68,9 @@ def check_count(name: str, value: Any) -> int:
 
 
 def check_number(name: str, value: Any, example: float = 0.6) -> float:
-    """The value as a plain number.
+    """Return the value as a plain number.
 
-    Raises LeanspikeError for text and for what is no number, with the right form.
+    Raises LeanspikeError for text and for any other value, with the right form.
 
     >>> check_number("scale", "0.6")
     Traceback (most recent call last):
@@ -101,9 +101,9 @@ def check_memory(error: Exception, shape: Sequence[int]) -> None:
 
 
 def memory_ended(error: Exception) -> bool:
-    """Whether an error says that there is no memory left: Python's, torch's, of a CPU or a GPU.
+    """Return whether an error of Python or torch says that there is no memory left, on any device.
 
-    A thread, or a library that is imported, may be what it is wanting for.
+    A thread that cannot start, or a library that cannot be imported, may say so, too.
 
     >>> memory_ended(MemoryError()), memory_ended(RuntimeError("can't allocate memory"))
     (True, True)
@@ -115,7 +115,7 @@ def memory_ended(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """The reason for an error of another library, in one line; of several the first.
+    """Return the text of another library's error in one line of at most 200 characters.
 
     >>> one_line(ValueError("no\\n    good"))
     'no good'

@@ -1,6 +1,7 @@
 """The old name of `leanspike.evaluation`, which works for one more version.
 
-``leanspike.evaluate`` is the function. Who imports this module gets one that can be called like it.
+``leanspike.evaluate`` is the function. An import of this module gives a module that can be called
+like the function.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON that says each thing once."""
+"""Writing files whole or not at all, and checking JSON for repeated keys."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from leanspike.errors import LeanspikeError, one_line
 
 @contextmanager
 def atomic(path: Path, *, make: bool = True) -> Iterator[Path]:
-    """A temporary path to write to; it takes the place of ``path`` when the block succeeds.
+    """Give a temporary path to write to, which replaces ``path`` when the block succeeds.
 
-    A reader, or a process that is killed at any moment, finds the old file or the new one. A folder
-    that is missing is made, unless ``make`` is False.
+    A reader finds the old file or the new one, even if the process is killed at any moment. A
+    missing folder is made, unless ``make`` is False.
 
     Raises:
         LeanspikeError: if nothing can be written, as on a full disk. The old file stays.
@@ -48,7 +48,7 @@ def atomic(path: Path, *, make: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def said_where(place: Path) -> Iterator[None]:
-    """Writing whose failure is said in one line, by the place.
+    """Report a failure of writing in one line, with the place.
 
     >>> with said_where(Path("/nowhere")):
     ...     raise PermissionError("no")
@@ -71,9 +71,9 @@ def write_text(path: Path, text: str, *, make: bool = True) -> None:
 
 
 def checked_json(text: str) -> str:
-    """The same text; ValueError where it is no JSON, names a key twice, or has NaN for a number.
+    """Return the text. Raise ValueError if it is no JSON, repeats a key, or holds NaN.
 
-    Of two values of one key a reader would drop one without a word.
+    A reader would silently drop one of two values of a key.
 
     >>> checked_json('{"accuracy": 0.5, "accuracy": 0.9}')
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""The memory of this process: keeping what was freed, and how much there was at most."""
+"""The memory of this process: keeping freed memory, and measuring what it holds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h of glibc
 def keep_freed_memory() -> bool:
     """Ask the C library to keep freed memory for the next tensors instead of returning it.
 
-    glibc gives a large tensor fresh pages from the kernel and returns them when it is freed, so
-    each training step pays for the same pages again: some per cent of it on a CPU. After this
-    call they stay with the process, which then holds its largest size until it ends. It is for a
-    program's beginning; the library never calls it by itself, its command line does, and returns
-    the rest between the stages of a run.
+    glibc takes fresh pages from the kernel for a large tensor, and returns them when it is freed.
+    So each training step pays for the same pages again: some per cent of its time on a CPU. After
+    this call the pages stay with the process, which then holds its largest size until it ends. Call
+    it at a program's beginning. The library never calls it by itself. The command line does, and
+    returns free memory between the stages of a run.
 
     Returns:
-        Whether it took effect: True on Linux with glibc, else False, and nothing is changed.
+        Whether it took effect: True on Linux with glibc, else False.
 
     >>> import platform
     >>> keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
@@ -29,15 +29,15 @@ def keep_freed_memory() -> bool:
     mallopt = _glibc("mallopt")
     if mallopt is None:
         return False
-    # No mappings of a tensor's own, which are always returned; and no shrinking of the heap.
+    # No separate mappings for tensors, which are always returned, and no shrinking of the heap.
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))
 
 
 def release_freed_memory() -> bool:
-    """Return to the system what is free right now, as between a large piece of work and a small.
+    """Return free memory to the system, as between a large piece of work and a small one.
 
     Returns:
-        Whether there was any; False on other systems than Linux with glibc.
+        Whether there was any. It is False on systems other than Linux with glibc.
 
     >>> kept = keep_freed_memory()
     >>> large = bytearray(2**26)
@@ -50,14 +50,14 @@ def release_freed_memory() -> bool:
 
 
 def _glibc(name: str) -> Any:
-    """A function of the C library, where that is glibc."""
+    """Return a function of the C library, if that is glibc, else None."""
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), name, None)
 
 
 def resident_bytes(most: bool = False) -> int | None:
-    """The memory that this process holds in RAM, now or (``most``) at its peak; None if unknown.
+    """Return the bytes that this process holds in RAM, now or (``most``) at its peak, or None.
 
     >>> held, peak = resident_bytes(), resident_bytes(most=True)
     >>> 0 < held <= peak if sys.platform == "linux" else held is peak is None
@@ -66,7 +66,7 @@ def resident_bytes(most: bool = False) -> int | None:
     status = Path("/proc/self/status")
     if not status.is_file():
         return None
-    name = "VmHWM:" if most else "VmRSS:"  # unlike getrusage, not that of the parent before exec
+    name = "VmHWM:" if most else "VmRSS:"  # getrusage would include the parent's before exec
     for line in status.read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024

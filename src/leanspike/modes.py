@@ -1,4 +1,4 @@
-"""A network for a while in another mode, training or evaluation, or with buffers of its own."""
+"""Contexts in which a network has another mode, or after which its buffers are restored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; afterwards each module is in the mode that it was in.
+    """Set eval mode inside the context, and restore the mode of each module afterwards.
 
     >>> network = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).eval())
     >>> with eval_mode(network):
@@ -31,7 +31,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def buffers_kept(network: nn.Module) -> Iterator[None]:
-    """Afterwards the buffers, such as running statistics, are those of before, with their values.
+    """Restore the buffers, such as running statistics, with their values afterwards.
 
     >>> network = nn.BatchNorm1d(2)
     >>> with buffers_kept(network):
@@ -43,7 +43,7 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
     held = [
         (module._buffers, dict(module._buffers))
         for module in network.modules()
-        if not isinstance(module, torch.jit.ScriptModule)  # which replaces none
+        if not isinstance(module, torch.jit.ScriptModule)  # it replaces no buffers
     ]
     try:
         yield
@@ -57,7 +57,7 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
 
 
 def hooks_of_all() -> list[str]:
-    """The kinds of hooks that all modules of PyTorch have now.
+    """Return the kinds of global hooks that PyTorch's modules have now.
 
     >>> hooks_of_all()
     []

@@ -1,8 +1,8 @@
-"""The native library: whether it is there, with what instructions and in which threads it works.
+"""The native library: whether it was built, and its instructions and threads.
 
 Its code is in ``src/native``. `leanspike.backends` chooses whether it is used. The environment
-variable ``LEANSPIKE_INSTRUCTIONS`` (plain, avx2 or avx512) holds the library to that instruction
-set. Without the variable the library uses the best that the processor has.
+variable ``LEANSPIKE_INSTRUCTIONS`` (plain, avx2 or avx512) sets the instruction set. Without the
+variable the library uses the processor's best.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from leanspike.environment import variable
 from leanspike.errors import LeanspikeError
 from leanspike_runtime.sources import library_digest, library_files
 
-INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in native.h
+INSTRUCTIONS = ("plain", "avx2", "avx512")  # from worst to best, numbered as in native.h
 ROOT = Path(__file__).parents[2]  # of the checkout, if this is one
 
 
@@ -38,16 +38,16 @@ class Means(ctypes.Structure):
 
 
 def means() -> Means:
-    """As many of torch's threads as it uses now, and the instructions that were chosen."""
+    """Return the number of torch's threads now, and the chosen instructions."""
     return Means(_parallel(os.getpid()), torch.get_num_threads(), _instructions())
 
 
 def what_is_missing() -> str:
-    """Why the library is not there, and what to do."""
+    """Return why the library cannot be used, and what to do."""
     again = (
         f"pip install --no-deps --editable {ROOT}"
         if library_files(ROOT, "native")
-        else "pip install --force-reinstall --no-deps --no-cache-dir FOLDER, that of its sources"
+        else "pip install --force-reinstall --no-deps --no-cache-dir FOLDER, with its sources"
     )
     if is_stale():
         return f"the native kernel was built from other sources; build it again ({again})"
@@ -58,7 +58,7 @@ def what_is_missing() -> str:
 
 
 def _find() -> Path | None:
-    """The library's file, of this name on every system and for every Python."""
+    """Return the library's file, whose name is the same on every system and for every Python."""
     path = Path(__file__).with_name("_native.so")
     return path if path.is_file() else None
 
@@ -76,7 +76,7 @@ def _load() -> ctypes.CDLL | None:
 
 
 def _digest_in(loaded: ctypes.CDLL) -> str | None:
-    """The digest of the sources that a library was built from; None if it is too old to tell."""
+    """Return the digest of a library's sources, or None if the library is too old."""
     tell = getattr(loaded, "leanspike_native_sources", None)
     if tell is None:
         return None
@@ -86,47 +86,47 @@ def _digest_in(loaded: ctypes.CDLL) -> str | None:
 
 
 def is_built() -> bool:
-    """Whether the library was built, in a checkout from the sources that are there now."""
+    """Return whether the library was built, in a checkout from the present sources."""
     return _load() is not None
 
 
 def is_stale() -> bool:
-    """Whether there is a library in this checkout, but of other sources.
+    """Return whether this checkout has a library that was built from other sources.
 
-    It is never used: what it computed would be told of code that did not run.
+    It is never used: its results would be reported for code that did not run.
     """
     return _find() is not None and not is_built()
 
 
 def refuse_second_derivatives(_ctx: object, *_gradients: Tensor) -> None:
-    """The derivative of an operator that is one itself: autograd would take it for 0."""
+    """Raise LeanspikeError for a second derivative, which autograd would take for 0."""
     raise LeanspikeError(
-        "the native code has no second derivatives; set LEANSPIKE_BACKEND=reference, which has"
+        "the native code has no second derivatives; set LEANSPIKE_BACKEND=reference, which has them"
     )
 
 
 def library() -> ctypes.CDLL:
-    """The library, where it is built."""
+    """Return the library, which must be built."""
     loaded = _load()
     assert loaded is not None
     return loaded
 
 
 def available_instructions() -> tuple[str, ...]:
-    """The instruction sets that the library and this processor have, worst to best."""
+    """Return the instruction sets of library and processor, from worst to best."""
     loaded = _load()
     return INSTRUCTIONS[: _best_instructions(loaded) + 1] if loaded else ()
 
 
 @cache
 def _best_instructions(loaded: ctypes.CDLL) -> int:
-    """Asked once: in a virtual machine the question takes longer than a small layer."""
+    """Return the best instruction set. In a virtual machine asking is slow, so it is cached."""
     best: int = loaded.leanspike_best_instructions()
     return best
 
 
 def chosen_instructions() -> str:
-    """The instruction set that the library works with now, where it is built."""
+    """Return the instruction set that the library uses now."""
     return INSTRUCTIONS[_instructions()]
 
 
@@ -145,15 +145,15 @@ def _instructions() -> int:
 
 @cache
 def _first_process() -> int:
-    """The one that computed first: this one, or one that it was forked from."""
+    """Return the process that computed first: this one, or one that it was forked from."""
     return os.getpid()
 
 
 @cache
 def _parallel(process: int) -> int | None:
-    """The address of libgomp's GOMP_parallel, if torch brought it; else None.
+    """Return the address of libgomp's GOMP_parallel, if torch loaded it, else None.
 
-    It is also None in the child of a process that had computed. The child inherits the library
+    It is also None in the child of a process that has computed. The child inherits the library
     without its threads, and would wait for them for ever.
     """
     if process != _first_process():

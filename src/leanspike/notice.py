@@ -1,4 +1,4 @@
-"""One line for whoever calls: what was chosen, where nobody has said how to be told."""
+"""Telling the caller in one line what was chosen."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 
 
 def say(line: str) -> None:
-    """Tell it in the log, as INFO; on stderr where logging was not set up, as warnings are there.
+    """Log a line as INFO, or print it on stderr if logging was not set up, as for warnings.
 
     >>> from contextlib import redirect_stderr
     >>> from io import StringIO
     >>> heard, logger = StringIO(), logging.getLogger("leanspike")
     >>> before = logger.propagate, logger.handlers
-    >>> logger.propagate, logger.handlers = False, []  # nobody listens
+    >>> logger.propagate, logger.handlers = False, []  # no handler
     >>> with redirect_stderr(heard):
     ...     say("scale 0.6")
     >>> logger.propagate, logger.handlers = before

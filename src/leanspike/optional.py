@@ -1,4 +1,4 @@
-"""Packages that only a part of leanspike needs, imported when that part is asked for."""
+"""Importing packages that only a part of leanspike needs, when that part is used."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from leanspike.errors import LeanspikeError
 
 
 def import_optional(module: str, extra: str) -> ModuleType:
-    """Import ``module``, or say which extra of leanspike installs it.
+    """Import ``module``, or raise LeanspikeError with the extra of leanspike that installs it.
 
-    pip (uv, too) takes the leanspike that is installed, wherever it came from, and fetches only
-    what the extra asks for.
+    pip and uv keep the installed leanspike, wherever it came from, and fetch only the packages of
+    the extra.
 
     >>> import_optional("math", "vision").sqrt(4)
     2.0
@@ -30,7 +30,7 @@ def import_optional(module: str, extra: str) -> ModuleType:
 
 
 def installed(package: str) -> str | None:
-    """The version of a package that is installed; None where it is not.
+    """Return the version of an installed package, or None.
 
     >>> installed("torch") is None, installed("nothing-of-that-name") is None
     (False, True)

@@ -1,8 +1,8 @@
-"""What the processor can do, as far as PyTorch's convolutions go by it.
+"""The instructions of the processor that PyTorch's convolutions use.
 
-They are oneDNN's, which takes the best instructions that the processor has. The environment
-variable ``ONEDNN_MAX_CPU_ISA`` holds it to worse ones, and so shows on a newer processor what an
-older one does; it is heeded here as there.
+oneDNN computes these convolutions, with the processor's best instructions. The environment variable
+``ONEDNN_MAX_CPU_ISA`` limits it to lesser ones, and so shows on a newer processor what an older one
+does. The same limit applies here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import cache
 
 import torch
 
-INSTRUCTIONS = ("none", "avx2", "avx512", "avx512_bf16")  # worst to best
-LIMITS = {  # by the variable's value; any other is no limit
+INSTRUCTIONS = ("none", "avx2", "avx512", "avx512_bf16")  # from worst to best
+LIMITS = {  # by the variable's value; any other value is no limit
     **dict.fromkeys(("SSE41", "AVX"), "none"),
     **dict.fromkeys(("AVX2", "AVX2_VNNI", "AVX2_VNNI_2"), "avx2"),
     **dict.fromkeys(("AVX512_CORE", "AVX512_CORE_VNNI"), "avx512"),
@@ -25,7 +25,7 @@ EMULATED = "this processor only emulates bfloat16 (it has neither avx512_bf16 no
 
 @cache
 def instructions() -> str:
-    """Those of `INSTRUCTIONS` that oneDNN uses: "none" where there is none of them, or no oneDNN.
+    """Return the best of `INSTRUCTIONS` that oneDNN uses, or "none" without any or without oneDNN.
 
     The environment is read once, as oneDNN does.
 
@@ -42,7 +42,7 @@ def instructions() -> str:
 def _best() -> str:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return "none"
-    cpu = torch.cpu  # whose public get_capabilities is younger than torch 2.6
+    cpu = torch.cpu  # its public get_capabilities is newer than torch 2.6
     if cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported():
         return "avx512_bf16"
     if cpu._is_avx512_supported():
@@ -56,7 +56,7 @@ def _limit() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether it computes in bfloat16. Elsewhere that is emulated, and slower than float32.
+    """Return whether the processor computes in bfloat16. Emulation is slower than float32.
 
     >>> from unittest.mock import patch
     >>> with patch(f"{__name__}.instructions", lambda: "avx512"):
@@ -68,7 +68,7 @@ def has_bfloat16() -> bool:
 
 @cache
 def warn_of_emulation() -> None:
-    """Say once that bfloat16, which somebody asked for, is slow here."""
+    """Warn once that the requested bfloat16 is slow here."""
     logging.getLogger("leanspike").warning(
         "precision is bfloat16, but %s, and a training step may take 20 times as long as in "
         "float32; set precision=float32 or auto",

@@ -1,4 +1,4 @@
-"""Old names, each of which works for one more version and says what replaced it."""
+"""Old names that work for one more version, with a warning that gives the new name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from warnings import warn
 
 
 def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], object]:
-    """What a module takes as its ``__getattr__``: from its old names to the new ones, in full.
+    """Return a module's ``__getattr__`` for old names, given as a map to full new names.
 
     >>> import warnings
     >>> find = renamed("leanspike.temporal", {"fold": "leanspike.temporal.stack"})

@@ -1,7 +1,7 @@
-"""Surrogate derivatives: what stands in for the derivative of the spike, a step function.
+"""Surrogate derivatives, which replace the derivative of the spike, a step function.
 
 A spike is o = 1[z > 0] with z = u/v − 1. This z is the membrane's distance to the threshold, in
-units of the threshold. The true derivative is zero almost everywhere. Each class here gives another
+units of the threshold. The true derivative is zero almost everywhere. Each class here has another
 do/dz.
 """
 
@@ -24,7 +24,7 @@ surrogates: Registry[Surrogate] = Registry("surrogate", "leanspike.surrogates")
 
 @dataclass(frozen=True)
 class Surrogate(ABC):
-    """A function z ↦ do/dz, with positive constants only."""
+    """A function z ↦ do/dz, whose constants are all positive."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -35,10 +35,10 @@ class Surrogate(ABC):
 
     @abstractmethod
     def derivative(self, z: Tensor) -> Tensor:
-        """do/dz at the distance ``z`` (any shape); same shape and dtype."""
+        """Return do/dz at the distance ``z`` (any shape), in the same shape and dtype."""
 
     def spike(self, z: Tensor) -> Tensor:
-        """1 where ``z`` > 0, else 0 (NaN does not spike), in the dtype of ``z``.
+        """Return 1 where ``z`` > 0, else 0 (NaN does not spike), in the dtype of ``z``.
 
         >>> z = torch.tensor([-0.5, 0.0, 0.5], requires_grad=True)
         >>> spikes = Triangle(gamma=0.3).spike(z)
@@ -48,14 +48,14 @@ class Surrogate(ABC):
         >>> z.grad
         tensor([0.1500, 0.3000, 0.1500])
         """
-        # torch.compile knows no forward mode.
+        # torch.compile does not support forward mode.
         function = _Spike if torch.compiler.is_compiling() else _SpikeBothWays
         spikes: Tensor = function.apply(z, self)
         return spikes
 
 
 class _Spike(torch.autograd.Function):
-    """The step function forward, the surrogate backward."""
+    """The step function in the forward pass, the surrogate in the backward pass."""
 
     generate_vmap_rule = True
 
@@ -76,11 +76,11 @@ class _Spike(torch.autograd.Function):
 
 
 class _SpikeBothWays(_Spike):
-    """The same, whose derivative in forward mode is the surrogate, too."""
+    """The same with the surrogate as its derivative in forward mode, too."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        """The derivative along ``tangents[0]``."""
+        """Return the derivative along ``tangents[0]``."""
         (z,) = ctx.saved_tensors
         slope: Tensor = tangents[0] * ctx.surrogate.derivative(z)
         return slope
@@ -154,7 +154,7 @@ SURROGATES = surrogates.registered
 
 
 class SurrogateSection(ChosenPart):
-    """The derivative that stands in for that of a spike, which is a step, in training."""
+    """The derivative that replaces that of a spike, a step function, in training."""
 
     registry = surrogates
 

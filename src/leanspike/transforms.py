@@ -1,4 +1,4 @@
-"""Whether torch looks on while a network runs, and its tensors are not what they seem."""
+"""Whether a transform of torch runs the code, so that tensors have no memory or values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch.autograd import forward_ad
 
 
 def is_transforming() -> bool:
-    """Whether a transform of ``torch.func`` is at work, or forward-mode differentiation.
+    """Return whether a transform of ``torch.func`` or forward-mode differentiation is active.
 
-    Its tensors have no memory that native code could read, and no values that could be asked for.
+    Its tensors have no memory that native code could read, and no values that could be checked.
 
     >>> torch.func.vmap(lambda x: x + is_transforming())(torch.zeros(2))
     tensor([1., 1.])
@@ -21,7 +21,7 @@ def is_transforming() -> bool:
 
 
 def has_values() -> bool:
-    """Whether values can be looked at: by no such transform, nor ``torch.compile``.
+    """Return whether tensors have values: no such transform and no ``torch.compile`` is active.
 
     >>> has_values()
     True

@@ -1,4 +1,4 @@
-"""Runs a compiled spiking network with NumPy alone: what ``leanspike compile`` wrote.
+"""Runs a spiking network from a file of ``leanspike compile``, with NumPy alone.
 
 >>> import numpy as np
 >>> import leanspike_runtime as runtime

@@ -1,4 +1,4 @@
-"""What a program must be: every size and number is looked at before anything is computed."""
+"""Checking every size and number of a program before anything is computed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from leanspike_runtime.program import (
 
 
 def check(program: Program) -> None:
-    """Raise EngineError where a program does not fit together, by the node."""
+    """Raise EngineError, with the node, if a program does not fit together."""
     _require(1 <= program.timesteps <= MOST_STEPS, f"timesteps is {program.timesteps}")
     _require(program.readout in ("sum", "mean"), f"readout is {program.readout!r}")
     _check_input(program)
@@ -81,7 +81,7 @@ def _table(place: str, name: str, table: Array, rows: Sequence[int], columns: in
 
 
 class _Check:
-    """The rules of one node; each gives how many spikes may lie under an entry of its edge."""
+    """The rules of a node. Each returns how many spikes may lie under an entry of its edge."""
 
     def __init__(self, program: Program, place: str, most: list[int]) -> None:
         self.program, self.place, self.most = program, place, most

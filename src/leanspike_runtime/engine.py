@@ -1,7 +1,7 @@
-"""Runs a file of ``leanspike compile`` in native code: images in, logits out.
+"""Running a file of ``leanspike compile`` in native code, from images to logits.
 
-N images, T timesteps, K outputs; images are float32 ``[N, H, W, C]``, channels last, or, where the
-input changes with time, ``[T, N, H, W, C]``.
+N images, T timesteps, K outputs. Images are float32 ``[N, H, W, C]``, channels last, or
+``[T, N, H, W, C]`` if the input changes with time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exits:
-    """The answers that images left with, ``[N, K]`` (the mean over their steps), and the steps."""
+    """The answers with which images left, ``[N, K]`` (means over their steps), and the steps."""
 
     logits_NK: Array
     steps_N: Array
@@ -44,9 +44,9 @@ class Exits:
 
 @dataclass(frozen=True)
 class Work:
-    """What a node did in a run.
+    """The work of a node in a run.
 
-    It has the node's events (once for each synapse that read them), the weights that the events
+    It counts the node's events (once for each synapse that read them), the weights that the events
     met, the multiplications of analog inputs, and the seconds.
     """
 
@@ -60,14 +60,14 @@ class Engine:
     """A compiled network in native code.
 
     Args:
-        content: of a file of ``leanspike compile``.
-        instructions: "portable", "plain", "avx2" or "avx512"; default what the environment
-            variable LEANSPIKE_INSTRUCTIONS names, or else the best that the processor has. No
-            result depends on it.
+        content: the content of a file of ``leanspike compile``.
+        instructions: "portable", "plain", "avx2" or "avx512". The default is that of the
+            environment variable LEANSPIKE_INSTRUCTIONS, or else the processor's best. No result
+            depends on it.
 
     Raises:
-        EngineError: for what is damaged, of another version, or no program; where the library is
-            not built.
+        EngineError: for content that is damaged, of another version, or no program. Also if the
+            library is not built.
 
     >>> Engine.load("nowhere.leanspike")
     Traceback (most recent call last):
@@ -85,7 +85,7 @@ class Engine:
         self._spare: list[Array] = []  # memory of calls that have ended
 
     def begin(self, steps: int) -> tuple[int, Array]:
-        """A state before the first step, for runs of so many steps at once, and its memory."""
+        """Return a state before the first step, for runs of so many steps, and its memory."""
         memory = _memory(self._library.ls_state_room(self._program, steps))
         state = self._library.ls_begin(self._program, steps, memory.ctypes.data, len(memory))
         if not state:
@@ -94,7 +94,7 @@ class Engine:
 
     @classmethod
     def load(cls, path: str | Path, instructions: str | None = None) -> Engine:
-        """The engine of a file."""
+        """Return the engine of a file."""
         try:
             with open(path, "rb") as file:
                 return cls(file.read(), instructions)
@@ -116,7 +116,7 @@ class Engine:
         return tables, program
 
     def _pack(self) -> Array | None:
-        """The weights as the instructions want them; portable code reads them in the file."""
+        """Return the weights laid out for the instructions. Portable code reads the file itself."""
         if self.instructions == PORTABLE:
             return None
         kernels = self._library.ls_kernels_of(INSTRUCTIONS.index(self.instructions))
@@ -125,12 +125,12 @@ class Engine:
         return packed
 
     def __call__(self, x: Array, steps: int | None = None, threads: int | None = None) -> Array:
-        """The logits of each step, ``[T, N, K]``.
+        """Return the logits of each step, ``[T, N, K]``.
 
         Args:
             x: images.
-            steps: T; default those that the network was trained for. Frames bring their own.
-            threads: default one for each processor. No result depends on it.
+            steps: T; default the number that the network was trained for. Frames have their own T.
+            threads: the number of threads; default one for each processor. No result depends on it.
         """
         x = self._checked(x)
         steps = self._steps(x, steps)
@@ -141,12 +141,12 @@ class Engine:
     def answer(
         self, x: Array, margin: float = 0.9, latest: int | None = None, threads: int | None = None
     ) -> Exits:
-        """Early exit: each image leaves when its answer is sure enough, and costs no more.
+        """Answer with early exit: each image leaves, and costs no more, when its answer is sure.
 
         Args:
             x: images.
-            margin: an image leaves at this margin: the probability of the first class less that of
-                the second, by the mean of the logits so far. Above 1 none leaves.
+            margin: the margin at which an image leaves: the probability of the first class minus
+                that of the second, by the mean of the logits so far. Above 1 none leaves.
             latest: the step after which unsure images leave, too.
             threads: as for a call.
         """
@@ -159,11 +159,11 @@ class Engine:
         return Exits(logits_NK, steps_N)
 
     def stream(self, samples: int) -> Stream:
-        """The states of so many samples before the first step, for single steps."""
+        """Return the states of so many samples before the first step, for single steps."""
         return Stream(self, [_State(self, 1) for _ in range(samples)])
 
     def work(self, x: Array, steps: int | None = None) -> tuple[Work, ...]:
-        """What each node does for these images, in one thread, added up."""
+        """Return the work of each node for all these images, in one thread."""
         x = self._checked(x)
         steps = self._steps(x, steps)
         counts = (Count * max(1, self.facts.nodes))()
@@ -179,7 +179,7 @@ class Engine:
     # -- of calls --------------------------------------------------------------------------------
 
     def _checked(self, x: Array) -> Array:
-        """Images as float32, N first."""
+        """Return images as float32, N first, after checking them."""
         shape = (self.facts.height, self.facts.width, self.facts.channels)
         timed = () if self.facts.static_input else ("T",)
         x = np.asarray(x, np.float32)
@@ -189,7 +189,7 @@ class Engine:
         return np.ascontiguousarray(x.swapaxes(0, 1) if timed else x)
 
     def _steps(self, x: Array, steps: int | None, *, fewer: bool = False) -> int:
-        """How many steps; of an input with steps as many as it has, or ``fewer``."""
+        """Return the number of steps. An input with steps has that many, or ``fewer``."""
         most = min(self.facts.most_steps, MOST_STEPS)
         given = None if self.facts.static_input else x.shape[1]
         if steps is None:
@@ -216,9 +216,9 @@ class Engine:
 
 
 class Stream:
-    """Networks under way, one for each sample: single steps, made by `Engine.stream`.
+    """Running networks, one for each sample, for single steps. `Engine.stream` makes it.
 
-    Samples do not influence each other. ``steps`` counts those that were taken.
+    Samples do not influence each other. ``steps`` is the number of steps taken.
     """
 
     def __init__(self, engine: Engine, states: Sequence[_State]) -> None:
@@ -227,9 +227,9 @@ class Stream:
         self.steps = 0
 
     def step(self, x_N: Array) -> Array:
-        """The logits of the next step, ``[N, K]``, from images ``[N, H, W, C]``.
+        """Return the logits of the next step, ``[N, K]``, from images ``[N, H, W, C]``.
 
-        Of an input that does not change with time the first step's images count.
+        If the input does not change with time, only the first step's images count.
 
         Raises:
             EngineError: for another number of samples, or more steps than the network has.
@@ -247,7 +247,7 @@ class Stream:
         return np.concatenate(logits) if logits else np.empty((0, facts.outputs), np.float32)
 
     def keep(self, samples: Array) -> None:
-        """Go on with some samples only: a boolean mask ``[N]`` or indices."""
+        """Keep some samples only: a boolean mask ``[N]`` or indices."""
         chosen = np.arange(len(self._states))[samples]
         self._states = [self._states[number] for number in chosen]
 
@@ -267,7 +267,7 @@ class _State:
 
 
 def _memory(size: int) -> Array:
-    """Bytes that begin with a line of the cache."""
+    """Return bytes that begin at a line of the cache."""
     given = np.empty(size + 63, np.uint8)
     begin = -given.ctypes.data % 64
     return given[begin : begin + size]

@@ -1,8 +1,8 @@
-"""The one exception for a file or an input that cannot be used."""
+"""The exception for a file or an input that cannot be used."""
 
 
 class EngineError(Exception):
-    """A file or an input that the engine cannot use: one line with the value and the fix.
+    """The engine cannot use a file or an input. The message is one line with value and fix.
 
     >>> raise EngineError("answer.leanspike holds 3 bytes; give a file of leanspike's")
     Traceback (most recent call last):

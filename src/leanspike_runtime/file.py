@@ -1,4 +1,4 @@
-"""A program as a file, ``NAME.leanspike``: a header that is JSON, and its tensors.
+"""Reading and writing a program as a file, ``NAME.leanspike``: a JSON header, and tensors.
 
 Everything is little-endian::
 
@@ -10,11 +10,11 @@ Everything is little-endian::
 
 The header holds `made_by`, `timesteps`, `readout`, `input`, `tensors` (type "f32", "i8" or "i6",
 shape, offset from the file's begin), `nodes` and `output`. In a node, ``weights``, ``scale``,
-``shift``, ``leak`` and ``threshold`` are numbers of tensors. Every key is there, in any order.
+``shift``, ``leak`` and ``threshold`` are numbers of tensors. Every key is present, in any order.
 Nothing in a file is executed.
 
-A reader of version 1 reads that version alone, and says which it met. What a later version adds
-makes its number higher; leanspike then goes on reading the older ones.
+A reader of version 1 reads only that version, and names the version of another file. An addition
+to the format raises the number; leanspike still reads the older versions then.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def load(path: str | Path) -> Program:
     """Read a program from a file.
 
     Raises:
-        EngineError: for a file that is missing, damaged, of another version, or holds no program
+        EngineError: for a file that is missing, damaged, of another version, or without a program
             that fits together.
 
     >>> load("nowhere.leanspike")
@@ -67,7 +67,7 @@ def load(path: str | Path) -> Program:
 
 
 def to_bytes(program: Program) -> bytes:
-    """The file of a program.
+    """Return the file of a program.
 
     >>> from leanspike_runtime.program import Layer, Synapse
     >>> table = np.ones((1, 1), np.float32)
@@ -100,7 +100,7 @@ def to_bytes(program: Program) -> bytes:
 
 
 def _laid_out(header: dict[str, Any], tensors: Sequence[tuple[str, Array]]) -> tuple[bytes, Any]:
-    """The header's text, in which offsets depend on its length, and the offsets."""
+    """Return the header's text, whose length determines the offsets in it, and the offsets."""
     length = 0
     while True:
         entries, place = [], PREFIX.size + length
@@ -120,7 +120,7 @@ def _aligned(place: int) -> int:
 
 
 def _ascii(part: Any) -> Any:
-    """The same with strings of printable ASCII alone, so that none needs an escape."""
+    """Return data with strings of printable ASCII only, so that none needs an escape."""
     if isinstance(part, str):
         return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in part)
     if isinstance(part, Mapping):
@@ -129,10 +129,10 @@ def _ascii(part: Any) -> Any:
 
 
 def from_bytes(content: bytes) -> Program:
-    """The program of a file's content.
+    """Return the program of a file's content.
 
     Raises:
-        EngineError: for what is damaged, of another version, or no program that fits together.
+        EngineError: for content that is damaged, of another version, or no fitting program.
 
     >>> from_bytes(b"PNG")
     Traceback (most recent call last):
@@ -159,7 +159,7 @@ def from_bytes(content: bytes) -> Program:
 
 
 class _Tensors:
-    """The tensors of a file by their numbers; they lie one behind the other, and fill it."""
+    """The tensors of a file by their numbers. They lie one behind the other, and fill the file."""
 
     def __init__(self, entries: Any, content: bytes, end: int) -> None:
         self.found: list[tuple[str, Array]] = []

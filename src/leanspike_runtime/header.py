@@ -1,4 +1,4 @@
-"""Typed parts of a header: each is read as what it must be, or refused in one line."""
+"""Reading the typed parts of a header, or refusing them in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leanspike_runtime.errors import EngineError
 
 
 def parsed(text: bytes) -> Any:
-    """JSON in printable ASCII, without escapes, no key twice, finite numbers alone.
+    """Parse JSON of printable ASCII without escapes, repeated keys and infinite numbers.
 
     >>> parsed(b'{"a": [1, 2]}')
     {'a': [1, 2]}
@@ -37,7 +37,7 @@ def _never(constant: str) -> Any:
 
 
 def keyed(value: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
-    """An object with exactly these keys.
+    """Return an object after checking that it has exactly these keys.
 
     >>> keyed({"a": 1, "c": 2}, "node 3", ("a", "b"))
     Traceback (most recent call last):
@@ -53,7 +53,7 @@ def keyed(value: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def whole(value: Any, where: str) -> int:
-    """A whole number, 0 or more, of 53 bits at most.
+    """Return a whole number after checking that it is 0 or more, with at most 53 bits.
 
     >>> whole(3, "offset")
     3
@@ -64,7 +64,7 @@ def whole(value: Any, where: str) -> int:
 
 
 def wholes(value: Any, where: str, count: int | None = None) -> tuple[int, ...]:
-    """A list of whole numbers, of so many.
+    """Return a list of whole numbers after checking it and its length.
 
     >>> wholes([3, 3], "kernel", 2)
     (3, 3)
@@ -76,7 +76,7 @@ def wholes(value: Any, where: str, count: int | None = None) -> tuple[int, ...]:
 
 
 def number(value: Any, where: str) -> float:
-    """A finite number.
+    """Return a number after checking that it is finite.
 
     >>> number(0.5, "initial")
     0.5
@@ -93,7 +93,7 @@ def number(value: Any, where: str) -> float:
 
 
 def listed(value: Any, where: str) -> list[Any]:
-    """A list.
+    """Return a value after checking that it is a list.
 
     >>> listed([], "nodes")
     []
@@ -104,7 +104,7 @@ def listed(value: Any, where: str) -> list[Any]:
 
 
 def text(value: Any, where: str) -> str:
-    """A string.
+    """Return a value after checking that it is a string.
 
     >>> text("sum", "readout")
     'sum'

@@ -1,6 +1,6 @@
-"""The engine's library, ``_engine.so``: functions and records, as in the headers of ``src/engine``.
+"""The engine's library, ``_engine.so``, with functions and records as in ``src/engine``'s headers.
 
-It also tells whether the library was built of the sources that lie beside it.
+It also tells whether the library was built from the sources beside it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from leanspike_runtime.errors import EngineError
 from leanspike_runtime.sources import library_digest
 
-INSTRUCTIONS = ("plain", "avx2", "avx512")  # worst to best; numbered as in kernels.h
-PORTABLE = "portable"  # what a C program of two files has: loops without vectors
+INSTRUCTIONS = ("plain", "avx2", "avx512")  # from worst to best, numbered as in kernels.h
+PORTABLE = "portable"  # loops without vectors, as in a C program of two files
 VARIABLE = "LEANSPIKE_INSTRUCTIONS"
 MESSAGE_BYTES = 160
 MOST_STEPS = 2**16 - 1  # of a program
@@ -126,15 +126,15 @@ def _other_sources(root: str, loaded: ctypes.CDLL) -> str:
 
 
 def what_is_missing() -> str:
-    """Why the engine cannot be used, and what to do; nothing where it can."""
+    """Return why the engine cannot be used and what to do, or "" if it can."""
     return _found()[1]
 
 
 def library() -> ctypes.CDLL:
-    """The library.
+    """Return the library.
 
     Raises:
-        EngineError: where it was not built, or, in a checkout, of other sources.
+        EngineError: if it was not built, or, in a checkout, from other sources.
     """
     loaded, missing = _found()
     if loaded is None:
@@ -143,16 +143,16 @@ def library() -> ctypes.CDLL:
 
 
 def available_instructions() -> tuple[str, ...]:
-    """The instruction sets that the library and this processor have, worst to best; or none."""
+    """Return the instruction sets of library and processor, from worst to best."""
     loaded, _ = _found()
     return (PORTABLE, *INSTRUCTIONS[: loaded.ls_best_instructions() + 1]) if loaded else ()
 
 
 def chosen_instructions(name: str | None = None) -> str:
-    """The instruction set of that name; else what LEANSPIKE_INSTRUCTIONS says, or the best.
+    """Return the named instruction set, or that of LEANSPIKE_INSTRUCTIONS, or the best.
 
     Raises:
-        EngineError: for one that the library or the processor has not.
+        EngineError: for a set that the library or the processor does not have.
     """
     library()
     available = available_instructions()

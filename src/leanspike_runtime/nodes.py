@@ -1,4 +1,4 @@
-"""Nodes as records of a header, and back."""
+"""Converting nodes into records of a header, and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMON = ("node", "path", "shape", "form")
 SYNAPSE = ("edge", "kind", "weights", "stride", "padding", "dilation", "groups", "scale")
 NEURON = ("leak", "threshold", "reset", "initial")
 FLOOR = "floor"
-"""A neuron's key that is there only where it has a floor, which early readers do not know."""
+"""A key of neurons with a floor only, since early readers do not know it."""
 KEYS: dict[str, tuple[str, ...]] = {
     "layer": ("synapses", "shift", "neuron"),
     "max_pool": ("edge", "kernel", "stride", "padding"),
@@ -35,7 +35,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "upsample": ("edge", "factors"),
     "relabel": ("edge",),
 }
-"""What each node's record holds besides `COMMON`."""
+"""The keys of each kind of node besides `COMMON`."""
 
 PAIRS = ("kernel", "stride", "padding", "factors", "dilation")
 KINDS: dict[type, str] = {
@@ -46,18 +46,18 @@ KINDS: dict[type, str] = {
 }
 
 Number = Callable[..., int]
-"""Takes a tensor and its type into the file and gives its number."""
+"""A function that adds a tensor of a type to the file, and returns its number."""
 
 
 class Tensors(Protocol):
-    """A file's tensors by their numbers, of one of some types."""
+    """The tensors of a file, by their numbers."""
 
     def __call__(self, number: int, *types: str) -> tuple[str, Array]:
-        """The type and the values."""
+        """Return the type and the values of a tensor, which must be of one of these types."""
 
 
 def node_record(node: Node, number_of: Number) -> dict[str, Any]:
-    """The record of a node, whose tensors ``number_of`` takes up."""
+    """Return the record of a node. ``number_of`` takes its tensors."""
     if isinstance(node, Layer):
         return {
             **_common("layer", node),
@@ -104,9 +104,9 @@ def _neuron_record(neuron: Neuron, number_of: Number) -> dict[str, Any]:
 
 
 def node_from(record: Any, where: str, tensors: Tensors) -> Node:
-    """The node of a record.
+    """Return the node of a record.
 
-    Raises EngineError for other keys, kinds, or numbers of tensors.
+    Raises EngineError for wrong keys, kinds, or numbers of tensors.
     """
     name = record.get("node") if isinstance(record, dict) else None
     if not isinstance(name, str) or name not in KEYS:

@@ -1,10 +1,10 @@
-"""The program that an engine runs: layers, pools and what moves entries, on numbered edges.
+"""The program that an engine runs: layers, pools and moves of entries, on numbered edges.
 
-An edge is an image ``[H, W, C]``; a vector of C numbers is an image of one pixel. Edge 0 is the
-input, edge k what node k - 1 makes. Its form is "analog" (float32), "spikes" (bits) or "counts"
-(whole numbers up to 255: how many spikes lie under an entry).
+An edge is an image ``[H, W, C]``. A vector of C numbers is an image of one pixel. Edge 0 is the
+input, edge k is the output of node k - 1. Its form is "analog" (float32), "spikes" (bits) or
+"counts" (whole numbers up to 255: how many spikes lie under an entry).
 
-A layer makes, at each step t::
+A layer computes, at each step t::
 
     current[t] = shift[t] + Σ_s scale_s[t] · (W_s ∗ edge_s[t])        in float32, in this order
     u ← λ·u + current[t];  o = 1[u/v − 1 > 0]                         and a reset, if it has neurons
@@ -40,10 +40,10 @@ LARGEST = {"i8": 127, "i6": 31}
 
 @dataclass(frozen=True)
 class Input:
-    """What enters: its shape, whether it is the same at each step, and how it is made of pixels.
+    """The input: its shape, whether it is the same at each step, and its constants for pixels.
 
-    ``mean`` and ``std``, one number for each channel: pixels from 0 to 1 become (x - mean)/std.
-    ``classes``: the names of the outputs. None of what is not known.
+    With ``mean`` and ``std``, one number for each channel, pixels from 0 to 1 become
+    (x - mean)/std. ``classes`` are the names of the outputs. Fields that are not known are None.
     """
 
     shape: Shape
@@ -55,7 +55,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Synapse:
-    """How a layer reads an edge.
+    """The weights by which a layer reads an edge.
 
     ``kind``: "conv"; "linear", which reads all entries in the order ``[H, W, C]``; "same", which
     adds the edge itself. ``weights``: ``[kh, kw, I/groups, O]``, for "linear" ``[1, 1, I, O]``, of
@@ -75,10 +75,10 @@ class Synapse:
 
 @dataclass(frozen=True)
 class Neuron:
-    """Leaks λ and thresholds v, one for a layer, each channel or each entry; float32.
+    """Leaks λ and thresholds v in float32: one for the layer, each channel or each entry.
 
-    ``initial``: the membrane before the first step, in thresholds. ``floor``: membranes after a
-    step are −floor thresholds or more, unless None.
+    ``initial`` is the membrane before the first step, in thresholds. Membranes after a step are
+    −``floor`` thresholds or more; None sets no lower bound.
     """
 
     leak: Array
@@ -90,7 +90,7 @@ class Neuron:
 
 @dataclass(frozen=True)
 class Layer:
-    """A sum of synapses, and neurons (emits spikes) or none (emits the current itself)."""
+    """A sum of synapses, with neurons (the output is spikes) or without (it is the current)."""
 
     path: str
     shape: Shape
@@ -101,14 +101,14 @@ class Layer:
 
     @property
     def edges(self) -> tuple[int, ...]:
-        """What it reads."""
+        """The edges that it reads."""
         return tuple(synapse.edge for synapse in self.synapses)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """``max_pool``: the maximum under a window (of spikes: whether any), -∞ outside the image.
-    ``sum_pool``: the sum, of spikes and counts as counts."""
+    """A pool. ``max_pool`` is the maximum of a window (of spikes: whether any), -∞ outside the
+    image. ``sum_pool`` is the sum; of spikes and counts it is counts."""
 
     node: Literal["max_pool", "sum_pool"]
     path: str
@@ -122,7 +122,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Concat:
-    """Edges of one form beside each other, along the channels."""
+    """Edges of one form, joined along the channels."""
 
     path: str
     shape: Shape
@@ -143,7 +143,7 @@ class Pad:
 
 @dataclass(frozen=True)
 class Upsample:
-    """Each pixel several times: whole factors of rows and columns."""
+    """Each pixel repeated, by whole factors of rows and columns."""
 
     path: str
     shape: Shape
@@ -154,7 +154,7 @@ class Upsample:
 
 @dataclass(frozen=True)
 class Relabel:
-    """The same entries in the order ``[H, W, C]``, of another shape."""
+    """The same entries in the order ``[H, W, C]``, in another shape."""
 
     path: str
     shape: Shape
@@ -167,12 +167,12 @@ Node = Layer | Pool | Concat | Pad | Upsample | Relabel
 
 @dataclass(frozen=True)
 class Program:
-    """Nodes in order; ``output`` is the edge of the logits, analog, ``[1, 1, K]``.
+    """Nodes in order. ``output`` is the edge of the logits, analog, ``[1, 1, K]``.
 
-    ``readout``: what trained it, "sum" or "mean" of the logits of the steps so far.
+    ``readout`` is the readout of the training: "sum" or "mean" of the logits of the steps so far.
 
     Raises:
-        EngineError: for a program that does not fit together, by the path of the node.
+        EngineError: for a program that does not fit together, with the path of the node.
 
     >>> import numpy as np
     >>> zeros, ones = np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32)
@@ -198,17 +198,17 @@ class Program:
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """Of each edge."""
+        """The shape of each edge."""
         return (self.input.shape, *(node.shape for node in self.nodes))
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """Of each edge."""
+        """The form of each edge."""
         return ("analog", *(node.form for node in self.nodes))
 
     @property
     def most_steps(self) -> int:
-        """How many steps it can take: `timesteps`, if a table has a row for each; else any."""
+        """The largest number of steps: `timesteps` if a table has a row for each, else any."""
         rows = [
             len(table)
             for node in self.nodes
@@ -219,7 +219,7 @@ class Program:
 
     @property
     def statics(self) -> tuple[bool, ...]:
-        """Of each edge, whether it is the same at each step: what static edges alone make."""
+        """Whether each edge is the same at each step, since it depends on static edges only."""
         found = [self.input.static]
         for node in self.nodes:
             same = all(found[edge] for edge in node.edges)

@@ -1,4 +1,4 @@
-"""A program computed in plain NumPy, to be read beside its meaning: the oracle of the engines.
+"""The reference of the engines: a program computed in plain NumPy, to be read beside its meaning.
 
 T timesteps, N samples; ``_TN`` is ``[T, N, H, W, C]``. Sums of whole-number weights are exact.
 """
@@ -27,12 +27,12 @@ from leanspike_runtime.program import (
 )
 
 Watch = Callable[[int, Array], None]
-"""Told of each edge: its number and its values, ``[T, N, H, W, C]``, of a static edge T = 1."""
+"""A function of each edge's number and values ``[T, N, H, W, C]``; T = 1 for a static edge."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What is remembered between chunks: steps taken, membranes by node, and static edges."""
+    """The state between chunks: steps taken, membranes by node, and static edges."""
 
     steps: int = 0
     membranes: dict[int, Array] = field(default_factory=dict)
@@ -40,12 +40,12 @@ class State:
 
     @property
     def samples(self) -> int | None:
-        """N; None before the first step."""
+        """N, or None before the first step."""
         parts = (*self.membranes.values(), *(edge[0] for edge in self.statics.values()))
         return next((len(part) for part in parts), None)
 
     def keep(self, samples: Array) -> State:
-        """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        """Return the state of some samples only: a boolean mask ``[N]`` or indices."""
         membranes = {node: values[samples] for node, values in self.membranes.items()}
         statics = {edge: values[:, samples] for edge, values in self.statics.items()}
         return State(self.steps, membranes, statics)
@@ -77,15 +77,15 @@ class Reference:
         state: State | None = None,
         watch: Watch | None = None,
     ) -> tuple[Array, State]:
-        """The logits of the next steps, ``[steps, N, K]``, and the state after them.
+        """Return the logits of the next steps, ``[steps, N, K]``, and the state after them.
 
         Args:
-            x: ``[N, H, W, C]`` of a static input; else ``[steps, N, H, W, C]``. Later chunks of a
-                static input read the first chunk's.
-            steps: how many. Default: all that are left of the program's number. For an input with
-                steps: as many as it has.
-            state: what the chunk before returned; None to begin.
-            watch: told of each edge.
+            x: ``[N, H, W, C]`` for a static input, else ``[steps, N, H, W, C]``. Later chunks of a
+                static input read that of the first chunk.
+            steps: the number of steps. Default: all remaining steps of the program, or those of an
+                input with steps.
+            state: the state that the chunk before returned; None to begin.
+            watch: a function called for each edge.
         """
         state = state or State()
         x_TN, steps = self._entered(x, steps, state)
@@ -145,7 +145,7 @@ class Reference:
         return spikes
 
     def _current(self, node: Layer, edges: Sequence[Array], steps: Pair) -> Array:
-        """``shift + Σ scale·(W ∗ edge)``, added up in this order."""
+        """Return ``shift + Σ scale·(W ∗ edge)``, added up in this order."""
         first, count = steps
 
         def rows(table: Array) -> Array:
@@ -160,7 +160,7 @@ class Reference:
 
 
 def summed(synapse: Synapse, edge_TN: Array) -> Array:
-    """``W ∗ edge`` in float32: ``[T, N, H, W, O]``. Exact where the weights are whole numbers."""
+    """Return ``W ∗ edge`` in float32, ``[T, N, H, W, O]``, exact for whole-number weights."""
     if synapse.kind == "same":
         return edge_TN.astype(np.float32)
     assert synapse.weights is not None
@@ -174,7 +174,7 @@ def summed(synapse: Synapse, edge_TN: Array) -> Array:
 
 
 def _exact_in_float32(synapse: Synapse) -> bool:
-    """Whether no sum reaches 2²⁴, beyond which float32 holds not every whole number."""
+    """Whether no sum reaches 2²⁴, beyond which float32 does not hold every whole number."""
     assert synapse.weights is not None
     if synapse.type == "f32":
         return True
@@ -183,7 +183,7 @@ def _exact_in_float32(synapse: Synapse) -> bool:
 
 
 def _convolved(synapse: Synapse, weights: Array, x_TN: Array) -> Array:
-    """Tap by tap, group by group."""
+    """Return the sums of a convolution, tap by tap and group by group."""
     kh, kw, channels, outputs = weights.shape
     (above, left), (down, right) = synapse.padding, synapse.stride
     x_TN = np.pad(x_TN, [(0, 0), (0, 0), (above, above), (left, left), (0, 0)])
@@ -205,7 +205,7 @@ def _convolved(synapse: Synapse, weights: Array, x_TN: Array) -> Array:
 
 
 def fired(node: Layer, current_TN: Array, u_N: Array | None) -> tuple[Array, Array]:
-    """The spikes of these steps, 0 or 1 as uint8, and the membranes after them."""
+    """Return the spikes of these steps, 0 or 1 as uint8, and the membranes after them."""
     neuron = node.neuron
     assert neuron is not None
     leak, threshold = (_spread(values, node) for values in (neuron.leak, neuron.threshold))
@@ -219,14 +219,14 @@ def fired(node: Layer, current_TN: Array, u_N: Array | None) -> tuple[Array, Arr
 
 
 def _spread(values: Array, node: Layer) -> Array:
-    """Values of a layer, its channels or its entries, to go with ``[N, H, W, C]``."""
+    """Return values of a layer, its channels or entries, in a shape for ``[N, H, W, C]``."""
     return values.reshape(node.shape) if values.size == np.prod(node.shape) else values
 
 
 def _stepped(
     neuron: Neuron, u_N: Array, x_N: Array, leak: Array, threshold: Array
 ) -> tuple[Array, Array]:
-    """The neuron's equation, as `leanspike.backends.reference` has it."""
+    """Compute the neuron's equation, as `leanspike.backends.reference` does."""
     last_N = u_N
     u_N = leak * u_N + x_N
     if neuron.reset == "undecayed":
@@ -243,7 +243,7 @@ def _stepped(
 
 
 def moved(node: Node, edges: Sequence[Array]) -> Array:
-    """What a node without weights makes."""
+    """Return the output of a node without weights."""
     (x_TN, *_) = edges
     if isinstance(node, Pool):
         return _pooled(node, x_TN)

@@ -1,6 +1,6 @@
-"""Which sources a library in C is built from: a digest of them, which the build writes into it.
+"""A digest of the sources of a C library, which the build writes into the library.
 
-``libraries.py`` runs this file by its path, before anything is installed: it imports nothing.
+``libraries.py`` runs this file by its path, before anything is installed, so it imports nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def library_files(root: Path, folder: str) -> list[Path]:
 
 
 def library_digest(root: Path, folder: str) -> str | None:
-    """32 hexadecimal digits for the contents and names of `library_files`; None without any.
+    """Return 32 hexadecimal digits for the contents and names of `library_files`, or None.
 
     >>> from pathlib import Path
     >>> library_digest(Path("nowhere"), "native") is None

@@ -1,4 +1,4 @@
-/* Event-driven convolutions: what is worked on in one piece, and how the weights lie. */
+/* Event-driven convolutions: dividing the work into pieces, and laying out the weights. */
 #include "convolution.h"
 
 #include <stdlib.h>
@@ -10,24 +10,23 @@
 enum {
     LANES = 16,          /* floats of the widest vector */
     OUTPUTS = 64,        /* output channels of a block */
-    MOST_TAPS = 3,       /* taps whose sums are kept in registers at once, where there are many */
+    MOST_TAPS = 3,       /* taps whose sums are in registers at once, if there are many registers */
     CHANNELS = 128,      /* input channels of a block: its weights at one tap fit the L1 cache */
-    TILE = 64,           /* pixels whose sums are kept at hand */
+    TILE = 64,           /* pixels whose sums stay in the cache */
     MOST_LISTED = 65536, /* inputs whose events are listed at once: they fit the L2 cache */
     LEARNERS = 64,       /* backward: input channels of a piece */
-    PIECES = 32,         /* backward: at least, if there are so many images */
-    PIXELS_AHEAD = 16,   /* backward: what is fetched before it is needed */
-    AHEAD = 1024,        /* forward: likewise, in elements */
-    WEIGHTS_AHEAD = 64   /* and in weights of a row */
+    PIECES = 32,         /* backward: the fewest pieces, if there are as many images */
+    PIXELS_AHEAD = 16,   /* backward: pixels fetched before they are needed */
+    AHEAD = 1024,        /* forward: elements fetched likewise */
+    WEIGHTS_AHEAD = 64   /* forward: weights of a row fetched likewise */
 };
 
 typedef struct {
     const convolution_call *call;
-    float *packed, *bias;       /* forward: [blocks, taps, channels, OUTPUTS] and [blocks, OUTPUTS],
-                                   0 where none are */
+    float *packed, *bias;       /* forward: [blocks, taps, channels, OUTPUTS] and [blocks, OUTPUTS] */
     int64_t blocks, taps;       /* blocks of output channels */
     int64_t channel_blocks;
-    int64_t strip, strips;      /* output rows (backward: input rows) worked on at once */
+    int64_t strip, strips;      /* output rows (backward: input rows) of a strip, and the strips */
     int64_t group, groups;      /* forward: blocks of a piece */
     int64_t chunk, chunks;      /* backward: images of a piece */
     float *partial;             /* backward: the sums of each piece */
@@ -39,10 +38,10 @@ typedef struct {
     float *value;    /* of each event */
     uint16_t *index; /* its channel within the block */
     int32_t *first;  /* of each pixel and block, and one more: where its events begin */
-    size_t bytes;    /* of it all */
+    size_t bytes;    /* the bytes of all arrays */
 } event_list;
 
-/* Backward: where each of LEARNERS channels is not 0 in a strip, and dL/dy there. */
+/* Backward: the places where each of LEARNERS channels is not 0 in a strip, and dL/dy there. */
 typedef struct {
     float *grad;  /* [rows, columns, OUTPUTS], 0 beyond the borders of dL/dy */
     float *x;     /* [LEARNERS, places], 0 beyond the borders */
@@ -54,8 +53,8 @@ typedef struct {
 
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Which of n neighbouring elements are not 0, and their values; returns how many. There must be room
- * for LANES more than are found. What is `ahead` elements further on is fetched meanwhile. */
+/* Lists which of n neighbouring elements are not 0, and their values; returns how many. There must be room
+ * for LANES more entries. Elements that are `ahead` further on are fetched meanwhile. */
 static int list_plain(const void *x, int64_t start, int n, int64_t ahead, const int bf16,
                       uint16_t *index, float *value) {
     int found = 0;
@@ -98,7 +97,7 @@ static TARGET_avx512 int list_avx512(const void *x, int64_t start, int n, int64_
 }
 #endif
 
-/* Room for so many elements of a size, in whole lines of the cache. */
+/* Takes room for so many elements of a size, in whole lines of the cache. */
 static void *take(uintptr_t *free_from, int64_t elements, size_t size) {
     uintptr_t taken = *free_from;
     *free_from += ((size_t)elements * size + LINE - 1) / LINE * LINE;
@@ -159,8 +158,8 @@ static piece_fn *const forward[] = {forward_plain};
 static piece_fn *const backward[] = {backward_plain};
 #endif
 
-/* LANES output channels, from wherever their weights lie: in squares, so that what is read and what is
- * written are whole lines of the cache. */
+/* Packs the weights of LANES output channels. It works in squares, so that reads and writes are whole lines
+ * of the cache in any order of the weights. */
 static void pack(const void *data, int64_t piece, void *scratch) {
     (void)scratch;
     const task *t = data;
@@ -186,8 +185,8 @@ static void pack(const void *data, int64_t piece, void *scratch) {
     }
 }
 
-/* Strips that fit the cache, and enough pieces for all threads to end at about one time: first by
- * blocks of output channels, then by shorter strips. */
+/* Divides the work into strips that fit the cache, and into enough pieces for all threads to end at about
+ * the same time: first by blocks of output channels, then by shorter strips. */
 static void divide(task *t) {
     const convolution_call *c = t->call;
     int64_t line = most(1, c->columns.input * c->channels);
@@ -233,7 +232,7 @@ static int run_forward(task *t) {
     return failed;
 }
 
-/* dL/dweight of some input channels and one block of output channels: the chunks' sums, in order. */
+/* Adds up dL/dweight of some input channels and one block of output channels: the chunks' sums, in order. */
 static void collect(const void *data, int64_t piece, void *scratch) {
     (void)scratch;
     const task *t = data;
@@ -258,14 +257,14 @@ static void collect(const void *data, int64_t piece, void *scratch) {
         }
 }
 
-/* How the images are divided depends on the sizes alone: so do the bits of the sums. */
+/* The division of the images depends on the sizes alone, so the bits of the sums do, too. */
 static int run_backward(task *t) {
     const convolution_call *c = t->call;
     t->strip = least(c->rows.input, most(1, TILE / c->columns.input));
     t->channel_blocks = parts(c->channels, LEARNERS);
     int64_t per_chunk = t->channel_blocks * t->blocks, size = t->taps * LEARNERS * OUTPUTS;
     t->chunk = most(1, parts(c->images, parts(PIECES, per_chunk)));
-    t->chunks = most(1, parts(c->images, t->chunk)); /* one writes zeros where no image is */
+    t->chunks = most(1, parts(c->images, t->chunk)); /* without images one chunk writes zeros */
     native_job job = {.work = backward[c->means.instructions], .task = t};
     job.pieces = t->chunks * per_chunk;
     job.scratch = lay_out_places(t, NULL).bytes;
@@ -301,8 +300,8 @@ int leanspike_convolution_pack(const convolution_call *call, float *packed) {
     return run_packing(&t, packed);
 }
 
-/* Which of `runs` neighbours is looked at: mixed, with no period that rows, columns, channels or images
- * could share. */
+/* Returns which of `runs` runs of a stretch is sampled. The choice has no period that rows, columns, channels
+ * or images could share. */
 static int64_t drawn(int64_t stretch, int64_t runs) {
     uint64_t mixed = (uint64_t)(stretch + 1) * 0x9e3779b97f4a7c15u;
     for (int round = 0; round < 2; round++) mixed = (mixed ^ mixed >> 29) * 0xbf58476d1ce4e5b9u;

@@ -1,14 +1,14 @@
 /* One piece of an event-driven convolution. Included once per instruction set, SET.
  *
- * Forward: for each pixel the channels that are not 0 are listed, block by block; for each output
- * pixel the rows of weights that they meet are added up in registers. Backward: for each channel the
- * places are listed where it is not 0, and for each tap the rows of dL/dy that lie there are added
- * up. Rows are OUTPUTS long. */
+ * The forward pass lists the channels of each pixel that are not 0, block by block. For each output
+ * pixel it adds up the rows of weights that these meet, in registers. The backward pass lists the
+ * places where a channel is not 0, and adds up the rows of dL/dy at these places, for each tap.
+ * A row has OUTPUTS floats. */
 
 typedef float NAME(vector) __attribute__((vector_size(BYTES), may_alias));
 enum { NAME(vectors) = OUTPUTS * sizeof(float) / BYTES };
 
-/* sums[j] += value[i] * rows[index[i]][j], for each event i, for `taps` rows that follow one another. */
+/* Computes sums[j] += value[i] * rows[index[i]][j] for each event i, and for `taps` rows in sequence. */
 static inline __attribute__((always_inline)) TARGET void NAME(add_events)(
     float *restrict sums, const float *restrict rows, const uint16_t *restrict index,
     const float *restrict value, int n, const int taps) {
@@ -22,7 +22,7 @@ static inline __attribute__((always_inline)) TARGET void NAME(add_events)(
     for (int j = 0; j < taps * NAME(vectors); j++) sums_[j] = sum[j];
 }
 
-/* The events of some input rows, pixel after pixel. */
+/* Lists the events of some input rows, pixel after pixel. */
 static TARGET void NAME(list_strip)(const task *t, const event_list *e, int64_t image, int64_t top,
                                     int64_t bottom) {
     const convolution_call *c = t->call;
@@ -38,7 +38,7 @@ static TARGET void NAME(list_strip)(const task *t, const event_list *e, int64_t 
     *first = (int32_t)n;
 }
 
-/* One tap and block of input channels, for the output pixels from `begin` to `end`. */
+/* Adds one tap and block of input channels, for the output pixels from `begin` to `end`. */
 static TARGET void NAME(add_tap)(const task *t, const event_list *e, int64_t top, const float *weight,
                                  int64_t tap, int64_t b, int64_t begin, int64_t end) {
     const convolution_axis *rows = &t->call->rows, *columns = &t->call->columns;
@@ -58,7 +58,7 @@ static TARGET void NAME(add_tap)(const task *t, const event_list *e, int64_t top
     }
 }
 
-/* Output pixels from `begin` to `end` of one block of output channels: sums to results. */
+/* Writes output pixels from `begin` to `end` of one block of output channels, from their sums. */
 static TARGET void NAME(emit)(const convolution_call *c, const event_list *e, int64_t image,
                               int64_t block, int64_t begin, int64_t end) {
     int64_t start = block * OUTPUTS, outputs = least(OUTPUTS, c->outputs - start);
@@ -75,7 +75,7 @@ static TARGET void NAME(emit)(const convolution_call *c, const event_list *e, in
     }
 }
 
-/* A strip of one image, for one group of blocks of output channels. */
+/* Computes a strip of one image, for one group of blocks of output channels. */
 static TARGET void NAME(forward)(const void *data, int64_t piece, void *scratch) {
     const task *t = data;
     const convolution_call *c = t->call;
@@ -102,7 +102,7 @@ static TARGET void NAME(forward)(const void *data, int64_t piece, void *scratch)
         }
 }
 
-/* Where the channels from `channel` on are not 0 in the input rows from `top` to `bottom`. */
+/* Lists where the channels from `channel` on are not 0 in the input rows from `top` to `bottom`. */
 static TARGET void NAME(list_places)(const convolution_call *c, const places *e, int64_t image,
                                      int64_t channel, int64_t top, int64_t bottom, int *counts) {
     int64_t channels = least(LEARNERS, c->channels - channel), used = (bottom - top) * e->columns;
@@ -125,8 +125,8 @@ static TARGET void NAME(list_places)(const convolution_call *c, const places *e,
     }
 }
 
-/* The rows of dL/dy that the input rows from `top` on meet at any tap, for one block of output
- * channels: that of input (top + y, x) at tap (ky, kx) is at (y + last ky - ky, x + last kx - kx). */
+/* Copies the rows of dL/dy that the input rows from `top` on meet at any tap, for one block of output
+ * channels. Input (top + y, x) at tap (ky, kx) meets row (y + last ky - ky, x + last kx - kx). */
 static TARGET void NAME(copy_grad)(const convolution_call *c, const places *e, int64_t image,
                                    int64_t block, int64_t top) {
     int64_t start = block * OUTPUTS, outputs = least(OUTPUTS, c->outputs - start);
@@ -148,7 +148,7 @@ static TARGET void NAME(copy_grad)(const convolution_call *c, const places *e, i
         }
 }
 
-/* To the sums of each row of taps, channel and tap (from right to left). */
+/* Adds to the sums of each row of taps, channel and tap (from right to left). */
 static TARGET void NAME(add_places)(const task *t, const places *e, float *sums,
                                     const int *counts) {
     int width = (int)t->call->columns.kernel;
@@ -167,8 +167,8 @@ static TARGET void NAME(add_places)(const task *t, const places *e, float *sums,
         }
 }
 
-/* The sums of one piece: some input channels, one block of output channels, some of the images.
- * They lie as [kernel rows, LEARNERS, kernel columns from right to left, OUTPUTS]. */
+/* Computes the sums of one piece: some input channels, one block of output channels, some of the images.
+ * Their order is [kernel rows, LEARNERS, kernel columns from right to left, OUTPUTS]. */
 static TARGET void NAME(backward)(const void *data, int64_t piece, void *scratch) {
     const task *t = data;
     const convolution_call *c = t->call;

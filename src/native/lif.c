@@ -1,4 +1,4 @@
-/* Leaky integrate-and-fire neurons over all timesteps: constants, and blocks shared out. */
+/* Leaky integrate-and-fire neurons over all timesteps: constants, and dividing the work into blocks. */
 #include "lif_task.h"
 
 #include <float.h>
@@ -18,7 +18,7 @@
 
 #define HALF_PI 1.57079632679489662f
 
-/* Stores that pass the caches by, where there are any. */
+/* Stores that bypass the caches, if the processor has any. */
 #ifdef HAVE_X86
 #define STREAM_plain _mm_stream_ps
 #define STREAM_avx2 _mm256_stream_ps
@@ -29,12 +29,12 @@
 #define STREAM PASTE(STREAM, SET)
 
 #define SET plain
-#define FEW /* of the functions for rates: this set is the last resort */
+#define FEW /* few functions for rates: this set is the last resort */
 #include "lif_rows.h"
 #include "lif_block.h"
 #include "lif_rates.h"
 #include "lif_rows_end.h"
-#ifndef FEW_KERNELS /* as the sanitizers want it, for which all would take minutes to compile */
+#ifndef FEW_KERNELS /* defined under sanitizers, where all kernels would take minutes to compile */
 #undef FEW
 #endif
 #undef SET
@@ -70,7 +70,7 @@ static float as_stored(const lif_call *c, float value) {
     return c->bf16 ? from_bfloat16(to_bfloat16(value)) : value;
 }
 
-/* NaN with zeros in its lower half, as rounding to bfloat16 wants it. */
+/* Gives NaN zeros in its lower half, as rounding to bfloat16 needs it. */
 static float one_nan(float value) { return isnan(value) ? NAN : value; }
 
 static neuron prepare(const lif_call *c) {
@@ -104,14 +104,14 @@ static size_t channels_room(const task *t) {
     return t->norm_sums ? (size_t)(2 * tables(t->call) * t->norm.length) * sizeof(float) : 0;
 }
 
-/* The channel of place k of a table. */
+/* Returns the channel of place k in a table. */
 static int64_t channel_at(const task *t, int64_t k) {
     const norm_table *n = &t->norm;
     int64_t element = !t->call->bf16 ? k : k < n->half ? 2 * k : 2 * (k - n->half) + 1;
     return element % t->call->channels;
 }
 
-/* From the sums of a part to those of the block, which are double. */
+/* Adds the sums of a part to those of the block, which are double. */
 static void add_channels(const task *t, place *p) {
     const norm_table *n = &t->norm;
     const int64_t channels = t->call->channels, rows = t->channel_sums / channels;
@@ -137,12 +137,12 @@ static void copy_rows(void *to, int64_t to_step, const void *from, int64_t from_
         memcpy((char *)to + r * to_step, (const char *)from + r * from_step, (size_t)bytes);
 }
 
-/* Room for a row of each step in bytes, of float32 or less. */
+/* Returns the bytes for a row of each step, in float32 or less. */
 static int64_t rest_room(const task *t) {
     return (3 * t->call->steps + 6) * t->group * (int64_t)sizeof(float);
 }
 
-/* Rooms of one row of float32 each, to be copied behind it; NULL where nothing is wanted. */
+/* Takes room for one row of float32, if that output is wanted; else NULL. */
 static void *row_of(void *wanted, char **room, int64_t group) {
     void *row = *room;
     *room += group * (int64_t)sizeof(float);
@@ -172,7 +172,7 @@ static void compute_last_forward(const task *rest, place *p, lif_call *c, const 
     copy_row(whole->by_threshold, c->by_threshold, start, n, sizeof(float));
 }
 
-/* The last elements, fewer than a group: in rows of their own, filled up with zeros. */
+/* Computes the last elements, fewer than a group, in rows of their own that zeros fill up. */
 static void compute_rest(const task *t, place *p, int64_t start) {
     const lif_call *whole = t->call;
     const int64_t w = t->width, row = t->group * w, steps = whole->steps, n = whole->size - start;
@@ -220,18 +220,18 @@ static void work_on(const void *data, int64_t b, void *scratch) {
     if (whole < end) compute_rest(t, &p, whole);
     if (t->sums) memcpy(t->sums + 2 * b, p.sums, sizeof p.sums);
 #ifdef HAVE_X86
-    if (t->passing) _mm_sfence(); /* before other threads read it */
+    if (t->passing) _mm_sfence(); /* before other threads read the results */
 #endif
 }
 
-/* In the order of the blocks, whichever threads computed them. */
+/* Adds up in the order of the blocks, whichever threads computed them. */
 static void add_up(double *to, const double *sums, int64_t each, int64_t blocks) {
     memset(to, 0, (size_t)each * sizeof *to);
     for (int64_t b = 0; b < blocks; b++)
         for (int64_t i = 0; i < each; i++) to[i] += sums[b * each + i];
 }
 
-/* Returns 0, or -1 where memory is short; free(norm.scale) in any case. */
+/* Returns 0, or -1 if memory is short. Call free(norm.scale) in any case. */
 static int lay_out_norm(task *t) {
     const lif_call *c = t->call;
     norm_table *n = &t->norm;
@@ -253,8 +253,8 @@ static int lay_out_norm(task *t) {
     return 0;
 }
 
-/* Large results pass the caches by, as those could keep little of them and would first have to read
- * what is overwritten. */
+/* Returns whether results are so large that they bypass the caches. These could keep little of them, and
+ * would first have to read what is overwritten. */
 static int can_pass(const task *t) {
     const lif_call *c = t->call;
     const void *to = c->spikes ? c->spikes : c->static_x ? NULL : c->grad_x;
@@ -262,7 +262,7 @@ static int can_pass(const task *t) {
            c->size * t->width % LINE == 0;
 }
 
-/* Memory for the sums of all blocks: returns 0, or -1 where it is short. */
+/* Makes room for the sums of all blocks. Returns 0, or -1 if memory is short. */
 static int make_room(task *t, int64_t blocks) {
     const lif_call *c = t->call;
     if (c->spikes) return 0;

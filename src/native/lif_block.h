@@ -31,7 +31,7 @@ ROW void NAME(forward_as)(const task *t, place *p, int64_t start, int64_t end, c
     }
 }
 
-/* One function serves all that are floored, whatever else they are. */
+/* One function serves all neurons with a floor, whatever their other options are. */
 #define FORWARD(name, reset, bf16, floored)                                                         \
     static TARGET void NAME(forward_##name)(const task *t, place *p, int64_t start, int64_t end) {  \
         NAME(forward_as)(t, p, start, end, reset, bf16, floored);                                   \
@@ -60,8 +60,8 @@ ROW void NAME(add_to_channels)(const norm_table *n, float *sums, const void *x, 
     NAME(store)(to + n->length, NAME(read)(to + n->length, 0, 0) + grad * moved, 0);
 }
 
-/* The membranes before the reset are computed again, into `befores`; then dL/dm, from the last step to
- * the first: `later` is that of the step after, 0 where there is none. Adds to the sums of dL/dleak and
+/* Computes the membranes before the reset again, into `befores`, and then dL/dm, from the last step to the
+ * first. `later` is dL/dm of the next step, or 0 after the last. Adds to the sums of dL/dleak and
  * dL/dthreshold. */
 ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, const int surrogate,
                            const int reset, const int learn, const int bf16, const int floored) {
@@ -100,14 +100,14 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
                 mask fired = before > k.threshold;
                 vector slope = g * NAME(derivative)(k, before, surrogate);
                 vector back = k.leak * later[j];
-                if (floored) { /* what is held follows the floor, and nothing else */
+                if (floored) { /* a membrane at the floor depends on the floor only */
                     mask sunken = NAME(sunken)(k, NAME(reset)(k, before, fired, reset));
                     held += NAME(only)(sunken, later[j]);
                     later[j] = NAME(only)(~sunken, later[j]);
                     back = NAME(only)(~sunken, back);
                 }
                 if (learn) {
-                    if (s < steps - 1) /* nothing follows the last: 0 * infinity is no part of it */
+                    if (s < steps - 1) /* the last step has no next one; 0 * infinity would be NaN */
                         kept += later[j] * (hard ? NAME(only)(~fired, before) : before);
                     if (!hard) fallen += NAME(only)(fired, later[j]);
                     given += NAME(only)(fired, g);
@@ -135,7 +135,7 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
     for (int a = 0; a < 6; a++)
         for (int i = 0; i < NAME(lanes); i++) sum[a] += all[a][i];
     const double lost = reset == RESET_UNDECAYED ? 0.0 : k.threshold * sum[1]; /* before the leak */
-    const double leak = reset == RESET_UNDECAYED ? 1.0 : k.leak; /* that the reset went through */
+    const double leak = reset == RESET_UNDECAYED ? 1.0 : k.leak; /* the leak that applies to the reset */
     double by_leak = sum[0] - lost + k.initial * sum[4] + k.sign * k.lowest * sum[5];
     double by_threshold = k.initial_learns * sum[4] - leak * sum[1] - k.inverse_threshold * sum[3];
     by_threshold -= k.leak * k.floor * sum[5];
@@ -149,7 +149,7 @@ ROW void NAME(backward_as)(const task *t, place *p, int64_t start, int64_t end, 
     }
 #define BACKWARD_ANY(name, floored)                                                                 \
     BACKWARD(name, t->call->surrogate, t->call->reset, t->call->grad_neuron != NULL, t->call->bf16 != 0, floored)
-#ifdef FEW_KERNELS /* one for all, where speed is not wanted: under sanitizers each takes a second to compile */
+#ifdef FEW_KERNELS /* one function for all: under sanitizers each takes a second to compile */
 BACKWARD_ANY(any, t->neuron.floored)
 
 static TARGET void NAME(backward)(const task *t, place *p, int64_t start, int64_t end) {

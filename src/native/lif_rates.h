@@ -1,13 +1,13 @@
-/* Neighbouring neurons through all timesteps, with the derivatives of their mean output, which are added
- * up while they fire; after lif_rows.h. */
+/* Neighbouring neurons through all timesteps. The derivatives of their mean output are added up while they
+ * fire. Include this after lif_rows.h. */
 
-/* The derivatives of a membrane by the input (of every step), the leak and the threshold, and the sums
- * over the steps of what they do to the output. */
+/* The derivatives of a membrane by the input (the same at every step), the leak and the threshold, and the
+ * sums over the steps of their effects on the output. */
 typedef struct {
     vector input, leak, threshold, by_input, by_leak, by_threshold;
 } NAME(slopes);
 
-/* `last`: the membrane after the last step; `m`: the one that is compared now. */
+/* `last` is the membrane after the last step, and `m` the one that is compared now. */
 ROW void NAME(follow)(const neuron k, NAME(slopes) *e, vector last, vector m, const int surrogate,
                       const int reset, const int learn) {
     vector slope = NAME(derivative)(k, m, surrogate);
@@ -30,7 +30,7 @@ ROW void NAME(follow)(const neuron k, NAME(slopes) *e, vector last, vector m, co
     }
 }
 
-/* Those of a membrane that is held at the floor. */
+/* Sets the derivatives of a membrane that is held at the floor. */
 ROW void NAME(hold)(const neuron k, NAME(slopes) *e, vector u) {
     mask held = k.sign * u <= k.lowest;
     e->input = NAME(only)(~held, e->input);
@@ -86,9 +86,9 @@ ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, con
     }
 }
 
-/* A function for each reset of the papers' surrogate, one for each of all other surrogates together:
- * one for each of these would take a minute to compile. One function serves all that are floored, and
- * where FEW is set all others, too. */
+/* The papers' surrogate has a function for each reset. All other surrogates share one for each reset, since
+ * one for each of them would take a minute to compile. One function serves all neurons with a floor, and
+ * with FEW all others, too. */
 #define RATES(name, surrogate, reset, learn, bf16, floored)                                         \
     static TARGET void NAME(rates_##name)(const task *t, place *p, int64_t start, int64_t end) {    \
         NAME(rates_as)(t, p, start, end, surrogate, reset, learn, bf16, floored);                   \

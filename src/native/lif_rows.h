@@ -1,4 +1,4 @@
-/* What a group of neighbouring neurons does in one step.
+/* One step of a group of neighbouring neurons.
  *
  * Included once per instruction set, SET, with vectors of BYTES. A group of VECTORS goes through all
  * steps at once, so that its state stays in registers. Membranes must round as in the reference, hence
@@ -24,9 +24,8 @@ ROW vector NAME(only)(mask where, vector a) { return (vector)(where & (mask)a); 
 
 ROW vector NAME(size)(vector a) { return (vector)((bits)a & 0x7fffffffu); }
 
-/* Vector j of the group at `from`. In bfloat16 each two hold the even and the odd elements of what one
- * reads: all that is done is done to each element by itself, so neither widening nor narrowing moves
- * any. */
+/* Reads vector j of the group at `from`. In bfloat16 a pair of vectors holds the even and the odd elements
+ * of one read. No operation mixes elements, so widening and narrowing need not move any. */
 ROW vector NAME(read)(const void *from, int j, const int bf16) {
     bits read;
     memcpy(&read, (const char *)from + (bf16 ? j / 2 : j) * BYTES, sizeof read);
@@ -41,8 +40,8 @@ ROW void NAME(store)(void *to, vector value, int passing) {
 
 ROW bits NAME(rounded)(vector value) { return (bits)value + (((bits)value >> 16 & 1u) + 0x7fffu); }
 
-/* `exact`: bfloat16 holds the values. Else they are rounded to nearest even, for which every NaN that
- * can occur must have zeros in its lower half: those of bfloat16, the processor's own, and prepare()'s. */
+/* Writes the group. With `exact`, bfloat16 holds the values. Else they are rounded to nearest even, so every
+ * NaN must have zeros in its lower half. Those of bfloat16, of the processor and of prepare() have. */
 ROW void NAME(write)(void *to, const vector *group, int passing, const int exact, const int bf16) {
     if (!bf16)
         for (int j = 0; j < VECTORS; j++) NAME(store)((char *)to + j * BYTES, group[j], passing);
@@ -55,13 +54,13 @@ ROW void NAME(write)(void *to, const vector *group, int passing, const int exact
         }
 }
 
-/* Values of the channels of vector j, in the order of norm_table; `at`: the group's place there. */
+/* Returns the values of the channels of vector j, in the order of norm_table. `at` is the group's place. */
 ROW vector NAME(of_channels)(const norm_table *n, const float *values, int64_t at, int j, const int bf16) {
     const int lanes = NAME(lanes);
     return NAME(read)(values + (bf16 ? j % 2 * n->half + at / 2 + j / 2 * lanes : at + j * lanes), 0, 0);
 }
 
-/* Vector j of the input at step s, scaled and shifted where there is a norm. */
+/* Returns vector j of the input at step s, scaled and shifted if there is a norm. */
 ROW vector NAME(current)(const norm_table *n, const void *x, int64_t s, int64_t at, int j, const int bf16) {
     vector y = NAME(read)(x, j, bf16);
     if (!n->scale) return y;
@@ -69,7 +68,7 @@ ROW vector NAME(current)(const norm_table *n, const void *x, int64_t s, int64_t 
     return y * NAME(of_channels)(n, scale, at, j, bf16) + NAME(of_channels)(n, shift, at, j, bf16);
 }
 
-/* Vector j of the group's membranes, which are float32 beside bfloat16 as well. */
+/* Vector j of the group's membranes, which are float32 even if the input is bfloat16. */
 
 ROW vector NAME(read_membranes)(const float *from, int j, const int bf16) {
     if (!bf16) return NAME(read)(from, j, 0);
@@ -90,8 +89,8 @@ ROW void NAME(write_membranes)(float *to, int j, vector u, const int bf16) {
     for (int i = 0; i < NAME(lanes); i++) to[2 * i] = written[i];
 }
 
-/* u <- leak * u + x;  fired = u / threshold - 1 > 0;  reset. An undecayed reset is the next step's, which
- * sees again whether u fired.
+/* Computes u <- leak * u + x, fired = u / threshold - 1 > 0, and the reset. The next step does an undecayed
+ * reset, and finds again whether u fired.
  *
  * A negative threshold v is computed as -v with inputs and membranes of the other sign. In float32
  * u / v - 1 > 0 exactly where u > v: a larger u is larger by one unit in the last place of v or more,
@@ -112,17 +111,17 @@ ROW vector NAME(reset)(const neuron k, vector m, mask fired, const int reset) {
     return reset == RESET_SOFT ? NAME(less_threshold)(k, m, fired) : m;
 }
 
-/* Where a membrane after the reset lies below the floor. */
+/* Returns where a membrane after the reset is below the floor. */
 ROW mask NAME(sunken)(const neuron k, vector u) { return k.sign * u < k.lowest; }
 
-/* The membrane after a step: reset, and raised to the floor. */
+/* Returns the membrane after a step, reset and raised to the floor. */
 ROW vector NAME(after)(const neuron k, vector m, mask fired, const int reset, const int floored) {
     vector u = NAME(reset)(k, m, fired, reset);
     return floored ? NAME(select)(NAME(sunken)(k, u), NAME(all)(k.sign * k.lowest), u) : u;
 }
 
-/* e^-a for a >= 0, as 2^n * e^r with |r| <= ln 2 / 2 and seven terms of the series of e^r (the rest
- * is below 1e-8). ln 2 is subtracted in two parts, of which n times the first is exact. */
+/* Returns e^-a for a >= 0, as 2^n * e^r with |r| <= ln 2 / 2 and seven terms of the series of e^r, whose
+ * rest is below 1e-8. ln 2 is subtracted in two parts; n times the first part is exact. */
 ROW vector NAME(exp_minus)(vector a) {
     const float round = 12582912.0f; /* 1.5 * 2^23: a sum with it holds an integer in its low bits */
     mask nothing = a > 87.0f;
@@ -139,9 +138,9 @@ ROW vector NAME(exp_minus)(vector a) {
     return NAME(only)(~nothing, e * (vector)(((bits)shifted + 127u) << 23)); /* times 2^n */
 }
 
-/* |do/dm|: the surrogate's derivative at z = m / threshold - 1, times dz/dm and a spike's height. */
+/* Returns |do/dm|, the surrogate's derivative at z = m / threshold - 1, times dz/dm and a spike's height. */
 ROW vector NAME(derivative)(const neuron k, vector m, const int surrogate) {
-    if (surrogate == SURROGATE_RECTANGLE) /* jumps, so z must round as in the reference */
+    if (surrogate == SURROGATE_RECTANGLE) /* it jumps, so z must round as in the reference */
         return NAME(only)(NAME(size)(m / k.threshold - 1.0f) < k.half_width, NAME(all)(k.peak));
     vector s = NAME(size)(m * k.inverse_threshold - 1.0f) * k.steepness;
     if (surrogate == SURROGATE_TRIANGLE) return NAME(only)(~(s > k.peak), k.peak - s);

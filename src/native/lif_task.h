@@ -1,40 +1,40 @@
-/* What the loops of lif.c share: a call made ready, what a block of it has of its own, what it reads next. */
+/* The records that the loops of lif.c share: a prepared call, a block, and what the next block reads. */
 #ifndef LEANSPIKE_LIF_TASK_H
 #define LEANSPIKE_LIF_TASK_H
 
 #include "lif.h"
 
-/* What the loops need, worked out once per call. */
+/* The constants of the loops, computed once per call. */
 typedef struct {
-    float sign; /* of the threshold; inputs and membranes below are times it */
+    float sign; /* the threshold's sign, by which inputs and membranes are multiplied */
     float leak, threshold, inverse_threshold;
-    float quiet;     /* threshold * 0: what a soft reset subtracts without a spike */
+    float quiet;     /* threshold * 0, which a soft reset subtracts without a spike */
     float low, high; /* the output without and with a spike */
     float initial, initial_learns, height_learns; /* ... learns: d/d(threshold) */
-    float floor, lowest; /* of the membranes after a step, where they are `floored` */
+    float floor, lowest; /* the floor of membranes after a step, if they are `floored` */
     int floored;
-    float sign_x; /* of dL/dx, where derivative() leaves out that of the height */
-    float peak, steepness, half_width; /* of derivative() */
+    float sign_x; /* the sign of dL/dx; derivative() omits that of the height */
+    float peak, steepness, half_width; /* constants of derivative() */
 } neuron;
 
 enum {
-    VECTORS = 4,              /* that are computed side by side, as each waits for its own last step */
+    VECTORS = 4,              /* vectors computed side by side, since each waits for its own last step */
     BLOCK = 8192,             /* elements: long stretches of memory; rows are whole cache lines */
-    MOST_READ = 65536,        /* elements times steps of a block: what waits for it in the L2 cache */
+    MOST_READ = 65536,        /* elements times steps of a block, which fit the L2 cache */
     PARTIAL = 2048,           /* elements whose sums are added up in float32, then in double */
-    PASSING = 1 << 22,        /* bytes from which results are written past the caches */
-    WORTH_A_THREAD = 1 << 18, /* elements times steps, of a new one */
-    WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
+    PASSING = 1 << 22,        /* bytes from which on results bypass the caches */
+    WORTH_A_THREAD = 1 << 18, /* elements times steps for a new thread */
+    WORTH_A_WAITING = 1 << 15 /* the same for a thread that waits in the caller's pool */
 };
 
-/* Scales, shifts and centres of the channels, of each step or the same for all, in the order in which
- * groups read them: again and again for a group and more than all channels, and in bfloat16 first those
- * of even elements, then those of odd ones. */
+/* The scales, shifts and centres of the channels, for each step or for all, in the order in which groups read
+ * them. They are repeated for more than all channels and a group. In bfloat16 those of even elements
+ * come first, then those of odd ones. */
 typedef struct {
-    float *scale, *shift, *centre; /* NULL: there is no norm */
-    int64_t period;                /* elements after which the channels come again, even in bfloat16 */
-    int64_t half, length;          /* floats of the even elements, of all */
-    int64_t step;                  /* from one step to the next, or 0 */
+    float *scale, *shift, *centre; /* NULL without a norm */
+    int64_t period;                /* elements after which the channels repeat, even in bfloat16 */
+    int64_t half, length;          /* floats of the even elements, and of all */
+    int64_t step;                  /* floats from step to step, or 0 */
 } norm_table;
 
 typedef struct {
@@ -42,20 +42,20 @@ typedef struct {
     neuron neuron;
     norm_table norm;
     int64_t width;        /* bytes of an element */
-    int64_t group, block; /* elements: what the loops compute at once; a piece of the work */
-    int passing;          /* results are written past the caches, in whole lines of them */
+    int64_t group, block; /* elements that the loops compute at once, and of a piece of the work */
+    int passing;          /* results bypass the caches, in whole lines */
     double *sums;         /* backward: two per block */
-    double *norm_sums;    /* backward: as of grad_norm, of each block */
-    int64_t channel_sums; /* doubles of a block among them */
+    double *norm_sums;    /* backward: the sums of grad_norm for each block */
+    int64_t channel_sums; /* doubles of a block in norm_sums */
 } task;
 
-/* What the next block will read, row by row: fetched into the L2 cache, little by little, while this
- * one is computed. Rows lie far apart, and no processor guesses where the next goes on. */
+/* The rows that the next block will read. They are fetched into the L2 cache, little by little, while this
+ * block is computed. Rows are far apart, so no processor guesses where the next one begins. */
 typedef struct {
     const task *task;
     int64_t start;       /* element */
     int64_t row, at;     /* byte */
-    int64_t rows, bytes; /* of a row */
+    int64_t rows, bytes; /* the rows, and the bytes of a row */
 } prefetch;
 
 static prefetch look_ahead(const task *t, int64_t start) {
@@ -63,7 +63,7 @@ static prefetch look_ahead(const task *t, int64_t start) {
     prefetch p = {.task = t, .start = start};
     p.bytes = least(t->block, c->size - start) * t->width;
     if (p.bytes > 0) p.rows = c->steps + (c->spikes ? 0 : c->grad_step ? c->steps : 1);
-    if (!c->x_step) p.row = c->steps - 1; /* all are one */
+    if (!c->x_step) p.row = c->steps - 1; /* all steps are one row */
     return p;
 }
 
@@ -83,13 +83,13 @@ static inline void fetch(prefetch *p, int64_t elements) {
     }
 }
 
-/* What a block has of its own. */
+/* The memory of a block. */
 typedef struct {
     prefetch ahead;
-    int64_t origin;  /* of the first element among all, where a block is a copy */
+    int64_t origin;  /* the place of the first element among all, if the block is a copy */
     void *befores;   /* membranes of all steps */
-    float *channels; /* sums of a norm, in the order of its table, of a part of the block */
-    char *rest;      /* compute_rest()'s */
+    float *channels; /* sums of a norm over a part of the block, in the order of its table */
+    char *rest;      /* memory of compute_rest() */
     double sums[2];
     double *norm_sums;
 } place;

@@ -1,4 +1,4 @@
-/* What all kernels share: the choice of instructions, and threads. */
+/* Code that all kernels share: the choice of instructions, and threads. */
 #include "native.h"
 
 #include <pthread.h>
@@ -22,21 +22,20 @@ int leanspike_has_matrix_units(void) {
 #endif
 }
 
-/* Threads take one run of pieces after another (runs, so that each reads memory in longer
- * stretches). The calling thread works as well, and waits only for runs that others have begun: a
- * helper that starts late finds nothing left to do but to let go of the team. Where the caller has
- * a pool of OpenMP threads they are taken from it: new ones would have to share the processors with
- * those, which wait for their next work by spinning. Else no thread outlives the call, so that
- * nothing is left behind for a fork to break. */
+/* Threads take one run of pieces after another, so that each thread reads long stretches of memory. The
+ * calling thread works, too, and waits only for runs that others have begun. A helper that starts late
+ * finds no work and leaves the team. If the caller has a pool of OpenMP threads, helpers are taken from
+ * it: its threads wait for work by spinning, and new threads would share the processors with them.
+ * Else no thread outlives the call, so a later fork cannot break any. */
 
 enum { LONGEST_RUN = 8, MOST_HELPERS = 63 };
 
 typedef struct {
     native_job job;
     int64_t run;                     /* pieces */
-    size_t room;                     /* whole lines of the cache for each thread */
+    size_t room;                     /* bytes for each thread, in whole lines of the cache */
     atomic_int_least64_t next, done; /* pieces */
-    atomic_int workers, holders;     /* threads that began; that may still look at the team */
+    atomic_int workers, holders;     /* threads that began; threads that may still read the team */
     _Alignas(LINE) char scratch[];
 } team;
 
@@ -72,7 +71,7 @@ static void run_with(team *t, int helpers) {
     int polls = 0;
     while (atomic_load(&t->done) < t->job.pieces)
         if (polls < 50000) polls++;
-        else sched_yield(); /* no run takes so long: its thread was suspended */
+        else sched_yield(); /* no run takes so long, so its thread was suspended */
 }
 
 int native_run(const native_job *job, const native_means *means) {
@@ -83,11 +82,11 @@ int native_run(const native_job *job, const native_means *means) {
     team *t = aligned_alloc(LINE, sizeof *t + room * (size_t)(1 + helpers));
     if (!t) return -1;
     *t = (team){.job = *job, .room = room, .holders = 1};
-    t->run = job->pieces / (4 * (1 + helpers)); /* short enough for all to end at about one time */
+    t->run = job->pieces / (4 * (1 + helpers)); /* so short that all threads end at about the same time */
     if (t->run > LONGEST_RUN) t->run = LONGEST_RUN;
     if (t->run < 1) t->run = 1;
     if (helpers > 0 && means->parallel)
-        means->parallel(work, t, (unsigned)helpers + 1, 0); /* returns when all of the team do */
+        means->parallel(work, t, (unsigned)helpers + 1, 0); /* returns when the whole team has returned */
     else
         run_with(t, helpers);
     let_go(t);

@@ -1,4 +1,4 @@
-/* What all kernels share: the build's sources, instruction sets, threads, bfloat16. */
+/* Declarations that all kernels share: the build's sources, instruction sets, threads, bfloat16. */
 #ifndef LEANSPIKE_NATIVE_H
 #define LEANSPIKE_NATIVE_H
 
@@ -14,35 +14,35 @@ enum { LINE = 64 }; /* bytes of a line of the cache */
  * beside other sources must not call anything else. */
 const char *leanspike_native_sources(void);
 
-/* The best instruction set that this processor and this build have. */
+/* Returns the best instruction set of this processor and this build. */
 int leanspike_best_instructions(void);
 
-/* Whether this processor multiplies matrices of bfloat16 in units of their own (AMX). */
+/* Returns whether this processor has units for matrix products in bfloat16 (AMX). */
 int leanspike_has_matrix_units(void);
 
-/* How a caller wants work done. */
+/* The means that a caller gives for the work. */
 typedef struct {
-    /* GOMP_parallel of the pool that the caller computes with; NULL: threads of our own. */
+    /* GOMP_parallel of the pool with which the caller computes; NULL: own threads. */
     void (*parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
-    int32_t threads; /* at most so many; no result depends on it */
+    int32_t threads; /* the most threads; no result depends on it */
     int32_t instructions;
 } native_means;
 
-/* Work in pieces, each of which writes to places of its own. */
+/* Work in pieces. Each piece writes to places of its own. */
 typedef struct {
     void (*work)(const void *task, int64_t piece, void *scratch);
     const void *task;
     int64_t pieces;
-    size_t scratch; /* bytes for each thread; they begin with a line of the cache */
+    size_t scratch; /* bytes for each thread, from the beginning of a line of the cache */
 } native_job;
 
-/* Returns 0 when all pieces are done, or -1, with nothing done, where memory is short. */
+/* Returns 0 when all pieces are done. If memory is short, it returns -1 and does nothing. */
 int native_run(const native_job *job, const native_means *means);
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
 
-/* Rounded to nearest even; every NaN to the same quiet one. */
+/* Rounds to nearest even, and every NaN to the same quiet NaN. */
 static inline uint16_t to_bfloat16(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -57,7 +57,7 @@ static inline float from_bfloat16(uint16_t value) {
     return widened;
 }
 
-/* Element i of a tensor, bfloat16 or float32. */
+/* Returns element i of a tensor of bfloat16 or float32. */
 static inline float load(const void *data, int64_t i, const int bf16) {
     return bf16 ? from_bfloat16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
 }

@@ -51,7 +51,7 @@ def test_the_old_name_says_once_what_replaced_it(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, logger="leanspike"):
         assert [chosen(), chosen()] == ["reference", "reference"]
     assert caplog.messages == [
-        "LEANSPIKE_KERNEL is called LEANSPIKE_BACKEND now; set LEANSPIKE_BACKEND=reference instead"
+        "LEANSPIKE_KERNEL is LEANSPIKE_BACKEND now; set LEANSPIKE_BACKEND=reference instead"
     ]
 
 

@@ -87,7 +87,7 @@ def test_what_it_does_not_serve_is_the_references():
 
 @pytest.mark.usefixtures("ours")
 def test_another_of_the_same_name_is_refused():
-    with pytest.raises(LeanspikeError, match=r"^backend 'ours' is .*Ours already; register "):
+    with pytest.raises(LeanspikeError, match=r"^backend 'ours' is already .*Ours; register "):
 
         @backends.register("ours")
         class Another(Ours):

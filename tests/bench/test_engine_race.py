@@ -53,7 +53,7 @@ def test_the_engine_is_as_often_right_as_its_network(run):
 
 
 def test_a_batch_that_the_data_cannot_fill_is_refused(run):
-    with pytest.raises(LeanspikeError, match=r"has 359 test images, batch 400 needs more"):
+    with pytest.raises(LeanspikeError, match=r"has 359 test images, but batch 400 needs more"):
         contest("ann", run, 400)
 
 

@@ -93,7 +93,7 @@ def test_killed_processes_end_with_the_bits_of_those_that_were_not(tmp_path: Pat
     out, said = launcher.communicate(timeout=800)
     assert launcher.returncode == 0, said
     for number, rank in enumerate((1, 0), 1):
-        assert f"process {rank} of 2 was ended by SIGKILL; all go on from the last" in said
+        assert f"process {rank} of 2 was ended by SIGKILL; all resume from the last" in said
         assert f"({number} of 3)" in said
     assert json.loads(out.splitlines()[-1])["report"] == str(run / "report.html")
     assert rows(run) == rows(whole)
@@ -113,5 +113,5 @@ def test_a_mistake_of_one_process_ends_all_with_one_line_at_once(tmp_path: Path)
     assert took < 60, said
     assert re.findall("error: .*", said) == ["error: this process has no cats; give it some"]
     assert "Traceback" not in said
-    assert "go on from" not in said
+    assert "resume from" not in said
     assert out == ""

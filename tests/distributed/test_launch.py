@@ -40,14 +40,14 @@ def test_a_killed_process_is_started_again_with_the_others(
 ) -> None:
     given, told = ending(monkeypatch, KILLED, KILLED, 0), list[str]()
     assert launch(["train", "digits", "--fresh"], 2, 3, told.append) == 0
-    assert told == [f"{KILLED}; all go on from the last checkpoint ({n} of 3)" for n in (1, 2)]
+    assert told == [f"{KILLED}; all resume from the last checkpoint ({n} of 3)" for n in (1, 2)]
     again = ["train", "digits"]
     assert given == [[*again, "--fresh"], again, again]  # what the first has come to stays
 
 
 def test_no_restart_left_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     ending(monkeypatch, KILLED)
-    with pytest.raises(LeanspikeError, match=f"{KILLED}; the same command without --fresh goes on"):
+    with pytest.raises(LeanspikeError, match=f"{KILLED}; give the same command without --fresh to"):
         launch(["train", "digits"], 2, 0, print)
 
 

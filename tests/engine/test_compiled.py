@@ -87,7 +87,7 @@ def test_a_state_of_native_code_goes_on_once():
     engine = compile_engine(SNN)
     _, first = engine.step(X)
     engine.step(X, first)
-    with pytest.raises(LeanspikeError, match="of step 1, and the stream has gone on to 2; give"):
+    with pytest.raises(LeanspikeError, match="of step 1, but the stream is at step 2; give"):
         engine.step(X, first)
 
 

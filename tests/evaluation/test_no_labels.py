@@ -131,7 +131,7 @@ def test_targets_of_any_kind_reach_the_metric() -> None:
             result = ls.evaluate(snn, batches, metric=size)
             assert result.metrics["size"] == (0.5, 0.5, 0.5)
             assert seen == [30, 30, 30]
-        with pytest.raises(LeanspikeError, match=r"labels are a .* that holds no plain numbers"):
+        with pytest.raises(LeanspikeError, match=r"labels are a .* without plain numbers"):
             ls.evaluate(snn, [(X, targets)])
         assert ls.evaluate(snn, [(X, targets)], task="none").n == 30
     large = torch.rand(200, 3, 4, 4)  # one pair is taken 128 samples at a time, targets with it
@@ -186,7 +186,7 @@ def test_a_policy_of_events_in_frames_needs_no_labels() -> None:
     result = ls.evaluate(snn, frames)
     assert (result.n, result.timesteps, result.accuracy) == (40, 5, ())
     two = [frames[:, :20], frames[:, 20:]]
-    with pytest.raises(LeanspikeError, match=r"of two batches give \[\(x,\) for x in batches\]"):
+    with pytest.raises(LeanspikeError, match=r"for two batches give \[\(x,\) for x in batches\]"):
         ls.evaluate(snn, two)
     assert ls.evaluate(snn, [(x,) for x in two]).n == 40
 

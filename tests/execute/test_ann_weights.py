@@ -143,7 +143,9 @@ def test_what_is_no_state_dict_says_where_it_is() -> None:
     with pytest.raises(LeanspikeError, match=r"snn\.load_ann\(ann\.state_dict\(\)\)"):
         snn.load_ann(ann)  # type: ignore[arg-type]
     checkpoint: Any = {"epoch": 3, "state_dict": ann.state_dict()}
-    with pytest.raises(LeanspikeError, match=r"'epoch' holds a int, .* what is under 'state_dict'"):
+    with pytest.raises(
+        LeanspikeError, match=r"'epoch' holds a int, .* give the entry 'state_dict'"
+    ):
         snn.load_ann(checkpoint)
     snn.load_ann(checkpoint["state_dict"])
 

@@ -152,7 +152,9 @@ def test_what_is_static_is_computed_at_the_first_step_only():
 def test_an_image_of_another_size_is_refused_where_it_does_not_go_through():
     ann = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
     snn = spike(ann, example_input=torch.zeros(1, 3, 8, 8))
-    with pytest.raises(LeanspikeError, match=r"was made for samples of shape \(3, 8, 8\)"):
+    with pytest.raises(
+        LeanspikeError, match=r"give samples of shape \(3, 8, 8\), for which the network was made"
+    ):
         snn(torch.zeros(2, 3, 9, 9))
 
 
@@ -161,7 +163,7 @@ def test_values_that_are_not_finite_are_refused(value):
     snn, x = lif_network("vector"), draw("vector", N)
     x[0, 0] = value
     for call in (snn, snn.step):
-        with pytest.raises(LeanspikeError, match="values that are NaN or infinite"):
+        with pytest.raises(LeanspikeError, match="holds NaN or infinity"):
             call(x)
 
 
@@ -176,7 +178,7 @@ def test_the_state_of_another_network_is_refused(name):
     x = draw("padded_shortcut" if name == "padded_shortcut" else "vector", N)
     _, state = spike(theirs, example_input=x).step(x)
     snn, x = spike(ours, example_input=draw("vector", 1)), draw("vector", N)
-    with pytest.raises(LeanspikeError, match="the state is that of another network"):
+    with pytest.raises(LeanspikeError, match="the state is of another network"):
         snn.step(x, state)
 
 
@@ -241,7 +243,9 @@ def test_input_of_other_samples_than_the_state_holds_is_refused():
 
 def test_steps_in_training_mode_are_refused():
     snn = lif_network("vector").train()
-    with pytest.raises(LeanspikeError, match=r"step\(\) in training mode; call .eval\(\) first"):
+    with pytest.raises(
+        LeanspikeError, match=r"step\(\) was called in training mode; call .eval\(\) first"
+    ):
         snn.step(draw("vector", N))
 
 
@@ -370,7 +374,7 @@ def test_pixels_of_another_range_are_warned_about_once_and_the_advice_works(capl
     assert caplog.text == ""
     bright = (255 * x).round()
     snn(bright)
-    message = rf"input of \d+ to 25\d, and .* calibrated on images of {low:.3g} to {high:.3g}; "
+    message = rf"input of \d+ to 25\d, but .* calibrated on images of {low:.3g} to {high:.3g}; "
     assert re.search(message + r"scale the pixels alike \(as x / 255\)", caplog.text)
     snn.step(bright)
     assert len(caplog.records) == 1
@@ -402,7 +406,7 @@ def test_a_new_calibration_takes_the_new_range(caplog):
 
 def test_input_of_half_is_refused_and_the_advice_works():
     snn, x = calibrated(), torch.rand(4, 8).half()
-    words = r"torch\.float16, and the network computes in torch\.float32; give x\.to\("
+    words = r"torch\.float16, but the network computes in torch\.float32; give x\.to\("
     for call in (snn, snn.step, lambda x: calibrate(snn, x)):
         with pytest.raises(LeanspikeError, match=words):
             call(x)
@@ -416,7 +420,7 @@ def test_input_of_another_type_is_refused_and_the_advice_works(kind):
     name = {
         "array": "input is a ndarray; give a tensor, as torch.as_tensor(x).float()",
         "list": "input is a list; give a tensor, as torch.as_tensor(x).float()",
-        "float64": "input of type torch.float64, and the network computes in torch.float32; "
+        "float64": "input of type torch.float64, but the network computes in torch.float32; "
         "give x.float()",
     }[kind]
     for call in (

@@ -200,7 +200,7 @@ class Alone(Inhibited):
 
 def test_neurons_that_hear_each_other_are_refused_and_the_advice_works() -> None:
     snn = network(Inhibited())
-    says = "neurons 2: a Inhibited does not say that each neuron hears .*; set pointwise = True"
+    says = "neurons 2: .* own input only, and Inhibited does not declare that; set pointwise = True"
     with pytest.raises(LeanspikeError, match=says):
         snn(images(), T, gradient="rate")
     assert trained(snn, "bptt")
@@ -216,7 +216,7 @@ class Memory(nn.Module):
 
 def test_a_module_with_a_time_of_its_own_is_refused_and_the_advice_works() -> None:
     snn = network(Memory())
-    says = "neurons 2: rate gradients do not know what a Memory makes .*; write it as a leanspike"
+    says = "neurons 2: rate gradients cannot apply a Memory to .*; write it as a leanspike"
     with pytest.raises(LeanspikeError, match=says):
         snn(images(), T, gradient="rate")
     assert trained(snn, "bptt")
@@ -275,7 +275,9 @@ def test_a_batch_norm_with_a_forward_of_its_own_is_refused_where_it_trains() -> 
     torch.manual_seed(0)
     ann = nn.Sequential(*(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), Shifted(4), nn.ReLU()))
     snn = spike(ann, example_input=torch.zeros(1, *IMAGE), neuron=LIF(0.4), ops={Shifted: "analog"})
-    says = "3: rate gradients know PyTorch's batch norms, and a Shifted has a forward of its own"
+    says = (
+        "3: rate gradients know PyTorch's batch norms only, but a Shifted has a forward of its own"
+    )
     with pytest.raises(LeanspikeError, match=says):
         snn.train()(images(), T, gradient="rate")
     assert trained(snn, "bptt")

@@ -77,7 +77,7 @@ def test_what_the_target_lacks_is_refused_in_one_line(run, capsys):
         main(["export", "nir", str(run), "--target", "sinabs"])
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert 'train with reset="soft" (spike.neuron.reset=soft), or write it all the same' in told
+    assert 'train with reset="soft" (spike.neuron.reset=soft), or write an approximation' in told
     assert not (run / "snn-sinabs.nir").exists()
 
 

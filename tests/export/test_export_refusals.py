@@ -103,13 +103,13 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
     "leaks": (
         "speck",
         lambda: network(leak=0.5),
-        r"its membranes leak, and those of Speck do not; train with leak=1.0, learn=",
+        r"its membranes leak, but those of Speck do not; train with leak=1.0, learn=",
         lambda: network(leak=1.0, learn=("threshold",)),
     ),
     "floors": (
         "norse",
         lambda: network(floor=1.0),
-        r"it holds membranes at -1 thresholds, and those of Norse may fall lower; .*floor=N",
+        r"it holds membranes at -1 thresholds, but those of Norse may fall lower; .*floor=N",
         lambda: network(floor=None),
     ),
     "other floors": (
@@ -121,7 +121,7 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
     "a threshold for each channel": (
         "snntorch",
         lambda: network(per="channel", reset="hard"),
-        r'have thresholds or leaks of their own, and snnTorch has one .*per="layer"',
+        r'have thresholds or leaks of their own, but snnTorch has one .*per="layer"',
         lambda: network(per="layer", reset="hard"),
     ),
     "heights of each neuron": (
@@ -144,13 +144,13 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
         lambda: spike(
             small().eval(), example_input=torch.zeros(1, *SHAPE), neuron=AdaptiveLIF(), norm="keep"
         ),
-        r"module 1: AdaptiveLIF is no neuron .*neuron=LIF\(\) \(spike.neuron.name=lif",
+        r"module 1: other libraries have no AdaptiveLIF; .*neuron=LIF\(\) \(spike.neuron.name=lif",
         lambda: network(),
     ),
     "no neurons": (
         "norse",
         lambda: spike(small().eval(), example_input=torch.zeros(1, *SHAPE), neuron=nn.ReLU()),
-        r"module 1: ReLU is no neuron",
+        r"module 1: other libraries have no ReLU",
         lambda: network(),
     ),
     "uneven windows": (
@@ -198,7 +198,7 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
     "synapses without a leak": (
         "xylo",
         lambda: network(vectors(), (4,), leak=0.5),
-        r"module 1: its synapses have no leak, and those of Xylo have one; .*neuron.name=cuba_lif",
+        r"module 1: its synapses have no leak, but those of Xylo have one; .*neuron.name=cuba_lif",
         lambda: network(vectors(), (4,), neuron=CurrentLIF(leak=0.5)),
     ),
     "membranes that keep nothing": (
@@ -228,7 +228,7 @@ REFUSALS: dict[str, tuple[str, Make, str, Make]] = {
     "other operations": (
         "norse",
         lambda: network(image(nn.Upsample(scale_factor=2))),
-        "module 2: Upsample cannot leave; NIR holds convolutions",
+        "module 2: Upsample cannot be exported, since NIR holds convolutions",
         lambda: network(image()),
     ),
 }
@@ -260,7 +260,7 @@ def test_with_approximate_it_is_written_and_said(what):
     target, refused, _, _ = REFUSALS[what]
     snn = refused()
     with pytest.raises(
-        LeanspikeError, match=r"or write it all the same with approximate=True \(--"
+        LeanspikeError, match=r"or write an approximation with approximate=True \(--"
     ):
         to_nir(snn, target)
     said = to_nir(snn, target, approximate=True).metadata["approximated"]

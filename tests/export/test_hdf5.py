@@ -38,8 +38,8 @@ def refused(path: Path, message: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    refused(tmp_path / "none.nir", "is no file; give one that holds NIR")
-    refused(tmp_path, "is no file")
+    refused(tmp_path / "none.nir", "is not a file; give one that holds NIR")
+    refused(tmp_path, "is not a file")
 
 
 def test_a_file_of_another_kind(tmp_path):
@@ -80,7 +80,7 @@ def test_links_out_of_the_file(file, tmp_path):
     with h5py.File(other, "w") as opened:
         opened["weight"] = np.ones((16, 4))
     change(file, replaced("node/nodes/0/weight", h5py.ExternalLink(str(other), "weight")))
-    refused(file, "/node/nodes/0/weight is a link; get a file whose data lie in itself")
+    refused(file, "/node/nodes/0/weight is a link; get a plain file that holds its own data")
 
 
 def test_links_within_the_file(file):

@@ -247,7 +247,7 @@ REFUSED = {
     ),
     "more than memory holds": (
         lambda: (wide(), {"timesteps": 2}),
-        "node n: up to it a sample is 16,384,000,000 numbers, more than 268,435,456",
+        "node n: up to it a sample takes 16,384,000,000 numbers, more than 268,435,456",
     ),
     "padding": (
         lambda: (convolving(padding="full"), {"timesteps": 2}),
@@ -259,7 +259,7 @@ REFUSED = {
     ),
     "groups": (
         lambda: (convolving(groups=0), {"timesteps": 2}),
-        "node n: 0 are no sizes; write 1 whole numbers, 1 or more",
+        "node n: 0 are not sizes; write 1 whole numbers, 1 or more",
     ),
     "neurons of another shape": (
         lambda: (
@@ -268,7 +268,7 @@ REFUSED = {
         ),
         r"node n: its numbers have the shape \(3,\), and \(4,\) arrive",
     ),
-    "timesteps": (lambda: (graph_of(("n", nir.Linear(np.eye(4)))), {}), "give them, as from_nir"),
+    "timesteps": (lambda: (graph_of(("n", nir.Linear(np.eye(4)))), {}), "give it, as from_nir"),
     "no neurons": (
         lambda: (graph_of(("n", nir.Linear(np.eye(4)))), {"timesteps": 2}),
         "the graph has no neurons; give one with IF, LIF, CubaLIF or Threshold",

@@ -389,7 +389,7 @@ def test_transformers_are_looked_into_and_their_advice_followed(options):
 def test_an_activation_that_is_an_output_too_is_written_twice():
     x = torch.rand(1, *L1)
     said = message_of(nn.Sequential(nn.Tanh(), nn.Linear(8, 3), nn.Tanh()), x)
-    assert "write nn.Tanh where it is kept as a module of your own, class Kept, and say" in said
+    assert "write a kept nn.Tanh as a module of your own, class Kept, and say" in said
     ways = advised(said.partition("for all that")[2])
     net = nn.Sequential(nn.Tanh(), nn.Linear(8, 3), Kept()).eval()
     assert [path for path, _ in spike(net, example_input=x, **ways).neurons()] == ["0"]
@@ -468,7 +468,7 @@ def test_an_activation_of_the_users_is_named_as_a_whole(own):
 def test_a_gate_and_an_output_are_kept_and_a_swish_is_an_activation():
     x = torch.rand(1, *L1)
     gate = message_of(Gated(), x)
-    assert "module sigmoid: Sigmoid is a gate, which a neuron cannot stand for; keep it" in gate
+    assert "module sigmoid: Sigmoid is a gate, which no neuron can replace; keep it" in gate
     check_works(Gated(), x, **advised(gate))
     output = message_of(nn.Sequential(nn.ReLU(), nn.Sigmoid()), x)
     assert "Sigmoid is an output" in output
@@ -477,7 +477,7 @@ def test_a_gate_and_an_output_are_kept_and_a_swish_is_an_activation():
     assert "the product with its own input are an activation" in own
     assert "activations=(Swish,)" in own
     net = nn.Sequential(nn.ReLU(), nn.Linear(8, 8), Swish())
-    assert "what Swish computes" in message_of(net, x)
+    assert "a part of Swish" in message_of(net, x)
     assert len(spike(net, example_input=x, activations=(Swish,)).neuron_nodes()) == 2
 
 

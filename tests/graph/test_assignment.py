@@ -217,7 +217,7 @@ def per_sample_numbers(_net, h):
 
 
 REFUSED = {
-    "an update that is read": (update_read_later, "where its graph has those of SliceBackward0"),
+    "an update that is read": (update_read_later, "differ from its graph's at SliceBackward0"),
     "through a view": (through_a_view, "assigned in the network itself: overwrites its input"),
     "read under a view": (read_under_a_view, "and unsqueeze in the network itself reads it"),
     "a buffer": (buffer, "in the network itself: writes to a parameter or buffer"),

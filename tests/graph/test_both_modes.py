@@ -61,7 +61,7 @@ def test_it_learns():
 
 
 def test_another_bias_in_eval_mode_is_refused():
-    with pytest.raises(SurgeryError, match=r"something else in training than in eval mode"):
+    with pytest.raises(SurgeryError, match=r"something else in training mode than in eval mode"):
         spike(network(factor=2), example_input=X)
 
 
@@ -96,7 +96,7 @@ def test_an_auxiliary_output_is_named_and_the_advice_works():
     with pytest.raises(SurgeryError) as error:
         spike(net, example_input=X)
     message = str(error.value)
-    assert message.startswith("module aux: gives the network an output in training that it lacks")
+    assert message.startswith("module aux: adds an output in training mode that is missing")
     exec(message.split("say ")[1], {"net": net})
     assert (net.aux, net.aux_logits) == (None, False)
     snn = spike(net.eval(), example_input=X, neuron=nn.ReLU())

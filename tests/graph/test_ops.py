@@ -512,7 +512,7 @@ def test_an_activation_and_a_method_are_registered():
         (
             torch.repeat_interleave,
             Operation(),
-            r"the row of repeat_interleave does not say what it emits; give a rule",
+            r"the row of repeat_interleave has no rule for the kind of its output; give one",
         ),
     ],
 )

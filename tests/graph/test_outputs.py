@@ -243,7 +243,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "object": (lambda y: (y, Odd()), "the network returns a Odd; return tensors, alone or in"),
     "size": (lambda y: (y, y.shape[0]), "getitem in the network itself: .* it is no tensor; leave"),
     "shape": (lambda y: {"y": y, "of": y.shape}, "getattr in .* it is no tensor; leave it out"),
-    "nothing": (lambda _: (None, 3), "the network returns no tensor; return what it computes"),
+    "nothing": (lambda _: (None, 3), "the network returns no tensor; let its forward return one"),
 }
 
 

@@ -276,12 +276,12 @@ WRONG = {
     ),
     "half the samples": (
         lambda _n, x, y: y.reshape((x.shape[0] + 1) // 2, -1, SIDE),
-        "floordiv in the network itself: computes with the number of samples, which is another",
+        "floordiv in the network itself: computes with the number of samples, which differs",
         lambda _n, x, y: y.reshape(x.shape[0], -1, SIDE),
     ),
     "a quotient as int makes it": (
         lambda _n, x, y: y.reshape(int(2 * x.shape[0] / 2), -1, SIDE),
-        "as a // b of whole numbers is in place of int(a / b)",
+        "as with a // b in place of int(a / b)",
         lambda _n, x, y: y.reshape(2 * x.shape[0] // 2, -1, SIDE),
     ),
     "a number beside them": (
@@ -330,7 +330,7 @@ def test_a_result_in_pieces_is_refused_and_the_advice_works():
 
 @pytest.mark.parametrize(
     ("faint", "shown"),
-    [(1e3, "the answers differ by"), (1e-7, "something else enters module branch.inside")],
+    [(1e3, "the answers differ by"), (1e-7, "module branch.inside gets another input")],
 )
 def test_the_proof_finds_what_no_check_knows(faint, shown, monkeypatch):
     """Samples that are mixed in windows, also where the output hardly shows it."""

@@ -76,7 +76,7 @@ def test_a_pass_of_ones_own_is_a_function_from_plan_to_plan():
 @pytest.mark.parametrize(
     ("passes", "message"),
     [
-        (["faster"], "lower names 'faster'; choose of event_driven, tiled_pooling, fold_norms"),
+        (["faster"], "lower names 'faster'; choose one of event_driven, tiled_pooling, fold_norms"),
         ("event_driven", r"lower is 'event_driven'; give a list of passes, as lower=\['event_dr"),
         ([lambda _plan: None], "gives None; return a Plan"),
     ],

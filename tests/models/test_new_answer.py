@@ -48,7 +48,7 @@ def test_all_but_the_answer_layer_is_loaded_where_asked(tmp_path, theirs, where)
 
 def test_else_they_are_refused_and_the_advice_works(tmp_path, theirs):
     data = load_dataset("digits")
-    with pytest.raises(LeanspikeError, match=r"as a start \(model.new_answer=true\)$"):
+    with pytest.raises(LeanspikeError, match=r"but its answer layer \(model.new_answer=true\)$"):
         build_network(section(tmp_path / "saved"), data)
     with pytest.raises(LeanspikeError, match="holds the weights of another network"):
         build_network(section(tmp_path / "weights.pt"), data)

@@ -102,7 +102,7 @@ def test_names_that_are_paths_or_code_are_refused(name: str, trust: bool, here: 
         ("firstnet:number", {}, "has no class of nn.Module called number"),
         ("firstnet:Path", {}, "has no class of nn.Module called Path"),
         ("os:system", {"command": "true"}, "has no class of nn.Module called system"),
-        ("firstnet:nothing", {}, "returns a int; it must return an nn.Module"),
+        ("firstnet:nothing", {}, "returns a int; let it return an nn.Module"),
         ("firstnet:Net", {"depth": 3}, r"argument 'depth'\); it is Net\(width=8\)"),
         ("firstnet:Net", {"width": 0}, r"\(ValueError: width is too small; \S+, line 11\)"),
         ("packed.inner.net:Net", {}, r"failed \(RuntimeError: imported; \S+__init__.py, line 1\)"),

@@ -84,13 +84,13 @@ def test_a_truncated_file(tmp_path: Path, zipped: bool, keep: float) -> None:
     path.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(LeanspikeError) as error:
         load_published(trained(), path)
-    assert str(error.value).startswith(f"{path} is damaged or no file of plain tensors (")
+    assert str(error.value).startswith(f"{path} is damaged or not a file of plain tensors (")
     assert "\n" not in str(error.value)
 
 
 def test_a_text_file(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_text("Not found\n" * 50)
-    with pytest.raises(LeanspikeError, match="is damaged or no file of plain tensors"):
+    with pytest.raises(LeanspikeError, match="is damaged or not a file of plain tensors"):
         load_published(trained(), tmp_path / "w.pt")
 
 

@@ -64,7 +64,9 @@ def test_options_that_nobody_says_are_not_lost_silently():
             self.factor, self.weight = factor, torch.nn.Parameter(torch.tensor(weight))
 
     Scaled.Config = Config
-    with pytest.raises(LeanspikeError, match="Scaled does not say what its factor were, so"):
+    with pytest.raises(
+        LeanspikeError, match="Scaled does not return its factor, so it cannot be saved"
+    ):
         Scaled().options  # noqa: B018
 
     class Saved(Scaled):
@@ -111,7 +113,7 @@ def test_a_section_tells_its_keys_to_a_schema():
         named[section["properties"]["name"]["const"]] = section["properties"]
     assert {"lif", "cuba_lif", "adaptive_lif"} <= set(named)
     assert named["lif"]["leak"]["maximum"] == 1
-    assert named["lif"]["leak"]["description"].startswith("What of the membrane is left")
+    assert named["lif"]["leak"]["description"].startswith("The share of the membrane left")
 
 
 def test_options_out_of_range_are_refused_in_one_line():

@@ -163,7 +163,7 @@ def test_a_step_without_forward_mode_is_refused_and_the_advice_works():
             return Rectangle(2.0).spike(z_N)
 
     x_TN = draw(T, N)
-    says = r"differentiate the step of Backward forward, and that stops at: .*; write it in .* by"
+    says = r"need forward derivatives of Backward's step, which fail: .*; write the step in .* with"
     with torch.no_grad(), pytest.raises(LeanspikeError, match=says):
         Backward(torch.tensor(1.0)).rates(x_TN, ())
     with torch.no_grad():
@@ -173,7 +173,7 @@ def test_a_step_without_forward_mode_is_refused_and_the_advice_works():
 
 def test_parameters_that_are_no_neurons_own_are_refused_and_the_advice_works():
     x_TN = torch.rand(T, N, 4)
-    says = r"gain of Integrator has the shape \(3,\), .* go with one sample \(4,\); give it one num"
+    says = r"gain of Integrator has the shape \(3,\), .* with one sample \(4,\); give it one num"
     with torch.no_grad(), pytest.raises(LeanspikeError, match=says):
         Integrator(torch.ones(3)).rates(x_TN, ("gain",))
     with torch.no_grad():

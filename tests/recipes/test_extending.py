@@ -167,7 +167,7 @@ def test_a_file_extends_a_recipe_by_way_of_another_file(tmp_path: Path) -> None:
         ("{name: a, extends: digits, sed: 1}", r"unknown key sed; did you mean 'seed'\?"),
         (
             "{name: a, extends: digits, snn: {epochs: 1}}",
-            r"snn is a list, and 'epochs' is no number of an entry; write snn: \{0: \{epochs:",
+            r"snn is a list, but 'epochs' is not the number of an entry; write snn: \{0: \{epochs:",
         ),
         (
             "{name: a, extends: digits, snn: {1: {epochs: 1}}}",
@@ -197,7 +197,7 @@ def test_the_advice_on_a_list_works(tmp_path: Path) -> None:
 
 
 def test_an_override_extends_nothing() -> None:
-    with pytest.raises(LeanspikeError, match="only a file says what it extends; give mnist in the"):
+    with pytest.raises(LeanspikeError, match="only a file can extend a recipe; give mnist as the"):
         load_recipe("digits", ["extends=mnist"])
 
 

@@ -49,7 +49,7 @@ def test_a_run_that_is_not_there(tmp_path: Path, run: str) -> None:
     ("old", "new", "message"),
     [
         ("title: a, ", "", r"title: Field required"),
-        ("few", "'a b'", r"'a b' is no variant's name; use letters, digits, '-', '_' and '.'"),
+        ("few", "'a b'", r"'a b' is not a variant's name; use letters, digits, '-', '_' and '.'"),
         ("[0, 3]", "[]", r"variants.few.seeds: "),
         ("[0, 3]", "[0, -3]", r"variants.few.seeds.-3.*greater than or equal to 0"),
         ("[0, 3]", "[0, x]", r"variants.few.seeds.x"),

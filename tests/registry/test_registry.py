@@ -81,7 +81,7 @@ def test_what_is_unknown_is_answered_with_the_nearest():
 def test_a_name_is_given_once():
     pools, kind = make()
     assert pools.register("mean")(kind) is kind  # the same again
-    with pytest.raises(LeanspikeError, match=r"pool 'mean' is .*Mean already; register .*\.int"):
+    with pytest.raises(LeanspikeError, match=r"pool 'mean' is already .*Mean; register .*\.int"):
         pools.register("mean")(int)
 
 

@@ -39,11 +39,11 @@ def test_an_answer_at_chance_has_no_energy() -> None:
     )
     assert answer(result) == (
         "At 5 timesteps the SNN answers 11.1 % of 360 test images correctly (ANN: 10.3 %), which "
-        "is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. What it spends says "
+        "is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. Its energy means "
         "nothing; the ANN is at chance, too: check its weights, the labels and the pixels' scale."
     )
     alone = answer(result.model_copy(update={"ann_accuracy": None}))
-    assert alone.endswith("says nothing; train or calibrate it.")
+    assert alone.endswith("means nothing; train or calibrate it.")
     better = answer(result.model_copy(update={"accuracy": (0.1, 0.15)}))
     assert better.endswith("spends 42.4× less energy on arithmetic than the ANN.")
 
@@ -83,5 +83,5 @@ def test_less_energy_is_not_taken_for_less_time(times: Times | None, end: str) -
     )
     assert answer(result).endswith(end)
     at_chance = answer(result.model_copy(update={"accuracy": (0.1, 0.1)}))
-    assert at_chance.endswith("What it spends says nothing; train or calibrate it.")
+    assert at_chance.endswith("Its energy means nothing; train or calibrate it.")
     assert "as long" not in at_chance

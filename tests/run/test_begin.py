@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (BNTT, "the batch norm has a trained shift, .*spike.norm_options.bias=true"),
         (
             (*BNTT, "model.options.batch_norm=false", "evaluate.early_exit=[gamma]"),
-            "time reaches no batch norm of this network",
+            "norm: this network has no batch norm behind its first neurons",
         ),
         (
             (*BNTT, "spike.start=scratch", "snn=[{epochs: 1, timesteps: 8}]"),
@@ -84,7 +84,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("ann.milestones=[1]",), r"key ann\.schedule\.milestones; linear has no options$"),
         (
             ("data.validation=0",),
-            "ann.select is 'best', by the accuracy on held-out images, and digits holds out none; "
+            "ann.select is 'best', by the accuracy on held-out images, but digits holds out none; "
             "set ann.select=last, or data.validation=143",
         ),
         (
@@ -152,7 +152,7 @@ def test_early_exit_without_images_to_choose_it_by_is_refused(tmp_path: Path) ->
     few = make(tmp_path / "few", "evaluate.early_exit=[margin]", "ann.select=last")
     none = few.data.val.select(torch.arange(0))  # as of a folder of a few images
     few.assembly.data = replace(few.data, val=none)
-    why = r"chosen on held-out images, and digits holds out none; set data\.validation=129, or eval"
+    why = r"chosen on held-out images, but digits holds out none; set data\.validation=129, or eval"
     with pytest.raises(LeanspikeError, match=why):
         few.rehearse()
 
@@ -191,11 +191,13 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
     run = make(tmp_path / "run", teacher, "snn=[{epochs: 0, objective: [response]}]")
     run.begin()
     assert type(run.teacher().network).__name__ == "VGG"
-    assert "nobody is taught" in said(tmp_path / "idle", teacher, "snn=[{epochs: 0}]")
-    assert "nobody is taught" not in said(tmp_path / "busy", teacher, TAUGHT)
+    assert "the recipe's teacher is not used" in said(
+        tmp_path / "idle", teacher, "snn=[{epochs: 0}]"
+    )
+    assert "the recipe's teacher is not used" not in said(tmp_path / "busy", teacher, TAUGHT)
     weights = tmp_path / "file.pt"
     weights.touch()
-    with pytest.raises(LeanspikeError, match=r"file\.pt does not say of which network it is"):
+    with pytest.raises(LeanspikeError, match=r"file\.pt does not name its network"):
         make(tmp_path / "other", f"teacher={{model: {{weights: {weights}}}}}").begin()
 
 

@@ -82,5 +82,7 @@ def test_the_command_writes_one_file_and_says_what_stayed(folder, tmp_path):
 def test_a_run_without_an_snn_is_refused(tmp_path):
     bare = Run(load_recipe("digits", SMALL), tmp_path / "bare", QUIET)
     bare.begin()
-    with pytest.raises(LeanspikeError, match="holds no trained SNN; let leanspike train end"):
+    with pytest.raises(
+        LeanspikeError, match="holds no trained SNN; finish it with leanspike train"
+    ):
         compile_run(open_run(tmp_path / "bare", QUIET))

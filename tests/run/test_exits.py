@@ -33,5 +33,5 @@ def test_a_recipes_rules_may_be_replaced_or_left_out() -> None:
     assert with_exits(recipe, ["entropy"], 1.5).early_exit == ("entropy",)
     assert with_exits(recipe, [], 1.5).max_drop_points == 1.5
     assert with_exits(recipe, ["none"]).early_exit == ()
-    with pytest.raises(LeanspikeError, match="a drop is for leaving early; name a rule"):
+    with pytest.raises(LeanspikeError, match="but there is no early exit; name a rule"):
         with_exits(load_recipe("digits"), [], 1.5)

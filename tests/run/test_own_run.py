@@ -199,7 +199,7 @@ def test_the_name_and_options_of_a_saved_network_of_the_zoo_may_be_left_out(
     recipe = load_recipe("digits", [f"model={{weights: {tmp_path / 'mine'}}}", "ann=null"])
     assert (recipe.model.name, recipe.model.options) == ("mlp", {"hidden": [8]})
     ls.save(Named(), tmp_path / "own")
-    with pytest.raises(LeanspikeError, match=r"own, and does not say which; give model.name=pack"):
+    with pytest.raises(LeanspikeError, match=r"own, but does not name it; give model.name=pack"):
         load_recipe("digits", [f"model={{weights: {tmp_path / 'own'}}}"])
     with pytest.raises(LeanspikeError, match=r"model.name is None: input should be a valid str"):
         load_recipe("digits", ["model.name=null", f"model.weights={tmp_path / 'nowhere'}"])

@@ -57,11 +57,11 @@ def test_labels_are_trained_and_measured(
     assert load_result(tmp_path / "run" / "result.json") == result
     if targets == "yes":
         run = open_run(tmp_path / "run", Monitor(Console(quiet=True)))
-        with pytest.raises(LeanspikeError, match="has no images of one class each, which the com"):
+        with pytest.raises(LeanspikeError, match="has no images of one class each, which this com"):
             compile_run(run)
         x = first_images(run, 8)
         assert leanspike.compile_engine(leanspike.load(run.folder / "snn"), x)(x).shape == (2, 8, 1)
-        with pytest.raises(LeanspikeError, match="tensors has tensors; robustness is measured on"):
+        with pytest.raises(LeanspikeError, match="tensors has tensors; give a run on"):
             compare_robustness(run)
         assert about_data(run)["input"] == "(x - mean) / std, in the data's own units"
 
@@ -86,5 +86,5 @@ def test_numbers_are_trained_and_measured_by_their_squared_error(tmp_path: Path)
 def test_numbers_need_another_objective_and_the_message_says_which(tmp_path: Path) -> None:
     with pytest.raises(LeanspikeError, match=r"are no labels .*; take squared_error \(Squared"):
         make(tmp_path, "numbers", "ann.select=last").train()
-    with pytest.raises(LeanspikeError, match=r"tensors of 6; crop, flip and cutout are for rows"):
+    with pytest.raises(LeanspikeError, match=r"tensors of 6, but crop, flip and cutout need rows"):
         make(tmp_path, "classes", "data.augment={flip: true}").train()

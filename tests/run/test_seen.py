@@ -27,7 +27,7 @@ def test_one_other_pixel_is_noticed(tmp_path: Path) -> None:
     check_seen(tmp_path, data)
     with pytest.raises(
         LeanspikeError,
-        match=r"digits is not what .* began with: training images of other contents or order "
+        match=r"digits has changed since .* began: training images of other contents or order "
         r"\(all 1294 compared\); bring those images back",
     ):
         check_seen(tmp_path, changed(data))

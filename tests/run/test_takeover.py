@@ -105,7 +105,7 @@ def test_what_an_attempt_left_out_is_made_good(
 def test_another_ann_is_refused_by_its_first_difference(
     change: str, difference: str, other: Path, tmp_path: Path
 ) -> None:
-    why = rf"{other} has not the ANN of this recipe: {difference}; give --ann {other}/ann, to begin"
+    why = rf"{other} has not the ANN of this recipe: {difference}; give --ann {other}/ann to begin"
     with pytest.raises(LeanspikeError, match=why):
         make(tmp_path / "run", change, ann_of=other).begin()
     assert not (tmp_path / "run").exists()
@@ -142,7 +142,10 @@ def change_data(folder: Path) -> None:
         (change_model, r"spec\.json describes another network than its recipe"),
         (change_data, "has seen other data: 63 training images, now 64; give --ann"),
         (lambda folder: (folder / "data.json").unlink(), "does not record which data it read"),
-        (lambda folder: shutil.rmtree(folder / "ann"), "holds no trained ANN yet; let leanspike"),
+        (
+            lambda folder: shutil.rmtree(folder / "ann"),
+            "holds no trained ANN yet; finish it with leanspike",
+        ),
         (lambda folder: (folder / "recipe.yaml").unlink(), "is not a run of leanspike"),
     ],
 )
@@ -164,7 +167,9 @@ def test_a_training_that_reads_other_files_is_not_known_to_be_the_same(
     tuned = make(tmp_path / "tuned", weights)
     tuned.begin()
     tuned.train_ann()
-    with pytest.raises(LeanspikeError, match=r"depends on model\.weights=.*not record its content"):
+    with pytest.raises(
+        LeanspikeError, match=r"depends on model\.weights=.*not record that file's content"
+    ):
         make(tmp_path / "run", weights, ann_of=tmp_path / "tuned").begin()
     teacher = f"teacher={{model: {{weights: {other / 'ann'}}}}}", "ann.objective=[response]"
     taught = make(tmp_path / "taught", *teacher)

@@ -205,7 +205,11 @@ def test_hostile_files_run_nothing(tmp_path: Path) -> None:
         ('"timesteps": 4', '"timesteps": true', r"timesteps: Input should be a valid integer"),
         ('"input_range": null', '"input_range": [NaN, 1]', "input_range.0: .* a finite number"),
         ('"input_range": null', '"input_range": [1, 1e999]', "input_range.1: .* a finite number"),
-        ('"input_range": null', '"input_range": [5, -5]', "5 to -5 is no range, from low to high"),
+        (
+            '"input_range": null',
+            '"input_range": [5, -5]',
+            "5 to -5 is not a range from low to high",
+        ),
         ('"width": 1.0', '"width": -Infinity', "-Infinity is no number"),
         ('"sample_shape": [6]', '"sample_shape": [7]', r"takes no inputs \[7\] of .*shapes cannot"),
         ('"neurons": {', '"neurons": {"z": {"name": "lif"}, ', "has a neuron 'z', which this"),
@@ -238,7 +242,7 @@ def test_two_parameters_are_not_loaded_into_one(tmp_path: Path) -> None:
     x = torch.rand(3, 6)
     for network in (Tied().eval(), ls.spike(Tied().eval(), example_input=x[:1])):
         ls.save(network, tmp_path)
-        words = r"c\.weight and d\.weight differ, and are one parameter .*; pass the architecture"
+        words = r"c\.weight and d\.weight differ, but are one parameter .*; pass the architecture"
         with pytest.raises(LeanspikeError, match=words):
             ls.load(tmp_path, ann=Tied().tie())
         assert torch.equal(ls.load(tmp_path, ann=Tied())(x), network(x))  # as the advice says

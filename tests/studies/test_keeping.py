@@ -125,7 +125,7 @@ def test_more_runs_join_a_study_whose_words_stay(runs: list[Path], make_run: Mak
     path = OUT / "study.yaml"
     text = path.read_text("utf-8").replace("train {run}", "train mine seed={seed}")
     path.write_text("notes: |\n  One.\n\n  Two: three.\n" + text, "utf-8")
-    with pytest.raises(LeanspikeError, match=r"keeps short-0 as well; name results/length among"):
+    with pytest.raises(LeanspikeError, match=r"also keeps short-0; name results/length among"):
         keep([runs[2]], OUT)
     study = keep([OUT, runs[2], make_run("length-short-2", "snn.0.epochs=1", "seed=2")], OUT)
     assert study == read_study(OUT)
@@ -168,7 +168,7 @@ def test_two_runs_of_one_name_are_told_apart_by_nobody(make_run: MakeRun) -> Non
 
 def test_what_is_no_study_is_not_written_into(make_run: MakeRun) -> None:
     run = make_run("a")
-    with pytest.raises(LeanspikeError, match=r"^runs/a is not empty and not a study; choose"):
+    with pytest.raises(LeanspikeError, match=r"^runs/a is not empty, but not a study; choose"):
         keep([run], run)
     assert not (run / "study.yaml").exists()
 

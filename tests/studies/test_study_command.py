@@ -136,7 +136,7 @@ def test_a_study_without_one_of_its_files_says_which(
 ) -> None:
     (study / "long-0.json").unlink()
     line = refused(capsys, "report", str(study))
-    assert "no run at results/length/long-0.json, which results/length/study.yaml names" in line
+    assert "no run at results/length/long-0.json, though results/length/study.yaml names it" in line
     assert run(capsys, "study", "keep", f"{study}/short-0.json", "runs/long-0", "--out", str(study))
     assert run(capsys, "report", str(study))["comparison"] == "comparison.html"
 

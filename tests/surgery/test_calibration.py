@@ -359,7 +359,7 @@ def test_neurons_fire_after_calibration_as_they_hardly_did_before():
     ("arguments", "message"),
     [
         ({"percentile": 0}, r"percentile is 0; give a number in \(1, 100\]"),
-        ({"percentile": 0.997}, r"percentile is 0.997, and it is of 100; did you mean 99.7\?"),
+        ({"percentile": 0.997}, r"percentile is 0.997, but counts in percent; did you mean 99.7\?"),
         ({"percentile": "99.7"}, "percentile is '99.7'; give a number, as percentile=99.7"),
         ({"percentile": "most"}, "percentile is 'most'; give a number, as percentile=99.7"),
         ({"scale": "0.6"}, "scale is '0.6'; give a number, as scale=0.6"),
@@ -379,8 +379,8 @@ def test_neurons_fire_after_calibration_as_they_hardly_did_before():
         ({"timesteps": 0}, "timesteps is 0; give 1 or more"),
         ({"batch_size": 0}, "batch_size is 0; give 1 or more"),
         ({"images": images(0)}, "no images to calibrate on; give some hundreds"),
-        ({"images": torch.full((2, 6), math.nan)}, "values that are NaN or infinite"),
-        ({"images": torch.full((2, 6), math.inf)}, "values that are NaN or infinite"),
+        ({"images": torch.full((2, 6), math.nan)}, "holds NaN or infinity"),
+        ({"images": torch.full((2, 6), math.inf)}, "holds NaN or infinity"),
         ({"images": torch.zeros(2, 7)}, r"input of shape \(2, 7\); expected \[N, 6\]"),
         ({"images": torch.zeros(2, 6, dtype=torch.uint8)}, "expected floating point"),
     ],
@@ -417,5 +417,5 @@ def test_a_layer_whose_input_is_not_finite_is_named(rule):
 
 def test_what_has_no_threshold_to_set_is_refused_by_its_path():
     snn = spike(mlp(), example_input=images(1), neuron=nn.ReLU())
-    with pytest.raises(LeanspikeError, match="neurons 1: a ReLU has no threshold to set; put"):
+    with pytest.raises(LeanspikeError, match="neurons 1: a ReLU has no threshold to set; use"):
         calibrate(snn, images())

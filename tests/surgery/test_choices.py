@@ -240,7 +240,7 @@ def test_a_trained_network_in_training_mode_is_named(caplog):
     assert warnings(caplog) == []
     spike(cnn().train(), example_input=X[:1])
     assert warnings(caplog) == [
-        "the ANN is trained, and in training mode, and so is the SNN: there 1, 5, 8 use the "
+        "the ANN is trained but in training mode, and so is the SNN: there 1, 5, 8 use the "
         "statistics of each batch, or drop; call ann.eval() before spike, or snn.eval() before it "
         "answers"
     ]

@@ -205,7 +205,7 @@ def test_a_name_that_is_taken_is_not_overwritten():
             return F.relu(x)
 
     for taken in (nn.Linear(4, 4), 7):
-        with pytest.raises(SurgeryError, match="neuron_0: the name is taken by an attribute of Ta"):
+        with pytest.raises(SurgeryError, match="neuron_0: Taken has an attribute of that name"):
             spike(Taken(taken), example_input=torch.zeros(1, 4))
 
 
@@ -479,7 +479,7 @@ def test_an_activation_that_nobody_reads_is_none():
         ({"neuron": LIF}, r"neuron is the class LIF; give one to copy, as in LIF\(\)"),
         (
             {"neuron": lambda: LIF()},
-            r"a function of \(\), and is called with \(path\); write neuron=lambda path: LIF\(\)",
+            r"a function of \(\), but is called with \(path\); write neuron=lambda path: LIF\(\)",
         ),
         ({"example_input": torch.zeros(12)}, r"shape \(12,\); give a batch, \[N, \.\.\.\]"),
         (
@@ -501,7 +501,9 @@ def test_a_function_of_the_path_is_what_the_refusal_of_one_without_says():
 
 def test_a_spiking_network_is_not_made_to_spike_again():
     _, snn = relu_network("vector")
-    with pytest.raises(LeanspikeError, match="spikes already; pass the ANN it was made from"):
+    with pytest.raises(
+        LeanspikeError, match="is a SpikingNetwork already; pass the ANN it was made from"
+    ):
         spike(snn, example_input=draw("vector", 1))
 
 

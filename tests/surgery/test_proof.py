@@ -227,7 +227,7 @@ def test_a_call_of_its_own_is_found_by_what_it_answers():
         def __call__(self, x):
             return super().__call__(x / 255)
 
-    message = refused(Scaled(plain), "in eval mode", "something else enters module a")
+    message = refused(Scaled(plain), "in eval mode", "module a gets another input")
     assert "a __call__ of its own" in message
     assert_same(Net(lambda net, x: plain(net, x / 255)))
 
@@ -240,7 +240,10 @@ def test_what_depends_on_whether_it_is_a_tensor_is_found():
 
 
 def test_numbers_that_numpy_draws_are_found():
-    refused(Net(lambda net, x: plain(net, x) + float(np.random.rand())), "NumPy draw a number")
+    refused(
+        Net(lambda net, x: plain(net, x) + float(np.random.rand())),
+        "draws a number with Python or NumPy",
+    )
     drawn = Net(lambda net, x: plain(net, x) * torch.from_numpy(np.random.rand(1, 3)).float())
     refused(drawn, "the answers differ by")
 
@@ -250,7 +253,7 @@ def test_autocast_within_a_forward_is_found():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return plain(net, x)
 
-    refused(Net(low), "in eval mode, something else enters module b", "autocast")
+    refused(Net(low), "in eval mode, module b gets another input", "autocast")
 
 
 def no_grad(net, x):
@@ -272,7 +275,9 @@ class Straight(torch.autograd.Function):
 
 
 def test_gradients_that_the_network_stops_are_found_and_the_advice_works():
-    refused(Net(no_grad), "stops gradients", "a.bias, a.weight", "write x.detach()")
+    refused(
+        Net(no_grad), "gradients differ from its graph's", "a.bias, a.weight", "write x.detach()"
+    )
     snn = assert_same(Net(lambda net, x: net.b(F.relu(net.a(x)).detach())))
     snn(X).sum().backward()
     assert snn.a.weight.grad is None
@@ -285,7 +290,7 @@ def test_a_gradient_of_its_own_is_found_and_the_advice_works():
             return Straight.apply(x)
 
     ann = Net(lambda net, x: net.sign(plain(net, x)), sign=Sign())
-    refused(ann, "has some of its own", "ops={ThatModule: 'analog'}")
+    refused(ann, "gradients differ from its graph's", "ops={ThatModule: 'analog'}")
     spike(ann, example_input=X, ops={Sign: "analog"})(X).sum().backward()
 
 
@@ -380,7 +385,7 @@ def test_a_network_that_does_not_run_in_training_mode_is_told_of(caplog):
     ann = nn.Sequential(nn.InstanceNorm1d(4, track_running_stats=True), nn.ReLU()).eval()
     assert_same(ann, torch.rand(2, 4, 1))
     assert "does not run in training mode (Expected more than 1 spatial elem" in caplog.text
-    assert "so that only its eval mode was compared with its graph" in caplog.text
+    assert "so only its eval mode was compared with its graph" in caplog.text
     caplog.clear()
     assert_same(nn.Sequential(nn.BatchNorm1d(4), nn.ReLU()).eval(), torch.rand(2, 4, 1))
     assert "training mode" not in caplog.text
@@ -416,12 +421,14 @@ def test_nan_is_named():
 
 
 def test_wrappers_are_named_and_the_advice_works():
-    refused(torch.compile(mlp()), "a wrapper of torch.compile", "give net._orig_mod")
+    refused(torch.compile(mlp()), "is a wrapper of torch.compile", "give net._orig_mod")
     assert_same(torch.compile(mlp())._orig_mod)
     refused(nn.DataParallel(mlp()), "a wrapper of torch.nn.DataParallel", "give net.module")
     assert_same(nn.DataParallel(mlp()).module)
     ann = nn.Sequential(torch.compile(mlp()), nn.ReLU())
-    follow(refused(ann, "module 0: a wrapper of torch.compile", "net[0] = net[0]._orig_mod"), ann)
+    follow(
+        refused(ann, "module 0: is a wrapper of torch.compile", "net[0] = net[0]._orig_mod"), ann
+    )
     assert_same(ann)
 
 
@@ -549,7 +556,7 @@ def test_a_fault_is_found_where_the_output_hardly_shows_it():
             return super().__call__(x + 0.01)
 
     torch.manual_seed(0)
-    refused(Shifted(*layers), "something else enters module 0", x=torch.rand(1, 8))
+    refused(Shifted(*layers), "module 0 gets another input", x=torch.rand(1, 8))
 
 
 def test_inputs_in_volts_are_calibrated_as_the_advice_says():
@@ -559,7 +566,9 @@ def test_inputs_in_volts_are_calibrated_as_the_advice_says():
     with pytest.raises(LeanspikeError) as error:
         calibrate(spike(ann, example_input=volts), volts)
     message = str(error.value)
-    assert "no threshold is below 0.0001; multiply weight and bias of the layer before" in message
+    assert (
+        "no threshold may be below 0.0001; multiply weight and bias of the layer before" in message
+    )
     factor = float(message.split("before them by ")[1].split(",")[0])
     before = ann(volts)
     with torch.no_grad():
@@ -592,7 +601,7 @@ def test_a_declared_module_that_mixes_samples_is_found():
 def test_norms_of_each_batch_may_be_where_no_time_is_and_nowhere_else():
     norm, layers = nn.BatchNorm1d(6, track_running_stats=False), [nn.Linear(4, 6), nn.ReLU()]
     behind = nn.Sequential(*layers, nn.Linear(6, 6), norm).eval()
-    refused(behind, "module 3: has no running statistics, so that it mixes samples and timesteps")
+    refused(behind, "module 3: has no running statistics, so it mixes samples and timesteps")
     ann, x = nn.Sequential(layers[0], norm, layers[1]).eval(), torch.cat([X, -X])
     torch.testing.assert_close(spike(ann, example_input=x, neuron=nn.ReLU())(x)[4], ann(x))
 
@@ -624,7 +633,7 @@ def test_a_class_in_a_networks_place_is_refused():
 def test_torchscript_within_a_network_may_be_declared():
     scripted = torch.jit.script(nn.Linear(4, 4))
     ann = nn.Sequential(scripted, mlp()).eval()
-    refused(ann, "module 0: TorchScript")
+    refused(ann, "module 0: is TorchScript")
     snn = spike(ann, example_input=X, ops={type(scripted): "analog"}, neuron=nn.ReLU())
     torch.testing.assert_close(snn(X)[0], ann(X))
 
@@ -632,7 +641,7 @@ def test_torchscript_within_a_network_may_be_declared():
 def test_a_frozen_backbone_without_gradients_converts_as_the_advice_says():
     ann = Net(no_grad)
     ann.a.requires_grad_(False)
-    refused(ann, "stops gradients", "write x.detach()")
+    refused(ann, "gradients differ from its graph's", "write x.detach()")
     snn = assert_same(Net(lambda net, x: net.b(F.relu(net.a(x.detach())))))
     assert snn.a.weight.requires_grad
 

@@ -110,7 +110,7 @@ REFUSALS = {
         body(lambda _s, x: x.clamp(min=0)),
         [
             "clamp in body",
-            "a part of what Body computes",
+            "a part of Body",
             "activations=(Body,)",
             "{Body: 'analog'}",
         ],
@@ -127,7 +127,7 @@ REFUSALS = {
     "F.gelu": (body(lambda _s, x: F.gelu(x)), ["gelu in body", "activations=(F.gelu,)"]),
     "torch.sigmoid": (
         body(lambda _s, x: torch.sigmoid(x)),
-        ["sigmoid in body", "what Body computes", "{Body: 'ana"],
+        ["sigmoid in body", "a part of Body", "{Body: 'ana"],
     ),
     "sigmoid method": (body(lambda _s, x: x.sigmoid()), ["sigmoid in body", "activations=(Body,)"]),
     "tanh method": (body(lambda _s, x: x.tanh()), ["tanh in body", "activations=(Body,)"]),
@@ -167,7 +167,7 @@ REFUSALS = {
         body(mode_dependent),
         [
             "computes something else in training",
-            "(self.training is used",
+            "(it uses self.training",
             "ops={ThatModule: 'analog'}",
         ],
     ),
@@ -226,7 +226,7 @@ REFUSALS = {
     ),
     "a size for an output": (
         body(lambda _s, x: x.shape[1]),
-        ["getitem in body: the network returns it, and it is no tensor", "leave it out"],
+        ["getitem in body: the network returns this, but it is no tensor", "leave it out"],
     ),
 }
 
@@ -347,7 +347,7 @@ def test_memory_that_ends_is_no_fault_of_the_example_and_the_advice_works(most):
 
 
 def test_a_network_without_an_activation_is_refused():
-    with pytest.raises(SurgeryError, match=r"no activation to replace; it needs nn\.ReLU"):
+    with pytest.raises(SurgeryError, match=r"no activation to replace; use nn\.ReLU"):
         spike(nn.Sequential(nn.Linear(4, 3)), example_input=torch.rand(1, 4))
 
 

@@ -185,7 +185,9 @@ def test_a_trained_ann_with_shifts_needs_norms_with_shifts():
 
 def test_a_network_without_norms_gets_none():
     ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    with pytest.raises(ls.LeanspikeError, match="time reaches no batch norm of this network"):
+    with pytest.raises(
+        ls.LeanspikeError, match="norm: this network has no batch norm behind its first neurons"
+    ):
         ls.spike(ann, example_input=torch.zeros(1, 4), norm="bntt")
 
 
@@ -204,7 +206,7 @@ def test_an_unknown_norm_is_refused():
         (3, "norm is 3; give its name"),
         (
             lambda _: BNTT(4, 5),
-            r"of \(_\), and is called with \(channels, timesteps\); write norm=l",
+            r"of \(_\), but is called with \(channels, timesteps\); write norm=l",
         ),
         (lambda _channels, _steps: 3, r"norm\(\d+, 5\) gives 3; return a TemporalNorm, as BNTT\("),
     ],

@@ -99,5 +99,5 @@ def test_a_folder_with_another_recipe_is_not_touched(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(LeanspikeError, match="not empty and not a run"):
+    with pytest.raises(LeanspikeError, match="not empty, but not a run"):
         check_free(tmp_path, load_recipe("digits"))

@@ -1,9 +1,8 @@
-"""Backends: whatever computes neurons and convolutions, all with the same results.
+"""Backends: code that computes neurons and convolutions, all with the same results.
 
-A layer makes a *call*, such as `LIFCall`: a frozen description of the work. `choose` finds the
-backend for it, which runs it. Two come with leanspike: "reference" (plain PyTorch, to be read
-beside the paper) and "native" (C for the CPU, in float32 and bfloat16). A backend of your own is a
-class:
+A layer makes a *call*, such as `LIFCall`, which is a frozen description of the work. `choose` finds
+the backend that runs it. Two come with leanspike: "reference" (plain PyTorch, to be read beside the
+paper) and "native" (C for the CPU, in float32 and bfloat16). A backend of your own is a class:
 
 >>> import torch
 >>> from leanspike import LIF
@@ -14,7 +13,7 @@ class:
 ...         return isinstance(call, LIFCall)
 ...
 ...     def run(self, call):
-...         return call.reference()  # yours: the same spikes, sooner
+...         return call.reference()  # yours: the same spikes, faster
 >>> with use_backend("mine"), watch_backends() as ran:
 ...     _ = LIF()(torch.zeros(2, 1))
 >>> ran.backend

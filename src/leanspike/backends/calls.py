@@ -1,4 +1,4 @@
-"""What backends are asked to compute: one frozen class for each kind of work.
+"""The calls that backends compute: one frozen class for each kind of work.
 
 A call holds all that its answer depends on. Shapes: T timesteps, N samples; a trailing ``_TN``
 means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
@@ -21,7 +21,7 @@ from leanspike.backends.stream import Stream
 
 
 class Call(ABC):  # noqa: B024 (kinds of work have nothing in common)
-    """A piece of work that a backend may take. What none takes is left to PyTorch.
+    """A piece of work that a backend may serve. If none does, PyTorch computes it.
 
     >>> issubclass(LIFCall, Call)
     True
@@ -29,24 +29,23 @@ class Call(ABC):  # noqa: B024 (kinds of work have nothing in common)
 
 
 class NeuronCall(Call):
-    """The work of a layer of neurons, which says itself what it comes to in plain PyTorch.
+    """The work of a layer of neurons, with a reference in plain PyTorch.
 
-    So it always has an answer. A neuron of your own can have a class of its own, which backends of
-    your own know.
+    So it always has an answer. Your own neuron can have its own call for your own backends.
     """
 
     @abstractmethod
     def reference(self) -> Any:
-        """The answer by the neuron's equation in plain PyTorch, for any device and dtype."""
+        """Return the answer by the neuron's equation in plain PyTorch, for any device and dtype."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class LIFCall(NeuronCall):
-    """All timesteps of a layer of LIF neurons; the answer is their spikes, like ``x_TN``.
+    """All timesteps of a layer of LIF neurons. The answer is their spikes, like ``x_TN``.
 
-    ``x_TN``: inputs ``[T, N, ...]`` of any layout, also one step expanded over T.
-    ``leak``, ``threshold``: scalars, or whatever broadcasts to a step.
+    ``x_TN`` are the inputs ``[T, N, ...]`` in any layout, also one step expanded over T.
+    ``leak`` and ``threshold`` are scalars, or broadcast to a step.
 
     >>> import torch
     >>> x_TN = torch.tensor([[0.75], [0.75], [0.75]])
@@ -67,9 +66,9 @@ class LIFCall(NeuronCall):
 @final
 @dataclass(frozen=True, eq=False)
 class LIFStepCall(NeuronCall):
-    """One timestep of LIF neurons; the answer is their spikes and the membranes after it.
+    """A timestep of LIF neurons. The answer is their spikes and the membranes after it.
 
-    ``u_N``: the membranes before it, float32 (float64 for float64 input); None at the first step.
+    ``u_N`` are the membranes before it, float32 (float64 for float64 input); None at first.
 
     >>> import torch
     >>> u, x, leak, threshold = torch.tensor([[1.0, 1.0, 0.5, 1.0]]).T
@@ -94,9 +93,9 @@ class LIFStepCall(NeuronCall):
 @final
 @dataclass(frozen=True, eq=False)
 class LIFRateCall(NeuronCall):
-    """All timesteps of LIF neurons and the derivatives of their mean output; without gradients.
+    """All timesteps of LIF neurons and the derivatives of their mean output, without gradients.
 
-    ``learned``: by which of "leak" and "threshold" derivatives are asked for, beside the input's.
+    ``learned`` names the parameters ("leak", "threshold") of derivatives beside the input's.
 
     >>> import torch
     >>> x_TN, one = torch.full((2, 1), 0.75), torch.tensor(1.0)
@@ -119,10 +118,10 @@ class LIFRateCall(NeuronCall):
 @final
 @dataclass(frozen=True, eq=False)
 class NormLIFCall(Call):
-    """A batch norm in training, and the LIF neurons behind it, which alone read what it makes.
+    """A batch norm in training, and the LIF neurons behind it, which alone read its output.
 
-    ``x_TN``: what enters the norm, ``[T, N, C, ...]``. The answer is a :class:`Normalised`. Where
-    no backend does it, the norm and the neurons are computed one after the other.
+    ``x_TN`` enters the norm, ``[T, N, C, ...]``. The answer is a :class:`Normalised`. If no backend
+    serves it, the norm and the neurons are computed one after the other.
 
     >>> import torch
     >>> x_TN, one = torch.tensor([[[0.0], [2.0]]]), torch.tensor(1.0)
@@ -138,7 +137,7 @@ class NormLIFCall(Call):
     dynamics: Dynamics
 
     def reference(self) -> Normalised:
-        """The answer in plain PyTorch."""
+        """Return the answer in plain PyTorch."""
         pair = self.leak, self.threshold
         return normalised.norm_lif(self.x_TN, self.norm, *pair, self.dynamics)
 
@@ -148,7 +147,8 @@ class NormLIFCall(Call):
 class NormLIFRateCall(Call):
     """The same for rate gradients, without gradients.
 
-    ``learned``: see :class:`LIFRateCall`. The answer is a :class:`NormalisedRates`.
+    It is computed without gradients. For ``learned`` see :class:`LIFRateCall`. The answer is a
+    :class:`NormalisedRates`.
 
     >>> import torch
     >>> x_TN, one = torch.tensor([[[0.0], [2.0]]]), torch.tensor(1.0)
@@ -166,7 +166,7 @@ class NormLIFRateCall(Call):
     learned: tuple[str, ...]
 
     def reference(self) -> NormalisedRates:
-        """The answer in plain PyTorch."""
+        """Return the answer in plain PyTorch."""
         pair = self.leak, self.threshold
         how = *pair, self.dynamics, self.learned
         return normalised.norm_lif_rates(self.x_TN, self.norm, *how)
@@ -242,11 +242,11 @@ class NormMeanCall(NeuronCall):
 @final
 @dataclass(frozen=True, eq=False)
 class ConvolutionCall(Call):
-    """A convolution of spikes, most of which may be 0; the answer is ``[N, K, H', W']``.
+    """A convolution of spikes, most of which may be 0. The answer is ``[N, K, H', W']``.
 
-    ``x``: ``[N, C, H, W]``. ``weight`` ``[K, C / groups, h, w]`` and ``bias`` ``[K]`` are taken in
-    the dtype of ``x``. ``stream``: what was laid out of weights at earlier steps of a stream.
-    PyTorch's own convolution serves what no backend does.
+    ``x`` is ``[N, C, H, W]``. ``weight`` ``[K, C / groups, h, w]`` and ``bias`` ``[K]`` are used in
+    the dtype of ``x``. ``stream`` holds weights laid out at earlier steps of a stream. PyTorch's
+    own convolution serves calls that no backend serves.
 
     >>> import torch
     >>> x, weight = torch.zeros(1, 2, 4, 4), torch.ones(3, 2, 3, 3)

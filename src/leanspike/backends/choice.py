@@ -1,9 +1,9 @@
-"""Which backend computes a call: chosen here and nowhere else, and noted.
+"""The choice of the backend for a call, which is made here only, and noted.
 
-Chosen by hand are, the first of them that is set: `use_backend` in Python; the environment variable
-``LEANSPIKE_BACKEND``; ``LEANSPIKE_KERNEL``, its old name. The value is "auto" (the default), or the
-name of a registered backend. "auto" asks those that have registered, the latest first and the
-reference last. By name, that backend computes what it serves, and the reference the rest.
+A user chooses by `use_backend` in Python, else by the environment variable ``LEANSPIKE_BACKEND``,
+else by its old name ``LEANSPIKE_KERNEL``. The value is "auto" (the default), or the name of a
+registered backend. "auto" asks the registered backends, the latest first and the reference last. A
+named backend computes what it serves, and the reference all else.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def choose(call: Call) -> Backend | None: ...
 
 
 def choose(call: Call) -> Backend | None:
-    """The backend that computes this call, told to those who watch; None: PyTorch itself.
+    """Return the backend that computes this call, or None for PyTorch itself; note the choice.
 
-    Raises LeanspikeError if the backend chosen by hand is unknown or cannot run on this machine.
+    Raises LeanspikeError if the user's backend is unknown or cannot run on this machine.
 
     >>> from leanspike.backends import Dynamics, LIFCall
     >>> import torch
-    >>> x_TN = torch.zeros(2, 1, dtype=torch.float64)  # which the native code does not know
+    >>> x_TN = torch.zeros(2, 1, dtype=torch.float64)  # the native code does not serve float64
     >>> call = LIFCall(x_TN, torch.tensor(1.0), torch.tensor(1.0), Dynamics())
     >>> type(choose(call)).__name__
     'Reference'
@@ -57,9 +57,9 @@ def choose(call: Call) -> Backend | None:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """For as long as the context lasts, in this thread: "auto", or the name of a backend.
+    """Use a backend, or "auto", inside the context, in this thread.
 
-    Raises LeanspikeError for an unknown name, and for one that cannot run on this machine.
+    Raises LeanspikeError for an unknown name, and for a backend that cannot run on this machine.
 
     >>> from leanspike import LIF
     >>> from leanspike.backends import watch_backends
@@ -78,9 +78,9 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def candidates() -> tuple[str, ...]:
-    """The names of those that are asked whether they serve a call, in turn.
+    """Return the names of the backends to ask, in order.
 
-    Raises LeanspikeError if the backend chosen by hand is unknown or cannot run on this machine.
+    Raises LeanspikeError if the user's backend is unknown or cannot run on this machine.
     """
     name, source = _asked_for()
     if name == AUTO:
@@ -93,19 +93,19 @@ def candidates() -> tuple[str, ...]:
     return name, LAST
 
 
-# What torch.compiler.assume_constant_result sets, without its import of the whole compiler,
-# which takes longer than that of torch. Names are constants there; backends would not be.
+# torch.compiler.assume_constant_result sets this, too, but imports the whole compiler, which takes
+# longer than importing torch. Names are constants for it; backends would not be.
 candidates._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=1)
 def _in_turn(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The backends that registered later come first, the reference last."""
+    """Return the names with later registrations first, and the reference last."""
     return (*(name for name in reversed(names) if name != LAST), LAST)
 
 
 def _asked_for() -> tuple[str, str]:
-    """The choice, and where it was made."""
+    """Return the user's choice, and where it was made."""
     name = _chosen.get()
     if name is not None:
         return name, "backend"
@@ -122,5 +122,5 @@ def _asked_for() -> tuple[str, str]:
 @cache
 def _say_what_replaced_it(name: str) -> None:
     logging.getLogger("leanspike").warning(
-        "LEANSPIKE_KERNEL is called LEANSPIKE_BACKEND now; set LEANSPIKE_BACKEND=%s instead", name
+        "LEANSPIKE_KERNEL is LEANSPIKE_BACKEND now; set LEANSPIKE_BACKEND=%s instead", name
     )

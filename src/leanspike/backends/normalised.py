@@ -1,6 +1,6 @@
-"""A batch norm in training and the LIF neurons behind it, in plain PyTorch: the reference.
+"""The reference of a batch norm in training and the LIF neurons behind it, in plain PyTorch.
 
-Whatever does both at once need not write the normalised currents to memory.
+A backend that computes both at once need not write the normalised currents to memory.
 
 Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, C, ...]``, ``_N`` is
 ``[N, C, ...]``. ``_GC``: ``[G, C]``, a value for each channel of each group of steps that has
@@ -22,9 +22,9 @@ from leanspike.backends.reference import Dynamics
 
 @dataclass(frozen=True)
 class Normalised:
-    """The spikes of neurons behind a norm, ``o_TN``, and the statistics of its input, ``[G, C]``.
+    """The spikes ``o_TN`` of neurons behind a norm, and the statistics ``[G, C]`` of its input.
 
-    Variances are those of n values over n. The statistics have no gradients.
+    Variances divide by n, the number of values. The statistics have no gradients.
 
     >>> x_TN, one = torch.tensor([[[1.0], [5.0]]]), torch.tensor(1.0)
     >>> found = norm_lif(x_TN, NormScale(torch.ones(1, 1), None, 0.0), one, one / 2, Dynamics())

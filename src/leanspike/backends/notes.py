@@ -1,7 +1,6 @@
-"""Which code computed: noted where it is chosen, for whoever watches.
+"""Notes on which code computed, made at the choice of a backend.
 
-Which backend serves depends on device, type and shape of what comes in, so it is known only
-afterwards.
+The backend depends on device, type and shape of the input, so it is known only afterwards.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from leanspike.backends.protocol import Backend
 @final
 @dataclass
 class Backends:
-    """What has computed so far: names, each once.
+    """The names of the code that has computed so far, each once.
 
-    Native neurons and native event-driven convolutions both count as "native"; PyTorch's own
-    convolutions are neither. What `torch.compile` has compiled is not seen.
+    Native neurons and native event-driven convolutions both count as "native". PyTorch's own
+    convolutions are not noted, and neither is code that `torch.compile` has compiled.
     """
 
     names: set[str] = field(default_factory=set)
@@ -31,7 +30,7 @@ class Backends:
 
     @property
     def backend(self) -> str | None:
-        """The names that were noted, parted by commas; None where neither code ran.
+        """The noted names, separated by commas; None if there are none.
 
         >>> Backends({"reference", "native"}, {"avx2"}).backend
         'native, reference'
@@ -40,7 +39,7 @@ class Backends:
 
     @property
     def instructions(self) -> str | None:
-        """The native code's instruction set ("plain", "avx2", "avx512"); None if none was told.
+        """The native code's instruction set ("plain", "avx2", "avx512"); None if not noted.
 
         >>> Backends({"reference"}).instructions is None
         True
@@ -53,11 +52,11 @@ _watching: ContextVar[tuple[Backends, ...]] = ContextVar("leanspike_backends", d
 
 @contextmanager
 def watch_backends() -> Iterator[Backends]:
-    """What computes in this thread, for as long as the context lasts.
+    """Note what computes in this thread inside the context.
 
     >>> from leanspike.neuron import LIF
     >>> with watch_backends() as ran:
-    ...     _ = LIF()(torch.zeros(2, 1, dtype=torch.float64))  # which the native code does not know
+    ...     _ = LIF()(torch.zeros(2, 1, dtype=torch.float64))  # not served by the native code
     >>> ran.backend
     'reference'
     """
@@ -70,7 +69,7 @@ def watch_backends() -> Iterator[Backends]:
 
 
 def note_backend(name: str, backend: Backend) -> None:
-    """Tell those who watch what is about to compute.
+    """Note the backend that is about to compute.
 
     >>> from leanspike.backends import Reference
     >>> with watch_backends() as ran:

@@ -11,7 +11,7 @@ from leanspike.backends.protocol import Backend, backends
 @final
 @backends.register("reference")
 class Reference(Backend):
-    """What each neuron's call says of itself, on any device and in any dtype.
+    """The backend that runs the reference of each neuron's call, on any device, in any dtype.
 
     It leaves convolutions to PyTorch.
 

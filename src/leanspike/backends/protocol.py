@@ -1,4 +1,4 @@
-"""What a backend is, and where all of them are registered."""
+"""The base class of backends, and their registry."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from leanspike.registry import Registry
 class Backend(ABC):
     """Code that computes calls: plain PyTorch, C for the CPU, kernels for another processor.
 
-    A subclass registers itself with ``@backends.register("its_name")``. It is made anew, without
-    arguments, wherever a backend is chosen, and keeps nothing. For each call that it serves it
+    A subclass is registered with ``@backends.register("its_name")``. It is made anew, without
+    arguments, at each choice of a backend, and keeps no state. For each call that it serves it
     promises the reference's spikes, bit for bit, in the reference's shape and dtype. It promises
     the reference's gradients to rounding, and for a convolution PyTorch's results to rounding.
-    ``tests/backends/test_contract.py`` holds every registered backend to that.
+    ``tests/backends/test_contract.py`` tests every registered backend for that.
     """
 
     def missing(self) -> str | None:
-        """Why it cannot run on this machine, and what to do; None where it can."""
+        """Return why it cannot run on this machine and what to do, or None if it can."""
         return None
 
     @abstractmethod
     def serves(self, call: Call) -> bool:
-        """Whether it can compute this call here, and, where there is a choice, is the faster one.
+        """Return whether it can compute this call here, and is faster than the alternatives.
 
-        It is asked at every call of a layer, so what rules most calls out comes first. Under
-        ``torch.compile`` it is traced, with tensors that have no values.
+        It is called for every call of a layer, so checks that exclude most calls should come first.
+        Under ``torch.compile`` it is traced, with tensors that have no values.
         """
 
     @abstractmethod
     def run(self, call: Call) -> Any:
-        """The answer to a call that it serves; of what type, the call's class says."""
+        """Return the answer to a call that it serves. The call's class documents the type."""
 
     def instructions(self) -> str | None:
-        """The instruction set that it works with now; None where that says nothing."""
+        """Return the instruction set that it uses now, or None if it has none."""
         return None
 
 
 backends: Registry[Backend] = Registry("backend", "leanspike.backends")
-"""All of them, by name."""
+"""All backends by name."""

@@ -1,9 +1,9 @@
-"""The derivative of a neuron's mean output, added up while it fires, in plain PyTorch.
+"""The derivative of LIF neurons' mean output, added up while they fire, in plain PyTorch.
 
 Rate-based backpropagation (Yu et al., NeurIPS 2024, arXiv 2410.11488) goes back once, over means in
-time. It needs to know how a neuron's mean output follows its mean input. That is what changes if
-the input rises by as much at every step. It is known as soon as the last step is, with as many
-numbers as one step has.
+time. It needs the derivative of a neuron's mean output by its mean input: the change if the input
+rises by the same amount at every step. It is known after the last step, and needs as many numbers
+as one step has.
 
 Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
 """
@@ -21,13 +21,13 @@ from leanspike.backends.reference import Dynamics, charged, discharged, initial_
 
 @dataclass(frozen=True)
 class Rates:
-    """The outputs of all timesteps, and how their mean over time follows the mean input.
+    """The outputs of all timesteps, and the derivatives of their mean over time.
 
     Attributes:
-        o_TN: the outputs, as without it.
+        o_TN: the outputs of all timesteps.
         by_input: ``[N, ...]``, the derivative of each neuron's mean output by its mean input.
-        by: the same by parameters, ``[N, ...]`` each: what its own entry does to each neuron.
-        mean_N: the mean output over time, ``[N, ...]``, where it came along; see :meth:`mean`.
+        by: the derivatives by parameters, ``[N, ...]`` each, of each neuron by its own entry.
+        mean_N: the mean output over time, ``[N, ...]``, if it was computed; see :meth:`mean`.
 
     >>> from leanspike import LIF
     >>> found = LIF().rates(torch.full((2, 1), 0.75), ())
@@ -41,7 +41,7 @@ class Rates:
     mean_N: Tensor | None = None
 
     def mean(self) -> Tensor:
-        """The mean output over time, ``[N, ...]``."""
+        """Return the mean output over time, ``[N, ...]``."""
         return self.o_TN.mean(0) if self.mean_N is None else self.mean_N
 
 
@@ -49,7 +49,7 @@ class Rates:
 def lif_rates(
     x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics, learned: tuple[str, ...]
 ) -> Rates:
-    """All timesteps of LIF neurons, with derivatives by the input and by what is ``learned``.
+    """Compute all timesteps of LIF neurons, with derivatives by input and ``learned`` parameters.
 
     For each p of mean input, leak λ and threshold v, e is ∂u/∂p at the comparison::
 
@@ -58,7 +58,7 @@ def lif_rates(
         e ← e − o, for v                where the reset subtracts v; hard: e ← 0 where o = 1
         e ← 0, for v −floor             where the floor holds u
 
-    and d/T is the answer; for spikes of threshold height v·d/T, for v also + the mean of o.
+    The answer is d/T. For spikes of threshold height it is v·d/T, and for v plus the mean of o.
 
     >>> x_TN, one = torch.full((1, 1), 0.75), torch.tensor(1.0)
     >>> found = lif_rates(x_TN, one, one, Dynamics(), ("leak", "threshold"))
@@ -92,7 +92,7 @@ def lif_rates(
 def _charged(
     by_u: Mapping[str, Tensor], u_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> dict[str, Tensor]:
-    """The derivatives of the membrane that is compared, from those of the one before."""
+    """Return the derivatives of the compared membrane, from those of the membrane before."""
     found = {name: leak * e for name, e in by_u.items()}
     found["input"] = found["input"] + 1
     if "leak" in found:
@@ -105,7 +105,7 @@ def _charged(
 def _discharged(
     by_u: Mapping[str, Tensor], fired_N: Tensor, dynamics: Dynamics
 ) -> dict[str, Tensor]:
-    """The derivatives of the membrane after the reset, whose comparison has none."""
+    """Return the derivatives of the membrane after the reset. The comparison has none."""
     if dynamics.reset == "hard":
         return {name: torch.where(fired_N > 0, 0.0, e) for name, e in by_u.items()}
     if dynamics.reset == "undecayed" or "threshold" not in by_u:
@@ -116,7 +116,7 @@ def _discharged(
 def _floored(
     by_u: Mapping[str, Tensor], u_N: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> dict[str, Tensor]:
-    """The derivatives of a membrane that is held at −floor·v."""
+    """Return the derivatives of a membrane that is held at −floor·v."""
     if dynamics.floor is None:
         return dict(by_u)
     held_N = u_N <= -dynamics.floor * threshold
@@ -127,7 +127,7 @@ def _floored(
 def _of_means(
     sums: Mapping[str, Tensor], outputs: list[Tensor], threshold: Tensor, dynamics: Dynamics
 ) -> dict[str, Tensor]:
-    """From sums over steps to the derivatives of the mean output."""
+    """Return the derivatives of the mean output, from sums over steps."""
     height = threshold if dynamics.height == "threshold" else 1.0
     found = {name: height * (total / len(outputs)) for name, total in sums.items()}
     if "threshold" in found and dynamics.height == "threshold":

@@ -1,4 +1,4 @@
-"""The neuron's equation in plain PyTorch, to be read beside the paper: the reference.
+"""The reference: the neuron's equation in plain PyTorch, to be read beside the paper.
 
 Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
 """
@@ -18,13 +18,13 @@ Reset = Literal["soft", "hard", "undecayed"]
 
 @dataclass(frozen=True)
 class Dynamics:
-    """How a neuron behaves, apart from its two parameters.
+    """The behaviour of LIF neurons, apart from leak and threshold.
 
     ``reset``: what a spike does to the membrane. "soft": it loses one threshold. "hard": it becomes
     0. "undecayed": it loses the threshold in the next step, after the leak.
     ``initial``: the membrane starts at 0 ("zero") or at half the threshold ("half").
     ``height``: a spike is 1 ("unit") or as high as the threshold ("threshold").
-    ``floor``: after each step the membrane is raised to −floor·v where it is lower, unless None.
+    ``floor``: after each step the membrane is raised to at least −floor·v; None: it is not.
 
     >>> Dynamics(reset="hard")
     Dynamics(reset='hard', initial='zero', height='unit',
@@ -39,7 +39,7 @@ class Dynamics:
 
 
 def initial_membrane(like_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """u₀ for an input ``like_N``: float32, or float64 where the input is; in the input's layout.
+    """Return u₀ for an input: float32, or float64 for float64 input, in the input's layout.
 
     >>> initial_membrane(torch.zeros(2), torch.tensor(1.5), Dynamics(initial="half"))
     tensor([0.7500, 0.7500])
@@ -52,10 +52,10 @@ def initial_membrane(like_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> T
 def lif_step(
     u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor]:
-    """One timestep: the membrane and the input in, the spikes and the new membrane out.
+    """Compute one timestep from membrane and input; return the spikes and the new membrane.
 
-    The comparison inside the reset carries no gradient, the threshold that is subtracted does.
-    With the undecayed reset the new membrane is the one that has not been reset yet.
+    The comparison inside the reset carries no gradient, the subtracted threshold does. With the
+    undecayed reset the new membrane is not reset yet.
 
     >>> u, x, leak, threshold = torch.tensor([[1.0, 0.5, 0.5, 1.0]]).T
     >>> lif_step(u, x, leak, threshold, Dynamics())  # u = 0.5 · 1 + 0.5 reaches 1, no more
@@ -74,7 +74,7 @@ def lif_step(
 def charged(
     u_N: Tensor, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> Tensor:
-    """The membrane that is compared with the threshold, from the one after the last step.
+    """Return the membrane to compare with the threshold, from that after the last step.
 
     >>> u, x, leak, threshold = torch.tensor([[1.0, 0.5, 0.5, 1.0]]).T
     >>> charged(u, x, leak, threshold, Dynamics())
@@ -88,7 +88,7 @@ def charged(
 
 
 def discharged(u_N: Tensor, fired_N: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """The membrane after a step, from the one that was compared, and 1 where it fired.
+    """Return the membrane after a step, from the compared membrane and 1 where it fired.
 
     >>> discharged(torch.tensor([1.5]), torch.ones(1), torch.tensor(1.0), Dynamics())
     tensor([0.5000])
@@ -106,9 +106,9 @@ def discharged(u_N: Tensor, fired_N: Tensor, threshold: Tensor, dynamics: Dynami
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out.
+    """Compute all timesteps: spikes of the shape and dtype of ``x_TN``.
 
-    The spikes are put together along the batch, which keeps a channels_last layout.
+    The spikes are joined along the batch, which keeps a channels_last layout.
     """
     u_N = initial_membrane(x_TN[0], threshold, dynamics)
     spikes = []

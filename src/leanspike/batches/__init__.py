@@ -1,4 +1,4 @@
-"""What a user has, as batches for a network: a DataLoader, a list, arrays, one pair."""
+"""Batches for a network from a user's data: a DataLoader, a list, arrays, or one pair."""
 
 from leanspike.batches.images import ENOUGH, images_of
 from leanspike.batches.source import Batches, Source, Targets

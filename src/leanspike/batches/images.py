@@ -22,20 +22,20 @@ from leanspike.batches.values import (
 from leanspike.errors import LeanspikeError
 
 ENOUGH = 512
-"""Images that are taken of batches where some hundreds do."""
+"""The number of images taken from batches where some hundreds are enough."""
 
 
 def images_of(source: Any, network: nn.Module, axis: int = 0) -> Tensor:
-    """All images of a tensor or array; of batches the first 512, of which no more are read.
+    """Return all images of a tensor or array, or the first 512 of batches, without reading more.
 
     Args:
         source: a tensor or NumPy array of images; a DataLoader or list of batches, each of
             images or a pair ``(images, labels)``; or one such pair.
-        network: whose device the images are sent to.
-        axis: that of the samples (1 for frames).
+        network: the network to whose device the images are sent.
+        axis: the axis of the samples (1 for frames).
 
     Raises:
-        LeanspikeError: for what holds no images.
+        LeanspikeError: for a source without images.
 
     >>> loader = [(torch.rand(300, 8), torch.arange(300) % 3)] * 5
     >>> images_of(loader, nn.Linear(8, 3)).shape
@@ -53,7 +53,7 @@ def images_of(source: Any, network: nn.Module, axis: int = 0) -> Tensor:
 
 
 def _gather(source: Iterable[Any], axis: int) -> Tensor:
-    """The first images of batches, and a warning where all of them are of one class."""
+    """Return the first images of batches, and warn if all of them are of one class."""
     parts: list[Tensor] = []
     classes: set[int] = set()
     labelled = total = 0
@@ -72,7 +72,7 @@ def _gather(source: Iterable[Any], axis: int) -> Tensor:
             break
     if not parts:
         raise LeanspikeError(
-            "no images to calibrate on: the batches are empty, or were gone through before; "
+            "no images to calibrate on: the batches are empty, or were used up before; "
             "give some hundreds of training images"
         )
     if labelled >= 32 and len(classes) == 1:
@@ -85,6 +85,6 @@ def _gather(source: Iterable[Any], axis: int) -> Tensor:
     except RuntimeError:
         shapes = sorted({str(list(part.shape)) for part in parts})
         raise LeanspikeError(
-            f"the batches hold images of several shapes ({', '.join(shapes)}); give images of one "
-            "size, without what is no image"
+            f"the batches hold images of several shapes ({', '.join(shapes)}); give only images, "
+            "of one size"
         ) from None

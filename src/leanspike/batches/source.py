@@ -28,29 +28,29 @@ from leanspike.batches.values import (
 from leanspike.errors import LeanspikeError
 
 CHUNK = 128
-"""Samples of a batch that is made of one pair."""
+"""The samples of a batch that is cut from one pair."""
 Source = Iterable[Any]
-"""Whatever :class:`Batches` takes."""
+"""All that :class:`Batches` takes."""
 ANY_FORMS = f"{FORMS}, or inputs alone"
 Targets = Literal["labels", "if any", "of any kind"]
-"""What stands beside each input: labels; labels, or nothing; whatever a user's function takes."""
+"""The targets beside inputs: labels, labels or nothing, or anything for a user's function."""
 
 
 @final
 class Batches:
-    """Pairs of input and labels on the network's device, as often as ``source``.
+    """Pairs of input and labels on the network's device, which can be iterated as ``source`` can.
 
     Args:
-        source: a DataLoader or anything else that gives pairs; a list of them; or one pair
-            ``(x, y)``, which is taken 128 samples at a time. Tensors or NumPy arrays, labels
-            also as a list.
-        network: whose device the pairs are sent to.
-        axis: that of the samples in ``x`` (1 for frames ``[T, N, ...]``).
-        targets: what stands beside an input. "labels": numbers, whole ones as int64; "if any":
-            those, or None of inputs alone; "of any kind": those as they are, in any structure.
+        source: a DataLoader or another iterable of pairs; a list of pairs; or one pair
+            ``(x, y)``, which is taken 128 samples at a time. Data are tensors or NumPy arrays,
+            labels also a list.
+        network: the network to whose device the pairs are sent.
+        axis: the axis of the samples in ``x`` (1 for frames ``[T, N, ...]``).
+        targets: the targets beside an input. "labels": numbers, whole ones as int64; "if any":
+            such labels, or None for inputs alone; "of any kind": targets in any structure.
 
     Raises:
-        LeanspikeError: where it is gone through, for what is no pair of input and labels.
+        LeanspikeError: when iterated, for anything but a pair of input and labels.
 
     >>> import numpy as np
     >>> pairs = Batches((np.zeros((200, 8), np.float32), [0] * 200), nn.Linear(8, 3))
@@ -75,7 +75,7 @@ class Batches:
 
     @property
     def once(self) -> bool:
-        """Whether the source can be gone through a single time."""
+        """Whether the source can be iterated only once."""
         return isinstance(self.source, Iterator)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
@@ -88,7 +88,7 @@ class Batches:
                 yield x_N.to(place), tree_map_only(Tensor, lambda part: part.to(place), targets_N)
 
     def _parts(self, batch: Any) -> tuple[Tensor, Any]:
-        """Input and targets of a batch."""
+        """Return the input and targets of a batch."""
         if self.targets != "labels":
             if is_many(batch) and len(batch) == 1:
                 batch = batch[0]
@@ -97,7 +97,7 @@ class Batches:
         return pair_of(batch, plain=self.targets != "of any kind")
 
     def _chunks(self, x: Tensor, targets: Any) -> Iterator[tuple[Tensor, Any]]:
-        """Of one pair so many samples at a time, unless its targets cannot be cut; else all."""
+        """Yield one pair in chunks of samples, or whole if its targets cannot be cut."""
         samples = x.shape[self.axis] if x.dim() > self.axis else 0
         leaves = [] if targets is None else tree_leaves(targets)
         cut = all(isinstance(leaf, Tensor) and leaf.shape[:1] == (samples,) for leaf in leaves)
@@ -109,11 +109,11 @@ class Batches:
             yield x.narrow(self.axis, start, size), _part(targets, slice(start, start + size))
 
     def nothing(self, purpose: str) -> LeanspikeError:
-        """The error for a source that gave no samples."""
+        """Return the error for a source without samples."""
         if self.once:
             return LeanspikeError(
-                f"no samples {purpose}: the {type(self.source).__name__} was gone through before, "
-                f"or is empty; give {FORMS}"
+                f"no samples {purpose}: the {type(self.source).__name__} was used up before, or is "
+                f"empty; give {FORMS}"
             )
         return LeanspikeError(f"no samples {purpose}; the split is empty")
 
@@ -123,17 +123,17 @@ def _part(targets: Any, some: slice) -> Any:
 
 
 def _check_two(source: list[Any], axis: int) -> None:
-    """Raise for a list of two tensors of one kind: batches, or inputs and targets."""
+    """Raise LeanspikeError for two alike tensors, which may be batches, or input and targets."""
     if len(source) == 2 and all(is_array(part) and part.ndim > 1 for part in source):
         first, second = source
         if first.shape[axis + 1 :] == second.shape[axis + 1 :]:
             raise LeanspikeError(
-                f"a list of two tensors, {list(first.shape)} and {list(second.shape)}: of two "
-                "batches give [(x,) for x in batches], of inputs and targets the tuple (x, y)"
+                f"a list of two tensors, {list(first.shape)} and {list(second.shape)}: for two "
+                "batches give [(x,) for x in batches], for inputs and targets the tuple (x, y)"
             )
 
 
 def device_of(network: nn.Module) -> torch.device | None:
-    """Where the network's first tensor is; None if it has none."""
+    """Return the device of the network's first tensor, or None if it has none."""
     first = next(chain(network.parameters(), network.buffers()), None)
     return None if first is None else first.device

@@ -28,7 +28,7 @@ def is_many(value: Any) -> TypeGuard[tuple[Any, ...] | list[Any]]:
 
 
 def is_pair(source: Any) -> bool:
-    """One input with its labels, rather than two batches."""
+    """Whether a list is one input with its labels, rather than two batches."""
     if not is_many(source) or len(source) != 2 or not is_array(source[0]):
         return False
     labels = source[1]
@@ -37,7 +37,7 @@ def is_pair(source: Any) -> bool:
 
 
 def is_structured(source: Any) -> bool:
-    """One input with targets in a structure."""
+    """Whether a source is one input with targets in a structure."""
     pair = is_many(source) and len(source) == 2 and is_array(source[0])
     return pair and (isinstance(source[1], Mapping) or isinstance(source, tuple))
 
@@ -53,7 +53,7 @@ def check_iterable(source: Any, forms: str) -> None:
 
 
 def pair_of(batch: Any, plain: bool = True) -> tuple[Tensor, Any]:
-    """Input and labels of a batch; targets of any kind unless they must be ``plain`` numbers."""
+    """Return input and labels of a batch. ``plain`` labels must be numbers."""
     if isinstance(batch, Mapping):
         keys = ", ".join(map(repr, batch))
         raise LeanspikeError(
@@ -75,7 +75,7 @@ def pair_of(batch: Any, plain: bool = True) -> tuple[Tensor, Any]:
 
 
 def as_labels(labels: Any) -> Tensor:
-    """As a tensor, int64 where they are whole numbers.
+    """Return labels as a tensor, int64 if they are whole numbers.
 
     >>> as_labels([True, False])
     tensor([1, 0])
@@ -85,8 +85,8 @@ def as_labels(labels: Any) -> Tensor:
             labels = torch.as_tensor(labels)
         except (TypeError, ValueError, RuntimeError):
             raise LeanspikeError(
-                f"labels are a {type(labels).__name__} that holds no plain numbers; give each "
-                "sample the number of its class, as [0, 2, 1]"
+                f"labels are a {type(labels).__name__} without plain numbers; give each sample the "
+                "number of its class, as [0, 2, 1]"
             ) from None
     numbers = tensor_of(labels, "the labels")
     if numbers.is_complex():
@@ -95,7 +95,7 @@ def as_labels(labels: Any) -> Tensor:
 
 
 def tensor_of(value: Any, what: str) -> Tensor:
-    """A tensor of a tensor or array."""
+    """Return a tensor or array as a tensor."""
     if isinstance(value, Tensor):
         return value
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
@@ -108,7 +108,7 @@ def tensor_of(value: Any, what: str) -> Tensor:
 
 
 def check_lengths(x: Tensor, labels: Tensor, axis: int) -> None:
-    """Raise unless there is a label, or a row of them, for each sample."""
+    """Raise LeanspikeError unless there is a label, or a row of labels, for each sample."""
     if x.dim() > axis and (labels.dim() == 0 or len(labels) != x.shape[axis]):
         raise LeanspikeError(
             f"labels of shape {tuple(labels.shape)}; expected a whole number for each of the "
@@ -117,15 +117,15 @@ def check_lengths(x: Tensor, labels: Tensor, axis: int) -> None:
 
 
 def check_dtype(x: Tensor, network: nn.Module) -> None:
-    """Raise for float64 input of a network of another type, which NumPy's arrays often are.
+    """Raise LeanspikeError for float64 input, as NumPy's arrays often are, if the network is not.
 
     >>> check_dtype(torch.zeros(1, dtype=torch.float64), nn.Linear(1, 1))
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: input of type torch.float64, and the network computes in ...
+    leanspike.errors.LeanspikeError: input of type torch.float64, but the network computes in ...
     """
     own = next((p.dtype for p in network.parameters() if p.is_floating_point()), x.dtype)
     if x.dtype == torch.float64 and own != x.dtype:
         raise LeanspikeError(
-            f"input of type {x.dtype}, and the network computes in {own}; give x.float(), "
-            'of an array x.astype("float32")'
+            f"input of type {x.dtype}, but the network computes in {own}; give x.float(), or for "
+            'an array x.astype("float32")'
         )

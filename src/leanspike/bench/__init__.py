@@ -1,6 +1,6 @@
-"""The race: leanspike beside other libraries and a plain time loop, on one network.
+"""The race of leanspike with other libraries and a plain time loop, on one network.
 
-``leanspike bench`` runs it; ``contenders`` says who takes part and how fair it is.
+``leanspike bench`` runs it. ``contenders`` describes the contenders and the fairness of the race.
 """
 
 from leanspike.bench.contenders import CONTENDERS

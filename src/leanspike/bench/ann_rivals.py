@@ -1,6 +1,6 @@
-"""The ANN in every precision, each as a function from images to class scores ``[N, K]``.
+"""The ANN in every precision, as functions from images to class scores ``[N, K]``.
 
-Its batch norms are folded into its weights, as whoever deploys it would do.
+Its batch norms are folded into its weights, as for deployment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from leanspike.bench.trained import Answer, Trained
 
 
 def ann(trained: Trained, *, compiled: bool = False, dtype: torch.dtype = torch.float32) -> Answer:
-    """PyTorch's: eager, or whatever ``torch.compile`` makes of it."""
+    """Return PyTorch's ANN, eager or compiled by ``torch.compile``."""
     network = trained.ann
     run = torch.compile(network) if compiled else network
 
@@ -31,7 +31,7 @@ def ann(trained: Trained, *, compiled: bool = False, dtype: torch.dtype = torch.
 
 
 def whole_numbers(trained: Trained, into: Path) -> Path:
-    """The ANN in int8 by onnxruntime: static, weights by channel, calibrated; an ONNX file."""
+    """Write the ANN in int8 as an ONNX file by onnxruntime: static, per channel, calibrated."""
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -60,7 +60,7 @@ def whole_numbers(trained: Trained, into: Path) -> Path:
 
 
 def ann_onnxruntime(trained: Trained) -> Answer:
-    """The ANN in int8, run by onnxruntime."""
+    """Return the ANN in int8, run by onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -72,7 +72,7 @@ def ann_onnxruntime(trained: Trained) -> Answer:
 
 
 def ann_openvino(trained: Trained) -> Answer:
-    """The same int8 network, run by OpenVINO."""
+    """Return the same int8 network, run by OpenVINO."""
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}

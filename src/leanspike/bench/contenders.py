@@ -1,14 +1,14 @@
-"""Who races: one network, the same weights and the same neuron, in each library's own way.
+"""The contenders: one network, the same weights and the same neuron, in each library's own way.
 
 Every contender is a module from images ``[N, C, H, W]`` to ``[N, K]``, the sum of the outputs of
-all timesteps. It is written as in that library's documentation. All contenders compute
+all timesteps. It is written as in its library's documentation. All contenders compute
 
     u ← λ·u + x,   o = 1[u ≥ v],   u ← u − v·o,   with λ = 7/8, v = 1
 
-from a membrane of 0, with pixels as a constant current. Their answers agree, which a test holds;
-snnTorch's reset differs by a leak. 1 − 1/τ is exactly 7/8 for τ = 8. Surrogate derivatives are the
-triangle, if the library has one. leanspike and the time loop train leaks and thresholds, too; in
-the others they are fixed.
+from a membrane of 0, with pixels as a constant current. A test checks that their answers agree,
+except that snnTorch's reset differs by a leak. 1 − 1/τ is exactly 7/8 for τ = 8. Surrogate
+derivatives are the triangle, if the library has one. leanspike and the time loop also train leaks
+and thresholds, which are fixed in the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SEED = 0  # of weights and images
 
 
 def network(width: float = 1.0) -> nn.Module:
-    """BNTT's VGG9, without norms or biases, its weights from a fixed seed.
+    """Return BNTT's VGG9, without norms or biases, with weights from a fixed seed.
 
     The weights are three times as large as usual, so that every layer of the SNN fires.
 
@@ -47,7 +47,7 @@ def network(width: float = 1.0) -> nn.Module:
 
 
 def layers(ann: nn.Module) -> Iterator[nn.Module]:
-    """The network's modules in the order in which they run."""
+    """Yield the network's modules in the order in which they run."""
     yield from ann.get_submodule("features").children()
     yield nn.Flatten()
     yield from ann.get_submodule("classifier").children()
@@ -63,7 +63,7 @@ class Leanspike(nn.Module):
         self.snn = spike(ann, example_input=example, timesteps=timesteps, neuron=neuron)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to summed outputs."""
+        """Return the summed outputs for images."""
         y_TNK: Tensor = self.snn(x)
         return y_TNK.sum(0)
 
@@ -94,7 +94,7 @@ class SpikingJelly(nn.Module):
         self.timesteps, self.reset = timesteps, functional.reset_net
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to summed outputs."""
+        """Return the summed outputs for images."""
         self.reset(self.network)
         y_TNK: Tensor = self.network(x.unsqueeze(0).repeat(self.timesteps, 1, 1, 1, 1))
         return y_TNK.sum(0)
@@ -122,7 +122,7 @@ class SnnTorch(nn.Module):
         self.timesteps, self.reset = timesteps, utils.reset
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to summed outputs."""
+        """Return the summed outputs for images."""
         self.reset(self.network)
         return torch.stack([self.network(x) for _ in range(self.timesteps)]).sum(0)
 
@@ -155,7 +155,7 @@ class Norse(nn.Module):
         self.timesteps = timesteps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to summed outputs."""
+        """Return the summed outputs for images."""
         state, total = None, torch.zeros(())
         for _ in range(self.timesteps):
             y, state = self.network(x, state)
@@ -175,7 +175,7 @@ class TimeLoop(nn.Module):
         self.timesteps = timesteps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to summed outputs."""
+        """Return the summed outputs for images."""
         membranes: list[Any] = [0.0] * len(self.leaks)
         total = torch.zeros(())
         for _ in range(self.timesteps):

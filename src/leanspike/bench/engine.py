@@ -1,4 +1,4 @@
-"""Part "engine" of the race: each rival answers the same test images, in its own process."""
+"""Part "engine" of the race. Each rival answers the same test images in its own process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT_ONCE = 50
 
 @dataclass(frozen=True)
 class Contest:
-    """One rival at one batch: called, it answers that batch once."""
+    """A rival at one batch size. A call answers the batch once."""
 
     answer: Answer
     trained: Trained
@@ -39,31 +39,32 @@ class Contest:
         return self.trained.test[: self.batch]
 
     def accuracy(self) -> float:
-        """The share of the first `SCORED` test images that is answered right."""
+        """Return the share of right answers to the first `SCORED` test images."""
         parts = torch.split(self.trained.test, AT_ONCE)
         scores = torch.cat([self.answer(part) for part in parts])
         return float((scores.argmax(1) == self.trained.labels).double().mean())
 
 
 def contest(rival: str, folder: Path, batch: int) -> Contest:
-    """What a worker's process does for a rival."""
+    """Return the work of a worker's process for a rival."""
     trained = read_trained(folder)
     if len(trained.test) < batch:
         raise LeanspikeError(
-            f"{folder} has {len(trained.test)} test images, batch {batch} needs more"
+            f"{folder} has {len(trained.test)} test images, but batch {batch} needs more; give "
+            "another run"
         )
     return Contest(RIVALS[rival].build(trained), trained, batch)
 
 
 def engine_heats(folder: Path) -> list[Heat]:
-    """Inference of 1, 64 and 256 test images."""
+    """Return the heats: inference of 1, 64 and 256 test images."""
     steps = load(folder / "snn").timesteps
     return [Heat(train=False, dtype="float32", batch=batch, timesteps=steps) for batch in BATCHES]
 
 
 @contextmanager
 def engine_workers(names: Sequence[str], folder: Path, batch: int) -> Iterator[dict[str, Worker]]:
-    """The rivals, each in a process of its own."""
+    """Yield the rivals, each in a process of its own."""
     threads = torch.get_num_threads()
     workers = {name: Worker(partial(contest, name, folder, batch), threads) for name in names}
     try:

@@ -1,4 +1,4 @@
-"""Where the time of a call goes, by kind of work, as PyTorch's profiler tells it."""
+"""The time of a call by kind of work, by PyTorch's profiler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 CALLS = 3
 REST = "rest: Python, dispatch, waiting"
 OURS = "GeneratedBackwardFor_leanspike_"
-KINDS = {  # the first whose word is in an operator's name
+KINDS = {  # the first kind with a word in the operator's name counts
     "convolution": ("conv",),
     "matrix product": ("mm", "linear"),
     "neuron kernel": ("lif",),
@@ -26,10 +26,10 @@ KINDS = {  # the first whose word is in an operator's name
 
 
 def kinds_of_work(call: Callable[[], object]) -> dict[str, float]:
-    """Milliseconds of one call by kind of work, the mean over three calls.
+    """Return the milliseconds of a call by kind of work, as the mean over three calls.
 
-    An operator counts for its own time, without what it calls. The rest is what no operator
-    accounts for: Python, dispatch, autograd. All kinds thus add up to the wall-clock time.
+    The time of an operator excludes operators that it calls. The rest is time outside operators:
+    Python, dispatch, autograd. So all kinds add up to the wall-clock time.
 
     >>> import torch
     >>> shares = kinds_of_work(lambda: torch.randn(200, 200) @ torch.randn(200, 200))
@@ -51,9 +51,9 @@ def kinds_of_work(call: Callable[[], object]) -> dict[str, float]:
 
 
 def _kind(operator: str) -> str | None:
-    """The kind of an operator; None for what only holds others (autograd's nodes, Python)."""
+    """Return the kind of an operator, or None if it only calls others (autograd, Python)."""
     namespace, colons, name = operator.partition("::")
-    if operator.startswith(OURS):  # the forward pass of an operator of ours, with gradients
+    if operator.startswith(OURS):  # the forward pass of a leanspike operator, with gradients
         name = operator.removeprefix(OURS)
     elif not colons or namespace.startswith("autograd"):
         return None

@@ -1,4 +1,4 @@
-"""The race: heats in which all contenders take turns, round by round."""
+"""The heats of the race, in which all contenders take turns, round by round."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from leanspike.processor import EMULATED, has_bfloat16
 WARM_UP = 3
 PARTS = ("race", "curve", "profile", "engine")
 USUAL = PARTS[:3]
-"""Those that need no trained run."""
+"""The parts that need no trained run."""
 CURVE = (1, 2, 4, 8, 16, 32)
 PROFILED = ("ann", "leanspike", "spikingjelly")
 
 Told = Callable[[str], None]
-"""Called with a few words when a part begins."""
+"""A function called with a few words when a part begins."""
 
 
 def heats(width: float = 1.0) -> list[Heat]:
-    """What is raced at T = 5: training at batch 32, inference at 1 and 64, in both dtypes.
+    """Return the heats at T = 5: training at batch 32, inference at 1 and 64, in both dtypes.
 
     >>> [heat.title for heat in heats()][:2]
     ['training, float32, batch 32, T = 5', 'training, bfloat16, batch 32, T = 5']
@@ -48,7 +48,7 @@ def heats(width: float = 1.0) -> list[Heat]:
 
 
 def curve(width: float = 1.0) -> list[Heat]:
-    """Training in float32 at batch 8 for T = 1 to 32.
+    """Return the heats of training in float32 at batch 8 for T = 1 to 32.
 
     >>> [heat.timesteps for heat in curve()]
     [1, 2, 4, 8, 16, 32]
@@ -61,7 +61,7 @@ def curve(width: float = 1.0) -> list[Heat]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be raced: who, how often, which parts, and how wide the network is (1: VGG9's).
+    """The plan of a race: contenders, rounds, parts, and the network's width (1 is VGG9's).
 
     >>> Plan(contenders=("ann", "leanspike"), rounds=3).heats()[0].title
     'training, float32, batch 32, T = 5'
@@ -89,25 +89,25 @@ class Plan:
             raise LeanspikeError(f"width is {self.width}; give a number above 0, 1 for VGG9's")
 
     def heats(self) -> list[Heat]:
-        """The heats of part "race"."""
+        """Return the heats of part "race"."""
         return _possible(heats(self.width)) if "race" in self.parts else []
 
     def curve(self) -> list[Heat]:
-        """The heats of part "curve"."""
+        """Return the heats of part "curve"."""
         return curve(self.width) if "curve" in self.parts else []
 
     def profiled(self) -> list[Heat]:
-        """The heats of part "profile"."""
+        """Return the heats of part "profile"."""
         kept = [heat for heat in heats(self.width) if heat.train and heat.memory == "kept"]
         return _possible(kept) if "profile" in self.parts else []
 
     def engine_heats(self) -> list[Heat]:
-        """The heats of part "engine"."""
+        """Return the heats of part "engine"."""
         raced = "engine" in self.parts and self.trained is not None
         return engine_heats(self.trained) if raced and self.trained else []
 
     def left_out(self) -> str | None:
-        """What is not raced on this machine, and why.
+        """Return in words what is not raced on this machine and why, or None.
 
         >>> Plan(contenders=("ann",), parts=("curve",)).left_out()  # which is float32's
         """
@@ -115,14 +115,14 @@ class Plan:
         return f"bfloat16 is left out: {EMULATED}" if raced and not has_bfloat16() else None
 
     def __len__(self) -> int:
-        """How many turns there are to take, for a progress bar."""
+        """Return the number of turns, for a progress bar."""
         turns = WARM_UP + self.rounds
         profiles = len(self.profiled()) * len(self._to_profile())
         heats = len(self.heats()) + len(self.curve()) + ("engine" in self.parts) * len(BATCHES)
         return heats * turns + profiles
 
     def run(self, command: str, tell: Told) -> Race:
-        """Run all of it; ``tell`` hears of each turn."""
+        """Run the race, and call ``tell`` at each turn."""
         started = time.monotonic()
         trained = None if self.trained is None else str(self.trained)
         recipe: dict[str, object] = {**asdict(self), "trained": trained}
@@ -156,15 +156,15 @@ class Plan:
 
 
 def _possible(heats: Sequence[Heat]) -> list[Heat]:
-    """Without those in bfloat16 where that is only emulated: the race would take hours."""
+    """Return the heats without those in an emulated bfloat16, which would take hours."""
     return [heat for heat in heats if heat.dtype == "float32" or has_bfloat16()]
 
 
 def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> Outcome:
-    """All contenders through one heat; ``rounds`` are timed after three that are not.
+    """Run all contenders through a heat. ``rounds`` are timed, after three that are not.
 
-    A contender that fails (its package is not installed, its process dies) is told so in its
-    entry, and the others go on.
+    If a contender fails (its package is not installed, its process dies), its entry says so, and
+    the others go on.
     """
     with _workers(heat, contenders) as workers:
         return Outcome(heat=heat, entries=_turns(heat, workers, rounds, tell))
@@ -173,7 +173,7 @@ def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> 
 def run_engine_heat(
     heat: Heat, contenders: Sequence[str], trained: Path, rounds: int, tell: Told
 ) -> Outcome:
-    """A heat of part "engine", and how often each rival is right."""
+    """Run a heat of part "engine", and measure the accuracy of each rival."""
     with engine_workers(racing(contenders), trained, heat.batch) as workers:
         entries = _turns(heat, workers, rounds, tell)
         right = {name: worker.ask("accuracy").value for name, worker in workers.items()}
@@ -200,7 +200,7 @@ def _turns(heat: Heat, workers: Mapping[str, Worker], rounds: int, tell: Told) -
 
 
 def run_profiles(heat: Heat, contenders: Sequence[str], tell: Told) -> list[Profile]:
-    """Where the time of each contender's call goes, one after the other."""
+    """Profile a call of each contender, one after the other."""
     found = []
     for name in contenders:
         tell(f"profile of {CONTENDERS[name].title}: {heat.title}")
@@ -246,7 +246,7 @@ def _entry(
 
 
 def _ran(outcomes: Iterable[Outcome]) -> Backends:
-    """Which of leanspike's code took part in any of them."""
+    """Return the leanspike code that took part in any of these."""
     found = Backends()
     for entry in (entry for outcome in outcomes for entry in outcome.entries):
         found.names.update(filter(None, (entry.backend or "").split(", ")))

@@ -1,7 +1,7 @@
-"""What a race found, as one frozen object that is written as JSON.
+"""The result of a race, as one frozen object that is written as JSON.
 
 Times are wall-clock seconds of a turn's median call. A turn takes 0.1 s or more. The n-th times of
-all contenders are from the same round.
+all contenders come from the same round.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from leanspike.evaluation.result import Provenance
 
 
 class Heat(Record):
-    """What every contender does in turn.
+    """The work that every contender does in turn.
 
-    ``train``: forward, backward and an SGD step, else forward without gradients.
-    ``memory``: "default" as the C library manages it, "kept" after ``keep_freed_memory()``.
+    ``train`` means forward, backward and an SGD step, else it is forward without gradients.
+    ``memory`` is "default", as the C library manages it, or "kept" after ``keep_freed_memory()``.
 
     >>> Heat(train=True, dtype="float32", batch=32, timesteps=5).title
     'training, float32, batch 32, T = 5'
@@ -32,7 +32,7 @@ class Heat(Record):
 
     @property
     def task(self) -> str:
-        """The heat in words, but for T."""
+        """The heat in words, without T."""
         task = "training" if self.train else "inference"
         kept = ", memory kept" if self.memory == "kept" else ""
         return f"{task}, {self.dtype}, batch {self.batch}{kept}"
@@ -44,10 +44,10 @@ class Heat(Record):
 
 
 class Entry(Record):
-    """One contender's times in one heat, and the peak of its process's memory.
+    """A contender's times in a heat, and the peak of its process's memory.
 
-    ``own_bytes`` is the part of the peak that came after everything was imported and built.
-    ``backend`` and ``instructions`` say which of leanspike's code it ran, if any (see
+    ``own_bytes`` is the part of the peak that came after all imports and building. ``backend`` and
+    ``instructions`` name the leanspike code that it ran, if any (see
     `leanspike.backends.Backends`). ``failure`` says why there are no times.
     """
 
@@ -63,7 +63,7 @@ class Entry(Record):
 
     @property
     def median(self) -> float:
-        """Seconds of the median turn.
+        """The seconds of the median turn.
 
         >>> Entry(contender="ann", version="2", seconds=(0.1, 0.4, 0.2)).median
         0.2
@@ -80,13 +80,13 @@ class Spread(Record):
 
 
 class Outcome(Record):
-    """A heat and everybody's times in it."""
+    """A heat and the times of all contenders in it."""
 
     heat: Heat
     entries: tuple[Entry, ...]
 
     def entry(self, contender: str) -> Entry | None:
-        """The contender's times, None if it did not run or failed.
+        """Return the contender's times, or None if it did not run or failed.
 
         >>> heat = Heat(train=True, dtype="float32", batch=32, timesteps=5)
         >>> Outcome(heat=heat, entries=()).entry("ann") is None
@@ -98,7 +98,7 @@ class Outcome(Record):
         return None
 
     def ratio(self, contender: str, to: str) -> Spread | None:
-        """How many times the other's time it takes, round by round; None if either failed.
+        """Return the ratio of two contenders' times, round by round; None if either failed.
 
         >>> heat = Heat(train=True, dtype="float32", batch=32, timesteps=5)
         >>> a = Entry(contender="a", version="1", seconds=(2.0, 3.0, 4.0))
@@ -115,7 +115,7 @@ class Outcome(Record):
 
 
 class Profile(Record):
-    """Where the time of one contender's call in a heat goes: milliseconds by kind of work.
+    """The milliseconds of a contender's call in a heat by kind of work.
 
     >>> heat = Heat(train=True, dtype="float32", batch=32, timesteps=5)
     >>> shares = {"convolution": 700.0, "neuron kernel": 60.0}
@@ -131,9 +131,9 @@ class Profile(Record):
 class Race(Record):
     """All heats (``outcomes``), the curve over T (``curve``) and the profiles, of one machine.
 
-    ``engine``: the heats of a trained run's ANN, its SNN and the engine.
+    ``engine`` are the heats of a trained run's ANN, its SNN and the engine.
 
-    ``left_out`` says what was not raced there, and why.
+    ``left_out`` says what was not raced there and why.
 
     >>> Race.model_construct(outcomes=()).outcomes
     ()

@@ -1,4 +1,4 @@
-"""Who races in part "engine", by name, and what each needs."""
+"""The rivals in part "engine" by name, and the packages that they need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from leanspike.processor import has_bfloat16
 
 @dataclass(frozen=True)
 class Rival:
-    """A row of the race; ``package`` is what it needs."""
+    """A row of the race. ``package`` is the package that it needs."""
 
     title: str
     build: Callable[[Trained], Answer]
@@ -53,7 +53,7 @@ RIVALS = {
 
 
 def racing(names: Sequence[str]) -> list[str]:
-    """The named rivals; all if none is named. A rival that the machine only emulates is left out.
+    """Return the named rivals, or all, without rivals that the machine only emulates.
 
     >>> racing(("leanspike", "ann", "engine_int6"))
     ['ann', 'engine_int6']

@@ -1,4 +1,4 @@
-"""A race for people: tables for the terminal and in Markdown, and one figure."""
+"""Showing a race: tables for the terminal and in Markdown, and a figure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 HEADER = ("contender", "ms", "× ANN", "leanspike ÷ it", "peak memory")
 ABOUT = (
-    "Median over the rounds, in which all take turns; of a turn's calls (0.1 s of them or more) "
-    "the median counts. A ratio is the median of the rounds' ratios, in brackets its quartiles. "
+    "Times are medians over the rounds, in which all take turns. A turn is 0.1 s of calls or more, "
+    "and its median call counts. A ratio is the median of the rounds' ratios, with quartiles. "
     "Peak memory is what the process held beyond what it held before its first call."
 )
 LINES = (style.ANN, style.SNN, style.ACCENT, "#e39b6b", "#7a9a4e", "#c9a227", style.INK)
@@ -30,7 +30,7 @@ COLORS = (style.SNN, style.SNN_DARK, style.ACCENT, style.SNN_LIGHT, "#7a9a4e", "
 
 
 def rows(outcome: Outcome) -> list[tuple[str, ...]]:
-    """The lines of a heat's table, cells as in ``HEADER``."""
+    """Return the lines of a heat's table, with cells as in ``HEADER``."""
     return [_row(outcome, entry) for entry in outcome.entries]
 
 
@@ -64,7 +64,7 @@ ENGINE_HEADER = ("contender", "ms an image", "÷ the ANN", "accuracy", "peak mem
 
 
 def engine_rows(outcome: Outcome) -> list[tuple[str, ...]]:
-    """The lines of a heat of part "engine", cells as in ``ENGINE_HEADER``."""
+    """Return the lines of a heat of part "engine", with cells as in ``ENGINE_HEADER``."""
     found: list[tuple[str, ...]] = []
     for entry in outcome.entries:
         title = RIVALS[entry.contender].title
@@ -79,7 +79,7 @@ def engine_rows(outcome: Outcome) -> list[tuple[str, ...]]:
 
 
 def render_race(race: Race) -> RenderableType:
-    """All tables, for `rich.print`.
+    """Return all tables, for `rich.print`.
 
     >>> render_race(Race.model_construct(outcomes=(), curve=(), profiles=())).renderables
     []
@@ -138,7 +138,7 @@ def _contenders(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def markdown(race: Race) -> str:
-    """The race as a page of Markdown: origin, figure, tables.
+    """Return the race as a page of Markdown: origin, figure, tables.
 
     >>> from leanspike.evaluation import provenance
     >>> origin = provenance(command="leanspike bench")
@@ -189,7 +189,7 @@ HEIGHT = 900
 
 
 def figure(race: Race) -> str:
-    """Times beside the ANN's, the curve over T and the profiles, as an SVG file.
+    """Draw times relative to the ANN's, the curve over T and the profiles, as an SVG file.
 
     >>> figure(Race.model_construct(outcomes=(), curve=(), profiles=()))[:4]
     '<svg'
@@ -216,7 +216,7 @@ def figure(race: Race) -> str:
 
 
 def _bars(axes: Axes, outcomes: Sequence[Outcome], title: str) -> None:
-    """Times as multiples of the ANN's in float32: a pair of bars for each contender."""
+    """Draw times as multiples of the ANN's in float32, with a pair of bars for each contender."""
     names = _contenders(outcomes)
     unit = next((o.entry("ann") for o in outcomes if o.heat.dtype == "float32"), None)
     axes.set_title(f"{title}: × the ANN in float32")
@@ -245,7 +245,7 @@ def _color(name: str, dark: bool) -> str:
 
 
 def _lines(pair: Sequence[Axes], race: Race) -> None:
-    """Time and memory of a training step over T."""
+    """Draw time and memory of a training step over T."""
     quantities: tuple[tuple[str, Callable[[Entry], float]], ...] = (
         (f"seconds of {race.curve[0].heat.task}", lambda entry: entry.median),
         ("its peak memory, GiB", lambda entry: (entry.own_bytes or 0) / 2**30),
@@ -275,7 +275,7 @@ def _lines(pair: Sequence[Axes], race: Race) -> None:
 
 
 def _stacks(axes: Axes, race: Race) -> None:
-    """Where the time goes: a bar for each profile, in pieces."""
+    """Draw a bar for each profile, split by kind of work."""
     names = [f"{CONTENDERS[p.contender].title}, {_short(p)}" for p in race.profiles]
     axes.set_title("where a training step's time goes, ms")
     axes.set_yticks(range(len(names)), names)

@@ -1,4 +1,4 @@
-"""The SNN: eager, in SpikingJelly, and in the engine, each from images to scores ``[N, K]``."""
+"""The SNN, eager, in SpikingJelly and in the engine, as functions from images to ``[N, K]``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_MARGIN = 0.9
 
 
 def snn(trained: Trained) -> Answer:
-    """The spiking network as it was trained, eager."""
+    """Return the trained spiking network, run eagerly."""
     network = load(trained.folder / "snn").eval()
 
     @torch.no_grad()
@@ -52,25 +52,25 @@ class SpikingJelly(nn.Module):
                 self.network.set_submodule(path, nn.Sequential(lif, Times(threshold)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mean of the outputs of all steps."""
+        """Return the mean of the outputs of all steps."""
         self.reset(self.network)
         return torch.stack([self.network(x) for _ in range(self.steps)]).mean(0)
 
 
 class Times(nn.Module):
-    """Spikes of a height."""
+    """Spikes times their height."""
 
     def __init__(self, height: float) -> None:
         super().__init__()
         self.height = height
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` times the height."""
+        """Return ``x`` times the height."""
         return x * self.height
 
 
 def spikingjelly(trained: Trained) -> Answer:
-    """See `SpikingJelly`."""
+    """Return the ANN with SpikingJelly's neurons; see `SpikingJelly`."""
     network = SpikingJelly(trained).eval()
 
     @torch.no_grad()
@@ -84,7 +84,7 @@ def spikingjelly(trained: Trained) -> Answer:
 def engine(
     trained: Trained, weights: Literal["f32", "int8", "int6"], *, exits: bool = False
 ) -> Answer:
-    """The engine; ``exits``: images leave when their margin is 0.9."""
+    """Return the engine. With ``exits`` images leave when their margin is 0.9."""
     network = load(trained.folder / "snn").eval()
     assert isinstance(network, SpikingNetwork)
     compiled = compile_engine(network, trained.calibration, weights=weights, readout="mean")

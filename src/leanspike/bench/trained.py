@@ -1,4 +1,4 @@
-"""What part "engine" races: a trained run's networks and images."""
+"""The networks and images of a trained run, for part "engine"."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.fx.experimental.optimization import fuse
 from leanspike.saved import load
 
 SCORED = 500
-"""Test images that accuracy is measured on."""
+"""The number of test images on which accuracy is measured."""
 CALIBRATED = 128
-"""Training images that whole-number weights and activations are chosen by."""
+"""The number of training images by which whole-number weights and activations are chosen."""
 
 Answer = Callable[[Tensor], Tensor]
-"""From images ``[N, C, H, W]`` to scores ``[N, K]``."""
+"""A function from images ``[N, C, H, W]`` to scores ``[N, K]``."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Trained:
 
 
 def read_trained(folder: Path) -> Trained:
-    """The run in ``folder``, as ``leanspike train`` left it."""
+    """Return the finished run in ``folder``."""
     from rich.console import Console
 
     from leanspike.data.loader import normalise

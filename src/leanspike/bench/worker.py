@@ -1,6 +1,6 @@
-"""A contender in a process of its own, which does its heat's work when it is its turn.
+"""A contender in a process of its own, which does a heat's work at its turn.
 
-Its peak of memory is therefore its own, and no library's settings touch another's. While one worker
+So its peak of memory is its own, and no library's settings affect another's. While one worker
 works, the others wait. All are forked from one clean process that has imported torch.
 """
 
@@ -27,32 +27,32 @@ from leanspike.bench.result import Heat
 from leanspike.errors import one_line
 from leanspike.memory import keep_freed_memory, resident_bytes
 
-TURN = 0.1  # seconds that a turn takes at least: what wakes a process is not timed alone
-LEARNING_RATE = 1e-6  # keeps the weights as they are, and the spikes
+TURN = 0.1  # the least seconds of a turn, so that waking the process does not dominate
+LEARNING_RATE = 1e-6  # leaves weights and spikes nearly unchanged
 
 
 Job = Callable[[], Callable[[], torch.Tensor]]
-"""What a process prepares; what that returns is done at each turn."""
+"""The preparation of a process. It returns the function to call at each turn."""
 
 
 @runtime_checkable
 class Scored(Protocol):
-    """Work that knows how often its answers are right."""
+    """Work with a measure of its right answers."""
 
     def accuracy(self) -> float:
-        """The share of right answers."""
+        """Return the share of right answers."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back from a worker: the call's result, or one line on what went wrong."""
+    """The answer of a worker: the call's result, or one line on the failure."""
 
     value: Any = None
     failure: str | None = None
 
 
 class Worker:
-    """The parent's end: starts the process, asks it, ends it."""
+    """The parent's side of a process, which it starts, asks and ends."""
 
     def __init__(self, job: Job, threads: int, kept: bool = False) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -63,7 +63,7 @@ class Worker:
         far.close()
 
     def ask(self, question: str) -> Answer:
-        """Ask for "call", "memory", "backends", "profile" or "accuracy"; wait for the answer."""
+        """Ask for "call", "memory", "backends", "profile" or "accuracy", and return the answer."""
         try:
             self._pipe.send(question)
             answer: Answer = self._pipe.recv()
@@ -74,7 +74,7 @@ class Worker:
         return answer
 
     def end(self) -> None:
-        """End the process: it leaves when its pipe closes, or is made to."""
+        """End the process, by closing its pipe or by force."""
         self._pipe.close()
         self._process.join(timeout=10)
         self._process.kill()
@@ -82,13 +82,13 @@ class Worker:
 
 def _serve(pipe: Connection, job: Job, threads: int, kept: bool) -> None:
     warnings.simplefilter("ignore")  # of other people's imports
-    os.environ["KINETO_LOG_LEVEL"] = "99"  # the profiler tells of a GPU that is not there
+    os.environ["KINETO_LOG_LEVEL"] = "99"  # else the profiler reports a missing GPU
     torch.set_num_threads(threads)
     if kept:
         keep_freed_memory()
     try:
         answers = _prepare(job)
-    except Exception as error:  # another library's: told, not ours to judge
+    except Exception as error:  # another library's error is reported as it is
         answers = {"call": partial(_refuse, error)}
     while True:
         try:
@@ -119,7 +119,7 @@ def _refuse(error: Exception) -> None:
 
 
 def backends_of(call: Callable[[], object]) -> Backends:
-    """Which of leanspike's code a call runs.
+    """Return the leanspike code that a call runs.
 
     >>> heat = Heat(train=False, dtype="float32", batch=2, timesteps=3, width=0.125)
     >>> backends_of(work("ann", heat)).backend is None
@@ -131,7 +131,7 @@ def backends_of(call: Callable[[], object]) -> Backends:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """What the median call of a turn takes.
+    """Return the seconds of the median call of a turn.
 
     >>> 0 < seconds_of(lambda: time.sleep(0.01)) < 10
     True
@@ -145,7 +145,7 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def work(contender: str, heat: Heat) -> Callable[[], torch.Tensor]:
-    """The contender's work in a heat, as a function without arguments; returns its output.
+    """Return the contender's work in a heat, as a function that returns the output.
 
     >>> heat = Heat(train=False, dtype="float32", batch=2, timesteps=3, width=0.125)
     >>> work("leanspike", heat)().shape

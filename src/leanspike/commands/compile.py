@@ -13,7 +13,7 @@ from leanspike.console import RunArgument, TrustOption, people, trusted
 
 
 class Weights(StrEnum):
-    """What weights become."""
+    """The kinds of weights in a compiled file."""
 
     f32 = "f32"
     int8 = "int8"

@@ -27,7 +27,7 @@ def convert(
     untrained: UntrainedOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Convert only: the recipe's ANN becomes an SNN with calibrated thresholds, untrained.
+    """Convert a recipe's ANN into an SNN with calibrated thresholds, without training it.
 
     The command shows what the calibration found in each layer. Then it evaluates the SNN.
 

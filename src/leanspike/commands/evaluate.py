@@ -15,7 +15,7 @@ from leanspike.errors import LeanspikeError
 
 
 class ExitBy(StrEnum):
-    """The rules of early exit, and none of them."""
+    """The rules of early exit, or none."""
 
     gamma = "gamma"
     margin = "margin"
@@ -87,7 +87,7 @@ def evaluate(
 
 
 def _as_robustness(run: Path, beside: Sequence[Path], limit: int | None, common: bool) -> str:
-    """A message that robustness is a command of its own, with that command."""
+    """Return the message that robustness is a command of its own, with that command."""
     words = ["leanspike", "robustness", str(run)]
     words += [word for other in beside for word in ("--beside", str(other))]
     words += [] if limit is None else ["--limit", str(limit)]

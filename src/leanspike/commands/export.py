@@ -15,7 +15,7 @@ import typer
 from leanspike.console import RunArgument, TrustOption, people, trusted
 
 PROVED = 64
-"""Test images for the proof of an ONNX file, unless a batch of others is asked for."""
+"""The number of test images for the proof of an ONNX file, unless --batch gives another."""
 
 commands = typer.Typer(
     name="export",
@@ -31,7 +31,7 @@ def about() -> None:
 
 
 class NIRTarget(StrEnum):
-    """Who reads NIR."""
+    """The readers of NIR."""
 
     norse = "norse"
     spikingjelly = "spikingjelly"
@@ -107,7 +107,7 @@ def nir(
 
 
 def _proof(proof: Any) -> dict[str, Any]:
-    """Show a proof; what programs read of it."""
+    """Show a proof, and return its fields for programs."""
     from leanspike.report.proof import render_proof
 
     people.print(render_proof(proof))

@@ -65,7 +65,7 @@ def report(
 
 
 def _compare(loaded: Sequence[Any], out: Path, fresh: bool) -> None:
-    """One page, one table and one line for programs, of several finished runs."""
+    """Write a page, a table, and a line for programs about several finished runs."""
     from leanspike.report.compare import compare, differences, render_comparison, write_comparison
 
     compared = compare([(found.place, found.comparable, found.history) for found in loaded])

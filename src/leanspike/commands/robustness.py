@@ -11,7 +11,7 @@ import typer
 from leanspike.console import RunArgument, TrustOption, people, progress_bar, trusted
 
 LIMIT = 1000
-"""Test images, unless told."""
+"""The default number of test images."""
 
 
 def robustness(

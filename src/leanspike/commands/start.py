@@ -1,4 +1,4 @@
-"""How a run begins, for the commands ``train`` and ``convert``: their options, and --ann."""
+"""The beginning of a run for ``train`` and ``convert``: their common options, and --ann."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ UntrainedOption = Annotated[
 
 
 def run_of(ann: Path | None) -> tuple[Path | None, Path | None]:
-    """What --ann names: a run whose ANN is taken over, or else weights to begin with."""
+    """Return the run whose ANN --ann takes over, or else the weights that it names."""
     is_run = ann is not None and (ann / "recipe.yaml").is_file()
     return (ann, None) if is_run else (None, ann)
 
 
 def start_from(ann: Path | None, recipe: str, overrides: list[str]) -> list[str]:
-    """What changes a recipe: with --ann which network, whose weights, and that they stay."""
+    """Return the overrides of a recipe, with those that --ann adds: network and fixed weights."""
     if ann is None:
         return overrides
     named = any(override.startswith("model.name=") for override in overrides)
@@ -44,7 +44,7 @@ def start_from(ann: Path | None, recipe: str, overrides: list[str]) -> list[str]
 
 
 def _names_it(recipe: str, overrides: list[str], ann: Path) -> bool:
-    """Whether the recipe itself names the network of the user's own that was saved there."""
+    """Whether the recipe itself names the user's own network that was saved there."""
     from leanspike.models.own import is_own
     from leanspike.recipes import load_recipe
     from leanspike.saved import read_model

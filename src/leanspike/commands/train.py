@@ -106,7 +106,7 @@ def train(
 
 
 def _train_together(command: Sequence[str], processes: int, restarts: int) -> None:
-    """The same command in several processes, which end this one with their status."""
+    """Run the same command in several processes, and end this one with their status."""
     from leanspike.distributed.launch import launch
 
     if started_by_torchrun():

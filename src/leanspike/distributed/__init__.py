@@ -1,7 +1,7 @@
-"""Several processes that train one network: who they are, and what each has of a batch.
+"""Training one network in several processes: their group, and the share of each in a batch.
 
-They are PyTorch's own, started by ``torchrun``, and train by ``DistributedDataParallel``. All that
-takes a group of processes takes :data:`ALONE`, too, which needs none of that.
+They are PyTorch's processes, started by ``torchrun``, and train by ``DistributedDataParallel``.
+Functions that take a group of processes take :data:`ALONE`, too, for a single process.
 
 >>> batch = split_batch(6, 1, Group(rank=1, size=2))  # the second process's part of six samples
 >>> [share.rows.tolist() for share in batch]

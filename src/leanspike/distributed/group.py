@@ -1,4 +1,4 @@
-"""The processes of a run, and what they tell each other."""
+"""The processes of a run, and their exchange of values."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Value = TypeVar("Value")
 @final
 @dataclass(frozen=True)
 class Group:
-    """The processes that work together, as one of them sees them.
+    """The processes that work together, seen from one of them.
 
     Args:
         rank: the number of this process, from 0.
-        size: how many there are. One alone tells nobody anything, and hears itself.
+        size: the number of processes. A single one exchanges values with itself only.
 
     Each method but :meth:`own` is called by all processes, in the same order.
 
@@ -32,11 +32,11 @@ class Group:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and speaks to people."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def own(self, items: Iterable[Value]) -> Iterator[Value]:
-        """Of items in turn those of this process.
+        """Yield the items of this process, when items are dealt out in turn.
 
         >>> list(Group(rank=1, size=3).own("abcdefg"))
         ['b', 'e']
@@ -44,12 +44,12 @@ class Group:
         return islice(items, self.rank, None, self.size)
 
     def wait(self) -> None:
-        """Go on when all processes are here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             distributed.barrier()
 
     def agreed(self, value: Value) -> Value:
-        """What the first process says.
+        """Return the value of the first process.
 
         >>> ALONE.agreed("this")
         'this'
@@ -61,7 +61,7 @@ class Group:
         return said[0]
 
     def gathered(self, value: Value) -> list[Value]:
-        """What each process says, in their order.
+        """Return the values of all processes, in their order.
 
         >>> ALONE.gathered(3)
         [3]
@@ -73,7 +73,7 @@ class Group:
         return cast(list[Value], said)
 
     def in_turn(self, own: list[Value]) -> list[Value]:
-        """Of all processes' lists what each put on in its turn: the way back from :meth:`own`.
+        """Merge the lists of all processes in turn, which is the inverse of :meth:`own`.
 
         >>> ALONE.in_turn([1, 2])
         [1, 2]
@@ -81,7 +81,7 @@ class Group:
         return in_turn(self.gathered(own))
 
     def summed(self, values: Tensor) -> Tensor:
-        """The sum over all processes, entry by entry, the same bits in each of them.
+        """Return the sum over all processes, entry by entry, with the same bits in each.
 
         >>> import torch
         >>> ALONE.summed(torch.ones(2))
@@ -95,7 +95,7 @@ class Group:
 
 
 def in_turn(lists: Sequence[list[Value]]) -> list[Value]:
-    """One entry of each list after the other, as long as they last.
+    """Merge lists by taking one entry of each in turn, until all are empty.
 
     >>> in_turn([[1, 4], [2, 5], [3]])
     [1, 2, 3, 4, 5]
@@ -105,11 +105,11 @@ def in_turn(lists: Sequence[list[Value]]) -> list[Value]:
 
 
 ALONE = Group()
-"""A process without others."""
+"""The group of a single process."""
 
 
 def joined() -> Group:
-    """The group that this process has joined by ``torch.distributed``; else :data:`ALONE`.
+    """Return the group that this process joined by ``torch.distributed``, or :data:`ALONE`.
 
     >>> joined()
     Group(rank=0, size=1)

@@ -1,4 +1,4 @@
-"""Starting several processes on this machine, by the launcher that torchrun is made of."""
+"""Starting several processes on this machine with torchrun's launcher."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ INTERRUPTED = 130
 def launch(
     arguments: Sequence[str], processes: int, restarts: int, tell: Callable[[str], None]
 ) -> int:
-    """Run ``leanspike`` with these arguments in several processes; the exit status.
+    """Run ``leanspike`` with these arguments in several processes; return the exit status.
 
     Args:
-        arguments: of the command line.
-        processes: how many.
-        restarts: how often all of them begin again after one has ended unasked. A mistake that one
-            of them has told is not tried again.
-        tell: shows people a line.
+        arguments: the arguments of the command line.
+        processes: the number of processes.
+        restarts: how often all processes begin again after one has ended unexpectedly. After a
+            reported mistake they do not begin again.
+        tell: the function that prints a line.
 
     Raises:
-        LeanspikeError: for a process that was killed, which nobody else can tell of.
+        LeanspikeError: if a process was killed, which it cannot report itself.
     """
     _share_cores(processes)
-    logging.disable(logging.ERROR)  # the processes say themselves what is to be said
+    logging.disable(logging.ERROR)  # the processes report errors themselves
     warnings.simplefilter("ignore")
     command = list(arguments)
     for attempt in range(restarts + 1):
@@ -40,16 +40,16 @@ def launch(
         if isinstance(end, int):
             return end
         if attempt < restarts:
-            tell(f"{end}; all go on from the last checkpoint ({attempt + 1} of {restarts})")
-        command = [word for word in command if word != "--fresh"]  # what there is now is this run's
+            tell(f"{end}; all resume from the last checkpoint ({attempt + 1} of {restarts})")
+        command = [word for word in command if word != "--fresh"]  # the folder is this run's now
     raise LeanspikeError(
-        f"{end}; the same command without --fresh goes on from the last checkpoint, with "
-        "--restarts 3 by itself (after SIGKILL: is there memory enough for all of them?)"
+        f"{end}; give the same command without --fresh to resume from the last checkpoint, or add "
+        "--restarts 3 (after SIGKILL check that memory is enough for all processes)"
     )
 
 
 def _run(command: Sequence[str], processes: int) -> int | str:
-    """The exit status, or what became of a process that could not tell it."""
+    """Return the exit status, or in words the end of a process that could not report it."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -75,13 +75,13 @@ def _run(command: Sequence[str], processes: int) -> int | str:
 
 
 def _share_cores(processes: int) -> None:
-    """Each process gets its part of the cores, unless somebody has said how many threads."""
+    """Give each process its part of the cores, unless the number of threads is set."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
 
 
 def end_of(codes: Mapping[int, int], processes: int) -> int | str:
-    """What exit codes say: a status where a process has told why, else what happened.
+    """Return a process's exit status if it reported the reason, else in words what happened.
 
     >>> end_of({0: LOST, 1: -9}, 2), end_of({1: 1}, 2)
     ('process 1 of 2 was ended by SIGKILL', 1)

@@ -1,7 +1,7 @@
-"""A part of a batch whose rest others have: what is drawn at random is drawn for the whole batch.
+"""The share of a batch that a process computes. Random numbers are drawn for the whole batch.
 
-So a sample's dropout mask, its random spikes and its augmentation do not depend on how many
-processes there are, or into how many micro-batches a batch is cut.
+So a sample's dropout mask, random spikes and augmentation do not depend on the number of processes
+or of micro-batches.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Share:
     """The samples of a batch that are computed here and now.
 
     Args:
-        rows: their places in the whole batch, int64.
-        of: how many samples the whole batch has.
-        together: how many of them all processes compute now: those of a micro-batch.
+        rows: the places of these samples in the whole batch, int64.
+        of: the number of samples in the whole batch.
+        together: the number of samples that all processes compute now, in a micro-batch.
 
     >>> Share(torch.tensor([2, 3]), of=8, together=4).weight
     0.25
@@ -38,7 +38,7 @@ class Share:
 
     @property
     def weight(self) -> float:
-        """Their part of the batch."""
+        """The part of these samples in the batch."""
         return len(self.rows) / self.of
 
 
@@ -47,7 +47,7 @@ _share: ContextVar[Share | None] = ContextVar("leanspike_share", default=None)
 
 @contextmanager
 def sharing(share: Share | None) -> Iterator[None]:
-    """While it lasts, what is computed is that share of a batch; None: all of it.
+    """Compute that share of a batch inside the context; None is the whole batch.
 
     >>> with sharing(Share(torch.tensor([1]), of=2, together=2)):
     ...     drawn((1, 1), lambda shape: torch.arange(2).view(*shape))
@@ -61,7 +61,7 @@ def sharing(share: Share | None) -> Iterator[None]:
 
 
 def current_share() -> Share | None:
-    """The share of a batch that is computed now; None: all of it.
+    """Return the share of a batch that is computed now; None is the whole batch.
 
     >>> current_share()
     """
@@ -69,12 +69,12 @@ def current_share() -> Share | None:
 
 
 def drawn(shape: Sequence[int], draw: Callable[[Sequence[int]], Tensor], axis: int = 0) -> Tensor:
-    """Random numbers of this shape, as they are for these samples in the whole batch.
+    """Return random numbers of this shape, as these samples have them in the whole batch.
 
     Args:
-        shape: of what is needed; several entries of ``axis`` may be of one sample, side by side.
-        draw: from a shape to numbers, of which one sample's do not depend on another's.
-        axis: that of the samples.
+        shape: the shape of the numbers. A sample may have several entries of ``axis`` in a row.
+        draw: the function from a shape to numbers, in which samples do not depend on each other.
+        axis: the axis of the samples.
 
     >>> drawn((2,), torch.ones)
     tensor([1., 1.])
@@ -90,7 +90,7 @@ def drawn(shape: Sequence[int], draw: Callable[[Sequence[int]], Tensor], axis: i
 
 
 def mean_of_all(mean: Tensor) -> Tensor:
-    """The mean over all samples that are computed together, of what is one over these samples.
+    """Return the mean over all samples computed together, from the mean over these samples.
 
     >>> mean_of_all(torch.ones(2))
     tensor([1., 1.])
@@ -102,10 +102,10 @@ def mean_of_all(mean: Tensor) -> Tensor:
 
 
 def share_of_known(known: Tensor) -> Tensor:
-    """What a mean over ``known`` answers counts, beside one over as many as there are samples.
+    """Return the weight of a mean over ``known`` answers, beside one over the samples.
 
-    Where some samples have fewer labels than others, a mean over all labels is not that of the
-    processes' means, weighted by their samples.
+    If some samples have fewer labels than others, the mean over all labels is not the processes'
+    means weighted by their samples.
 
     >>> share_of_known(torch.tensor(3.0))
     tensor(1.)
@@ -118,10 +118,10 @@ def share_of_known(known: Tensor) -> Tensor:
 
 
 def split_batch(samples: int, micro_batches: int, group: Group) -> list[Share]:
-    """What a process has of each micro-batch of a batch.
+    """Return the share of a process in each micro-batch of a batch.
 
-    A micro-batch is a stretch of the batch, and a process has a stretch of each. Of numbers that do
-    not divide, the first ones get a sample more.
+    A micro-batch is a stretch of the batch, and a process has a stretch of each. If numbers do not
+    divide, the first stretches have a sample more.
 
     >>> [share.rows.tolist() for share in split_batch(7, 2, Group(rank=0, size=3))]
     [[0, 1], [4]]

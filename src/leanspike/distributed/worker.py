@@ -1,7 +1,7 @@
-"""A process that torchrun started: it joins the others, and they end together.
+"""A process that torchrun started, which joins the others. All of them end together.
 
-The first process speaks to people. What one of them fails at is said once, by that one; who only
-lost another ends without a word. A mistake of the user's is not tried again.
+The first process prints. The process that fails reports its failure once. Processes that only lost
+another one end silently. After a mistake of the user's they do not begin again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENCE = timedelta(seconds=10)
 
 
 def attempt() -> int:
-    """How often the processes were started before, because one of them ended.
+    """Return how often the processes were restarted after one of them ended.
 
     >>> attempt()
     0
@@ -38,7 +38,7 @@ def attempt() -> int:
 
 
 def join() -> Group:
-    """Become one of the processes: by gloo on CPUs, by NCCL on GPUs, one GPU for each."""
+    """Join the processes, by gloo on CPUs, or by NCCL on GPUs with a GPU for each."""
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
@@ -48,11 +48,11 @@ def join() -> Group:
 
 
 def work_as_one(work: Callable[[], None], tell: Callable[[str], None]) -> NoReturn:
-    """Do the work among the others, and end the process.
+    """Do the work together with the others, and end the process.
 
     Args:
-        work: what each process does; it may end in SystemExit.
-        tell: shows people a line about a mistake of theirs.
+        work: the work of each process, which may end in SystemExit.
+        tell: the function that prints a line about a mistake of the user's.
     """
     status = 1
     try:
@@ -75,13 +75,13 @@ def work_as_one(work: Callable[[], None], tell: Callable[[str], None]) -> NoRetu
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        # The usual end of a process can wait for ever, or abort, while gloo's thread still runs.
+        # A normal exit can wait for ever, or abort, while gloo's thread still runs.
         os._exit(status)
 
 
 @contextmanager
 def _quiet(quiet: bool) -> Iterator[None]:
-    """Whatever is said goes nowhere."""
+    """Discard all output inside the context."""
     with ExitStack() as stack:
         if quiet:
             nowhere = stack.enter_context(Path(os.devnull).open("w"))
@@ -91,7 +91,7 @@ def _quiet(quiet: bool) -> Iterator[None]:
 
 
 def _is_first_to_fail(refused: bool) -> bool:
-    """Whether nobody has said yet why this attempt fails; it is this process's to say, then."""
+    """Whether no process has reported yet why this attempt fails, so this one must."""
     try:
         store = _store()
         if refused:
@@ -102,7 +102,7 @@ def _is_first_to_fail(refused: bool) -> bool:
 
 
 def _is_lost(error: Exception) -> bool:
-    """Whether it says no more than that another process is gone."""
+    """Whether an error means only that another process is gone."""
     if isinstance(error, distributed.DistError):
         return True
     words = str(error).lower()
@@ -110,6 +110,6 @@ def _is_lost(error: Exception) -> bool:
 
 
 def _store() -> TCPStore:
-    """Where the processes of a run leave notes, over all attempts."""
+    """Return the store in which the processes of a run leave notes, over all attempts."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     return TCPStore(address, port, is_master=False, timeout=PATIENCE)

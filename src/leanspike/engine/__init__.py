@@ -1,4 +1,4 @@
-"""A spiking network compiled into a program that works where its spikes are.
+"""Compiling a spiking network into a program that computes only where there are spikes.
 
 >>> import torch
 >>> from torch import nn

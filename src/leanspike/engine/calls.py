@@ -1,4 +1,4 @@
-"""One call of the graph of a step, as the engine sees it: what it reads, and how to run it."""
+"""A call in the graph of a step, as the engine sees it: what it reads, and how to run it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Signal = Value | Scattered
 
 @dataclass(frozen=True)
 class Same:
-    """What is no signal: a parameter, a number, a size; one for all steps, or one for each."""
+    """A value that is no signal (parameter, number or size): one for all steps or one for each."""
 
     each: tuple[Any, ...]
 
     def at(self, step: int) -> Any:
-        """What it is at a step."""
+        """Return the value at a step."""
         return self.each[step if len(self.each) > 1 else 0]
 
 
 @dataclass(frozen=True)
 class Called:
-    """A node, with what those before it came to."""
+    """A node, with the values of the nodes before it."""
 
     node: fx.Node
     root: nn.Module
@@ -45,12 +45,12 @@ class Called:
 
     @property
     def module(self) -> nn.Module | None:
-        """The module that is called; None of a function."""
+        """The called module, or None if a function is called."""
         return submodule(self.root, self.node)
 
     @property
     def signals(self) -> list[Signal]:
-        """What it reads that depends on the samples, each as often as it stands there."""
+        """The inputs that depend on the samples, in order; one given twice counts twice."""
         read: list[Signal] = []
 
         def note(source: fx.Node) -> None:
@@ -63,13 +63,13 @@ class Called:
 
     @property
     def steps(self) -> range:
-        """One step, or all where it may be another at each."""
+        """One step, or all steps if the call may differ between steps."""
         held = [self.found[source] for source in self.node.all_input_nodes]
         several = any(isinstance(value, Same) and len(value.each) > 1 for value in held)
         return range(self.timesteps if several else 1)
 
     def constant(self) -> Same:
-        """What it is at each step, where it needs of signals only their shapes."""
+        """Return the result at each step, for a call that needs only the shapes of signals."""
         call = called(self.node, self.root)
 
         def held(step: int) -> Callable[[fx.Node], Any]:
@@ -90,7 +90,7 @@ class Called:
             )
 
     def run(self, step: int = 0) -> Callable[[Sequence[Tensor]], Any]:
-        """It as a function of its signals, in float64."""
+        """Return the call as a function of its signals, in float64."""
         call = called(self.node, self.root)
         call = deepcopy(call).double() if isinstance(call, nn.Module) else call
 
@@ -109,12 +109,12 @@ class Called:
         return run
 
     def number(self, argument: Any) -> Any:
-        """What an argument is, where it is no signal and the same at each step."""
+        """Return the value of an argument that is no signal and the same at each step."""
         held = self.found[argument] if isinstance(argument, fx.Node) else Same((argument,))
         return held.at(0) if isinstance(held, Same) and len(held.each) == 1 else held
 
     def refuse(self, why: str, fix: str) -> NoReturn:
-        """Stop the compilation: where, why, and the way out."""
+        """Raise LeanspikeError with the place, the reason and the way out."""
         raise LeanspikeError(f"{self.path} {why}; {fix}")
 
     def _with(self, call: Callable[..., Any], value: Callable[[fx.Node], Any]) -> Any:
@@ -124,6 +124,6 @@ class Called:
 
 
 def _double(value: Any) -> Any:
-    """Floating-point tensors in float64."""
+    """Return a floating-point tensor in float64, and any other value as it is."""
     floating = isinstance(value, Tensor) and value.is_floating_point()
     return value.detach().double() if floating else value

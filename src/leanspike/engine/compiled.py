@@ -1,4 +1,4 @@
-"""A spiking network compiled: what runs it, streams it, explains it and writes it down.
+"""Compiled spiking networks: running, streaming, explaining and saving them.
 
 Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
 """
@@ -31,14 +31,14 @@ from leanspike_runtime.program import Array
 
 Images = TypeVar("Images", Tensor, Array)
 ENOUGH, FEWEST = 128, 8
-"""How many images are looked at for scales of weights and to explain, if there are more."""
+"""The most images used for scales of weights and for explanations, and the fewest of large ones."""
 PIXELS = 2**18
-"""Of all these images together, at most: NumPy keeps what each layer makes of them."""
+"""The most pixels of all these images together: NumPy keeps the output of each layer."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a file says of its input, for who has pixels: they become (x - mean)/std.
+    """Notes in a file on its input: pixels become (x - mean)/std.
 
     ``mean`` and ``std``: for each channel, of pixels from 0 to 1. ``classes``: the outputs' names.
 
@@ -60,23 +60,24 @@ def compile_engine(
     readout: Literal["sum", "mean"] = "sum",
     pixels: Pixels = Pixels(),
 ) -> Engine:
-    """The spiking network as a program that works where its spikes are, in native code.
+    """Compile a spiking network into a native program that computes only where there are spikes.
 
-    With weights in float32 its spikes are the network's, except for the rounding of sums. Whole
-    numbers of 8 or 6 bits, with a scale for each output channel, are added up exactly.
+    With weights in float32 its spikes are those of the network, except for the rounding of sums.
+    Weights of 8 or 6 bits are whole numbers with a scale for each output channel. Their sums are
+    exact.
 
     Args:
-        snn: in eval mode or not; its parameters as they are now.
-        images: some dozens, without labels, as the network takes them. By them the scales of
-            whole-number weights follow how often each channel spikes. Unused for "f32".
+        snn: the network, in any mode, with its parameters as they are now.
+        images: some dozens, without labels, as the network takes them. They tell how often each
+            channel spikes, from which the scales of whole-number weights follow. Unused for "f32".
         weights: "f32", "int8" or "int6".
-        timesteps: the default number of steps; without it ``snn.timesteps``. It is also the most,
-            if norms differ from step to step.
-        readout: "sum" or "mean", by which the network was trained; a note in the file.
-        pixels: how pixels become input, and the names of the classes; notes in the file.
+        timesteps: the default number of steps; without it ``snn.timesteps``. If norms differ from
+            step to step, it is also the largest number.
+        readout: the readout of the training, "sum" or "mean", as a note in the file.
+        pixels: notes in the file: the constants of pixels and the names of the classes.
 
     Raises:
-        LeanspikeError: for what cannot be compiled, by its path, with what to do.
+        LeanspikeError: for what cannot be compiled, by its path, with a way out.
 
     >>> from torch import nn
     >>> from leanspike import spike
@@ -90,7 +91,7 @@ def compile_engine(
     """
     if not isinstance(snn, SpikingNetwork):
         raise LeanspikeError(
-            f"{type(snn).__name__} is no spiking network; make one with leanspike.spike"
+            f"snn is a {type(snn).__name__}; give a spiking network, made with leanspike.spike"
         )
     if weights not in WEIGHTS:
         raise LeanspikeError(f"weights is {weights!r}; choose one of {', '.join(WEIGHTS)}")
@@ -117,11 +118,11 @@ def _first(images: Tensor, entry: Entry) -> Tensor:
 
 @final
 class Engine:
-    """A compiled network. Made by :func:`compile_engine`.
+    """A compiled network. :func:`compile_engine` makes it.
 
     Attributes:
-        program: what runs.
-        runs_in: what computes it: native code and its instructions, or NumPy.
+        program: the program.
+        runs_in: native code with its instructions, or NumPy.
     """
 
     def __init__(self, program: Program, entry: Entry) -> None:
@@ -131,20 +132,20 @@ class Engine:
 
     @property
     def batch_axis(self) -> int:
-        """Where samples lie in what it takes: 0, or 1 behind time."""
+        """The axis of the samples in its input: 0, or 1 behind time."""
         return self._entry.encoder.batch_axis
 
     @property
     def runs_in(self) -> str:
-        """See above."""
+        """Native code with its instructions, or NumPy."""
         return self._runner.name
 
     def __call__(self, images: Images, timesteps: int | None = None) -> Images:
-        """The output of every step, as the network gives it: a tensor of tensors, else an array.
+        """Return the output of every step, as the network does. For arrays it is an array.
 
         Args:
             images: ``[N, ...]``, as the network takes them; frames ``[T, N, ...]``.
-            timesteps: T; default those that it was compiled for. Frames bring their own.
+            timesteps: T; default the number that it was compiled for. Frames have their own T.
 
         Returns:
             ``[T, N, K]`` in float32, not cumulated; see :func:`leanspike.readout`.
@@ -159,12 +160,13 @@ class Engine:
         return _like(logits_TNK, images)
 
     def step(self, x_N: Images, state: EngineState | None = None) -> tuple[Images, EngineState]:
-        """One timestep, for streaming: the output ``[N, K]``, and the state for the next.
+        """Compute one timestep, for streaming: the output ``[N, K]`` and the next state.
 
         Args:
-            x_N: this step's input, ``[N, ...]``. With direct encoding only the first step's counts.
-            state: what the previous step returned; None to begin. In native code a state goes on
-                once: of one that has, only the newest can be given.
+            x_N: the input of this step, ``[N, ...]``. With direct input only that of the first
+                step counts.
+            state: the state that the previous step returned; None to begin. In native code each
+                state can be used once: only the newest can be given.
 
         Raises:
             LeanspikeError: for other samples than the state's, or more steps than it was compiled
@@ -180,17 +182,17 @@ class Engine:
     def by_margin(
         self, images: Tensor, margin: float, latest: int | None = None
     ) -> tuple[Tensor, Tensor] | None:
-        """Samples leave inside the native loop over steps; see `leanspike.evaluation.exit_early`.
+        """Run with early exit inside the native loop; see `leanspike.evaluation.exit_early`.
 
         Args:
             images: as for a call.
-            margin: a sample leaves at this margin: the probability of the first class less that of
-                the second, by the mean of the logits so far. Above 1 none leaves.
-            latest: the step after which all others leave; default the last.
+            margin: the margin at which a sample leaves: the probability of the first class minus
+                that of the second, by the mean of the logits so far. Above 1 none leaves.
+            latest: the step after which all other samples leave; default the last.
 
         Returns:
-            The mean logits ``[N, K]`` and the steps ``[N]`` that samples left with. None if NumPy
-            computes, or for a single logit.
+            The mean logits ``[N, K]`` and the steps ``[N]`` with which samples left. None if NumPy
+            computes, or if there is a single logit.
         """
         x, steps = self._entry.encoded(images, latest or self.program.timesteps)
         with in_leanspike():
@@ -200,11 +202,11 @@ class Engine:
         return torch.from_numpy(found[0]), torch.from_numpy(found[1]).long()
 
     def explain(self, images: Any) -> Explanation:
-        """What each layer does for these images: events, work, and, in native code, time.
+        """Return the events, the work and, in native code, the time of each layer for these images.
 
         Args:
-            images: a tensor or an array, or batches; the first 128 are looked at, of
-                large images fewer.
+            images: a tensor or an array, or batches. The first 128 are used, of large images
+                fewer.
         """
         given = images_of(images, torch.nn.Identity(), self.batch_axis)
         some = _first(given, self._entry)
@@ -213,7 +215,7 @@ class Engine:
             return explained(self.program, x, self._runner.seconds(x, steps))
 
     def save(self, path: str | Path) -> Path:
-        """Write the program into a file, which `leanspike_runtime` and C read.
+        """Write the program into a file that `leanspike_runtime` and C can read.
 
         >>> from tempfile import TemporaryDirectory
         >>> from leanspike import spike
@@ -230,7 +232,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class EngineState:
-    """What a compiled network remembers between two steps.
+    """The state of a compiled network between two steps.
 
     >>> from leanspike import spike
     >>> ann = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU())
@@ -245,7 +247,7 @@ class EngineState:
     steps: int = 0
 
     def keep(self, samples: Tensor | Array) -> EngineState:
-        """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        """Return the state of some samples only: a boolean mask ``[N]`` or indices."""
         return replace(self, memory=self.runner.keep(self.memory, np.asarray(samples)))
 
 
@@ -255,7 +257,7 @@ def _like(logits: Array, given: Images) -> Images:
 
 @contextmanager
 def in_leanspike() -> Iterator[None]:
-    """Errors of the engine as leanspike's own."""
+    """Raise errors of the engine as LeanspikeError."""
     try:
         yield
     except EngineError as error:

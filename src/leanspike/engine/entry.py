@@ -1,4 +1,4 @@
-"""How samples as a network takes them enter its program.
+"""Converting samples, as a network takes them, into the input of its program.
 
 Shapes: T timesteps, N samples, H rows, W columns, C channels.
 """
@@ -17,20 +17,20 @@ from leanspike_runtime.program import Array
 
 @dataclass(frozen=True)
 class Entry:
-    """How samples of a network's shape enter a program, by the network's encoder."""
+    """The conversion of samples of one shape into the input of a program, by the encoder."""
 
     encoder: Encoder
     sample_shape: tuple[int, ...]
 
     def encoded(self, x: Tensor, timesteps: int) -> tuple[Array, int]:
-        """A whole sequence, ``[N, H, W, C]`` or with steps in front, and its number of steps."""
+        """Return a sequence, ``[N, H, W, C]`` or with steps in front, and its number of steps."""
         self.check(x, self.encoder.batch_axis)
         stacked, steps = self.encoder.sequence(x, timesteps, training=False)
         timed = (steps,) if self.encoder.timed else ()
         return channels_last(stacked.view(*timed, -1, *stacked.shape[1:]), len(timed) + 1), steps
 
     def encoded_step(self, x_N: Tensor, step: int) -> Array:
-        """One step, ``[N, H, W, C]``."""
+        """Return the input of one step, ``[N, H, W, C]``."""
         self.check(x_N, 0)
         return channels_last(self.encoder.step(x_N, step), 1)
 
@@ -44,11 +44,11 @@ class Entry:
                 f"input of type {x.dtype}; expected floating point (normalise the pixels)"
             )
         if not bool(torch.isfinite(x).all()):
-            raise LeanspikeError("the input has values that are not finite; take them out")
+            raise LeanspikeError("the input holds NaN or infinity; give finite values")
 
 
 def channels_last(x: Tensor, axis: int) -> Array:
-    """Images with channels at ``axis`` as float32, channels last; vectors as single pixels.
+    """Return images with channels at ``axis`` as float32, channels last; vectors as single pixels.
 
     >>> channels_last(torch.zeros(2, 3, 8, 8), 1).shape, channels_last(torch.zeros(2, 5), 1).shape
     ((2, 8, 8, 3), (2, 1, 1, 5))

@@ -1,4 +1,4 @@
-"""What a program does for some images, layer by layer: events, work, time."""
+"""Explaining a program by its events, work and time, layer by layer, for some images."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from leanspike_runtime.reference import Reference, summed
 
 @dataclass(frozen=True)
 class LayerWork:
-    """A layer's work for one image, all its steps, on the mean.
+    """A layer's mean work for one image over all steps.
 
     Attributes:
-        path: of its neurons in the network, or of its weights if it has no neurons.
+        path: the path of its neurons in the network, or of its weights if it has no neurons.
         runs: "event-driven", if spikes or counts of spikes enter, or "dense".
         why: the reason, in words.
-        events: spikes that enter, or lie under the counts that enter; None for analog input.
+        events: the spikes that enter, or lie under the counts that enter; None for analog input.
         density: the share of the entries that are not 0.
-        weights: "f32", "i8" or "i6"; None of a layer that only adds up.
-        accumulates: additions of weights that events meet; without zero padding.
-        multiplies: multiply-accumulates of analog inputs.
-        share: of all accumulates and multiplies of the network.
-        seconds: in native code, in one thread; None where it was not run.
-        once: what enters is the same at each step.
+        weights: "f32", "i8" or "i6"; None for a layer that only adds up.
+        accumulates: the accumulates of weights that events meet, without zero padding.
+        multiplies: the multiply-accumulates of analog inputs.
+        share: the layer's share of all accumulates and multiplies of the network.
+        seconds: the time in native code, in one thread; None if it was not run.
+        once: whether the input is the same at each step.
 
     >>> LayerWork("fc", "dense", "what enters is analog", None, None, "f32", 0.0, 6.0).multiplies
     6.0
@@ -48,7 +48,7 @@ class LayerWork:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Layers in order; the seconds of pools and other nodes between them; the images looked at.
+    """The layers in order, the seconds of other nodes between them, and the number of images.
 
     >>> Explanation((), None, images=16, timesteps=5).layers
     ()
@@ -61,9 +61,9 @@ class Explanation:
 
 
 def explained(program: Program, x: Array, seconds: Sequence[float] | None = None) -> Explanation:
-    """What the program does for images ``x``, as it takes them.
+    """Return the explanation of a program for images ``x``, as the program takes them.
 
-    ``seconds``: of each node, for all images, where they were measured.
+    ``seconds`` are the times of the nodes for all images, if they were measured.
 
     >>> from leanspike_runtime.program import Input
     >>> table = np.ones((1, 2), np.float32)
@@ -128,7 +128,7 @@ def _layer(
 
 
 def met(synapse: Synapse, edge_TN: Array, dense: bool) -> float:
-    """How many weights what enters meets: all of it, or the spikes that lie there.
+    """Count the weights that all entries of an input meet, or that its spikes meet.
 
     >>> weights = np.ones((3, 3, 1, 8), np.float32)
     >>> conv = Synapse(0, "conv", np.ones((1, 8), np.float32), weights, padding=(1, 1))

@@ -1,8 +1,8 @@
-"""From the network of one step to a program: everything linear between neurons goes into weights.
+"""Lowering the network of one step to a program: all that is linear goes into weights.
 
-The graph of a step is run with values (:mod:`leanspike.engine.values`) in place of tensors. What
-layers with weights are, the rows of the op table say. What other operations do, they are asked
-(:mod:`leanspike.engine.probes`), so that no list of operations is kept here.
+The graph of a step is run with values (:mod:`leanspike.engine.values`) in place of tensors. The
+rows of the op table tell which layers have weights. Trial runs tell what other operations do
+(:mod:`leanspike.engine.probes`), so no list of operations is kept here.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from leanspike_runtime.program import Input, Program
 def lowered(
     snn: SpikingNetwork, timesteps: int, readout: Literal["sum", "mean"], made_by: str
 ) -> Program:
-    """The program of a network, for so many steps at most, with weights in float32.
+    """Return the program of a network, for at most so many steps, with weights in float32.
 
     Raises:
-        LeanspikeError: for what cannot be compiled, by its path, with what to do.
+        LeanspikeError: for what cannot be compiled, by its path, with a way out.
 
     >>> from torch import nn
     >>> from leanspike import spike
@@ -51,13 +51,13 @@ def _check_samples(plan: Plan) -> None:
     """Raise LeanspikeError for a network of several outputs, or of samples with more axes."""
     if plan.container is not None:
         raise LeanspikeError(
-            "the network returns several tensors, and the engine gives one; make the spiking "
-            "network of a module that returns the logits alone"
+            "the network returns several tensors, but the engine returns one; make the spiking "
+            "network from a module that returns the logits alone"
         )
     if len(plan.sample_shape) > 3:
         raise LeanspikeError(
             f"samples of shape {plan.sample_shape} have more axes than channels, rows and "
-            "columns, which the engine does not know; run the network as it is"
+            "columns, which the engine does not support; run the network as it is"
         )
 
 
@@ -99,8 +99,8 @@ class Lowering:
         if not isinstance(value, Value) or len(value.shape) != 1:
             shape = value.shape if isinstance(value, Value | Scattered) else None
             raise LeanspikeError(
-                f"the network returns a sample of shape {shape}, and the engine gives a vector of "
-                "logits; end the network with .mean((2, 3)) or .flatten(1)"
+                f"the network returns a sample of shape {shape}, but the engine returns a vector "
+                "of logits; end the network with .mean((2, 3)) or .flatten(1)"
             )
         if not self.builder.is_sum(value):
             value = self.builder.layer(call.path, value, in_order=True)

@@ -1,4 +1,4 @@
-"""Operations that move entries: nodes of a program, and channels read in another order."""
+"""Operations that move entries, as nodes of a program or as channels read in another order."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Moved:
-    """What one signal gives to an image: ``channels[c]`` of it in channel c, seen by these lines.
+    """The part of an image that comes from one signal: its channels, rows and columns.
 
-    ``channels``: ``[C]``, -1: nothing. ``rows``, ``columns``: of which line each is; -1: zeros.
+    ``channels``, ``[C]``, is the signal's channel for each channel; -1: none. ``rows`` and
+    ``columns`` are its row or column for each; -1: zeros.
     """
 
     channels: Array
@@ -30,9 +31,10 @@ class Moved:
 
 @dataclass(frozen=True)
 class Scattered:
-    """Entries of values in places that no node puts them to; another move may put them right.
+    """Entries in an order that no node can make. A later move may restore one that a node can.
 
-    ``places``: of the shape of a sample; entries of all ``values`` are counted through from 0.
+    ``places`` has the shape of a sample. It holds numbers of entries, counted from 0 through all
+    ``values``.
     """
 
     path: str
@@ -41,21 +43,21 @@ class Scattered:
 
     @property
     def shape(self) -> Shape:
-        """That of a sample in the network."""
+        """The shape of a sample in the network."""
         return self.places.shape
 
     def refuse(self) -> NoReturn:
-        """Where nothing has put the entries right."""
+        """Raise LeanspikeError, if no later move has restored the order."""
         raise LeanspikeError(
-            f"{self.path} puts the entries of a sample to other places, of shape {self.shape}, as "
-            "the engine cannot; leave it out of the network, or run the network as it is"
+            f"{self.path} moves the entries of a sample, of shape {self.shape}, in a way that the "
+            "engine cannot; leave it out of the network, or run the network as it is"
         )
 
 
 def settled(
     builder: Builder, path: str, signals: Sequence[Value | Scattered], places: Array
 ) -> Value | Scattered:
-    """The entries of signals in other places, which may have been in others before."""
+    """Return the entries of signals in other places, after earlier moves, too."""
     values: list[Value] = []
     table: list[Array] = []
     first = 0
@@ -75,10 +77,10 @@ def settled(
 def moved_value(
     builder: Builder, path: str, values: Sequence[Value], places: Array
 ) -> Value | None:
-    """The value whose entry e is entry ``places[e]`` of the signals; None where no node does that.
+    """Return the value whose entry e is entry ``places[e]`` of the signals, or None.
 
     Args:
-        places: of the shape of a sample; entries of all signals are counted through from 0.
+        places: an array of the shape of a sample. Entries are counted from 0 through all signals.
     """
     values = [builder.alone(path, value) for value in values]
     joined = _beside(builder, path, values, places)
@@ -101,7 +103,7 @@ def moved_value(
 
 
 def _one(builder: Builder, path: str, value: Value, places: Array) -> Value | None:
-    """What one signal gives."""
+    """Return the part of the value that comes from one signal."""
     height, width, _ = value.image
     if height * width > 1 and prod(places.shape[1:]) == 1:
         return _flattened(builder, path, value, places.reshape(-1), places.shape)
@@ -123,7 +125,7 @@ def _one(builder: Builder, path: str, value: Value, places: Array) -> Value | No
 
 
 def _rearranged(builder: Builder, path: str, value: Value, shape: Shape) -> Value:
-    """The value with as many pixels in other rows, in the same order."""
+    """Return the value with the same pixels in the same order, in rows of another length."""
     after = replace(value, shape=(value.shape[0], *shape[1:]))
 
     def relabel(edge: int) -> int:
@@ -134,7 +136,7 @@ def _rearranged(builder: Builder, path: str, value: Value, shape: Shape) -> Valu
 
 
 def _picked(value: Value, channels: Array) -> Value:
-    """The channels of a value in another order, or some of them."""
+    """Return the channels of a value in another order, or some of them."""
     there = channels >= 0
 
     def table(values: Array) -> Array:
@@ -149,7 +151,7 @@ def _picked(value: Value, channels: Array) -> Value:
 
 
 def _flattened(builder: Builder, path: str, value: Value, places: Array, shape: Shape) -> Value:
-    """A vector of the entries of an image, which the edge holds pixel after pixel."""
+    """Return a vector of the entries of an image, which the edge holds pixel after pixel."""
     height, width, _ = value.image
     there = places >= 0
     channel, pixel = places // (height * width), places % (height * width)
@@ -171,7 +173,7 @@ def _flattened(builder: Builder, path: str, value: Value, places: Array, shape: 
 
 
 def _separated(places: Array, value: Value) -> Moved | None:
-    """Channels and lines of an image's entries; None where they do not go by these."""
+    """Return channels, rows and columns of an image's entries, or None if there are no such."""
     height, width, _ = value.image
     image = places.reshape(len(places), *(1, 1, *places.shape[1:])[-2:])
     there = image >= 0
@@ -189,7 +191,7 @@ def _separated(places: Array, value: Value) -> Moved | None:
 
 
 def _stretched(builder: Builder, path: str, value: Value, axis: int, lines: Array) -> Value | None:
-    """Rows or columns as they are, padded, repeated, or every so many of them."""
+    """Return rows or columns unchanged, padded, repeated or strided."""
     length = value.image[axis]
     if np.array_equal(lines, np.arange(length)):
         return value
@@ -256,7 +258,7 @@ def _strided(builder: Builder, path: str, value: Value, axis: int, stride: int) 
 
 
 def _beside(builder: Builder, path: str, values: Sequence[Value], places: Array) -> Value | None:
-    """Signals of one form and single edges, whole and one after the other, as one edge."""
+    """Return whole signals of one form, one after the other, as one edge; None otherwise."""
     edges = [value.terms[0].edge for value in values if len(value.terms) == 1]
     total = sum(prod(value.shape) for value in values)
     whole = np.array_equal(places.ravel(), np.arange(total))

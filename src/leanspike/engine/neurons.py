@@ -1,4 +1,4 @@
-"""Neurons as layers of a program: those that are no more than a leaky membrane."""
+"""Neurons with nothing but a leaky membrane as layers of a program."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from leanspike_runtime.program import Array, Neuron
 
 
 def check_neurons(root: nn.Module, paths: Sequence[str]) -> None:
-    """Raise LeanspikeError, by its path, for a neuron that a program does not hold."""
+    """Raise LeanspikeError, with the path, for a neuron that a program cannot hold."""
     for path in paths:
         neuron = root.get_submodule(path)
         if not isinstance(neuron, Recorded) or bool(neuron.record().synapse_leak.any()):
             raise LeanspikeError(
-                f"{path} is a {type(neuron).__name__}, and the engine computes neurons of a leaky "
-                "membrane alone; make the network with spike(..., neuron=leanspike.LIF()), or run "
-                "it as it is"
+                f"{path} is a {type(neuron).__name__}, but the engine computes neurons with a "
+                "leaky membrane only; make the network with spike(..., neuron=leanspike.LIF()), or "
+                "run it as it is"
             )
 
 
 def neuron_layer(builder: Builder, path: str, record: NeuronRecord, value: Value) -> Value:
-    """The spikes of neurons that a value enters.
+    """Return the spikes of neurons that a value enters.
 
-    Raises LeanspikeError for spikes of another height at each pixel.
+    Raises LeanspikeError for spikes whose height differs between pixels.
     """
     threshold, leak = _of_entries(record.threshold), _of_entries(record.leak)
     initial = 0.5 if record.initial == "half" else 0.0
@@ -39,7 +39,7 @@ def neuron_layer(builder: Builder, path: str, record: NeuronRecord, value: Value
     channels = value.shape[0]
     if threshold.size not in (1, channels):
         raise LeanspikeError(
-            f"{path} has spikes of another height at each pixel, which no weights take up; make "
+            f"{path} has another spike height at each pixel, which no weights can take up; make "
             "its LIF with per='channel', or with height='unit'"
         )
     heights = threshold.astype(np.float64)
@@ -47,7 +47,7 @@ def neuron_layer(builder: Builder, path: str, record: NeuronRecord, value: Value
 
 
 def _of_entries(values: Tensor) -> Array:
-    """One value for a layer, each channel, or each entry in the order ``[H, W, C]``."""
+    """Return one value for a layer, each channel, or each entry in the order ``[H, W, C]``."""
     values = values.float()
     if values.numel() == 1 or values.numel() == values.shape[0]:
         found: Array = values.reshape(-1).numpy().copy()

@@ -1,4 +1,4 @@
-"""Operations as parts of a program: sums and scales, pools, what moves entries, weights."""
+"""Operations as parts of a program: sums and scales, pools, moves of entries, weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ RUN_ITSELF = "or run the network as it is"
 
 
 def operated(builder: Builder, call: Called, row: Operation) -> Any:
-    """What a call makes of its signals: a value, or several where it splits them.
+    """Return the result of a call: a value, or several if it splits its signals.
 
-    Raises LeanspikeError for what the engine has no node for, by its path, with what to do.
+    Raises LeanspikeError, with the path and a way out, if the engine has no node for it.
     """
     if row.dropout is not None:
         return call.signals[0]
@@ -52,7 +52,7 @@ def _refuse(call: Called, row: Operation) -> NoReturn:
 
 
 def _computed(builder: Builder, call: Called, row: Operation, values: list[Value]) -> Value | None:
-    """A sum, a pool or a layer with weights; None of what may move entries."""
+    """Return a sum, a pool or a layer with weights; None for a call that may move entries."""
     if row.synapses is not None:
         return _weighted(builder, call, row, values)
     if row.max_pool or row.kind is rules.average:
@@ -65,12 +65,12 @@ def _computed(builder: Builder, call: Called, row: Operation, values: list[Value
 
 
 def _affine(call: Called, values: list[Value]) -> Value | None:
-    """A sum of signals, each scaled by channel, and a shift; by step where it goes by the step."""
+    """Return a sum of signals, scaled by channel, and a shift; each may differ between steps."""
     shapes, rows = [value.shape for value in values], []
     for step in call.steps:
         try:
             row = channels_of(call.run(step), shapes)
-        except RuntimeError:  # of numbers of another shape than the example's
+        except RuntimeError:  # the operation does not take numbers of this shape
             return None
         if row is None:
             return None
@@ -84,7 +84,7 @@ def _affine(call: Called, values: list[Value]) -> Value | None:
 
 
 def _moved(builder: Builder, call: Called) -> Any:
-    """Entries in other places; of what splits its input a tuple; None where nothing is moved."""
+    """Return moved entries, a tuple of such if the call splits its input, or None."""
     signals, run = call.signals, call.run()
     shapes = [signal.shape for signal in signals]
     result = run(numbered(shapes))
@@ -101,7 +101,7 @@ def _moved(builder: Builder, call: Called) -> Any:
 
 
 def _averaged(builder: Builder, path: str, value: Value, window: Window) -> Value:
-    """Sums over windows, whose weight goes into what reads them."""
+    """Return sums over windows. The weight of the average goes into the layers that read them."""
     ready = builder.unshifted if any(window.padding) else builder.alone
     value = ready(path, value)
     pooled = builder.each(
@@ -112,7 +112,7 @@ def _averaged(builder: Builder, path: str, value: Value, window: Window) -> Valu
 
 
 def _largest(builder: Builder, path: str, value: Value, window: Window) -> Value:
-    """A maximum, which goes through a positive scale and a shift."""
+    """Return a maximum over windows. A positive scale and a shift stay outside of it."""
     forms = {builder.forms[term.edge] for term in value.terms}
     single = len(value.terms) == 1 and not value.weighted and "counts" not in forms
     if not single or (value.terms[0].scale < 0).any() or (value.terms[0].pick < 0).any():
@@ -132,14 +132,14 @@ def _weighted(builder: Builder, call: Called, row: Operation, values: list[Value
     if found is None or len(values) != 1:
         call.refuse(
             "multiplies signals with each other, or has weights of a kind that the engine does "
-            "not know",
+            "not support",
             f"use convolutions with zero padding and linear layers, {RUN_ITSELF}",
         )
     weighted = weights.applied(builder, call.path, found, values[0])
     if weighted is None:
         call.refuse(
-            f"is a linear layer over samples of shape {values[0].shape}, which the engine takes "
-            "for vectors alone",
+            f"is a linear layer over samples of shape {values[0].shape}, but the engine takes "
+            "vectors only",
             f"flatten each sample before it, {RUN_ITSELF}",
         )
     builder.weighted.append(Weighted(call.path, found.own, weighted.weighted))

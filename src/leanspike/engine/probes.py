@@ -1,8 +1,8 @@
-"""What an operation does to its entries, found by asking it: it is run on numbers that tell.
+"""Finding out what an operation does to entries by running it on chosen numbers.
 
-An operation that moves entries is given their numbers. One that pools is given rows and columns of
-ones. One that scales and shifts channels is given 0 and 1. Whatever was found is held against a run
-on random numbers, so that nothing is taken for what it is not.
+An operation that may move entries gets the numbers of the entries. One that may pool gets rows and
+columns of ones. One that may scale and shift channels gets 0 and 1. Each finding is compared with a
+run on random numbers, so that no operation is mistaken for another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Window:
-    """Sums, or maxima, over windows: y = weight·Σ."""
+    """The windows of a pool: sums, y = weight·Σ, or maxima."""
 
     kernel: Pair
     stride: Pair
@@ -37,24 +37,24 @@ class Window:
 
     @property
     def image(self) -> Pair:
-        """Rows and columns of what it makes."""
+        """The rows and columns of the output."""
         height, width = (1, 1, *self.shape[1:])[-2:]
         return height, width
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """As a node of a program has them."""
+        """Kernel, stride and padding, as a node of a program has them."""
         return {"kernel": self.kernel, "stride": self.stride, "padding": self.padding}
 
 
 def random_like(shapes: Sequence[Shape]) -> list[Tensor]:
-    """Numbers that no two entries share, some of them negative."""
+    """Return random numbers, all different, some of them negative."""
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(1, *shape, dtype=torch.float64, generator=generator) for shape in shapes]
 
 
 def channels_of(run: Run, shapes: Sequence[Shape]) -> tuple[list[Array], Array] | None:
-    """``y = Σ scale_k·x_k + shift``, each ``[C]``; None where that is not so.
+    """Return scales and shift, ``[C]`` each, of ``y = Σ scale_k·x_k + shift``; None if not so.
 
     >>> scales, shift = channels_of(lambda x: 3 * x[0] - x[1] + 0.5, [(2,), (2,)])
     >>> [scale.tolist() for scale in scales], shift.tolist()
@@ -82,7 +82,7 @@ def channels_of(run: Run, shapes: Sequence[Shape]) -> tuple[list[Array], Array] 
 
 
 def _per_channel(values: Tensor) -> Array | None:
-    """``[C]``, where all pixels of a channel have the same value."""
+    """Return the values ``[C]`` if all pixels of a channel are equal, else None."""
     rows = values[0].reshape(values.shape[1], -1)
     same = bool((rows - rows[:, :1]).abs().max() <= 1e-9 * (1 + rows.abs().max()))
     found: Array = rows[:, 0].numpy()
@@ -90,9 +90,10 @@ def _per_channel(values: Tensor) -> Array | None:
 
 
 def places_of(result: Tensor, run: Run, shapes: Sequence[Shape]) -> Array | None:
-    """Which entry of the signals, counted from 0 through all of them, each entry of one sample is.
+    """Return the number of the signals' entry, from 0, that each entry of a sample is, or None.
 
-    -1: none, but 0. ``result``: what the operation made of `numbered`. None where it does not move.
+    -1 stands for an entry of 0. ``result`` is the operation's output for `numbered`. None: the
+    operation does not only move entries.
     """
     places = result.round().long()
     total = sum(map(prod, shapes))
@@ -106,7 +107,7 @@ def places_of(result: Tensor, run: Run, shapes: Sequence[Shape]) -> Array | None
 
 
 def numbered(shapes: Sequence[Shape]) -> list[Tensor]:
-    """The numbers of all entries, from 1."""
+    """Return the numbers of all entries, from 1."""
     first, found = 1, []
     for shape in shapes:
         numbers = torch.arange(first, first + prod(shape), dtype=torch.float64)
@@ -116,9 +117,9 @@ def numbered(shapes: Sequence[Shape]) -> list[Tensor]:
 
 
 def window_of(run: Run, shape: Shape, maximum: bool = False) -> Window | None:
-    """The windows of a pool of one signal; None where it is none with equal windows.
+    """Return the windows of a pool of one signal, or None if it is no pool with equal windows.
 
-    ``maximum``: it takes the maximum under each, not a sum.
+    With ``maximum`` it takes the maximum of each window instead of a sum.
 
     >>> window_of(lambda x: torch.nn.functional.avg_pool2d(x[0], 2), (3, 8, 8))
     Window(kernel=(2, 2), stride=(2, 2), padding=(0, 0), shape=(3, 4, 4), weight=0.25)
@@ -140,7 +141,7 @@ def window_of(run: Run, shape: Shape, maximum: bool = False) -> Window | None:
 
 
 def _pools_so(run: Run, shape: Shape, window: Window, maximum: bool) -> bool:
-    """Whether a window makes of random numbers what the operation makes of them."""
+    """Whether the windows and the operation give the same for random numbers."""
     (x,) = random_like([shape])
     image = x.view(shape[0], *(1, 1, *shape[1:])[-2:]).permute(1, 2, 0).numpy()
     height, width = (1, 1, *window.shape[1:])[-2:]
@@ -154,7 +155,7 @@ def _pools_so(run: Run, shape: Shape, window: Window, maximum: bool) -> bool:
 
 
 def _side(run: Run, shape: Shape, axis: int) -> tuple[int, int, int] | None:
-    """Kernel, stride and padding along an axis of pixels."""
+    """Return kernel, stride and padding along an axis of pixels."""
     length = shape[1 + axis]
     lines = torch.eye(length, dtype=torch.float64).view(
         length, 1, *(length if place == axis else 1 for place in range(len(shape) - 1))
@@ -169,7 +170,7 @@ def _side(run: Run, shape: Shape, axis: int) -> tuple[int, int, int] | None:
 
 
 def _regular(begins: Array, ends: Array, length: int) -> tuple[int, int, int] | None:
-    """The kernel, stride and padding of windows that begin and end so."""
+    """Return kernel, stride and padding of windows with these begins and ends, or None."""
     count = len(begins)
     for padding in range(length // 2 + 1):
         kernel = int(ends[0]) + padding

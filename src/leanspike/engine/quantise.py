@@ -1,6 +1,6 @@
-"""Weights as whole numbers of 8 or 6 bits, with a scale for each output channel; no labels.
+"""Quantising weights to whole numbers of 8 or 6 bits, with a scale for each output channel.
 
-For each output the scale s is searched that makes the error of its current smallest, of steps q::
+No labels are needed. For each output the scale s with the smallest error of the current is sought::
 
     q = round(w/s), |q| ≤ 127 (8 bits) or 31 (6 bits)       Σ_i E[x_i²]·(w_i − s·q_i)²  →  least
 
@@ -22,28 +22,28 @@ from leanspike_runtime.program import LARGEST, Array, Layer, Program, Synapse
 from leanspike_runtime.reference import Reference
 
 WEIGHTS = {"f32": "f32", "int8": "i8", "int6": "i6"}
-"""What weights a program may have, and what its file calls them."""
+"""The kinds of weights in a program, and their names in its file."""
 
 SAME = 1e-4
 """How far a weight may be from a whole multiple, in steps: that much rounding in float32 leaves."""
 FIRST = 64
 """Of so many weights of each output it is asked first whether they are whole multiples."""
 SHARES = np.linspace(0.4, 1.0, 31)
-"""Which shares of the scale that clips nothing are tried: large weights may be cut."""
+"""The tried shares of the scale that clips nothing. With smaller ones large weights are clipped."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of an edge's channels, ``[C]``: E[x] and E[x²], over pixels, steps and images."""
+    """E[x] and E[x²] of an edge's channels, ``[C]``, over pixels, steps and images."""
 
     mean: Array
     square: Array
 
 
 def moments(program: Program, images: Array | None) -> list[Moments]:
-    """What enters, of each edge; without images all channels are as busy as each other.
+    """Return the moments of each edge. Without images all channels count the same.
 
-    ``images``: as the program takes them; some dozens do.
+    ``images`` are as the program takes them. Some dozens are enough.
     """
     if images is None:
         blind = [np.ones(shape[2]) for shape in program.shapes]
@@ -60,9 +60,9 @@ def moments(program: Program, images: Array | None) -> list[Moments]:
 
 
 def quantised(program: Program, weights: str, entering: Sequence[Moments]) -> Program:
-    """The program with whole-number weights where spikes or counts of them enter.
+    """Return the program with whole-number weights in layers that spikes or counts enter.
 
-    ``weights``: "int8" or "int6". Layers that analog input enters keep theirs in float32.
+    ``weights`` is "int8" or "int6". Layers with analog input keep weights in float32.
 
     >>> from leanspike_runtime.program import Input, Neuron
     >>> table, one = np.full((1, 1), 2.0, np.float32), np.ones(1, np.float32)
@@ -96,7 +96,7 @@ def _layer(program: Program, node: Layer, kind: str, entering: Sequence[Moments]
 
 
 def _spread(synapse: Synapse, entering: Sequence[Moments]) -> Moments:
-    """The moments in the shape of the weights: ``[I, O]``, or ``[I, 1]`` without groups."""
+    """Return the moments in the shape of the weights: ``[I, O]``, or ``[I, 1]`` without groups."""
     seen, weights = entering[synapse.edge], synapse.weights
     assert weights is not None
     if synapse.kind == "linear":  # which reads all pixels of a channel
@@ -112,7 +112,7 @@ def _spread(synapse: Synapse, entering: Sequence[Moments]) -> Moments:
 
 
 def rounded(synapse: Synapse, kind: str, seen: Moments) -> tuple[Synapse, Array]:
-    """Whole numbers for weights, and what they leave of the mean current, ``[O]``."""
+    """Return whole numbers for weights, and the mean error of the current, ``[O]``."""
     assert synapse.weights is not None
     weights, most = synapse.weights.astype(np.float64), LARGEST[kind]
     steps = steps_of(weights, most)

@@ -1,4 +1,4 @@
-"""What computes a program: native code where it is built, else the reference in NumPy."""
+"""The runners of a program: native code if it is built, else the reference in NumPy."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from leanspike_runtime.program import Array
 
 
 class Runner(ABC):
-    """Runs a program: images ``[N, H, W, C]``, or ``[T, N, H, W, C]`` of an input with steps."""
+    """Runs a program on images ``[N, H, W, C]``, or ``[T, N, H, W, C]`` with steps."""
 
     name: str
-    """What computes, as tables show it."""
+    """The name of the runner in tables."""
 
     @abstractmethod
     def whole(self, x: Array, steps: int) -> Array:
-        """The logits of the first steps, ``[T, N, K]``."""
+        """Return the logits of the first steps, ``[T, N, K]``."""
 
     @abstractmethod
     def begin(self, samples: int) -> Any:
-        """What is remembered before the first step."""
+        """Return the memory before the first step."""
 
     @abstractmethod
     def step(self, x_N: Array, memory: Any, taken: int) -> tuple[Array, Any]:
-        """The logits of the step after so many, ``[N, K]``, and what is remembered after it."""
+        """Compute a step; return its logits, ``[N, K]``, and the memory after it."""
 
     @abstractmethod
     def keep(self, memory: Any, samples: Array) -> Any:
-        """What is remembered of some samples: a boolean mask ``[N]`` or indices."""
+        """Return the memory of some samples: a boolean mask ``[N]`` or indices."""
 
     def exits(self, x: Array, margin: float, latest: int) -> tuple[Array, Array] | None:  # noqa: ARG002
-        """Mean logits ``[N, K]`` and steps ``[N]`` of images that leave by the margin, or after the
-        latest step; None where nobody leaves inside a run."""
+        """Run with early exit by the margin, at the latest after a step; return mean logits
+        ``[N, K]`` and steps ``[N]``, or None if the runner cannot."""
         return None
 
     def seconds(self, x: Array, steps: int) -> list[float] | None:  # noqa: ARG002
-        """What each node takes for these images, in one thread; None where nobody measures."""
+        """Return the seconds of each node for these images, in one thread; None if not measured."""
         return None
 
 
 @final
 class Native(Runner):
-    """In native code."""
+    """Runs a program in native code."""
 
     def __init__(self, program: Program) -> None:
         self.engine = Engine(to_bytes(program))
@@ -56,43 +56,43 @@ class Native(Runner):
         self.name = f"native, {self.engine.instructions}"
 
     def whole(self, x: Array, steps: int) -> Array:
-        """In torch's number of threads."""
+        """Return the logits, computed in torch's number of threads."""
         return self.engine(x, steps, torch.get_num_threads())
 
     def exits(self, x: Array, margin: float, latest: int) -> tuple[Array, Array] | None:
-        """Inside the loop over steps, in torch's number of threads; None of a single logit."""
+        """Run with early exit, in torch's number of threads; return None for a single logit."""
         if self.engine.facts.outputs < 2:
             return None
         found = self.engine.answer(x, margin, latest, torch.get_num_threads())
         return found.logits_NK, found.steps_N
 
     def begin(self, samples: int) -> Stream:
-        """The states of the samples."""
+        """Return a stream, which holds the states of the samples."""
         return self.engine.stream(samples)
 
     def step(self, x_N: Array, memory: Stream, taken: int) -> tuple[Array, Stream]:
-        """The stream goes on, so its states before are gone."""
+        """Compute a step. The stream changes in place, so earlier states are gone."""
         if memory.steps != taken:
             raise LeanspikeError(
-                f"this state is of step {taken}, and the stream has gone on to {memory.steps}; "
+                f"this state is of step {taken}, but the stream is at step {memory.steps}; "
                 "give the newest state, or begin with state=None"
             )
         return memory.step(x_N), memory
 
     def keep(self, memory: Stream, samples: Array) -> Stream:
-        """The others leave the stream."""
+        """Drop the other samples from the stream, and return it."""
         memory.keep(samples)
         return memory
 
     def seconds(self, x: Array, steps: int) -> list[float]:
-        """Of the second run of two."""
+        """Return the seconds of each node in the second run of two."""
         self.engine.work(x, steps)
         return [node.seconds for node in self.engine.work(x, steps)]
 
 
 @final
 class InNumPy(Runner):
-    """By the reference."""
+    """Runs a program by the reference in NumPy."""
 
     name = "NumPy"
 
@@ -101,25 +101,25 @@ class InNumPy(Runner):
         self.static = program.input.static
 
     def whole(self, x: Array, steps: int) -> Array:
-        """At once."""
+        """Return the logits of all steps, computed at once."""
         return self.reference.run(x, steps)[0]
 
     def begin(self, samples: int) -> State:  # noqa: ARG002
-        """Nothing yet."""
+        """Return an empty state."""
         return State()
 
     def step(self, x_N: Array, memory: State, taken: int) -> tuple[Array, State]:  # noqa: ARG002
-        """A chunk of one step."""
+        """Compute one step, as a chunk of length 1."""
         logits_1NK, after = self.reference.run(x_N if self.static else x_N[None], 1, memory)
         return logits_1NK[0], after
 
     def keep(self, memory: State, samples: Array) -> State:
-        """A state of these alone."""
+        """Return the state of these samples alone."""
         return memory.keep(samples)
 
 
 def runner_of(program: Program) -> Runner:
-    """Native code; the reference where it is not built, which is said once."""
+    """Return native code, or the reference if it is not built, with one line that says so."""
     try:
         return Native(program)
     except EngineError as error:

@@ -1,7 +1,7 @@
-"""What a network computes between two layers of a program: sums of edges, not yet added up.
+"""Values between two layers of a program: sums of edges that are not added up yet.
 
-Whatever is linear between neurons is moved into scales, shifts and weights, in float64. C channels,
-S rows of a table: 1, or one for each timestep.
+All that is linear between neurons is moved into scales, shifts and weights, in float64. C channels;
+S rows of a table, 1 or one for each timestep.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ MOST_COUNTED = 255
 
 @dataclass(frozen=True)
 class Term:
-    """An edge that is read as it is: channel c of the value is scale·edge[pick[c]].
+    """An edge that is read directly: channel c of the value is scale·edge[pick[c]].
 
-    ``pick``: ``[C]``, -1 where there is nothing. ``scale``: ``[S, C]``.
+    ``pick`` is ``[C]``, with -1 for no channel. ``scale`` is ``[S, C]``.
     """
 
     edge: int
@@ -41,15 +41,15 @@ class Term:
     scale: Array
 
     def scaled(self, scale: Array) -> Term:
-        """Times a table."""
+        """Return the term times a table."""
         return replace(self, scale=self.scale * scale)
 
 
 @dataclass(frozen=True)
 class Value:
-    """A sum: of ``terms``, of edges seen through weights (``weighted``), and of a ``shift``.
+    """A sum of ``terms``, of edges with weights (``weighted``), and of a ``shift``.
 
-    ``shape``: that of a sample in the network, ``(C, ...)``; vectors have one axis.
+    ``shape`` is the shape of a sample in the network, ``(C, ...)``. Vectors have one axis.
     """
 
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class Value:
 
     @staticmethod
     def of(edge: int, shape: Sequence[int], scale: Array | float = 1.0) -> Value:
-        """An edge times a scale."""
+        """Return the value of an edge times a scale."""
         channels = shape[0]
         scales = np.broadcast_to(np.asarray(scale, np.float64), (1, channels))
         term = Term(edge, np.arange(channels), scales)
@@ -67,13 +67,13 @@ class Value:
 
     @property
     def image(self) -> Shape:
-        """``(H, W, C)``."""
+        """The shape ``(H, W, C)``."""
         channels, *pixels = self.shape
         height, width = (1, 1, *pixels)[-2:]
         return height, width, channels
 
     def scaled(self, scale: Array) -> Value:
-        """Times a table ``[S, C]``."""
+        """Return the value times a table ``[S, C]``."""
         return replace(
             self,
             terms=tuple(term.scaled(scale) for term in self.terms),
@@ -82,7 +82,7 @@ class Value:
         )
 
     def plus(self, other: Value | Array) -> Value:
-        """And another of the same shape, or a table."""
+        """Return the sum with another value of the same shape, or with a table."""
         if not isinstance(other, Value):
             return replace(self, shift=self.shift + other)
         return Value(
@@ -103,7 +103,7 @@ class Weighted:
 
 
 class Builder:
-    """Collects the nodes of a program, each with what is known of its edge."""
+    """Collects the nodes of a program, each with the facts of its edge."""
 
     def __init__(self, shape: Shape) -> None:
         self.nodes: list[Node] = []
@@ -113,7 +113,7 @@ class Builder:
         self.weighted: list[Weighted] = []
 
     def add(self, node: Node, under: int = 1) -> int:
-        """The number of the edge that a node makes; so many spikes lie under an entry at most."""
+        """Add a node, with at most ``under`` spikes under an entry; return its edge's number."""
         self.nodes.append(node)
         self.shapes.append(node.shape)
         self.forms.append(node.form)
@@ -123,9 +123,9 @@ class Builder:
     def layer(
         self, path: str, value: Value, neuron: Neuron | None = None, in_order: bool = False
     ) -> Value:
-        """A layer that adds up a value, and its neurons; what it emits, unscaled.
+        """Add a layer that adds up a value, with its neurons; return its output, unscaled.
 
-        ``in_order``: its edge has the channels as the value has them, whatever that costs.
+        With ``in_order`` its edge has the channels in the value's order, whatever that costs.
         """
         order = None if in_order else self._order(value)
         if order is not None:  # of the edge, so that nothing is moved
@@ -147,7 +147,7 @@ class Builder:
         return replace(emitted, terms=(replace(term, pick=order),))
 
     def _order(self, value: Value) -> Array | None:
-        """Of a vector whose terms all lie in the same order of their edges, which is another."""
+        """Return the order of a vector's channels in its edges, if all terms share a new order."""
         picks = {tuple(term.pick.tolist()) for term in value.terms}
         if value.weighted or len(picks) != 1 or prod(value.image[:2]) != 1:
             return None
@@ -157,7 +157,7 @@ class Builder:
         return np.array(pick) if whole == ordered != list(pick) and sizes == {len(pick)} else None
 
     def _read(self, term: Term, straight: bool) -> Synapse:
-        """A synapse that adds an edge itself; where channels move, through weights of 0 and 1."""
+        """Return a synapse that adds an edge, by weights of 0 and 1 if channels move."""
         channels = self.shapes[term.edge][2]
         if straight or self.is_plain(term):
             return Synapse(term.edge, "same", term.scale)
@@ -167,23 +167,23 @@ class Builder:
         return Synapse(term.edge, "conv", term.scale, weights)
 
     def is_plain(self, term: Term) -> bool:
-        """Whether a term has its edge's channels as they are."""
+        """Return whether a term has its edge's channels in their order."""
         return np.array_equal(term.pick, np.arange(self.shapes[term.edge][2]))
 
     def summed(self, path: str, value: Value) -> Value:
-        """The value as an edge of its own, which is analog."""
+        """Return the value as an analog edge of its own."""
         return self.layer(path, value)
 
     def alone(self, path: str, value: Value) -> Value:
-        """The same without weights in between: added up where there are any."""
+        """Return the value without weights; it is added up if there are any."""
         return self.summed(path, value) if value.weighted else value
 
     def unshifted(self, path: str, value: Value) -> Value:
-        """The same without weights, and with no shift, which a border would not have."""
+        """Return the value without weights and without a shift, which zero padding would lack."""
         return self.summed(path, value) if value.shift.any() else self.alone(path, value)
 
     def each(self, value: Value, node: Callable[[int], int]) -> Value:
-        """Each edge of a value put through a node."""
+        """Return the value with each edge passed through a node."""
         found: dict[int, int] = {}
         for term in value.terms:
             if term.edge not in found:
@@ -192,7 +192,7 @@ class Builder:
         return replace(value, terms=tuple(terms))
 
     def is_sum(self, value: Value) -> bool:
-        """Whether a value is an analog edge, and nothing besides."""
+        """Return whether a value is a single analog edge."""
         if len(value.terms) != 1 or value.weighted or value.shift.any():
             return False
         (term,) = value.terms
@@ -200,7 +200,7 @@ class Builder:
         return plain and self.forms[term.edge] == "analog"
 
     def sum_pool(self, edge: int, path: str, size: Pair, window: dict[str, Any]) -> int:
-        """Sums over windows; more spikes than a count holds are summed as numbers."""
+        """Add sums over windows. More spikes than a count can hold become numbers."""
         under, channels = self.under[edge] * prod(window["kernel"]), self.shapes[edge][2]
         if self.forms[edge] != "analog" and under > MOST_COUNTED:
             zeros, ones = (_float32(np.full((1, channels), each)) for each in (0, 1))
@@ -212,7 +212,7 @@ class Builder:
 
 
 def permuted(neuron: Neuron, order: Array) -> Neuron:
-    """Its values for each channel in another order."""
+    """Return the neuron with its values in another order of channels."""
     pair = (
         values if values.size == 1 else values[order] for values in (neuron.leak, neuron.threshold)
     )
@@ -221,6 +221,6 @@ def permuted(neuron: Neuron, order: Array) -> Neuron:
 
 
 def _float32(table: Array) -> Array:
-    """A table in float32, of one row where all rows are the same."""
+    """Return a table in float32, with one row if all rows are the same."""
     same = len(table) > 1 and bool((table == table[0]).all())
     return np.ascontiguousarray(table[:1] if same else table, np.float32)

@@ -1,4 +1,4 @@
-"""Convolutions and linear layers: their weights over what they read, as synapses of a program."""
+"""Convolutions and linear layers as synapses of a program."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Linear:
 def layer_of(
     node: fx.Node, module: nn.Module | None, row: Operation, number: Callable[[Any], Any]
 ) -> Convolution | Linear | None:
-    """The layer that a node calls, as its row says; None where it is neither of the two.
+    """Return the layer that a node calls, by its row, or None if it is neither of the two.
 
-    ``number``: gives the value of an argument that is no signal.
+    ``number`` returns the value of an argument that is no signal.
     """
     assert row.synapses is not None
     if row.synapses.positions not in (at_outputs, at_rows):
@@ -80,7 +80,7 @@ def _float64(tensor: Tensor) -> Array:
 
 
 def _pair(value: Any, axes: int, other: int) -> Pair:
-    """For rows and columns; a line of pixels is a row."""
+    """Return a pair for rows and columns. A line of pixels is a row."""
     values = list(value) if isinstance(value, tuple | list) else [value]
     values = values * axes if len(values) == 1 else values
     rows, columns = ([other] * (2 - axes) + [int(entry) for entry in values])[-2:]
@@ -88,7 +88,7 @@ def _pair(value: Any, axes: int, other: int) -> Pair:
 
 
 def _around(padding: Any, axes: int, kernel: Any, dilation: Pair) -> tuple[int, int, int, int]:
-    """Above, below, left, right."""
+    """Return the padding above, below, left and right."""
     if padding == "valid":
         padding = 0
     if padding != "same":
@@ -100,14 +100,14 @@ def _around(padding: Any, axes: int, kernel: Any, dilation: Pair) -> tuple[int, 
 
 
 def applied(builder: Builder, path: str, layer: Convolution | Linear, value: Value) -> Value | None:
-    """A layer over a value; None for a linear layer over more than a vector."""
+    """Return a layer over a value, or None for a linear layer over more than a vector."""
     if isinstance(layer, Linear):
         return _linear(builder, path, layer, value) if len(value.shape) == 1 else None
     return _convolved(builder, path, layer, value)
 
 
 def _ready(builder: Builder, path: str, value: Value, bordered: bool) -> Value:
-    """A value of plain edges, whose scales are the same at each step and so go into weights."""
+    """Return a value of plain edges with the same scales at each step, for weights to take up."""
     ready = builder.unshifted if bordered else builder.alone
     value = ready(path, value)
     by_step = any(len(term.scale) > 1 for term in value.terms)
@@ -160,7 +160,7 @@ def _padded(builder: Builder, path: str, edge: int, around: tuple[int, int, int,
 
 
 def _synapse(builder: Builder, layer: Convolution, term: Term, padding: Pair) -> Synapse:
-    """The weights over one edge, ``[kh, kw, I/groups, O]``."""
+    """Return the weights over one edge, ``[kh, kw, I/groups, O]``."""
     scale, rest = _common(term)
     groups, (outputs, inputs) = layer.groups, layer.weights.shape[:2]
     by_group = rest.reshape(groups, inputs).repeat(outputs // groups, 0)
@@ -181,7 +181,7 @@ def _synapse(builder: Builder, layer: Convolution, term: Term, padding: Pair) ->
 
 
 def _common(term: Term) -> tuple[float, Array]:
-    """A scale of all channels, and what is left for each."""
+    """Return a scale common to all channels, and the rest for each channel."""
     (scale,) = term.scale
     there = scale[term.pick >= 0]
     same = len(there) > 0 and bool((there == there[0]).all())
@@ -190,7 +190,7 @@ def _common(term: Term) -> tuple[float, Array]:
 
 
 def _gathered(weights: Array, term: Term, channels: int) -> Array:
-    """Weights of a value's channels, ``[..., C, O]``, as those of its edge's."""
+    """Return weights of a value's channels, ``[..., C, O]``, as weights of its edge's channels."""
     there = term.pick >= 0
     found = np.zeros((*weights.shape[:-2], channels, weights.shape[-1]))
     where: Any = (..., term.pick[there], slice(None))
@@ -199,7 +199,7 @@ def _gathered(weights: Array, term: Term, channels: int) -> Array:
 
 
 def _ungrouped(weights: Array, groups: int) -> Array:
-    """``[kh, kw, I/groups, O]`` as ``[kh, kw, I, O]``, with 0 between the groups."""
+    """Return weights ``[kh, kw, I/groups, O]`` as ``[kh, kw, I, O]``, with 0 between groups."""
     kh, kw, inputs, outputs = weights.shape
     share = outputs // groups
     full = np.zeros((kh, kw, inputs * groups, outputs))

@@ -1,4 +1,4 @@
-"""An ANN's weights into the spiking network made of it, strictly, by the same names."""
+"""Loading an ANN's weights into the spiking network made of it, strictly, by the same names."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from leanspike.graph.plan import Plan
 from leanspike.temporal import TemporalNorm
 
 COMPILED = "_orig_mod."
-"""What ``torch.compile`` puts before the names in a module that it wraps."""
+"""The prefix of ``torch.compile`` to the names in a module that it wraps."""
 
 
 @final
 class ANNWeights:
-    """What a spiking network takes of its ANN's ``state_dict``.
+    """The entries of an ANN's ``state_dict`` that a spiking network takes.
 
     Args:
-        network: of that plan.
-        neurons: its modules that stand for activations.
+        network: the network of the plan.
+        neurons: its modules in the places of activations.
     """
 
     def __init__(self, network: nn.Module, plan: Plan, neurons: set[nn.Module]) -> None:
@@ -40,7 +40,7 @@ class ANNWeights:
         self.replaced = set(plan.replaced) - set(self.own)
 
     def load(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load it, or raise LeanspikeError and load nothing."""
+        """Load the ``state_dict``, or raise LeanspikeError and load nothing."""
         _check_tensors(state_dict)
         check_finite(state_dict, {name for name, _ in self.network.named_buffers()})
         fitting = next((s for s in self._readings(state_dict) if self._misfit(s) is None), None)
@@ -57,14 +57,14 @@ class ANNWeights:
     def _parts(
         self, state: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-        """The network's own entries, and those of each norm; not those of activations."""
+        """Return the network's own entries, and those of each norm, but not of activations."""
         of_norms = {path: own_state(_below(path, state)) for path in self.norms}
         elsewhere = {f"{path}.{name}" for path, found in of_norms.items() for name in found}
         left = self.replaced | elsewhere
         return {key: value for key, value in state.items() if key not in left}, of_norms
 
     def _misfit(self, state: Mapping[str, Tensor]) -> str | None:
-        """In words, what does not fit; None if all does."""
+        """Return in words what does not fit, or None if all does."""
         rest, of_norms = self._parts(state)
         without = {path for path, found in of_norms.items() if not found}
         shaped = {k for k, v in rest.items() if k in self.own and self.own[k].shape != v.shape}
@@ -79,7 +79,7 @@ class ANNWeights:
         return ", and ".join(told) or None
 
     def _readings(self, state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-        """It as it is, and with the names of wrappers taken off or put on."""
+        """Yield the ``state_dict`` as it is, and with the names of wrappers removed or added."""
         yield state
         inside: dict[str, Tensor] = {k.replace(COMPILED, ""): v for k, v in state.items()}
         if len(inside) < len(state):
@@ -94,9 +94,9 @@ class ANNWeights:
 
 
 def check_finite(state: Mapping[str, Tensor], buffers: Collection[str] = ()) -> None:
-    """Raise LeanspikeError, by its name, for an entry that holds NaN, or infinity beside buffers.
+    """Raise LeanspikeError, with the name, for an entry that holds NaN or infinity.
 
-    A buffer may be a mask of minus infinity.
+    Infinity is allowed in buffers: one may be a mask of minus infinity.
 
     >>> import torch
     >>> check_finite({"weight": torch.tensor([1.0, float("nan")])})
@@ -117,16 +117,18 @@ def check_finite(state: Mapping[str, Tensor], buffers: Collection[str] = ()) -> 
 
 def _check_tensors(state_dict: Any) -> None:
     if isinstance(state_dict, nn.Module):
-        raise LeanspikeError("this is a network; give its weights, snn.load_ann(ann.state_dict())")
+        raise LeanspikeError(
+            "state_dict is a network; give its weights, as snn.load_ann(ann.state_dict())"
+        )
     for key, value in state_dict.items():
         if not isinstance(value, Tensor):
             inner = next((k for k, v in state_dict.items() if isinstance(v, Mapping)), None)
-            way = "give the state_dict alone" if inner is None else f"give what is under {inner!r}"
-            raise LeanspikeError(f"{key!r} holds a {type(value).__name__}, no tensor; {way}")
+            way = "give a state_dict" if inner is None else f"give the entry {inner!r} alone"
+            raise LeanspikeError(f"{key!r} holds a {type(value).__name__}, not a tensor; {way}")
 
 
 def _names(module: nn.Module, norm: bool) -> Iterable[str]:
-    """The keys of a module's state. A norm's do not count modules in it, as an activation."""
+    """Return the keys of a module's state. For a norm they exclude its children."""
     state = module.state_dict()
     return own_state(state) if norm else state
 
@@ -136,12 +138,12 @@ def _listed(keys: set[str]) -> str:
 
 
 def _first_part(names: Mapping[str, Any]) -> str | None:
-    """The part before the first dot, if all names have the same."""
+    """Return the part before the first dot, if all names share it."""
     firsts = {name.partition(".")[0] if "." in name else None for name in names}
     return firsts.pop() if len(firsts) == 1 else None
 
 
 def _below(path: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a module, by their own names."""
+    """Return the entries of the module at a path, by their names in it."""
     start = f"{path}."
     return {k.removeprefix(start): v for k, v in state_dict.items() if k.startswith(start)}

@@ -1,4 +1,4 @@
-"""What a network's outputs answer, and whether values are finite.
+"""Reading answers from a network's outputs, and checking that values are finite.
 
 Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
 """
@@ -19,17 +19,18 @@ Outputs = TypeVar("Outputs")
 
 
 def readout(y_TNK: Outputs, mode: Literal["sum", "mean"] = "mean") -> Outputs:
-    """The answer after every step ("anytime logits") from the outputs of the steps.
+    """Return the answer after every step ("anytime logits") from the outputs of the steps.
 
-    "sum": Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean": the same divided by t, as in
-    BNTT. Its scale does not grow with t. Use it for margins, temperatures and early exit.
+    "sum" is Σ_{s≤t} y_s (DIET-SNN trains on its last entry). "mean" is the sum divided by t, as in
+    BNTT. The scale of the mean does not grow with t. Use it for margins, temperatures and early
+    exit.
 
     Args:
-        y_TNK: the outputs of the steps ``[T, N, K]``; or several, in containers of any kind.
+        y_TNK: the outputs of the steps ``[T, N, K]``, or several such in containers of any kind.
         mode: "sum" or "mean".
 
     Returns:
-        ``[T, N, K]``, in float32 at least; of several, the same containers with each read out.
+        ``[T, N, K]``, in float32 at least. For several outputs it is the same containers.
 
     >>> readout(torch.tensor([[[1.0]], [[3.0]]]), "mean").flatten().tolist()
     [1.0, 2.0]
@@ -53,21 +54,21 @@ def _read_out(y_TNK: Tensor, mode: str) -> Tensor:
 
 
 def check_readout(mode: str) -> None:
-    """Raise LeanspikeError unless it is one of the readouts."""
+    """Raise LeanspikeError unless ``mode`` is the name of a readout."""
     if mode not in ("sum", "mean"):
         raise LeanspikeError(f"readout is {mode!r}; choose one of sum, mean")
 
 
 def value_range(x: Tensor) -> tuple[float, float]:
-    """The smallest and the largest value; LeanspikeError if any is not finite.
+    """Return the smallest and the largest value. Raise LeanspikeError if any is not finite.
 
     >>> value_range(torch.tensor([0.5, -2.0]))
     (-2.0, 0.5)
     """
-    # NaN is passed on by aminmax, which is faster than isfinite.
+    # aminmax passes NaN on, and is faster than isfinite.
     low, high = torch.stack(x.detach().aminmax()).tolist()
     if not (math.isfinite(low) and math.isfinite(high)):
         raise LeanspikeError(
-            "the input has values that are NaN or infinite, which spikes would hide; mend it"
+            "the input holds NaN or infinity, which spikes would hide; give finite values"
         )
     return low, high

@@ -1,4 +1,4 @@
-"""What a network's calls warn about: it answers, or is trained, as nobody will have meant it."""
+"""Warnings of a network's calls: it was probably not meant to answer or to be trained so."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from leanspike.neuron import Calibrated
 
 @final
 class Doubts:
-    """Warnings that a network has still to give; each is given once.
+    """The warnings that a network has not given yet. Each is given once.
 
     Attributes:
-        uncalibrated: it came from an ANN that has been trained, and was never calibrated.
-        fixed: it was calibrated, and has not been trained yet.
+        uncalibrated: whether the network came from a trained ANN and was never calibrated.
+        fixed: whether it was calibrated, and has not been trained yet.
         active: its dropouts in training mode, if nothing told whether its ANN is trained.
     """
 
@@ -28,23 +28,23 @@ class Doubts:
 
     @property
     def any(self) -> bool:
-        """Whether there is something to look at."""
+        """Whether a call has anything to check."""
         return self.uncalibrated or self.fixed
 
     def calibrated(self, *, training: bool) -> None:
-        """The thresholds fit now; so the network, in training mode or not, is a trained one."""
+        """Note that the thresholds were calibrated, from which follows that the ANN is trained."""
         self.uncalibrated, self.fixed = False, True
         if self.active and training:
             warn_of_training_mode(self.active)
         self.active = ()
 
     def tell(self, neurons: Iterable[tuple[str, nn.Module]], *, training: bool) -> None:
-        """Warn at a call, with gradients in training mode or not, of a network of these neurons.
+        """Give the warnings that are due at a call of a network with these neurons.
 
         >>> from leanspike.neuron import LIF
         >>> doubts = Doubts()
         >>> doubts.uncalibrated = True
-        >>> doubts.tell([("relu", LIF(threshold=0.3))], training=False)  # somebody chose it
+        >>> doubts.tell([("relu", LIF(threshold=0.3))], training=False)  # chosen by hand
         >>> doubts.any
         False
         """
@@ -72,9 +72,9 @@ class Doubts:
 
 
 def warn_of_training_mode(active: Sequence[str]) -> None:
-    """Warn of a trained network that was taken in training mode, with these layers active."""
+    """Warn that a trained ANN was converted in training mode, with these layers active."""
     logging.getLogger("leanspike").warning(
-        "the ANN is trained, and in training mode, and so is the SNN: there %s use the statistics "
+        "the ANN is trained but in training mode, and so is the SNN: there %s use the statistics "
         "of each batch, or drop; call ann.eval() before spike, or snn.eval() before it answers",
         ", ".join(active[:3]) + (" ..." if len(active) > 3 else ""),
     )

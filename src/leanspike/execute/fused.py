@@ -1,4 +1,4 @@
-"""Training: a norm and the neurons that alone read it, as one where a backend does both.
+"""Fusing, in training, a norm with the neurons behind it where a backend computes both at once.
 
 The graph of a training step has one operation in the place of norm and neurons. It runs first the
 norm and then the neurons where no backend serves the call, or somebody looks on (a hook). It also
@@ -32,9 +32,9 @@ from leanspike.temporal.synchronise import together
 
 @dataclass(frozen=True)
 class TrainingCode:
-    """What a training step runs.
+    """The code of a training step.
 
-    ``graph``: that of the whole sequence; ``run``: its code, called as ``run(network, x, T)``.
+    ``graph`` is the graph of the whole sequence. ``run`` is its code: ``run(network, x, T)``.
 
     >>> from leanspike import spike
     >>> ann = nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.ReLU())
@@ -48,7 +48,7 @@ class TrainingCode:
 
     @staticmethod
     def of(plan: Plan) -> TrainingCode:
-        """The training code of a plan, whose graph stays as it is."""
+        """Return the training code of a plan, whose graph stays as it is."""
         graph = copy.deepcopy(plan.graph)
         for node in list(graph.nodes):
             between = _between(node, plan.module)
@@ -63,7 +63,7 @@ class TrainingCode:
 
 
 def _between(node: fx.Node, root: nn.Module) -> list[fx.Node]:
-    """From the norm whose output only these neurons read to what they read; [] of other nodes."""
+    """Return the nodes from a norm that only these neurons read to the neurons; [] if none."""
     if not isinstance(submodule(root, node), Neuron):
         return []
     found: list[fx.Node] = []
@@ -85,7 +85,7 @@ def _is_norm(node: fx.Node, root: nn.Module, stacked: bool) -> bool:
 
 def _put_together(graph: fx.Graph, between: list[fx.Node], neuron: fx.Node) -> None:
     norm, last = between[0], between[-1]
-    timesteps = last.args[1] if len(between) == 2 else None  # of a batch norm's output, unstacked
+    timesteps = last.args[1] if len(between) == 2 else None  # where a batch norm is unstacked
     with graph.inserting_before(neuron):
         modules = (graph.get_attr(str(node.target)) for node in (norm, neuron))
         both = graph.call_function(fire_normalised, (*modules, norm.args[0], timesteps))
@@ -147,9 +147,9 @@ def alone(norm: nn.Module, x_TN: Tensor, rates: bool) -> NormCall | NormRateCall
 
 
 def fire_normalised(norm: nn.Module, neuron: Neuron, x: Tensor, timesteps: int | None) -> Tensor:
-    """The spikes of neurons behind a norm, ``[T, N, C, ...]``.
+    """Return the spikes of neurons behind a norm, ``[T, N, C, ...]``.
 
-    ``x``: what enters the norm: stacked, ``[T*N, C, ...]``, if T is given, else ``[T, N, C, ...]``.
+    ``x`` enters the norm. It is ``[T*N, C, ...]`` if T is given, else ``[T, N, C, ...]``.
 
     >>> norm, x = nn.BatchNorm1d(1), torch.tensor([[0.0], [2.0]])
     >>> from leanspike import LIF
@@ -172,7 +172,7 @@ def fire_normalised(norm: nn.Module, neuron: Neuron, x: Tensor, timesteps: int |
 def call_of(
     norm: nn.Module, neuron: Neuron, x_TN: Tensor, learned: tuple[str, ...] | None
 ) -> Call | None:
-    """What backends are asked for; None where both must run by themselves.
+    """Return the call for a backend, or None if norm and neurons must run one after the other.
 
     >>> from leanspike import LIF
     >>> call_of(nn.BatchNorm1d(1).eval(), LIF(), torch.zeros(2, 2, 1), None) is None
@@ -185,7 +185,7 @@ def call_of(
 
 
 def is_watched(*modules: nn.Module) -> bool:
-    """Whether there are hooks on any or on all modules, or a forward in the place of their own.
+    """Return whether modules have hooks, global hooks exist, or a forward was replaced.
 
     >>> is_watched(nn.ReLU(), nn.BatchNorm1d(1))
     False
@@ -201,7 +201,7 @@ def is_watched(*modules: nn.Module) -> bool:
 
 
 def scale_of(norm: nn.Module, timesteps: int) -> NormScale | None:
-    """What a norm in training does with its statistics; None where that is not all.
+    """Return the scale and shift of a norm in training, or None if it does more than that.
 
     >>> scale_of(nn.BatchNorm1d(2, affine=False), 3)
     NormScale(weight_RC=tensor([[1., 1.]]), bias_RC=None, eps=1e-05, together=False)
@@ -220,7 +220,7 @@ def scale_of(norm: nn.Module, timesteps: int) -> NormScale | None:
 
 @torch.no_grad()
 def keep(norm: nn.Module, mean_GC: Tensor, var_GC: Tensor, x_TN: Tensor) -> None:
-    """Keep the statistics of a batch in the running ones, as the norm itself would.
+    """Update the running statistics by those of a batch, as the norm itself would.
 
     >>> norm = nn.BatchNorm1d(1)
     >>> keep(norm, torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 3, 1))

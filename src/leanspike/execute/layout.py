@@ -1,8 +1,8 @@
-"""How images lie in memory while a network computes: in channels_last, where that is faster.
+"""The memory layout of images inside a network: channels_last, where that is faster.
 
-PyTorch's images lie contiguous, ``[N, C, H, W]``. Convolutions of spikes are faster where the
-channels of a pixel lie together. So a network turns what it is given once, at its entry, and its
-answer back. Parameters stay as they lie.
+PyTorch's images are contiguous, ``[N, C, H, W]``. Convolutions of spikes are faster if the channels
+of a pixel lie together. So a network converts its input once, and its output back. Parameters keep
+their layout.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ FASTER = (torch.float32, torch.bfloat16)
 @final
 @dataclass(frozen=True)
 class Layout:
-    """How a network's images lie inside.
+    """The layout of images inside a network.
 
     Attributes:
-        turns: whether it computes in channels_last what it is given contiguous.
+        turns: whether the network converts contiguous input to channels_last.
 
     >>> from leanspike import spike
     >>> conv = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)
@@ -46,16 +46,17 @@ class Layout:
 
     @staticmethod
     def of(plan: Plan) -> Layout:
-        """The layout of a plan: turned where it has event-driven convolutions and no user's code.
+        """Return the layout of a plan.
 
-        Such code may want its input contiguous, as ``view`` does.
+        It is channels_last if the plan has event-driven convolutions and no code of the user's.
+        Such code may need contiguous input, as ``view`` does.
         """
         calls = [node for node in plan.graph.nodes if node.op.startswith("call")]
         events = any(isinstance(plan.submodule(node), EventConv2d) for node in calls)
         return Layout(events and all(_takes_any_layout(node, plan.module) for node in calls))
 
     def enter(self, x: Tensor) -> tuple[Tensor, bool]:
-        """The input as it lies inside, and whether it was turned."""
+        """Return the input in the inner layout, and whether it was converted."""
         if not self.turns or torch.compiler.is_compiling() or is_transforming():
             return x, False
         if type(x) is not Tensor or x.dim() != 4 or x.dtype not in FASTER or not x.is_cpu:
@@ -65,12 +66,12 @@ class Layout:
 
 
 def leave(y: Any) -> Any:
-    """The outputs of a network whose input was turned: contiguous, as PyTorch's would be."""
+    """Return the outputs of a network with converted input as contiguous tensors."""
     return pytree.tree_map_only(Tensor, Tensor.contiguous, y)
 
 
 def _takes_any_layout(node: fx.Node, root: nn.Module) -> bool:
-    """Whether it is leanspike's or PyTorch's, by a row of leanspike's own table."""
+    """Whether the called operation is leanspike's or PyTorch's, with a row of leanspike's own."""
     row, module = row_of(node, root), submodule(root, node)
     if "row" in node.meta:
         return False

@@ -1,4 +1,4 @@
-"""The spiking network: runs its graph for a whole sequence at once, or step by step.
+"""The spiking network, which runs its graph for a whole sequence at once, or step by step.
 
 Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``, ``_N`` is ``[N, ...]``.
 """
@@ -36,18 +36,18 @@ from leanspike.transforms import has_values
 
 @final
 class SpikingNetwork(nn.Module):
-    """A network whose activations are neurons. Made by :func:`leanspike.spike`.
+    """A network with neurons in the places of activations. :func:`leanspike.spike` makes it.
 
-    It has the ANN's modules at the ANN's paths, and no state between calls. In eval mode ``snn(x)``
-    twice is the same twice. The batch size may change, and there is nothing to reset.
+    It has the ANN's modules at the ANN's paths, and no state between calls. In eval mode two calls
+    ``snn(x)`` give the same. The batch size may change, and there is nothing to reset.
 
     Attributes:
-        timesteps: the number of steps of a call that does not say it. May be changed.
-        plan: the graph and how input enters it.
-        input_range: the smallest and the largest value of the images that it was calibrated on;
-            None before. Input of quite another range is warned about, once.
-        doubts: what a call warns about, once.
-        layout: how images lie inside.
+        timesteps: the default number of steps of a call. It may be changed.
+        plan: the graph and the encoder.
+        input_range: the smallest and the largest value of the images that it was calibrated on,
+            None before. Input of a very different range causes one warning.
+        doubts: the warnings that calls have not given yet.
+        layout: the memory layout of images inside.
     """
 
     def __init__(self, plan: Plan, timesteps: int) -> None:
@@ -63,14 +63,14 @@ class SpikingNetwork(nn.Module):
         self._prepare()
 
     def train(self, mode: bool = True) -> SpikingNetwork:
-        """As for any module; what the network's own ``train()`` freezes stays in eval mode."""
+        """Set the mode. Modules that the network's own ``train()`` freezes stay in eval mode."""
         super().train(mode)
         for path in self.plan.held:
             self.get_submodule(path).training = False
         return self
 
     def _prepare(self) -> None:
-        """Take the code of the plan's graphs: before `torch.compile` might look on."""
+        """Take the code of the plan's graphs before `torch.compile` may trace."""
         self._whole: Callable[..., Any] = type(self.plan.module).forward
         self._in_training = TrainingCode.of(self.plan)
         self._steps = Steps(self.plan)
@@ -78,13 +78,13 @@ class SpikingNetwork(nn.Module):
         self.layout = Layout.of(self.plan)
 
     def replanned(self, plan: Plan) -> SpikingNetwork:
-        """The same network of another plan, such as a pass made of this one's."""
+        """Return this network with another plan, such as a pass makes from this one's."""
         other = SpikingNetwork(plan, self.timesteps)
         other.input_range, other.doubts = self.input_range, self.doubts
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickle: functions are made of the graph again."""
+        """Return the state for copies and pickle, without functions, which are made again."""
         made = ("_whole", "_in_training", "_steps", "_container", "layout")
         state = {name: value for name, value in vars(self).items() if name not in made}
         return {**state, "plan": PlanRecord.of(self.plan)}
@@ -95,23 +95,23 @@ class SpikingNetwork(nn.Module):
         self._prepare()
 
     def forward(self, x: Tensor, timesteps: int | None = None, gradient: Gradient = "bptt") -> Any:
-        """The output of every step.
+        """Run the network, and return the output of every step.
 
         Args:
             x: ``[N, ...]`` (``[T, N, ...]`` when encoded as frames), floating point.
-            timesteps: T; default ``self.timesteps``. Frames bring their own.
+            timesteps: T; default ``self.timesteps``. Frames have their own T.
             gradient: "bptt", backpropagation through time, or "rate", once over means in time.
-                "rate" keeps for the backward pass what one step would. The outputs are the same.
-                See :mod:`leanspike.execute.rate`.
+                "rate" keeps as much for the backward pass as one step would. The outputs are the
+                same. See :mod:`leanspike.execute.rate`.
 
         Returns:
-            ``y_TNK`` of shape ``[T, N, K]``: what the output layer emits at each step, not
+            ``y_TNK`` of shape ``[T, N, K]``: the outputs of the last layer at each step, not
             cumulated; see :func:`leanspike.readout`. A network may return several tensors, in
             tuples, lists, dictionaries, named tuples or dataclasses. The result is then the same
             container, with ``[T, N, ...]`` for each tensor.
 
         Raises:
-            LeanspikeError: for input of another shape or type than at the surgery.
+            LeanspikeError: for input of another shape or type than the example input.
         """
         return self.run(x, timesteps, gradient=gradient)
 
@@ -149,25 +149,25 @@ class SpikingNetwork(nn.Module):
         return self._in_containers(leave(y_TNK) if turned else y_TNK)
 
     def _in_containers(self, plain: Any) -> Any:
-        """What a graph gives, as the network returns it."""
+        """Return a graph's outputs in the network's own containers."""
         return plain if self._container is None else self._container.restored(plain)
 
     @torch.no_grad()
     def step(
         self, x_N: Tensor, state: State | None = None, observer: Observer | None = None
     ) -> tuple[Any, State]:
-        """One timestep, in eval mode, without gradients: for streaming and early exit.
+        """Compute one timestep, for streaming and early exit, in eval mode and without gradients.
 
         Args:
-            x_N: this step's input, ``[N, ...]``. With direct input only the first step's
-                counts, since what does not depend on time is kept.
-            state: what the previous step returned; None to begin. ``state.keep(samples)``
-                drops samples; pass their input only.
+            x_N: the input of this step, ``[N, ...]``. With direct input only that of the first
+                step counts, since static values are kept.
+            state: the state that the previous step returned; None to begin.
+                ``state.keep(samples)`` drops the other samples; then pass the input of these only.
             observer: called after each operation that this step computes.
 
         Returns:
-            The output of this step ``[N, K]`` and the state for the next. (Of several outputs each
-            ``[N, ...]``, as :meth:`forward` has them.)
+            The output of this step ``[N, K]``, and the state for the next step. Several outputs
+            are ``[N, ...]`` each, in the containers of :meth:`forward`.
 
         Example:
             >>> from leanspike import spike
@@ -181,7 +181,7 @@ class SpikingNetwork(nn.Module):
             True
         """
         if self.training:
-            raise LeanspikeError("step() in training mode; call .eval() first")
+            raise LeanspikeError("step() was called in training mode; call .eval() first")
         if self.doubts.any and not torch.compiler.is_compiling():
             self.doubts.tell(self.neurons(), training=False)
         state = state or State()
@@ -222,15 +222,15 @@ class SpikingNetwork(nn.Module):
         return y_NK, State(number + 1, neurons, kept, same, steps.network, len(x_N), weights)
 
     def neurons(self) -> Iterator[tuple[str, nn.Module]]:
-        """The modules that stand for activations with their paths, in the order of the graph."""
+        """Yield the paths and modules of the neurons, in the order of the graph."""
         return ((path, self.get_submodule(path)) for path in self._steps.neurons)
 
     def neuron_nodes(self) -> list[fx.Node]:
-        """The graph nodes of the neurons, in order."""
+        """Return the graph nodes of the neurons, in order."""
         return self.plan.neuron_nodes()
 
     def synaptic_nodes(self) -> list[fx.Node]:
-        """The graph nodes of the layers with weights (convolutions, linear), in order."""
+        """Return the graph nodes of the layers with weights (convolutions, linear), in order."""
         return [
             node
             for node in self.plan.graph.nodes
@@ -238,17 +238,17 @@ class SpikingNetwork(nn.Module):
         ]
 
     def keep_in_range(self) -> None:
-        """Put every neuron's trained parameters back into range; call after optimiser steps."""
+        """Clamp every neuron's trained parameters to their range. Call it after optimiser steps."""
         for _, module in self.neurons():
             if isinstance(module, Neuron):
                 module.keep_in_range()
 
     def load_ann(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Load an ANN's ``state_dict`` strictly: all its keys, and none but the neurons' missing.
+        """Load an ANN's ``state_dict`` strictly: all its keys fit, and only those of neurons lack.
 
-        Temporal norms begin as the ANN's batch norms are, the same at each step. Neurons took the
-        place of activations: what these had learnt is left out. Names of wrappers (``module.``,
-        ``_orig_mod.`` or any other) are taken off where the rest then fits.
+        Temporal norms begin as the ANN's batch norms, the same at each step. Entries of activations
+        that neurons replaced are left out. Prefixes of wrappers (``module.``, ``_orig_mod.`` or any
+        other) are removed if the rest then fits.
 
         Raises:
             LeanspikeError: naming the keys that are missing, unexpected or of another shape.
@@ -263,16 +263,16 @@ class SpikingNetwork(nn.Module):
         ANNWeights(self, self.plan, fired).load(state_dict)
 
     def check_input(self, x: Tensor, batch_axis: int, values: bool = True) -> None:
-        """Raise unless ``x`` is like the surgery's example input, for any N, and has finite values.
+        """Raise LeanspikeError unless ``x`` is like the example input, for any N, and finite.
 
-        Without ``values`` these are not looked at.
+        Without ``values`` only shape and type are checked.
         """
         check_samples(self.plan, x, batch_axis)
         if values and has_values() and x.numel() > 0:
             self._check_values(x, batch_axis)
 
     def _check_values(self, x: Tensor, batch_axis: int) -> None:
-        """Raise for values that are not finite; warn of a range far from the calibration's."""
+        """Raise LeanspikeError for values that are not finite; warn of a range of another scale."""
         low, high = value_range(x)
         if self.input_range is None or self.input_range == self._warned_of:
             return
@@ -283,12 +283,12 @@ class SpikingNetwork(nn.Module):
             logging.getLogger("leanspike").warning(warning)
 
     def explain(self, error: RuntimeError, x: Tensor, batch_axis: int) -> None:
-        """Raise what is wrong with the input, if it is of another type, place or size."""
+        """Raise LeanspikeError if the input's type, device or size explains the error."""
         explain(self, self.plan, error, x, batch_axis)
 
 
 def _check_names(root: nn.Module, network: SpikingNetwork) -> None:
-    """Raise where a name of the user's network is an attribute of every spiking network, too."""
+    """Raise SurgeryError if a name in the user's network is an attribute of SpikingNetwork."""
     for name in (*root._modules, *root._parameters, *root._buffers):
         if name in dir(network):
             raise SurgeryError(

@@ -1,4 +1,4 @@
-"""Runs of a network's graph operation by operation, for whoever wants to see them."""
+"""Runs of a network's graph operation by operation, for observers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leanspike.synapse import Stream
 from leanspike.temporal import Affine, TemporalNorm
 
 Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
-"""Called after each operation with its node, the values of the nodes it read, and its value."""
+"""A function called after each operation with its node, the values so far, and its value."""
 
 
 class Execution(fx.Interpreter):
@@ -34,7 +34,7 @@ class Execution(fx.Interpreter):
         self.observer = observer
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one operation; tell the observer."""
+        """Run one operation, and call the observer."""
         value = super().run_node(n)
         if self.observer is not None and n.op.startswith("call"):
             self.observer(n, self.env, value)
@@ -42,7 +42,7 @@ class Execution(fx.Interpreter):
 
 
 class Streaming(Execution):
-    """A run of a single step: neurons take up their states, static values are kept."""
+    """A run of a single step: neurons take their states, and static values are kept."""
 
     def __init__(
         self, network: nn.Module, plan: Plan, steps: Steps, state: State, observer: Observer
@@ -65,7 +65,7 @@ class Streaming(Execution):
         return value
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A neuron makes one step from its state; a norm is told which step it is."""
+        """Call a neuron for one step from its state, and a temporal norm with the step's number."""
         module = self.fetch_attr(target)
         if isinstance(module, TemporalNorm | Affine):
             return module.step(args[0][0], self.state.steps).unsqueeze(0)
@@ -75,7 +75,7 @@ class Streaming(Execution):
         return o_N.unsqueeze(0)
 
     def next_state(self, samples: int, weights: Stream | None) -> State:
-        """What the next step needs, for so many samples."""
+        """Return the state for the next step, for so many samples."""
         neurons = {path: self.after.get(path) for path in self.steps.neurons}
         static, constants = self.state.static, self.state.constants
         if self.state.steps == 0:

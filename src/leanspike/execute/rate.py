@@ -1,16 +1,16 @@
-"""Rate gradients: forward with all spikes, backward once, over means in time.
+"""Rate gradients: the forward pass has all spikes, the backward pass runs once over means in time.
 
-Rate-based backpropagation (Yu et al., NeurIPS 2024, arXiv 2410.11488). The network runs operation
-by operation. Each value that depends on time is two: all its steps, and their mean. The steps have
-no gradients, and are gone as soon as they are read. The mean carries the gradient. What is kept for
-the backward pass does not grow with T.
+The source is rate-based backpropagation (Yu et al., NeurIPS 2024, arXiv 2410.11488). The network
+runs operation by operation. Each value that depends on time is kept twice: as all its steps, and as
+their mean. The steps have no gradients, and are freed as soon as they are read. The mean carries
+the gradient. The memory for the backward pass does not grow with T.
 
-How the mean of an operation's output follows the mean of its input:
+The gradient of an operation's mean output by its mean input is computed in one of these ways:
 
-- linear operations, and products of two signals: as the operation itself, at the mean;
+- linear operations, and products of two signals: by the operation itself, at the mean;
 - neurons: by the derivative that they add up while they fire (:class:`leanspike.backends.Rates`);
-- norms: with the statistics that the steps had (:mod:`leanspike.temporal.means`);
-- what else there is, as max pools and softmax: by the operation's derivative at the mean input.
+- norms: with the statistics of the steps (:mod:`leanspike.temporal.means`);
+- all others, as max pools and softmax: by the operation's derivative at the mean input.
 
 With one step all of these are exact, and the gradient is that of backpropagation through time.
 
@@ -50,7 +50,7 @@ from leanspike.temporal.means import batch_norm_of_mean, carried
 from leanspike.transforms import is_transforming
 
 Gradient = Literal["bptt", "rate"]
-"""Backpropagation through time, or once over means in time."""
+"""The kinds of gradient: backpropagation through time, or once over means in time."""
 
 
 def check_gradient(gradient: str, observed: bool = False) -> None:
@@ -77,7 +77,7 @@ def check_gradient(gradient: str, observed: bool = False) -> None:
 
 @final
 class RateExecution(Execution):
-    """One run of a network's graph whose outputs have gradients through means.
+    """A run of a network's graph whose outputs have gradients through means.
 
     >>> from leanspike import spike
     >>> ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
@@ -93,7 +93,7 @@ class RateExecution(Execution):
         self.timesteps = 0
 
     def begin(self, sequence: Tensor, timesteps: int) -> Any:
-        """Run the graph; ``sequence`` is what the encoder gave."""
+        """Run the graph. ``sequence`` comes from the encoder."""
         self.timesteps = timesteps
         entering: Any = sequence
         if self.timed:
@@ -101,7 +101,7 @@ class RateExecution(Execution):
         return self.run(entering, timesteps)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one operation on the steps and on their mean; on one value where time is not."""
+        """Run one operation on the steps and on their mean, or once if no input is timed."""
         args: Any
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         if n.op == "output":
@@ -124,7 +124,7 @@ class RateExecution(Execution):
         return self._each(n, args, kwargs) if way is None else way(args[0])
 
     def _way(self, n: fx.Node, module: nn.Module) -> Callable[[Timed], Timed] | None:
-        """How a module that knows time, or statistics, runs; None of any other."""
+        """Return how a module runs that knows time or statistics; None for any other."""
         if isinstance(module, Neuron):
             return lambda x: fire(str(n.target), module, x)
         if n.meta.get("neuron"):
@@ -137,7 +137,7 @@ class RateExecution(Execution):
             norm_row = row_of(n, self.module).norm
             if norm_row is None or not norm_row.batch:
                 raise LeanspikeError(
-                    f"{n.target}: rate gradients know PyTorch's batch norms, and a "
+                    f"{n.target}: rate gradients know PyTorch's batch norms only, but a "
                     f"{type(module).__name__} has a forward of its own; train with gradient=bptt"
                 )
             return lambda x: self._normalise_batch(module, x)
@@ -146,13 +146,13 @@ class RateExecution(Execution):
             return lambda x: self._weighted(n, module, x)
         if found.sequence:
             raise LeanspikeError(
-                f"{n.target}: rate gradients do not know what a {type(module).__name__} makes of a "
-                "mean over time; train with gradient=bptt"
+                f"{n.target}: rate gradients cannot apply a {type(module).__name__} to a mean over "
+                "time; train with gradient=bptt"
             )
         return None
 
     def _fire_normalised(self, n: fx.Node, norm: Any, neuron: Neuron, x: Timed, _: Any) -> Timed:
-        """A norm and the neurons behind it: as one, or one after the other."""
+        """Run a norm and the neurons behind it, fused or one after the other."""
         temporal = isinstance(norm, TemporalNorm)
         path = str(n.all_input_nodes[1].target)
         x_TN = x.steps if temporal else opened(x.steps, self.timesteps)
@@ -172,14 +172,14 @@ class RateExecution(Execution):
         return Timed(opened(y.steps, self.timesteps), y.mean)
 
     def _layer(self, module: nn.Module, x: Timed) -> Timed:
-        """A norm in eval mode, on the steps and on their mean."""
+        """Run a norm in eval mode, on the steps and on their mean."""
         with torch.no_grad():
             steps = module(x.steps)
         mean = module(x.mean)
         return Timed(steps, self._at_mean(steps, mean))
 
     def _weighted(self, n: fx.Node, layer: nn.Module, x: Timed) -> Timed:
-        """A linear layer: the mean of its outputs is known, and only its gradient is computed."""
+        """Run a linear layer. Its mean output is known, so only the gradient is computed."""
         x_N: Tensor = x.mean
         if is_watched(layer) or not follows_mean(layer, x_N):
             return self._each(n, (x,), {})
@@ -203,7 +203,7 @@ class RateExecution(Execution):
         return Timed(steps, pytree.tree_map(self._at_mean, steps, mean))
 
     def _at_mean(self, steps: Any, mean: Any) -> Any:
-        """The mean of the steps, with the derivative at the mean of the input."""
+        """Return the mean of the steps, with the derivative at the mean of the input."""
         if not (isinstance(mean, Tensor) and mean.is_floating_point()):
             return mean
         return carried(opened(steps, self.timesteps).mean(0), mean)
@@ -236,5 +236,5 @@ def _mean_of(leaf: Any) -> Any:
 
 
 def _answer(leaf: Any) -> Any:
-    """Outputs of all steps, each of which moves as the mean does."""
+    """Return the outputs of all steps, each with the gradient of the mean."""
     return carried(leaf.steps, leaf.mean) if isinstance(leaf, Timed) else leaf

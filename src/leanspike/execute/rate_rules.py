@@ -1,4 +1,4 @@
-"""Rate gradients: what neurons, norms and dropout make of a value's steps and of their mean.
+"""Rules of rate gradients: neurons, norms and dropout on a value's steps and on their mean.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``.
 """
@@ -31,12 +31,12 @@ from leanspike.temporal.means import carried, mean_of_affine
 
 
 def fire(path: str, neuron: Neuron, x: Timed) -> Timed:
-    """Neurons: the derivatives of their mean output are added up while they fire."""
+    """Run neurons, which add up the derivatives of their mean output while they fire."""
     if not neuron.pointwise:
         raise LeanspikeError(
-            f"neurons {path}: a {type(neuron).__name__} does not say that each neuron hears its "
-            "own input alone, as rate gradients have it; set pointwise = True in the class if it "
-            "is so, or train with gradient=bptt"
+            f"neurons {path}: rate gradients need neurons that depend on their own input only, and "
+            f"{type(neuron).__name__} does not declare that; set pointwise = True in the class if "
+            "it is so, or train with gradient=bptt"
         )
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
     with torch.no_grad():
@@ -51,7 +51,7 @@ def fire(path: str, neuron: Neuron, x: Timed) -> Timed:
 def fire_behind_norm(norm: nn.Module, neuron: Neuron, x: Timed, x_TN: Tensor) -> Timed | None:
     """A norm and neurons as one; None where no backend does that."""
     if not neuron.pointwise:
-        return None  # which is refused by its path
+        return None  # fire refuses these neurons by their path
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
     call, scale = call_of(norm, neuron, x_TN, tuple(trained)), scale_of(norm, len(x_TN))
     backend = None if call is None else choose(call)
@@ -131,21 +131,21 @@ class _Once(torch.autograd.Function):
 
 
 def _tell_hooks(path: str, neuron: Neuron, x_TN: Tensor, o_TN: Tensor) -> None:
-    """What watches neurons, as the objectives of spike rates and features do, sees all steps."""
+    """Call forward hooks on all steps, for the objectives of spike rates and features."""
     for hook in tuple(neuron._forward_hooks.values()):
         if hook(neuron, (x_TN,), o_TN) is not None:
             raise LeanspikeError(
                 f"neurons {path}: a forward hook changes their outputs, which rate gradients would "
-                "not follow; let it return None, or train with gradient=bptt"
+                "ignore; let it return None, or train with gradient=bptt"
             )
 
 
 def activate(path: str, module: nn.Module, x: Timed) -> Timed:
-    """A plain activation in a neuron's place."""
+    """Run a plain activation in a neuron's place."""
     if not row(type(module)).activation:
         raise LeanspikeError(
-            f"neurons {path}: rate gradients do not know what a {type(module).__name__} makes of a "
-            "mean over time; write it as a leanspike.Neuron, or train with gradient=bptt"
+            f"neurons {path}: rate gradients cannot apply a {type(module).__name__} to a mean over "
+            "time; write it as a leanspike.Neuron, or train with gradient=bptt"
         )
     with torch.no_grad(), refuse_twice(path, module):
         o_TN = module(x.steps)
@@ -180,7 +180,7 @@ def refuse_twice(path: str, module: nn.Module | None) -> Iterator[None]:
 
 
 def drop(module: TemporalDropout, x: Timed) -> Timed:
-    """Dropout: the same mask for all steps, and for their mean."""
+    """Apply dropout with the same mask to all steps and to their mean."""
     mask_N = module.mask(x.mean)
     if mask_N is None:
         return x

@@ -1,4 +1,4 @@
-"""What a streaming network remembers between two steps: a value that its user holds."""
+"""The state of a streaming network between two steps: a value that the user holds."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ FORMAT = "leanspike state 1"
 
 @dataclass(frozen=True)
 class State:
-    """Everything a streaming network remembers between two steps.
+    """Everything that a streaming network remembers between two steps.
 
     Attributes:
-        steps: taken so far.
+        steps: the number of steps taken so far.
         neurons: the state of each layer of neurons by its path. A state is a tensor ``[N, ...]``,
-            or tuples, lists and dicts of such. It is None for a module without a state. Where a
+            or tuples, lists and dicts of such. It is None for a module without a state. If a
             network lays windows along the batch axis, the windows of each sample lie one after
             another: ``[N*windows, ...]``.
         static: the values that do not depend on time, by name, kept from the first step. Each is
             ``[N, ...]``, too, or has several windows of each sample.
-        constants: what depends neither on time nor on samples: scales of norms, sizes.
+        constants: the values that depend neither on time nor on samples: scales of norms, sizes.
         network: a fingerprint of the network's plan and sizes. Other networks refuse the state.
-        batch: how many samples. It is None for a state made by hand, whose tensors tell it.
-        weights: weights as laid out for event-driven convolutions, shared by all steps. They take
-            as much memory again as those weights.
+        batch: the number of samples. It is None for a state made by hand, whose tensors tell it.
+        weights: weights in the layout of event-driven convolutions, shared by all steps. They take
+            as much memory as the weights themselves.
 
     >>> state = State(1, {"relu": torch.zeros(4, 8)})
     >>> state.keep(torch.tensor([0, 2])).neurons["relu"].shape
@@ -54,7 +54,7 @@ class State:
     weights: Stream | None = field(default=None, repr=False, compare=False)
 
     def keep(self, samples: Tensor) -> State:
-        """The state of some samples only: a boolean mask ``[N]`` or indices."""
+        """Return the state of some samples only: a boolean mask ``[N]`` or indices."""
         batch = self.samples()
         if batch is None:
             return self
@@ -78,7 +78,7 @@ class State:
         return self.neurons
 
     def samples(self) -> int | None:
-        """N; None of a state that holds nothing."""
+        """Return N, or None if the state holds nothing."""
         if self.batch is not None:
             return self.batch
         parts = (*self.neurons.values(), *self.static.values())
@@ -86,7 +86,7 @@ class State:
         return next((len(leaf) for leaf in leaves if leaf is not None), None)
 
     def save(self, path: str | Path) -> Path:
-        """Write the state into a file: tensors as safetensors, the rest as JSON in its header.
+        """Write the state into a file: tensors as safetensors, all else as JSON in its header.
 
         Raises LeanspikeError for a place that cannot be written to.
 
@@ -108,7 +108,7 @@ class State:
 
     @staticmethod
     def load(path: str | Path) -> State:
-        """Read what `save` wrote; no code is run.
+        """Read a state that `save` wrote. No code in the file is run.
 
         Raises:
             LeanspikeError: for a missing, damaged or foreign file.
@@ -123,7 +123,7 @@ class State:
             unread = dict(tensors)
             neurons, static, constants = (_read(part, tensors, unread) for part in parts[:3])
             _check_tensors(tensors, unread)
-            batch = parts[3] if len(parts) > 3 else None  # which the first version did not write
+            batch = parts[3] if len(parts) > 3 else None  # the first version did not write it
             return State(int(steps), neurons, static, constants, str(network), batch)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise LeanspikeError(
@@ -133,9 +133,9 @@ class State:
 
 
 def check_state(state: State, network: str, samples: int) -> None:
-    """Raise unless the state is that of the network with this fingerprint, of so many samples."""
+    """Raise LeanspikeError unless the state has this fingerprint and so many samples."""
     if state.steps > 0 and state.network != network:
-        raise LeanspikeError("the state is that of another network; begin with state=None")
+        raise LeanspikeError("the state is of another network; begin with state=None")
     held = state.samples()
     if held is not None and held != samples:
         raise LeanspikeError(
@@ -145,7 +145,7 @@ def check_state(state: State, network: str, samples: int) -> None:
 
 
 def _written(part: Any, tensors: dict[str, Tensor]) -> Any:
-    """A part of the state in JSON, its tensors taken out into ``tensors``."""
+    """Return a part of the state as JSON, with its tensors moved into ``tensors``."""
     if part is None or isinstance(part, bool | int | float | str):
         return part
     if isinstance(part, Tensor):
@@ -172,7 +172,7 @@ def _check_tensors(tensors: dict[str, Tensor], unread: dict[str, Tensor]) -> Non
 
 
 def _read(part: Any, tensors: dict[str, Tensor], unread: dict[str, Tensor]) -> Any:
-    """A part of the state; what it reads is taken out of ``unread``."""
+    """Return a part of the state. Tensors that it reads are removed from ``unread``."""
     if not isinstance(part, dict):
         return part
     if "tensor" in part:

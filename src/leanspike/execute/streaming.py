@@ -1,4 +1,4 @@
-"""Single steps as code, made of the graph of one: what is the same at each is computed once."""
+"""Single steps as code, made from the graph of one step. Static values are computed once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ Later = Callable[..., tuple[Any, tuple[Any, ...]]]
 
 @final
 class Steps:
-    """The first step of a plan, and any later one, as functions of the network and their input.
+    """The first step of a plan and any later step, as functions of the network and the input.
 
     Attributes:
-        first: of network, input, number of the step and the neurons' states (None), to the output,
-            the next states, and what later steps need: static values and constants.
-        later: of network, input, number, states, static values and constants, to output and states.
+        first: the first step. It takes network, input, number of the step and the neurons' states
+            (None). It returns the output, the next states, and the static values and constants.
+        later: a later step. It takes network, input, number, states, static values and constants,
+            and returns the output and the next states.
         neurons: the paths of the neurons.
-        static, constants: the names of what later steps need.
+        static, constants: the names of the values that later steps need.
         network: a fingerprint of graph and sizes.
-        sources: for each name the node of the whole sequence's graph, unless it is a norm's table.
+        sources: the node in the whole sequence's graph of each name, unless it is a norm's table.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -45,7 +46,7 @@ class Steps:
             for node in constants
             if node.args and node.args[0] in step.tables
         }
-        # What passes a value on came to the same node as what computed it.
+        # A node that only passes a value on became the same node as the one that computed it.
         computed = {found: node for node, found in reversed(step.found.items())}
         self.sources = {n.name: computed[n] for n in kept if n.name not in self._tables}
         self._norms = tuple(step.tables.values())
@@ -57,7 +58,7 @@ class Steps:
         self.later: Later = _function(plan, _later(step.graph, [*static, *constants]))
 
     def check(self, network: nn.Module, step: int) -> None:
-        """Raise LeanspikeError where a norm has no parameters for a step, counted from 0."""
+        """Raise LeanspikeError if a norm has no parameters for a step, counted from 0."""
         if self._timesteps is None or step < self._timesteps:
             return
         for path in self._norms:
@@ -68,7 +69,7 @@ class Steps:
     def values(
         self, network: nn.Module, found: Mapping[fx.Node, Any]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What later steps need, where the first was run node by node and found these values."""
+        """Return the values for later steps, from those of a first step run node by node."""
 
         def value(name: str) -> Any:
             if name in self._tables:
@@ -82,7 +83,7 @@ class Steps:
 
 
 def _is_kept(node: fx.Node, returned: set[fx.Node]) -> bool:
-    """Whether later steps read, or return, what only the first computes."""
+    """Whether later steps read or return a value that only the first step computes."""
     once = is_static(node) and node.op != "get_attr"
     return once and (node in returned or any(not is_static(user) for user in node.users))
 
@@ -94,12 +95,12 @@ def _nodes_in(argument: Any) -> set[fx.Node]:
 
 
 def _is_read(node: fx.Node) -> bool:
-    """Whether it is a part of the network that later steps read."""
+    """Whether a node reads a part of the network that later steps need."""
     return node.op == "get_attr" and any(not is_static(user) for user in node.users)
 
 
 def _later(first: fx.Graph, kept: list[fx.Node]) -> fx.Graph:
-    """The graph of any later step: what is static comes in."""
+    """Return the graph of any later step, with static values as inputs."""
     graph, found = fx.Graph(), dict[fx.Node, fx.Node]()
     inputs = [node for node in first.nodes if node.op == "placeholder"]
     for node in (*inputs, *kept):
@@ -114,12 +115,12 @@ def _later(first: fx.Graph, kept: list[fx.Node]) -> fx.Graph:
 
 
 def _function(plan: Plan, graph: fx.Graph) -> Callable[..., Any]:
-    """The code of a graph, to be called with the network as its first argument."""
+    """Return the code of a graph. Its first argument is the network."""
     function: Callable[..., Any] = type(as_module(plan.module, graph)).forward
     return function
 
 
 def _fingerprint(plan: Plan) -> str:
-    """The same for networks of the same graph and the same sizes."""
+    """Return a text that is the same for networks of the same graph and sizes."""
     sizes = [(name, tuple(p.shape)) for name, p in plan.module.state_dict(keep_vars=True).items()]
     return sha256(f"{plan.graph}{sizes}".encode()).hexdigest()[:16]

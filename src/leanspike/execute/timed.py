@@ -1,4 +1,4 @@
-"""A value of rate gradients that depends on time: its steps, and their mean."""
+"""The values of rate gradients that depend on time: their steps, and the mean of these."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 @final
 class Timed:
-    """What depends on time: all its steps, without gradients, and their mean, with them.
+    """A value that depends on time: all its steps, without gradients, and their mean, with them.
 
-    (Sizes are two as well: of the stacked batch, and of the batch.)
+    Sizes are such pairs, too: the size of the stacked batch, and that of the batch.
 
     Args:
-        steps: all of them.
-        mean: what autograd follows; None: it is made when it is asked for.
-        average: without a mean, gives its value from the steps.
-        follow: without a mean, gives a value the gradients of the mean.
+        steps: all steps.
+        mean: the mean that autograd follows. None: it is made when it is read.
+        average: a function that returns the mean's value, if no mean is given.
+        follow: a function that gives a value the gradients of the mean, if no mean is given.
 
     >>> steps = torch.tensor([[1.0], [3.0]])
     >>> Timed(steps, None, lambda: steps.mean(0), lambda value: 1 * value).mean
@@ -46,7 +46,7 @@ class Timed:
         return self.carrying(self._average())
 
     def carrying(self, value: Tensor) -> Any:
-        """The mean, whose value somebody has computed already."""
+        """Return the mean, with a value that was computed elsewhere."""
         if self._follow is None or "mean" in vars(self):
             return self.mean
         with torch.enable_grad():

@@ -1,7 +1,8 @@
-"""Files that others read: exporters, by name; NIR, out and in; ONNX.
+"""Files for other libraries: exporters by name, NIR in both directions, and ONNX.
 
-Each works on the network of one step, ``plan.per_step()``, and refuses what its file cannot hold.
-A package of one's own adds an exporter by an entry point in the group ``leanspike.exporters``.
+Each exporter works on the network of one step, ``plan.per_step()``, and refuses what its file
+cannot hold. Another package adds an exporter by an entry point in the group
+``leanspike.exporters``.
 
 >>> import tempfile
 >>> import torch
@@ -15,7 +16,7 @@ A package of one's own adds an exporter by an entry point in the group ``leanspi
 ...     from_nir(path).timesteps
 4
 
-Or in two steps, and read back with the library that it is for:
+The same in two steps, with the file read back by the library that it is for:
 
 >>> from leanspike import to_nir
 >>> snn = spike(ann, example_input=torch.zeros(1, 2), neuron=LIF(reset="hard"), timesteps=4)

@@ -1,4 +1,4 @@
-"""The rules of sums, differences, products and quotients."""
+"""The export rules of sums, differences, products and quotients."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from leanspike.export.wires import Wire, added
 
 
 def summed(node: fx.Node, walk: Walk) -> Wire:
-    """The sum of two wires of one shape."""
+    """Return the sum of two wires of one shape."""
     return added(_two_wires(node, walk))
 
 
 def difference(node: fx.Node, walk: Walk) -> Wire:
-    """The difference of two wires of one shape."""
+    """Return the difference of two wires of one shape."""
     one, other = _two_wires(node, walk)
     return added([one, other.times(-1.0)])
 
 
 def product(node: fx.Node, walk: Walk) -> Wire:
-    """A wire times a constant."""
+    """Return a wire times a constant."""
     one, other = (_value(argument, walk) for argument in node.args[:2])
     wire, factor = (one, other) if isinstance(one, Wire) else (other, one)
     return _times(node, walk, wire, factor)
 
 
 def quotient(node: fx.Node, walk: Walk) -> Wire:
-    """A wire divided by a number."""
+    """Return a wire divided by a number."""
     wire, divisor = (_value(argument, walk) for argument in node.args[:2])
     return _times(node, walk, wire, _number(node, walk, divisor) ** -1)
 

@@ -1,4 +1,4 @@
-"""What an exporter is, and the registry of them."""
+"""The base class of exporters, and their registry."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from leanspike.section import Section
 
 
 class Exporter(ABC):
-    """Writes a spiking network into a file that others read.
+    """Writes a spiking network into a file for other libraries.
 
-    Its ``Config`` holds the keyword arguments of its constructor. It works on ``plan.per_step()``,
-    and refuses by its path what the file cannot hold.
+    Its ``Config`` holds the keyword arguments of its constructor. It works on ``plan.per_step()``.
+    It refuses, with the path, what the file cannot hold.
     """
 
     Config: ClassVar[type[Section]] = Section
@@ -25,7 +25,7 @@ class Exporter(ABC):
     def write(self, network: SpikingNetwork, path: Path) -> None:
         """Write the file, whole or not at all.
 
-        Raises LeanspikeError for what it cannot hold, with a way out.
+        Raises LeanspikeError for what the file cannot hold, with a way out.
         """
 
 
@@ -43,9 +43,9 @@ def write(
     exporter: str,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a network with the exporter of that name, one of another package too.
+    """Write a network with the exporter of that name, also one of another package.
 
-    Raises LeanspikeError for a name or an option that is not known, and as the exporter does.
+    Raises LeanspikeError for an unknown name or option, and as the exporter does.
     """
     path = Path(path)
     exporters.create(exporter, options).write(network, path)

@@ -1,4 +1,4 @@
-"""A network in parts, as one target has it. Differences are refused by path, or approximated."""
+"""Fitting a network in parts to a target. Differences are refused by path, or approximated."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ RESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Parts that a target has, and in what they differ from the network's."""
+    """Parts that a target supports, and how they differ from the network's."""
 
     network: Portable
     approximated: tuple[str, ...]
 
 
 def fitted(network: Portable, target: Target, approximate: bool) -> Fitted:
-    """The parts as the target has them.
+    """Return the parts in the form that the target supports.
 
-    Raises LeanspikeError for what it cannot hold; with ``approximate`` only if nothing comes near
-    it.
+    Raises LeanspikeError for a part that the target does not support. With ``approximate`` it is
+    raised only if the part cannot be approximated.
     """
     fitting = Fitting(target, approximate)
     parts = {name: fitting.part(part) for name, part in network.parts.items()}
@@ -50,14 +50,14 @@ def fitted(network: Portable, target: Target, approximate: bool) -> Fitted:
 
 
 class Fitting:
-    """Fits part by part, and notes what it had to change."""
+    """Fits part by part, and notes the changes."""
 
     def __init__(self, target: Target, approximate: bool) -> None:
         self.target, self.approximate = target, approximate
         self.notes: list[str] = []
 
     def part(self, part: Part) -> Part:
-        """The part as the target has it."""
+        """Return the part in the form that the target supports."""
         operation = part.operation
         if isinstance(operation, Spiking):
             self._check_leaks(part, operation.record)
@@ -73,7 +73,7 @@ class Fitting:
             self._elsewhere(part.path, "leaks of layers of images (leak=1.0 is none)", takers)
 
     def check_branches(self, network: Portable) -> None:
-        """Refuse branches that the target does not read, or reads wrong."""
+        """Refuse branches that the target does not read, or reads wrongly."""
         if self.target.branches == "any":
             return
         takers = [target for target in TARGETS.values() if target.branches == "any"]
@@ -126,7 +126,7 @@ class Fitting:
         if record.initial == "half":
             self._differs(
                 path,
-                "its membranes begin at half a threshold, and NIR's begin at 0",
+                "its membranes begin at half a threshold, but NIR's begin at 0",
                 'initial="zero" (spike.neuron.initial=zero)',
             )
         return replace(record, initial="zero")
@@ -152,7 +152,7 @@ class Fitting:
         if self.target.leaky is None and (record.leak != 1).any():
             self._differs(
                 path,
-                f"its membranes leak, and those of {self.target.title} do not",
+                f"its membranes leak, but those of {self.target.title} do not",
                 'leak=1.0, learn=("threshold",) '
                 "(spike.neuron.leak=1.0 spike.neuron.learn=[threshold])",
             )
@@ -163,12 +163,12 @@ class Fitting:
         synapse = record.synapse_leak
         if (synapse <= 0).any() or (synapse >= 1).any():
             raise LeanspikeError(
-                f"module {path}: its synapses have no leak, and those of {self.target.title} have "
+                f"module {path}: its synapses have no leak, but those of {self.target.title} have "
                 "one; train with neuron=CurrentLIF() (spike.neuron.name=cuba_lif)"
             )
         if (record.leak <= 0).any():
             raise LeanspikeError(
-                f"module {path}: its membranes keep nothing from step to step, and those of "
+                f"module {path}: its membranes keep nothing from step to step, but those of "
                 f"{self.target.title} do; train with a leak above 0, as leak=0.9 "
                 "(spike.neuron.leak=0.9)"
             )
@@ -181,7 +181,7 @@ class Fitting:
         floor = ("1.0", "1.0") if holds else ("None", "null")
         self._differs(
             path,
-            f"it holds membranes at {-record.floor:g} thresholds, and those of "
+            f"it holds membranes at {-record.floor:g} thresholds, but those of "
             f"{self.target.title} {does}",
             f"floor={floor[0]} (spike.neuron.floor={floor[1]})",
         )
@@ -193,7 +193,7 @@ class Fitting:
             return record
         self._differs(
             path,
-            "its channels or neurons have thresholds or leaks of their own, and "
+            "its channels or neurons have thresholds or leaks of their own, but "
             f"{self.target.title} has one for a layer",
             'per="layer" (spike.neuron.per=layer)',
         )
@@ -203,14 +203,14 @@ class Fitting:
     def _differs(self, path: str, what: str, train_with: str) -> None:
         if not self.approximate:
             raise LeanspikeError(
-                f"module {path}: {what}; train with {train_with}, or write it all the same with "
+                f"module {path}: {what}; train with {train_with}, or write an approximation with "
                 "approximate=True (--approximate)"
             )
         self.notes.append(f"module {path}: {what}")
 
 
 def depth_first(network: Portable) -> list[str]:
-    """The order in which a reader computes that follows each edge at once, first come first."""
+    """Return the order of parts in a reader that follows each edge at once, depth first."""
     after: dict[str, list[str]] = {}
     for name, part in network.parts.items():
         for source in part.sources:
@@ -225,7 +225,7 @@ def depth_first(network: Portable) -> list[str]:
 
 
 def primitive(operation: Operation) -> str:
-    """What NIR calls a part that is no neuron."""
+    """Return NIR's name of a part that is no neuron."""
     if isinstance(operation, Convolution):
         return f"Conv{operation.weight.ndim - 2}d"
     if isinstance(operation, Dense):
@@ -234,9 +234,9 @@ def primitive(operation: Operation) -> str:
 
 
 def ungrouped(layer: Convolution) -> Convolution:
-    """The same convolution without groups: zeros where channels do not meet.
+    """Return a convolution without groups that computes the same, with zeros between groups.
 
-    nir takes the inputs of one group for the inputs of all, and then refuses the file.
+    The package nir takes the inputs of one group for those of all, and then refuses the file.
 
     >>> one = Convolution(torch.ones(2, 1, 1), None, (1,), (0,), (1,), groups=2)
     >>> ungrouped(one).weight.squeeze()

@@ -1,4 +1,4 @@
-"""Weights that take up a factor of what they read."""
+"""Folding the factor of an input into weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from leanspike.export.parts import Convolution, Dense, Shape
 
 
 def with_factor(layer: Convolution | Dense, factor: Tensor) -> Convolution | Dense:
-    """The layer that gives for x what ``layer`` gives for factor·x.
+    """Return the layer whose output for x is that of ``layer`` for factor·x.
 
-    ``factor``: a number, or one for each channel (``[C, 1, ...]``) or, of a dense layer, entry.
+    ``factor`` is a number, or one for each channel (``[C, 1, ...]``), or one for each entry of a
+    dense layer's input.
 
     >>> layer = Dense(torch.ones(1, 2), None)
     >>> with_factor(layer, torch.tensor([2.0, 3.0])).weight
@@ -28,7 +29,7 @@ def with_factor(layer: Convolution | Dense, factor: Tensor) -> Convolution | Den
 
 
 def depthwise(shape: Shape, scale: Tensor, shift: Tensor | None = None) -> Convolution | Dense:
-    """A layer that multiplies each channel by a number, and adds one if there is a shift.
+    """Return a layer that scales each channel, and shifts it if a shift is given.
 
     >>> depthwise((2,), torch.tensor([2.0, 3.0])).weight
     tensor([[2., 0.],

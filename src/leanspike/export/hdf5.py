@@ -1,4 +1,4 @@
-"""NIR's HDF5 files, read with nothing taken on trust."""
+"""Reading NIR's HDF5 files without trusting them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from leanspike.errors import LeanspikeError, one_line
 from leanspike.optional import import_optional
 
 DEEPEST = 16
-"""Groups inside groups: a graph in a graph needs three."""
+"""The deepest nesting of groups. A graph in a graph needs three."""
 UNPACKED = 1100
-"""By how much gzip can shrink at best; what claims to hold more was not written as data."""
+"""The best ratio that gzip can reach. A file that claims a higher one is hostile."""
 SMALL = 1 << 20
-"""Bytes that any file may unpack to."""
+"""The bytes that a file of any size may unpack to."""
 MOST_TEXTS = 1000
-"""Texts of a data set; a node has one for each thing that it says."""
+"""The most texts in a data set. A node needs one for each fact."""
 MOST = 100_000
-"""Groups and data sets; a layer has about ten."""
+"""The most groups and data sets. A layer has about ten."""
 
 
 def read_graph(path: str | Path) -> Any:
-    """The ``nir.NIRGraph`` in a file.
+    """Return the ``nir.NIRGraph`` in a file.
 
     Nothing outside the file is opened: links, external storage and virtual data sets are refused.
-    Data sets larger than the file can hold are refused, too, as is what has two names in it.
+    Data sets larger than the file can hold, and objects with two names, are refused, too.
 
-    Raises LeanspikeError, in one line, for a file that is missing, damaged or no NIR.
+    Raises LeanspikeError, in one line, for a file that is missing, damaged or not NIR.
     """
     nir, h5py = import_optional("nir", "nir"), import_optional("h5py", "nir")
     path = Path(path)
     if not path.is_file():
-        raise LeanspikeError(f"{path} is no file; give one that holds NIR, as network.nir")
+        raise LeanspikeError(f"{path} is not a file; give one that holds NIR, as network.nir")
     try:
         _check_heaps(path)
         with h5py.File(path, "r") as file:
@@ -44,10 +44,10 @@ def read_graph(path: str | Path) -> Any:
         graph = nir.read(path, type_check=False)
     except LeanspikeError:
         raise
-    except Exception as error:  # of h5py and nir: anything
+    except Exception as error:  # h5py and nir may raise anything
         raise LeanspikeError(
             f"{path} is damaged or holds no NIR ({one_line(error) or type(error).__name__}); get "
-            "it again from who wrote it"
+            "it again from its author"
         ) from error
     if not isinstance(graph, nir.NIRGraph):
         raise LeanspikeError(f"{path} holds a single {type(graph).__name__}; give a whole graph")
@@ -55,7 +55,7 @@ def read_graph(path: str | Path) -> Any:
 
 
 def _check(h5py: Any, file: Any, path: Path) -> None:
-    """Refuse what leads out of the file, or is larger than it can be."""
+    """Refuse objects that lead out of the file or claim to be larger than they can be."""
     size, limit = 0, max(SMALL, UNPACKED * path.stat().st_size)
     for name, value in _members(h5py, file, path, "", {_address(h5py, file)}):
         if not isinstance(value, h5py.Dataset):
@@ -70,16 +70,16 @@ def _check(h5py: Any, file: Any, path: Path) -> None:
         if size > limit:
             raise LeanspikeError(
                 f"{path} claims to hold {size:,} bytes of data, more than a file of "
-                f"{path.stat().st_size:,} bytes can; get it again from who wrote it"
+                f"{path.stat().st_size:,} bytes can; get it again from its author"
             )
 
 
 def _check_heaps(path: Path) -> None:
-    """ValueError for a heap of texts that is larger than the file, or that HDF5 would never leave.
+    """Raise ValueError for a heap of texts larger than the file, or one that traps HDF5's reader.
 
-    A heap is a signature, a version, its size, and objects: a number, two counts, a size, the data
-    (HDF5 file format 3.0, section III.E). The number 0 is free space, whose size counts its head:
-    HDF5 takes no step over one of size 0.
+    A heap is a signature, a version, its size, and objects. An object is a number, two counts, a
+    size and the data (HDF5 file format 3.0, section III.E). The number 0 is free space. Its size
+    includes its head, so HDF5 never gets past free space of size 0.
     """
     content = path.read_bytes()
     for found in re.finditer(rb"GCOL\x01\0\0\0", content):
@@ -97,7 +97,7 @@ def _check_heaps(path: Path) -> None:
 
 
 def _claimed(dataset: Any) -> int:
-    """The bytes that reading a data set takes: its own, or those of a larger chunk it lies in."""
+    """Return the bytes that reading a data set takes: its own, or those of a larger chunk."""
     if dataset.shape is None:
         return 0
     own = int(dataset.size) * int(dataset.dtype.itemsize)
@@ -109,7 +109,7 @@ def _claimed(dataset: Any) -> int:
 
 
 def _of_any_length(dataset: Any, limit: int) -> int:
-    """The bytes of texts. A text may lie in the file once and be named often."""
+    """Return the bytes of texts. A text may be stored once and be referred to often."""
     size = 0
     for place in np.ndindex(dataset.shape):
         size += len(dataset[place])
@@ -121,9 +121,9 @@ def _of_any_length(dataset: Any, limit: int) -> int:
 def _members(
     h5py: Any, group: Any, path: Path, at: str, seen: set[int]
 ) -> Iterator[tuple[str, Any]]:
-    """All groups and data sets, by hard links only, each under one name.
+    """Yield all groups and data sets, by hard links only, each under one name.
 
-    Groups that hold two names for one group would double the work at each level.
+    A group with two names for one group inside would double the work at each level.
     """
     if at.count("/") > DEEPEST:
         raise _hostile(path, at, "is nested too deep")
@@ -143,11 +143,11 @@ def _members(
 
 
 def _address(h5py: Any, value: Any) -> int:
-    """Where in the file a group or data set lies, whatever it is called."""
+    """Return the address of a group or data set in the file, whatever its name."""
     found: int = h5py.h5o.get_info(value.id).addr
     return found
 
 
 def _hostile(path: Path, name: str, what: str) -> LeanspikeError:
     shown = name if name.isprintable() else repr(name)
-    return LeanspikeError(f"{path}: {shown[:80]} {what}; get a file whose data lie in itself")
+    return LeanspikeError(f"{path}: {shown[:80]} {what}; get a plain file that holds its own data")

@@ -1,4 +1,4 @@
-"""Somebody else's network, from NIR: a spiking network of leanspike's."""
+"""Importing a network of another library from NIR as a spiking network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from leanspike.surgery import spike
 
 KINDS = f"{', '.join(NEURONS[:-1])} or {NEURONS[-1]}"
 LONGEST = 200
-"""Letters of a node's name."""
+"""The most letters of a node's name."""
 
 
 def from_nir(
@@ -37,27 +37,27 @@ def from_nir(
     reset: Literal["soft", "hard"] = "hard",
     encode: Literal["direct", "frames", "poisson"] = "direct",
 ) -> SpikingNetwork:
-    """A spiking network from a NIR file or graph, to be evaluated, priced, trained and saved.
+    """Return a spiking network from a NIR file or graph, to evaluate, train and save.
 
-    Its layers have the names of the nodes. What :func:`leanspike.to_nir` wrote is read exactly;
-    written again, it is the same file.
+    Its layers have the names of the nodes. A file that :func:`leanspike.to_nir` wrote is read
+    exactly. Written again, it is the same file.
 
     Args:
         source: a file, or a ``nir.NIRGraph``.
         timesteps: T, the default number of steps. Default: the file's.
-        dt: the seconds of a step. Time constants become leaks by it. Default: the file's, else
+        dt: the seconds of a step, by which time constants become leaks. Default: the file's, else
             0.0001, as in SpikingJelly and snnTorch. For files by Norse give 1e-6: Norse writes
             time constants in units of its own dt of 0.001.
-        reset: what happens after a spike, if the file does not tell. "hard" is NIR's own; "soft"
+        reset: the reset after a spike, if the file does not name it. "hard" is NIR's own; "soft"
             is for files by sinabs.
-        encode: how input enters, as in ``leanspike.spike``.
+        encode: the encoder of the input, as in ``leanspike.spike``.
 
     Returns:
-        The network, in eval mode. Its weights learn. Its neurons learn nothing until told so.
+        The network, in eval mode. Its weights are trained, the numbers of its neurons are not.
 
     Raises:
-        LeanspikeError: in one line, for a file that is damaged or leads elsewhere; for nodes that
-            leanspike has nothing for, by name; for cycles; for missing timesteps.
+        LeanspikeError: in one line, for a file that is damaged or leads elsewhere, for node types
+            that leanspike does not support, for cycles, and for missing timesteps.
 
     Example:
         >>> from leanspike import LIF, to_nir
@@ -98,14 +98,14 @@ def _path(source: Any) -> Path:
 def _told(timesteps: int | None, said: Mapping[str, Any]) -> Any:
     if timesteps is None and "timesteps" not in said:
         raise LeanspikeError(
-            "the file does not say how many timesteps its network takes; give them, as "
+            "timesteps is missing, and the file does not say it either; give it, as "
             "from_nir(file, timesteps=5)"
         )
     return said["timesteps"] if timesteps is None else timesteps
 
 
 def _metadata(graph: Any) -> dict[str, Any]:
-    """What the graph says of itself, as plain values."""
+    """Return the graph's metadata as plain values."""
     found = graph.metadata if isinstance(graph.metadata, dict) else {}
     plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
     return {
@@ -115,11 +115,11 @@ def _metadata(graph: Any) -> dict[str, Any]:
 
 @final
 class Builder:
-    """Builds the ANN of a graph: layers, and a ReLU where neurons will be.
+    """Builds the ANN of a graph: its layers, with a ReLU for each layer of neurons.
 
     Attributes:
-        nodes, edges: of the graph, and of graphs inside it.
-        values: what each node became in the ANN's graph, with its shape.
+        nodes, edges: those of the graph, and of graphs inside it.
+        values: the node in the ANN's graph for each node, with its shape.
     """
 
     def __init__(self, graph: Any, reading: Reading) -> None:
@@ -137,14 +137,14 @@ class Builder:
         self.values: dict[str, tuple[fx.Node, Shape]] = {}
 
     def build(self) -> tuple[nn.Module, Mapping[str, NeuronRecord], Shape]:
-        """The ANN, the record of each ReLU by its path, and the shape of a sample."""
+        """Return the ANN, the record of each ReLU by its path, and the shape of a sample."""
         inputs = [name for name, node in self.nodes.items() if kind_of(node) == "Input"]
         first = [name for name in inputs if not self.sources[name]]
         leads = {source for source, _ in self.edges}
         last = [name for name in self.nodes if name not in leads]
         if len(first) != 1 or len(last) != 1:
             raise LeanspikeError(
-                f"the graph has {len(first)} inputs and {len(last)} outputs; give a graph of one "
+                f"the graph has {len(first)} inputs and {len(last)} outputs; give a graph with one "
                 "of each"
             )
         for name in self._in_order():
@@ -158,16 +158,14 @@ class Builder:
     # -- the graph, flat -----------------------------------------------------------------------
 
     def _take(self, graph: Any, prefix: str) -> None:
-        """Nodes and edges; a graph inside becomes its own nodes."""
+        """Take in nodes and edges. A graph inside is replaced by its own nodes."""
         if prefix.count(".") > 8:
-            raise LeanspikeError(
-                f"node {prefix[:40]}: graphs lie too deep in each other; write one"
-            )
+            raise LeanspikeError(f"node {prefix[:40]}: graphs are nested too deep; write one graph")
         inside: dict[str, Any] = {}
         for name, node in graph.nodes.items():
             if not name.isprintable() or len(name) > LONGEST:
                 raise LeanspikeError(
-                    f"a node is called {name[:40]!r}; give it a name of at most {LONGEST} letters, "
+                    f"a node is named {name[:40]!r}; give it a name of at most {LONGEST} letters, "
                     "in one line"
                 )
             if kind_of(node) == "NIRGraph":
@@ -221,11 +219,11 @@ class Builder:
         self.values[name] = self.graph.call_module(path, (value,)), after
 
     def _count(self, name: str, after: Shape) -> None:
-        """Refuse what no memory holds before it is computed."""
+        """Refuse a network that no memory could hold, before it is computed."""
         self.numbers += math.prod(after)
         if self.numbers > LARGEST:
             raise LeanspikeError(
-                f"node {name}: up to it a sample is {self.numbers:,} numbers, more than "
+                f"node {name}: up to it a sample takes {self.numbers:,} numbers, more than "
                 f"{LARGEST:,}; write a network of smaller inputs"
             )
 
@@ -242,7 +240,7 @@ class Builder:
         return value, shape
 
     def _path(self, name: str) -> str:
-        """A path of its own for a node."""
+        """Return a path for a node that no other node has."""
         stem = path_of(name)
         taken, number, path = self.layers, 1, stem
         while path in taken or path in dir(nn.Module):
@@ -250,7 +248,7 @@ class Builder:
         return path
 
     def _tree(self) -> nn.Module:
-        """The layers at their paths."""
+        """Return the tree of layers at their paths."""
         root = nn.Module()
         for path, layer in sorted(self.layers.items(), key=lambda pair: pair[0].count(".")):
             owner = root

@@ -1,4 +1,4 @@
-"""The rules of layers with weights: each becomes a convolution or a linear layer."""
+"""The export rules of layers with weights: each becomes a convolution or a linear layer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from leanspike.export.wires import Wire
 
 
 def convolution(node: fx.Node, walk: Walk) -> Wire:
-    """A convolution that pads with zeros."""
+    """Return the wire of a convolution that pads with zeros."""
     layer, path = walk.module(node), path_of(node)
     if layer.padding_mode != "zeros":
         raise LeanspikeError(
-            f"module {path}: it pads with padding_mode={layer.padding_mode!r}, and NIR's "
+            f"module {path}: it pads with padding_mode={layer.padding_mode!r}, but NIR's "
             "convolutions pad with zeros; train with padding_mode='zeros'"
         )
     part = Convolution(
@@ -44,11 +44,11 @@ def _padding(layer: Any, path: str) -> Shape:
 
 
 def linear(node: fx.Node, walk: Walk) -> Wire:
-    """A linear layer over one axis."""
+    """Return the wire of a linear layer over one axis."""
     layer, wire = walk.module(node), read(node, walk)
     if len(wire.shape) != 1:
         raise LeanspikeError(
-            f"module {path_of(node)}: this linear layer reads the shape {wire.shape}, and NIR's "
+            f"module {path_of(node)}: this linear layer reads the shape {wire.shape}, but NIR's "
             "read one axis; put nn.Flatten() before it"
         )
     part = Dense(kept(layer.weight), kept(layer.bias))
@@ -56,7 +56,7 @@ def linear(node: fx.Node, walk: Walk) -> Wire:
 
 
 def scaled(node: fx.Node, walk: Walk) -> Wire:
-    """What remains of a norm that no layer before it takes up."""
+    """Return the wire of the scale and shift of a norm that no layer before it takes up."""
     module, wire = walk.module(node), read(node, walk)
     layer = depthwise(wire.shape, kept(module.scale), kept(module.shift))
     return walk.weighted(path_of(node), layer, wire, wire.shape)

@@ -1,4 +1,4 @@
-"""NIR's nodes with weights and shapes as PyTorch's layers."""
+"""Building PyTorch's layers from NIR's nodes with weights and shapes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Shape = tuple[int, ...]
 
 
 def layer_of(name: str, kind: str, node: Any, before: Shape) -> nn.Module:
-    """The layer of a node, for an input of that shape without N.
+    """Return the layer of a node, for an input of that shape without N.
 
-    Raises LeanspikeError for a primitive that leanspike has nothing for, and for sizes that do not
+    Raises LeanspikeError for a primitive that leanspike does not support, and for sizes that do not
     fit.
     """
     if kind not in LAYERS:
@@ -31,7 +31,7 @@ def layer_of(name: str, kind: str, node: Any, before: Shape) -> nn.Module:
 
 
 def weights(name: str, value: Any, axes: int) -> Tensor:
-    """Weights as float32 with so many axes."""
+    """Return weights as float32 with so many axes, after checking them."""
     found = np.asarray(value)
     if found.ndim != axes or found.dtype.kind not in "fiu" or not found.size:
         raise LeanspikeError(
@@ -49,7 +49,7 @@ def _linear(name: str, node: Any, before: Shape) -> nn.Module:
     bias = vars(node).get("bias")
     if before[-1:] != weight.shape[1:]:
         raise LeanspikeError(
-            f"node {name}: its weight reads {weight.shape[1]} numbers, and {before} arrive; write "
+            f"node {name}: its weight reads {weight.shape[1]} numbers, but {before} arrive; write "
             "a Flatten before it, or another weight"
         )
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
@@ -78,7 +78,7 @@ def _convolution(name: str, node: Any, before: Shape) -> nn.Module:
 
 
 def _in_groups(node: Any, weight: Tensor, groups: int) -> tuple[Tensor, int]:
-    """The weight of a convolution in groups that leanspike wrote whole, with zeros between them."""
+    """Return the weight in groups of a convolution that leanspike wrote whole, with zeros."""
     said = node.metadata.get("groups", 1) if isinstance(node.metadata, dict) else 1
     blocks = int(said) if isinstance(said, int | np.integer) else 1
     outputs, inputs = weight.shape[:2]
@@ -118,7 +118,7 @@ def _average_pool(name: str, node: Any, before: Shape) -> nn.AvgPool2d:
 
 
 def _flatten(name: str, node: Any, before: Shape) -> nn.Module:
-    """Flatten from the first axis of a sample; some writers count N, others do not."""
+    """Return a Flatten from the first axis of a sample. Some writers count N, others do not."""
     axes = len(before)
     (first,), (last,) = (_sizes(name, of, 1, -axes) for of in (node.start_dim, node.end_dim))
     whole = first in (0, 1, -axes) and last in (-1, axes - 1, axes)
@@ -131,7 +131,7 @@ def _flatten(name: str, node: Any, before: Shape) -> nn.Module:
 
 
 class Scale(nn.Module):
-    """NIR's Scale: each entry times a number.
+    """NIR's Scale, which multiplies each entry by a number.
 
     >>> Scale(torch.tensor([2.0, 3.0]))(torch.ones(1, 2))
     tensor([[2., 3.]])
@@ -143,7 +143,7 @@ class Scale(nn.Module):
         self.register_buffer("scale", scale)
 
     def forward(self, x_N: Tensor) -> Tensor:
-        """``[N, ...]`` in and out."""
+        """Scale ``[N, ...]``."""
         return x_N * self.scale
 
 
@@ -166,13 +166,13 @@ def _with(name: str, layer: Any, weight: Tensor, bias: Any) -> nn.Module:
 
 
 def _sizes(name: str, value: Any, axes: int, lowest: int = 1) -> Shape:
-    """Whole numbers, one for each axis."""
+    """Return whole numbers, one for each axis, after checking them."""
     found: NDArray[Any] = np.asarray(value)
     sizes = found.reshape(-1).tolist() * (axes if found.size == 1 else 1)
     whole = found.dtype.kind in "iu" or (found.dtype.kind == "f" and (found % 1 == 0).all())
     if len(sizes) != axes or not whole or any(size < lowest for size in sizes):
         raise LeanspikeError(
-            f"node {name}: {str(found.tolist())[:80]} are no sizes; write {axes} whole numbers, "
+            f"node {name}: {str(found.tolist())[:80]} are not sizes; write {axes} whole numbers, "
             f"{lowest} or more"
         )
     return tuple(int(size) for size in sizes)

@@ -1,9 +1,9 @@
-"""Networks out to NIR, the Neuromorphic Intermediate Representation, for one reader.
+"""Exporting networks to NIR, the Neuromorphic Intermediate Representation, for one reader.
 
-NIR: Pedersen et al. 2024, Nature Communications 15, 8122. It has no reset field that tells
-"subtract" from "to 0". It has no batch norm, no max pool and no initial membrane. Therefore norms
-are folded. Average pools are sums, and their 1/k² goes into the next weights. Neurons are written
-as the primitive with which the reader keeps their leak and their reset.
+The source is Pedersen et al. 2024, Nature Communications 15, 8122. NIR has no reset field that
+distinguishes "subtract" from "to 0". It has no batch norm, no max pool and no initial membrane.
+Therefore norms are folded. Average pools become sums, and their 1/k² goes into the next weights.
+Neurons are written as the primitive with which the reader keeps their leak and their reset.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from leanspike.optional import import_optional
 from leanspike.section import Section
 
 DT = 1e-4
-"""Seconds of a step in NIR's time constants: what readers take where nobody says otherwise."""
+"""The seconds of a step in NIR's time constants, which is the readers' default."""
 ENDLESS = 2.0**60
 """The time constant, in steps, of a membrane that does not leak: 1 − 1/this is 1 in float64."""
 OUTPUT = "output"
@@ -49,7 +49,7 @@ TargetName = Literal[
 
 
 class NIRConfig(Section):
-    """For whom, and whether it may differ."""
+    """Options of the NIR exporter: the target, and whether the file may approximate."""
 
     target: TargetName = "norse"
     approximate: bool = False
@@ -70,15 +70,14 @@ class NIRExporter(Exporter):
 
 
 def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool = False) -> Any:
-    """A spiking network as a ``nir.NIRGraph`` that the target's reader computes alike.
+    """Return a spiking network as a ``nir.NIRGraph`` from which the target's reader gets the same.
 
     Its nodes have the paths of the network's modules. Time constants are for steps of dt = 0.1 ms.
-    The metadata holds dt, the timesteps, the reset and the target, and what was approximated.
+    The metadata holds dt, the timesteps, the reset, the target and the approximations.
 
     Args:
-        network: in eval mode or not; it stays as it is.
-        target: who will read it: norse, spikingjelly, snntorch, sinabs, speck, spinnaker2, lava or
-            xylo.
+        network: the network, in any mode; it does not change.
+        target: the reader: norse, spikingjelly, snntorch, sinabs, speck, spinnaker2, lava or xylo.
         approximate: replace a reset, a leak or a first membrane that the target lacks by one that
             it has. This changes the answers; ``leanspike export nir --verify`` measures by how
             much.
@@ -102,7 +101,7 @@ def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool 
     found = fitted(portable(network), reader, approximate)
     if reader.clamps and _not_held(found.network):
         say(
-            f"{reader.title} holds membranes without a leak at minus the threshold, and this "
+            f"{reader.title} holds membranes without a leak at minus the threshold, but this "
             "network does not; train with floor=1.0 (spike.neuron.floor=1.0) where some fall lower"
         )
     writer = Writer(vars(nir), reader)
@@ -116,11 +115,10 @@ def to_nir(network: SpikingNetwork, target: str = "norse", *, approximate: bool 
 
 
 def write_nir(graph: Any, path: str | Path, target: str | None = None) -> Path:
-    """Write a graph as HDF5, whole or not at all, as old readers need it.
+    """Write a graph as HDF5, whole or not at all, in a form that old readers accept.
 
-    Readers of nir before 1.0.6 get no field ``v_reset``; a missing one is 0. They also lack the
-    field that a convolution is in groups. ``target`` is the one that the graph was made for,
-    unless another is named.
+    Readers of nir before 1.0.6 get no field ``v_reset``; a missing one means 0. They also get no
+    field for the groups of a convolution. ``target`` is by default the target of the graph.
     """
     nir, h5py = import_optional("nir", "nir"), import_optional("h5py", "nir")
     path = Path(path)
@@ -136,7 +134,7 @@ def write_nir(graph: Any, path: str | Path, target: str | None = None) -> Path:
 
 
 def _make_old(node: Any) -> None:
-    """Take out of a node in HDF5 what nir before 1.0.6 does not know."""
+    """Remove the fields of a node in HDF5 that nir before 1.0.6 does not know."""
     layer = node["type"][()].decode().startswith("Conv")
     for field in ("v_reset", *(["metadata"] if layer else [])):
         if field in node:
@@ -144,7 +142,7 @@ def _make_old(node: Any) -> None:
 
 
 def _not_held(network: Portable) -> bool:
-    """Whether membranes without a leak may fall as low as they like."""
+    """Whether membranes without a leak have no floor."""
     records = [
         p.operation.record for p in network.parts.values() if isinstance(p.operation, Spiking)
     ]
@@ -163,13 +161,13 @@ def _metadata(found: Fitted, target: str) -> dict[str, Any]:
 
 
 class Writer:
-    """Makes NIR's nodes. ``kinds``: its classes by name."""
+    """Makes NIR's nodes. ``kinds`` are NIR's classes by name."""
 
     def __init__(self, kinds: dict[str, Any], target: Target) -> None:
         self.kinds, self.target = kinds, target
 
     def node(self, part: Part) -> Any:
-        """The node of a part."""
+        """Return the node of a part."""
         operation = part.operation
         if isinstance(operation, Spiking):
             return self._neuron(operation.record, part.outputs)
@@ -187,7 +185,7 @@ class Writer:
             sizes = operation.kernel, operation.stride, operation.padding
             return self.kinds[kind](*map(np.array, sizes))
         assert isinstance(operation, Flatten)
-        # From the last axis, so that readers with and without a batch axis mean the same.
+        # Counted from the last axis, it means the same with and without a batch axis.
         return self.kinds[kind]({"input": np.array(part.inputs)}, -len(part.inputs), -1)
 
     def _convolution(self, kind: str, layer: Convolution, part: Part) -> Any:
@@ -219,7 +217,7 @@ class Writer:
     def _numbers(
         self, kind: str, v: NDArray[Any], leak: NDArray[Any], synapse: NDArray[Any]
     ) -> dict[str, NDArray[Any]]:
-        """The fields of a primitive. The input is scaled by 1 in each step."""
+        """Return the fields of a primitive. In each step they scale the input by 1."""
         none = np.zeros_like(v)
         if kind == "IF":
             v = v.astype(np.float32)
@@ -236,15 +234,15 @@ class Writer:
         if kind == "LIF":
             return {"tau": tau * DT, **fields}
         tau_syn = _tau(synapse)
-        fields["v_threshold"] = v * tau_syn  # the current is α·i + x, 1/(1 − α) times ours
+        fields["v_threshold"] = v * tau_syn  # its current is α·i + x, 1/(1 − α) times ours
         return {"tau_mem": tau * DT, "tau_syn": tau_syn * DT, "w_in": tau_syn, **fields}
 
     def _decaying(
         self, v: NDArray[Any], leak: NDArray[Any], synapse: NDArray[Any]
     ) -> dict[str, NDArray[Any]]:
-        """As Rockpool reads a CubaLIF: i ← β·(i + x), u ← α·u + i, dt = tau_mem/(1 + r).
+        """Return the fields for Rockpool: i ← β·(i + x), u ← α·u + i, dt = tau_mem/(1 + r).
 
-        Our current is (1 − β)·x + β·i, so (1 − β)/β times that.
+        leanspike's current is (1 − β)·x + β·i, which is (1 − β)/β times Rockpool's.
         """
         tau = _decay(leak)
         fields = {"tau_mem": tau * DT, "tau_syn": _decay(synapse) * DT, "r": tau - 1}
@@ -254,7 +252,7 @@ class Writer:
 
 
 def _decay(leak: NDArray[Any]) -> NDArray[Any]:
-    """A time constant in steps by which a membrane decays exponentially: −1/ln λ."""
+    """Return the time constant of exponential decay in steps, −1/ln λ."""
     with np.errstate(divide="ignore"):
         tau: NDArray[Any] = np.where(
             leak == 1, ENDLESS, -1 / np.log(np.where(leak == 1, 0.5, leak))
@@ -263,7 +261,7 @@ def _decay(leak: NDArray[Any]) -> NDArray[Any]:
 
 
 def _tau(leak: NDArray[Any]) -> NDArray[Any]:
-    """A time constant in steps: 1/(1 − λ)."""
+    """Return the time constant in steps, 1/(1 − λ)."""
     return np.where(leak == 1, ENDLESS, 1 / np.where(leak == 1, 1.0, 1 - leak))
 
 

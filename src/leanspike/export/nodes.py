@@ -1,4 +1,4 @@
-"""NIR's nodes: their kinds, the paths that they get here, and the shapes of what they give."""
+"""NIR's nodes: their kinds, their paths in PyTorch, and the shapes of their outputs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from leanspike.errors import LeanspikeError, one_line
 from leanspike.export.layers import Shape
 
 LARGEST = 1 << 28
-"""Numbers that the layers give for one sample, all together."""
+"""The most numbers that all layers together may give for one sample."""
 
 
 def path_of(name: str) -> str:
-    """A path for PyTorch: the node's name, where it can be one.
+    """Return a path for PyTorch, which is the node's name if that is a valid path.
 
     >>> path_of("features.0"), path_of("if"), path_of("a-b")
     ('features.0', 'if_', 'a_b')
@@ -29,30 +29,30 @@ def path_of(name: str) -> str:
 
 
 def ends(name: str, inside: Mapping[str, Any], kind: str) -> list[str]:
-    """A node. For a graph in its place: the nodes where edges enter it or leave it."""
+    """Return a node's name, or for an inner graph the nodes where edges enter or leave it."""
     if name not in inside:
         return [name]
     return [f"{name}.{n}" for n, node in inside[name].nodes.items() if kind_of(node) == kind]
 
 
 def kind_of(node: Any) -> str:
-    """What NIR calls it: ``Conv2d``."""
+    """Return NIR's name of a node's kind, as ``Conv2d``."""
     return type(node).__name__
 
 
 def shape_of(name: str, value: Any) -> Shape:
-    """The shape of an input, as a file gives it."""
+    """Return the shape of an input from a file, after checking it."""
     sizes = np.asarray(value).reshape(-1).tolist() if value is not None else []
     good = all(isinstance(size, int) and size > 0 for size in sizes)
     if not 1 <= len(sizes) <= 3 or not good or np.prod([float(s) for s in sizes]) > LARGEST:
         raise LeanspikeError(
-            f"node {name}: the shape {sizes} is none of an input; write one of 1 to 3 sizes"
+            f"node {name}: {sizes} is not the shape of an input; write one of 1 to 3 sizes"
         )
     return tuple(sizes)
 
 
 def shape_after(name: str, layer: nn.Module, before: Shape) -> Shape:
-    """What a layer makes of a shape, without computing it."""
+    """Return the shape of a layer's output for an input shape, without computing it."""
     held = {key: tensor.to("meta") for key, tensor in layer.state_dict().items()}
     try:
         y = torch.func.functional_call(layer, held, (torch.empty(1, *before, device="meta"),))

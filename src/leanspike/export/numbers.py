@@ -1,12 +1,12 @@
-"""NIR's neurons as records: their differential equations in steps of dt, by Euler's rule.
+"""Reading NIR's neurons as records: their differential equations in steps of dt, by Euler's rule.
 
     IF        v ← v + dt·r·x
     LIF       v ← (1 − dt/τ)·v + (dt/τ)·r·x
     CubaLIF   i ← (1 − dt/τ_syn)·i + (dt/τ_syn)·w_in·x,   v ← (1 − dt/τ_mem)·v + (dt/τ_mem)·r·i
     Threshold o = 1[x > threshold]
 
-The factor of the input goes into the threshold. Where r of an IF is 1, dt is left out, as
-all readers do.
+The factor of the input goes into the threshold. If r of an IF is 1, dt is left out, as in all
+readers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEURONS = ("IF", "LIF", "CubaLIF", "Threshold")
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file's numbers are meant: dt in seconds, resets, and the rule of leaks."""
+    """The meaning of a file's numbers: dt in seconds, the reset, and the rule of leaks."""
 
     dt: float
     reset: Literal["soft", "hard"]
@@ -38,15 +38,15 @@ class Reading:
 def record_of(
     name: str, kind: str, node: Any, reading: Reading, shape: tuple[int, ...]
 ) -> NeuronRecord:
-    """The record of one of NIR's neurons, by the name of its primitive, for a layer of a shape.
+    """Return the record of a layer of NIR's neurons of the primitive ``kind``.
 
-    Raises LeanspikeError for numbers that no neuron of leanspike's has.
+    Raises LeanspikeError for numbers that leanspike's neurons cannot have.
     """
     fields = {field: _finite(name, field, value) for field, value in _fields(node).items()}
     for field in ("v_leak", "v_reset"):
         if np.any(fields.get(field, 0.0)):
             raise LeanspikeError(
-                f"node {name}: {field} is not 0, and leanspike's neurons rest and reset at 0; "
+                f"node {name}: {field} is not 0, but leanspike's neurons rest and reset at 0; "
                 f"shift the node's v_threshold by it, and write it with {field} = 0"
             )
     reset = _said(node).get("reset", reading.reset)
@@ -61,7 +61,7 @@ def record_of(
         fits = all(own in (1, side) for own, side in zip(value.shape, shape, strict=False))
         if value.ndim and (value.ndim != len(shape) or not fits):
             raise LeanspikeError(
-                f"node {name}: its numbers have the shape {tuple(value.shape)}, and {shape} "
+                f"node {name}: its numbers have the shape {tuple(value.shape)}, but {shape} "
                 "arrive; write one for each neuron"
             )
     low = None if floor is None else _number(name, floor)
@@ -78,7 +78,7 @@ def _fields(node: Any) -> dict[str, Any]:
 def _values(
     name: str, kind: str, fields: dict[str, Numbers], reading: Reading
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Threshold, leak and leak of the synapse."""
+    """Return threshold, leak, and leak of the synapse."""
     v, none = fields["v_threshold"], np.zeros_like(fields["v_threshold"])
     if kind == "Threshold":
         return v, none, none
@@ -101,7 +101,7 @@ def _values(
 def _decayed(
     name: str, fields: dict[str, Numbers], reading: Reading
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Threshold and leaks of i ← β·(i + w_in·x), v ← α·v + i, as Rockpool has them."""
+    """Return threshold and leaks of i ← β·(i + w_in·x), v ← α·v + i, which is Rockpool's form."""
     with np.errstate(divide="ignore", over="ignore"):
         leak, synapse = (np.exp(-reading.dt / fields[tau]) for tau in ("tau_mem", "tau_syn"))
     gain = fields["w_in"] * synapse / np.where(synapse < 1, 1 - synapse, np.nan)
@@ -109,7 +109,7 @@ def _decayed(
 
 
 def _share(name: str, field: str, fields: dict[str, Numbers], reading: Reading) -> Numbers:
-    """dt/τ, what of the membrane leaks in a step."""
+    """Return dt/τ, the share of the membrane that leaks in a step."""
     with np.errstate(divide="ignore"):
         share: Numbers = reading.dt / fields[field]
     if np.any(share < 0) or np.any(share > 1 + 1e-9):
@@ -131,7 +131,7 @@ def _positive(name: str, gain: Numbers) -> Numbers:
 
 
 def _number(name: str, floor: Any) -> float:
-    """The floor that a file gives, as a number."""
+    """Return the floor in a file as a number."""
     try:
         return float(floor)
     except (TypeError, ValueError):
@@ -148,13 +148,13 @@ def _finite(name: str, field: str, value: Any) -> Numbers:
 
 
 def _said(node: Any) -> dict[str, Any]:
-    """The metadata of a node, text decoded."""
+    """Return the metadata of a node, with text decoded."""
     found = node.metadata if isinstance(node.metadata, dict) else {}
     return {key: v.decode() if isinstance(v, bytes) else v for key, v in found.items()}
 
 
 def _tensor(values: Numbers) -> Tensor:
-    """In the fewest numbers: one, one for each channel, or all."""
+    """Return values as the fewest numbers: one, one for each channel, or all."""
     if (values == values.reshape(-1)[0]).all():
         return torch.tensor(values.reshape(-1)[0], dtype=torch.float32)
     first = values.reshape(len(values), -1)[:, :1]

@@ -1,4 +1,4 @@
-"""ONNX files: all timesteps in one graph, or one step with its state as inputs and outputs.
+"""Writing ONNX files: all timesteps in one graph, or one step with its state as in- and outputs.
 
 Shapes: T timesteps, N samples, K outputs.
 """
@@ -31,21 +31,21 @@ from leanspike.optional import import_optional
 from leanspike.section import Section
 
 PROVED = 3
-"""Samples in the proof, unless images are given: others than in the trace."""
+"""The number of random samples in the proof if no images are given. The trace has other ones."""
 LARGEST = 1_900_000_000
-"""Bytes of weights: a file of protocol buffers ends at 2 GB."""
+"""The most bytes of weights: a file of protocol buffers ends at 2 GB."""
 
 Shape = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class ONNXFile:
-    """What was written.
+    """The description of a written file.
 
     Attributes:
-        path: of the file.
-        inputs, outputs: their names and shapes; "N" is the number of samples.
-        proof: the file beside the network; None where it was not verified.
+        path: the path of the file.
+        inputs, outputs: the names and shapes; "N" is the number of samples.
+        proof: the comparison of file and network; None if it was not verified.
 
     >>> file = ONNXFile(Path("snn.onnx"), {"input": ("N", 3, 32, 32)}, {"logits": (5, "N", 10)})
     >>> file.proof is None
@@ -59,7 +59,7 @@ class ONNXFile:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """For programs: names, shapes, and what the proof found."""
+        """Return names, shapes and the findings of the proof, for programs."""
         found = {"inputs": dict(self.inputs), "outputs": dict(self.outputs), "verified": False}
         if self.proof is None:
             return found
@@ -88,28 +88,28 @@ def to_onnx(
     """Write a spiking network as an ONNX file, in plain operators of opset 18.
 
     The whole sequence takes ``input`` as a call does: ``[N, ...]``, or frames ``[T, N, ...]``. It
-    gives ``logits`` ``[T, N, K]``, the answer after every step.
+    returns ``logits`` ``[T, N, K]``, the answer after every step.
 
     One step takes its ``input`` ``[N, ...]``, and its number ``step`` from 0. With "poisson" the
-    input is what the encoder's ``step`` gives. Each state of a layer enters as ``<path>.<name>``
-    and leaves as ``<path>.<name>.next``. ``output`` ``[N, K]`` is the step's own; it is not added
+    input is the output of the encoder's ``step``. Each state of a layer enters as ``<path>.<name>``
+    and leaves as ``<path>.<name>.next``. ``output`` ``[N, K]`` is that of the step alone, not added
     up. Begin with zeros: at step 0 the given states do not count.
 
     Args:
-        snn: on the CPU, in float32.
-        path: of the file, which is written whole or not at all.
-        one_step: one step, instead of all of them.
+        snn: the network, on the CPU, in float32.
+        path: the path of the file, which is written whole or not at all.
+        one_step: write one step instead of all steps.
         timesteps: T of the whole sequence; default ``snn.timesteps``.
-        batch: N, if the file shall take that number of samples only; default any number.
-        mode: of the readout, see ``leanspike.readout``.
+        batch: N, if the file is to take that number of samples only; default any number.
+        mode: the mode of the readout, see ``leanspike.readout``.
         about: further metadata of the file, such as classes and normalisation. Values that are
             not text are written as JSON.
         images: input for the proof; default three samples of random numbers.
-        verify: check the file. If onnxruntime is installed, run it beside the network, too.
+        verify: check the file. If onnxruntime is installed, compare it with the network, too.
 
     Raises:
-        LeanspikeError: for what ONNX cannot hold, by its path; if the file's spikes differ by more
-            than rounding explains; without ``pip install 'leanspike[onnx]'``.
+        LeanspikeError: for an operation that ONNX cannot hold, by its path. Also if the file's
+            spikes differ by more than rounding, and without ``pip install 'leanspike[onnx]'``.
 
     Example:
         >>> import leanspike as ls
@@ -150,7 +150,7 @@ def to_onnx(
 
 
 def _check(snn: SpikingNetwork) -> None:
-    """Raise LeanspikeError for a network whose tensors no file is made of."""
+    """Raise LeanspikeError for a network whose tensors cannot be written."""
     if not isinstance(snn, SpikingNetwork):
         raise LeanspikeError(f"snn is a {type(snn).__name__}; give what ls.spike returned")
     held = [*snn.parameters(), *snn.buffers()]
@@ -164,23 +164,23 @@ def _check(snn: SpikingNetwork) -> None:
     held_bytes = sum(tensor.nbytes for tensor in held)
     if held_bytes > LARGEST:
         raise LeanspikeError(
-            f"the network holds {held_bytes:,} bytes, and an ONNX file 2 GB at most; save it for "
+            f"the network holds {held_bytes:,} bytes, but an ONNX file 2 GB at most; save it for "
             "PyTorch, ls.save(snn, folder)"
         )
 
 
 def _check_images(snn: SpikingNetwork, images: Tensor, timesteps: int, batch: int | None) -> None:
-    """Raise LeanspikeError for images that the file will not take."""
+    """Raise LeanspikeError for images that the file will not accept."""
     axis = snn.plan.encoder.batch_axis
     snn.check_input(images, axis)
     if batch is not None and images.shape[axis] != batch:
         raise LeanspikeError(
-            f"images are {images.shape[axis]} samples, and the file is to take {batch}; give "
-            f"{batch}, or another batch"
+            f"images are {images.shape[axis]} samples, but batch is {batch}; give {batch}, or "
+            "another batch"
         )
     if axis == 1 and len(images) != timesteps:
         raise LeanspikeError(
-            f"images are {len(images)} frames, and timesteps is {timesteps}; give "
+            f"images are {len(images)} frames, but timesteps is {timesteps}; give "
             f"timesteps={len(images)}"
         )
 
@@ -188,7 +188,7 @@ def _check_images(snn: SpikingNetwork, images: Tensor, timesteps: int, batch: in
 def _metadata(
     snn: SpikingNetwork, form: Form, timesteps: int, about: Mapping[str, Any]
 ) -> dict[str, str]:
-    """What the file says of itself."""
+    """Return the metadata of the file."""
     own: dict[str, Any] = {
         "leanspike_version": version("leanspike"),
         "form": form.name,
@@ -206,18 +206,20 @@ def _metadata(
 
 
 class ONNXConfig(Section):
-    """What the exporter may be told."""
+    """Options of the ONNX exporter."""
 
-    one_step: bool = Field(False, description="One step, its state as inputs and outputs.")
+    one_step: bool = Field(
+        False, description="Write one step, with its state as inputs and outputs."
+    )
     timesteps: int | None = Field(
-        None, description="T of the whole sequence; the network's unless said."
+        None, description="T of the whole sequence; null is the network's."
     )
 
 
 @exporters.register("onnx")
 @final
 class ONNX(Exporter):
-    """ONNX files, by `to_onnx`.
+    """Writes ONNX files by `to_onnx`.
 
     >>> exporters.create("onnx", {"one_step": True}).one_step
     True
@@ -229,5 +231,5 @@ class ONNX(Exporter):
         self.one_step, self.timesteps = one_step, timesteps
 
     def write(self, network: SpikingNetwork, path: Path) -> None:
-        """Write the file, verified."""
+        """Write the file, and verify it."""
         to_onnx(network, path, self.one_step, timesteps=self.timesteps)

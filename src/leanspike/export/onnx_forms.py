@@ -1,4 +1,4 @@
-"""The two forms of an ONNX file: how each is made, and how each is run beside the network.
+"""The two forms of an ONNX file: how each is made, and how it is compared with the network.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``.
 """
@@ -18,11 +18,11 @@ from leanspike.export.onnx_proof import ONNXProof, Ours, Session, compared, obse
 from leanspike.export.traceable import OneStep, WholeSequence
 
 TRACED = 2
-"""Samples in the trace; not 1, which shapes may hide."""
+"""The number of samples in the trace. A batch of 1 could hide in shapes."""
 
 
 class Form(ABC):
-    """A way to lay a network out in a file, and to run such a file."""
+    """A form of a network in a file, which can make and run such a file."""
 
     name: ClassVar[str]
 
@@ -33,7 +33,7 @@ class Form(ABC):
         self.samples = batch or TRACED
 
     def example(self, samples: int) -> Tensor:
-        """Random input as for a call, in the range of the calibration's images."""
+        """Return random input as for a call, in the range of the calibration's images."""
         steps = (self.timesteps,) if self.encoder.batch_axis == 1 else ()
         shape, generator = self.snn.plan.sample_shape, torch.Generator().manual_seed(0)
         x = torch.rand(*steps, samples, *shape, generator=generator)
@@ -41,22 +41,22 @@ class Form(ABC):
         return low + (high - low) * x
 
     def free(self, axis: int, times: int = 1) -> dict[int, Any]:
-        """The axis of the samples as the exporter is told of it; nothing where it is fixed."""
-        number = torch.export.Dim("samples", min=1)  # N is a function to sympy
+        """Return the samples' axis for the exporter, or nothing if N is fixed."""
+        number = torch.export.Dim("samples", min=1)  # sympy takes N for a function
         return {} if self.batch is not None else {axis: number if times == 1 else number * times}
 
     @abstractmethod
     def model(self) -> tuple[Any, Names]:
-        """The model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and the names of its parts."""
 
     @abstractmethod
     def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
-        """The file's answers, and the spikes of the same model, beside the network's."""
+        """Compare the file's answers, and the spikes of the same model, with the network's."""
 
 
 @final
 class SequenceForm(Form):
-    """All timesteps."""
+    """The form with all timesteps."""
 
     name = "whole_sequence"
 
@@ -71,7 +71,7 @@ class SequenceForm(Form):
         self.mode = mode
 
     def model(self) -> tuple[Any, Names]:
-        """The model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and the names of its parts."""
         network = WholeSequence(self.snn, self.timesteps, self.mode)
         axis = self.encoder.batch_axis
         program = traced(network, (self.example(self.samples),), (self.free(axis),))
@@ -79,7 +79,7 @@ class SequenceForm(Form):
         return converted(program, names), names
 
     def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
-        """The file's answers, and the spikes of the same model, beside the network's."""
+        """Compare the file's answers, and the spikes of the same model, with the network's."""
         ours = observed(self.snn, x, self.timesteps)
         ours = Ours(ours.spikes, [readout(y_TN, self.mode) for y_TN in ours.answers])
         found = Session(full).run({"input": x})
@@ -89,12 +89,12 @@ class SequenceForm(Form):
 
 @final
 class StepForm(Form):
-    """One timestep, the state outside."""
+    """The form with one timestep and the state outside."""
 
     name = "one_step"
 
     def model(self) -> tuple[Any, Names]:
-        """The model with spikes as further outputs, and what is called how."""
+        """Return the model with spikes as further outputs, and the names of its parts."""
         x_N = self._inputs(self.example(self.samples), 0)
         self.network = network = OneStep(self.snn, x_N)
         state_shapes = [self.free(0, len(state) // self.samples) for state in network.states]
@@ -110,7 +110,7 @@ class StepForm(Form):
         return converted(program, names), names
 
     def prove(self, full: bytes, file: bytes, x: Tensor) -> ONNXProof:
-        """The file's outputs, and the spikes of the same model, beside the network's."""
+        """Compare the file's outputs, and the spikes of the same model, with the network's."""
         ours = observed(self.snn, x, self.timesteps)
         steps = self._stream(Session(full), x)
         spikes = {
@@ -123,7 +123,7 @@ class StepForm(Form):
         return compared(ours, answers[: len(ours.answers)], spikes)
 
     def _stream(self, session: Session, x: Tensor) -> list[dict[str, Tensor]]:
-        """The outputs of every step, each begun with the states that the one before left."""
+        """Return the outputs of every step, with the states passed from step to step."""
         times = x.shape[self.encoder.batch_axis] / self.samples
         states = {
             name: state.new_zeros(round(len(state) * times), *state.shape[1:])
@@ -137,5 +137,5 @@ class StepForm(Form):
         return steps
 
     def _inputs(self, x: Tensor, step: int) -> Tensor:
-        """What the network sees at a step, of an input as for a call."""
+        """Return the network's input at a step, from an input as for a call."""
         return x[step] if self.encoder.batch_axis == 1 else self.encoder.step(x, step)

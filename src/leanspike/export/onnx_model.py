@@ -1,6 +1,6 @@
-"""An ONNX model by PyTorch's own exporter, its parts under names that a person understands.
+"""Making an ONNX model with PyTorch's exporter, and giving its parts readable names.
 
-This works on the protocol buffers of ONNX alone, whose form no version of PyTorch changes.
+The names are set in ONNX's protocol buffers, whose form does not depend on PyTorch's version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from leanspike.optional import import_optional
 from leanspike.temporal.affine import affine_of_norm
 
 OPSET = 18
-"""Of ONNX's operators: known to onnxruntime since 1.14."""
+"""The version of ONNX's operators, which onnxruntime knows since 1.14."""
 KEEP = (
     "keep the network as torch.export has it, torch.export.save(torch.export.export(snn, (x,)), "
     "'snn.pt2')"
@@ -32,7 +32,7 @@ KEEP = (
 
 @dataclass(frozen=True)
 class Names:
-    """What inputs and outputs are called, in order; ``batch_axis`` is that of the first input."""
+    """The names of inputs and outputs, in order, and the batch axis of the first input."""
 
     inputs: Sequence[str]
     outputs: Sequence[str]
@@ -41,7 +41,7 @@ class Names:
 
 
 class PlainNorms(TorchFunctionMode):
-    """Norms of eval mode as products and sums, which each version of PyTorch writes rightly.
+    """Replaces norms in eval mode by products and sums, which all PyTorch versions write correctly.
 
     torch 2.6 writes neither ``addcmul`` nor ``batch_norm`` for a free number of samples.
     """
@@ -68,7 +68,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """What ``batch_norm`` gives, by its own arguments."""
+    """Return the result of ``batch_norm`` for the same arguments."""
     if training or mean is None or var is None:
         return F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
     shape = (-1, *[1] * (x.dim() - 2))
@@ -79,16 +79,16 @@ def _batch_norm(
 def traced(
     network: Traceable, arguments: tuple[Any, ...], shapes: tuple[Any, ...]
 ) -> torch.export.ExportedProgram:
-    """The operations of a network, by ``torch.export``.
+    """Return the program of a network that ``torch.export`` traces.
 
-    Raises LeanspikeError by the path of what cannot be traced, or is random.
+    Raises LeanspikeError, with the path, for what cannot be traced or is random.
     """
     try:
         with PlainNorms():
             program = torch.export.export(network, arguments, dynamic_shapes=shapes, strict=False)
-    except LeanspikeError:  # which says its place itself, as a norm of fewer steps
+    except LeanspikeError:  # it names its place itself, as a norm for fewer steps does
         raise
-    except Exception as error:  # whatever a user's module raises
+    except Exception as error:  # a user's module may raise anything
         raise _refusal(network, error) from error
     for node in program.graph.nodes:
         if _is_random(node):
@@ -100,12 +100,12 @@ def traced(
 
 
 def _refusal(network: Traceable, error: Exception) -> LeanspikeError:
-    """Why a network is not traced, by the operation that ran last, with a way out."""
+    """Return the error for a network that cannot be traced, with the operation that ran last."""
     run = network.seen.run
     if run is None and isinstance(network, WholeSequence):
         return LeanspikeError(
-            f"encode: no graph holds what the encoder does ({one_line(error)}); export one step, "
-            "one_step=True, whose input is what snn.plan.encoder.step(x, step) gives"
+            f"encode: no graph can hold the encoder ({one_line(error)}); export one step with "
+            "one_step=True, whose input is snn.plan.encoder.step(x, step)"
         )
     within = run is not None and run.node is not None and run.node.op.startswith("call")
     place = where(run.node) if within and run is not None and run.node else "the network"
@@ -121,14 +121,14 @@ def _refusal(network: Traceable, error: Exception) -> LeanspikeError:
 
 
 def converted(program: torch.export.ExportedProgram, names: Names) -> Any:
-    """The program as ONNX's ModelProto, with spikes as further outputs.
+    """Return the program as ONNX's ModelProto, with spikes as further outputs.
 
-    Raises LeanspikeError by the path of an operation that ONNX does not have.
+    Raises LeanspikeError, with the path, for an operation that ONNX does not have.
     """
     import_optional("onnxscript", "onnx")
     try:
         made = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
-    except Exception as error:  # several classes, others in each version
+    except Exception as error:  # the classes differ between versions
         raise LeanspikeError(
             f"{_missing(program, error)} is not among the operations that PyTorch writes as "
             f"ONNX's; write it with others, or {KEEP}"
@@ -140,7 +140,7 @@ def converted(program: torch.export.ExportedProgram, names: Names) -> Any:
 
 
 def without_spikes(model: Any, names: Names) -> Any:
-    """The model with its answers alone, and nothing that they do not need."""
+    """Return the model with only its answers and what they need."""
     model = deepcopy(model)
     graph = model.graph
     kept = [output for output in graph.output if output.name not in names.spikes]
@@ -164,7 +164,7 @@ def described(model: Any, about: Mapping[str, str]) -> None:
 
 
 def _name(model: Any, names: Names) -> None:
-    """Rename inputs, outputs and weights everywhere; the samples' axis is called N."""
+    """Rename inputs, outputs and weights everywhere, and the samples' axis to N."""
     graph = model.graph
     new = dict(zip((part.name for part in graph.input), names.inputs, strict=True))
     outputs = [*names.outputs, *names.spikes]
@@ -205,7 +205,7 @@ def _inner_nodes(node: Any) -> Iterator[Any]:
 
 
 def _replace(field: Any, parts: Sequence[Any]) -> None:
-    """Give a repeated field other parts."""
+    """Replace the parts of a repeated field."""
     parts = [deepcopy(part) for part in parts]
     del field[:]
     field.extend(parts)
@@ -217,14 +217,14 @@ def _is_random(node: fx.Node) -> bool:
 
 
 def _place(node: fx.Node) -> str:
-    """The path of the module in which an operation of a program stands."""
+    """Return the path of the module of an operation in a program."""
     paths = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     path = paths[-1].rpartition("network")[2].strip(".") if paths else ""
     return path or "the network itself"
 
 
 def _missing(program: torch.export.ExportedProgram, error: BaseException | None) -> str:
-    """The operation that ONNX does not have, with its module's path, if the error names it.
+    """Return the operation that ONNX lacks, with its module's path, if the error names it.
 
     PyTorch may have split it first into an operation whose name ends in the same word.
     """
@@ -244,17 +244,17 @@ def _missing(program: torch.export.ExportedProgram, error: BaseException | None)
 
 
 def _operation(node: fx.Node) -> str:
-    """``aten.special_i0e`` of ``aten.special_i0e.default``."""
+    """Return ``aten.special_i0e`` for ``aten.special_i0e.default``."""
     return str(node.target).rpartition(".")[0]
 
 
 def inputs_of(model: Any) -> dict[str, tuple[str | int, ...]]:
-    """The names and shapes of a model's inputs; "N" is the number of samples."""
+    """Return the names and shapes of a model's inputs; "N" is the number of samples."""
     return {part.name: _shape(part) for part in model.graph.input}
 
 
 def outputs_of(model: Any) -> dict[str, tuple[str | int, ...]]:
-    """The names and shapes of a model's outputs."""
+    """Return the names and shapes of a model's outputs."""
     return {part.name: _shape(part) for part in model.graph.output}
 
 

@@ -1,4 +1,4 @@
-"""An ONNX model beside the network that it was made of: spikes and answers on the same input.
+"""Comparing an ONNX model with its network: spikes and answers on the same input.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``.
 """
@@ -22,12 +22,12 @@ from leanspike.optional import import_optional
 
 Arrays = Mapping[str, NDArray[Any]]
 MOST = 0.01
-"""Of a layer's entries, for which rounding may be the reason."""
+"""The largest share of a layer's entries whose difference rounding may explain."""
 
 
 @dataclass(frozen=True)
 class ONNXLayer:
-    """One layer of neurons: what it emitted, and how many of that differ in the file's run.
+    """A layer of neurons: its entries and spikes, and how many entries differ in the file's run.
 
     >>> ONNXLayer("relu", entries=80, spikes=12, mismatches=1).mismatches
     1
@@ -41,13 +41,13 @@ class ONNXLayer:
 
 @dataclass(frozen=True)
 class ONNXProof:
-    """The same input through the network and, by onnxruntime, through the file.
+    """The comparison of network and file, run by onnxruntime, on the same input.
 
     Attributes:
-        samples: how many there were.
-        layers: the neurons, in order.
-        difference: the largest difference of two entries of an answer, in their units.
-        answers: how many samples have another largest output after the last step.
+        samples: the number of samples.
+        layers: the layers of neurons, in order.
+        difference: the largest difference of an answer's entries, in their units.
+        answers: the number of samples with another largest output after the last step.
 
     >>> proof = ONNXProof(2, (ONNXLayer("relu", 80, 12, 1),), 1e-6, 0)
     >>> proof.mismatches, proof.spikes
@@ -61,35 +61,35 @@ class ONNXProof:
 
     @property
     def spikes(self) -> int:
-        """What all neurons emitted that is not 0."""
+        """The number of outputs of all neurons that are not 0."""
         return sum(layer.spikes for layer in self.layers)
 
     @property
     def mismatches(self) -> int:
-        """How many entries differ: a spike on one side, or graded outputs beyond rounding."""
+        """The number of differing entries: a spike on one side, or graded beyond rounding."""
         return sum(layer.mismatches for layer in self.layers)
 
     def check(self) -> None:
-        """Raise LeanspikeError where more differs than rounding explains."""
+        """Raise LeanspikeError if more entries differ than rounding explains."""
         for layer in self.layers:
             if layer.mismatches > MOST * layer.entries:
                 raise LeanspikeError(
                     f"{layer.path}: {layer.mismatches} of {layer.entries} entries differ in "
-                    "onnxruntime, more than rounding explains, and the file was not written; "
-                    "write it unverified with verify=False, and look at what it computes there"
+                    "onnxruntime, more than rounding explains, so the file was not written; "
+                    "write it unverified with verify=False to examine it"
                 )
 
 
 @dataclass(frozen=True)
 class Ours:
-    """What the network itself gives: spikes by the path of the neurons, and answers."""
+    """The network's own spikes, by the path of the neurons, and answers."""
 
     spikes: Mapping[str, tuple[Tensor, bool]]
     answers: Sequence[Tensor]
 
 
 def observed(snn: SpikingNetwork, x: Tensor, timesteps: int) -> Ours:
-    """Run the network itself: spikes ``[T, N, ...]``, whether they are graded, its outputs."""
+    """Run the network; return spikes ``[T, N, ...]``, whether they are graded, and outputs."""
     spikes: dict[str, tuple[Tensor, bool]] = {}
     neurons = set(snn.neuron_nodes())
 
@@ -103,7 +103,7 @@ def observed(snn: SpikingNetwork, x: Tensor, timesteps: int) -> Ours:
 
 
 def compared(ours: Ours, theirs: Sequence[Tensor], spikes: Mapping[str, Tensor]) -> ONNXProof:
-    """What differs; answers are ``[T, N, ...]``, as in ``ours``."""
+    """Return the differences between network and file. Answers are ``[T, N, ...]``."""
     layers = []
     for path, (own_TN, graded) in ours.spikes.items():
         other_TN = spikes[path]
@@ -132,15 +132,15 @@ class Session:
             self._session = runtime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # of a module of its own
+        except Exception as error:  # onnxruntime has its own exception classes
             raise LeanspikeError(
-                f"onnxruntime does not take the model ({one_line(error)}); write it unverified "
+                f"onnxruntime does not load the model ({one_line(error)}); write it unverified "
                 "with verify=False, for another reader"
             ) from error
         self.outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs by name."""
+        """Return the outputs by name."""
         given = {name: np.ascontiguousarray(x.detach().numpy()) for name, x in inputs.items()}
         found = self._session.run(self.outputs, given)
         return {

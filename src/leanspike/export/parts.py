@@ -1,4 +1,4 @@
-"""The network of one step in the few parts that other libraries have too.
+"""The network of one step in the few parts that other libraries have, too.
 
 Shapes are those of one sample, without N. A part reads the sum of its sources.
 """
@@ -22,7 +22,7 @@ class Convolution:
     """A convolution over images or sequences, padded with zeros.
 
     ``weight`` is ``[K, C / groups, ...]``, ``bias`` is ``[K]`` or None. ``blocks`` is the number
-    of its groups, if it is written without groups. The rest has a number for each axis.
+    of its groups, if it is written without groups. The other fields have a number for each axis.
     """
 
     weight: Tensor
@@ -53,7 +53,7 @@ class SumPool:
 
 @dataclass(frozen=True)
 class Flatten:
-    """All axes of a sample become one."""
+    """A flatten of all axes of a sample into one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ Operation = Convolution | Dense | SumPool | Flatten | Spiking
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """An operation at its place: the sources whose sum it reads, and the shapes in and out."""
+    """An operation with its path, the sources whose sum it reads, and the shapes in and out."""
 
     path: str
     operation: Operation
@@ -79,9 +79,9 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Portable:
-    """A whole network in parts, by name and in order; ``output`` is the sum of these parts.
+    """A whole network in parts, by name and in order. ``output`` names the parts to sum.
 
-    ``input_shape`` is that of a sample at one step.
+    ``input_shape`` is the shape of a sample at one step.
     """
 
     parts: Mapping[str, Part]

@@ -1,4 +1,4 @@
-"""From a spiking network to its parts. Norms are folded; what has no part is refused by path."""
+"""Splitting a spiking network into parts. Norms are folded, other operations refused by path."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from leanspike.temporal import Affine
 
 
 def portable(network: SpikingNetwork) -> Portable:
-    """The network's parts, in eval mode, with its weights as they are now.
+    """Return the network's parts, in eval mode, with its weights as they are now.
 
     Raises:
         LeanspikeError: for an operation that parts cannot hold, by its path, with a way out.
@@ -46,24 +46,24 @@ def portable(network: SpikingNetwork) -> Portable:
 
 
 def _check(plan: Plan) -> None:
-    """Refuse neurons of other kinds, and norms that know the step."""
+    """Refuse neurons of other kinds, and norms that depend on the step."""
     for node in plan.neuron_nodes():
         neuron = plan.submodule(node)
         if not isinstance(neuron, Recorded):
             raise LeanspikeError(
-                f"module {node.target}: {type(neuron).__name__} is no neuron that other libraries "
-                "have; train with neuron=LIF() (spike.neuron.name=lif)"
+                f"module {node.target}: other libraries have no {type(neuron).__name__}; train "
+                "with neuron=LIF() (spike.neuron.name=lif)"
             )
     for path, module in plan.module.named_modules():
         if isinstance(module, Affine):
             raise LeanspikeError(
-                f"module {path}: this norm differs from step to step, and an exported layer is "
+                f"module {path}: this norm differs from step to step, but an exported layer is "
                 'the same at each; train with norm="tdbn" or norm="keep" (spike.norm=tdbn)'
             )
 
 
 class _Shapes(fx.Interpreter):
-    """The shape of what each node gives, for a sample of zeros."""
+    """Notes the shape of each node's output, for a sample of zeros."""
 
     def __init__(self, step: StepPlan, sample: Shape) -> None:
         super().__init__(step.module)

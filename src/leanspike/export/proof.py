@@ -1,4 +1,4 @@
-"""Whether a file computes what the network does: spikes compared, layer by layer, step by step."""
+"""Proving that a file computes the same: spikes are compared, layer by layer, step by step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from leanspike.neuron import Recorded
 
 @dataclass(frozen=True)
 class LayerProof:
-    """A layer of neurons: how many spikes it has at each step, and how many of them differ."""
+    """A layer of neurons: the numbers of spikes and of differing spikes at each step."""
 
     path: str
     mismatches: tuple[int, ...]
@@ -30,13 +30,13 @@ class LayerProof:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a target's own reader makes of a file, beside the network.
+    """The comparison of a file, run by its target's own reader, with the network.
 
     Attributes:
-        target: whose reader.
-        samples: how many were run.
+        target: the target of the file.
+        samples: the number of samples that were run.
         layers: the layers of neurons, in order.
-        ours, theirs: accuracy by the mean over all steps; None without labels.
+        ours, theirs: the accuracies by the mean over all steps; None without labels.
         apart: the largest difference of an output at any step.
         by_rules: whether leanspike itself computed the file, by the target's rules.
     """
@@ -51,7 +51,7 @@ class Proof:
 
     @property
     def mismatches(self) -> int:
-        """Spikes that differ, of all layers and steps."""
+        """The number of spikes that differ, over all layers and steps."""
         return sum(sum(layer.mismatches) for layer in self.layers)
 
 
@@ -66,16 +66,15 @@ def prove(
     """Read a file back with the target's own reader, and run both on the same images.
 
     Args:
-        network: what was written.
-        path: of the file.
-        target: whose it is; its library must be installed.
+        network: the network that was written.
+        path: the path of the file.
+        target: the target of the file. Its library must be installed.
         batches: pairs of images, as the network takes them, and their labels or None.
         by_rules: let leanspike itself compute the file, by the rules of the target. This shows
-            what an approximation costs if the target's reader is not installed. It proves no
-            reader.
+            the cost of an approximation without the target's reader. It does not test the reader.
 
     Raises:
-        LeanspikeError: if the reader is not installed, or cannot be.
+        LeanspikeError: if the reader is not installed or cannot be installed.
     """
     parts = portable(network).parts.items()
     names = {part.path: name for name, part in parts if isinstance(part.operation, Spiking)}
@@ -99,14 +98,14 @@ def _subtracts(neuron: nn.Module) -> bool:
 
 
 def _steps(network: SpikingNetwork, images: Tensor) -> list[Tensor]:
-    """The input of each step, as the network itself encodes it."""
+    """Return the input of each step, as the network itself encodes it."""
     encoder = network.plan.encoder
     sequence, steps = encoder.sequence(images, network.timesteps, False)
     return list(sequence.chunk(steps)) if encoder.timed else [sequence] * steps
 
 
 def _run(network: SpikingNetwork, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Outputs and spikes of each step."""
+    """Return the outputs and spikes of each step."""
     spikes: dict[str, Tensor] = {}
     handles = [
         neuron.register_forward_hook(lambda _, __, o, name=name: spikes.__setitem__(name, o))
@@ -120,7 +119,7 @@ def _run(network: SpikingNetwork, images: Tensor) -> tuple[Tensor, dict[str, Ten
 
 
 class _Count:
-    """Adds up batches."""
+    """Adds up the comparisons of batches."""
 
     def __init__(self, layers: list[str]) -> None:
         self.mismatches: dict[str, Any] = dict.fromkeys(layers, 0)
@@ -138,7 +137,7 @@ class _Count:
         their_spikes: dict[str, Tensor],
         labels: Tensor | None,
     ) -> None:
-        """A batch."""
+        """Add the comparison of a batch."""
         self.samples += ours.shape[1]
         self.apart = max(self.apart, (ours - theirs).abs().max().item())
         for name, o_TN in spikes.items():
@@ -152,7 +151,7 @@ class _Count:
             self.their_right += int((theirs.mean(0).argmax(-1) == labels).sum())
 
     def proof(self, target: str, by_rules: bool) -> Proof:
-        """What was found."""
+        """Return the proof over all batches."""
         layers = tuple(
             LayerProof(
                 name,

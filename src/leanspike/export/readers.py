@@ -1,6 +1,6 @@
-"""Files read back with the libraries that they are for, where those are installed.
+"""Reading files back with the libraries that they are for, if those are installed.
 
-Each reader runs step by step, as in its own documentation. What each layer of neurons emits is
+Each reader runs step by step, as in its own documentation. The outputs of each layer of neurons are
 recorded. The libraries are imported when a file is read, and not before.
 """
 
@@ -29,15 +29,15 @@ Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
 class Reader(ABC):
-    """A target's own library, and how it reads a file."""
+    """Reads a file with a target's own library."""
 
     @abstractmethod
     def read(self, path: Path, *, soft: bool) -> nn.Module:
-        """The network as the library builds it, called with the input of a step and a state."""
+        """Return the library's network, a function of a step's input and a state."""
 
 
 class Norse(Reader):
-    """Norse; the reset is an argument of its reader."""
+    """Norse's reader, whose reset is an argument."""
 
     def read(self, path: Path, *, soft: bool) -> nn.Module:
         """See :meth:`Reader.read`."""
@@ -49,7 +49,7 @@ class Norse(Reader):
 
 
 class SpikingJelly(Reader):
-    """SpikingJelly; its neurons reset to 0."""
+    """SpikingJelly's reader, whose neurons reset to 0."""
 
     def read(self, path: Path, *, soft: bool) -> nn.Module:  # noqa: ARG002
         """See :meth:`Reader.read`."""
@@ -59,7 +59,7 @@ class SpikingJelly(Reader):
 
 
 class SnnTorch(Reader):
-    """snnTorch; its neurons reset to 0."""
+    """snnTorch's reader, whose neurons reset to 0."""
 
     def read(self, path: Path, *, soft: bool) -> nn.Module:  # noqa: ARG002
         """See :meth:`Reader.read`."""
@@ -77,13 +77,13 @@ READERS: Mapping[str, type[Reader]] = {
 
 
 class ReadBack:
-    """A file in the hands of its target's own reader.
+    """Runs a file by its target's own reader.
 
     Args:
-        path: of the file.
-        target: who reads it.
-        soft: whether the reader shall subtract the threshold, if it can be told.
-        layers: its layers of neurons: their names here, and in the file.
+        path: the path of the file.
+        target: the target of the file.
+        soft: whether the reader is to subtract the threshold, if it has that option.
+        layers: the names of its layers of neurons in the network, and in the file.
 
     Raises:
         LeanspikeError: if the library is not installed, or does not read the file.
@@ -94,17 +94,17 @@ class ReadBack:
     def __init__(self, path: Path, target: str, *, soft: bool, layers: Mapping[str, str]) -> None:
         if target not in READERS:
             raise LeanspikeError(
-                f"{_why_not(target_of(target))}, so the file is not read back here; verify one of "
+                f"{_why_not(target_of(target))}, so this file cannot be read back; verify one of "
                 f"{', '.join(READERS)}, or read it there: {target_of(target).reading}"
             )
         self.path, self.target, self.soft, self.layers = path, target, soft, layers
 
     @torch.no_grad()
     def run(self, steps: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The output of each step, and the spikes of each layer: ``[T, N, ...]`` each.
+        """Return the output of each step, and the spikes of each layer: ``[T, N, ...]`` each.
 
-        ``steps``: the input of each, ``[N, ...]``. The network is read anew, since some libraries
-        keep their state inside.
+        ``steps`` are the inputs of the steps, ``[N, ...]`` each. The network is read anew, since
+        some libraries keep the state inside.
         """
         spikes: dict[str, list[Tensor]] = {name: [] for name in self.layers}
         with _quiet():
@@ -127,9 +127,9 @@ def _why_not(target: Target) -> str:
 
 
 class ByRules:
-    """A file as leanspike itself computes it, by the rules of its target.
+    """Runs a file by leanspike itself, by the rules of its target.
 
-    It shows what an approximation costs without a reader. It proves nothing of the target's own
+    It shows the cost of an approximation without a reader. It proves nothing about the target's own
     reader.
 
     Args: see :class:`ReadBack`.
@@ -145,7 +145,7 @@ class ByRules:
 
     @torch.no_grad()
     def run(self, steps: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """As :meth:`ReadBack.run`."""
+        """Return the same as :meth:`ReadBack.run`."""
         spikes: dict[str, list[Tensor]] = {name: [] for name in self.layers}
         handles = [
             self.network.get_submodule(path_of(node)).register_forward_hook(_noting(spikes[name]))
@@ -168,7 +168,7 @@ def _noting(found: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the libraries print and warn of."""
+    """Silence the prints and warnings of the libraries."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

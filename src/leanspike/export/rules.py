@@ -1,4 +1,4 @@
-"""Which rule each operation has, as a table.
+"""The table of export rules, one for each operation.
 
 A rule takes a node of the graph and the walk. It returns a wire, or a constant that others read.
 """
@@ -24,7 +24,7 @@ Rule = Callable[[fx.Node, Walk], Any]
 
 
 def rule_of(node: fx.Node, walk: Walk) -> Rule:
-    """The rule of what a node calls; that of constants for what reads no wire."""
+    """Return the rule of a node's operation, or that of constants if it reads no wire."""
     if node.op == "get_attr":
         return constant_rules.attribute
     if node.op == "placeholder" or node.meta.get("state_of"):

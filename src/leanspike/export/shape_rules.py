@@ -1,4 +1,4 @@
-"""The rules of pools, and of what changes the shape of a sample."""
+"""The export rules of pools, and of operations that change the shape of a sample."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AVERAGE = {
 
 
 def average(node: fx.Node, walk: Walk) -> Wire:
-    """An average pool, a module or a function: sums times 1/k²."""
+    """Return the wire of an average pool, as sums times 1/k²."""
     call = options(node, walk, AVERAGE)
     wire, path = read(node, walk), path_of(node)
     kernel, padding = _pair(call["kernel_size"]), _pair(call["padding"])
@@ -35,7 +35,7 @@ def average(node: fx.Node, walk: Walk) -> Wire:
     if call["ceil_mode"] or uneven:
         raise LeanspikeError(
             f"module {path}: its windows do not all have the same size (ceil_mode or "
-            "count_include_pad=False), and NIR's do; train without"
+            "count_include_pad=False), but NIR's do; train without"
         )
     divisor = call["divisor_override"] or kernel[0] * kernel[1]
     return walk.pooled(path, SumPool(kernel, stride, padding), divisor, wire, walk.shapes[node])
@@ -47,13 +47,13 @@ def _pair(size: Any) -> Shape:
 
 
 def adaptive(node: fx.Node, walk: Walk) -> Wire:
-    """An adaptive average pool whose windows all have the same size."""
+    """Return the wire of an adaptive average pool with windows of one size."""
     wire, after = read(node, walk), walk.shapes[node]
     return _windows(node, walk, wire, after)
 
 
 def mean(node: fx.Node, walk: Walk) -> Wire:
-    """The mean over all pixels."""
+    """Return the wire of a mean over all pixels."""
     wire, after = read(node, walk), walk.shapes[node]
     axes = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     pixels = isinstance(axes, tuple | list) and {int(axis) % 4 for axis in axes} == {2, 3}
@@ -67,7 +67,7 @@ def _windows(node: fx.Node, walk: Walk, wire: Wire, after: Shape) -> Wire:
     path, before = path_of(node), wire.shape
     if len(before) != 3 or any(b % a for b, a in zip(before[1:], after[1:], strict=True)):
         raise LeanspikeError(
-            f"module {path}: pooling from {before} to {after} has windows of several sizes, and "
+            f"module {path}: pooling from {before} to {after} has windows of several sizes, but "
             "NIR's have one; pool to a size that divides that of the image"
         )
     kernel = before[1] // after[1], before[2] // after[2]
@@ -75,7 +75,7 @@ def _windows(node: fx.Node, walk: Walk, wire: Wire, after: Shape) -> Wire:
 
 
 def flattened(node: fx.Node, walk: Walk) -> Wire:
-    """Any reshape that makes one axis of a sample, or leaves it as it is."""
+    """Return the wire of a reshape that makes one axis of a sample, or changes nothing."""
     wire, after = walk.wire(node.args[0]), walk.shapes[node]
     assert wire is not None
     if after == wire.shape:
@@ -86,7 +86,7 @@ def flattened(node: fx.Node, walk: Walk) -> Wire:
 
 
 def strided(node: fx.Node, walk: Walk) -> Wire:
-    """Every second row and column, as in the shortcuts of ResNets: a convolution of 1x1."""
+    """Return strided rows and columns, as in ResNets' shortcuts, by a 1x1 convolution."""
     wire, index, after = read(node, walk), node.args[1], walk.shapes[node]
     whole = index[:2] == (slice(None), slice(None)) if isinstance(index, tuple) else False
     steps = [i.step or 1 for i in index[2:] if isinstance(i, slice)] if whole else []  # type: ignore[index, union-attr]
@@ -98,7 +98,7 @@ def strided(node: fx.Node, walk: Walk) -> Wire:
 
 
 def padded(node: fx.Node, walk: Walk) -> Wire:
-    """Channels of zeros before and behind: a convolution of 1x1."""
+    """Return the wire with channels of zeros before and behind, by a 1x1 convolution."""
     wire, after = read(node, walk), walk.shapes[node]
     call = options(node, walk, {"pad": (), "mode": "constant", "value": None})
     sides, zeros = tuple(call["pad"]), call["mode"] == "constant" and not call["value"]
@@ -112,5 +112,5 @@ def padded(node: fx.Node, walk: Walk) -> Wire:
 
 
 def same(node: fx.Node, walk: Walk) -> Any:
-    """What changes no value and no shape."""
+    """Return the input of an operation that changes no value and no shape."""
     return walk.wire(node.args[0])

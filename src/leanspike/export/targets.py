@@ -1,4 +1,4 @@
-"""Who reads NIR, and what each reader keeps: one record for each, and nothing of it elsewhere.
+"""The readers of NIR, and what each of them keeps, in one record for each.
 
 The records were read in the sources of the versions that they name. Tests read files back with the
 readers that can be installed. Files for the others follow these rules and are marked "not read
@@ -18,26 +18,26 @@ LAYERS = frozenset({"Conv2d", "Affine", "Flatten", "SumPool2d"})
 
 @dataclass(frozen=True)
 class Target:
-    """What one reader of NIR takes, and how it computes what it reads.
+    """The facts of a reader of NIR: what it reads, and how it computes that.
 
     Attributes:
-        title: its name in sentences.
-        reads: the primitives with weights and shapes that it knows.
+        title: the reader's name in sentences.
+        reads: the primitives with weights and shapes that the reader knows.
         integrate: the primitive with which neurons without a leak keep their reset.
         leaky: the primitive with which neurons with a leak keep it; None if it has no leaks.
-        resets: the resets that it has.
+        resets: the resets that the reader has.
         decay: a leak is 1 − dt/τ ("euler"), or exp(−1/τ) with τ in steps ("exponential").
         filtered: "may" if synapses can have a leak, "must" if each has one, "no" if none has.
         uniform: whether thresholds and leaks are one number for a layer.
         branches: which edges may lead into a node beside its first. "any": all may. "identity":
-            a second branch may have no nodes of its own, because the reader takes the nodes
-            depth first and misses them (nirtorch.load). "none": no edge may.
+            a second branch may have no nodes of its own, because the reader walks depth first and
+            misses them (nirtorch.load). "none": no other edge may.
         flat_leaks: whether its reader takes leaks of vectors only, and fails on leaks of images.
         clamps: whether it holds the membranes of its "IF" at −v and above.
         v_reset: whether its nir is new enough (1.0.6) to read that field.
-        package: its distribution on PyPI; None if it is not read back.
-        version: of the sources that the record was read in.
-        reading: how a file is read with the reset that was trained.
+        package: the reader's distribution on PyPI; None if files are not read back.
+        version: the version of the sources from which this record was taken.
+        reading: the code that reads a file with the trained reset.
     """
 
     title: str
@@ -145,7 +145,7 @@ TARGETS = {
     "xylo": Target(
         "Xylo",
         frozenset({"Affine", "Linear"}),
-        integrate="CubaLIF",  # of a LIF its reader asks for a tau_mem, and fails
+        integrate="CubaLIF",  # its reader fails on a LIF: it asks for a tau_mem
         leaky="CubaLIF",
         resets=SOFT,
         reading="rockpool.nn.modules.from_nir(nir.read(FILE)), max_spikes_per_dt = 1",
@@ -159,7 +159,7 @@ TARGETS = {
 
 
 def target_of(name: str) -> Target:
-    """The target of that name.
+    """Return the target of that name.
 
     >>> target_of("norse").title
     'Norse'

@@ -1,6 +1,6 @@
-"""Networks in a form that PyTorch's exporter takes: plain layers, explicit state, tensors alone.
+"""Networks in a form that PyTorch's exporter accepts: plain layers, explicit state, only tensors.
 
-Both forms run a plan's graph operation by operation, so that what fails is known by its path.
+Both forms run a plan's graph operation by operation, so that a failure is reported with its path.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from leanspike.synapse import plain
 
 @final
 class Graph(fx.Interpreter):
-    """One run of a graph that remembers where it is, and what neurons emit.
+    """A run of a graph that remembers its present node and the outputs of neurons.
 
     Attributes:
-        node: the operation that runs, or ran last.
-        spikes: what the neurons emitted, in the order of the graph.
+        node: the node that runs, or ran last.
+        spikes: the outputs of the neurons, in the order of the graph.
     """
 
     def __init__(self, module: fx.GraphModule, step: Tensor | None = None) -> None:
@@ -39,21 +39,21 @@ class Graph(fx.Interpreter):
         self._step = step
 
     def run_node(self, n: fx.Node) -> Any:
-        """As usual; keep what neurons emit."""
+        """Run a node as usual, and keep the outputs of neurons."""
         self.node = n
         value = super().run_node(n)
-        if n.meta.get("neuron"):  # of one step: (spikes, state), or the only step of [1, N, ...]
+        if n.meta.get("neuron"):  # (spikes, state) of one step, or [1, N, ...]
             self.spikes.append(value if self._step is None else value[0])
         return value
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The row of a step, whose number no trace knows, is selected."""
+        """Call a function; select the row of a step by a tensor, since a trace lacks the number."""
         if target is operator.getitem and self._step is not None and args[1] is self._step:
             return args[0].index_select(0, self._step.view(1))[0]
         return super().call_function(target, args, kwargs)
 
     def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A neuron's step begins from its own initial state where the step is 0."""
+        """Call a method; let a neuron's step 0 begin from the neuron's initial state."""
         if self._step is None or not isinstance(args[0], Neuron):
             return super().call_method(target, args, kwargs)
         neuron, x_N, state = args
@@ -66,18 +66,19 @@ class Graph(fx.Interpreter):
 
 @dataclass
 class Seen:
-    """What was seen of the last run: where it is, and the names of its outputs, without spikes."""
+    """The last run of a network, and the names of its outputs, without spikes."""
 
     run: Graph | None = None
     outputs: tuple[str, ...] = ()
 
 
 class Traceable(nn.Module):
-    """What is exported.
+    """The base of networks that can be exported.
 
     Attributes:
         network: the graph with its layers, all of them PyTorch's or the user's.
-        seen: of the last run. PyTorch's exporter puts a module's own attributes back.
+        seen: the record of the last run, in an object of its own: PyTorch's exporter restores a
+            module's attributes.
     """
 
     def __init__(self, network: fx.GraphModule) -> None:
@@ -97,12 +98,12 @@ class Traceable(nn.Module):
 
 @final
 class WholeSequence(Traceable):
-    """All timesteps at once: the user's input in, the logits of every step and spikes out.
+    """All timesteps at once, from the user's input to the logits of every step and the spikes.
 
     Args:
-        snn: in eval mode.
-        timesteps: T, which is part of the graph.
-        mode: of the readout.
+        snn: the network, in eval mode.
+        timesteps: T, which is a part of the graph.
+        mode: the mode of the readout.
     """
 
     def __init__(self, snn: SpikingNetwork, timesteps: int, mode: Literal["sum", "mean"]) -> None:
@@ -116,7 +117,7 @@ class WholeSequence(Traceable):
         self.container = plan.container
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits ``[T, N, K]``, or several outputs ``[T, N, ...]``, and spikes ``[T, N, ...]``."""
+        """Return logits ``[T, N, K]``, or outputs ``[T, N, ...]``, and spikes ``[T, N, ...]``."""
         self.seen.run = None
         sequence, steps = self.encoder.sequence(x, self.timesteps, training=False)
         y_TNK, run = self._run(None, sequence, steps)
@@ -127,9 +128,9 @@ class WholeSequence(Traceable):
 
 @final
 class OneStep(Traceable):
-    """A single timestep: its input, its number and the neurons' states in; output and states out.
+    """One timestep, from its input, its number and the neurons' states to output and states.
 
-    States are flat lists of tensors. At step 0 those that are given do not count.
+    States are flat lists of tensors. At step 0 the given states do not count.
     """
 
     def __init__(self, snn: SpikingNetwork, x_N: Tensor) -> None:
@@ -149,7 +150,7 @@ class OneStep(Traceable):
     def forward(
         self, x: Tensor, step: Tensor, states: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """The step's output ``[N, K]``, the next states, and spikes ``[N, ...]``."""
+        """Return the step's output ``[N, K]``, the next states, and spikes ``[N, ...]``."""
         left = iter(states)
         leaves = [None if leaf is None else next(left) for leaf in self._leaves]
         given = pytree.tree_unflatten(leaves, self._spec)
@@ -161,7 +162,7 @@ class OneStep(Traceable):
 
 
 def _named(value: Any, container: Container | None, name: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors in containers, each by the way to it."""
+    """Yield the tensors in containers, each with a name made of the keys to it."""
     if container is None:
         if isinstance(value, Tensor):
             yield name, value
@@ -173,13 +174,13 @@ def _named(value: Any, container: Container | None, name: str) -> Iterator[tuple
 
 
 def _state_names(path: str, neuron: nn.Module, state: Any) -> list[str]:
-    """``layer1.relu.membrane`` and so on, for each tensor of a neuron's state."""
+    """Return a name like ``layer1.relu.membrane`` for each tensor of a neuron's state."""
     leaves = [] if state is None else pytree.tree_leaves(state)
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
             raise LeanspikeError(
-                f"{path}: the state of {type(neuron).__name__} holds a {type(leaf).__name__}, and "
-                "a graph holds tensors; keep tensors alone in the state, or export the whole "
+                f"{path}: the state of {type(neuron).__name__} holds a {type(leaf).__name__}, but "
+                "a graph holds tensors; keep only tensors in the state, or export the whole "
                 "sequence with one_step=False"
             )
     assert isinstance(neuron, Neuron) or not leaves

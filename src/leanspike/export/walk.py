@@ -1,4 +1,4 @@
-"""The walk over the graph of a step: what its rules put together."""
+"""The walk over the graph of a step, in which the rules build the parts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from leanspike.neuron import NeuronRecord
 
 @final
 class Walk:
-    """Builds the parts, node by node.
+    """Builds the parts of a network, node by node.
 
     Attributes:
-        shapes: of what each node gives, without N.
-        parts: those that were made so far.
-        values: what each node became: a wire; a constant; None for what parts have no need of.
+        shapes: the shape of each node's output, without N.
+        parts: the parts made so far.
+        values: the value of each node: a wire, a constant, or None if no part needs it.
     """
 
     def __init__(self, step: StepPlan, shapes: dict[fx.Node, Shape], timesteps: int) -> None:
@@ -43,16 +43,16 @@ class Walk:
         self.values: dict[fx.Node, Any] = {}
 
     def begin(self, image: fx.Node) -> None:
-        """The node of the input."""
+        """Begin with the node of the input."""
         self.values[image] = source(INPUT, self.shapes[image])
 
     def end(self, image: fx.Node, output: fx.Node) -> Portable:
-        """All parts, once every node became something."""
+        """Return all parts, after every node has a value."""
         found: Any = output.args[0]
         wire = self.values.get(found[0]) if isinstance(found[0], fx.Node) else None
         if not isinstance(wire, Wire):
             raise LeanspikeError(
-                "the network returns several tensors, and an exported one returns a single one; "
+                "the network returns several tensors, but an exported one returns a single tensor; "
                 "return the answer alone"
             )
         wire = self.plain(wire, "output")
@@ -62,36 +62,36 @@ class Walk:
     # -- for the rules -------------------------------------------------------------------------
 
     def wire(self, node: Any) -> Wire | None:
-        """What a node became, if it is a wire."""
+        """Return the value of a node if it is a wire, else None."""
         found = self.values.get(node) if isinstance(node, fx.Node) else None
         return found if isinstance(found, Wire) else None
 
     def module(self, node: fx.Node) -> Any:
-        """The module that a node calls."""
+        """Return the module that a node calls."""
         return self.root.get_submodule(str(node.target))
 
     def put(self, path: str, operation: Operation, wire: Wire, shape: Shape) -> Wire:
-        """A part that reads the wire, whose factors it has taken up; what it gives."""
+        """Add a part that reads the wire and has taken up its factors; return the new wire."""
         name = self._name(path)
         self.parts[name] = Part(path, operation, wire.sources, wire.shape, shape)
         return source(name, shape)
 
     def weighted(self, path: str, layer: Convolution | Dense, wire: Wire, shape: Shape) -> Wire:
-        """A layer with weights, which take up the factor of what they read."""
+        """Add a layer whose weights take up the factor of the wire; return the new wire."""
         factor = wire.common
         if factor is None or (factor.ndim and isinstance(layer, Convolution) and _by_entry(factor)):
             factor, wire = torch.ones((), dtype=torch.float64), self.plain(wire, path)
         return self.put(path, with_factor(layer, factor), wire, shape)
 
     def pooled(self, path: str, pool: SumPool, divisor: float, wire: Wire, shape: Shape) -> Wire:
-        """Sums over windows, divided by a number."""
+        """Add sums over windows, divided by a number; return the new wire."""
         factor = wire.common
         if factor is None or _by_entry(factor):
             factor, wire = torch.ones((), dtype=torch.float64), self.plain(wire, path)
         return self.put(path, pool, wire, shape).times(factor / divisor)
 
     def flattened(self, path: str, wire: Wire, shape: Shape) -> Wire:
-        """All axes as one; what has one already stays."""
+        """Add a flatten, unless the wire has one axis already; return the new wire."""
         if len(wire.shape) == 1:
             return wire
         factor = wire.common
@@ -101,13 +101,13 @@ class Walk:
         return self.put(path, Flatten(), wire, shape).times(before.terms[0].factor)
 
     def spiking(self, path: str, record: NeuronRecord, wire: Wire) -> Wire:
-        """A layer of neurons; the height of its spikes is a factor of what it gives."""
+        """Add a layer of neurons; return a wire with the spike height as its factor."""
         wire = self.put(path, Spiking(record), self.plain(wire, path), wire.shape)
         height = record.threshold.double().cpu() if record.height == "threshold" else 1.0
         return wire.times(height)
 
     def plain(self, wire: Wire, path: str) -> Wire:
-        """The same wire without factors: parts of their own multiply where there are some."""
+        """Return the wire without factors; extra parts multiply by them."""
         terms = []
         for term in wire.terms:
             if term.plain:
@@ -126,7 +126,7 @@ class Walk:
         return added(terms)
 
     def _name(self, path: str) -> str:
-        """A name that no other part has, even if a reader makes "." to "_"."""
+        """Return a name that no other part has, even if a reader replaces "." by "_"."""
         stem = path.replace("/", "_") or "layer"
         taken = {name.replace(".", "_") for name in self.parts} | {INPUT, "output"}
         number, name = 1, stem

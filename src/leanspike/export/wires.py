@@ -1,7 +1,7 @@
-"""What flows between parts: sums of the outputs of parts, each times a factor.
+"""Wires between parts: sums of the outputs of parts, each times a factor.
 
-NIR's spikes are 1, and its pools are sums. The height of a spike and the 1/k² of an average
-therefore become factors. They travel along until weights take them up.
+NIR's spikes are 1, and its pools are sums. Therefore the height of a spike and the 1/k² of an
+average become factors of wires, until weights take them up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from leanspike.export.parts import Shape
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """The output of a part times a factor: one number, or ``[C, 1, ...]``, or for each entry."""
+    """The output of a part times a factor: one number, ``[C, 1, ...]``, or one for each entry."""
 
     source: str
     factor: Tensor
@@ -30,7 +30,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Wire:
-    """The sum of its terms, of the shape of one sample; ``path``: where it comes from."""
+    """The sum of its terms, in the shape of one sample."""
 
     terms: tuple[Term, ...]
     shape: Shape
@@ -42,24 +42,24 @@ class Wire:
 
     @property
     def common(self) -> Tensor | None:
-        """The factor that all terms have; None if they differ."""
+        """The factor that all terms share, or None if they differ."""
         first, *others = (term.factor for term in self.terms)
         return first if all(_same(first, other) for other in others) else None
 
     def times(self, factor: Tensor | float) -> Wire:
-        """The same wire, times a factor."""
+        """Return the wire times a factor."""
         by = torch.as_tensor(factor, dtype=torch.float64)
         terms = tuple(replace(term, factor=term.factor * by) for term in self.terms)
         return replace(self, terms=terms)
 
     def shaped(self, shape: Shape) -> Wire:
-        """The same values in another shape, factors for each entry among them."""
+        """Return the wire in another shape, with factors for each entry reshaped, too."""
         terms = (replace(t, factor=_reshaped(t.factor, self.shape, shape)) for t in self.terms)
         return Wire(tuple(terms), shape)
 
 
 def source(name: str, shape: Shape, factor: Tensor | float = 1.0) -> Wire:
-    """The output of a part.
+    """Return the wire of a part's output.
 
     >>> source("conv", (8,)).sources
     ('conv',)
@@ -68,7 +68,7 @@ def source(name: str, shape: Shape, factor: Tensor | float = 1.0) -> Wire:
 
 
 def added(wires: Iterable[Wire]) -> Wire:
-    """Their sum; what comes from one part twice comes once, with the sum of the factors.
+    """Return the sum of wires. Terms of one part are merged by adding their factors.
 
     >>> added([source("a", (8,)), source("b", (8,)), source("a", (8,))]).terms[0].factor.item()
     2.0

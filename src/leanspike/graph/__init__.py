@@ -1,1 +1,1 @@
-"""A network as a graph: traced, every edge with its facts, neurons in the place of activations."""
+"""A network as a graph: tracing, the facts of every edge, neurons in the place of activations."""

@@ -1,4 +1,4 @@
-"""Several refusals as one: all that a network's activations and gates ask for."""
+"""Joining the refusals of a network's activations and gates into one message."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import fx
 from leanspike.errors import SurgeryError
 
 DECLARED = re.compile(r"activations=\(([^(),]+),\)|ops=\{([^{}:]+): 'analog'\}")
-"""What a refusal spells out: a further activation, or what is to be kept as it is."""
+"""The advice in a refusal: a further activation, or an operation to be kept as it is."""
 NO_ACTIVATION = (
-    "the network has no activation to replace; it needs nn.ReLU, or its own written as a module, "
-    "as class Act, and named: activations=(Act,)"
+    "the network has no activation to replace; use nn.ReLU, or write your own as a module, "
+    "as class Act, and name it: activations=(Act,)"
 )
 
 
 @final
 class Advice:
-    """Collects the refusals that a declaration lifts, so that the user is told once.
+    """Collects the refusals that a declaration would lift, so that the user sees all at once.
 
     >>> advice = Advice()
     >>> graph = fx.Graph()
@@ -37,13 +37,13 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
     def __init__(self) -> None:
         self.first: SurgeryError | None = None
         self.activations: dict[str, None] = {}
-        self.kept: dict[str, str | None] = {}  # and the activation that it may be as well
+        self.kept: dict[str, str | None] = {}  # operation to the activation that it may also be
 
     def note(self, node: fx.Node, error: SurgeryError) -> bool:
-        """Remember a refusal; False for one that no declaration lifts.
+        """Remember a refusal; return False if no declaration would lift it.
 
-        What may be an activation or a gate is kept where it multiplies something else, or leaves
-        the network.
+        An operation may be an activation or a gate. The advice is to keep it if it multiplies
+        something else or is an output.
         """
         spelled = [found.groups() for found in DECLARED.finditer(str(error))]
         activations = [activation for activation, _ in spelled if activation]
@@ -58,9 +58,9 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
         return True
 
     def give(self, *, fires: bool = True) -> None:
-        """Raise the first refusal, with the advice that lifts all of them.
+        """Raise the first refusal, if there is one, with advice that lifts all of them.
 
-        ``fires``: whether the network has an activation that is replaced without being told.
+        ``fires`` tells whether the network has an activation that is replaced by default.
         """
         if self.first is None:
             return
@@ -77,9 +77,7 @@ activations=(nn.SiLU,), ops={nn.Sigmoid: 'analog'}
         named = f"activations=({listed})" if self.activations else ""
         entries = ", ".join(f"{op}: 'analog'" for op in kept)
         said = ", ".join(filter(None, [named, f"ops={{{entries}}}" if entries else ""]))
-        own = (
-            f"write {' and '.join(both)} where it is kept as a module of your own, class Kept, and "
-        )
+        own = f"write a kept {' or '.join(both)} as a module of your own, class Kept, and "
         raise SurgeryError(
             f"{self.first}; for all that this network has, {own * bool(both)}say {said}{lacking}"
         )

@@ -1,6 +1,6 @@
-"""Assignments to entries of a tensor, ``x[:, 2:] = y``, as calls that overwrite nothing.
+"""Assignments to entries of a tensor, ``x[:, 2:] = y``, as calls without side effects.
 
-``x[:, 2:] += y`` is one, too: Python reads the entries, adds to them, and assigns them.
+``x[:, 2:] += y`` is such an assignment, too: Python reads, adds to, and assigns the entries.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from leanspike.graph.signal import Call, Kind
 
 
 def assigned(x: Tensor, key: Any, value: Any, update: str | None = None) -> Tensor:
-    """``x`` after ``x[key] = value`` as a tensor of its own.
+    """Return ``x`` as it is after ``x[key] = value``, as a new tensor.
 
-    With "iadd" it is that after ``x[key] += value``, with "add_" after ``x[key].add_(value)``.
+    With the update "iadd" it is ``x`` after ``x[key] += value``, with "add_" after
+    ``x[key].add_(value)``.
 
     >>> import torch
     >>> x = torch.ones(3)
@@ -36,7 +37,7 @@ def assigned(x: Tensor, key: Any, value: Any, update: str | None = None) -> Tens
 
 
 def entries(call: Call) -> Kind | None:
-    """Zeros keep the kind; entries of two signals lie beside each other, as concatenated."""
+    """Return the kind of a tensor with assigned entries: zeros keep it, signals are joined."""
     value = call.node.args[2]
     if len(call.node.args) > 3:
         return "analog"
@@ -49,7 +50,7 @@ def entries(call: Call) -> Kind | None:
 
 
 def within_samples(call: Call) -> None:
-    """Entries of every sample, whose new values have the samples first or are the same for all."""
+    """Refuse new values for some samples only, or values that do not have the samples first."""
     x, key, value = call.node.args[:3]
     assert isinstance(x, fx.Node)
     if isinstance(key, fx.Node) and key.meta["shape"] is not None:

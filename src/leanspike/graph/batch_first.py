@@ -1,8 +1,8 @@
-"""The samples kept on axis 0 where a network moves them for a moment.
+"""Keeping the samples on axis 0 where a network moves them away for a moment.
 
 Attention commonly writes ``q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)``, and several heads end
-in ``torch.stack(logits).mean(0)``. The samples are behind an axis that is taken apart, or summed,
-at once. With the samples first it is the same tensors.
+in ``torch.stack(logits).mean(0)``. There the samples lie behind an axis that the next call takes
+apart or sums. With the samples first the results are the same tensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REDUCES = ("sum", "mean", "amax", torch.sum, torch.mean, torch.amax)
 
 
 def keep_batch_first(graph: fx.Graph) -> None:
-    """Write such calls with the samples first, in place; others stay for the checks to refuse.
+    """Rewrite such calls in place with the samples first. The checks refuse all others later.
 
     >>> graph = fx.Graph()
     >>> moved = graph.call_method("permute", (graph.placeholder("x"), 2, 0, 1))
@@ -47,7 +47,7 @@ def keep_batch_first(graph: fx.Graph) -> None:
 
 
 def _made_of_input(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that are made of the network's input, as constants are not."""
+    """Return the nodes that depend on the network's input, unlike constants."""
     found: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
@@ -56,7 +56,7 @@ def _made_of_input(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _order(node: fx.Node) -> list[int]:
-    """The axes of a permutation; [] for another call, or for axes that are no plain numbers."""
+    """Return the axes of a permutation; [] for another call, or if axes are no plain numbers."""
     if not node.op.startswith("call") or node.target not in PERMUTES:
         return []
     rest = node.args[1:] or (node.kwargs.get("dims", ()),)
@@ -65,7 +65,7 @@ def _order(node: fx.Node) -> list[int]:
 
 
 def _with_samples_first(user: fx.Node) -> tuple[Any, ...] | None:
-    """The arguments of a call that takes axis 0 apart, for axis 1; None for any other call."""
+    """Return a call's arguments for axis 1 if it takes axis 0 apart; None for any other call."""
     if user.target in UNBINDS:
         return (1,) if _dim(user) == 0 else None
     if user.target in REDUCES:

@@ -1,4 +1,4 @@
-"""Calls that are given sizes: the number of samples must be that of the signal they are about."""
+"""Rules of calls that take sizes: their number of samples must be that of their own signal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from leanspike.graph.signal import Call, Kind
 
 
 def expand(call: Call) -> Kind | None:
-    """A constant for each sample, as a class token, is a signal; a signal stays what it is."""
+    """Return "analog" for a constant repeated for each sample (a class token), else the kind."""
     kind = call.inputs[0].kind
     return "analog" if kind == "constant" and _per_sample(call) else kind
 
 
 def made(call: Call) -> Kind | None:
-    """Zeros and the like are a signal where there is one for each sample, else a constant."""
+    """Return "analog" for zeros and the like made for each sample, else "constant"."""
     return "analog" if _per_sample(call) else "constant"
 
 
@@ -31,7 +31,7 @@ def _per_sample(call: Call) -> bool:
 
 
 def reshaped(call: Call) -> None:
-    """view and reshape whose first entry is -1, or computed from the number of samples."""
+    """Refuse view and reshape unless the first size is -1 or follows from the number of samples."""
     first = _first_size(call)
     if isinstance(first, int) and first != -1:
         call.refuse(f"bakes the batch size {first} in", "write flatten(1), or -1 for the batch")
@@ -43,7 +43,7 @@ def _first_size(call: Call) -> Any:
 
 
 def expanded(call: Call) -> None:
-    """expand, expand_as and repeat that leave the batch axis as it is, or give a constant one."""
+    """Refuse expand, expand_as and repeat unless they keep the batch axis or make it."""
     if call.inputs[0].kind == "constant":
         own = [counts_samples(node) for node in call.node.all_input_nodes]
         if any(own) and call.node.target != "expand_as" and not counts_samples(_first_size(call)):
@@ -58,16 +58,16 @@ def expanded(call: Call) -> None:
 
 
 def made_of_sizes(call: Call) -> None:
-    """Zeros and the like for each sample have the samples first."""
+    """Refuse zeros and the like whose samples are not on axis 0."""
     own = [place for place, size in enumerate(_sizes_given(call)) if counts_samples(size)]
     if own not in ([], [0]):
         call.refuse("puts the samples on another axis than 0", "keep axis 0 for the samples")
 
 
 def apart(call: Call) -> None:
-    """What a call gives must hold each sample by itself along axis 0, in one piece or in several.
+    """Refuse a call whose result does not hold each sample by itself along axis 0.
 
-    A check of every call whose result is a signal, after its own.
+    A sample may lie there in one piece or in several. This check follows the call's own check.
     """
     samples, fails = samples_of(call.node.graph), call.node.meta.get("fails")
     if fails is not None:
@@ -79,14 +79,14 @@ def apart(call: Call) -> None:
         more = list(call.node.meta.get("more") or ())
         call.refuse(
             f"gives {list(call.out_shape)} for {samples} samples and {more} for {samples + 1}, so "
-            "that axis 0 does not hold each sample by itself",
-            "keep the samples on axis 0: in one piece, as flatten(1) does, or all in equally many, "
-            "as x.reshape(-1, ...) does where the samples come first",
+            "axis 0 does not hold each sample by itself",
+            "keep the samples on axis 0: each in one piece, as flatten(1) does, or each in equally "
+            "many pieces, as x.reshape(-1, ...) does where the samples come first",
         )
 
 
 def _sizes_given(call: Call) -> list[Any]:
-    """The sizes in the arguments of ``torch.zeros(n, 4)`` and ``x.new_zeros((n, 4))``."""
+    """Return the sizes in the arguments of ``torch.zeros(n, 4)`` and ``x.new_zeros((n, 4))``."""
     args = call.node.args[call.node.op == "call_method" :]
     named = call.node.kwargs.get("size", ())
     given = args[0] if args and isinstance(args[0], (tuple, list)) else args or named

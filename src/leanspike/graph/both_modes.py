@@ -1,4 +1,4 @@
-"""The graphs of training and eval mode, which must be the same."""
+"""The check that a network has the same graph in training mode and in eval mode."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from leanspike.graph.tracer import OWN_MODULE
 def check_modes(
     training: fx.Graph, evaluation: fx.Graph, ann: nn.Module, operations: Operations
 ) -> None:
-    """Apart from functional dropout's switch, training and eval must be the same graph.
+    """Raise SurgeryError unless both graphs are the same, apart from the switch of dropouts.
 
-    Nodes are compared by their places: names count what was dropped, too, as what only one mode
-    asks for.
+    Nodes are compared by their places. Their names differ: torch.fx numbers names over all nodes,
+    also those that were removed because only one mode needs them.
     """
     pairs = list(zip(training.nodes, evaluation.nodes, strict=False))
     places = {node: place for place, pair in enumerate(pairs) for node in pair}
@@ -49,13 +49,14 @@ def _signature(node: fx.Node, places: Mapping[fx.Node, int]) -> tuple[Any, ...]:
 
 def _refuse_mode(node: fx.Node) -> None:
     raise SurgeryError(
-        f"{where(node)}: the network computes something else in training than in eval mode from "
-        f"here on (self.training is used, or Python or NumPy draw a number); {OWN_MODULE}"
+        f"{where(node)}: from here on the network computes something else in training mode than in "
+        "eval mode (it uses self.training, or draws a number with Python or NumPy); "
+        f"{OWN_MODULE}"
     )
 
 
 def _refuse_auxiliary(training: fx.Graph, evaluation: fx.Graph, ann: nn.Module) -> None:
-    """Raise for parts of the network itself that are called in training alone."""
+    """Raise SurgeryError if parts of the network are called in training mode only."""
     before, after = (
         dict.fromkeys(str(node.target) for node in graph.nodes if node.op == "call_module")
         for graph in (training, evaluation)
@@ -70,6 +71,6 @@ def _refuse_auxiliary(training: fx.Graph, evaluation: fx.Graph, ann: nn.Module) 
         [*(f"net.{part} = None" for part in parts), *(f"net.{f} = False" for f in flags)]
     )
     raise SurgeryError(
-        f"module {parts[0]}: gives the network an output in training that it lacks in eval mode, "
-        f"and an SNN has one output for both; say {say}"
+        f"module {parts[0]}: adds an output in training mode that is missing in eval mode, but an "
+        f"SNN has the same outputs in both; say {say}"
     )

@@ -1,7 +1,7 @@
-"""What norms cost that measure each sample, and what a cost is of: a call as it ran.
+"""The costs of norms that measure each sample, and the record of a call from which costs follow.
 
-Each function gives the arithmetic of the whole call. Roots, and divisions that many entries share,
-are left out.
+Each function returns the arithmetic of the whole call. Roots, and divisions that many entries
+share, are not counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from leanspike.neuron import Cost
 
 @dataclass(frozen=True)
 class Work:
-    """A call as it ran: its node, the module that it called, the values it read, what it gave."""
+    """A call as it ran: its node, the called module, the values it read, and its result."""
 
     node: fx.Node
     module: nn.Module | None
@@ -26,18 +26,18 @@ class Work:
     result: Any
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """The value of an argument, or the attribute of that name of the called module."""
+        """Return the value of an argument, or the attribute of that name of the called module."""
         given = argument(self.node, self.module, position, name, default)
         return fx.node.map_arg(given, self.values.__getitem__)
 
     @property
     def signals(self) -> list[Tensor]:
-        """The tensors with a batch that entered, in order, each as often as it stands there."""
+        """The input tensors with a batch axis, in order; one that is given twice counts twice."""
         return [self.values[node] for node in signal_nodes(self.node)]
 
     @property
     def entries(self) -> int:
-        """How many numbers came out."""
+        """The number of entries of the result."""
         assert isinstance(self.result, Tensor)
         return self.result.numel()
 
@@ -46,7 +46,7 @@ CostRule = Callable[[Work], Cost]
 
 
 def signal_nodes(node: fx.Node) -> list[fx.Node]:
-    """The signals that a call takes, in order, each as often as it stands in the arguments."""
+    """Return the signals among a call's arguments, in order; one given twice counts twice."""
     found: list[fx.Node] = []
     fx.node.map_arg((node.args, node.kwargs), found.append)
     return [source for source in found if source.meta["signal"].kind not in (None, "constant")]
@@ -56,49 +56,49 @@ def signal_nodes(node: fx.Node) -> list[fx.Node]:
 
 
 def scale_and_shift(work: Work) -> Cost:
-    """A multiply-accumulate for each entry."""
+    """Count a multiply-accumulate for each entry."""
     return Cost(macs=work.entries)
 
 
 def group_norm(work: Work) -> Cost:
-    """Mean and mean square of each group, then one scale and shift per group and channel.
+    """Count mean and mean square of each group, then a scale and a shift per group and channel.
 
-    Each entry costs an addition (mean) and two multiply-accumulates. The first is that of the mean
-    square, from which the variance follows. The second scales and shifts, with γ and β of the
-    channel taken in.
+    Each entry costs an accumulate (mean) and two multiply-accumulates. The first is for the mean
+    square, from which the variance follows. The second scales and shifts. It includes γ and β of
+    the channel.
     """
     return Cost(macs=2 * work.entries, acs=work.entries)
 
 
 def instance_norm(work: Work) -> Cost:
-    """As a group norm; with running statistics, in eval mode, a scale and shift alone."""
+    """Count the cost of a group norm, or of a scale and shift where running statistics are used."""
     module = work.module
     kept = module is not None and bool(module.track_running_stats) and not module.training
     return scale_and_shift(work) if kept else group_norm(work)
 
 
 def layer_norm(work: Work) -> Cost:
-    """As a group norm, and another multiply-accumulate where each entry has a γ of its own."""
+    """Count a group norm, plus a multiply-accumulate per entry if entries have their own γ."""
     own = work.argument(2, "weight") is not None
     return Cost(macs=(2 + own) * work.entries, acs=work.entries)
 
 
 def rms_norm(work: Work) -> Cost:
-    """Mean square and scale, and another multiplication where each entry has a γ of its own."""
+    """Count mean square and scale, plus a multiplication per entry if entries have their own γ."""
     own = work.argument(2, "weight") is not None
     return Cost(macs=(2 + own) * work.entries)
 
 
 def normalised(work: Work) -> Cost:
-    """Division by a length along an axis: a sum of squares, and a scale."""
+    """Count a division by the length along an axis: a sum of squares, and a scale."""
     return Cost(macs=2 * work.entries)
 
 
 def squares(work: Work) -> Cost:
-    """A deviation, a length or a cosine: a multiply-accumulate for each entry of each signal."""
+    """Count a deviation, length or cosine: a multiply-accumulate per entry of each signal."""
     return Cost(macs=sum(signal.numel() for signal in work.signals))
 
 
 def local_response(work: Work) -> Cost:
-    """y = x·(k + α/n·Σ x²)^-β: square, factor of the sum and product; n additions of the window."""
+    """Count y = x·(k + α/n·Σ x²)^-β: square, factor, product, and n additions of the window."""
     return Cost(macs=3 * work.entries, acs=int(work.argument(1, "size")) * work.entries)

@@ -1,9 +1,9 @@
-"""How many spikes lie under a graded signal: averages of spikes become sums over their windows.
+"""The numbers of spikes under a graded signal: averages of spikes become sums over windows.
 
-Each function takes what is called, its arguments and its keyword arguments. What is called is a
-module, a function, or what calls a method. Among the arguments numbers of spikes take the place of
-tensors, and each function gives numbers of spikes. Fixed weights among the arguments are 1 where
-they are not 0: the factor of a spike goes into the weights that read it.
+Each function takes a callable, its arguments and its keyword arguments. The callable is a module, a
+function, or a function that calls a method. Numbers of spikes take the place of tensors among the
+arguments, and each function returns numbers of spikes. Fixed weights among the arguments are 1
+where they are not 0: the factor of a spike goes into the weights that read it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INTERPOLATE = (
 
 
 def moved(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
-    """What only moves, repeats or adds is applied to the numbers as it is.
+    """Apply a call that only moves, repeats or adds entries to the numbers as it is.
 
     >>> moved(torch.flatten, (torch.tensor([[1, 2]]), 0), {})
     tensor([1, 2])
@@ -36,7 +36,7 @@ def moved(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
 
 
 def added(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:  # noqa: ARG001
-    """A sum or a difference of signals, each with a fixed weight; one that is added twice is one.
+    """Add the numbers of signals in a sum or difference. A signal that occurs twice counts once.
 
     >>> added(torch.sub, (torch.tensor([2]), torch.tensor([3])), {"alpha": 4})
     tensor([5])
@@ -46,7 +46,7 @@ def added(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
 
 
 def scaled(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:  # noqa: ARG001
-    """A signal times what is fixed; what meets a weight of 0 is gone.
+    """Return the numbers of a signal times fixed weights. A weight of 0 removes them.
 
     >>> scaled(torch.mul, (torch.tensor([2, 2]), torch.tensor([1, 0])), {})
     tensor([2, 0])
@@ -56,7 +56,7 @@ def scaled(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor
 
 
 def summed(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:  # noqa: ARG001
-    """A mean, or a sum, along axes.
+    """Sum the numbers over the axes of a mean or a sum.
 
     >>> summed(torch.mean, (torch.tensor([[1, 2]]), 1), {})
     tensor([3])
@@ -68,14 +68,14 @@ def summed(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor
 def average_pooled(
     call: Any, args: tuple[Any, ...], named: Mapping[str, Any], *, axes: int
 ) -> Tensor:
-    """Sums over the windows of an average pool in so many dimensions.
+    """Sum the numbers over the windows of an average pool with so many dimensions.
 
     >>> average_pooled(nn.AvgPool2d(2), (torch.ones(1, 1, 2, 2),), {}, axes=2)
     tensor([[[[4.]]]])
     >>> average_pooled(nn.AvgPool1d(2), (torch.ones(1, 1, 4),), {}, axes=1)
     tensor([[[2., 2.]]])
     """
-    options, flat = _options(call, args, named, POOL), axes == 1  # whose pool takes no divisor
+    options, flat = _options(call, args, named, POOL), axes == 1  # a 1-d pool takes no divisor
     x, ceil_mode = options["input"], bool(options.get("ceil_mode", False))
 
     def each(name: str, other: int, default: Any) -> list[int]:
@@ -96,7 +96,7 @@ def average_pooled(
 def adaptively_pooled(
     call: Any, args: tuple[Any, ...], named: Mapping[str, Any], *, axes: int
 ) -> Tensor:
-    """Averages times the sizes of their windows, which differ where the sides do not divide.
+    """Sum the numbers over the windows of an adaptive average pool, which may differ in size.
 
     >>> adaptively_pooled(nn.AdaptiveAvgPool2d(2), (torch.ones(1, 1, 3, 3),), {}, axes=2)
     tensor([[[[4., 4.],
@@ -114,7 +114,7 @@ def adaptively_pooled(
 
 
 def interpolated(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
-    """The spikes that have a weight in each entry of an upsampling, or downsampling.
+    """Count the spikes that have a weight in each entry of an upsampling or downsampling.
 
     >>> twice = nn.Upsample(scale_factor=2, mode="linear")
     >>> interpolated(twice, (torch.tensor([[[1.0, 2.0]]]),), {})
@@ -134,9 +134,9 @@ def interpolated(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> 
 
 
 def _meets(length: int, axis: int, axes: int, options: Mapping[str, Any]) -> Tensor:
-    """``[in, out]``: 1 where an entry along an axis has a weight in one of the output.
+    """Return ``[in, out]``: 1 where an input entry along an axis has a weight in an output entry.
 
-    The other axes stay as they are, of 2 entries: with 1 PyTorch's antialiasing confuses the axes.
+    The other axes have 2 entries and keep them: with 1 PyTorch's antialiasing confuses the axes.
     """
 
     def along(value: Any, other: int) -> Any:
@@ -160,7 +160,7 @@ def _tensors(args: tuple[Any, ...], named: Mapping[str, Any]) -> list[Tensor]:
 def _options(
     call: Any, args: tuple[Any, ...], named: Mapping[str, Any], names: Sequence[str]
 ) -> dict[str, Any]:
-    """What a call was given, by name; of a module its attributes."""
+    """Return a call's arguments by name. For a module they are its attributes."""
     given = {**dict(zip(names, args, strict=False)), **named}
     if isinstance(call, nn.Module):
         own = {name: vars(call)[name] for name in names if name in vars(call)}

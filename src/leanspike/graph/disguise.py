@@ -1,4 +1,4 @@
-"""Activations in disguise: gates, clamps, comparisons. What they are only the user can know."""
+"""Rules for gates, clamps and comparisons, which may be activations. Only the user can know."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leanspike.graph.signal import Call, Kind, name_of
 OWN = "a module of your own, as class Act, and name it: activations=(Act,)"
 
 FIXED = ("zeros_like", "ones_like", "full_like", "zeros", "ones", "full", "new_zeros", "new_ones")
-"""What gives the same for each sample."""
+"""Functions and methods whose result is the same for each sample."""
 ARITHMETIC = ("add", "sub", "mul", "truediv", "div", "neg", "abs")
 CASTS = ("float", "to", "type_as", "type", "double", "half")
 
@@ -22,7 +22,7 @@ CASTS = ("float", "to", "type_as", "type", "double", "half")
 
 
 def extreme(call: Call) -> Kind | None:
-    """The largest, or smallest, along an axis; of two signals, whose spikes differ, analog."""
+    """Return the kind of an extremum: of two signals "analog", along an axis that of a maximum."""
     return rules.analog(call) if _operands(call) else rules.maximum(call)
 
 
@@ -30,7 +30,7 @@ def extreme(call: Call) -> Kind | None:
 
 
 def gate(call: Call) -> None:
-    """A sigmoid or the like: of an activation, a gate, or the output. Only the user can know."""
+    """Refuse a sigmoid or the like: it may belong to an activation, a gate or the output."""
     name, code = call.name_of_op
     products = [user for user in call.node.users if multiplies(user)]
     of_itself = any(call.node.all_input_nodes[0] in user.all_input_nodes for user in products)
@@ -38,12 +38,12 @@ def gate(call: Call) -> None:
         _refuse_whole(call, call.whole.name)
     if of_itself:
         call.refuse(
-            f"{name} and the product with its own input are an activation, and no ReLU",
+            f"{name} and the product with its own input are an activation, but no ReLU",
             "write it as a module of your own, as class Swish, and name it: activations=(Swish,)",
         )
     keep = f"keep it with ops={{{code}: 'analog'}}"
     if call.node.meta.get("use") is not None:
-        call.refuse(f"{name} is {_use(call)}, which a neuron cannot stand for", keep)
+        call.refuse(f"{name} is {_use(call)}, which no neuron can replace", keep)
     call.refuse(
         f"{name} is not a ReLU, and a spiking neuron computes something else",
         f"train the network with nn.ReLU, or replace it too with activations=({code},); {keep} "
@@ -52,7 +52,7 @@ def gate(call: Call) -> None:
 
 
 def other(call: Call) -> None:
-    """An activation that leaves negative or graded values: it becomes a neuron only if told."""
+    """Refuse an activation other than ReLU. It becomes a neuron only if the user names it."""
     name, code = call.name_of_op
     if call.whole is not None and not call.whole.alone:
         _refuse_whole(call, call.whole.name)
@@ -63,7 +63,7 @@ def other(call: Call) -> None:
 
 
 def in_disguise(call: Call) -> None:
-    """A clamp, or rounding, which activations are made of."""
+    """Refuse a clamp or a rounding, since activations are made of these."""
     name, code = call.name_of_op
     _refuse_part(call)
     call.refuse(
@@ -74,7 +74,7 @@ def in_disguise(call: Call) -> None:
 
 
 def extremum(call: Call) -> None:
-    """max and min along axes after the batch, or of two signals; beside a constant, a clamp."""
+    """Refuse max and min along axis 0, and those that may be an activation, as a clamp."""
     if not _operands(call):
         call.check_axes(call.argument(1, "dim"))
         return
@@ -97,7 +97,7 @@ def extremum(call: Call) -> None:
 
 
 def compared(call: Call) -> None:
-    """A comparison of a signal: what it selects may be a ReLU."""
+    """Refuse a comparison of a signal: what it selects may be a ReLU."""
     if not varying(call.node):
         return
     name, code = call.name_of_op
@@ -105,7 +105,7 @@ def compared(call: Call) -> None:
     way = f"write nn.ReLU for x * (x > 0) and torch.where(x > 0, x, 0), or write it as {OWN}"
     if _selects_of_its_own(call.node, call.node.all_input_nodes):
         call.refuse(
-            f"a comparison ({name}) and what it selects of its input are an activation", way
+            f"a comparison ({name}) selects entries of its own input, as an activation does", way
         )
     call.refuse(
         f"{name} compares a signal, which may be a part of an activation in disguise",
@@ -114,7 +114,7 @@ def compared(call: Call) -> None:
 
 
 def varying(node: fx.Node) -> list[fx.Node]:
-    """The signals that enter a call and are not the same for each sample."""
+    """Return the input signals of a call that differ between samples."""
     return [source for source in signal_nodes(node) if name_of(source) not in FIXED]
 
 
@@ -131,17 +131,17 @@ def _refuse_part(call: Call) -> None:
         return
     whole = call.whole.name
     call.refuse(
-        f"{call.name_of_op[0]} is a part of what {whole} computes, which is no nn.ReLU",
-        f"if {whole} is an activation replace it with activations=({whole},); else keep it "
+        f"{call.name_of_op[0]} is a part of {whole}, which is no nn.ReLU",
+        f"if {whole} is an activation, replace it with activations=({whole},); else keep it "
         f"with ops={{{whole}: 'analog'}}",
     )
 
 
 def _refuse_whole(call: Call, whole: str) -> NoReturn:
-    """Refuse what is computed in a module that may be an activation itself."""
+    """Refuse a call within a module that may be an activation itself."""
     call.refuse(
-        f"{call.name_of_op[0]} is all or a part of what {whole} computes, which is no ReLU",
-        f"if {whole} is an activation replace it with activations=({whole},); keep a gate or "
+        f"{call.name_of_op[0]} is all or a part of {whole}, which is no ReLU",
+        f"if {whole} is an activation, replace it with activations=({whole},); keep a gate or "
         f"an output with ops={{{whole}: 'analog'}}",
     )
 
@@ -151,19 +151,19 @@ def _use(call: Call) -> str:
 
 
 def multiplies(node: fx.Node) -> bool:
-    """Whether a call is a product of entries."""
+    """Return whether a call is a product of entries."""
     return node.op != "call_module" and name_of(node) in ("mul", "imul", "mul_")
 
 
 def _operands(call: Call) -> list[fx.Node]:
-    """The two tensors of ``torch.max(x, y)``; [] of ``torch.max(x, dim)``."""
+    """Return the two tensors of ``torch.max(x, y)``; [] for ``torch.max(x, dim)``."""
     nodes = [value for value in call.operands() if isinstance(value, fx.Node)]
     given = [node for node in nodes if node.meta.get("shape") is not None]
     return given if len(given) == 2 else []
 
 
 def _computed_of_another(signals: list[fx.Node]) -> bool:
-    """Whether one signal is an arithmetic function of another of these, or that one itself."""
+    """Whether one of these signals is an arithmetic function of another, or the same signal."""
     arithmetic = [s for s in signals if name_of(s) in ARITHMETIC]
     of_another = any(set(s.all_input_nodes) & set(signals) for s in arithmetic)
     return of_another or len(set(signals)) < len(signals)

@@ -1,4 +1,4 @@
-"""What becomes of a traced network where there is one sample more."""
+"""Running a traced network with one sample more, to see which sizes grow with the samples."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from leanspike.modes import buffers_kept
 
 
 def grow(ann: nn.Module, graph: fx.Graph, example_input: Tensor, sizes: Sizes) -> None:
-    """Leave at each node what becomes of it with one sample more.
+    """Note at each node how its result changes with one sample more.
 
-    ``more`` is the shape of a tensor. ``fails`` says why the network fails at a node. ``grows`` is
-    left at a number that changes with the number of samples: how many times the latter it is, or
-    None. Sizes that begin with such a number have ``grows`` and ``several``.
+    ``more`` is the new shape of a tensor. ``fails`` says why the network fails at a node. ``grows``
+    stands at a number that changes with the number of samples: the factor between both, or None.
+    Sizes that begin with such a number have ``grows`` and ``several``.
     """
     try:
         with torch.no_grad(), buffers_kept(ann):
             _Growth(ann, graph).run(torch.cat([example_input, example_input[:1]]))
-    except Exception as error:  # of another kind the node says where it fails
+    except Exception as error:  # the node's ``fails`` says where, unless memory ended
         check_memory(error, example_input.shape)
     for node in graph.nodes:
         if node.op.startswith("call") and node.meta["shape"] is None:
@@ -38,7 +38,7 @@ class _Growth(fx.Interpreter):
         self.extra_traceback = False
 
     def run_node(self, n: fx.Node) -> Any:
-        """As usual; leave the shape, or why there is none."""
+        """Run a node as usual; note the shape of its result, or the error."""
         try:
             value = super().run_node(n)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Graphs with the modules that they call: one tree of modules, several graphs on it."""
+"""Graphs with the modules that they call. Several graphs may share one tree of modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leanspike.graph.ops import Signal
 
 
 def submodule(root: nn.Module, node: fx.Node) -> nn.Module | None:
-    """The module that a node calls; None if it calls none.
+    """Return the module that a node calls, or None if it calls none.
 
     >>> graph = fx.Graph()
     >>> called = graph.call_module("0", (graph.placeholder("x"),))
@@ -22,7 +22,7 @@ def submodule(root: nn.Module, node: fx.Node) -> nn.Module | None:
 
 
 def called(node: fx.Node, root: nn.Module) -> Any:
-    """What a node calls, as a function of its arguments."""
+    """Return the callable of a node, as a function of the node's arguments."""
     if node.op == "call_module":
         return root.get_submodule(str(node.target))
     if node.op == "call_method":
@@ -32,14 +32,14 @@ def called(node: fx.Node, root: nn.Module) -> Any:
 
 
 def neuron_nodes(graph: fx.Graph) -> list[fx.Node]:
-    """The calls of what stands for activations, in order."""
+    """Return the nodes that call neurons or what else replaces an activation, in order."""
     return [node for node in graph.nodes if node.op == "call_module" and node.meta.get("neuron")]
 
 
 def as_module(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    """A graph as a module that shares modules, parameters and buffers with ``root``.
+    """Return a graph as a module that shares modules, parameters and buffers with ``root``.
 
-    Whatever is put into ``root`` later, or moved, is so in the module, and the other way round.
+    A module that is later put into one of them, or moved, is changed in the other, too.
 
     >>> root, graph = nn.Sequential(nn.Linear(2, 3)), fx.Graph()
     >>> _ = graph.output(graph.call_module("0", (graph.placeholder("x"),)))
@@ -57,9 +57,9 @@ def as_module(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 
 
 def put(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module at a path. The modules beneath the one that it replaces stay beneath.
+    """Put a module at a path, and keep the children of the module that it replaces.
 
-    A norm with its activation beneath it gives way without taking that along.
+    So a norm that holds its activation can be replaced without losing the activation.
 
     >>> norm = nn.BatchNorm1d(3)
     >>> norm.act = nn.ReLU()
@@ -74,18 +74,18 @@ def put(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def own_state(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a module itself, without those of modules beneath it."""
+    """Return the entries of the module itself, without those of its children."""
     return {name: value for name, value in state_dict.items() if "." not in name}
 
 
 def share(root: nn.Module, other: nn.Module) -> None:
-    """Give ``other`` the modules, parameters and buffers of ``root``: the same dictionaries."""
+    """Give ``other`` the same dictionaries of modules, parameters and buffers as ``root``."""
     names = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
     vars(other).update({name: vars(root)[name] for name in names})
 
 
 def _register_constant(root: nn.Module, target: str) -> None:
-    """A tensor that the tracer made of a constant in a forward belongs to no module yet."""
+    """Register a tensor that the tracer made of a constant in a forward as a buffer."""
     value = vars(root).get(target)
     if value is not None and not isinstance(value, nn.Module):
         delattr(root, target)
@@ -93,7 +93,7 @@ def _register_constant(root: nn.Module, target: str) -> None:
 
 
 def copied_tree(module: nn.Module, called: set[int], made: dict[int, nn.Module]) -> nn.Module:
-    """The tree of modules anew, down to those that are called, by their ids, which stay."""
+    """Copy the tree of modules, but not the called ones: their ids are in ``called``."""
     inner = (part for child in module.children() for part in child.modules())
     if id(module) in called and not any(id(part) in called for part in inner):
         return module
@@ -119,6 +119,6 @@ def _bare(module: nn.Module) -> nn.Module:
 
 
 def is_static(node: fx.Node) -> bool:
-    """Whether a node computes what does not depend on time."""
+    """Return whether the result of a node is the same at each step."""
     signal: Signal | None = node.meta.get("signal")
     return node.op not in ("placeholder", "output") and signal is not None and not signal.timed

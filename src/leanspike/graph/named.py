@@ -1,7 +1,7 @@
-"""Operations by name, as a saved model has them. Nothing is imported to find one.
+"""Names of operations, as saved models hold them. Finding one imports nothing.
 
-A method is ``.relu``, what PyTorch has is ``torch.nn.ReLU6`` or ``torch.nn.functional.silu``, and
-anything else is what its module calls it.
+A method is named as ``.relu``, and a part of PyTorch as ``torch.nn.ReLU6`` or
+``torch.nn.functional.silu``. Anything else has the name of its module and its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.graph.operation import Operation
 
 ROW = "row"
-"""Stands for a whole row, which cannot be written."""
+"""The text in place of a whole row, which cannot be saved."""
 
 PLACES: dict[str, ModuleType] = {
     "torch.nn": nn,
@@ -33,7 +33,7 @@ PLACES: dict[str, ModuleType] = {
 
 @dataclass(frozen=True)
 class Declared:
-    """What a call of ``spike`` said of operations, by their names.
+    """The operations that a call of ``spike`` declared, by name.
 
     >>> Declared.of([nn.ReLU6], {torch.roll: "same"})
     Declared(activations=('torch.nn.ReLU6',), ops={'torch.roll': 'same'})
@@ -44,7 +44,7 @@ class Declared:
 
     @staticmethod
     def of(activations: Iterable[Any], ops: Mapping[Any, Any]) -> Declared:
-        """Take the names from the arguments of ``spike``."""
+        """Return the declarations in the arguments of ``spike``."""
         meanings = {
             name_of_operation(op): ROW if isinstance(meaning, Operation) else meaning
             for op, meaning in ops.items()
@@ -53,7 +53,7 @@ class Declared:
 
 
 def name_of_operation(op: Any) -> str:
-    """The name of a module type, a function or a method, which is given by its name.
+    """Return the name of a module type, of a function, or of a method given as a string.
 
     >>> name_of_operation(nn.PReLU), name_of_operation(torch.relu), name_of_operation("relu6")
     ('torch.nn.PReLU', 'torch.relu', '.relu6')
@@ -68,15 +68,15 @@ def name_of_operation(op: Any) -> str:
 
 
 def find_operation(name: str, network: nn.Module, given: Collection[Any] = ()) -> Any:
-    """The operation of that name: PyTorch's, or a type among the network's modules, or given.
+    """Return the operation of a name, among PyTorch's, the network's module types and ``given``.
 
-    Raises LeanspikeError for any other.
+    Raises LeanspikeError for any other name.
 
     >>> find_operation("torch.nn.ReLU6", nn.Sequential())
     <class 'torch.nn.modules.activation.ReLU6'>
     >>> find_operation("os.system", nn.Sequential())
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: it names os.system, which is not in the network; ...
+    leanspike.errors.LeanspikeError: operation os.system is not in the network; ...
     """
     if name.startswith("."):
         return name[1:]
@@ -94,13 +94,13 @@ def find_operation(name: str, network: nn.Module, given: Collection[Any] = ()) -
         if len(alike) == 1:
             return alike[0]
     raise LeanspikeError(
-        f"it names {name}, which is not in the network; pass it to load as it was passed to "
+        f"operation {name} is not in the network; pass it to load as it was passed to "
         f"spike, in activations=({last},) or ops={{{last}: ...}}"
     )
 
 
 def last_name(name: str) -> str:
-    """A name without its place.
+    """Return the last part of a dotted name.
 
     >>> last_name("torch.nn.ReLU6")
     'ReLU6'

@@ -1,8 +1,8 @@
-"""A layer with a forward of its own, opened: the call that the layer makes, and what is around it.
+"""Opening a layer with its own forward into the layer's call and what surrounds it.
 
-A subclass of a batch norm may call ``F.batch_norm`` with its own tensors, and an activation behind
-it. It is opened into a batch norm and an activation. A convolution that pads its input first is
-opened into a padding and a convolution.
+A subclass of a batch norm may call ``F.batch_norm`` with its own tensors, and then an activation.
+It is opened into a batch norm and an activation. A convolution that pads its input first is opened
+into a padding and a convolution.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def opened_as(
     args: tuple[Any, ...],
     named: Mapping[str, Any],
 ) -> type[nn.Module] | None:
-    """The layer whose forward makes this very call of a function, if ``module`` is one; else None.
+    """Return the layer type of ``module`` whose forward makes this very call, or None.
 
     ``args`` and ``named`` are the call's arguments after the input, with nodes for tensors.
 
@@ -42,7 +42,7 @@ def opened_as(
 
 
 def demoted(module: nn.Module, base: type[nn.Module]) -> nn.Module:
-    """The module as one of its base class: the same parameters, buffers and modules beneath.
+    """Return the module as an object of its base class, with the same parameters and children.
 
     >>> class Mine(nn.Linear):
     ...     def forward(self, x): return super().forward(x).relu()
@@ -57,13 +57,13 @@ def demoted(module: nn.Module, base: type[nn.Module]) -> nn.Module:
 
 
 def _is_own(value: Any, module: nn.Module, place: str) -> bool:
-    """Whether an argument is the attribute at that place."""
+    """Whether an argument is the module's attribute at that place."""
     name = place.rpartition(".")[2]
-    tensors = {**module._parameters, **module._buffers}  # which getattr hides while fx traces
+    tensors = {**module._parameters, **module._buffers}  # getattr hides them while fx traces
     own = tensors[name] if name in tensors else getattr(module, name, None)
     if isinstance(own, Tensor):
         return isinstance(value, fx.Node) and (value.op, value.target) == ("get_attr", place)
-    if own is None and name == "momentum":  # of statistics over all batches
+    if own is None and name == "momentum":  # None: statistics over all batches
         return not isinstance(value, fx.Node)
     if isinstance(own, tuple) and isinstance(value, int):
         return set(own) == {value}

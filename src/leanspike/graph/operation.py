@@ -1,4 +1,4 @@
-"""A row of the table: everything that an operation means."""
+"""A row of the table of operations: everything that an operation means."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ Shape = Sequence[int]
 
 
 def at_outputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    """Where a convolution uses each weight: at each pixel of its output ``[C, ...]``."""
+    """Return where a convolution uses each weight: at each pixel of its output ``[C, ...]``."""
     return outputs[1:]
 
 
 def at_inputs(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    """Where a transposed convolution uses each weight: at each pixel of its input ``[C, ...]``."""
+    """Return where a transposed convolution uses each weight: at each input pixel ``[C, ...]``."""
     return inputs[1:]
 
 
 def at_rows(inputs: Shape, outputs: Shape) -> Shape:  # noqa: ARG001
-    """Where a linear layer uses each weight: once for each row of its output ``[..., K]``."""
+    """Return where a linear layer uses each weight: at each row of its output ``[..., K]``."""
     return outputs[:-1]
 
 
 @dataclass(frozen=True)
 class Synapses:
-    """Weights, whose multiplications (or accumulations) make up the cost of a network.
+    """The weights of an operation. Their multiplications or accumulates make up a network's cost.
 
-    A layer holds the weights as ``weight``, or a function is given them. Both are linear in their
-    input.
-    ``positions``: the shape of the places where each weight is used. It follows from the shapes of
+    A layer holds the weights as ``weight``, a function gets them as an argument. Both are linear in
+    their input.
+    ``positions`` returns the shape of the places where each weight is used. It takes the shapes of
     a sample before and after the layer: :func:`at_outputs`, :func:`at_inputs` or :func:`at_rows`.
-    None where nothing is padded: the textbook's number is then the counted one.
-    ``norm_axis``: the output axis whose channels are the rows of ``weight``. A norm over that axis
-    folds into the weights. None where there is no such axis.
+    It is None where nothing is padded: the textbook's number is then the counted one.
+    ``norm_axis`` is the output axis whose channels are the rows of ``weight``. A norm over that
+    axis folds into the weights. It is None where there is no such axis.
     """
 
     positions: Callable[[Shape, Shape], Shape] | None
     norm_axis: int | None = None
 
     def dense_macs(self, layer: nn.Module, inputs: Shape, outputs: Shape) -> float:
-        """The textbook number of multiply-accumulates for one sample, zero padding included.
+        """Return the textbook number of multiply-accumulates for one sample, zero padding included.
 
         >>> conv = nn.Conv2d(3, 64, 3, padding=1)
         >>> Synapses(at_outputs).dense_macs(conv, (3, 32, 32), (64, 32, 32))
@@ -60,30 +60,30 @@ class Synapses:
         return self.macs_of(weight, inputs, outputs)
 
     def macs_of(self, weight: Tensor, inputs: Shape, outputs: Shape) -> float:
-        """The multiply-accumulates for one sample, of weights that a function is given."""
+        """Return the multiply-accumulates for one sample and the given weights."""
         assert self.positions is not None
         return float(weight.numel() * torch.Size(self.positions(inputs, outputs)).numel())
 
 
 def always(norm: nn.Module) -> bool:  # noqa: ARG001
-    """A norm without a time of its own is the same at each step."""
+    """Return True: a norm that does not depend on time is the same at each step."""
     return True
 
 
 @dataclass(frozen=True)
 class Norm:
-    """What becomes of a norm.
+    """The part of a row that describes a norm.
 
     ``batch``: the norm has statistics of a batch for each channel. Another norm may take its place
     where time reaches it.
-    ``synchronised``: the statistics are those of the batches of all processes. The norm that takes
-    its place synchronises its own, too.
-    ``channels``: gives the scale and the shift per channel in eval mode, ``[C]`` each. It gives
-    None for a norm without statistics. A norm without such a function stays.
+    ``synchronised``: the statistics are those of the batches of all processes. A norm that takes
+    its place synchronises its statistics, too.
+    ``channels``: a function that returns scale and shift per channel in eval mode, ``[C]`` each. It
+    returns None for a norm without statistics. A norm without such a function is not folded.
     ``folds``: whether scale and shift are the same at each step, so that weights can take them up.
-    ``priced``: a norm that weights cannot take up costs what ``cost`` of the row says. The default
-    is a multiply-accumulate per entry.
-    ``measures``: the norm takes statistics of each sample. No weights take it up in the ANN either.
+    ``priced``: a norm that weights cannot take up has the ``cost`` of its row. The default cost is
+    a multiply-accumulate per entry.
+    ``measures``: the norm takes statistics of each sample. It does not fold in the ANN either.
     ``decayed``: weight decay reaches its scale.
     """
 
@@ -98,10 +98,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class Inner:
-    """A function as the inside of a layer, whose forward calls it with attributes of its own.
+    """A function that the forward of a layer calls with the layer's own attributes.
 
-    ``layers``: the layers that call it. ``arguments``: its arguments after the input, named as the
-    attributes are, each with its default.
+    ``layers`` are the layers that call it. ``arguments`` are its arguments after the input, with
+    the names of the attributes, each with its default.
     """
 
     layers: tuple[type[nn.Module], ...]
@@ -110,36 +110,40 @@ class Inner:
 
 @dataclass(frozen=True)
 class Operation:
-    """What the surgery, the passes, the energy and the reports know of an operation.
+    """All that the surgery, the passes, the energy and the reports know of an operation.
 
     Args:
-        kind: the rule for the kind of what it emits; None where it never runs in an SNN.
-        check: refuses calls that reach axis 0, where time and samples lie together.
-        follow: how many spikes lie under what it emits. None is unknown: its readers then pay for
-            multiplications.
-        synapses: its weights, if it is a layer that has some, or a function that is given some.
-        cost: what it costs beside: a norm, or a product of signals.
-        inside: it is counted by what it computes inside, as what is declared for one call is.
-        norm: what becomes of it, if it is a norm.
-        activation: it becomes a neuron.
+        kind: the rule for the kind of its output; None if it never runs in an SNN.
+        check: the rule that refuses calls which reach axis 0, where time and samples are stacked.
+        follow: the function for the number of spikes under its output. If it is None, that number
+            is unknown, and its readers pay for multiplications.
+        synapses: the weights of a layer, or of a function that takes weights.
+        cost: the function for its other costs: those of a norm, or of a product of signals.
+        inside: whether its cost is counted by what it computes inside, as for a module that is
+            declared for one call.
+        norm: the description of a norm.
+        activation: whether it becomes a neuron.
         dropout: what it drops; one mask for all timesteps takes its place. ``rate`` is the
-            attribute that holds how often.
-        max_pool: spikes that enter it are more than the maximum over their rates.
-        pads: it may put entries of 0 around its input, which nobody multiplies.
-        concatenates: its inputs lie beside each other, so that their spike rates are averaged.
-        twin: the operation that does the same, overwrites nothing and takes any layout. It runs in
-            its place, by its own row.
-        takes: the axes of its input, where one sample would pass for a batch.
-        event_driven: the layer that does the same for less where only spikes enter.
-        tiled: the layer that does the same for less.
-        inner: for a function that layers call inside. A subclass of such a layer may have a forward
-            of its own that calls the function as the layer does. The subclass is then opened into
-            the layer and what is around it.
-        linear: it turns the mean of inputs into the mean of their outputs (it may add what is
-            fixed). Gradients of means go through it as they are; others are linearised at the mean.
-        sequence: ours, and takes ``[T, N, ...]`` or makes it: not for a user's network.
-        family: subclasses with code of their own count as it, too.
-        refused: why, and the way out; ``{name}`` and ``{code}`` stand for the operation.
+            name of the attribute with the probability.
+        max_pool: whether spikes that enter it give more than the maximum over their rates.
+        pads: whether it may put zeros around its input, which are not multiplied.
+        concatenates: whether it joins its inputs, so that their spike rates are averaged.
+        twin: the operation that computes the same, overwrites nothing and takes any layout. It
+            runs instead, by its own row.
+        takes: the axes of its input, if it would take one sample for a batch.
+        event_driven: the layer that computes the same at a lower cost if only spikes enter.
+        tiled: the layer that computes the same at a lower cost.
+        inner: the layers that call this function inside. A subclass of such a layer may have its
+            own forward that calls the function as the layer does. The subclass is then opened
+            into the layer and what surrounds it.
+        linear: whether it turns the mean of inputs into the mean of their outputs (it may add a
+            constant). Gradients of means pass it unchanged; other operations are linearised at the
+            mean.
+        sequence: whether it is leanspike's and takes or makes ``[T, N, ...]``. It is then not for
+            a user's network.
+        family: whether subclasses with code of their own have this row, too.
+        refused: the reason and the way out, if it is refused; ``{name}`` and ``{code}`` stand for
+            the operation.
     """
 
     kind: Rule | None = None
@@ -167,4 +171,4 @@ class Operation:
 
 
 UNKNOWN = Operation()
-"""What has no row: it might mix timesteps or samples, and is refused."""
+"""The row of operations without a row: they might mix timesteps or samples, and are refused."""

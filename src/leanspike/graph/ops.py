@@ -1,11 +1,11 @@
-"""The operations that may run on time stacked into the batch: one row says everything about each.
+"""The operations that may run on time stacked into the batch, each described by one row.
 
     >>> import torch
     >>> row(nn.MaxPool2d).max_pool, row(torch.relu).activation, row("flatten").norm
     (True, True, None)
 
-An operation without a row is refused: it might mix timesteps or samples. Rows of leanspike's are
-in :mod:`leanspike.graph.table`; :func:`register` adds one from outside.
+An operation without a row is refused: it might mix timesteps or samples. leanspike's rows are in
+:mod:`leanspike.graph.table`; :func:`register` adds others.
 """
 
 from __future__ import annotations
@@ -60,14 +60,15 @@ __all__ = [
 ]
 
 Meaning = Kind | Literal["same"] | None | Operation
-"""What a user may say of an operation for one call: the kind of what it emits, or a whole row."""
+"""What a user may declare of an operation for one call: the kind of its output, or a whole row."""
 
 
 @final
 class Operations:
-    """Rows by module type, function and name of a method.
+    """A table of rows by module type, function and method name.
 
-    A subclass of a layer that overrides nothing of what the layer's forward reads is that layer.
+    A subclass of a layer has the layer's row if it overrides nothing that the layer's forward
+    reads.
 
     >>> class Mine(nn.Conv2d): pass
     >>> class Other(nn.Conv2d):
@@ -80,7 +81,7 @@ class Operations:
         self.rows: dict[Any, Operation] = dict(rows)
 
     def row(self, op: Any) -> Operation:
-        """The row of a module type, a function or a method's name; UNKNOWN if there is none."""
+        """Return the row of a module type, a function or a method's name, or UNKNOWN."""
         found: Operation | None = self.rows.get(op)
         if found is not None:
             return found
@@ -91,31 +92,32 @@ class Operations:
         return UNKNOWN
 
     def row_of(self, node: fx.Node, root: nn.Module) -> Operation:
-        """The row of what a node of ``root``'s graph calls; UNKNOWN for a neuron, too.
+        """Return the row of the operation that a node of ``root``'s graph calls, or UNKNOWN.
 
-        A row that was given for one call of ``spike`` lies at its node.
+        Neurons have the row UNKNOWN. A row that was given for one call of ``spike`` is stored at
+        its node.
         """
         given: Operation | None = node.meta.get("row")
         return given or self.row(op_of(node, root))
 
     def knows(self, row: Operation) -> bool:
-        """Whether a row is leanspike's own, and says all that its operation costs."""
+        """Return whether a row is leanspike's own, so that it holds all costs of its operation."""
         return any(row is known for known in ROWS.values()) or row is UNKNOWN
 
     def base(self, layer: type[nn.Module]) -> type:
-        """The nearest base that has a row, or the layer itself."""
+        """Return the nearest base that has a row, or the layer itself."""
         return next((base for base in _bases(layer) if base in self.rows), layer)
 
     def kin(self, layer: type[nn.Module]) -> Operation:
-        """The row of the nearest base that has one, whatever the layer itself computes."""
+        """Return the row of the nearest base that has one, whatever the layer computes."""
         return next((self.rows[base] for base in _bases(layer) if base in self.rows), UNKNOWN)
 
     def register(self, op: Any, operation: Operation) -> None:
         """Add the row of an operation: a module type, a function, or the name of a method.
 
         Raises:
-            LeanspikeError: for what is none of these, has a row already, or a row that does not
-                say what the operation emits.
+            LeanspikeError: for anything else, for an operation that has a row, and for a row
+                without a rule for the kind of the output.
 
         >>> register(nn.ReLU, Operation(rules.same))
         Traceback (most recent call last):
@@ -134,13 +136,13 @@ class Operations:
         fate = operation.activation or operation.refused or operation.twin
         if operation.kind is None and not fate:
             raise LeanspikeError(
-                f"the row of {name} does not say what it emits; give a rule, as in "
+                f"the row of {name} has no rule for the kind of its output; give one, as in "
                 "Operation(kind=rules.analog)"
             )
         self.rows[op] = operation
 
     def for_call(self, meanings: Mapping[Any, Meaning], activations: Collection[Any]) -> Operations:
-        """These rows and the user's own for one call of ``spike``."""
+        """Return these rows together with the user's own for one call of ``spike``."""
         rows = {op: self._given(op, meaning) for op, meaning in meanings.items()}
         for op in activations:
             rows[op] = replace(rows.get(op, self.row(op)), activation=True, refused=None)
@@ -152,26 +154,26 @@ class Operations:
         if meaning not in ("analog", "graded", "spike", "same", None):
             raise LeanspikeError(
                 f"ops declares the kind {meaning!r}; choose one of analog, graded, spike, same, or "
-                "None for what is no tensor"
+                "None if the output is no tensor"
             )
         kind = rules.same if meaning == "same" else partial(rules.declared, kind=meaning)
         known = self.row(op)
         if known is UNKNOWN:  # its costs are those of its kin
             kin = self.kin(op)
-            norm = kin.norm and replace(kin.norm, batch=False)  # it stays where it is
+            norm = kin.norm and replace(kin.norm, batch=False)  # no other norm takes its place
             known = Operation(synapses=kin.synapses, cost=kin.cost, norm=norm)
         return replace(known, kind=kind, check=None, refused=None)
 
 
 def op_of(node: fx.Node, root: nn.Module) -> Any:
-    """What rows stand under: the type of a module that is called, a function, a method's name."""
+    """Return the key of a node's row: the called module's type, a function, or a method's name."""
     if node.op == "call_module":
         return type(root.get_submodule(str(node.target)))
     return node.target if node.op in ("call_function", "call_method") else None
 
 
 def is_batch_norm(module: nn.Module) -> TypeGuard[_BatchNorm]:
-    """Whether a module is a batch norm, or a subclass of one, whatever its forward.
+    """Return whether a module is a batch norm or a subclass of one, whatever its forward.
 
     >>> is_batch_norm(nn.BatchNorm2d(3)), is_batch_norm(nn.GroupNorm(1, 3))
     (True, False)
@@ -189,14 +191,14 @@ def _bases(op: Any) -> tuple[type, ...]:
 
 
 def _computes_as(layer: type, base: type) -> bool:
-    """Whether a subclass overrides nothing that the forward pass of its base reads."""
+    """Whether a subclass overrides nothing that the forward of its base reads."""
     below = layer.__mro__[: layer.__mro__.index(base)]
     return not any(_read_by(base).intersection(vars(kind)) for kind in below)
 
 
 @cache
 def _read_by(layer: type) -> frozenset[str]:
-    """Names in the code of a layer's forward, and of the methods of its own that it calls."""
+    """Return the names in the code of a layer's forward, and of its methods called from there."""
     found = {"forward", "train", "__call__", "_call_impl", "__getattr__", "__getattribute__"}
     waiting = ["forward"]
     while waiting:

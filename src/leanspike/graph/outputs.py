@@ -1,7 +1,7 @@
-"""What a network returns: one tensor, or tensors in containers of any kind, nested.
+"""The outputs of a network: one tensor, or tensors in nested containers of any kind.
 
-A graph holds tuples, lists and dictionaries as they are. Other containers are tuples there, and
-:class:`Container` makes them again of those.
+A graph holds tuples, lists and dictionaries as they are. Other containers become tuples in the
+graph. :class:`Container` restores them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch.utils import _pytree as pytree
 from leanspike.errors import SurgeryError
 
 KEPT = (bool, int, float, complex, str, torch.dtype, torch.device)
-"""What may stand among the tensors, besides None: it is returned as it is."""
+"""Types of values, besides None, that may stand among the tensors and are returned unchanged."""
 
 
 @dataclass(frozen=True)
 class Container:
-    """A container: its type, the names of its parts, and what those are that are containers, too.
+    """The description of a container: its type, the names of its parts, and containers in it.
 
-    ``spec`` is PyTorch's word for it, where it has one and needs one.
+    ``spec`` is PyTorch's description of it, if PyTorch knows the type.
 
     >>> plain, container = opened({"a": 1, "b": (2, 3)})
     >>> container.restored({"a": 5, "b": (6, 7)})
@@ -39,12 +39,12 @@ class Container:
 
     @property
     def plain(self) -> bool:
-        """Whether a graph holds it, and all that is in it, as it is."""
+        """Whether a graph holds the container and all in it unchanged."""
         alike = self.kind in (tuple, list, dict)
         return alike and all(part is None or part.plain for part in self.parts)
 
     def restored(self, plain: Any) -> Any:
-        """The container of such parts as `opened` gives."""
+        """Return the container again, from parts as `opened` returns them."""
         given = plain.values() if isinstance(plain, dict) else plain
         parts = [
             value if part is None else part.restored(value)
@@ -59,7 +59,7 @@ class Container:
 
 
 def opened(value: Any) -> tuple[Any, Container | None]:
-    """A value in tuples, lists and dictionaries alone, and what it was; None if no container.
+    """Return a value in tuples, lists and dictionaries only, and the container that it was.
 
     >>> from collections import OrderedDict
     >>> plain, container = opened(OrderedDict(logits=1, aux=None))
@@ -90,12 +90,12 @@ def opened(value: Any) -> tuple[Any, Container | None]:
 
 
 def _is_known(value: Any) -> bool:
-    """Whether it is a container of PyTorch's: a named tuple, an OrderedDict, a registered type."""
+    """Whether PyTorch knows the container: a named tuple, an OrderedDict, a registered type."""
     return not pytree.tree_structure(value, is_leaf=lambda part: part is not value).is_leaf()
 
 
 def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """The same containers, with what the function makes of each tensor; all else stays.
+    """Apply a function to each tensor in containers, and return the same containers.
 
     >>> mapped(torch.Tensor.item, (torch.ones(1), [None, torch.zeros(1)]))
     (1.0, [None, 0.0])
@@ -106,7 +106,7 @@ def mapped(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """The tensors in containers, in order.
+    """Return the tensors in containers, in order.
 
     >>> tensors({"logits": torch.ones(1), "step": 3})
     [tensor([1.])]
@@ -115,9 +115,9 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def returned(value: Any) -> tuple[Any, Container | None]:
-    """What a network gives to the tracer, opened.
+    """Return what a network returns to the tracer, opened.
 
-    Raises SurgeryError for what is neither a tensor nor a container nor a plain value.
+    Raises SurgeryError for anything but tensors, containers and plain values.
     """
     plain, container = opened(value)
     for leaf in pytree.tree_leaves(plain):
@@ -130,9 +130,9 @@ def returned(value: Any) -> tuple[Any, Container | None]:
 
 
 def each_tensor(argument: Any, value: Any) -> Any:
-    """What an output node reads, where a node that gives several tensors is read one by one.
+    """Return an output node's argument, with nodes of several tensors split into single tensors.
 
-    ``value`` is what it comes to.
+    ``value`` is the value of the argument.
     """
     if not isinstance(argument, fx.Node):
         if isinstance(argument, dict):

@@ -1,6 +1,6 @@
-"""The number of samples that a call reads: that of its own signal, which timesteps may reach.
+"""Making calls read the number of samples from their own signal, which may have timesteps.
 
-Where timesteps are stacked, a signal has T times as many samples as the image.
+Where timesteps are stacked, axis 0 of a signal is T times as long as that of the image.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from leanspike.graph.samples import counts_samples, pieces
 
 
 def take_own_sizes(graph: fx.Graph, node: fx.Node) -> None:
-    """Read the number of samples off the signal that a call is about, or the other numbers.
+    """Replace numbers of samples among a call's inputs by those of its own signal.
 
-    In ``y.view(x.size(0), -1)`` the image x may have fewer rows than y, which time reaches.
+    In ``y.view(x.size(0), -1)`` the image x has fewer rows than y if time reaches y.
     """
     sizes = list(filter(counts_samples, node.all_input_nodes))
     signals = signal_nodes(node)
@@ -37,7 +37,7 @@ def take_own_sizes(graph: fx.Graph, node: fx.Node) -> None:
 
 
 def _own_size(graph: fx.Graph, size: fx.Node, about: fx.Node) -> fx.Node:
-    """The number that ``size`` is, for as many samples as ``about`` has, or counts."""
+    """Return the node of the number ``size`` for as many samples as ``about`` has or counts."""
     own, times, has = about, size.meta["grows"], about.meta.get("grows")
     steps = _counts_steps(about)
     meta = {"signal": Signal(steps, None), "steps": steps, "shape": None}
@@ -49,8 +49,8 @@ def _own_size(graph: fx.Graph, size: fx.Node, about: fx.Node) -> fx.Node:
         own.meta.update(meta, grows=has)
     if times is None or has is None:
         raise SurgeryError(
-            f"{where(size)}: computes with the number of samples, which is another where "
-            "timesteps are stacked; write the number itself, or leave it out"
+            f"{where(size)}: computes with the number of samples, which differs where timesteps "
+            "are stacked; write the number itself, or leave it out"
         )
     ratio = Fraction(times, has)
     if ratio.denominator != 1:
@@ -66,10 +66,10 @@ def _own_size(graph: fx.Graph, size: fx.Node, about: fx.Node) -> fx.Node:
 
 
 def _counts_steps(node: fx.Node) -> bool:
-    """Whether a number of samples counts timesteps among them; of a signal whether it has them."""
+    """Whether a number of samples includes timesteps; for a signal, whether it is timed."""
     return bool(node.meta.get("steps", node.meta["signal"].timed))
 
 
 def _beginning(sizes: Sequence[int], first: int) -> tuple[int, ...]:
-    """Sizes with another number of samples."""
+    """Return the sizes with another number of samples."""
     return first, *sizes[1:]

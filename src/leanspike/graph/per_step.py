@@ -1,7 +1,8 @@
-"""The network of one step: what a plan's graph comes to for a sequence of one, state explicit.
+"""The network of one step, made from a plan's graph: a sequence of length 1 with explicit state.
 
-A sequence is unstacked for a neuron or a norm, and stacked again. One step has nothing to do there:
-it hands ``[N, ...]`` on. Neurons take up their states. Norms that know the step read their row.
+The plan's graph unstacks a sequence for a neuron or a norm, and stacks it again. For one step these
+calls are left out. Neurons take their states as inputs. Norms that depend on the step read the row
+of that step.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ PASSED_ON = (stack, unstack, broadcast, repeat)
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The graph of one step in eval mode, and what its inputs and outputs are.
+    """The graph of one step in eval mode, with its inputs and outputs.
 
     The graph takes the input ``x`` of the step, ``[N, ...]``, and the number of the ``step``,
-    counted from 0. The state of each of the ``neurons`` follows, in their order: None at the first
-    step. The graph gives the output ``[N, ...]`` and a tuple of the next states. Several outputs
-    are in the network's own containers. The modules are PyTorch's, the user's, and neurons, whose
-    ``step`` is called. `module` runs the graph. Nodes keep their declared facts in
-    ``meta["signal"]``; those that are not ``timed`` are the same at each step.
+    counted from 0. The state of each of the ``neurons`` follows, in their order. It is None at the
+    first step. The graph returns the output ``[N, ...]`` and a tuple of the next states. Several
+    outputs are in the network's own containers. The modules are PyTorch's, the user's, and neurons,
+    whose ``step`` is called. `module` runs the graph. Nodes keep their declared facts in
+    ``meta["signal"]``. Those that are not ``timed`` are the same at each step.
 
     >>> from torch import nn
     >>> from leanspike import LIF, spike
@@ -67,7 +68,7 @@ class StepPlan:
 
 
 def step_plan(whole: fx.GraphModule) -> StepPlan:
-    """The plan of a step of the network ``whole``, whose tree of modules is changed for it."""
+    """Return the plan of one step of the network ``whole``, whose module tree it changes."""
     for node in whole.graph.nodes:
         module = submodule(whole, node)
         if module is not None:
@@ -83,8 +84,9 @@ class StepGraph:
     """Builds the graph of a step from that of a sequence.
 
     Attributes:
-        graph: of inputs x_N, step and a state for each neuron; without an output until `finish`.
-        found: what each node of the sequence's graph became.
+        graph: the graph of the inputs x_N, step and a state for each neuron; it has no output
+            until `finish`.
+        found: the node of this graph for each node of the sequence's graph.
         tables: the nodes that hold scales and shifts of norms for all steps, with their paths.
         neurons: the paths of the neurons, in order.
     """
@@ -115,18 +117,18 @@ class StepGraph:
                 self.found[node] = self._copy(node)
 
     def finish(self, *also: tuple[fx.Node, ...]) -> None:
-        """End the graph: the output, the next states, and whatever else it shall give."""
+        """End the graph: it returns the output, the next states, and what ``also`` names."""
         self.graph.output((self.output, tuple(self._next), *also))
         self.graph.lint()
 
     def restore_container(self) -> None:
-        """Give the outputs in the network's own containers, where a graph does not hold those."""
+        """Return the outputs in the network's own containers if a graph cannot hold those."""
         if self.container is not None and not self.container.plain:
             self.output = self.graph.call_function(self.container.restored, (self.output,))
             self.output.meta["signal"] = Signal(True, None)
 
     def freeze_tables(self) -> None:
-        """Put scales and shifts as they are now into the place of the norms, as buffers."""
+        """Replace the norms by their present scales and shifts, as buffers."""
         for node, path in self.tables.items():
             norm = self.whole.get_submodule(path)
             assert isinstance(norm, TemporalNorm | Affine)
@@ -157,7 +159,7 @@ class StepGraph:
         return self.graph.node_copy(node, self.found.__getitem__)
 
     def _neuron(self, node: fx.Node) -> fx.Node:
-        """``o, state = neuron.step(x, state)``."""
+        """Add ``o, state = neuron.step(x, state)``."""
         path, x_N = str(node.target), self.found[node.all_input_nodes[0]]
         neuron = self.graph.create_node("get_attr", path)
         both = self.graph.call_method("step", (neuron, x_N, self._states[node]))
@@ -171,7 +173,7 @@ class StepGraph:
         return spikes
 
     def _plain_module(self, node: fx.Node) -> fx.Node:
-        """A module without a state in a neuron's place takes ``[1, N, ...]``."""
+        """Call a module without state in a neuron's place on ``[1, N, ...]``."""
         x_1N = self.graph.call_method("unsqueeze", (self.found[node.all_input_nodes[0]], 0))
         called = self.graph.node_copy(node, lambda _: x_1N)
         only = self.graph.call_function(operator.getitem, (called, 0))
@@ -181,7 +183,7 @@ class StepGraph:
         return only
 
     def _norm(self, node: fx.Node) -> fx.Node:
-        """``scale[step]·x + shift[step]``, of tables that are the same at each step."""
+        """Add ``scale[step]·x + shift[step]``, with tables that are the same at each step."""
         path, x_N = str(node.target), self.found[node.all_input_nodes[0]]
         module = submodule(self.whole, node)
         assert isinstance(module, TemporalNorm | Affine)

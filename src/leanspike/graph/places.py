@@ -1,4 +1,4 @@
-"""Where a call stands: the module in whose forward it is, and names for calls that have none."""
+"""The places of calls: the module whose forward makes a call, and paths for calls without one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leanspike.graph.signal import name_of
 
 
 def owner(node: fx.Node) -> str:
-    """The path of the module in whose forward the call stands ("" for the network itself)."""
+    """Return the path of the module whose forward makes the call ("" for the network itself)."""
     stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
     if node.op == "call_module":
         stack = stack[:-1]
@@ -18,7 +18,7 @@ def owner(node: fx.Node) -> str:
 
 
 def where(node: fx.Node) -> str:
-    """How an error names a call: the module's path, or the owner's path and the function."""
+    """Return a call's name for errors: the module's path, or the function and the owner's path."""
     if node.op == "call_module":
         return f"module {node.target}"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
@@ -26,7 +26,7 @@ def where(node: fx.Node) -> str:
 
 
 def names_of_calls(nodes: list[fx.Node], stem: str) -> dict[fx.Node, str]:
-    """A path for each call: the module's own if called once, else owner, stem and call order."""
+    """Return a path for each call: the module's if called once, else owner, stem and order."""
     calls = Counter(node.target for node in nodes if node.op == "call_module")
     counts: Counter[str] = Counter()
     names = {}
@@ -41,7 +41,7 @@ def names_of_calls(nodes: list[fx.Node], stem: str) -> dict[fx.Node, str]:
 
 
 def places_of_functions(nodes: list[fx.Node]) -> dict[fx.Node, str]:
-    """A path for each call of a function or method: owner and name, numbered if there are more."""
+    """Return a path for each call of a function or method: owner, name, and number if several."""
     found: dict[str, list[fx.Node]] = {}
     for node in nodes:
         if node.op in ("call_function", "call_method"):

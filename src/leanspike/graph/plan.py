@@ -1,6 +1,6 @@
-"""The plan of a spiking network: its graph, the modules that it calls, how input enters.
+"""The plan of a spiking network: its graph, the modules that it calls, and its encoder.
 
-A plan is what passes work on (`leanspike.lower`) and what runs (`leanspike.execute`).
+Passes turn a plan into another (`leanspike.lower`), and `leanspike.execute` runs it.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from leanspike.graph.per_step import StepPlan, step_plan
 from leanspike.temporal import Encoder
 
 KEPT_FACTS = ("signal", "shape", "neuron", "row", "place", "container")
-"""What a node's ``meta`` says once the surgery is done."""
+"""The entries of a node's ``meta`` that remain after the surgery."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the surgery made: a graph with its modules, and what else must be known to run it.
+    """The result of the surgery: a graph with its modules, and all that is needed to run it.
 
     Attributes:
         module: the graph of the whole sequence as a module, which takes the encoded input and T.
             It holds the network's own modules, at their paths.
-        encoder: how a sample enters.
-        norm: what became of batch norms before the surgery.
-        sample_shape: that of one input sample at one step.
-        passes: the names of the passes that it went through.
-        sample_dtype: the type of the input that it was made with.
-        declared: what ``spike`` was told of operations.
-        replaced: what the ANN's ``state_dict`` calls the parameters of activations that are
+        encoder: the encoder of the input.
+        norm: whether batch norms were kept or folded before the surgery.
+        sample_shape: the shape of one input sample at one step.
+        passes: the names of the passes that were applied.
+        sample_dtype: the type of the example input.
+        declared: the operations that were declared to ``spike``.
+        replaced: the names in the ANN's ``state_dict`` of the parameters of activations that are
             neurons now.
         fixed_shape: whether the shape of a sample decided a branch or a loop of the network.
         held: the paths of the modules that the network's own ``train()`` leaves in eval mode.
@@ -69,33 +69,33 @@ class Plan:
 
     @property
     def output(self) -> fx.Node:
-        """The node that returns: it reads ``[T, N, ...]`` of each tensor of the network's."""
+        """The output node, which reads ``[T, N, ...]`` for each tensor that the network returns."""
         return self.graph.output_node()
 
     @property
     def container(self) -> Container | None:
-        """The containers in which the network returns its tensors; None of a single tensor."""
+        """The container in which the network returns its tensors; None for a single tensor."""
         container: Container | None = self.output.meta["container"]
         return container
 
     def submodule(self, node: fx.Node) -> nn.Module | None:
-        """The module that a node calls; None if it calls none."""
+        """Return the module that a node calls, or None if it calls none."""
         return submodule(self.module, node)
 
     def neuron_nodes(self) -> list[fx.Node]:
-        """The calls of what stands for activations, in order."""
+        """Return the nodes that call neurons or what else replaces an activation, in order."""
         return neuron_nodes(self.graph)
 
     def per_step(self) -> StepPlan:
-        """The network of one step as a plain graph with explicit state.
+        """Return the network of one step as a plain graph with explicit state.
 
-        The plan's modules are taken as they are now. Scales and shifts of norms are those of this
-        moment. Layers that stand in for PyTorch's are PyTorch's again. Dropout is gone.
+        The result has the plan's modules as they are now, and the present scales and shifts of
+        norms. Stand-ins are PyTorch's layers again. Dropout is left out.
         """
         return step_plan(self.copied().module)
 
     def copied(self) -> Plan:
-        """Another plan of the same layers, whose graph and tree of modules may be changed.
+        """Return another plan of the same layers, whose graph and module tree may be changed.
 
         Both plans share the modules that the graph calls, and all parameters. The modules that
         hold other modules are copied.
@@ -105,14 +105,14 @@ class Plan:
         return replace(self, module=as_module(root, graph))
 
     def with_layers(self, layers: Mapping[str, nn.Module], name: str) -> Plan:
-        """Another plan with these layers at their paths, put in by the pass of that name."""
+        """Return a plan with these layers at their paths, put in by the pass of that name."""
         other = self.copied() if layers else self
         for path, layer in layers.items():
             other.module.set_submodule(path, layer)
         return replace(other, passes=(*self.passes, name))
 
     def after(self, name: str) -> Plan:
-        """The plan, whose graph the pass of that name has changed; the graph as it is now."""
+        """Return the plan after the pass of that name changed its graph in place."""
         self.graph.lint()
         self.module.recompile()
         return replace(self, passes=(*self.passes, name))
@@ -120,10 +120,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """A plan without its modules, for copies and for pickle: the nodes in a row, no links.
+    """A plan without its modules, for copies and for pickle: its nodes as rows without links.
 
-    (A graph links each node to the next. Pickle would follow them one inside another, and end at
-    a recursion limit.)
+    A graph links each node to the next. Pickle would follow the links recursively, and reach the
+    recursion limit.
     """
 
     rows: tuple[tuple[Any, ...], ...]
@@ -131,7 +131,7 @@ class PlanRecord:
 
     @staticmethod
     def of(plan: Plan) -> PlanRecord:
-        """Write a plan down."""
+        """Return the record of a plan."""
         rows = tuple(
             (
                 *(node.op, node.name, node.target),
@@ -145,7 +145,7 @@ class PlanRecord:
         return PlanRecord(rows, rest)
 
     def plan(self, root: nn.Module) -> Plan:
-        """The plan again, on the modules of ``root``."""
+        """Return the plan of this record, with the modules of ``root``."""
         graph, found = fx.Graph(), dict[str, fx.Node]()
         for op, name, target, args, kwargs, facts in self.rows:
             args, kwargs = (_resolve(part, found) for part in (args, kwargs))
@@ -156,7 +156,7 @@ class PlanRecord:
 
 @dataclass(frozen=True)
 class _Reference:
-    """A node in the arguments of another, by its name."""
+    """The name of a node that is an argument of another."""
 
     name: str
 

@@ -1,6 +1,6 @@
-"""Products: of signals with fixed weights, and of two signals, as in attention and gates.
+"""Rules and costs of products: of signals with fixed weights, and of two signals.
 
-What such a call must not do, so that samples stay apart, and what it costs.
+Products of two signals occur in attention and in gates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from leanspike.neuron import Cost
 
 
 def multiplied(call: Call) -> None:
-    """A matrix product of two signals whose samples stay apart, or of one with fixed weights."""
+    """Refuse a matrix product that mixes samples: of two signals, or of one and a constant."""
     signals = signal_nodes(call.node)
     ranks = [len(node.meta["shape"]) for node in signals]
     if len(signals) < 2:
@@ -39,7 +39,7 @@ def multiplied(call: Call) -> None:
 
 
 def weighted(call: Call) -> None:
-    """A convolution or a linear map with weights that are fixed."""
+    """Refuse a convolution or a linear map whose weights depend on the input."""
     if len(signal_nodes(call.node)) > 1:
         call.refuse(
             "takes weights that depend on the input",
@@ -48,7 +48,7 @@ def weighted(call: Call) -> None:
 
 
 def einsum(call: Call) -> None:
-    """An einsum whose signals and result all begin with the letter of the samples."""
+    """Refuse an einsum unless its signals and result begin with the letter of the samples."""
     equation, operands = einsum_of(call.argument)
     inputs, _, output = str(equation).replace(" ", "").partition("->")
     letters = [
@@ -66,7 +66,7 @@ def einsum(call: Call) -> None:
 
 
 def attended(call: Call) -> None:
-    """Dot-product attention of signals that all have the samples first."""
+    """Refuse dot-product attention unless query, key and value have the same axes."""
     signals = signal_nodes(call.node)
     ranks = {len(node.meta["shape"]) for node in signals}
     if len(signals) < 3 or len(ranks) > 1 or min(ranks) < 3:
@@ -77,7 +77,7 @@ def attended(call: Call) -> None:
 
 
 def attention(call: Call) -> None:
-    """nn.MultiheadAttention with the samples first, which drops nothing by itself."""
+    """Refuse nn.MultiheadAttention with the samples on axis 1, or with dropout."""
     drops = bool(call.argument(0, "dropout"))
     moved = not call.argument(0, "batch_first")
     dropless = "setattr(m, 'dropout', 0)" if drops else ""
@@ -97,23 +97,23 @@ def attention(call: Call) -> None:
 
 
 def squared(work: Work) -> Cost:
-    """A product of each entry with itself."""
+    """Count a multiplication of each entry with itself."""
     return Cost(macs=work.entries if work.signals else 0)
 
 
 def product(work: Work) -> Cost:
-    """One multiplication for each entry, of two signals; what is fixed folds into weights."""
+    """Count a multiplication per entry of two signals. Fixed factors cost nothing: they fold."""
     return Cost(macs=work.entries if len(work.signals) > 1 else 0)
 
 
 def matrix_product(work: Work) -> Cost:
-    """``[N, ..., L, D] @ [N, ..., D, K]``: D multiply-accumulates for each entry."""
+    """Count ``[N, ..., L, D] @ [N, ..., D, K]``: D multiply-accumulates for each entry."""
     inner = work.signals[0].shape[-1] if len(work.signals) > 1 else 0
     return Cost(macs=work.entries * inner)
 
 
 def einsum_cost(work: Work) -> Cost:
-    """As many products as the letters span, for each operand after the first."""
+    """Count, for each operand after the first, as many products as the letters span."""
     equation, operands = einsum_of(work.argument)
     if len(work.signals) < 2:
         return Cost()
@@ -127,7 +127,7 @@ def einsum_cost(work: Work) -> Cost:
 
 
 def einsum_of(argument: Callable[..., Any]) -> tuple[str, tuple[Any, ...]]:
-    """The equation and the operands of an einsum, given one by one or as a list."""
+    """Return the equation and the operands of an einsum, given one by one or as a list."""
     equation, operands = argument(0, "equation"), []
     for place in range(1, 9):
         operand = argument(place, "")
@@ -139,7 +139,7 @@ def einsum_of(argument: Callable[..., Any]) -> tuple[str, tuple[Any, ...]]:
 
 
 def attention_cost(work: Work) -> Cost:
-    """q·kᵀ and a·v of dot-product attention, masked entries included."""
+    """Count q·kᵀ and a·v of dot-product attention, masked entries included."""
     q, k, v = (work.argument(place, name) for place, name in enumerate(("query", "key", "value")))
     pairs = q.shape[:-1].numel() * k.shape[-2]
     return Cost(macs=pairs * (q.shape[-1] + v.shape[-1]))

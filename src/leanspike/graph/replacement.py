@@ -1,4 +1,4 @@
-"""Neurons, dropouts and norms of an SNN, put in the place of the calls that they replace."""
+"""Putting the neurons, dropouts and norms of an SNN into the places of the calls they replace."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from leanspike.neuron import Neuron
 from leanspike.temporal import TemporalDropout, TemporalNorm, broadcast, stack, unstack
 
 Original = Callable[[Tensor, Callable[[fx.Node], Any]], Tensor]
-"""What stood in a place: from its input, and the values of other nodes, to its output."""
+"""A replaced call: a function of its input and of the values of other nodes."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the surgery puts in, and the rows of this call, the user's among them.
+    """The parts that the surgery puts in, and the rows of this call, with those of the user.
 
-    ``neuron`` makes one for a path, ``norm`` one for a number of channels (None keeps batch norms).
+    ``neuron`` makes a neuron for a path. ``norm`` makes a norm for a number of channels, or is None
+    to keep batch norms.
     """
 
     neuron: Callable[[str], nn.Module]
@@ -35,10 +36,10 @@ class Parts:
 
 @final
 class Replacement:
-    """Puts neurons, dropouts and norms in the place of calls of a graph.
+    """Puts neurons, dropouts and norms into the places of calls of a graph.
 
     Attributes:
-        originals: what stood where each of them was put, on a stacked input.
+        originals: the replaced call of each node that was put in, on a stacked input.
     """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, parts: Parts, timesteps: fx.Node) -> None:
@@ -51,18 +52,18 @@ class Replacement:
         self._functions: dict[fx.Node, Callable[..., Any]] = {}
 
     def begin(self, nodes: list[fx.Node]) -> None:
-        """Keep what the calls to be replaced compute, before any of them is."""
+        """Keep the functions of the calls to be replaced, before any of them is replaced."""
         self._functions = {node: called(node, self.root) for node in nodes}
 
     def neuron(self, node: fx.Node, path: str) -> None:
-        """Put a neuron at the path in the place of an activation."""
+        """Put a neuron at the path, in the place of an activation."""
         entering, leaving = Shapes.of(_source(node)).output, Shapes.of(node).output
         if entering is not None and entering != leaving:
             call = call_of(self.root, node, (_source(node).meta["signal"],))
             name, code = call.name_of_op
             made = None if leaving is None else list(leaving)
             call.refuse(
-                f"{name} makes {made} of {list(entering)}; a neuron keeps shapes",
+                f"{name} makes {made} of {list(entering)}, but a neuron keeps shapes",
                 f"keep it with ops={{{code}: 'analog'}}, and not among the activations",
             )
         self._check_one(node)
@@ -79,13 +80,13 @@ class Replacement:
         if len(signals) > 1:
             call = call_of(self.root, node, tuple(s.meta["signal"] for s in signals))
             call.refuse(
-                f"{call.name_of_op[0]} takes {len(signals)} signals, and a neuron one",
-                "write what is computed of one signal as a module of your own, as class Act, and "
+                f"{call.name_of_op[0]} takes {len(signals)} signals, but a neuron takes one",
+                "write the part for one signal as a module of your own, as class Act, and "
                 "name that: activations=(Act,)",
             )
 
     def dropout(self, node: fx.Node, path: str, row: Operation) -> None:
-        """Put a dropout at the path that drops the same at each step."""
+        """Put a dropout at the path that drops the same entries at each step."""
         signal: Signal = _source(node).meta["signal"]
         if node.op == "call_module":
             p = float(getattr(self.root.get_submodule(str(node.target)), row.rate))
@@ -97,12 +98,12 @@ class Replacement:
         self._replace(node, path, signal, neuron=False)
 
     def renews(self, node: fx.Node) -> bool:
-        """Whether a batch norm is to be replaced: where time reaches it."""
+        """Return whether a batch norm is to be replaced, which is so where time reaches it."""
         signal: Signal = node.all_input_nodes[0].meta["signal"]
         return self.parts.norm is not None and signal.timed
 
     def norm(self, node: fx.Node, path: str, row: Operation) -> None:
-        """Put a temporal norm at the path in the place of a batch norm, with its parameters."""
+        """Put a temporal norm at the path, in the place of a batch norm, with its parameters."""
         old = self.root.get_submodule(str(node.target))
         assert self.parts.norm is not None
         module = self.parts.norm(int(old.num_features))  # type: ignore[arg-type]
@@ -123,8 +124,8 @@ class Replacement:
     def _replace(self, node: fx.Node, path: str, signal: Signal, *, neuron: bool) -> None:
         """Call the module at ``path`` on ``[T, N, ...]`` in place of ``node``.
 
-        A static input of a module that stays static (dropout before the first neuron) is a
-        sequence of length 1.
+        If input and output are static, as for a dropout before the first neuron, the sequence has
+        length 1.
         """
         source = _source(node)
         incoming: Signal = source.meta["signal"]
@@ -144,7 +145,7 @@ class Replacement:
         self.graph.erase_node(node)
 
     def _original(self, node: fx.Node, source: fx.Node) -> Original:
-        """What a node computes from the signal that enters it."""
+        """Return the function that a node applies to the signal that enters it."""
         function, given = self._functions[node], (node.args, node.kwargs)
 
         def run(x: Tensor, value: Callable[[fx.Node], Any]) -> Any:
@@ -154,17 +155,17 @@ class Replacement:
         return run
 
     def _install(self, node: fx.Node, path: str, module: nn.Module) -> None:
-        """Put the module at the path of the one it replaces, or at one that is free."""
+        """Put the module at the path of the module it replaces, or at a free path."""
         parent, _, name = path.rpartition(".")
-        holder = self.root.get_submodule(parent)  # the user's, whose attributes nobody declares
+        holder = self.root.get_submodule(parent)  # the user's module, with undeclared attributes
         if path != node.target and hasattr(holder, name):
             raise SurgeryError(
-                f"{path}: the name is taken by an attribute of {type(holder).__name__}; rename it"
+                f"{path}: {type(holder).__name__} has an attribute of that name; rename it"
             )
         holder.add_module(name, module.to(self.device))
 
     def finish(self) -> None:
-        """Forget activations that were called several times: their neurons have other paths."""
+        """Remove activations that were called several times: their neurons have other paths."""
         used = {str(node.target) for node in self.graph.nodes if node.op == "call_module"}
         for path in {
             str(node.target) for node in self._functions if node.op == "call_module"
@@ -173,5 +174,5 @@ class Replacement:
 
 
 def _source(node: fx.Node) -> fx.Node:
-    """The signal that enters a call that is replaced; a constant may stand before it."""
+    """Return the signal that enters a replaced call. A constant may stand before it."""
     return next(iter(varying(node)), node.all_input_nodes[0])

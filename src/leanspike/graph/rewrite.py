@@ -1,4 +1,4 @@
-"""The rewriting: neurons in the place of activations, every edge with its declared facts."""
+"""The rewriting of a graph: it declares the facts of every edge, and puts in the neurons."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from leanspike.temporal import broadcast, repeat, unstack
 
 @final
 class Rewriting:
-    """Walks the graph once, in order: declares each edge's facts, puts neurons and norms in.
+    """Walks the graph once, in order, declares each edge's facts, and puts in neurons and norms.
 
     Attributes:
-        replacement: puts the neurons, dropouts and norms in, and knows what stood there.
-        replaced: what the network's ``state_dict`` calls the entries of replaced modules.
+        replacement: the object that puts neurons, dropouts and norms in, and keeps the originals.
+        replaced: the names in the network's ``state_dict`` of the entries of replaced modules.
     """
 
     def __init__(self, root: nn.Module, graph: fx.Graph, parts: Parts) -> None:
@@ -43,7 +43,7 @@ class Rewriting:
         self.replaced: tuple[str, ...] = ()
 
     def run(self, entering: Signal) -> None:
-        """Rewrite the whole graph in place, whose input is such a signal."""
+        """Rewrite the whole graph in place. ``entering`` holds the facts of its input."""
         nodes = list(self.graph.nodes)
         image = nodes[0]
         with self.graph.inserting_after(image):
@@ -84,7 +84,7 @@ class Rewriting:
         self.graph.lint()
 
     def _entries(self, nodes: list[fx.Node]) -> tuple[str, ...]:
-        """What the network's ``state_dict`` calls the entries of the modules that these call."""
+        """Return the names in the ``state_dict`` of the entries of the modules that these call."""
         called = {self.root.get_submodule(str(node.target)) for node in nodes}
         return tuple(
             f"{path}.{name}"
@@ -94,7 +94,7 @@ class Rewriting:
         )
 
     def _keep_or_note(self, node: fx.Node, row: Operation) -> None:
-        """Keep a call; one that is refused until it is declared, as if it were declared."""
+        """Keep a call. If a declaration would lift its refusal, note that and go on."""
         try:
             self._keep(node, row)
         except SurgeryError as error:
@@ -105,7 +105,7 @@ class Rewriting:
             node.meta["signal"] = Signal(timed, "analog")
 
     def _keep(self, node: fx.Node, row: Operation) -> None:
-        """Declare what the operation emits; make its inputs agree in time."""
+        """Declare the facts of a call's output, and repeat static inputs beside timed ones."""
         take_own_sizes(self.graph, node)
         signals = tuple(source.meta["signal"] for source in node.all_input_nodes)
         timed = any(s.timed for s in signals)
@@ -120,10 +120,10 @@ class Rewriting:
             node.target = row.twin
             row = self.parts.operations.row(row.twin)
         op = op_of(node, self.root)
-        if row is not OPERATIONS.row(op):  # which nobody else would find
+        if row is not OPERATIONS.row(op):  # only the node can hold it for later
             node.meta["row"] = row
         kind = _kind(call, row)
-        if node.meta.get("discrete") and kind in ("spike", "graded"):  # places, or a comparison
+        if node.meta.get("discrete") and kind in ("spike", "graded"):  # indices, or a comparison
             kind = "analog"
         node.meta["signal"] = Signal(timed, kind)
         if kind not in (None, "constant"):
@@ -132,7 +132,7 @@ class Rewriting:
             batch_size.apart(call)
 
     def _align(self, node: fx.Node, call: Call, row: Operation) -> None:
-        """Where a static edge meets a timed one it is repeated for each step."""
+        """Repeat a static edge for each step where it meets a timed one."""
         for source, signal in zip(node.all_input_nodes, call.inputs, strict=True):
             if signal.kind == "constant":
                 shape = Shapes.of(source).output or torch.Size()
@@ -155,10 +155,10 @@ class Rewriting:
         return self.repeated[source]
 
     def _finish(self, node: fx.Node) -> None:
-        """Put time before each tensor that the network returns."""
+        """Give each tensor that the network returns a time axis."""
         leaves = list(dict.fromkeys(node.all_input_nodes))
         if not leaves:
-            raise SurgeryError("the network returns no tensor; return what it computes")
+            raise SurgeryError("the network returns no tensor; let its forward return one")
         with self.graph.inserting_before(node):
             sequences = {leaf: self._sequence(leaf) for leaf in leaves}
         node.args = fx.node.map_arg(node.args, sequences.__getitem__)
@@ -166,17 +166,17 @@ class Rewriting:
         node.meta["signal"] = Signal(True, kinds.pop() if len(kinds) == 1 else "analog")
 
     def _sequence(self, leaf: fx.Node) -> fx.Node:
-        """``[T, N, ...]`` of a tensor that the network returns."""
+        """Return the node of ``[T, N, ...]`` for a tensor that the network returns."""
         signal: Signal = leaf.meta["signal"]
         shape = Shapes.of(leaf).output
         if shape is None:
             raise SurgeryError(
-                f"{place_of(leaf)}: the network returns it, and it is no tensor; leave it out of "
-                "what the network returns"
+                f"{place_of(leaf)}: the network returns this, but it is no tensor; leave it out of "
+                "the outputs"
             )
         if signal.kind != "constant" and shape[:1] != self.batch:
             raise SurgeryError(
-                f"{place_of(leaf)}: the network returns it, of shape {tuple(shape)} for "
+                f"{place_of(leaf)}: the network returns this with the shape {tuple(shape)} for "
                 f"{self.batch[0]} samples; return tensors whose axis 0 holds the samples"
             )
         opening = unstack if signal.timed else broadcast
@@ -186,7 +186,7 @@ class Rewriting:
 
 
 def _is_constant(node: fx.Node, signals: Sequence[Signal]) -> bool:
-    """Whether a call makes tensors of constants, or of sizes that are not the number of samples."""
+    """Whether a call computes from constants only, or from sizes but the number of samples."""
     kinds = {signal.kind for signal in signals}
     if node.op == "get_attr" or "constant" in kinds:
         return kinds <= {"constant", None}
@@ -194,13 +194,13 @@ def _is_constant(node: fx.Node, signals: Sequence[Signal]) -> bool:
 
 
 def _of_weights(node: fx.Node) -> bool:
-    """Whether a call reads weights alone, as the network of a position bias does."""
+    """Whether a call reads weights only, as the network of a position bias does."""
     sources = node.all_input_nodes
     return bool(sources) and all(s.meta["signal"].kind == "constant" for s in sources)
 
 
 def _kind(call: Call, row: Operation) -> Kind | None:
-    """What a call emits, if it may run on stacked time; else why not, and the way out."""
+    """Return the kind of a call's output. Refuse the call if it may not run on stacked time."""
     name, code = call.name_of_op
     if row.refused is not None:
         call.refuse(*(text.format(name=name, code=code) for text in row.refused))

@@ -1,4 +1,4 @@
-"""What rows of the table are made of: operations that behave alike share one."""
+"""The rows that the table is made of. Operations that behave alike share a row."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ WINDOWS = replace(MOVED, check=partial(rules.axes, position=1, name="dimension")
 ADDED = Operation(rules.add, follow=counts.added, linear=True)
 SUBTRACTED = replace(ADDED, kind=rules.subtract)
 SIZE = Operation(rules.nothing)
-TAKEN = replace(MOVED, check=ALONG_DIM, linear=False)  # where an index says, which may be computed
+TAKEN = replace(MOVED, check=ALONG_DIM, linear=False)  # by an index, which may be computed
 
 DROPPED = replace(MOVED, dropout="elements")
 CHANNELS_DROPPED = replace(MOVED, dropout="channels")
@@ -131,14 +131,14 @@ IN_DISGUISE = Operation(check=disguise.in_disguise)
 
 
 def refused(fix: str) -> Operation:
-    """What would not be counted, or has a time of its own, without a word."""
+    """Return the row of an operation that has its own time or that no cost would count."""
     return Operation(refused=("{name} cannot be stacked over time or counted", fix))
 
 
 DRAWN = Operation(
     refused=(
-        "{name} draws random numbers, of which each step and sample would get others",
-        "write it as a module of your own, as class Noise, that draws in training mode only, and "
-        "keep that with ops={{Noise: 'analog'}}",
+        "{name} draws other random numbers for each step and sample",
+        "put it into a module of your own, say class Noise, that draws in training mode only, and "
+        "declare that with ops={{Noise: 'analog'}}",
     )
 )

@@ -1,8 +1,9 @@
-"""How samples lie along axis 0, and which numbers grow with how many they are.
+"""How samples lie along axis 0, and which numbers grow with the number of samples.
 
 Networks lay windows, patches or heads of a sample along the batch axis for a while. A reshape keeps
 elements in order. Samples stay apart, one after another, as long as axis 0 has the same number of
-entries for each sample. These entries are its *pieces*. Shapes for two numbers of samples tell it.
+entries for each sample. These entries are the sample's *pieces*. They follow from the shapes for
+two numbers of samples.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from torch import fx
 
 
 def samples_of(graph: fx.Graph) -> int:
-    """How many samples the example has, where its shape is known."""
+    """Return the number of samples of the example input."""
     image = next(iter(graph.nodes))
     return int(image.meta["shape"][0])
 
 
 def pieces(node: fx.Node) -> int:
-    """How many entries of axis 0 each sample has, one after another; 1 where nothing merges them.
+    """Return the number of entries on axis 0 for each sample, which is 1 unless axes are merged.
 
-    A node that the surgery puts in has no shape of its own. It has as many pieces as its input.
+    A node that the surgery puts in has no shape. It has as many pieces as its input.
 
     >>> from torch import Size
     >>> graph = fx.Graph()
@@ -38,7 +39,7 @@ def pieces(node: fx.Node) -> int:
 
 
 def keeps_apart(node: fx.Node) -> bool:
-    """Whether each sample has as many entries on axis 0 as the others, and no other axis has any.
+    """Return whether axis 0, and no other, holds the same number of entries for each sample.
 
     >>> from torch import Size
     >>> graph = fx.Graph()
@@ -55,5 +56,5 @@ def keeps_apart(node: fx.Node) -> bool:
 
 
 def counts_samples(value: Any) -> bool:
-    """Whether a node holds a number that changes with the number of samples."""
+    """Return whether a value is a node whose number changes with the number of samples."""
     return isinstance(value, fx.Node) and "grows" in value.meta

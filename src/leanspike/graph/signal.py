@@ -1,6 +1,6 @@
-"""What is declared of an edge of the graph, and a call as the rules of the table see it.
+"""The declared facts of an edge of the graph, and a call as the rules of the table see it.
 
-- ``timed``: it depends on the timestep;
+- ``timed``: the edge depends on the timestep;
 - ``kind`` ``spike``: every entry is 0 or one known height;
 - ``graded``: a sum of spikes with fixed weights (averages, sums of branches), whose cost is that
   of the spikes underneath;
@@ -26,7 +26,7 @@ Kind = Literal["spike", "graded", "analog", "constant"]
 
 @dataclass(frozen=True)
 class Signal:
-    """What is declared of an edge: does it depend on the timestep, and what does it carry."""
+    """The declared facts of an edge: whether it depends on the timestep, and its kind."""
 
     timed: bool
     kind: Kind | None
@@ -34,21 +34,21 @@ class Signal:
 
 @dataclass(frozen=True)
 class Whole:
-    """A module that may be an activation: its class by name, and whether it makes a single call."""
+    """A module that may be an activation: its class name, and whether it makes a single call."""
 
     name: str
     alone: bool
 
 
 def name_of(node: fx.Node) -> str:
-    """The name of what a node calls: of a function, a method, or the path of a module."""
+    """Return the name of the function or method that a node calls, or the path of the module."""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
 def argument(
     node: fx.Node, module: nn.Module | None, position: int, name: str, default: Any = None
 ) -> Any:
-    """An argument of the call at a node, or the attribute of that name of the called module."""
+    """Return an argument of the call at a node, or the called module's attribute of that name."""
     if module is not None:
         return getattr(module, name, default)
     if len(node.args) > position:
@@ -58,9 +58,9 @@ def argument(
 
 @dataclass(frozen=True)
 class Call:
-    """One operation of the traced network, as the rules see it.
+    """A call of the traced network, as the rules see it.
 
-    ``shapes`` are those of the tensor inputs for the example input, ``inputs`` their facts.
+    ``inputs`` are the facts of the tensor inputs, ``shapes`` their shapes for the example input.
     """
 
     node: fx.Node
@@ -71,12 +71,12 @@ class Call:
     out_shape: torch.Size | None
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """An argument of the call, or the attribute of that name of the called module."""
+        """Return an argument of the call, or the attribute of that name of the called module."""
         return argument(self.node, self.module, position, name, default)
 
     @property
     def name_of_op(self) -> tuple[str, str]:
-        """What is called, in words, and as one writes it in ``ops`` or ``activations``."""
+        """The name of the operation in words, and as code for ``ops`` or ``activations``."""
         target = self.node.target
         op = type(self.module) if self.module is not None else target
         if isinstance(op, str):
@@ -96,19 +96,19 @@ class Call:
 
     @property
     def whole(self) -> Whole | None:
-        """The user's module that computes this, and a function of entries as a whole.
+        """The user's module around this call, if it computes a function of entries as a whole.
 
-        None around a single module: that is told by its own name.
+        It is None if the module only wraps a single module, which is named itself.
         """
         whole: Whole | None = self.node.meta.get("whole")
         return None if whole is None or (whole.alone and self.module is not None) else whole
 
     def refuse(self, why: str, fix: str) -> NoReturn:
-        """Stop the surgery: where, why, and the way out."""
+        """Raise SurgeryError with the place, the reason and the way out."""
         raise SurgeryError(f"{self.where}: {why}; {fix}")
 
     def check_axes(self, axes: Any) -> None:
-        """Refuse an operation along axis 0, where time and samples are stacked together."""
+        """Refuse an operation along axis 0, where time and samples are stacked."""
         if axes is None:
             self.refuse("works on all axes, samples included", "name the axes, without 0")
         rank = len(self.shapes[0])
@@ -122,7 +122,7 @@ class Call:
                 )
 
     def operands(self) -> list[Any]:
-        """What a call of two operands takes, in order, each as often as it stands there."""
+        """Return the operands of a call of two operands, in order. One given twice counts twice."""
         named = [self.node.kwargs[name] for name in ("input", "other") if name in self.node.kwargs]
         return [*self.node.args[:2], *named]
 

@@ -1,8 +1,8 @@
-"""What a network's code asks of shapes while it is traced, answered where the answer is certain.
+"""Answers to what a network's code asks of shapes while it is traced, where they are certain.
 
-A graph holds one path. Where code branches, counts or loops on sizes, the path is that of the
+A graph holds one path. Where code branches, counts or loops on sizes, the graph has the path of the
 example's shape. The number of samples must not decide: an SNN counts timesteps among the samples.
-Where code branches on the type or the device of a tensor, the path is that of the example, too.
+Where code branches on the type or the device of a tensor, the graph has the example's path, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from leanspike.graph.trial_runs import SAMPLES, TrialRuns
 from leanspike.graph.undecided import EachSampleError, SamplesError, UndecidedError
 
 TRIED = (1, 2, 3, 4, 5, 7, 8, 16, 64, 1024)
-"""Batch sizes for which an answer must be the same, besides those around the code's own numbers."""
+"""Batch sizes for which an answer must be the same, besides those near numbers in the code."""
 
 
 TYPES: dict[str, tuple[Any, ...]] = {
@@ -27,17 +27,17 @@ TYPES: dict[str, tuple[Any, ...]] = {
     "device": tuple(map(torch.device, ("cpu", "cuda", "mps", "xpu"))),
     "is_cuda": (False, True),
 }
-"""What code asks of a tensor besides its shape, and what networks may be moved to."""
+"""Attributes besides the shape that code asks for, and the values that networks may move to."""
 
 
 @final
 class Sizes:
-    """Answers questions about sizes, by runs of what is traced so far.
+    """Answers questions about sizes by running the graph traced so far.
 
     Attributes:
-        fixed: whether the shape of the example decided something.
-        by_type: the places where its type or device decided, and another would otherwise.
-        runs: what is traced so far, run for two batch sizes.
+        fixed: whether the shape of the example decided a branch or a loop.
+        by_type: the places where its type or device decided, and another might decide otherwise.
+        runs: the runs of the graph traced so far, for two batch sizes.
     """
 
     def __init__(self, root: nn.Module, example_input: Tensor) -> None:
@@ -47,16 +47,16 @@ class Sizes:
         self.runs = TrialRuns(root, example_input)
 
     def rank(self, node: fx.Node) -> int | None:
-        """The number of axes of a tensor; None where that cannot be told."""
+        """Return the number of axes of a tensor, or None if it is unknown."""
         try:
             return len(self.runs.shape(node, SAMPLES[0]))
         except UndecidedError:
             return None
 
     def length(self, node: fx.Node) -> int:
-        """The number of entries of a shape, of a list of tensors, or of axis 0 of a tensor.
+        """Return the length of a shape or a list of tensors, or of axis 0 of a tensor.
 
-        The samples of a tensor are not counted.
+        Raises EachSampleError if axis 0 of a tensor holds the samples.
         """
         several = [self.runs.value(node, run) for run in range(len(SAMPLES))]
         if all(isinstance(value, Tensor) and value.dim() for value in several):
@@ -71,7 +71,7 @@ class Sizes:
         return count
 
     def place(self, node: fx.Node, name: str) -> int | None:
-        """Where a named tuple holds its part of that name; None for what has none."""
+        """Return the index of the part of that name in a named tuple, or None."""
         try:
             value = self.runs.value(node, 0)
         except UndecidedError:
@@ -80,19 +80,19 @@ class Sizes:
         return names.index(name) if isinstance(value, tuple) and name in names else None
 
     def device_type(self, node: fx.Node) -> str | None:
-        """Where a tensor lies, as "cpu"; None where that cannot be told."""
+        """Return the device type of a tensor, as "cpu", or None if it is unknown."""
         try:
             return str(self.runs.value(node, 0).device.type)
         except UndecidedError:
             return None
 
     def ask_device(self, other: object, place: str) -> None:
-        """Code of the module at ``place`` asks whether a tensor lies on such a device."""
+        """Note that code of the module at ``place`` asks whether a tensor is on such a device."""
         if other in {device.type for device in TYPES["device"]}:
             self.by_type[place] = None
 
     def decide(self, node: fx.Node, place: str) -> Any:
-        """The value of what is computed from sizes, if it is the same for each batch size.
+        """Return a value computed from sizes, if it is the same for each batch size.
 
         ``place`` is the module whose code asks.
         """
@@ -107,10 +107,10 @@ class Sizes:
         return answers[0]
 
     def per_sample(self, node: fx.Node) -> int | None:
-        """How many times the number of samples a number is.
+        """Return the factor between a number and the number of samples.
 
-        The first of several sizes counts, as in ``x.shape``. The answer is 0 for what is the same
-        for any number of samples, and for what is no number. It is None for a number that grows in
+        Of several sizes, as in ``x.shape``, the first counts. The factor is 0 for anything that is
+        the same for all numbers of samples, or no number. It is None for a number that grows in
         another way.
         """
         tried = sorted({*TRIED, *_numbers_around(node)})
@@ -130,7 +130,7 @@ class Sizes:
         return int(first) if whole else None
 
     def _otherwise(self, node: fx.Node, name: str, asked: set[fx.Node], answer: Any) -> bool:
-        """Whether an answer would be another for tensors of another type, or elsewhere."""
+        """Whether an answer would differ for tensors of another type or on another device."""
         accesses = [a for a in asked if a.target is getattr and a.args[1] == name]
         values = {access: self._compute(access, SAMPLES[0], {}, set()) for access in accesses}
         moved = [access for access, value in values.items() if value in TYPES[name]]
@@ -146,7 +146,7 @@ class Sizes:
     def _compute(
         self, node: fx.Node, samples: int, found: dict[fx.Node, Any], asked: set[fx.Node]
     ) -> Any:
-        """What is computed from sizes, for so many samples; ``asked`` gathers what it reads."""
+        """Return a value computed from sizes for so many samples; ``asked`` gathers its sources."""
         if node in found:
             return found[node]
         if _is_size(node):
@@ -191,7 +191,7 @@ def _is_sizes(value: Any) -> bool:
 
 
 def _checked_anyway(access: fx.Node) -> bool:
-    """Whether it asks for the input's channels or a parameter, the same at each call."""
+    """Whether a node asks for the channels of the input or a parameter: each call checks those."""
     source = access.args[0]
     assert isinstance(source, fx.Node)
     if source.op == "get_attr":
@@ -206,7 +206,7 @@ def _checked_anyway(access: fx.Node) -> bool:
 
 
 def _numbers_around(node: fx.Node) -> set[int]:
-    """The whole numbers in what a node is computed from, each with its neighbours, from 1."""
+    """Return the whole numbers that a node is computed from, with their neighbours, from 1 on."""
     seen: set[fx.Node] = set()
     numbers: set[int] = set()
 

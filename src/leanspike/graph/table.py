@@ -1,7 +1,7 @@
-"""The table: a row for each operation that leanspike knows, of PyTorch and of its own.
+"""The table of operations: a row for each operation that leanspike knows.
 
-A module type, a function or the name of a method is what a row stands under. Rows are read with
-:mod:`leanspike.graph.ops`; nobody keeps a list of operations beside them.
+The key of a row is a module type, a function or the name of a method. Rows are read with
+:mod:`leanspike.graph.ops`. No other list of operations exists.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ INNER: dict[Any, Inner] = {
         {**NORMALISED, "training": False, "momentum": 0.1, "eps": 1e-5},
     ),
 }
-"""What layers call inside, so that a subclass which calls it too can be opened."""
+"""Functions that layers call inside. A subclass that calls such a function can be opened."""
 
 LAYERS: dict[type[nn.Module], Operation] = {
     nn.Conv1d: replace(rows.CONVOLUTION, takes="[N, C, L]"),
@@ -283,7 +283,7 @@ FOREIGN: dict[str, Operation] = {
     "torchvision.ops.stochastic_depth.StochasticDepth": rows.SAMPLES_DROPPED,
     "timm.layers.drop.DropPath": replace(rows.SAMPLES_DROPPED, rate="drop_prob"),
 }
-"""Layers of packages that leanspike does not import, by their full names."""
+"""Rows of layers from packages that leanspike does not import, by their full names."""
 
 ROWS: dict[Any, Operation] = {**LAYERS, **FUNCTIONS, **METHODS, **OWN}
 ROWS |= {function: replace(ROWS[function], inner=inner) for function, inner in INNER.items()}

@@ -1,4 +1,4 @@
-"""From a network to its graph, with every call's owner, shapes and training switches known."""
+"""Tracing a network into its graph, with the owner and the shapes of every call."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ from leanspike.modes import buffers_kept
 
 @dataclass(frozen=True)
 class Traced:
-    """What tracing found: the graph in eval mode, with the shapes at its nodes.
+    """The result of tracing: the graph in eval mode, with the shapes at its nodes.
 
-    ``fixed_shape``: whether the example's shape decided a branch or a loop, so that samples of
-    another shape might take another path. ``by_type``: the modules whose code its type or device
-    decided, where another would have decided otherwise. ``output`` is what the graph gives for it.
+    ``fixed_shape`` tells whether the example's shape decided a branch or a loop, so that samples of
+    another shape might take another path. ``by_type`` are the paths of modules in which the
+    example's type or device decided, and another might decide otherwise. ``output`` is the output
+    for the example.
     """
 
     graph: fx.Graph
@@ -48,12 +49,13 @@ class Traced:
 
 
 def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Traced:
-    """The graph of ``ann``, in eval mode, with shapes; refuses what depends on values or mode.
+    """Return the graph of ``ann`` in eval mode, with shapes.
 
-    Functional dropout comes out with ``training=False`` and is left to the caller to replace.
+    Code that depends on values or on the mode is refused. Functional dropout comes out with
+    ``training=False``; the caller replaces it.
     """
     sizes = Sizes(ann, example_input)
-    ann.train(True)  # whose result nobody reads: a train() of the user's may return nothing
+    ann.train(True)  # its result is not used: the user's train() may return nothing
     with _left_as_it_is(ann):
         training, _ = symbolic(ann, operations, sizes)
         sizes.runs.forget()
@@ -80,7 +82,7 @@ def trace(ann: nn.Module, example_input: Tensor, operations: Operations) -> Trac
 
 @contextmanager
 def _left_as_it_is(ann: nn.Module) -> Iterator[None]:
-    """Undo what the code of forwards writes to their modules and buffers."""
+    """Undo what forwards write to their modules and buffers."""
     modules = list(ann.modules())
     held = [
         {k: copy(v) if type(v) in (dict, list, OrderedDict) else v for k, v in vars(m).items()}
@@ -98,13 +100,13 @@ def _left_as_it_is(ann: nn.Module) -> Iterator[None]:
 
 
 def device_of(network: nn.Module) -> torch.device | None:
-    """Where the network's first tensor is; None if it has none."""
+    """Return the device of the network's first tensor, or None if it has none."""
     first = next(chain(network.parameters(), network.buffers()), None)
     return None if first is None else first.device
 
 
 def check_inputs(ann: nn.Module) -> None:
-    """Raise unless the network can be called with one tensor."""
+    """Raise SurgeryError unless the network can be called with one tensor."""
     parameters = list(inspect.signature(ann.forward).parameters.values())
     several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     needed = [p for p in parameters if p.kind not in several and p.default is Parameter.empty]
@@ -118,7 +120,7 @@ def check_inputs(ann: nn.Module) -> None:
 
 
 def _writes_in_place(ann: nn.Module) -> Any:
-    """Calls that change their input stay in the graph even if nobody uses their result."""
+    """Return a predicate that keeps calls which change their input, even if unused."""
 
     def impure(node: fx.Node) -> bool:
         return node.op in ("placeholder", "output") or in_place(node, ann)
@@ -127,12 +129,12 @@ def _writes_in_place(ann: nn.Module) -> Any:
 
 
 def in_place(node: fx.Node, ann: nn.Module) -> bool:
-    """Whether the call writes its result over its first input."""
+    """Return whether a call writes its result over its first input."""
     if node.op == "call_module":
         return bool(getattr(ann.get_submodule(str(node.target)), "inplace", False))
     if node.op == "call_method":
         return writes(str(node.target))
-    if node.target is assigned:  # to which no other name may stand
+    if node.target is assigned:  # no other name may refer to what it overwrites
         return True
     name = getattr(node.target, "__name__", "")
     augmented = name.startswith("i") and getattr(node.target, "__module__", "") == "_operator"
@@ -162,7 +164,7 @@ def _propagate_shapes(
 
 
 def _open_outputs(output: fx.Node, plain: Any) -> None:
-    """Let the output node read tensors alone, where it reads nodes that give several."""
+    """Let the output node read single tensors instead of nodes that return several."""
     container: Container | None = output.meta["container"]
     whole = plain if container is None else container.restored(plain)
     output.args = (each_tensor(output.args[0], plain),)
@@ -170,10 +172,11 @@ def _open_outputs(output: fx.Node, plain: Any) -> None:
 
 
 class _Propagation(fx.Interpreter):
-    """Runs the graph once, leaves the shape of each tensor at its node, and watches its memory.
+    """Runs the graph once, notes the shape of each tensor at its node, and watches overwriting.
 
-    Neurons overwrite nothing. A call that overwrites its input is taken for the same call that does
-    not. Nobody may read what was overwritten, under its own or another name (a view).
+    Neurons overwrite nothing. A call that overwrites its input is replaced by the same call that
+    does not. So no later call may read an overwritten tensor, under its own or another name (a
+    view).
     """
 
     def __init__(self, ann: nn.Module, graph: fx.Graph, operations: Operations) -> None:
@@ -181,7 +184,7 @@ class _Propagation(fx.Interpreter):
         self.extra_traceback = False
         self.ann = ann
         self.operations = operations
-        self.overwritten: dict[int, tuple[fx.Node, Any]] = {}  # by address, which they occupy
+        self.overwritten: dict[int, tuple[fx.Node, Any]] = {}  # by address; held, so it stays taken
         self.held = {_address(tensor) for tensor in chain(ann.parameters(), ann.buffers())}
 
     def run_node(self, n: fx.Node) -> Any:
@@ -196,8 +199,8 @@ class _Propagation(fx.Interpreter):
         if isinstance(over, Tensor):
             if _address(over) in self.held:
                 raise SurgeryError(
-                    f"{where(n)}: writes to a parameter or buffer, and a spiking network keeps "
-                    "nothing from call to call; take it out"
+                    f"{where(n)}: writes to a parameter or buffer, but a spiking network keeps "
+                    "nothing between calls; take it out"
                 )
             if not n.users:
                 self._refuse(n, "its result is not used")
@@ -207,7 +210,7 @@ class _Propagation(fx.Interpreter):
         return value
 
     def _check_axes(self, n: fx.Node) -> None:
-        """A convolution of torch takes a single sample, too, which would pass for a batch."""
+        """Refuse a single sample, which PyTorch's convolutions would take for a batch."""
         takes = self.operations.row_of(n, self.ann).takes
         if takes is not None and self.env[n.all_input_nodes[0]].dim() < len(takes.split(",")):
             shape = list(self.env[n.all_input_nodes[0]].shape)
@@ -216,9 +219,9 @@ class _Propagation(fx.Interpreter):
             )
 
     def _refuse(self, writer: fx.Node, why: str) -> NoReturn:
-        fix = "write a call that does not, as in x = F.relu(x) or x = x + y"
+        fix = "write a call that overwrites nothing, as in x = F.relu(x) or x = x + y"
         if writer.target is assigned:
-            fix = "assign to the tensor that is read, before anything is taken from it"
+            fix = "assign to the tensor before any other call reads it"
         raise SurgeryError(f"{where(writer)}: overwrites its input in place and {why}; {fix}")
 
 
@@ -235,13 +238,13 @@ class Shapes:
 
     @staticmethod
     def of(node: fx.Node) -> Shapes:
-        """Read what the shape propagation left at the node and its inputs."""
+        """Return the shapes that the shape propagation noted at the node and its inputs."""
         inputs = [Shapes._shape(source) for source in node.all_input_nodes]
         return Shapes(tuple(s for s in inputs if s is not None), Shapes._shape(node))
 
     @staticmethod
     def copy(node: fx.Node, to: fx.Node) -> None:
-        """Say of ``to`` what was found of ``node``."""
+        """Copy the shape noted at ``node`` to the node ``to``."""
         to.meta["shape"] = node.meta.get("shape")
 
     @staticmethod
@@ -251,6 +254,6 @@ class Shapes:
 
 
 def call_of(root: nn.Module, node: fx.Node, signals: tuple[Signal, ...]) -> Call:
-    """The call at a node, as the rules see it; ``signals`` are the facts of its inputs."""
+    """Return the call at a node as the rules see it. ``signals`` are the facts of its inputs."""
     shapes = Shapes.of(node)
     return Call(node, where(node), submodule(root, node), signals, shapes.inputs, shapes.output)

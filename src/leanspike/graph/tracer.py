@@ -1,4 +1,4 @@
-"""Symbolic tracing of a network: what its code does with one tensor, or why that cannot be told."""
+"""Symbolic tracing of a network's code, with a reason where it cannot be traced."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ OWN_MODULE = (
     "ops={ThatModule: 'analog'}"
 )
 MAKES, DRAWS = re.compile(r"\bempty\("), re.compile(r"\b(rand|randn)\(")
-"""What makes a tensor, and takes no sizes that are being traced."""
+"""Code that makes a tensor by functions which do not accept traced sizes."""
 
 MAKERS = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
-"""What makes a tensor of sizes, which do not tell torch.fx by themselves."""
+"""Functions that make a tensor from sizes, and that torch.fx does not record by itself."""
 
 FOREIGN = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/")
-"""Where code lies that is not the user's."""
+"""The folders of code that is not the user's."""
 
 
 @contextmanager
 def _len_of(ann: nn.Module, tracer: PathTracer) -> Iterator[None]:
-    """Let the user's code take ``len`` of what is traced, which Python wants as a number."""
+    """Let the user's code call ``len`` on traced values, for which Python demands a number."""
 
     def length(x: Any) -> Any:
         return tracer.samples(x) if isinstance(x, Value) else len(x)
@@ -59,7 +59,7 @@ def _len_of(ann: nn.Module, tracer: PathTracer) -> Iterator[None]:
 
 
 def _globals_of(kind: type[nn.Module]) -> Iterator[dict[str, Any]]:
-    """The global names of the user's methods."""
+    """Yield the global names of the user's methods."""
     for base in kind.__mro__:
         for method in vars(base).values():
             if isinstance(method, FunctionType) and not base.__module__.startswith("torch."):
@@ -67,21 +67,21 @@ def _globals_of(kind: type[nn.Module]) -> Iterator[dict[str, Any]]:
 
 
 class PathTracer(fx.Tracer):
-    """Symbolic tracing that remembers in which module it is, for its errors.
+    """Symbolic tracing that remembers the module it is in, for its errors.
 
-    Modules with a row stay whole. Other modules that are not torch's own are looked into. Functions
-    that the user declares stay whole, too. So do those of einops, which take no part in tracing.
+    Modules with a row stay whole. Other modules that are not torch's are traced inside. Functions
+    that the user declares stay whole, too, and so do those of einops, which cannot be traced.
     """
 
     proxy_buffer_attributes = True
-    """Read by torch.fx: buffers are nodes, as parameters are; what is made of them follows them."""
+    """A setting of torch.fx: buffers are nodes, as parameters are, and results follow them."""
 
     def __init__(self, operations: Operations, sizes: Sizes) -> None:
         declared = [op for op in operations.rows if isinstance(op, FunctionType) and op not in ROWS]
         einops = sys.modules.get("einops")
         modules: Any = (math, *([einops] if isinstance(einops, ModuleType) else []))
         super().__init__(modules, (*declared, *MAKERS))
-        self._autowrap_search.append(torch)  # where these are looked up
+        self._autowrap_search.append(torch)  # torch.fx looks the functions up here
         self.operations = operations
         self.sizes = sizes
         self.path = ""
@@ -89,13 +89,13 @@ class PathTracer(fx.Tracer):
         self.container: Container | None = None
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for a value in the network's code."""
+        """Return the object that stands for a value in the network's code."""
         return Value(node, self)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002
-        """One input; all other arguments take their defaults, as in ``network(x)``.
+        """Make one input. All other arguments take their defaults, as in ``network(x)``.
 
-        What the network returns is opened, and what it was is kept.
+        The network's outputs are opened, and the description of their container is kept.
         """
         forward: Any = self.root.forward  # its class may have chosen another method in __init__
         name = next(iter(inspect.signature(forward).parameters), "x")
@@ -115,7 +115,7 @@ class PathTracer(fx.Tracer):
         name: str | None = None,
         type_expr: Any = None,
     ) -> fx.Node:
-        """As usual; a layer where its subclass calls what is inside of it."""
+        """Create a node as usual, or that of the layer whose inner function a subclass calls."""
         inner = self.operations.row(target).inner if kind == "call_function" else None
         if inner is not None and args:
             module = self.root.get_submodule(self.path)
@@ -128,7 +128,7 @@ class PathTracer(fx.Tracer):
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any
     ) -> Any:
-        """As usual; what ``torch.fx.wrap`` keeps whole is looked into, unless it has a row."""
+        """Create a proxy as usual, but trace into ``torch.fx.wrap`` functions without a row."""
         before = len(self.graph.nodes)
         if kind == "call_function" and self._looks_into(target):
             try:
@@ -148,17 +148,17 @@ class PathTracer(fx.Tracer):
         return not foreign and function.__module__.partition(".")[0] != "einops"
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module stays whole: it has a row, or is torch's own and not made of others."""
+        """Return whether a module stays whole: it has a row, or is torch's and has no children."""
         row = self.operations.row(type(m))
         known = row is not UNKNOWN and not row.sequence
         made = next(m.children(), None) is not None
         return known or (not made and super().is_leaf_module(m, module_qualified_name))
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """As usual; where it fails, ``path`` is left at the module that failed."""
+        """Call a module as usual. If it fails, ``path`` stays at the module that failed."""
         if self.sizes.runs.measuring:
             return forward(*args, **kwargs)
-        if m not in (self.submodule_paths or ()):  # the forward made it, as net.layers[:2]
+        if m not in (self.submodule_paths or ()):  # made by the forward, as net.layers[:2]
             _check_made(m)
             return forward(*args, **kwargs)
         outer, self.path = self.path, self.path_of_module(m)
@@ -167,17 +167,17 @@ class PathTracer(fx.Tracer):
         return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """As usual, but for a run that is not traced; a norm counts its batches by itself."""
+        """Return an attribute as usual, or its plain value in trial runs and for batch counters."""
         if self.sizes.runs.measuring or attr == "num_batches_tracked":
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """What a branch takes, where sizes decide it."""
+        """Return the truth value for a branch, if sizes decide it."""
         return bool(self.decide(obj))
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """The sizes of a shape, the tensors of a list, or what axis 0 of a tensor holds."""
+        """Iterate over the sizes of a shape, the tensors of a list, or axis 0 of a tensor."""
         count = self.length(obj)
         if self.sizes.rank(obj.node):
             obj = self.create_proxy("call_method", "unbind", (obj, 0), {})
@@ -187,7 +187,7 @@ class PathTracer(fx.Tracer):
         )
 
     def length(self, obj: fx.Proxy) -> int:
-        """How many entries a shape or a list of tensors has."""
+        """Return the number of entries of a shape or a list of tensors."""
         try:
             return self.sizes.length(obj.node)
         except UndecidedError as error:
@@ -199,12 +199,12 @@ class PathTracer(fx.Tracer):
             ) from error
 
     def called(self, function: Any, *args: Any) -> fx.Proxy:
-        """What stands for the result of a function."""
+        """Record the call of a function, and return the object that stands for its result."""
         proxy: fx.Proxy = self.create_proxy("call_function", function, args, {})
         return proxy
 
     def device_type(self, obj: fx.Proxy) -> Any:
-        """The ``x.device.type`` of a value."""
+        """Return the ``x.device.type`` of a value."""
         known = self.sizes.device_type(obj.node)
         if known is None:
             return fx.proxy.Attribute(obj, "type")
@@ -213,7 +213,7 @@ class PathTracer(fx.Tracer):
         return place
 
     def samples(self, obj: fx.Proxy) -> Any:
-        """``len`` of a shape or a list; of a tensor its size, which stays a node."""
+        """Return ``len`` of a shape or a list, or the size of a tensor's axis 0 as a node."""
         try:
             return self.sizes.length(obj.node)
         except EachSampleError:
@@ -222,7 +222,7 @@ class PathTracer(fx.Tracer):
             return self.length(obj)
 
     def decide(self, obj: fx.Proxy) -> Any:
-        """The number, or truth, of what was computed from sizes."""
+        """Return the number or truth value that was computed from sizes."""
         try:
             return self.sizes.decide(obj.node, self.path)
         except UndecidedError as error:
@@ -232,10 +232,10 @@ class PathTracer(fx.Tracer):
 def symbolic(
     ann: nn.Module, operations: Operations, sizes: Sizes
 ) -> tuple[fx.Graph, dict[str, type[nn.Module]]]:
-    """The graph of a network in the mode it is in, and what its opened layers are, by path.
+    """Return the graph of a network in its present mode, and the types of opened layers by path.
 
     Raises:
-        SurgeryError: by the place where tracing fails, for the reason why, with the way out.
+        SurgeryError: if tracing fails, with the place, the reason and the way out.
     """
     tracer = PathTracer(operations, sizes)
     try:
@@ -257,14 +257,14 @@ def symbolic(
         elif DRAWS.search(line):
             why = f"draws random numbers of a size that it computes{shown}"
             fix = (
-                "write it as a module of your own, as class Noise, that draws in training mode "
-                "only, and keep that with ops={Noise: 'analog'}"
+                "put it into a module of your own, say class Noise, that draws in training mode "
+                "only, and declare that with ops={Noise: 'analog'}"
             )
         else:
             reason = f"{type(error).__name__}: {one_line(error)[:160]}"
             why, fix = f"cannot be traced{shown} ({reason})", OWN_MODULE
         raise SurgeryError(f"{place}: {why}; {fix}") from error
-    for node in graph.nodes:  # by which code made of it would have all networks traced otherwise
+    for node in graph.nodes:  # else code made of the graph would wrap the function everywhere
         node.meta.pop("is_wrapped", None)
     graph.output_node().meta["container"] = tracer.container
     return graph, tracer.opened
@@ -273,20 +273,20 @@ def symbolic(
 def _refuse(does: str, error: UndecidedError) -> NoReturn:
     fix = OWN_MODULE
     if isinstance(error, SamplesError):
-        fix = "an SNN counts timesteps among them: write code that is the same for any number"
+        fix = "an SNN counts its timesteps as samples: write code that is the same for any number"
     raise UntraceableError(f"{does} on {error}{{line}}", fix) from error
 
 
 def _check_made(module: nn.Module) -> None:
     if module._parameters or module._buffers:
         raise UntraceableError(
-            f"calls a {type(module).__name__} that is no part of the network{{line}}",
+            f"calls a {type(module).__name__} that is not a part of the network{{line}}",
             "make it an attribute in __init__, or put it into an nn.ModuleList",
         )
 
 
 def _line(error: BaseException) -> str:
-    """The user's line of code that an error comes from; "" where there is none to show."""
+    """Return the user's line of code that an error comes from, or ""."""
     frames = traceback.extract_tb(error.__traceback__)
     users = [f for f in frames if not f.filename.startswith((*FOREIGN, "<"))]
     if not users or users[-1].lineno is None:

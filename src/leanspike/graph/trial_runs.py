@@ -1,4 +1,4 @@
-"""What is traced so far, run for two numbers of samples."""
+"""Trial runs of the graph traced so far, for two numbers of samples."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from leanspike.graph.undecided import SamplesError, UndecidedError
 from leanspike.modes import eval_mode
 
 SAMPLES = (2, 3)
-"""The batches that are run; the sizes for others follow, each a multiple of N and a constant."""
+"""The batch sizes that are run. Sizes for others follow: they are linear in the batch size."""
 
 KEPT_BYTES = 2**28
-"""The most that is kept of tensors computed for each of these batches."""
+"""The most bytes that tensors computed for each of these batches may keep."""
 
 
 @final
 class TrialRuns:
-    """Runs what is traced so far, as far as a question needs it, for two batch sizes.
+    """Runs the graph traced so far for two batch sizes, as far as a question needs it.
 
     Attributes:
-        measuring: whether a run is on, whose calls of modules are not to be traced.
-        opened: by their paths, layers whose subclass is opened, and what they are.
+        measuring: whether a trial run is under way. Its calls of modules must not be traced.
+        opened: the types of layers whose subclass was opened, by their paths.
     """
 
     def __init__(self, root: nn.Module, example_input: Tensor) -> None:
@@ -44,12 +44,12 @@ class TrialRuns:
         ]
 
     def forget(self) -> None:
-        """Let go of what was computed: a graph is traced, and its shapes will be at its nodes."""
+        """Free what was computed. After tracing, shapes are noted at the nodes."""
         for _, values in self._runs:
             values.clear()
 
     def shape(self, node: Any, samples: int) -> torch.Size:
-        """The shape of a node's tensor for so many samples."""
+        """Return the shape of a node's tensor for so many samples."""
         known, first, second = self._known_shapes(node)
         if len(first) != len(second):
             raise SamplesError
@@ -57,8 +57,8 @@ class TrialRuns:
         return torch.Size(max(0, a + (b - a) * (samples - known)) for a, b in pairs)
 
     def _known_shapes(self, node: Any) -> tuple[int, torch.Size, torch.Size]:
-        """A number of samples, and the shapes for that and for one more."""
-        if node.meta.get("more") is not None:  # what was traced has been run
+        """Return a number of samples, and the shapes for that number and for one more."""
+        if node.meta.get("more") is not None:  # the traced graph has been run
             return samples_of(node.graph), node.meta["shape"], node.meta["more"]
         first, second = (self.value(node, run) for run in range(len(SAMPLES)))
         if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
@@ -66,7 +66,7 @@ class TrialRuns:
         return SAMPLES[0], first.shape, second.shape
 
     def value(self, node: fx.Node, run: int) -> Any:
-        """What a node gives for one of the batches; those before it are computed once."""
+        """Return a node's value for one of the batches. Each node is computed once."""
         image, values = self._runs[run]
         if node in values:
             return _restored(values[node])
@@ -112,7 +112,7 @@ class TrialRuns:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What is kept of a tensor where memory is short: all but its values, which nobody asks for."""
+    """A tensor without its values, kept where memory is short. Questions ask for shapes only."""
 
     shape: torch.Size
     stride: tuple[int, ...]
@@ -121,7 +121,7 @@ class _Shape:
 
 
 def _lighten(values: dict[fx.Node, Any]) -> None:
-    """Keep shapes alone of the oldest tensors, where all are more than `KEPT_BYTES`."""
+    """Keep only the shapes of the oldest tensors if all take more than `KEPT_BYTES`."""
     sizes = {node: _bytes(value) for node, value in values.items()}
     total = sum(sizes.values())
     for node, size in sizes.items():
@@ -141,7 +141,7 @@ def _shape_alone(tensor: Tensor) -> _Shape:
 
 
 def _restored(value: Any) -> Any:
-    """A value with tensors of ones in the place of shapes."""
+    """Return a value with tensors of ones in the place of shapes."""
     return pytree.tree_map_only(
         _Shape,
         lambda one: torch.empty_strided(

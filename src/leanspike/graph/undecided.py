@@ -1,10 +1,10 @@
-"""Why a question that code asks about sizes has no answer."""
+"""The errors of questions about sizes that have no answer."""
 
 from __future__ import annotations
 
 
 class UndecidedError(Exception):
-    """Why there is no answer: what the code asks for, in words."""
+    """There is no answer. The text says what the code asks for."""
 
 
 class SamplesError(UndecidedError):
@@ -15,7 +15,7 @@ class SamplesError(UndecidedError):
 
 
 class EachSampleError(SamplesError):
-    """A tensor is to be taken apart along the samples."""
+    """The code takes a tensor apart along the samples."""
 
     def __init__(self) -> None:
         super().__init__("the samples of a tensor, one by one")

@@ -1,4 +1,4 @@
-"""What stands for a value while a network's code is traced: a tensor, a shape, a number."""
+"""The objects that stand for values (tensors, shapes, numbers) while a network is traced."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from leanspike.graph.tracer import PathTracer
 
 UPDATES = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
-"""What ``x[key] += y`` and its like call."""
+"""The functions that ``x[key] += y`` and the like call."""
 
 ASSIGNS, WRITES = ("zero_", "fill_", "copy_"), ("add_", "sub_", "mul_", "div_")
-"""Methods that write over a tensor, as they do over entries of one."""
+"""Methods that overwrite a tensor, or entries of it."""
 
 
 def writes(method: str) -> bool:
-    """Whether a method of that name writes its result over its tensor."""
+    """Return whether a method of that name overwrites its tensor."""
     return method.endswith("_") and not method.startswith("_")
 
 
 class UntraceableError(Exception):
-    """Why code cannot be traced, and the way out; ``{line}`` stands for where."""
+    """Code cannot be traced: the reason and the way out. ``{line}`` stands for the place."""
 
     def __init__(self, why: str, fix: str) -> None:
         super().__init__(why)
@@ -35,34 +35,34 @@ class UntraceableError(Exception):
 
 
 class Value(fx.Proxy):
-    """What stands for a value in the network's code.
+    """The object that stands for a value in the network's code.
 
-    ``x += y`` is recorded as what it is: x itself changes, under all of its names. What asks for a
-    number gets it where the sizes of the example tell it.
+    ``x += y`` is recorded as a change of x itself, under all of its names. Code that asks for a
+    number gets it if the sizes of the example determine it.
     """
 
     tracer: PathTracer
     entries_of: tuple[Value, Any] | None = None
 
     def __getitem__(self, key: Any) -> Any:
-        """Entries, which know whose they are: what writes over them writes over those."""
+        """Return entries that remember their tensor: writing over them changes that tensor."""
         entries = super().__getitem__(key)  # type: ignore[misc]
         entries.entries_of = (self, key)
         return entries
 
     def __getattr__(self, name: str) -> Any:
-        if name == "is_nested":  # an SNN takes no tensors of several lengths
+        if name == "is_nested":  # an SNN takes no nested tensors
             return False
         if name == "data":
             return self.tracer.create_proxy("call_method", "detach", (self,), {})
         rank = self.tracer.sizes.rank(self.node) if name == "ndim" else None
         if rank is None and (name in ("values", "indices") or not hasattr(Tensor, name)):
-            place = self.tracer.sizes.place(self.node, name)  # of a named tuple, as x.max(1) gives
+            place = self.tracer.sizes.place(self.node, name)  # in a named tuple, as of x.max(1)
             return Attribute(self, name) if place is None else self[place]
         return Attribute(self, name) if rank is None else rank
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("tracer", "node", "root", "attr", "_node", "entries_of"):  # its own
+        if name in ("tracer", "node", "root", "attr", "_node", "entries_of"):  # the proxy's own
             return super().__setattr__(name, value)
         raise UntraceableError(
             f"assigns to the .{name} of a tensor{{line}}",
@@ -87,8 +87,8 @@ class Value(fx.Proxy):
     ) -> Any:
         if orig_method is Tensor.__setitem__:
             raise UntraceableError(
-                "assigns what it computes to a constant{line}",
-                "make that with as many rows, as torch.zeros(x.shape[0], 8)",
+                "assigns a computed value to a constant{line}",
+                "make the constant for each sample, as torch.zeros(x.shape[0], 8)",
             )
         return super().__torch_function__(orig_method, types, args, kwargs)
 
@@ -105,14 +105,14 @@ class Value(fx.Proxy):
         source.graph.erase_node(source)
 
     def becomes(self, written: fx.Proxy) -> None:
-        """From here on this value, under all its names, is what was written over it."""
+        """Let this value, under all its names, stand for what was written over it."""
         self.node = written.node
 
     def __len__(self) -> int:
         return self.tracer.length(self)
 
     def __iter__(self) -> Iterator[Any]:
-        """As usual; torch.fx would not notice that ``q, k, v = tensor`` takes a tensor apart."""
+        """Iterate as usual. torch.fx alone would miss that ``q, k, v = tensor`` splits a tensor."""
         return self.tracer.iter(self) if self.tracer.sizes.rank(self.node) else super().__iter__()
 
     def __int__(self) -> int:
@@ -120,7 +120,7 @@ class Value(fx.Proxy):
             return int(self.tracer.decide(self))
         except UntraceableError as error:
             if isinstance(error.__cause__, SamplesError):
-                error.fix += ", as a // b of whole numbers is in place of int(a / b)"
+                error.fix += ", as with a // b in place of int(a / b)"
             raise
 
     def __index__(self) -> int:
@@ -131,7 +131,7 @@ class Value(fx.Proxy):
 
 
 class DeviceType(str):
-    """Where a tensor lies, as "cpu"; noted where code asks whether it is somewhere."""
+    """The device type of a tensor, as "cpu". Comparing it is noted."""
 
     tracer: PathTracer
     __hash__ = str.__hash__
@@ -145,7 +145,7 @@ class DeviceType(str):
 
 
 class Attribute(fx.proxy.Attribute, Value):
-    """An attribute of such a value, such as its shape. The number of axes is known at once."""
+    """An attribute of a value, such as its shape. The number of axes is known at once."""
 
     def __getattr__(self, name: str) -> Any:
         if self.attr == "device" and name == "type":
@@ -166,7 +166,7 @@ class Attribute(fx.proxy.Attribute, Value):
         return result
 
     def _write_entries(self, whole: Value, key: Any, value: Any = 0) -> Any:
-        """``x[key].zero_()`` is ``x[key] = 0``; ``x[key].mul_(y)`` changes x, too."""
+        """Record ``x[key].zero_()`` as ``x[key] = 0``; ``x[key].mul_(y)`` changes x, too."""
         update = () if self.attr in ASSIGNS else (self.attr,)
         whole.becomes(self.tracer.called(assigned, whole, key, value, *update))
         self.root.becomes(whole[key])

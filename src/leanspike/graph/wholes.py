@@ -1,6 +1,6 @@
-"""Functions of entries that a module of the user's computes as a whole, and what they are used for.
+"""The user's modules that compute a function of entries as a whole, and the use of its result.
 
-An activation may be written in several calls. A neuron stands for all of these calls together. A
+An activation may be written in several calls. A neuron replaces all of these calls together. A
 refusal must name the module around them, if there is one.
 """
 
@@ -16,11 +16,11 @@ from leanspike.graph.ops import UNKNOWN, Operations
 from leanspike.graph.signal import Whole, name_of
 
 MOVES = ("view", "reshape", "expand", "expand_as", "unsqueeze", "flatten", "squeeze", "float")
-"""What a gate may go through before it multiplies, by name."""
+"""The names of operations through which a gate may pass before it multiplies."""
 
 
 def note_wholes(nodes: list[fx.Node], operations: Operations, root: nn.Module) -> None:
-    """Leave at each call the outermost such module around it (``whole``), and its ``use``."""
+    """Note at each call the outermost such module around it (``whole``), and its ``use``."""
     groups: dict[str, list[fx.Node]] = {}
     for node in nodes:
         for key in _owners(node, operations):
@@ -39,9 +39,9 @@ def note_wholes(nodes: list[fx.Node], operations: Operations, root: nn.Module) -
 
 
 def use_of(node: fx.Node, within: Collection[fx.Node] = ()) -> Literal["gate", "output"] | None:
-    """Whether a call multiplies something, or is an output, with moves between at most.
+    """Return "gate" if a call's result multiplies something, "output" if it leaves, else None.
 
-    What happens ``within`` these calls does not count.
+    Moves in between do not matter. Uses by the calls ``within`` do not count.
 
     >>> graph = fx.Graph()
     >>> gate = graph.call_method("sigmoid", (graph.placeholder("x"),))
@@ -64,14 +64,14 @@ def _first_use(calls: list[fx.Node]) -> Literal["gate", "output"] | None:
 
 
 def _is_product(call: fx.Node) -> bool:
-    """Whether a call multiplies two signals, as an activation does that gates itself."""
+    """Whether a call multiplies two signals, as a self-gating activation does."""
     return multiplies(call) and sum(n.op != "get_attr" for n in call.all_input_nodes) > 1
 
 
 def _owners(node: fx.Node, operations: Operations) -> Iterator[str]:
-    """The modules of the user's around a call, outer ones first, by their keys in its stack.
+    """Yield the user's modules around a call, outer ones first, by their keys in its stack.
 
-    A layer is not around its own call, unless it is a subclass that computes more, and is opened.
+    A layer is not around its own call, unless it is a subclass that computes more and is opened.
     """
     if not node.op.startswith("call"):
         return
@@ -84,7 +84,7 @@ def _owners(node: fx.Node, operations: Operations) -> Iterator[str]:
 
 
 def _of_entries(calls: list[fx.Node], operations: Operations, root: nn.Module) -> bool:
-    """Whether these calls make a function of the entries of one tensor, each by itself."""
+    """Whether these calls compute a function of one tensor, entry by entry."""
     inside = set(calls)
     reached: set[fx.Node] = set()
     entering: set[fx.Node] = set()

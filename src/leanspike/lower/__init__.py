@@ -1,4 +1,4 @@
-"""Passes over a network's plan that give the same answers for less."""
+"""Passes over a network's plan that give the same answers at a lower cost."""
 
 from leanspike.lower.convolutions import event_driven
 from leanspike.lower.folding import fold_norms, remaining_norms

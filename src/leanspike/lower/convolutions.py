@@ -1,4 +1,4 @@
-"""Convolutions that work where there are spikes, in the place of dense ones that spikes enter."""
+"""The pass that replaces dense convolutions by event-driven ones where spikes enter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from leanspike.graph.plan import Plan
 
 
 def event_driven(plan: Plan) -> Plan:
-    """Event-driven convolutions wherever spikes enter, or their sums, and nothing else.
+    """Put in event-driven convolutions wherever only spikes, or sums of spikes, enter.
 
     >>> import torch
     >>> from torch import nn

@@ -1,4 +1,4 @@
-"""Norms folded for inference: into the layers before them, or into the input of the neurons."""
+"""Folding norms for inference: into the layers before them, or into the neurons' input."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from leanspike.temporal import Affine, ChannelAffine, TemporalNorm, unstack
 
 
 def fold_norms(plan: Plan) -> Plan:
-    """No norm left, and the same answers in eval mode (to rounding).
+    """Remove all norms; the answers in eval mode stay the same (to rounding).
 
-    A norm that is the same at each step (batch norm, tdBN) goes into the layer before it. That
-    layer is a convolution or a linear layer, and feeds nothing else. Any other norm becomes a
-    scale and a shift of the current. They are per channel, or per step and channel where the norm
-    differs from step to step (``leanspike.temporal.Affine``).
+    A norm that is the same at each step (batch norm, tdBN) goes into the layer before it, if that
+    is a convolution or a linear layer that feeds nothing else. Any other norm becomes a scale and
+    a shift of the current. They are per channel, or per step and channel if the norm differs from
+    step to step (``leanspike.temporal.Affine``).
 
     Raises:
         SurgeryError: for a batch norm without running statistics.
@@ -53,8 +53,8 @@ def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
     W ← W·γ/σ and b ← (b − μ)·γ/σ + β. The norms become ``nn.Identity``.
 
     Raises:
-        SurgeryError: if a norm does not follow such a layer, or not that layer alone, or has no
-            running statistics.
+        SurgeryError: if a norm does not follow such a layer, if that layer feeds something else,
+            or if the norm has no running statistics.
     """
     for node in list(graph.nodes):
         if not _has_scale(root, node):
@@ -68,11 +68,11 @@ def fold_into_layers(root: nn.Module, graph: fx.Graph) -> None:
 
 
 def remaining_norms(plan: Plan) -> dict[fx.Node, bool]:
-    """The norms that cost something at inference, where :func:`fold_norms` leaves a scale.
+    """Return the norms with a cost at inference, for which :func:`fold_norms` leaves a scale.
 
-    The value says whether the ANN's norm stays, too. A norm that differs from step to step stays
-    where the ANN's would have gone into the layer before it. A norm that measures each sample
-    stays in both.
+    The value tells whether the ANN's norm has a cost, too. A norm that differs from step to step
+    stays in the SNN, while the ANN's may fold into the layer before it. A norm that measures each
+    sample stays in both.
 
     >>> from leanspike import spike
     >>> hidden = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU()
@@ -106,7 +106,7 @@ def _folds(root: nn.Module, graph: fx.Graph, node: fx.Node) -> bool:
 
 
 def _layer_before(root: nn.Module, graph: fx.Graph, node: fx.Node) -> fx.Node | None:
-    """The layer that only the norm at ``node`` reads, and whose output channels it scales."""
+    """Return the layer that only the norm at ``node`` reads and whose output channels it scales."""
     source = node.all_input_nodes[0]
     alone = _once(graph, node) and len(source.users) == 1
     if source.target is unstack:
@@ -140,7 +140,7 @@ def _fold_into_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
 
 @torch.no_grad()
 def _affine(root: nn.Module, node: fx.Node) -> tuple[Tensor, Tensor]:
-    """What a norm that is the same at each step does in eval mode: scale and shift, ``[C]``."""
+    """Return scale and shift, ``[C]``, of a norm in eval mode that is the same at each step."""
     norm = row_of(node, root).norm
     assert norm is not None and norm.channels is not None  # noqa: PT018
     found = norm.channels(submodule(root, node))

@@ -1,4 +1,4 @@
-"""The passes by name, and how they are asked for."""
+"""The passes by name, and their application."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leanspike.lower.folding import fold_norms
 from leanspike.lower.pooling import tiled_pooling
 
 Pass = Callable[[Plan], Plan]
-"""From a plan to another that gives the same answers; the plan itself stays as it is."""
+"""A function from a plan to another with the same answers. The plan itself does not change."""
 
 PASSES: dict[str, Pass] = {
     "event_driven": event_driven,
@@ -20,11 +20,11 @@ PASSES: dict[str, Pass] = {
 }
 
 DEFAULT = ("event_driven", "tiled_pooling")
-"""What ``spike`` does where nothing is said: the same layers, that do with less work."""
+"""The passes of ``spike`` by default: they put in the same layers with less work."""
 
 
 def apply_passes(plan: Plan, passes: Iterable[str | Pass] = DEFAULT) -> Plan:
-    """The plan after these passes, one after the other: names, or functions of one's own.
+    """Apply passes to a plan, one after the other. Each is a name or a function from plan to plan.
 
     >>> import torch
     >>> from leanspike import spike
@@ -34,14 +34,14 @@ def apply_passes(plan: Plan, passes: Iterable[str | Pass] = DEFAULT) -> Plan:
     ('tiled_pooling',)
     >>> apply_passes(plan, ["faster"])
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: lower names 'faster'; choose of event_driven, ...
+    leanspike.errors.LeanspikeError: lower names 'faster'; choose one of event_driven, ...
     """
     if isinstance(passes, str):
         raise LeanspikeError(f"lower is {passes!r}; give a list of passes, as lower=[{passes!r}]")
     for each in passes:
         if isinstance(each, str) and each not in PASSES:
             raise LeanspikeError(
-                f"lower names {each!r}; choose of {', '.join(PASSES)}, or give a function from "
+                f"lower names {each!r}; choose one of {', '.join(PASSES)}, or give a function from "
                 "plan to plan"
             )
         lowered = (PASSES[each] if isinstance(each, str) else each)(plan)

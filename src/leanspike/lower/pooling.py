@@ -1,4 +1,4 @@
-"""Average pools whose gradient is a copy, in the place of PyTorch's."""
+"""The pass that replaces PyTorch's average pools by pools whose gradient is a copy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from leanspike.graph.plan import Plan
 
 
 def tiled_pooling(plan: Plan) -> Plan:
-    """Average pools that know when their windows tile the input.
+    """Put in average pools that use it when their windows tile the input.
 
     >>> import torch
     >>> from torch import nn

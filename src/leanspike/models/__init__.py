@@ -1,8 +1,8 @@
-"""The model zoo: plain PyTorch networks, by name.
+"""The models: plain PyTorch networks, by name.
 
-A new architecture is one function (or class) and one row in :data:`MODELS`. In a package of your
-own it is an entry point in the group ``leanspike.models`` instead of the row. Its first argument is
-``num_classes``. All others are keyword-only, typed, and have a default where one makes sense. The
+A new architecture is one function (or class) and one row in :data:`MODELS`. In your own package an
+entry point in the group ``leanspike.models`` replaces the row. Its first argument is
+``num_classes``. All others are keyword-only, typed, and have a default if one makes sense. The
 typed arguments are its options.
 """
 
@@ -104,11 +104,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 TORCHVISION = "torchvision/"
 OF_THE_DATA = ("num_classes", "in_channels", "image_size")
-"""Arguments that follow from the data, and are no options."""
+"""The arguments that follow from the data and are not options."""
 
 
 def _config(build: Callable[..., nn.Module]) -> type[Section]:
-    """The options of a network: its typed arguments but for those of the data."""
+    """Return the options of a network: its typed arguments without those of the data."""
     fields: dict[str, Any] = {
         name: (
             parameter.annotation,
@@ -129,12 +129,12 @@ def create_model(
     """Build a network by its name in :data:`MODELS`, or ``"torchvision/NAME"``, untrained.
 
     Args:
-        name: of the architecture.
-        num_classes: number of logits, at least 1.
-        in_channels: channels of the images; a torchvision network takes 3.
-        image_size: pixels per side; not passed to a network that does not ask for it.
-        options: further arguments of that architecture, as Python or YAML give them. A list stands
-            for a tuple. Names and types are checked against the signature.
+        name: the name of the architecture.
+        num_classes: the number of logits, at least 1.
+        in_channels: the channels of the images; a torchvision network takes 3.
+        image_size: the pixels per side; not passed to a network without that argument.
+        options: further arguments of that architecture, from Python or YAML. A list stands for a
+            tuple. Names and types are checked against the signature.
 
     Raises:
         LeanspikeError: for an unknown name or option (with the nearest valid one), or an option of
@@ -156,7 +156,7 @@ def create_model(
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
-    """Raise unless there is a network of that name in the zoo, and it takes these options.
+    """Raise LeanspikeError unless a model of that name exists and takes these options.
 
     Networks of torchvision check their options themselves, when they are built.
 
@@ -187,7 +187,7 @@ def _zoo_model(
 def _arguments(
     build: Callable[..., nn.Module], name: str, given: dict[str, object]
 ) -> dict[str, object]:
-    """The given arguments, if the network has them, their types are right, and none is missing."""
+    """Return the given arguments, after checking their names and types and that none is missing."""
     parameters = inspect.signature(build, eval_str=True).parameters
     for option, value in given.items():
         if option not in parameters:
@@ -225,7 +225,7 @@ def _own(wrong: str, parameters: Iterable[str]) -> str:
 
 
 def _nearest(wrong: str, valid: Iterable[str]) -> str:
-    """The valid name that looks most like the wrong one, as a question."""
+    """Return the valid name that is most like the wrong one, as a question."""
     return f"did you mean {get_close_matches(wrong, valid, n=1, cutoff=0.0)[0]!r}?"
 
 

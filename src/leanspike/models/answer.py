@@ -11,13 +11,13 @@ from leanspike.errors import LeanspikeError
 
 
 class Answer(nn.Module):
-    """One of several outputs: what accuracy, training and early exit are about.
+    """One of a network's outputs, for accuracy, training and early exit.
 
-    The network itself lies at ``network``, and computes all that it does without this.
+    The network itself lies at ``network``, and computes the same as without this.
 
     Args:
-        network: returns containers of tensors.
-        *path: the keys, numbers or names that lead to the one, from the outermost container.
+        network: a network that returns containers of tensors.
+        *path: the keys, numbers or names that lead to the output, from the outermost container.
 
     >>> import torch
     >>> class Heads(nn.Module):
@@ -33,9 +33,9 @@ class Answer(nn.Module):
         self.path = path
 
     def forward(self, x: Tensor) -> Tensor:
-        """The output that was chosen.
+        """Return the chosen output.
 
-        Raises LeanspikeError where there is none of that name.
+        Raises LeanspikeError if there is none of that name.
         """
         value: Any = self.network(x)
         for key in self.path:
@@ -52,5 +52,5 @@ class Answer(nn.Module):
         return answer
 
     def extra_repr(self) -> str:
-        """The way to the output."""
+        """Return the path to the output."""
         return ", ".join(map(repr, self.path))

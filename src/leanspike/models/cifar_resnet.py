@@ -46,7 +46,7 @@ class CifarBlock(nn.Module):
         self.new_channels = channels - in_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The activated sum of residual and shortcut."""
+        """Return the activated sum of residual and shortcut."""
         residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(residual + self._shortcut(x))
 
@@ -94,7 +94,7 @@ class CifarResNet(nn.Module):
         initialise_weights(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for images ``[N, C, H, W]``."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: torch.Tensor = self.linear(x.mean((2, 3)))
@@ -102,7 +102,7 @@ class CifarResNet(nn.Module):
 
 
 def _stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.Sequential:
-    """``blocks`` blocks, of which the first alone may change the shape."""
+    """Return a stage of ``blocks`` blocks. Only the first may change the shape."""
     first = CifarBlock(in_channels, channels, stride=stride)
     return nn.Sequential(first, *(CifarBlock(channels, channels) for _ in range(blocks - 1)))
 

@@ -66,6 +66,6 @@ class MLP(nn.Module):
         initialise_weights(self, xavier_gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for ``[N, C, H, W]``."""
         logits: torch.Tensor = self.layers(x.flatten(1))
         return logits

@@ -1,4 +1,4 @@
-"""Weights of a network of other classes as a start: all of them but the answer layer's."""
+"""Starting from the weights of a network for other classes, without its answer layer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from leanspike.errors import LeanspikeError
 
 
 def load_but_answer(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> str:
-    """Copy ``weights`` into ``network``, but for those of its answer layer, which stays as it is.
+    """Copy ``weights`` into ``network``, except those of its answer layer, which does not change.
 
-    That is the last layer with weights, in order of the network's modules; its outputs are the
-    classes. All other names and shapes must be those of ``network`` exactly.
+    The answer layer is the last layer with weights, in the order of the network's modules. Its
+    outputs are the classes. All other names and shapes must be exactly those of ``network``.
 
     Args:
-        path: where they come from, for messages.
+        path: the source of the weights, for messages.
 
     Returns:
         The path of the answer layer.
 
     Raises:
-        LeanspikeError: for weights of another network, naming what differs.
+        LeanspikeError: for weights of another network, with the difference.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 7))
@@ -56,7 +56,7 @@ def load_but_answer(network: nn.Module, weights: Mapping[str, Tensor], path: Pat
 
 
 def _answer_layer(network: nn.Module) -> str:
-    """The path of the last module that has a weight of two axes or more."""
+    """Return the path of the last module with a weight of two axes or more."""
     found: list[str] = [
         path
         for path, module in network.named_modules()

@@ -1,6 +1,6 @@
-"""A network of the user's own by name, ``package.module:Class``: imported only where trusted.
+"""A user's own network by name, ``package.module:Class``, which is imported only if trusted.
 
-Importing a module runs its code. Nothing here imports a module unless the caller says ``trust``.
+Importing a module runs its code. Nothing here imports a module unless the caller gives ``trust``.
 Without ``trust`` the error says what would be imported, and from where.
 """
 
@@ -23,7 +23,7 @@ FORM = "package.module:Class, as in mynet:Net"
 
 
 def is_own(name: str | None) -> bool:
-    """Whether a model's name means a user's own network.
+    """Return whether a model's name is that of a user's own network.
 
     >>> is_own("mynet:Net"), is_own("vgg9"), is_own("torchvision/resnet18")
     (True, False, False)
@@ -32,11 +32,11 @@ def is_own(name: str | None) -> bool:
 
 
 def find_own(name: str, options: Mapping[str, object], trust: bool) -> Callable[..., nn.Module]:
-    """Import what ``name`` means: a class of ``nn.Module``, or a function that returns one.
+    """Import the class of ``nn.Module``, or the function that returns a network, of that name.
 
     Args:
         name: ``package.module:Class``.
-        options: what it will be called with, for the message.
+        options: the arguments of the later call, for the message.
         trust: whether its code may run.
 
     Raises:
@@ -72,9 +72,9 @@ def find_own(name: str, options: Mapping[str, object], trust: bool) -> Callable[
 
 
 def create_own(name: str, options: Mapping[str, Any], trust: bool) -> nn.Module:
-    """Build a user's own network: ``Class(**options)``, with the weights that its class gives it.
+    """Build a user's own network as ``Class(**options)``, with the weights that its class sets.
 
-    It is told nothing of the data: what its constructor needs is in ``options``.
+    It gets no facts of the data. All that its constructor needs is in ``options``.
 
     Raises:
         LeanspikeError: as :func:`find_own`, for options that it does not take, or if it fails.
@@ -92,11 +92,11 @@ def create_own(name: str, options: Mapping[str, Any], trust: bool) -> nn.Module:
         ) from None
     try:
         network = build(**options)
-    except Exception as error:  # whatever a user's code raises
+    except Exception as error:  # a user's code may raise anything
         raise _failed(f"model {name} cannot be built", error) from error
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
-        raise LeanspikeError(f"model {name} returns a {kind}; it must return an nn.Module")
+        raise LeanspikeError(f"model {name} returns a {kind}; let it return an nn.Module")
     return network
 
 
@@ -112,14 +112,14 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _signature(build: Callable[..., object]) -> str:
-    """Its arguments and their defaults, without types."""
+    """Return the arguments and their defaults, without types."""
     signature = inspect.signature(build)
     bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     return str(signature.replace(parameters=bare, return_annotation=signature.empty))
 
 
 def _origin(module: str) -> str | None:
-    """The file that an import of ``module`` would run, found without importing its packages."""
+    """Return the file that an import of ``module`` would run, without importing its packages."""
     path = [*sys.path] if sys.flags.safe_path else [os.getcwd(), *sys.path]
     *packages, last = module.split(".")
     for part in packages:
@@ -138,12 +138,12 @@ def _import(name: str) -> Any:
                 "that holds it, or set PYTHONPATH to that"
             ) from None
         raise _failed(f"importing {name} failed", error) from error
-    except (Exception, SystemExit) as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise _failed(f"importing {name} failed", error) from error
 
 
 def _failed(what: str, error: BaseException) -> LeanspikeError:
-    """The error of a user's own code in one line, with the line of code that raised it."""
+    """Return the error of a user's code in one line, with the line of code that raised it."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{place.filename}, line {place.lineno}"
     if isinstance(error, SyntaxError):

@@ -1,4 +1,4 @@
-"""What the architectures share: checks, scaled widths, the activated convolution, first weights."""
+"""Common parts of the architectures: checks, widths, activated convolutions, first weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leanspike.errors import LeanspikeError
 
 
 def check_counts(**counts: int) -> None:
-    """Raise unless every count, given by its name, is a whole number of 1 or more.
+    """Raise LeanspikeError unless every count is a whole number of 1 or more.
 
     >>> check_counts(num_classes=0)
     Traceback (most recent call last):
@@ -22,7 +22,7 @@ def check_counts(**counts: int) -> None:
 
 
 def check_dropout(**probabilities: float) -> None:
-    """Raise unless every probability of dropping, given by its name, lies in [0, 1).
+    """Raise LeanspikeError unless every probability of dropping lies in [0, 1).
 
     >>> check_dropout(dropout_conv=1.0)
     Traceback (most recent call last):
@@ -34,7 +34,7 @@ def check_dropout(**probabilities: float) -> None:
 
 
 def scaled(channels: int, width: float) -> int:
-    """``channels × width``, rounded to a whole number and at least 1.
+    """Return ``channels × width``, rounded to a whole number and at least 1.
 
     >>> scaled(64, 0.125), scaled(64, 0.001), scaled(64, 1.5)
     (8, 1, 96)
@@ -58,7 +58,7 @@ def activated_convolution(
     batch_norm: bool = False,
     dropout: float = 0.0,
 ) -> dict[str, nn.Module]:
-    """3×3 convolution (padding 1) → [norm] → relu → [dropout], the modules by their names.
+    """Return a 3×3 convolution (padding 1) → [norm] → relu → [dropout], as modules by name.
 
     >>> list(activated_convolution(2, 3, 8, batch_norm=True, dropout=0.2))
     ['conv2', 'norm2', 'relu2', 'dropout2']
@@ -81,13 +81,13 @@ def initialise_weights(
     - convolution: He normal, ``std = sqrt(2 / (kernel area × output channels))`` ("fan out"),
       He et al. 2015 (arXiv 1502.01852, eq. 14), as in DIET-SNN;
     - linear: left as PyTorch draws it, uniform with ``std = sqrt(1 / (3 × inputs))``. DIET-SNN's
-      code has normal numbers of std 0.01 whatever the inputs: ``linear_std=0.01``. For 4096 inputs
-      that is near ours (0.009), but it would starve a narrower head of its signal;
+      code has normal numbers of std 0.01 for any inputs: ``linear_std=0.01``. For 4096 inputs that
+      is near PyTorch's (0.009), but it would starve a narrower head of its signal;
     - batch norm: weight 1; every bias 0.
 
     With ``xavier_gain`` convolutions and linear layers are instead uniform within
     ± gain·sqrt(6 / (fan in + fan out)), as in Glorot & Bengio 2010. BNTT's code has the gain 2.
-    Linear layers go by ``linear_std`` where both are given.
+    Linear layers use ``linear_std`` if both are given.
 
     The same ``torch.manual_seed`` before a network is built gives the same weights.
 

@@ -1,4 +1,4 @@
-"""Trained weights that others have published, read from a file without running code in it."""
+"""Reading published weights from a file without running code in it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WRAPPER = "module."  # nn.DataParallel puts it before every name
 
 
 def load_published(model: nn.Module, path: str | Path) -> None:
-    """Copy the trained weights in the file ``path`` into ``model``: all of them, or none.
+    """Copy the trained weights in the file ``path`` into ``model``, all of them or none.
 
     The file holds a ``state_dict`` saved by ``torch.save``, bare or under the key
-    ``"state_dict"``. A ``module.`` before every name is dropped. Names and shapes must be those
-    of ``model`` exactly. Only the norms' counters ``num_batches_tracked`` may be absent: older
-    files lack them, and no inference uses them.
+    ``"state_dict"``. A ``module.`` before every name is dropped. Names and shapes must be exactly
+    those of ``model``. Only the norms' counters ``num_batches_tracked`` may be absent: older
+    files lack them, and inference does not use them.
 
     Raises:
         LeanspikeError: if the file is missing or damaged, or belongs to another network. Also if
@@ -46,7 +46,7 @@ def load_published(model: nn.Module, path: str | Path) -> None:
 
 
 def read_published(path: str | Path) -> dict[str, torch.Tensor]:
-    """The named tensors in a file, as :func:`load_published` takes them.
+    """Return the named tensors in a file that :func:`load_published` accepts.
 
     >>> read_published("nowhere.pt")
     Traceback (most recent call last):
@@ -59,14 +59,14 @@ def read_published(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    """The named tensors in a file, whatever is around them."""
+    """Return the named tensors in a file, without the containers around them."""
     if not path.is_file():
         raise LeanspikeError(f"no file at {path}; give the path of the published weights")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a flipped byte in a pickle can raise nearly any of them
+    except Exception as error:  # a flipped byte in a pickle can raise nearly anything
         raise LeanspikeError(
-            f"{path} is damaged or no file of plain tensors ({type(error).__name__}); "
+            f"{path} is damaged or not a file of plain tensors ({type(error).__name__}); "
             "download it again, or save its state_dict alone with torch.save"
         ) from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
@@ -84,7 +84,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 def _first_difference(
     expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
 ) -> str | None:
-    """What first tells two sets of weights apart, in words; None if nothing does."""
+    """Return in words the first difference of two sets of weights, or None."""
     for name, tensor in expected.items():
         if name not in found:
             if name.endswith("num_batches_tracked"):

@@ -1,9 +1,9 @@
 """PyramidNets for small images: Han, Kim & Kim 2017 (arXiv 1610.02915), widened by addition.
 
-Every block is a little wider than the one before it, instead of every stage much wider. The number
-of channels after the k-th of N blocks is, rounded::
+Every block is a little wider than the block before it, instead of every stage much wider. The
+number of channels after the k-th of N blocks is, rounded::
 
-    D_k = 16 + k·α/N        (eq. 2, without adding up what rounding takes away)
+    D_k = 16 + k·α/N        (eq. 2, without accumulating rounding errors)
 
 The parts are::
 
@@ -15,7 +15,7 @@ The parts are::
 A block has one activation and none after the sum. When that activation is a neuron, the second
 convolution reads spikes, and the first an analog sum. Convolutions are 3×3 without bias.
 
-The paper's networks have 6n+2 layers in three stages. Eighteen layers do not come out of that, so
+The paper's networks have 6n+2 layers in three stages. Eighteen layers are not of that form, so
 `pyramidnet18` has the stages of ResNet-18: four of two blocks. Its default α = 270 is the paper's
 largest for these blocks (16 → 286 channels, 4.5 M parameters).
 Shapes: N images, C channels, H × W pixels of any size, K classes.
@@ -59,7 +59,7 @@ class PyramidBlock(nn.Module):
         self.new_channels = channels - in_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The sum of residual and shortcut, not activated."""
+        """Return the sum of residual and shortcut, not activated."""
         hidden = self.relu(self.norm2(self.conv1(self.norm1(x))))
         residual: torch.Tensor = self.norm3(self.conv2(hidden))
         return residual + F.pad(self.pool(x), (0, 0, 0, 0, 0, self.new_channels))
@@ -116,7 +116,7 @@ class PyramidNet(nn.Module):
         initialise_weights(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for images ``[N, C, H, W]``."""
         x = self.blocks(self.norm1(self.conv1(x)))
         logits: torch.Tensor = self.classifier(self.relu(self.norm(x)).mean((2, 3)))
         return logits

@@ -70,7 +70,7 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The activated sum of residual and shortcut."""
+        """Return the activated sum of residual and shortcut."""
         out: torch.Tensor = self.relu2(self.residual(x) + self.shortcut(x))
         return out
 
@@ -87,8 +87,8 @@ class ResNet(nn.Module):
         batch_norm: a norm after every convolution; the authors have none.
         dropout_conv: probability in [0, 1) of dropping. Dropout follows the first two activations
             of the stem and the first activation of every block.
-        linear_std: of the linear layer's first weights, see ``parts.initialise_weights``; the
-            authors' code has 0.01.
+        linear_std: the standard deviation of the linear layer's first weights, see
+            ``parts.initialise_weights``; the authors' code has 0.01.
 
     Raises:
         LeanspikeError: for a value outside these ranges.
@@ -127,14 +127,14 @@ class ResNet(nn.Module):
         initialise_weights(self, linear_std=linear_std)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for images ``[N, C, H, W]``."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         logits: torch.Tensor = self.classifier(x.flatten(1))
         return logits
 
 
 class ResNet18(nn.Module):
-    """He et al.'s ResNet-18 as it is used on small images: ``[N, C, H, W]`` → logits ``[N, K]``.
+    """He et al.'s ResNet-18 in the form for small images: ``[N, C, H, W]`` → logits ``[N, K]``.
 
     The stem is one 3×3 convolution with norm, and nothing is pooled after it. Four stages of two
     blocks with norms follow, then the mean over the map and a linear layer with bias. (ImageNet's
@@ -165,7 +165,7 @@ class ResNet18(nn.Module):
         initialise_weights(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for images ``[N, C, H, W]``."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         logits: torch.Tensor = self.classifier(x.mean((2, 3)))
         return logits
@@ -188,7 +188,7 @@ def _stem(in_channels: int, channels: int, batch_norm: bool, dropout: float) -> 
 def _stages(
     channels: Sequence[int], blocks: Sequence[int], batch_norm: bool, dropout: float
 ) -> list[nn.Sequential]:
-    """The four stages, of which all but the first halve the map."""
+    """Return the four stages. All but the first halve the map."""
     inputs = [channels[0], *channels]
     return [
         _stage(inputs[i], channels[i], blocks[i], 1 if i == 0 else 2, batch_norm, dropout)
@@ -199,7 +199,7 @@ def _stages(
 def _stage(
     in_channels: int, channels: int, blocks: int, stride: int, batch_norm: bool, dropout: float
 ) -> nn.Sequential:
-    """``blocks`` blocks, of which the first alone may change the shape."""
+    """Return a stage of ``blocks`` blocks. Only the first may change the shape."""
     return nn.Sequential(
         BasicBlock(in_channels, channels, stride=stride, batch_norm=batch_norm, dropout=dropout),
         *(

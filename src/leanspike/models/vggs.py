@@ -55,17 +55,18 @@ class VGG(nn.Module):
         in_channels: C, at least 1.
         image_size: H = W in pixels.
         batch_norm: a norm after every convolution and every hidden linear layer.
-        pool: what ``"A"`` stands for, ``"avg"`` or ``"max"``.
+        pool: the meaning of ``"A"``, ``"avg"`` or ``"max"``.
         dropout_conv: probability in [0, 1) of dropping after a convolution's activation, except
             where a pool follows at once (as in DIET-SNN).
-        dropout_linear: the same after the activation of a hidden linear layer.
-        bias: whether convolutions and linear layers have one; the papers' have none.
+        dropout_linear: the same probability after the activation of a hidden linear layer.
+        bias: whether convolutions and linear layers have a bias; the papers' have none.
         global_pool: average every channel over the whole image before the head.
-        xavier_gain: of the first weights; see ``parts.initialise_weights``.
-        linear_std: of the linear layers' first weights, the same; DIET-SNN's code has 0.01.
+        xavier_gain: the gain of the first weights; see ``parts.initialise_weights``.
+        linear_std: the standard deviation of the linear layers' first weights; see there.
+            DIET-SNN's code has 0.01.
 
     Raises:
-        LeanspikeError: for a value outside these ranges, or more pools than the image has room for.
+        LeanspikeError: for a value outside these ranges, or more pools than fit the image.
 
     >>> net = VGG((8, "A", 16), (32,), 10, image_size=8)
     >>> tuple(net(torch.zeros(2, 3, 8, 8)).shape)
@@ -108,7 +109,7 @@ class VGG(nn.Module):
         initialise_weights(self, xavier_gain, linear_std)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for images ``[N, C, H, W]``."""
         logits: torch.Tensor = self.classifier(self.features(x).flatten(1))
         return logits
 
@@ -130,7 +131,7 @@ def vgg(
     xavier_gain: float | None = None,
     linear_std: float | None = None,
 ) -> VGG:
-    """A :class:`VGG` whose channels and hidden sizes are multiplied by ``width`` (at least 1 each).
+    """Return a :class:`VGG` with channels and hidden sizes times ``width`` (at least 1 each).
 
     The other arguments are those of :class:`VGG`, and so are the errors.
 
@@ -158,7 +159,7 @@ def vgg(
 
 
 def _last_channels(layers: Layers) -> int:
-    """Check every entry of ``layers``; the number of channels that leave the last convolution."""
+    """Check every entry of ``layers``, and return the channels of the last convolution."""
     for layer in layers:
         if layer != POOL and not (isinstance(layer, int) and layer >= 1):
             raise LeanspikeError(
@@ -171,7 +172,7 @@ def _last_channels(layers: Layers) -> int:
 
 
 def _side_after_pools(layers: Layers, image_size: int) -> int:
-    """Pixels per side that every pool together leaves of ``image_size``."""
+    """Return the pixels per side that remain of ``image_size`` after all pools."""
     pools = layers.count(POOL)
     side = image_size >> pools
     if side == 0:
@@ -186,7 +187,7 @@ def _side_after_pools(layers: Layers, image_size: int) -> int:
 def _features(
     layers: Layers, channels: int, batch_norm: bool, pool: Pool, dropout: float, bias: bool
 ) -> nn.Sequential:
-    """The convolutions and pools; ``channels`` enter the first."""
+    """Return the convolutions and pools. ``channels`` enter the first."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     convs = pools = 0
     for layer, following in zip(layers, (*layers[1:], None), strict=True):
@@ -210,7 +211,7 @@ def _features(
 def _classifier(
     sizes: Sequence[int], batch_norm: bool, dropout: float, bias: bool
 ) -> nn.Sequential:
-    """The linear layers between ``sizes[0]`` inputs and ``sizes[-1]`` logits."""
+    """Return the linear layers between ``sizes[0]`` inputs and ``sizes[-1]`` logits."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (inputs, outputs) in enumerate(pairwise(sizes[:-1]), start=1):
         modules[f"linear{i}"] = nn.Linear(inputs, outputs, bias=bias)
@@ -223,7 +224,7 @@ def _classifier(
     return nn.Sequential(modules)
 
 
-# The published networks are `vgg` with other defaults, so each one takes every option of it.
+# The published networks are `vgg` with other defaults, so each takes every option of `vgg`.
 vgg6 = partial(vgg, layers=(64, "A", 128, 128, "A"))
 vgg6.__doc__ = "VGG6 of DIET-SNN: 3 convolutions, 2 pools, head 4096-4096. Options: :func:`vgg`."
 

@@ -9,8 +9,8 @@ have no bias. The parts are::
     shortcut  x itself; where the block changes the shape, a 1×1 convolution of a
 
 Norm and activation stand before their convolution ("pre-activation", He et al. 2016, arXiv
-1603.05027). When the activations are neurons, all convolutions but the first read spikes. What runs
-from block to block is an analog sum.
+1603.05027). When the activations are neurons, all convolutions but the first read spikes. The
+signal from block to block is an analog sum.
 Shapes: N images, C channels, H × W pixels of any size, K classes.
 """
 
@@ -53,7 +53,7 @@ class PreActivationBlock(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The sum of residual and shortcut, not activated."""
+        """Return the sum of residual and shortcut, not activated."""
         activated = self.relu1(self.norm1(x))
         hidden = self.relu2(self.norm2(self.conv1(activated)))
         residual: torch.Tensor = self.conv2(self.dropout(hidden))
@@ -109,7 +109,7 @@ class WideResNet(nn.Module):
         initialise_weights(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images ``[N, C, H, W]`` → logits ``[N, K]``."""
+        """Return logits ``[N, K]`` for images ``[N, C, H, W]``."""
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
         logits: torch.Tensor = self.classifier(self.relu(self.norm(x)).mean((2, 3)))
         return logits
@@ -118,7 +118,7 @@ class WideResNet(nn.Module):
 def _group(
     in_channels: int, channels: int, blocks: int, stride: int, dropout: float
 ) -> nn.Sequential:
-    """``blocks`` blocks, of which the first alone may change the shape."""
+    """Return a group of ``blocks`` blocks. Only the first may change the shape."""
     return nn.Sequential(
         PreActivationBlock(in_channels, channels, stride=stride, dropout=dropout),
         *(PreActivationBlock(channels, channels, dropout=dropout) for _ in range(blocks - 1)),

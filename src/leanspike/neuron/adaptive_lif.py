@@ -23,13 +23,15 @@ State = tuple[Tensor, Tensor]
 
 
 class AdaptiveLIFConfig(ThresholdConfig):
-    """The LIF neuron whose threshold rises with each spike, and falls back."""
+    """Options of the LIF neuron whose threshold rises with each spike, and falls back."""
 
     adaptation: NonNegative = Field(
         0.5,
-        description="By what share its spikes raise the threshold; 0: it is the LIF neuron.",
+        description="The share by which spikes raise the threshold; 0 makes it the LIF neuron.",
     )
-    adaptation_leak: Share = Field(0.9, description="What of that is left after a step.")
+    adaptation_leak: Share = Field(
+        0.9, description="The share of that rise which is left after a step."
+    )
     learn: tuple[Learnable, ...] = Field(
         ("adaptation", "adaptation_leak", "leak", "threshold"),
         description="Which of the four are trained; the others keep their value.",
@@ -54,9 +56,9 @@ class AdaptiveLIF(ThresholdNeuron):
 
     The source is Bellec et al. 2018, arXiv 1803.09574, section 2. There the input is scaled by
     1 − λ, and β is in units of the input instead of v. The trace carries gradients. The comparison
-    inside the reset does not. A spike of height "threshold" is as high as v, not as v_t.
+    inside the reset does not. A spike of height "threshold" has the height v, not v_t.
 
-    Args: see :class:`leanspike.LIF` (whose "undecayed" reset it does not have), and
+    Args: see :class:`leanspike.LIF`; the reset "undecayed" does not exist here. In addition
         adaptation: β, 0 or more; 0 is LIF.
         adaptation_leak: ρ in [0, 1].
 
@@ -101,12 +103,12 @@ class AdaptiveLIF(ThresholdNeuron):
         super().__init__(values, learn, per, Dynamics(reset, initial, height, surrogate))
 
     def initial(self, x_N: Tensor) -> State:
-        """Membrane and trace before the first step, ``[N, ...]`` each."""
+        """Return membrane and trace before the first step, ``[N, ...]`` each."""
         u_N = initial_membrane(x_N, self.threshold, self.dynamics)
         return u_N, torch.zeros_like(u_N)
 
     def step(self, x_N: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """One timestep: spikes ``[N, ...]``, and the next membrane and trace."""
+        """Compute one timestep: spikes ``[N, ...]``, and the next membrane and trace."""
         self.check_sized()
         u_N, b_N = self.initial(x_N) if state is None else state
         v_N = self.threshold + (self.threshold * self.adaptation) * b_N
@@ -123,7 +125,7 @@ class AdaptiveLIF(ThresholdNeuron):
         return o_N.to(x_N.dtype), (u_N, b_N)
 
     def update_cost(self) -> Cost:
-        """The cost of LIF's membrane, and multiply-accumulates for threshold and trace."""
+        """Return the cost of LIF's membrane plus multiply-accumulates for threshold and trace."""
         membrane = super().update_cost()
         adapting = (self.adaptation.detach() != 0).double().mean().item()
         return Cost(macs=membrane.macs + 2 * adapting, acs=membrane.acs)

@@ -28,11 +28,11 @@ State = tuple[Tensor, Tensor]
 
 
 class CurrentLIFConfig(ThresholdConfig):
-    """The current-based LIF neuron, whose synapse has a leak, too."""
+    """Options of the current-based LIF neuron, whose synapse has a leak, too."""
 
     synapse_leak: Share = Field(
         0.5,
-        description="What of the synapse's current is left after a step; 0: it is LIF.",
+        description="The share of the synapse's current left after a step; 0 makes it LIF.",
     )
     learn: tuple[Learnable, ...] = Field(
         ("leak", "synapse_leak", "threshold"),
@@ -40,7 +40,7 @@ class CurrentLIFConfig(ThresholdConfig):
     )
     floor: Positive | None = Field(
         None,
-        description="The membrane never falls below minus so many thresholds; chips hold it at 1.",
+        description="The membrane never falls below minus this many thresholds; chips use 1.",
     )
 
 
@@ -55,10 +55,10 @@ class CurrentLIF(ThresholdNeuron):
         u ← λ·u + i             membrane
 
     The rest follows from u as in :class:`leanspike.LIF`. The source is Davies et al. 2018, "Loihi",
-    IEEE Micro 38(1). Its current is the input filtered by a decaying exponential of area 1. In
-    discrete steps that is α·i + (1 − α)·x_t. Neftci et al. 2019, arXiv 1901.09948, leave out the
-    factor 1 − α, which only scales the weights. A constant input x becomes a current of x, whatever
-    α is. So thresholds and their calibration mean what they mean for LIF.
+    IEEE Micro 38(1). There the current is the input filtered by a decaying exponential of area 1.
+    In discrete steps that is α·i + (1 − α)·x_t. Neftci et al. 2019, arXiv 1901.09948, leave out
+    the factor 1 − α, which only scales the weights. A constant input x becomes a current of x for
+    every α. So thresholds and their calibration mean the same as for LIF.
 
     Args: see :class:`leanspike.LIF`, and
         synapse_leak: α in [0, 1]; 0 is LIF, 1 lets nothing in.
@@ -106,18 +106,18 @@ class CurrentLIF(ThresholdNeuron):
         return {**super().options, "floor": self.dynamics.floor}
 
     def record(self) -> NeuronRecord:
-        """Its numbers."""
+        """Return the numbers of these neurons."""
         v, leak, synapse = (self.get_parameter(name).detach() for name in self.ranges)
         d = self.dynamics
         return NeuronRecord(v, leak, synapse, d.reset, d.initial, d.height, d.floor)
 
     def initial(self, x_N: Tensor) -> State:
-        """Current and membrane before the first step, ``[N, ...]`` each."""
+        """Return current and membrane before the first step, ``[N, ...]`` each."""
         u_N = initial_membrane(x_N, self.threshold, self.dynamics)
         return torch.zeros_like(u_N), u_N
 
     def forward(self, x_TN: Tensor) -> Tensor:
-        """Spikes of all timesteps, ``[T, N, ...]`` in the dtype of the input of that shape."""
+        """Return the spikes of all timesteps, ``[T, N, ...]``, in the dtype of the input."""
         self.check_sized()
         i_N = torch.zeros_like(x_TN[0], dtype=torch.promote_types(x_TN.dtype, torch.float32))
         currents = []
@@ -128,7 +128,7 @@ class CurrentLIF(ThresholdNeuron):
         return kernels.lif(i_TN, self.leak, self.threshold, self.dynamics).to(x_TN.dtype)
 
     def step(self, x_N: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """One timestep: spikes ``[N, ...]``, and the next current and membrane."""
+        """Compute one timestep: spikes ``[N, ...]``, and the next current and membrane."""
         self.check_sized()
         i_N, u_N = self.initial(x_N) if state is None else state
         i_N = self._current(x_N, i_N)
@@ -136,7 +136,7 @@ class CurrentLIF(ThresholdNeuron):
         return o_N.to(x_N.dtype), (i_N, u_N)
 
     def update_cost(self) -> Cost:
-        """The cost of LIF's membrane; for the current an addition and a multiply-accumulate."""
+        """Return LIF's cost plus an addition and a multiply-accumulate for the current."""
         membrane = super().update_cost()
         filtered = (self.synapse_leak.detach() != 0).double().mean().item()
         return Cost(macs=membrane.macs + filtered, acs=membrane.acs + filtered)

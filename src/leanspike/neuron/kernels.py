@@ -1,6 +1,6 @@
-"""The neuron's equation, computed by whichever backend is the fastest for it.
+"""The LIF neuron's equation, computed by the fastest backend that serves a call.
 
-`leanspike.backends` chooses; the environment variable ``LEANSPIKE_BACKEND`` says otherwise.
+`leanspike.backends` chooses it; the environment variable ``LEANSPIKE_BACKEND`` overrides that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Dynamics", "Reset", "lif", "lif_rates", "lif_step"]
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """Spikes of all timesteps, ``[T, N, ...]`` like the input.
+    """Return the spikes of all timesteps, ``[T, N, ...]`` like the input.
 
     >>> import torch
     >>> x_TN = torch.tensor([[0.75], [0.75], [0.75]])
@@ -36,9 +36,9 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
 def lif_step(
     u_N: Tensor | None, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor]:
-    """One timestep: the membrane and the input in, the spikes and the new membrane out.
+    """Compute one timestep from membrane and input; return the spikes and the new membrane.
 
-    Without a membrane it is the first one.
+    If ``u_N`` is None, it is the first timestep.
 
     >>> import torch
     >>> u, x, leak, threshold = torch.tensor([[1.0, 1.0, 0.5, 1.0]]).T
@@ -53,7 +53,7 @@ def lif_step(
 def lif_rates(
     x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics, learned: tuple[str, ...]
 ) -> Rates:
-    """Spikes of all timesteps, and the derivatives of their mean by input, leak and threshold.
+    """Return the spikes of all steps, and their mean's derivatives by input, leak and threshold.
 
     >>> import torch
     >>> x_TN, one = torch.full((2, 1), 0.75), torch.tensor(1.0)

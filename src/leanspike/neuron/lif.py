@@ -28,7 +28,7 @@ Learnable = Literal["leak", "threshold"]
 
 
 class LIFConfig(ThresholdConfig):
-    """The leaky integrate-and-fire (LIF) neuron; see ``leanspike.LIF``."""
+    """Options of the leaky integrate-and-fire (LIF) neuron; see ``leanspike.LIF``."""
 
     learn: tuple[Learnable, ...] = Field(
         ("leak", "threshold"),
@@ -36,7 +36,7 @@ class LIFConfig(ThresholdConfig):
     )
     floor: Positive | None = Field(
         None,
-        description="The membrane never falls below minus so many thresholds; chips hold it at 1.",
+        description="The membrane never falls below minus this many thresholds; chips use 1.",
     )
 
 
@@ -52,29 +52,29 @@ class LIF(ThresholdNeuron):
         o_t = 1[z > 0]          spike
         u ← u − v·o_t           soft reset   (hard: u ← 0 where o_t = 1)
 
-    (DIET-SNN's official code; with λ = 1 this is the integrate-and-fire neuron). In its paper
-    (arXiv 2008.03658, eqs. 1-3) what the reset subtracts does not leak::
+    This is DIET-SNN's official code. With λ = 1 it is the integrate-and-fire neuron. In the paper
+    (arXiv 2008.03658, eqs. 1-3) the amount that the reset subtracts does not leak::
 
         u_t = λ·u_{t-1} + x_t − v·o_{t-1}       undecayed reset; u is the membrane before it
 
     Args:
         threshold: v, above 0, in units of the input: a number, or a tensor with one for each
             channel (``[C, 1, 1]`` for images) or neuron.
-        leak: λ in [0, 1]; exactly 1 means no leak. A number, or as the threshold.
+        leak: λ in [0, 1]; 1 means no leak. A number, or a tensor as for the threshold.
         learn: which of "leak" and "threshold" are trained; the others keep their value.
         reset: "soft" (the papers' code), "hard" or "undecayed" (DIET-SNN's eq. 1); see above.
         initial: the membrane before the first step, "zero" (the papers') or "half" a threshold.
-        height: of a spike, "unit" (1, the papers') or "threshold" (v·o_t, which keeps the scale
-            of the activations that the neuron replaces).
+        height: the height of a spike, "unit" (1, the papers') or "threshold" (v·o_t, which keeps
+            the scale of the activations that the neuron replaces).
         surrogate: the derivative of the spike; default the papers' triangle.
-        per: "layer", "channel" or "neuron": each has a threshold and a leak of its own. Numbers
-            become so many when ``leanspike.spike`` puts the neuron in its place. A channel is a
-            place on the axis behind N. The native code knows "layer" alone.
-        floor: after each step u ← max(u, −floor·v); None: it may fall as low as it likes. Chips
-            and sinabs hold it at 1 threshold.
+        per: "layer", "channel" or "neuron": each has a threshold and a leak of its own. A number
+            is repeated for each when ``leanspike.spike`` puts the neuron in its place. Channels
+            lie on the axis behind N. The native code computes "layer" only.
+        floor: after each step u ← max(u, −floor·v); None sets no lower bound. Chips and sinabs
+            use a floor of 1.
 
     Membranes are float32 (float64 for float64 input) whatever the autocast dtype. Gradients flow
-    in ``eval()`` too. Calls leave nothing behind: the same input gives the same spikes.
+    in ``eval()`` too. Calls leave no state behind: the same input gives the same spikes.
 
     Raises:
         LeanspikeError: for a value outside its range.
@@ -118,16 +118,16 @@ class LIF(ThresholdNeuron):
         return {**super().options, "floor": self.dynamics.floor}
 
     def record(self) -> NeuronRecord:
-        """Its numbers; no current is filtered."""
+        """Return the numbers of these neurons, which filter no current."""
         v, leak, d = self.threshold.detach(), self.leak.detach(), self.dynamics
         return NeuronRecord(v, leak, torch.zeros_like(leak), d.reset, d.initial, d.height, d.floor)
 
     def initial(self, x_N: Tensor) -> Tensor:
-        """The membrane before the first step, ``[N, ...]``."""
+        """Return the membrane before the first step, ``[N, ...]``."""
         return initial_membrane(x_N, self.threshold, self.dynamics)
 
     def forward(self, x_TN: Tensor) -> Tensor:
-        """Spikes of all timesteps, ``[T, N, ...]`` in the dtype of the input of that shape."""
+        """Return the spikes of all timesteps, ``[T, N, ...]``, in the dtype of the input."""
         self.check_sized()
         return kernels.lif(x_TN, self.leak, self.threshold, self.dynamics)
 
@@ -144,6 +144,6 @@ class LIF(ThresholdNeuron):
         return NormLIFCall(*how) if learned is None else NormLIFRateCall(*how, learned)
 
     def step(self, x_N: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One timestep for streaming: spikes ``[N, ...]`` and the next membrane ``[N, ...]``."""
+        """Compute one timestep: spikes ``[N, ...]`` and the next membrane ``[N, ...]``."""
         self.check_sized()
         return kernels.lif_step(state, x_N, self.leak, self.threshold, self.dynamics)

@@ -1,8 +1,8 @@
-"""What a neuron is to the rest of leanspike: a module with a state that it hands on itself.
+"""The protocol of neurons: modules that take and return their state.
 
-A neuron of your own is one file: a subclass of :class:`Neuron`. It is registered under a name if
-recipes and saved models are to know it. Its methods say what else it can do: the methods of
-:class:`Calibrated` let `leanspike.calibrate` set its scale.
+A neuron of your own is one file: a subclass of :class:`Neuron`. Register it under a name if
+recipes and saved models are to know it. With the methods of :class:`Calibrated` it lets
+`leanspike.calibrate` set its scale.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``.
 """
@@ -25,14 +25,14 @@ from leanspike.registry import ChosenSection, Registry
 from leanspike.section import Section
 
 State = Any
-"""What a neuron remembers: a tensor ``[N, ...]``, or tuples, lists or dictionaries of such."""
+"""The state of neurons: a tensor ``[N, ...]``, or tuples, lists or dictionaries of such."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Arithmetic of one neuron in one step: multiply-accumulates, and additions alone.
+    """The arithmetic of one neuron in one step: multiply-accumulates, and accumulates alone.
 
-    The comparison with a threshold is free, and so is what only a spike changes.
+    The comparison with a threshold is free, and so is what happens only at a spike.
 
     >>> Cost(macs=1)
     Cost(macs=1, acs=0)
@@ -43,34 +43,34 @@ class Cost:
 
 
 class Neuron(nn.Module, ABC):
-    """What stands where an activation stood: ``[T, N, ...]`` in, ``[T, N, ...]`` out.
+    """A layer of neurons in the place of an activation: ``[T, N, ...]`` in, ``[T, N, ...]`` out.
 
-    It keeps no state: a call begins anew each time, and :meth:`step` hands the state on.
+    It keeps no state: each call begins anew, and :meth:`step` takes and returns the state.
     """
 
     Config: ClassVar[type[Section]] = Section
-    """Its options: the keyword arguments of its constructor by which a registry builds it. An
-    option that is also the name of a parameter has a default, as its value is the parameter's."""
+    """The options: the keyword arguments by which a registry calls the constructor. An option that
+    is also a parameter's name must have a default, since its value is kept in the parameter."""
 
     pointwise: ClassVar[bool] = False
-    """Whether each neuron hears its own input alone, and no other neuron of the layer. Rate
-    gradients ask for it."""
+    """Whether each neuron depends on its own input only, and on no other neuron of the layer. Rate
+    gradients need that."""
 
     remembers: ClassVar[tuple[str, ...]] = ()
-    """What the tensors of its state are called, in order, where a file of one step names them."""
+    """The names of the state's tensors, in order, for exported files of one step."""
 
     @abstractmethod
     def initial(self, x_N: Tensor) -> State:
-        """The state before the first step, for an input like this: samples along axis 0."""
+        """Return the state before the first step, for an input like ``x_N`` (samples on axis 0)."""
 
     @abstractmethod
     def step(self, x_N: Tensor, state: State) -> tuple[Tensor, State]:
-        """One timestep: the input and the state (None at the first) to the output and the next."""
+        """Compute one timestep (the first if ``state`` is None); return output and next state."""
 
     def forward(self, x_TN: Tensor) -> Tensor:
-        """The outputs of all timesteps, from the same start at every call.
+        """Return the outputs of all timesteps. Each call starts from the initial state.
 
-        They are put together along the batch, which keeps a channels_last layout.
+        The outputs are joined along the batch, which keeps a channels_last layout.
         """
         state, outputs = self.initial(x_TN[0]), []
         for x_N in x_TN:
@@ -79,10 +79,11 @@ class Neuron(nn.Module, ABC):
         return torch.cat(outputs).view(x_TN.shape)
 
     def rates(self, x_TN: Tensor, learned: Sequence[str]) -> Rates:
-        """The outputs of all timesteps, and how their mean over time follows the mean input.
+        """Return the outputs of all timesteps, and the derivatives of their mean over time.
 
-        Called without gradients, of a neuron that is ``pointwise``. ``learned``: the parameters by
-        which it is differentiated, too. See :mod:`leanspike.neuron.rates`.
+        The derivatives are by the mean input and by the parameters named in ``learned``. It is
+        called without gradients, and only if the neuron is ``pointwise``. See
+        :mod:`leanspike.neuron.rates`.
         """
         return rates_by_steps(self, x_TN, learned)
 
@@ -92,65 +93,66 @@ class Neuron(nn.Module, ABC):
         norm: NormScale,  # noqa: ARG002
         learned: tuple[str, ...] | None,  # noqa: ARG002
     ) -> Call | None:
-        """What backends are asked for, to compute a norm in training and these neurons at once.
+        """Return the call that computes a norm in training and these neurons at once, or None.
 
-        ``x_TN`` enters the norm; ``learned``: for rate gradients, as :meth:`rates` has it; None:
-        for all steps. The answer is a :class:`leanspike.backends.Normalised`, or a
-        :class:`leanspike.backends.NormalisedRates`. None: there is no such call, so the norm runs
-        first, then :meth:`forward`.
+        ``x_TN`` enters the norm. With ``learned``, as in :meth:`rates`, the call is for rate
+        gradients, and a backend answers it with :class:`leanspike.backends.NormalisedRates`. If
+        ``learned`` is None, it is for all steps, and the answer is a
+        :class:`leanspike.backends.Normalised`. If the method returns None, the norm runs first,
+        then :meth:`forward`.
         """
         return None
 
     @abstractmethod
     def spike_height(self) -> Tensor | None:
-        """What every output that is not 0 is; None where that differs: its outputs are graded.
+        """Return the one value of outputs that are not 0, or None if they are graded.
 
-        A tensor without axes, or one that goes with ``[N, ...]``.
+        It is a tensor without axes, or one that broadcasts with ``[N, ...]``.
         """
 
     @abstractmethod
     def update_cost(self) -> Cost:
-        """What a step costs, for each neuron, on the mean of the layer."""
+        """Return the cost of a neuron in a step, as a mean over the layer."""
 
     def readings(self) -> dict[str, Tensor]:
-        """What tables and figures show of it, by name, before and after training.
+        """Return the values that tables and figures show before and after training, by name.
 
-        Each a tensor without axes, or with a value for each channel or neuron.
+        Each is a tensor without axes, or with a value for each channel or neuron.
         """
         return {}
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options by which its registry builds it again, but for what its parameters hold.
+        """The options by which its registry builds it again, without the values of parameters.
 
-        Raises LeanspikeError where a subclass has others and does not say them.
+        Raises LeanspikeError if a subclass has other options and does not return them.
         """
         others = self.Config.model_fields.keys() - dict(self.named_parameters(recurse=False)).keys()
         if others:
             raise LeanspikeError(
-                f"{type(self).__name__} does not say what its {', '.join(sorted(others))} were, so "
-                "it cannot be saved; give the class a property options, a dictionary of them"
+                f"{type(self).__name__} does not return its {', '.join(sorted(others))}, so it "
+                "cannot be saved; give the class a property options, a dictionary of them"
             )
         return {}
 
     def sized(self, shape: torch.Size) -> None:
-        """Take the shape of one sample's input, without N: called once, at a place in a network.
+        """Take the shape of one sample's input, without N. The surgery calls this once.
 
-        A neuron with parameters for each channel or neuron makes them now.
+        Parameters for each channel or neuron are made here.
         """
 
     def keep_in_range(self) -> None:
-        """Put trained parameters back into their range; called after each optimiser step."""
+        """Clamp trained parameters to their range. Called after each step of the optimiser."""
 
     @property
     def emits(self) -> Literal["spike", "graded"]:
-        """The kind of signal, as the table of operations has it."""
+        """The kind of the output's signal, as in the table of operations."""
         return "graded" if self.spike_height() is None else "spike"
 
 
 @runtime_checkable
 class Calibrated(Protocol):
-    """A neuron whose scale `leanspike.calibrate` can set, by what the ANN's activation would do.
+    """A neuron whose scale `leanspike.calibrate` can set.
 
     >>> from leanspike.neuron import create_neuron
     >>> isinstance(create_neuron("lif"), Calibrated), isinstance(nn.ReLU(), Calibrated)
@@ -158,19 +160,19 @@ class Calibrated(Protocol):
     """
 
     def as_activation(self, x: Tensor) -> Tensor:
-        """What the activation that it stands for gives."""
+        """Return the output of the activation that the neuron stands for."""
 
     def scale(self) -> Tensor:
-        """The input that makes it spike at every step: its threshold."""
+        """Return the input at which the neuron spikes at every step: its threshold."""
 
     def set_scale(self, value: float) -> None:
-        """Make that so much, for the whole layer."""
+        """Set the scale of the whole layer."""
 
     def keeps_scale(self) -> bool:
-        """Whether its outputs have the scale of the activation's: spikes as high as the scale."""
+        """Return whether spikes are as high as the scale, so outputs keep that of activations."""
 
     def while_measured(self) -> AbstractContextManager[None]:
-        """While scales are measured: nothing leaks."""
+        """Set the leak to 1 while scales are measured."""
 
 
 def _config(kind: type) -> type[Section]:
@@ -182,7 +184,7 @@ neurons: Registry[Neuron] = Registry("neuron", "leanspike.neurons", _config)
 
 
 class NeuronSection(ChosenSection):
-    """A neuron by its name, and its options beside it.
+    """The section of a neuron: its name, with its options beside it.
 
     >>> NeuronSection(leak=0.5).name, NeuronSection(leak=0.5).options["leak"]
     ('lif', 0.5)
@@ -194,9 +196,9 @@ class NeuronSection(ChosenSection):
 
 
 def create_neuron(name: str, options: dict[str, Any] | None = None) -> Neuron:
-    """The neuron of that name, with these options and the defaults of its ``Config``.
+    """Return a new neuron of that name, with these options and the defaults of its ``Config``.
 
-    Raises LeanspikeError for a name or an option that is not known, or a value out of range.
+    Raises LeanspikeError for an unknown name or option, or a value out of range.
 
     >>> create_neuron("lif", {"leak": 0.5, "surrogate": {"name": "arctan"}}).leak.item()
     0.5
@@ -205,7 +207,7 @@ def create_neuron(name: str, options: dict[str, Any] | None = None) -> Neuron:
 
 
 def name_of(neuron: Neuron) -> str | None:
-    """Under which name its class is registered; None if it is not.
+    """Return the name under which the neuron's class is registered, or None.
 
     >>> name_of(create_neuron("lif"))
     'lif'

@@ -1,4 +1,4 @@
-"""How the mean output of any neuron follows its mean input: by its step, differentiated forward.
+"""The derivative of any neuron's mean output by its mean input, by forward differentiation.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``.
 """
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rates:
-    """Outputs, and derivatives of their mean by the mean input and by each parameter ``learned``.
+    """Return outputs, and their mean's derivatives by the mean input and ``learned`` parameters.
 
-    The steps are run once more for each of them. Its derivative is handed on with the state, so
-    that nothing is kept but what one step has.
+    The steps run once more for each derivative. The derivative of the state goes from step to step,
+    so the memory is that of one step.
 
     Raises:
-        LeanspikeError: for a step that cannot be differentiated forward. Also for a parameter that
-            is neither one number nor one for each channel or neuron.
+        LeanspikeError: for a step without forward derivative, and for a parameter that is neither
+            one number nor one for each channel or neuron.
 
     >>> from leanspike.neuron import create_neuron
     >>> neuron, x_TN = create_neuron("cuba_lif", {"synapse_leak": 0.0}), torch.full((2, 1), 0.75)
@@ -55,7 +55,7 @@ def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rate
 
 
 class _MeanOutput(nn.Module):
-    """The mean output of a neuron whose input is shifted by as much at every step."""
+    """The mean output of a neuron whose input is shifted by the same amount at every step."""
 
     def __init__(self, neuron: Neuron) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ def _slope(neuron: Neuron, mean: Callable[[Tensor], Tensor], value: Tensor) -> T
     except (RuntimeError, NotImplementedError) as error:
         name = type(neuron).__name__
         raise LeanspikeError(
-            f"rate gradients differentiate the step of {name} forward, and that stops at: "
-            f"{one_line(error)}; write it in PyTorch's functions and spike by Surrogate.spike, or "
+            f"rate gradients need forward derivatives of {name}'s step, which fail: "
+            f"{one_line(error)}; write the step in PyTorch's functions with Surrogate.spike, or "
             f"give {name} a method rates of its own"
         ) from error
     return slope
@@ -87,19 +87,19 @@ def _slope(neuron: Neuron, mean: Callable[[Tensor], Tensor], value: Tensor) -> T
 
 @cache
 def _say_nothing_at_first() -> None:
-    """The first jvp imports what warns of a function that PyTorch itself calls there."""
+    """Hide the warning of the first jvp, whose imports in PyTorch call a deprecated function."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
         jvp(lambda x: -x, (torch.zeros(()),), (torch.zeros(()),))
 
 
 def _check_shape(neuron: Neuron, name: str, sample: torch.Size) -> None:
-    """Raise for a parameter whose entries do not each belong to neurons of their own."""
+    """Raise LeanspikeError for a parameter whose entries are not each for neurons of their own."""
     shape = neuron.get_parameter(name).shape
     lined_up = zip(reversed(shape), reversed(sample), strict=False)
     if len(shape) > len(sample) or any(own not in (1, size) for own, size in lined_up):
         raise LeanspikeError(
-            f"{name} of {type(neuron).__name__} has the shape {tuple(shape)}, and rate gradients "
-            f"know parameters that go with one sample {tuple(sample)}; give it one number, or one "
-            "for each channel or neuron"
+            f"{name} of {type(neuron).__name__} has the shape {tuple(shape)}, but for rate "
+            f"gradients it must broadcast with one sample {tuple(sample)}; give it one number, or "
+            "one for each channel or neuron"
         )

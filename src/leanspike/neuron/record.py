@@ -1,4 +1,4 @@
-"""A neuron as numbers, by which other libraries have it too."""
+"""A layer of neurons as numbers, from which other libraries can build it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leanspike.backends import Reset
 
 @dataclass(frozen=True, eq=False)
 class NeuronRecord:
-    """What a leaky neuron computes, without its surrogate derivative and what is trained.
+    """The numbers that determine what leaky neurons compute, without what serves training only.
 
     At each step, for the input x_t::
 
@@ -27,7 +27,7 @@ class NeuronRecord:
         reset: "soft", "hard" or "undecayed".
         initial: the first membrane, 0 ("zero") or half a threshold ("half").
         height: h is 1 ("unit") or v ("threshold").
-        floor: after each step u is raised to −floor·v where it is lower; None: it is not.
+        floor: after each step u is raised to −floor·v where it is lower; None sets no lower bound.
 
     >>> from leanspike.neuron import create_neuron
     >>> create_neuron("lif", {"leak": 0.5}).record().leak.item()
@@ -45,7 +45,7 @@ class NeuronRecord:
 
 @runtime_checkable
 class Recorded(Protocol):
-    """A neuron that is no more than such a record, so that it can leave for other libraries."""
+    """A neuron that such a record describes completely, so it can be exported."""
 
     def record(self) -> NeuronRecord:
-        """Its numbers as they are now, detached."""
+        """Return the present numbers of the neurons, detached."""

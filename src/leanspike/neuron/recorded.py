@@ -1,4 +1,4 @@
-"""From a record of numbers to the neuron."""
+"""Building neurons from a record of numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from leanspike.neuron.record import NeuronRecord
 
 
 def neuron_of(record: NeuronRecord) -> Neuron:
-    """The neuron of such a record; one whose synapse filters only where α is not 0.
+    """Return the neurons of a record. They are LIF if α is 0, else CurrentLIF.
 
     Raises LeanspikeError for numbers out of range.
 

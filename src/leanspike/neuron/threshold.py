@@ -1,4 +1,4 @@
-"""What neurons with a leaky membrane and a threshold have in common."""
+"""The common parts of neurons with a leaky membrane and a threshold."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Value = float | Tensor
 
 
 class ThresholdConfig(Section):
-    """What all of them may be told."""
+    """The options that these neurons have in common."""
 
     threshold: Positive = Field(
         1.0, description="The membrane above which a neuron spikes; a calibration sets it anew."
     )
     leak: Share = Field(
-        1.0, description="What of the membrane is left after a step; 1: nothing leaks."
+        1.0, description="The share of the membrane left after a step; 1: nothing leaks."
     )
     learn: tuple[str, ...] = Field(
         ("leak", "threshold"),
-        description="Which of its numbers are trained; the others keep their value.",
+        description="Which of the neuron's numbers are trained; the others keep their value.",
     )
     reset: Reset = Field(
         "soft",
@@ -58,7 +58,7 @@ class ThresholdConfig(Section):
 
 
 class ThresholdNeuron(Neuron):
-    """A neuron with a threshold v and a leak λ of its membrane, one or several for a layer.
+    """Neurons with a threshold v and a leak λ of the membrane, one or several for a layer.
 
     ``ranges`` holds, for each parameter, the lowest and the highest value that it may have. A
     parameter is a single number, or has the shape of the channels or of the neurons. The shape of
@@ -97,16 +97,16 @@ class ThresholdNeuron(Neuron):
     # -- of every neuron -----------------------------------------------------------------------
 
     def spike_height(self) -> Tensor:
-        """1, or the threshold."""
+        """Return 1, or the threshold."""
         return self.threshold if self.keeps_scale() else torch.ones_like(self.threshold)
 
     def update_cost(self) -> Cost:
-        """λ·u + x: a multiply-accumulate, or an addition where λ is 1."""
+        """Return the cost of λ·u + x: a multiply-accumulate, or an addition where λ is 1."""
         leaking = (self.leak.detach() != 1).double().mean().item()
         return Cost(macs=leaking, acs=1 - leaking)
 
     def readings(self) -> dict[str, Tensor]:
-        """Its parameters."""
+        """Return the parameters."""
         return {name: self.get_parameter(name).detach() for name in self.ranges}
 
     @property
@@ -130,7 +130,7 @@ class ThresholdNeuron(Neuron):
 
     @torch.no_grad()
     def sized(self, shape: torch.Size) -> None:
-        """One value for all becomes one for each channel or neuron, if it is to be so."""
+        """Repeat each number for each channel or neuron, if ``per`` says so."""
         channels = torch.Size((*shape[:1], *[1] * (len(shape) - 1)))
         wanted = {"layer": torch.Size(), "channel": channels, "neuron": shape}[self.per]
         for name in self.ranges:
@@ -139,41 +139,41 @@ class ThresholdNeuron(Neuron):
                 continue
             if old.ndim:
                 raise LeanspikeError(
-                    f"{name} has the shape {tuple(old.shape)}, and its place has {tuple(wanted)} "
-                    f'for each {self.per}; give a number and per="{self.per}"'
+                    f"{name} has the shape {tuple(old.shape)}, but this place in the network needs "
+                    f'{tuple(wanted)}; give a number and per="{self.per}"'
                 )
             full = old.detach().expand(wanted).clone()
             self.register_parameter(name, nn.Parameter(full, requires_grad=old.requires_grad))
 
     @torch.no_grad()
     def keep_in_range(self) -> None:
-        """Leaks into [0, 1], v to at least 1e-4, what else there is into its range."""
+        """Clamp leaks to [0, 1], v to at least 1e-4, and other parameters to their range."""
         for name, (lowest, highest) in self.ranges.items():
             self.get_parameter(name).clamp_(lowest, highest)
 
     # -- as Calibrated -------------------------------------------------------------------------
 
     def as_activation(self, x: Tensor) -> Tensor:
-        """ReLU."""
+        """Return the ReLU of ``x``."""
         return F.relu(x)
 
     def scale(self) -> Tensor:
-        """The threshold."""
+        """Return the threshold."""
         return self.threshold
 
     @torch.no_grad()
     def set_scale(self, value: float) -> None:
-        """A threshold for the whole layer."""
+        """Set the threshold of the whole layer."""
         self.threshold.fill_(value)
         self.keep_in_range()
 
     def keeps_scale(self) -> bool:
-        """Whether spikes are as high as the threshold."""
+        """Return whether spikes are as high as the threshold."""
         return self.dynamics.height == "threshold"
 
     @contextmanager
     def while_measured(self) -> Iterator[None]:
-        """With a leak of 1."""
+        """Set the leak to 1 inside, and restore it afterwards."""
         before = self.leak.detach().clone()
         try:
             with torch.no_grad():
@@ -186,10 +186,10 @@ class ThresholdNeuron(Neuron):
     # -- checks --------------------------------------------------------------------------------
 
     def check_sized(self) -> None:
-        """Raise where there is one value, and there should be more."""
+        """Raise LeanspikeError if numbers were not yet repeated for each channel or neuron."""
         if self.per != "layer" and self.threshold.ndim == 0:
             raise LeanspikeError(
-                f'per is "{self.per}", and this neuron has no place in a network yet; put it there '
+                f'per is "{self.per}", but this neuron has no place in a network yet; put it there '
                 "with leanspike.spike, or call its sized(shape) with the shape of a sample"
             )
 
@@ -224,7 +224,7 @@ class ThresholdNeuron(Neuron):
         return get_args(Reset)
 
     def extra_repr(self) -> str:
-        """The neuron's settings, for ``print(network)``."""
+        """Return the neuron's settings, for ``print(network)``."""
         d = self.dynamics
         values = (f"{name}={_shown(value)}" for name, value in self.readings().items())
         per = "" if self.per == "layer" else f", per={self.per!r}"
@@ -236,9 +236,9 @@ class ThresholdNeuron(Neuron):
 
 
 def checked_floor(floor: float | None) -> float | None:
-    """The floor of a membrane, in thresholds.
+    """Return the floor of a membrane, in thresholds.
 
-    Raises LeanspikeError for one that is not above 0.
+    Raises LeanspikeError for a floor that is not above 0.
 
     >>> checked_floor(-1.0)
     Traceback (most recent call last):

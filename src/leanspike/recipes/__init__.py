@@ -1,7 +1,7 @@
-"""Recipes in YAML: those that come with leanspike, one file each, and how they are read.
+"""Recipes in YAML: those that come with leanspike, one file each, and reading them.
 
 A recipe may extend another one (:mod:`leanspike.recipes.extending`), and dotted overrides change
-single keys. Every mistake is one line that names the key and the nearest valid one.
+single keys. Every mistake is one line with the key and the nearest valid key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from leanspike.train.terms import Terms
 
 
 def recipes() -> dict[str, str]:
-    """The recipes that come with leanspike: name to description, sorted.
+    """Return the recipes that come with leanspike, as names to descriptions, sorted.
 
     >>> "digits" in recipes()
     True
@@ -40,15 +40,15 @@ def recipes() -> dict[str, str]:
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe by the name of a built-in one, or from a YAML file, with overrides.
+    """Return a recipe, by its name in leanspike or from a YAML file, with overrides.
 
     Args:
         source: a name that ``leanspike recipes`` lists, the path of a file, or a run that is kept
             in a study (``results/norms/bntt-0.json``).
-        overrides: each ``dotted.key=value`` with a YAML value; list items by their number.
+        overrides: each ``dotted.key=value`` with a YAML value. List items have numbers as keys.
 
     Raises:
-        LeanspikeError: one line naming the key, the value, what was expected, the nearest name.
+        LeanspikeError: one line with the key, the value, what was expected, and the nearest name.
 
     >>> recipe = load_recipe("digits", ["snn.0.epochs=1", "seed=7"])
     >>> recipe.seed, recipe.snn[0].epochs
@@ -72,7 +72,7 @@ def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[s
     """A recipe as plain data, changed in place by overrides word for word, and not yet checked.
 
     Args:
-        name: what a message calls the recipe.
+        name: the recipe's name in messages.
 
     >>> changed({"snn": [{"epochs": 2}]}, ["snn.0.epochs=1", "seed=7"], "mine")
     {'snn': [{'epochs': 1}], 'seed': 7}
@@ -85,10 +85,10 @@ def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[s
 
 
 def check_named(folder: Path) -> ModelSpec:
-    """What a saved network is made of, if that is a network of the zoo.
+    """Return the model of a saved network, if it is one of leanspike's.
 
     Raises:
-        LeanspikeError: for one of the user's own, which a recipe names, and nobody else.
+        LeanspikeError: for a user's own network, which the recipe itself must name.
 
     >>> import tempfile
     >>> from torch import nn
@@ -101,7 +101,7 @@ def check_named(folder: Path) -> ModelSpec:
     model = read_model(folder)
     if model is None:
         raise LeanspikeError(
-            f"{folder} holds a network of the user's own, and does not say which; give "
+            f"{folder} holds a network of the user's own, but does not name it; give "
             "model.name=package.module:Class and --trust"
         )
     if is_own(model.name):
@@ -114,7 +114,7 @@ def check_named(folder: Path) -> ModelSpec:
 
 
 def _take_name(model: dict[str, Any]) -> None:
-    """A model without a name is what leanspike saved in the folder of its weights."""
+    """Give a model without a name that of the network in the folder of its weights."""
     folder = Path(str(model.get("weights"))).expanduser()
     if model.get("name") is None and (folder / SPEC).is_file():
         saved = check_named(folder)
@@ -123,7 +123,7 @@ def _take_name(model: dict[str, Any]) -> None:
 
 
 def validate(data: dict[str, Any], name: str) -> Recipe:
-    """Plain data as a recipe, or one line on what is wrong with it.
+    """Return plain data as a recipe, or raise LeanspikeError with one line on the mistake.
 
     >>> validate({"nme": "mine"}, "mine")
     Traceback (most recent call last):
@@ -141,7 +141,7 @@ def validate(data: dict[str, Any], name: str) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, every key written out; :func:`load_recipe` reads it back equal.
+    """Return the recipe as YAML with every key, which :func:`load_recipe` reads back equal.
 
     >>> dump(load_recipe("digits")).splitlines()[0]
     'name: digits'
@@ -150,13 +150,13 @@ def dump(recipe: Recipe) -> str:
 
 
 def _first(error: ValidationError) -> ErrorDetails:
-    """A key that is unknown before one that is missing: it may be that one, misspelt."""
+    """Return the first error, unknown keys before missing ones: it may be that key, misspelt."""
     errors = error.errors()
     return next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
 
 
 def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
-    """One line for the first thing that is wrong."""
+    """Return one line on the first mistake."""
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
@@ -202,7 +202,7 @@ def _found(path: list[str], data: Any) -> tuple[type[BaseModel], Any]:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section inside an annotation such as ``TrainSection | None`` or ``tuple[...]``."""
+    """Return the section in an annotation such as ``TrainSection | None`` or ``tuple[...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     inner = getattr(annotation, "__args__", ())

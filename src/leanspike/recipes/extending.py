@@ -1,11 +1,11 @@
-"""Recipes that extend others: ``extends: NAME``, and below it what differs.
+"""Recipes that extend others: ``extends: NAME``, and below it the differences.
 
-A recipe names one other. It inherits all that it does not say itself, except ``name`` and
-``description``. The other one is a recipe that comes with leanspike, or a file. The path of a file
-is relative to the file that names it. What differs is merged:
+A recipe names one other recipe. It inherits all keys that it does not set itself, except ``name``
+and ``description``. The other recipe comes with leanspike, or is a file. The path of a file is
+relative to the file that names it. Differences are merged:
 
-- A mapping changes the keys that it has, and leaves the others, at any depth. ``null`` is a value
-  like any other. ``ann: null`` is no training of the ANN; ``feature: null`` leaves that term out.
+- A mapping changes its own keys, and leaves the others, at any depth. ``null`` is a value like any
+  other. ``ann: null`` is no training of the ANN, and ``feature: null`` leaves that term out.
 - A list replaces a list. A mapping whose keys are numbers changes entries of the list, as overrides
   on the command line do. ``snn: {0: {epochs: 3}}`` is ``snn.0.epochs=3``.
 - A part that is named anew brings its own options. If `model`, `teacher.model`, `spike.neuron`, a
@@ -33,11 +33,11 @@ WHOLE = ("model", "surrogate", *CHOSEN)
 
 
 def extended(source: Source) -> dict[str, Any]:
-    """The plain data of a recipe, with all that it inherits.
+    """Return the plain data of a recipe, with all that it inherits.
 
     Raises:
-        LeanspikeError: for a recipe that there is not, one that extends itself, or a change that
-            does not fit what is inherited.
+        LeanspikeError: for a recipe that does not exist or extends itself, or for a change that
+            does not fit the inherited recipe.
 
     >>> from leanspike.recipes.sources import find_source
     >>> extended(Source("mine", "{extends: digits, name: mine, seed: 3}", None))["spike"]
@@ -47,7 +47,7 @@ def extended(source: Source) -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A recipe with changes, both as plain data; neither is changed itself.
+    """Return a recipe with changes, both as plain data, without changing them.
 
     Raises:
         ValueError: for a change of a list that does not fit.
@@ -81,7 +81,7 @@ def _extended(source: Source, chain: tuple[Source, ...]) -> dict[str, Any]:
 
 
 def _base(source: Source, named: Any) -> Source:
-    """The recipe that another one extends."""
+    """Return the recipe that another one extends."""
     if not isinstance(named, str) or not named:
         raise LeanspikeError(
             f"recipe {source.name}: extends is {named!r}; give the name of one recipe, as digits, "
@@ -130,12 +130,12 @@ def _kept(base: dict[str, Any], change: dict[str, Any], key: str) -> dict[str, A
 
 
 def _entries(base: list[Any], change: dict[Any, Any], place: str) -> list[Any]:
-    """A list with changes of its entries by their numbers."""
+    """Return a list with changes of its entries by number."""
     found = list(base)
     for number, value in change.items():
         if not str(number).isdigit():
             raise ValueError(
-                f"{place} is a list, and {number!r} is no number of an entry; write "
+                f"{place} is a list, but {number!r} is not the number of an entry; write "
                 f"{place.rpartition('.')[2]}: {{0: {{{number}: ...}}}}, or the whole list"
             )
         if int(number) >= len(base):

@@ -22,7 +22,7 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
     """Change plain data by overrides, each ``dotted.key=value`` with a YAML value, word for word.
 
     Raises:
-        LeanspikeError: for one that does not fit; ValueError for terms that do not.
+        LeanspikeError: for an override that does not fit; ValueError for terms that do not.
 
     >>> data = {"snn": [{"epochs": 2}]}
     >>> apply_overrides(data, ["snn.0.epochs=3", "seed=1"])
@@ -57,14 +57,14 @@ def apply_typed(data: dict[str, Any], overrides: Iterable[str]) -> None:
 
 
 def _parted(override: str) -> tuple[str, str]:
-    """The key and the text of its value."""
+    """Return the key and the text of its value."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise LeanspikeError(f"override {override!r}; write dotted.key=value, as in seed=1")
     if key == EXTENDS:
         raise LeanspikeError(
-            f"override {override}: only a file says what it extends; give {text} in the recipe's "
-            "place, or write a file of your own"
+            f"override {override}: only a file can extend a recipe; give {text} as the recipe, or "
+            "write a file of your own"
         )
     return key, text
 
@@ -138,7 +138,7 @@ def _position(place: list[Any], part: str, key: str, value: str) -> int:
         right = key.replace(f".{part}", f".0.{part}", 1)
         raise LeanspikeError(
             f"override {key}: {key[: key.index(f'.{part}')]} is a list, and {part!r} is in each of "
-            f"0..{len(place) - 1}; say in which, as {right}={value}"
+            f"0..{len(place) - 1}; name one, as {right}={value}"
         )
     if int(part) >= len(place):
         raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")

@@ -1,4 +1,4 @@
-"""Where the text of a recipe lies, and what it says in YAML, as plain data."""
+"""Finding the text of a recipe, and reading its YAML as plain data."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from leanspike.errors import LeanspikeError
 from leanspike.recipes.study import check_one, is_kept, kept_recipe
 
 MOST_VALUES = 100_000
-"""Of a recipe: aliases of aliases (``*a``) make any number of a few hundred bytes."""
+"""The most values in a recipe: aliases of aliases (``*a``) could expand without bound."""
 
 SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A recipe as it is written: its name in messages, its text, and its file.
+    """The source of a recipe: its name in messages, its text, and its file.
 
-    ``path`` is None for one that comes with leanspike.
+    ``path`` is None for a recipe that comes with leanspike.
 
     >>> find_source("digits").path is None
     True
@@ -38,7 +38,7 @@ class Source:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the text says."""
+        """The content of the text."""
         try:
             data = read_yaml(self.text)
         except ValueError as error:
@@ -49,7 +49,7 @@ class Source:
 
 
 def shipped() -> dict[str, Source]:
-    """The recipes that come with leanspike, by name, sorted.
+    """Return the recipes that come with leanspike, by name, sorted.
 
     >>> "digits" in shipped()
     True
@@ -60,10 +60,10 @@ def shipped() -> dict[str, Source]:
 
 
 def find_source(source: str | Path) -> Source:
-    """A recipe by the name of a shipped one, from a YAML file, or of a run that a study keeps.
+    """Return the source of a shipped recipe, a YAML file, or a run in a study.
 
     Raises:
-        LeanspikeError: for a name that there is not, with the nearest, or an unreadable file.
+        LeanspikeError: for an unknown name, with the nearest one, or for an unreadable file.
     """
     path = Path(source)
     if is_kept(path):
@@ -77,7 +77,7 @@ def find_source(source: str | Path) -> Source:
 
 
 def file_source(path: Path) -> Source:
-    """The recipe in that file; LeanspikeError if it cannot be read."""
+    """Return the recipe in that file. Raise LeanspikeError if it cannot be read."""
     try:
         return Source(str(path), path.read_text(), path)
     except (OSError, UnicodeDecodeError) as error:
@@ -85,7 +85,7 @@ def file_source(path: Path) -> Source:
 
 
 def named_source(name: str) -> Source:
-    """The recipe of that name that comes with leanspike; LeanspikeError if there is none."""
+    """Return the shipped recipe of that name. Raise LeanspikeError if there is none."""
     if not _is_shipped(name):
         raise LeanspikeError(
             f"no recipe {name!r}; {nearest(name, shipped())} "
@@ -95,7 +95,7 @@ def named_source(name: str) -> Source:
 
 
 def read_yaml(text: str) -> Any:
-    """What a text says in YAML, as plain data; ValueError where it is none.
+    """Return the content of a YAML text as plain data. Raise ValueError if it is not YAML.
 
     >>> read_yaml("{a: " * 5000)
     Traceback (most recent call last):
@@ -112,7 +112,7 @@ def read_yaml(text: str) -> Any:
 
 
 def _check_values(data: Any) -> None:
-    """ValueError where aliases make more of a text than it says, or something that has no end."""
+    """Raise ValueError if aliases expand a text too much, or without end."""
     waiting, count = [data], 0
     while waiting and count <= MOST_VALUES:
         value = waiting.pop()
@@ -120,11 +120,11 @@ def _check_values(data: Any) -> None:
         waiting += inside if isinstance(inside, list) else ()
         count += 1
     if waiting:
-        raise ValueError(f"it stands for more than {MOST_VALUES:,} values; write fewer aliases")
+        raise ValueError(f"it expands to more than {MOST_VALUES:,} values; write fewer aliases")
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:
-    """The valid name that is meant, if one is like it, else all of them.
+    """Return in words the valid name that was probably meant, or else all valid names.
 
     >>> nearest("digit", ["digits", "mnist"])
     "did you mean 'digits'?"
@@ -151,7 +151,7 @@ _Safe: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # C
 
 
 class _Loader(_Safe):  # type: ignore[misc]
-    """Safe YAML (no objects) that reads 1e-4 as a number, as YAML 1.2 and everybody else do."""
+    """A loader of safe YAML (no objects) that reads 1e-4 as a number, as YAML 1.2 does."""
 
 
 _Loader.add_implicit_resolver(

@@ -1,7 +1,7 @@
 """A study: recipes that differ from one base by a few changes, each run with some seeds.
 
-``study.yaml`` in a folder of its own says which. Beside it lies one file for each run, of the name
-``VARIANT-SEED.json``; it holds what was measured (:mod:`leanspike.studies`).
+``study.yaml`` in a folder of its own describes them. Beside it is a file for each run, named
+``VARIANT-SEED.json``, with what was measured (:mod:`leanspike.studies`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from leanspike.section import Section
 
 STUDY = "study.yaml"
 BASE = "base"
-"""The variant that is called as its study."""
+"""The variant that has the name of its study."""
 _NAME = re.compile(r"\w[\w.-]*")
 _RUN = re.compile(r"(.+)-(\d+)")
 
 
 def _seeds(value: Any) -> Any:
-    """A list of seeds stands for seeds without changes of their own; JSON knows no numbers as keys.
+    """Convert a list of seeds to seeds without own changes, and JSON's text keys to numbers.
 
     >>> _seeds([0, 1]), _seeds({"0": ["ann=null"]})
     ({0: (), 1: ()}, {0: ('ann=null',)})
@@ -44,7 +44,7 @@ def _seeds(value: Any) -> Any:
 
 def _is_name(name: str) -> str:
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is no variant's name; use letters, digits, '-', '_' and '.'")
+        raise ValueError(f"{name!r} is not a variant's name; use letters, digits, '-', '_' and '.'")
     return name
 
 
@@ -55,10 +55,10 @@ VariantName = Annotated[str, AfterValidator(_is_name)]
 
 
 class Variant(Section):
-    """One way to change the base: overrides as on the command line, and the seeds it ran with.
+    """A variant of the base: overrides as on the command line, and the seeds of its runs.
 
-    ``seeds`` maps a seed to further changes of that run alone; a list of seeds has none.
-    ``command`` repeats a run of this variant, where the study's does not.
+    ``seeds`` maps a seed to further changes of that run alone. A list of seeds has no such changes.
+    ``command`` repeats a run of this variant, if the study's command does not.
 
     >>> Variant(changes=("spike.norm=keep",), seeds=[0, 1]).seeds
     {0: (), 1: ()}
@@ -70,10 +70,10 @@ class Variant(Section):
 
 
 class Study(Section):
-    """What a ``study.yaml`` says: a whole recipe, its variants, and how a run is repeated.
+    """The content of ``study.yaml``: a whole recipe, its variants, and how to repeat a run.
 
     In ``command``, ``{run}`` stands for the file of a run, ``{seed}`` for its seed, and ``{name}``
-    for ``STUDY-VARIANT-SEED``. ``notes`` are for people.
+    for ``STUDY-VARIANT-SEED``. ``notes`` are for readers.
 
     >>> seeds = {0: (), 3: ("snn.0.epochs=2",)}
     >>> variants = {"base": Variant(seeds=[0]), "short": Variant(seeds=seeds)}
@@ -97,10 +97,10 @@ class Study(Section):
         return [f"{name}-{seed}" for name, found in self.variants.items() for seed in found.seeds]
 
     def find(self, run: str) -> tuple[str, int]:
-        """The variant and the seed of a run.
+        """Return the variant and the seed of a run.
 
         Raises:
-            LeanspikeError: if the study has none of that name.
+            LeanspikeError: if the study has no run of that name.
         """
         parts = _RUN.fullmatch(run)
         if parts is None or run not in self.runs:
@@ -108,7 +108,7 @@ class Study(Section):
         return parts[1], int(parts[2])
 
     def recipe(self, run: str) -> dict[str, Any]:
-        """The whole recipe of a run, as plain data.
+        """Return the whole recipe of a run, as plain data.
 
         Raises:
             LeanspikeError: if there is no such run, or a change does not fit the base.
@@ -121,7 +121,7 @@ class Study(Section):
         return changed(deepcopy(self.base), changes, run)
 
     def repeats(self, run: str, folder: Path) -> str:
-        """The command that repeats a run of the study in that folder.
+        """Return the command that repeats a run of the study in that folder.
 
         >>> variants = {"base": Variant(seeds=[4]), "keep": Variant(seeds=[4])}
         >>> study = Study(title="", base={}, variants=variants)
@@ -139,7 +139,7 @@ class Study(Section):
 
 
 def called(folder: Path, variant: str) -> str:
-    """What a variant of the study in a folder is called, away from its study.
+    """Return the full name of a variant, with that of the study in the folder.
 
     >>> [called(Path("results/norms"), variant) for variant in ("keep", "base")]
     ['norms-keep', 'norms']
@@ -149,7 +149,7 @@ def called(folder: Path, variant: str) -> str:
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a study lies in that folder.
+    """Return whether a folder holds a study.
 
     >>> is_study(Path("nowhere"))
     False
@@ -158,7 +158,7 @@ def is_study(folder: Path) -> bool:
 
 
 def is_kept(path: Path) -> bool:
-    """Whether a path is of a run's file in a study, which need not have that run.
+    """Return whether a path is that of a run's file in a study. The study may lack that run.
 
     >>> is_kept(Path("nowhere/base-0.json"))
     False
@@ -167,7 +167,7 @@ def is_kept(path: Path) -> bool:
 
 
 def kept_at(place: Path) -> list[Path]:
-    """The files of the runs that are kept there: all of a study, or one; none elsewhere.
+    """Return the files of the runs at a place: all of a study, one, or none.
 
     >>> kept_at(Path("nowhere"))
     []
@@ -179,24 +179,24 @@ def kept_at(place: Path) -> list[Path]:
 
 
 def check_one(place: Path) -> None:
-    """That a place whose recipe is asked for is no whole study.
+    """Check that a place whose recipe is needed is not a whole study.
 
     Raises:
-        LeanspikeError: if it is: it names a run.
+        LeanspikeError: if it is, with the name of a run.
     """
     try:
         runs = kept_at(place)
-    except LeanspikeError:  # a recipe of that name
+    except LeanspikeError:  # it is the name of a recipe
         return
     if runs:
         raise LeanspikeError(f"{place} is a study; name one of its runs, as {runs[0]}")
 
 
 def read_study(folder: Path) -> Study:
-    """The study in a folder.
+    """Return the study in a folder.
 
     Raises:
-        LeanspikeError: if there is none, or its file is damaged: one line says where.
+        LeanspikeError: if there is none, or if its file is damaged, with the place in one line.
 
     >>> read_study(Path("nowhere"))
     Traceback (most recent call last):
@@ -216,7 +216,7 @@ def read_study(folder: Path) -> Study:
 
 
 def digest(recipe: dict[str, Any]) -> str:
-    """What tells two recipes apart, whatever the order of their keys.
+    """Return a text that differs between recipes, whatever the order of their keys.
 
     >>> digest({"seed": 0, "name": "a"}) == digest({"name": "a", "seed": 0})
     True
@@ -226,13 +226,13 @@ def digest(recipe: dict[str, Any]) -> str:
 
 
 def kept_recipe(path: Path) -> dict[str, Any]:
-    """The recipe of the run that is kept in a file of a study, as plain data.
+    """Return the recipe of a run in a study's file, as plain data.
 
     Args:
         path: ``VARIANT-SEED.json`` beside a ``study.yaml``.
 
     Raises:
-        LeanspikeError: if there is no such run, or the study gives another recipe than what ran.
+        LeanspikeError: if there is no such run, or if the study's recipe is not the one that ran.
     """
     recipe = read_study(path.parent).recipe(path.stem)
     if digest(recipe) != _kept_digest(path):
@@ -249,8 +249,8 @@ def _kept_digest(path: Path) -> str:
         return str(data["recipe"])
     except FileNotFoundError:
         raise LeanspikeError(
-            f"no run at {path}, which {path.parent / STUDY} names; take it out there, or keep it "
-            "with `leanspike study keep`"
+            f"no run at {path}, though {path.parent / STUDY} names it; remove it there, or keep "
+            "the run with `leanspike study keep`"
         ) from None
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise LeanspikeError(f"{path} is no run of a study ({one_line(error)})") from None

@@ -1,14 +1,14 @@
 """Parts by name: one registry for each kind of part, open to other packages.
 
-A class, or a function that makes the part, registers itself where it is written. It brings its
-options along, as a :class:`~leanspike.section.Section`; the fields are its keyword arguments. An
-installed package adds parts by entry points, in a group named after the registry::
+A class, or a function that makes the part, is registered where it is written. Its options are a
+:class:`~leanspike.section.Section`, whose fields are its keyword arguments. An installed package
+adds parts by entry points, in the group of the registry::
 
     [project.entry-points."leanspike.neurons"]
     resonate = "its_package.resonate:Resonate"
 
-Such a part is imported when its name is asked for, and not before. A part that cannot be imported
-is named in one line. It hinders no other part.
+Such a part is imported when its name is first used. If it cannot be imported, one line names it.
+All other parts work.
 """
 
 from leanspike.registry.chosen import ChosenSection

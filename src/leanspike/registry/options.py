@@ -1,4 +1,4 @@
-"""The options of a part, between plain data and a section."""
+"""Converting the options of a part between plain data and a section."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leanspike.section import Section
 
 
 def values_of(section: Section) -> dict[str, Any]:
-    """The values of a section by name, sections among them as they are.
+    """Return the values of a section by name. Sections in it stay sections.
 
     >>> values_of(Section())
     {}
@@ -20,5 +20,5 @@ def values_of(section: Section) -> dict[str, Any]:
 
 
 def validated(config: type[Section], given: Mapping[str, Any]) -> Section:
-    """Plain data as a section: lists for tuples, as JSON has them, and sections as their values."""
+    """Return plain data as a section. Lists stand for tuples, and values for sections in it."""
     return config.model_validate_json(to_json(given))

@@ -1,4 +1,4 @@
-"""A registry: the parts of one kind by name, those of other packages among them."""
+"""A registry: the parts of one kind by name, with those of other packages."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Registry(Generic[T]):
     """The classes of one kind of part, by name, or the functions that make such a part.
 
     Args:
-        noun: what a message calls one of them.
-        group: of the entry points by which other packages add parts.
+        noun: the word for a part in messages.
+        group: the group of the entry points by which other packages add parts.
         config: a function from a class to its options. Without it the options are its
             constructor's (`section_of`), and the constructor checks their values.
-        base: what each must be a subclass of; None: whatever can be called.
-        table: parts by name that are there already. It is shared, not copied.
+        base: the base class of all parts. Without it a part may be anything that can be called.
+        table: parts that are already there, by name. It is shared, not copied.
 
     >>> pools: Registry[object] = Registry("pool", "example.pools")
     >>> @pools.register("max")
@@ -55,9 +55,9 @@ class Registry(Generic[T]):
         self._kinds: dict[str, Callable[..., T]] = {} if table is None else table
 
     def register(self, name: str) -> Callable[[Kind], Kind]:
-        """A decorator that puts a class in.
+        """Return a decorator that registers a class under a name.
 
-        Raises LeanspikeError for a name that another class has.
+        The decorator raises LeanspikeError for a name that another class has.
         """
 
         def put(kind: Kind) -> Kind:
@@ -67,7 +67,7 @@ class Registry(Generic[T]):
         return put
 
     def register_rows(self, table: Mapping[str, T]) -> None:
-        """Put in parts that stand in a table, and have no options.
+        """Register the parts of a table, which have no options.
 
         Raises LeanspikeError for a name that another part has.
         """
@@ -75,9 +75,9 @@ class Registry(Generic[T]):
             self._put(name, Row(table, name))
 
     def unregister(self, name: str) -> None:
-        """Take a class out again, as a test does with its own.
+        """Remove a class, as a test does with its own.
 
-        Raises LeanspikeError for a name that none has.
+        Raises LeanspikeError for a name that no class has.
         """
         if name not in self._kinds:
             raise LeanspikeError(f"{self.noun} is {name!r}; {nearest(name, self._kinds)}")
@@ -87,29 +87,29 @@ class Registry(Generic[T]):
         other = self._kinds.get(name, kind)
         if other is not kind:
             raise LeanspikeError(
-                f"{self.noun} {name!r} is {_path(other)} already; register {_path(kind)} under "
+                f"{self.noun} {name!r} is already {_path(other)}; register {_path(kind)} under "
                 "another name"
             )
         self._kinds[name] = kind
 
     @property
     def registered(self) -> Mapping[str, Callable[..., T]]:
-        """What has registered so far, by name."""
+        """The parts registered so far, by name."""
         return MappingProxyType(self._kinds)
 
     def names(self) -> tuple[str, ...]:
-        """All names, also of parts in other packages, which are not imported for that."""
+        """Return all names. Parts of other packages are included, but not imported."""
         return tuple(dict.fromkeys((*self._kinds, *self._offered())))
 
     def __contains__(self, name: object) -> bool:
-        """Whether a part has that name, one of another package too, which is not imported."""
+        """Return whether a part has that name. Parts of other packages are not imported."""
         return name in self._kinds or name in self._offered()
 
     def find(self, name: str, also: Collection[str] = ()) -> Callable[..., T]:
-        """The class of that name, or the function.
+        """Return the class or the function of that name.
 
-        Raises LeanspikeError for an unknown one, with the nearest; ``also`` are further names that
-        are valid where this one stands.
+        Raises LeanspikeError for an unknown name, with the nearest one. ``also`` holds further
+        names that are valid there.
         """
         if name not in self._kinds and name in (offered := self._offered()):
             self._import(name, offered[name])
@@ -119,15 +119,15 @@ class Registry(Generic[T]):
         return self._kinds[name]
 
     def name_of(self, kind: type) -> str | None:
-        """Under which name a class is registered; None if it is not."""
+        """Return the name under which a class is registered, or None."""
         return next((name for name, known in self._kinds.items() if known is kind), None)
 
     def config(self, name: str) -> type[Section]:
-        """The options of the class of that name."""
+        """Return the section of options of the class of that name."""
         return (self._config or section_of)(self.find(name))
 
     def options(self, name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Those options of a class, as its constructor takes them; of its own ``Config``, all.
+        """Return these options as the constructor takes them; with a ``Config``, all its fields.
 
         Raises LeanspikeError for an option that it does not have, or a value that its ``Config``
         does not take.
@@ -153,9 +153,9 @@ class Registry(Generic[T]):
         return values_of(section)
 
     def create(self, name: str, given: Mapping[str, Any] | None = None, *arguments: Any) -> T:
-        """A new part of that name with these options, and arguments that stand before them.
+        """Return a new part of that name with these options, after positional ``arguments``.
 
-        Raises LeanspikeError as :meth:`options`, and for values that its constructor refuses.
+        Raises LeanspikeError as :meth:`options` does, and for values that the constructor refuses.
         """
         options = {
             option: value.create() if isinstance(value, ChosenPart) else value
@@ -174,18 +174,19 @@ class Registry(Generic[T]):
         whose = f"{self.noun} {name!r} of the package {package}"
         try:
             kind = point.load()
-        except Exception as error:  # whatever another package's code raises
+        except Exception as error:  # another package's code may raise anything
             raise LeanspikeError(
                 f"{whose} cannot be imported ({one_line(error)}); mend or remove the package"
             ) from error
         base = self._base
         if base is not None and not (isinstance(kind, type) and issubclass(kind, base)):
             raise LeanspikeError(
-                f"{whose} is {kind!r}, and no subclass of {_path(base)}; mend or remove the package"
+                f"{whose} is {kind!r}, but not a subclass of {_path(base)}; mend or remove the "
+                "package"
             )
         if not callable(kind):
             raise LeanspikeError(
-                f"{whose} is a {type(kind).__name__}, and cannot be called; mend or remove the "
+                f"{whose} is a {type(kind).__name__}, which cannot be called; mend or remove the "
                 "package"
             )
         self._put(name, kind)
@@ -194,7 +195,7 @@ class Registry(Generic[T]):
 @final
 @dataclass(frozen=True, eq=False)
 class Row(Generic[T]):
-    """A part that stands in a table: called without options, it is what stands there now.
+    """A part in a table. A call, without options, returns the table's present entry.
 
     >>> Row({"small": 1}, "small")()
     1
@@ -204,7 +205,7 @@ class Row(Generic[T]):
     name: str
 
     def __call__(self) -> T:
-        """The part."""
+        """Return the part."""
         return self.table[self.name]
 
 
@@ -232,11 +233,11 @@ class ChosenPart(Section):
         return self
 
     def create(self) -> Any:
-        """The part."""
+        """Return a new part."""
         return self.registry.create(self.name, self.options)
 
 
 def _path(kind: object) -> str:
-    """Where a class or function is written; of anything else what it is."""
+    """Return the full name of a class or function, or the text of anything else."""
     name = getattr(kind, "__qualname__", None)
     return repr(kind) if name is None else f"{kind.__module__}.{name}"

@@ -1,4 +1,4 @@
-"""What a message says about a name that does not exist."""
+"""The end of a message about a name that does not exist."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def nearest(wrong: str, valid: Collection[str]) -> str:
-    """What to choose instead of a name that is none.
+    """Return in words the names to choose instead of one that does not exist.
 
     >>> nearest("step", ("direct", "frames")), nearest("lfi", ("lif", "cuba_lif"))
     ('choose one of direct, frames', "choose one of lif, cuba_lif; did you mean 'lif'?")

@@ -1,6 +1,6 @@
-"""A result as a page to show (`write_report`) and as tables for the terminal (`render_tables`).
+"""Showing a result as a page (`write_report`) and as tables for the terminal (`render_tables`).
 
-Usually the result is read from a run's ``result.json``; here is one by hand:
+Usually the result is read from a run's ``result.json``. This one is made by hand:
 
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory

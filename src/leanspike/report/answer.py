@@ -1,4 +1,4 @@
-"""The answer of a whole result, as text."""
+"""A whole result as one or two sentences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from leanspike.report.text import answered, device
 
 
 def answer(result: Result) -> str:
-    """The whole result in a sentence, and how long the SNN takes in another, if that was measured.
+    """Return the whole result in one sentence, and the SNN's time, if measured, in another.
 
     >>> from leanspike.evaluation.result import Energy
     >>> from leanspike.evaluation.times import BatchTime, Spread, Times
@@ -24,7 +24,7 @@ def answer(result: Result) -> str:
     '...less energy on arithmetic than the ANN. The SNN takes 2.6× as long on this CPU (batch 64).'
     >>> answer(result.model_copy(update={"accuracy": (0.1, 0.111)}))
     'At 5 timesteps the SNN answers 11.1 % of 360 test images correctly (ANN: 98.1 %),
-    which is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. What it spends ...'
+    which is at chance: guessing gives 10.0 %, with 3 standard errors 14.7 %. Its energy ...'
     >>> answer(result.model_copy(update={"accuracy": (), "ann_accuracy": None, "task": "none"}))
     'At 5 timesteps the SNN spends 7.3× less energy on arithmetic than the same network as an ANN.
     No accuracy was measured.'
@@ -43,7 +43,7 @@ def answer(result: Result) -> str:
 
 
 def _right(result: Result) -> str:
-    """How well it answers, by accuracy or a function of the user's, as the beginning of a sentence.
+    """Return accuracy or the user's metric as the beginning of a sentence.
 
     >>> result = Result.model_construct(n=8, split=None, encode="direct",
     ...     metrics={"mse": (0.5, 0.25)}, ann_metrics={"mse": 0.2})
@@ -64,7 +64,7 @@ def _right(result: Result) -> str:
 
 
 def _longer(result: Result) -> str:
-    """How long the SNN takes beside the ANN, where that was measured."""
+    """Return a sentence on the SNN's time beside the ANN's, if it was measured."""
     ratios = {} if result.times is None else result.times.ratios
     if result.times is None or not ratios:
         return ""
@@ -74,7 +74,7 @@ def _longer(result: Result) -> str:
 
 
 def _chance(result: Result) -> str:
-    """What an accuracy that is not above guessing says, and where to look."""
+    """Return what an accuracy at chance means, and what to check."""
     guessing, bound = result.guessing, result.chance_bound
     assert guessing is not None
     assert bound is not None
@@ -84,5 +84,5 @@ def _chance(result: Result) -> str:
         way = "the ANN is at chance, too: check its weights, the labels and the pixels' scale"
     return (
         f"which is at chance: guessing gives {percent(guessing, result.n)}, with 3 standard errors "
-        f"{percent(bound, result.n)}. What it spends says nothing; {way}."
+        f"{percent(bound, result.n)}. Its energy means nothing; {way}."
     )

@@ -1,4 +1,4 @@
-"""The axes that several figures share: their scale, their range, their legend."""
+"""Settings of axes that several figures share: scale, range and legend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def fit_shares(axes: Axes) -> None:
-    """An x axis from 0 to 1 at least.
+    """Extend the x axis to at least the range from 0 to 1.
 
     >>> from leanspike.report import style
     >>> def content(figure: "Figure") -> None:
@@ -23,7 +23,7 @@ def fit_shares(axes: Axes) -> None:
 
 
 def scale_for(values: Sequence[float], axes: Axes) -> None:
-    """A logarithmic x axis for values of very different size, a plain one for others.
+    """Make the x axis logarithmic if the values differ much in size.
 
     >>> from leanspike.report import style
     >>> def content(figure: "Figure") -> None:
@@ -40,5 +40,5 @@ def scale_for(values: Sequence[float], axes: Axes) -> None:
 
 
 def legend_above(axes: Axes) -> None:
-    """Put the legend above the axes, at the right: the title is at the left."""
+    """Put the legend above the axes, at the right, since the title is at the left."""
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.3)

@@ -1,4 +1,4 @@
-"""What an SNN costs and brings beside its ANN, in one table: accuracy, time, energy."""
+"""Comparing an SNN with its ANN in one table: accuracy, time and energy."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from leanspike.report.quantities import (
 from leanspike.report.text import device, sample_noun
 
 ARITHMETIC = "arithmetic only: no memory traffic, no static power; no chip was measured"
-"""What a counted energy is of."""
+"""A note on what counted energy includes."""
 
 
 def not_counted(result: Result) -> str:
-    """Which modules are in none of the numbers, and how much of the network that is.
+    """Return a note on the modules that are not counted, and on their share of the network.
 
     >>> from leanspike.evaluation.layers import Uncounted
     >>> result = Result.model_construct(
@@ -44,7 +44,7 @@ def not_counted(result: Result) -> str:
 
 
 class Row(NamedTuple):
-    """One quantity of both networks in words, and how the SNN's compares."""
+    """A quantity of both networks in words, and their comparison."""
 
     what: str
     ann: str
@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
 
 def cost_table(result: Result) -> list[Row]:
-    """Accuracy, time and energy; nothing is said of the energy where the accuracy is at chance.
+    """Return accuracy, time and energy. Energies are not compared if the accuracy is at chance.
 
     >>> from leanspike.evaluation.result import Energy
     >>> from leanspike.evaluation.times import Times
@@ -78,7 +78,7 @@ def cost_table(result: Result) -> list[Row]:
 
 
 def _right(result: Result) -> Iterator[Row]:
-    """Accuracy, and what a function of the user's gave, as far as they were measured."""
+    """Yield accuracy and the user's metrics, as far as they were measured."""
     n, ann, snn = result.n, result.ann_accuracy, result.last_accuracy
     if snn is not None:
         beside = "" if ann is None else points(snn - ann, n)
@@ -109,7 +109,7 @@ def _between(spread: Spread) -> str:
 
 
 def how_timed(result: Result) -> str:
-    """On what, and how, the times were measured; empty where none were.
+    """Return how and on what the times were measured, or "" if none were.
 
     >>> how_timed(Result.model_construct())
     ''

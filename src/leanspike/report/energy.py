@@ -1,4 +1,4 @@
-"""The report's figure of energy: in all, and by layer."""
+"""The report's figure of energy, in total and by layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def energy_figure(
     operations: Sequence[LayerOperations], total: Energy, quotable: bool = True
 ) -> str:
-    """The energy of both networks in all, and layer by layer on a logarithmic axis.
+    """Draw the energy of both networks, in total and layer by layer on a logarithmic axis.
 
     Without ``quotable`` the ratio of the two sums is left out.
 
@@ -45,7 +45,7 @@ def energy_figure(
 def _totals(
     axes: Axes, operations: Sequence[LayerOperations], total: Energy, quotable: bool
 ) -> None:
-    """Two bars: the ANN's energy, and the SNN's by kind of operation."""
+    """Draw two bars: the ANN's energy, and the SNN's by kind of operation."""
     draw_totals(axes, operations, total, (0.0, 1.0), quotable)
     axes.set_yticks([0, 1], ["ANN", "SNN"])
     axes.set_title("In all")
@@ -63,9 +63,9 @@ def draw_totals(
     rows: tuple[float, float],
     quotable: bool = True,
 ) -> None:
-    """The ANN's bar and the SNN's at two heights, with the energies written beside them.
+    """Draw the bars of ANN and SNN at two heights, with the energies beside them.
 
-    Without ``quotable``, as of a network at chance, how they compare is left out.
+    Without ``quotable``, as for a network at chance, the ratio is left out.
 
     >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
     ...                membrane_pj=2.5, ratio=4, formula_ratio=5, spikes_per_neuron=1)
@@ -95,10 +95,10 @@ def draw_totals(
 
 
 def _by_layer(axes: Axes, operations: Sequence[LayerOperations]) -> None:
-    """One row for each layer: the ANN's dot, the SNN's, and the factor between them."""
+    """Draw a row for each layer: dots of ANN and SNN, and the factor between them."""
     rows = range(len(operations))
     spent = [pj for o in operations for pj in (o.ann_pj, o.snn_pj) if pj > 0]
-    least = min(spent, default=1.0)  # what costs nothing stands at the left end, hollow
+    least = min(spent, default=1.0)  # layers without cost get a hollow dot at the left end
     ann = [max(o.ann_pj, least) for o in operations]
     snn = [max(o.snn_pj, least) for o in operations]
     size = max(3.5, min(8.0, style.row_height(len(rows)) / 2.5))

@@ -1,4 +1,4 @@
-"""What a compiled network does for an image, as a table for the terminal."""
+"""The work of a compiled network for an image, as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leanspike.engine import Explanation, LayerWork
 from leanspike.report.quantities import count, duration
 
 WIDTH = 8
-"""Of the bars that draw a share."""
+"""The width of bars that show a share."""
 
 HOW = (
     "events: each spike adds its row of weights, and work is additions; dense: "
@@ -19,9 +19,9 @@ HOW = (
 
 
 def render_explanation(explanation: Explanation) -> RenderableType:
-    """Layer by layer: how it runs, what enters, its work, its time and its share of the work.
+    """Return a table of the layers: how each runs, its input, work, time and share of the work.
 
-    Numbers are for one image, all its steps, on the mean.
+    Numbers are means for one image over all its steps.
 
     >>> from rich.console import Console
     >>> row = LayerWork("conv2", "event-driven", "5.0 % of what enters is not 0", 320.0, 0.05,

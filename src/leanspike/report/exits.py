@@ -1,4 +1,4 @@
-"""The report's figures of early exit: γ over time, accuracy against steps and energy, leaving."""
+"""The report's figures of early exit: γ over time, accuracy over steps and energy, leaving."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEGEND_AT_MOST = 12
-LOOKS = {  # of the rules: told apart without colour, too
+LOOKS = {  # of the rules, which differ without colour, too
     "gamma": (style.SNN_DARK, "s"),
     "margin": (style.ACCENT, "D"),
     "entropy": (style.SNN, "^"),
@@ -26,7 +26,7 @@ LOOKS = {  # of the rules: told apart without colour, too
 
 
 def gamma_figure(gammas: Mapping[str, Sequence[float]]) -> str:
-    """The mean γ of each BNTT layer over time, the first layers light, the last ones dark.
+    """Draw the mean γ of each BNTT layer over time. First layers are light, last ones dark.
 
     >>> gamma_figure({"features.norm2": (0.9, 0.5), "features.norm3": (0.8, 0.1)})
     '<svg...features.norm2</text>...features.norm3</text>...</svg>'
@@ -54,11 +54,11 @@ def gamma_figure(gammas: Mapping[str, Sequence[float]]) -> str:
 
 
 def exit_figure(result: Result) -> str:
-    """Accuracy against mean timesteps, and against energy: all stopped alike, and by each rule.
+    """Draw accuracy over mean timesteps and over energy, for fixed steps and for each rule.
 
-    The left plot also has each rule's curve over its thresholds, on the held-out samples that it
-    was chosen on. The right plot has 95 % intervals. A hollow mark is the chosen point, a full one
-    what was measured.
+    The left plot also has each rule's curve over its thresholds, on the held-out samples by which
+    it was chosen. The right plot has 95 % intervals. A hollow mark is the chosen point, a full one
+    the measured point.
 
     >>> from leanspike.evaluation.result import Energy
     >>> early = EarlyExit.model_construct(
@@ -85,7 +85,7 @@ def exit_figure(result: Result) -> str:
 
 
 def _against_steps(axes: Axes, result: Result) -> None:
-    """The curves on held-out samples with their chosen points (hollow), and what was measured."""
+    """Draw the curves on held-out samples, the chosen points (hollow) and the measured ones."""
     noun = sample_noun(result)
     steps = range(1, len(result.accuracy) + 1)
     text = f"all {noun}s stop after the same step"
@@ -104,7 +104,7 @@ def _against_steps(axes: Axes, result: Result) -> None:
 
 
 def _against_energy(axes: Axes, result: Result) -> None:
-    """All steps and each rule with their intervals, from no energy on."""
+    """Draw all steps and each rule with their intervals, on an axis from energy 0."""
     full, last = result.energy.snn_pj, result.accuracy[-1]
     bounds = interval(result, last)
     axes.vlines([full], *bounds, color=style.ANN, alpha=0.25, linewidth=5, label="95 % interval")
@@ -123,7 +123,7 @@ def _against_energy(axes: Axes, result: Result) -> None:
 
 
 def leaving_figure(early: EarlyExit) -> str:
-    """Which share of each class leaves after each step.
+    """Draw the share of each class that leaves after each step.
 
     >>> from leanspike.evaluation.exit_result import ClassExit
     >>> cat = ClassExit(name="cat", n=10, accuracy=0.9, mean_steps=1.4, leaving=(0.6, 0.4))

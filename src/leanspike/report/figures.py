@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def accuracy_figure(result: Result) -> str:
-    """Accuracy after every step with its 95 % interval; the ANN's as a line.
+    """Draw the accuracy after every step with its 95 % interval, and the ANN's as a line.
 
     >>> accuracy_figure(Result.model_construct(accuracy=(0.8, 0.9), n=360, ann_accuracy=0.95))
     '<svg...80.0</text>...90.0</text>...ANN 95.0 %</text>...</svg>'
@@ -57,7 +57,7 @@ def accuracy_figure(result: Result) -> str:
 
 
 def spikes_figure(neurons: Sequence[NeuronActivity]) -> str:
-    """Spike rate of each layer at each step as a heat map; beside it their sum over the steps.
+    """Draw the spike rate of each layer at each step as a heat map, and the sum over the steps.
 
     >>> rates = dict(neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0, leak=1.0)
     >>> spikes_figure([NeuronActivity(path="relu", **rates)])
@@ -83,7 +83,7 @@ def spikes_figure(neurons: Sequence[NeuronActivity]) -> str:
 
 
 def _heat_map(figure: Figure, axes: Axes, rates: NDArray[np.float64]) -> None:
-    """Shades, with the numbers in the cells, or where there are too many with a colour bar."""
+    """Draw shades with numbers in the cells, or a colour bar if there are too many cells."""
     layers, steps = rates.shape
     top = max(float(rates.max()), 1e-3)
     image = axes.imshow(
@@ -99,7 +99,7 @@ def _heat_map(figure: Figure, axes: Axes, rates: NDArray[np.float64]) -> None:
 
 
 def _separate_cells(axes: Axes, rows: int, columns: int) -> None:
-    """White lines between the cells of a heat map, as long as there is room for them."""
+    """Draw white lines between the cells of a heat map, if there is room."""
     axes.grid(visible=False)
     if rows * columns <= 400:
         axes.set_xticks(np.arange(columns - 1) + 0.5, minor=True)
@@ -110,9 +110,9 @@ def _separate_cells(axes: Axes, rows: int, columns: int) -> None:
 
 
 def neurons_figure(neurons: Sequence[NeuronActivity]) -> str:
-    """What the neurons of each layer show, as threshold and leak, and what before the training.
+    """Draw the neurons' readings by layer, as threshold and leak, before and after training.
 
-    Of what differs within a layer the dot is the mean, and a thin line the range.
+    If a reading differs within a layer, the dot is the mean, and a thin line the range.
 
     >>> rates = dict(neurons=4, spikes_per_step=(0.25, 0.5), threshold=1.0, leak=1.0)
     >>> "before training" in neurons_figure([NeuronActivity(path="relu", **rates)])
@@ -138,7 +138,7 @@ def neurons_figure(neurons: Sequence[NeuronActivity]) -> str:
 
 
 def _moved(axes: Axes, neurons: Sequence[NeuronActivity], name: str) -> None:
-    """One row each: a hollow dot where a value stood, a full one where it is, a line between."""
+    """Draw a row per layer: a hollow dot for the old value, a full one for the new, and a line."""
     rows = [row for row, layer in enumerate(neurons) if name in layer.readings]
     after = [neurons[row].readings[name] for row in rows]
     known = [row for row in rows if name in neurons[row].readings_start]

@@ -1,4 +1,4 @@
-"""The report's figure of what an event-driven network sees: the frames of one recording."""
+"""The report's figure of an event-driven network's input: the frames of one recording."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 COLUMNS = 6
 OFF, ON = style.ACCENT, style.SNN
-FAINTEST = 0.35  # of a colour's strength, for a single event: still seen in print
+FAINTEST = 0.35  # the strength of a colour for a single event, which is visible in print
 
 
 def frames_figure(frames: ArrayLike, most: int = 12) -> str:
-    """A contact sheet of (at most ``most``) timesteps of one recording, on white.
+    """Draw a contact sheet of (at most ``most``) timesteps of one recording, on white.
 
-    ``frames`` are counts of events, [T, 2, H, W]. Channel 0 (OFF, darker) is orange, channel 1
-    (ON, brighter) is blue, and both together a mixture. The more events, the stronger the colour.
+    ``frames`` are counts of events, [T, 2, H, W]. Channel 0 (OFF, darker) is orange, and channel 1
+    (ON, brighter) is blue. Both together are a mixture. More events have a stronger colour.
 
     Raises LeanspikeError for frames of another form.
 
@@ -59,7 +59,7 @@ def frames_figure(frames: ArrayLike, most: int = 12) -> str:
 
 
 def _colored(counts: NDArray[Any]) -> NDArray[np.uint8]:
-    """[T, 2, H, W] as colours on white, uint8 [T, H, W, 3]: each polarity takes its light away."""
+    """Return [T, 2, H, W] as colours on white, uint8 [T, H, W, 3], mixed by subtraction."""
     shown = counts[counts > 0]
     top = max(1.0, float(np.percentile(shown, 99))) if shown.size else 1.0
     strength = np.minimum(counts / top, 1) * (1 - FAINTEST) + FAINTEST * (counts > 0)

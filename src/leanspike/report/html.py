@@ -1,4 +1,4 @@
-"""A result as one HTML file that needs nothing else: no network, no scripts, no other file."""
+"""A result as one self-contained HTML file, without network, scripts or other files."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 
 def write_report(result: Result, history: Sequence[dict[str, object]], out: str | Path) -> Path:
-    """Write the report of a result to ``out`` and return its path.
+    """Write the report of a result to ``out``, and return its path.
 
-    The page is complete in itself: styles and figures are inline, and its own security policy
-    forbids scripts and requests. It can be mailed, printed and read offline. Equal input gives
-    equal bytes. The page is written beside ``out`` first and then put in its place, so an
-    interrupted run leaves the previous report whole. Folders on the way are made.
+    The page is self-contained: styles and figures are inline, and its security policy forbids
+    scripts and requests. It can be mailed, printed and read offline. Equal input gives equal bytes.
+    The page is written beside ``out`` and then renamed, so an interrupted run leaves the previous
+    report whole. Missing folders are made.
 
     ``history`` is the run's log, which may be empty. An epoch is ``{"event": "epoch", "stage",
     "epoch", "train_loss", "train_accuracy", "val_accuracy", ...}``. Other events are skipped.
 
     Raises `LeanspikeError` if matplotlib or jinja2 is missing, an epoch lacks one of these fields,
-    or ``out`` cannot be written. The package's docstring writes a page from scratch.
+    or ``out`` cannot be written. The package's docstring has an example.
 
     >>> write_report(Result.model_construct(), [{"event": "epoch"}], Path("report.html"))
     Traceback (most recent call last):
@@ -56,14 +56,14 @@ def write_report(result: Result, history: Sequence[dict[str, object]], out: str 
 
 
 SIGN = '<meta name="generator" content="leanspike'
-"""In the head of a run's pages: what tells them from files that must not be overwritten."""
+"""A line in the head of a run's pages. Files without it must not be overwritten."""
 
 
 def check_replaceable(out: Path, sign: str, what: str) -> None:
-    """That there is nothing at ``out``, or a page with that sign in its head.
+    """Check that ``out`` does not exist, or is a page with that sign in its head.
 
     Raises:
-        LeanspikeError: if there is something else; ``what`` says what it should be.
+        LeanspikeError: if it is another file. ``what`` names the expected kind of file.
 
     >>> check_replaceable(Path("/dev/null/report.html"), SIGN, "a report")
     """
@@ -72,7 +72,9 @@ def check_replaceable(out: Path, sign: str, what: str) -> None:
     with out.open("rb") as file:
         head = file.read(2000).decode("utf-8", "replace")
     if sign not in head:
-        raise LeanspikeError(f"{out} is not {what}; choose another --out, or --fresh to replace it")
+        raise LeanspikeError(
+            f"{out} is not {what}; choose another --out, or give --fresh to replace it"
+        )
 
 
 def write_page(page: str, out: Path) -> Path:
@@ -87,7 +89,7 @@ def write_page(page: str, out: Path) -> Path:
 
 
 def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
-    """The whole page as text."""
+    """Return the whole page as text."""
     stages = story.read_epochs(history)
     environment = templates()
     example = result.example
@@ -127,7 +129,7 @@ def _page(result: Result, history: Sequence[dict[str, object]]) -> str:
 
 
 def write_robustness(found: Robustness, out: Path) -> Path:
-    """Write the page of a measurement of robustness to ``out`` and return its path."""
+    """Write the page of a measurement of robustness to ``out``, and return its path."""
     page = (
         templates()
         .get_template("robustness.html")
@@ -143,7 +145,7 @@ def write_robustness(found: Robustness, out: Path) -> Path:
 
 
 def templates() -> Environment:
-    """The pages' templates: everything escaped, every unknown name an error.
+    """Return the environment of the pages' templates, which escapes all and allows no unknown name.
 
     >>> templates().from_string("{{ name }}").render(name="<b>")
     '&lt;b&gt;'

@@ -1,4 +1,4 @@
-"""What metrics found, as each of them shows it: tables for the terminal, figures for the page."""
+"""Showing the findings of metrics: tables for the terminal, figures for the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOK = Look(style.SNN, style.SNN_LIGHT, style.SNN_DARK, style.ANN, style.ACCENT)
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure of the page, drawn: its title, what it shows, and the SVG."""
+    """A figure of the page: its title, its caption, and the SVG."""
 
     title: str
     caption: str
@@ -81,7 +81,7 @@ def _further(result: Result) -> list[StepTable | LayerTable]:
 
 
 def pictures(result: Result) -> list[Shown]:
-    """The figures of all metrics of a result.
+    """Return the figures of all metrics of a result.
 
     >>> pictures(Result.model_construct(measured={}))
     []
@@ -134,7 +134,7 @@ def cell(value: float | str) -> str:
 
 
 def _rows(result: Result) -> Iterator[tuple[str, type[Metric] | None, Record | None]]:
-    """Each metric that was measured, and its row; None for one that is not there any more."""
+    """Yield each measured metric and its row; None for a metric that is no longer installed."""
     for name, data in result.measured.items():
         if name not in metrics:
             yield name, None, None

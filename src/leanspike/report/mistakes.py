@@ -1,4 +1,4 @@
-"""The report's figure of what SNN and ANN answer wrongly."""
+"""The report's figure of wrong answers of SNN and ANN."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ROW_PX = 205
 
 
 def mistakes_figure(result: Result) -> str:
-    """Some of the samples that only the SNN, only the ANN, or both answer wrongly.
+    """Draw some of the samples that only the SNN, only the ANN, or both answer wrongly.
 
-    Empty where no pictures were recorded.
+    The figure is "" if no pictures were recorded.
 
     >>> from leanspike.evaluation.mistakes import Mistakes
     >>> dot = Picture(height=1, width=1, channels=1, pixels=base64.b64encode(b"7").decode())
@@ -56,7 +56,7 @@ def mistakes_figure(result: Result) -> str:
 
 
 def _groups(result: Result) -> list[tuple[str, list[Mistake]]]:
-    """The mistakes that have a picture, by whose they are, under a title that counts all."""
+    """Return the mistakes with pictures by network, with a title that counts all."""
     found = result.mistakes
     if found is None:
         return []
@@ -78,16 +78,16 @@ def _groups(result: Result) -> list[tuple[str, list[Mistake]]]:
 
 
 def _whose(mistake: Mistake) -> tuple[bool, bool]:
-    """Whether the SNN, and whether the ANN, answers wrongly."""
+    """Return whether the SNN, and whether the ANN, answers wrongly."""
     return mistake.snn != mistake.label, mistake.ann not in (None, mistake.label)
 
 
 def _draw(axes: Axes, classes: Sequence[str], mistake: Mistake) -> None:
-    """The picture, and beneath it its label and the answers."""
+    """Draw the picture, with the label and the answers beneath."""
     assert mistake.picture is not None
     axes.imshow(pixels_of(mistake.picture), "gray", vmin=0, vmax=255, interpolation="none")
     axes.grid(visible=False)
-    axes.set_anchor("N")  # what is left of the height parts the kinds
+    axes.set_anchor("N")  # the rest of the height separates the kinds
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=style.MUTED, linewidth=0.5)
     answers = [("label", mistake.label), ("SNN", mistake.snn), ("ANN", mistake.ann)]
@@ -100,7 +100,7 @@ def _name(classes: Sequence[str], number: int) -> str:
 
 
 def pixels_of(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The pixels, uint8 [H, W, 3], or [H, W] where it is grey.
+    """Return the pixels, uint8 [H, W, 3], or [H, W] for a grey picture.
 
     >>> pixels_of(Picture(height=1, width=2, channels=1, pixels=base64.b64encode(b"AB").decode()))
     array([[65, 66]], dtype=uint8)

@@ -1,4 +1,4 @@
-"""NeuroBench's figures beside leanspike's, for the terminal."""
+"""NeuroBench's figures beside leanspike's, as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from leanspike.evaluation.comparison import Comparison
 
 
 def render_neurobench(found: Comparison) -> Group:
-    """A row for each quantity, and why figures differ where they do.
+    """Return a table with a row for each quantity, and the reasons for differences.
 
     >>> from rich.console import Console
     >>> from leanspike.evaluation.comparison import Row

@@ -1,4 +1,4 @@
-"""What was written as ONNX, and whether it does as the network does, for the terminal."""
+"""A written ONNX file and its proof, for the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNVERIFIED = "not verified; pip install 'leanspike[onnx]', and leave out --no-ve
 
 
 def render_onnx(file: ONNXFile) -> Group:
-    """Inputs, outputs and the proof.
+    """Return a text of inputs, outputs and the proof.
 
     >>> from pathlib import Path
     >>> from rich.console import Console

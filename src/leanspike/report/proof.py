@@ -1,4 +1,4 @@
-"""What a file's own reader makes of it, for the terminal."""
+"""The proof of a file by its own reader, for the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leanspike.export import TARGETS, Proof
 
 
 def render_proof(proof: Proof) -> Group:
-    """Mismatching spikes by layer and step, and the accuracy on both sides.
+    """Return a table of differing spikes by layer and step, and both accuracies.
 
     >>> from leanspike.export import LayerProof
     >>> layer = LayerProof("relu1", mismatches=(0, 3), spikes=(10, 20), neurons=8)

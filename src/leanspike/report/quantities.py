@@ -1,4 +1,4 @@
-"""Numbers as text, with their units: one way for the figures, the page and the terminal."""
+"""Numbers as text, with their units, for figures, pages and the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def percent(fraction: float, n: int) -> str:
-    """A fraction of ``n`` samples as a percentage, with the decimals that ``n`` supports.
+    """Return a fraction of ``n`` samples as a percentage, with the decimals that ``n`` supports.
 
     >>> percent(0.9672, 360), percent(0.9272, 10_000)
     ('96.7 %', '92.72 %')
@@ -15,7 +15,7 @@ def percent(fraction: float, n: int) -> str:
 
 
 def points(difference: float, n: int) -> str:
-    """A difference of two accuracies in percentage points, with its sign.
+    """Return a difference of two accuracies in percentage points, with its sign.
 
     >>> points(-0.0139, 360), points(0.0021, 10_000)
     ('−1.4 points', '+0.21 points')
@@ -28,9 +28,9 @@ def _decimals(n: int) -> int:
 
 
 def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a fraction observed on ``n`` samples (Wilson 1927).
+    """Return the 95 % Wilson score interval of a fraction observed on ``n`` samples (Wilson 1927).
 
-    It tells how far the accuracy may move by the choice of test samples alone.
+    It tells how much the accuracy may vary by the choice of test samples alone.
 
     >>> low, high = wilson_interval(0.9, 100)
     >>> round(low, 3), round(high, 3)
@@ -43,7 +43,7 @@ def wilson_interval(fraction: float, n: int) -> tuple[float, float]:
 
 
 def ratio(numerator: float, denominator: float) -> float:
-    """A quotient in which anything over nothing is infinite and nothing over nothing is 1.
+    """Return a quotient. A positive number over 0 is infinite, and 0 over 0 is 1.
 
     >>> ratio(3.0, 2.0), ratio(3.0, 0.0), ratio(0.0, 0.0)
     (1.5, inf, 1.0)
@@ -54,7 +54,7 @@ def ratio(numerator: float, denominator: float) -> float:
 
 
 def times(factor: float) -> str:
-    """A factor in at least two digits.
+    """Return a factor as text with at least two digits.
 
     >>> times(7.31), times(0.724), times(213.6), times(math.inf)
     ('7.3×', '0.72×', '214×', '∞')
@@ -65,7 +65,7 @@ def times(factor: float) -> str:
 
 
 def energy(picojoules: float) -> str:
-    """An energy in three digits, from pJ to J.
+    """Return an energy as text with three digits, in units from pJ to J.
 
     >>> energy(8_912_345), energy(35_000_000), energy(0.9), energy(0.0)
     ('8.91 µJ', '35.0 µJ', '0.900 pJ', '0 J')
@@ -74,7 +74,7 @@ def energy(picojoules: float) -> str:
 
 
 def duration(milliseconds: float) -> str:
-    """A time in three digits.
+    """Return a time as text with three digits.
 
     >>> duration(0.4081), duration(20.66), duration(3000)
     ('0.408 ms', '20.7 ms', '3.00 s')
@@ -83,7 +83,7 @@ def duration(milliseconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A number of operations in three digits, with an SI prefix.
+    """Return a number of operations as text with three digits and an SI prefix.
 
     >>> count(141_953_024), count(19_000_000), count(980), count(0), count(999_700)
     ('142 M', '19.0 M', '980', '0', '1.00 M')
@@ -99,7 +99,7 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
 
 
 def spikes(per_neuron: float) -> str:
-    """Spikes per neuron: two decimals, three where there is little.
+    """Return spikes per neuron as text with two decimals, or three for small numbers.
 
     >>> spikes(1.234), spikes(0.0123)
     ('1.23', '0.012')
@@ -108,7 +108,7 @@ def spikes(per_neuron: float) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number with its noun.
+    """Return a number with its noun.
 
     >>> plural(1, "timestep"), plural(10_000, "image")
     ('1 timestep', '10,000 images')
@@ -117,7 +117,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def figure(value: float | None) -> str:
-    """What a function of the user's gave, in four digits.
+    """Return the value of a user's metric as text with four digits.
 
     >>> figure(0.0123456), figure(None)
     ('0.01235', '–')
@@ -126,7 +126,7 @@ def figure(value: float | None) -> str:
 
 
 def saving(energy_ratio: float) -> tuple[str, str]:
-    """E_ANN / E_SNN as a factor that is never below 1, and which way it goes.
+    """Return E_ANN / E_SNN as a factor of at least 1, with the word "less" or "more".
 
     >>> saving(7.31), saving(0.5), saving(1.0)
     (('7.3×', 'less'), ('2.0×', 'more'), ('1.0×', ''))
@@ -138,7 +138,7 @@ def saving(energy_ratio: float) -> tuple[str, str]:
 
 
 def by_formula(energy_ratio: float | None) -> str:
-    """A ratio by a paper's formula: a factor and which way it goes; None was not recorded.
+    """Return a ratio by a paper's formula as a factor with "less" or "more".
 
     >>> by_formula(9.06), by_formula(1.0), by_formula(None)
     ('9.1× less', '1.0×', 'not recorded')

@@ -1,4 +1,4 @@
-"""The SNN beside the same network as an ANN in float32 and in int8: arithmetic and memory."""
+"""Comparing the SNN with its ANN in float32 and in int8, by arithmetic and memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leanspike.report.quantities import energy
 
 
 class RivalRow(NamedTuple):
-    """One quantity of the three networks, in words."""
+    """A quantity of the three networks, in words."""
 
     what: str
     ann: str
@@ -19,10 +19,10 @@ class RivalRow(NamedTuple):
 
 
 def rivals_table(result: Result, *, whole: bool = True) -> list[RivalRow]:
-    """Where the energy goes, and the spike rates at which the SNN breaks even; [] in older results.
+    """Return rows of energy, and of the break-even rates; [] for older results.
 
-    ``whole``: each kind of memory has a row. Rates are per neuron and step; none is shown where
-    the accuracy is at chance.
+    With ``whole`` each kind of memory has a row. Rates are per neuron and step. They are not shown
+    if the accuracy is at chance.
 
     >>> from leanspike.evaluation.rivals_result import BreakEven, Column
     >>> spent = [Column(arithmetic_pj=pj, weights_pj=2e6, values_pj=1e6) for pj in (4e6, 1e6, 2e6)]
@@ -58,7 +58,7 @@ MEMORY = (
     ("memory: spikes", "spikes_pj"),
     ("memory: membranes", "membranes_pj"),
 )
-"""Kinds of memory traffic, and the fields that hold them."""
+"""The kinds of memory traffic, and the fields that hold them."""
 
 
 def _break_even_rows(found: Rivals, *, at_chance: bool) -> list[RivalRow]:
@@ -88,7 +88,7 @@ def _percent(rate: float) -> str:
 
 
 def how_rivals(result: Result) -> str:
-    """By what these figures are, in one sentence; empty where there are none.
+    """Return the assumptions of these figures in one sentence, or "" if there are none.
 
     >>> how_rivals(Result.model_construct())
     ''

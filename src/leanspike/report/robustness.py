@@ -1,4 +1,4 @@
-"""Robustness to show: accuracy against severity, what each severity looks like, and a table."""
+"""Showing robustness: accuracy over severity, pictures of each severity, and a table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 4
-LOOKS = (  # of the networks in their order: told apart without colour, too
+LOOKS = (  # of the networks in order, which differ without colour, too
     (style.ANN, "o"),
     (style.SNN, "s"),
     (style.ACCENT, "^"),
@@ -32,11 +32,11 @@ LOOKS = (  # of the networks in their order: told apart without colour, too
     (style.SNN_LIGHT, "v"),
 )
 CELL = 72
-"""Side of a picture of the contact sheet in px."""
+"""The side of a picture in the contact sheet, in px."""
 
 
 def robustness_figure(robustness: Robustness) -> str:
-    """Accuracy against severity, and against ε: a small panel for each corruption and attack.
+    """Draw the accuracy over severity or ε, in a small panel for each corruption and attack.
 
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.8, 0.5)})
     >>> robustness_figure(Robustness.model_construct(
@@ -67,7 +67,7 @@ def robustness_figure(robustness: Robustness) -> str:
 
 
 def _panel(axes: Axes, robustness: Robustness, curve: Curve, family: str | None) -> None:
-    """A corruption of that family, or an attack: from the clean images on, a line per network."""
+    """Draw a corruption of that family, or an attack, from clean images on: a line per network."""
     attack = family is None
     axes.grid(visible=False, axis="x")
     axes.grid(visible=True, axis="y")
@@ -85,9 +85,9 @@ def _panel(axes: Axes, robustness: Robustness, curve: Curve, family: str | None)
 
 
 def contact_sheet(robustness: Robustness) -> str:
-    """One image as it is and at each severity of each corruption that leanspike defines itself.
+    """Draw an image, clean and at each severity of each of leanspike's own corruptions.
 
-    Empty if there is no image, or no such corruption.
+    The figure is "" if there is no image or no such corruption.
 
     >>> blur = Curve(name="blur", strengths=(1, 5), accuracy={"ann": (0.8, 0.5)})
     >>> image = CleanSample(position=0, pixels=(((0,), (255,)), ((255,), (0,))))
@@ -119,7 +119,7 @@ def contact_sheet(robustness: Robustness) -> str:
 
 
 def _pictures(sample: CleanSample, seed: int, names: list[str]) -> NDArray[np.uint8]:
-    """All pictures in one, ``[rows, columns, C]``, with white lines between them."""
+    """Return all pictures as one, ``[rows, columns, C]``, with white lines between them."""
     clean = torch.tensor(sample.pixels, dtype=torch.uint8).permute(2, 0, 1)[None]
     where = torch.tensor([sample.position])
     rows = []
@@ -132,7 +132,7 @@ def _pictures(sample: CleanSample, seed: int, names: list[str]) -> NDArray[np.ui
 
 
 def render_robustness(robustness: Robustness) -> RenderableType:
-    """What was found as a table for the terminal: a row for each corruption and attack.
+    """Return a table for the terminal, with a row for each corruption and attack.
 
     >>> from rich.console import Console
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.75, 0.5)})
@@ -160,7 +160,7 @@ def render_robustness(robustness: Robustness) -> RenderableType:
 
 
 def _rows(robustness: Robustness) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """The table's rows: a name, and what stands below each network."""
+    """Yield the table's rows: a name, and a text for each network."""
 
     def percents(fractions: Mapping[str, float]) -> dict[str, str]:
         return {k: percent(v, robustness.n).removesuffix(" %") for k, v in fractions.items()}

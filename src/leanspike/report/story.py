@@ -1,4 +1,4 @@
-"""The report's figures of what happened: the training, and one image on its way through."""
+"""The report's figures of the training, and of one image on its way through the network."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Epoch(BaseModel):
-    """One epoch of a run's log; ``val_accuracy`` is None where nothing was held out.
+    """An epoch in a run's log. ``val_accuracy`` is None if nothing was held out.
 
-    Both accuracies are None where the targets were no labels.
+    Both accuracies are None if the targets were no labels.
 
     >>> Epoch(stage="ann", epoch=1, train_loss=2.3, train_accuracy=0.1, val_accuracy=None).epoch
     1
@@ -39,7 +39,7 @@ class Epoch(BaseModel):
 
 
 def read_epochs(history: Sequence[dict[str, object]]) -> dict[str, list[Epoch]]:
-    """The epochs of a log by stage, in order; of an epoch run twice (resumed) the last counts.
+    """Return the epochs of a log by stage, in order. If an epoch occurs twice, the last counts.
 
     >>> entry = {"event": "epoch", "stage": "ann", "epoch": 1, "train_loss": 2.3,
     ...          "train_accuracy": 0.1, "val_accuracy": None}
@@ -63,7 +63,7 @@ def read_epochs(history: Sequence[dict[str, object]]) -> dict[str, list[Epoch]]:
 
 
 def training_figure(stages: dict[str, list[Epoch]]) -> str:
-    """Loss (above) and accuracy (below) against the epoch, one column for each stage.
+    """Draw loss (above) and accuracy (below) over the epochs, in a column for each stage.
 
     >>> epoch = Epoch(stage="ann", epoch=1, train_loss=2.3, train_accuracy=0.1, val_accuracy=None)
     >>> training_figure({"ann": [epoch]})
@@ -92,7 +92,7 @@ def training_figure(stages: dict[str, list[Epoch]]) -> str:
 
 
 def _loss_axis(axes: Axes, losses: Sequence[float]) -> None:
-    """Logarithmic where the loss spans more than a decade."""
+    """Make the axis logarithmic if the loss spans more than a factor of ten."""
     axes.set_ylabel("training loss")
     if min(losses) > 0 and max(losses) > 10 * min(losses):
         axes.set_yscale("log")
@@ -101,7 +101,7 @@ def _loss_axis(axes: Axes, losses: Sequence[float]) -> None:
 
 
 def _curves(upper: Axes, lower: Axes, epochs: Sequence[Epoch]) -> None:
-    """One stage: its loss, and its accuracy on training and on held-out data."""
+    """Draw a stage: its loss, and its accuracy on training and on held-out data."""
     at = [epoch.epoch for epoch in epochs]
     marker = "o" if len(at) <= 12 else ""
     held_out = [(e.epoch, e.val_accuracy) for e in epochs if e.val_accuracy is not None]
@@ -131,7 +131,7 @@ def _curves(upper: Axes, lower: Axes, epochs: Sequence[Epoch]) -> None:
 
 
 def example_figure(result: Result, example: Example, most: int = 10) -> str:
-    """One image, the spikes of (at most ``most``) layers, and the answer after every step.
+    """Draw an image, the spikes of (at most ``most``) layers, and the answer after every step.
 
     >>> raster = Raster(path="relu", neurons=4, shown=2, spikes=((0, 1), (1, 0)))
     >>> image = Example(pixels=(((0,), (255,)),), label=1, probabilities=((0.5, 0.5), (0.1, 0.9)),
@@ -161,7 +161,7 @@ def example_figure(result: Result, example: Example, most: int = 10) -> str:
 
 
 def _top_classes(example: Example, most: int) -> list[int]:
-    """The likeliest classes at the last step, best first, and the right one in any case."""
+    """Return the likeliest classes at the last step, best first, always with the right one."""
     last = example.probabilities[-1]
     best = sorted(range(len(last)), key=lambda k: -last[k])[:most]
     return best if example.label in best else [*best[:-1], example.label]
@@ -177,7 +177,7 @@ def _picture(axes: Axes, result: Result, example: Example) -> None:
 
 
 def _raster(axes: Axes, raster: Raster, timesteps: int, height: float) -> None:
-    """One layer: a dash for each spike, steps from left to right, neurons from top to bottom."""
+    """Draw a layer: a dash for each spike, steps from left to right, neurons downwards."""
     spikes = np.array(raster.spikes, dtype=float).reshape(-1, 2)
     gap = np.full(len(spikes), np.nan)
     step, neuron = spikes.T
@@ -195,7 +195,7 @@ def _raster(axes: Axes, raster: Raster, timesteps: int, height: float) -> None:
 
 
 def _answers(axes: Axes, result: Result, example: Example, classes: Sequence[int]) -> None:
-    """The probability of some classes after every step, as a heat map below the rasters."""
+    """Draw the probability of some classes after every step, as a heat map below the rasters."""
     steps = len(example.probabilities)
     chances = np.array(example.probabilities)[:, list(classes)].T
     axes.imshow(chances, style.shades(), aspect="auto", vmin=0, vmax=1, interpolation="none")

@@ -1,7 +1,7 @@
-"""The look of every figure: palette, type, and the way from a matplotlib figure to inline SVG.
+"""The style of all figures: palette, type, and the conversion from matplotlib to inline SVG.
 
-Only here is matplotlib imported, and only when something is drawn; its global state is left as
-it was. One point of a figure is one CSS pixel of the page.
+matplotlib is imported only here, and only when something is drawn. Its global state is left as it
+was. One point of a figure is one CSS pixel of the page.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-# Blue stands beside grey, orange marks what must stand out. Lightness alone tells them apart, also
-# in any form of colour blindness and in black and white. report.css names the same colours.
+# Blue is used beside grey, orange for highlights. They differ by lightness alone, so also for any
+# form of colour blindness and in black and white. report.css names the same colours.
 INK, MUTED, GRID = "#1b2430", "#5b6675", "#e4e8ee"
 ANN, SNN, SNN_DARK, SNN_LIGHT, ACCENT = "#8590a2", "#0b6bb3", "#083a66", "#9cc9ec", "#d55e00"
 WIDTH = 800
@@ -77,10 +77,10 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 def draw(
     name: str, label: str, height: float, content: Callable[[Figure], None], gap: float = 14
 ) -> str:
-    """Draw ``content`` on a figure of ``WIDTH`` × ``height`` px; return it as inline SVG.
+    """Draw ``content`` on a figure of ``WIDTH`` × ``height`` px, and return it as inline SVG.
 
-    ``label`` describes the figure to who cannot see it; ``gap`` px part what stands one above
-    the other. Equal input gives equal bytes.
+    ``label`` describes the figure to readers who cannot see it. ``gap`` is the distance in px
+    between axes one above the other. Equal input gives equal bytes.
 
     >>> svg = draw("dot", "one <dot>", 100, lambda figure: None)
     >>> svg[:55], "one &lt;dot&gt;" in svg
@@ -103,7 +103,7 @@ def draw(
 
 
 def _inline(document: str, label: str) -> str:
-    """An SVG file as an element of a page: no prologue, no ids that several figures share."""
+    """Return an SVG file as an element of a page, without prologue and without shared ids."""
     body = document[document.index("<svg") :]
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)  # is in report.css
@@ -114,7 +114,7 @@ def _inline(document: str, label: str) -> str:
 
 
 def standalone(svg: str, height: float) -> str:
-    """A figure of :func:`draw` as a file of its own, on white, since pages may be dark.
+    """Return a figure of :func:`draw` as a separate file, on white, since pages may be dark.
 
     >>> standalone(draw("dot", "a dot", 100, lambda figure: None), 100).splitlines()[0][:44]
     '<svg xmlns="http://www.w3.org/2000/svg" xmln'
@@ -128,7 +128,7 @@ def standalone(svg: str, height: float) -> str:
 
 
 def shades() -> Colormap:
-    """White for silence to dark blue for most: lightness falls evenly, so it prints in grey.
+    """Return the colours from white (no spikes) to dark blue, with evenly falling lightness.
 
     >>> [float(channel) for channel in shades()(0.0)]
     [1.0, 1.0, 1.0, 1.0]
@@ -140,7 +140,7 @@ def shades() -> Colormap:
 
 
 def row_height(rows: int) -> float:
-    """Height of one layer's row in px: roomy for a few layers, 1,200 px in all for many.
+    """Return the height of a layer's row in px: wide for few layers, 1,200 px in all for many.
 
     >>> row_height(4), row_height(120)
     (24.0, 10.0)
@@ -149,7 +149,7 @@ def row_height(rows: int) -> float:
 
 
 def label_rows(axes: Axes, paths: Sequence[str]) -> None:
-    """Rows from top to bottom, one for each layer, with as many names as can be read.
+    """Label the rows of layers, from top to bottom, with as many names as can be read.
 
     >>> draw("rows", "rows", 300, lambda figure: label_rows(figure.subplots(), ["up", "down"]))
     '<svg...>up</text>...>down</text>...</svg>'
@@ -161,7 +161,7 @@ def label_rows(axes: Axes, paths: Sequence[str]) -> None:
 
 
 def label_steps(axes: Axes, steps: int) -> None:
-    """Steps from left to right, counted from 1, at most 15 of them written.
+    """Label the steps from left to right, counted from 1, with at most 15 numbers.
 
     >>> draw("t", "t", 99, lambda figure: label_steps(figure.subplots(), 30))
     '<svg...>29</text>...</svg>'
@@ -173,7 +173,7 @@ def label_steps(axes: Axes, steps: int) -> None:
 
 
 def thin(total: int, most: int) -> list[int]:
-    """At most ``most`` of the indices 0 .. total − 1, evenly spaced, the first and last included.
+    """Return at most ``most`` indices of 0 .. total − 1, evenly spaced, with the first and last.
 
     >>> thin(4, 10), thin(120, 5)
     ([0, 1, 2, 3], [0, 30, 60, 89, 119])
@@ -186,7 +186,7 @@ def thin(total: int, most: int) -> list[int]:
 def write(
     axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], align: str
 ) -> None:
-    """Write a small note at a place of the data, shifted by so many px (right, up).
+    """Write a small note at a point of the data, shifted by px to the right and up.
 
     >>> draw("n", "n", 99, lambda figure: write(figure.subplots(), "hi", (0, 0), (0, 9), "center"))
     '<svg...hi</text>...</svg>'
@@ -203,7 +203,7 @@ def write(
 
 
 def write_cells(axes: Axes, values: NDArray[np.float64], texts: Sequence[str], top: float) -> None:
-    """Write a text into every cell of a heat map (row by row), legible on its shade.
+    """Write a text into every cell of a heat map, row by row, in a colour legible on its shade.
 
     >>> draw("cells", "", 99, lambda f: write_cells(f.subplots(), np.ones((1, 1)), ["1"], 1.0))
     '<svg...fill: #ffffff...>1</text>...</svg>'

@@ -1,4 +1,4 @@
-"""A result as tables for the terminal: complete at 80 columns, readable without colour."""
+"""A result as tables for the terminal, which need 80 columns and no colour."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _READINGS_A_TABLE = 2
 
 
 def render_tables(result: Result) -> RenderableType:
-    """What an evaluation found, for `rich.print`: accuracy, neurons, operations and energy.
+    """Return the tables of a result, for `rich.print`: accuracy, neurons, operations and energy.
 
-    Numbers are for one sample, as the mean over all of them. A table of more than 24 layers
-    shows its two ends and says how many layers lie between; the HTML report has them all.
-    The package's docstring prints one.
+    Numbers are for one sample, as the mean over all samples. A table of more than 24 layers shows
+    its two ends and the number of layers in between; the HTML report has all layers. The package's
+    docstring has an example.
     """
     trained = any(layer.readings_start for layer in result.neurons)
     change = "; before → after training" if trained else ""
@@ -89,7 +89,7 @@ def _answers(result: Result) -> list[tuple[str, Table]]:
 
 
 def _table(gap: int, *columns: str) -> Table:
-    """A table without frames; all but the first column are numbers."""
+    """Return a table without frames. All columns but the first are numbers."""
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
@@ -97,7 +97,7 @@ def _table(gap: int, *columns: str) -> Table:
 
 
 def _cost(result: Result) -> Table:
-    """Accuracy, time and energy of both networks."""
+    """Return a table of accuracy, time and energy of both networks."""
     table = _table(2, "", "ANN", "SNN", "SNN beside ANN")
     table.columns[3].justify = "left"
     for row in cost_table(result):
@@ -106,7 +106,7 @@ def _cost(result: Result) -> Table:
 
 
 def _rivals(result: Result) -> Table:
-    """Arithmetic, memory and break-even rates of the three networks."""
+    """Return a table of arithmetic, memory and break-even rates of the three networks."""
     table = _table(2, "", "ANN float32", "ANN int8", "SNN")
     for row in rivals_table(result, whole=False):
         table.add_row(*row)
@@ -114,7 +114,7 @@ def _rivals(result: Result) -> Table:
 
 
 def _steps(snn: Sequence[str], ann: str | None) -> Table:
-    """Figures after every step, as many steps a line as fit, and the ANN's."""
+    """Return a table of figures after every step, as many in a line as fit, and the ANN's."""
     most = min(_STEPS_A_LINE, 72 // (1 + max(map(len, snn), default=0)))
     table = _table(1, *[""] * (1 + min(most, len(snn))))
     table.show_header = False
@@ -131,7 +131,7 @@ def _steps(snn: Sequence[str], ann: str | None) -> Table:
 
 
 def _exits(result: Result) -> Table:
-    """Each rule: accuracy, steps, energy and time, beside all steps."""
+    """Return a table of accuracy, steps, energy and time for each rule and for all steps."""
     table = _table(2, "rule", "threshold", "accuracy", "mean steps", "energy", "seconds")
     full = percent(result.accuracy[-1], result.n)
     spent = "–" if result.at_chance else energy(result.energy.snn_pj)
@@ -149,7 +149,7 @@ def _exits(result: Result) -> Table:
 
 
 def _neurons(result: Result) -> Table:
-    """Spikes of each layer of neurons, and the first of what they show, as threshold and leak."""
+    """Return a table of spikes by layer, and of the first readings, as threshold and leak."""
     names = reading_names(result.neurons)[:_READINGS_A_TABLE]
     table = _table(2, "layer", "neurons", "spikes", *map(_words, names))
     _add_layers(table, [_neuron_row(layer, names) for layer in result.neurons])
@@ -168,7 +168,7 @@ def _neuron_row(layer: NeuronActivity, names: Sequence[str]) -> list[Text | str]
 
 
 def _further_readings(result: Result, change: str) -> list[tuple[str, Table]]:
-    """What else the neurons show, where that is more than fits beside their spikes."""
+    """Return tables of the readings that do not fit beside the spikes."""
     names = reading_names(result.neurons)[_READINGS_A_TABLE:]
     found = []
     for first in range(0, len(names), _READINGS_A_TABLE):
@@ -188,7 +188,7 @@ def _words(name: str) -> str:
 
 
 def _change(layer: NeuronActivity, name: str) -> str:
-    """A reading as the mean of its layer, behind that of before the training."""
+    """Return a reading as the mean of its layer, with that of before the training."""
     if name not in layer.readings:
         return ""
     after = f"{layer.readings[name]:.2f}"
@@ -197,7 +197,7 @@ def _change(layer: NeuronActivity, name: str) -> str:
 
 
 def _operations(result: Result) -> Table:
-    """Operations and energy of each layer with weights and product, of the membranes, in all."""
+    """Return a table of operations and energy by layer and product, of membranes, and in total."""
     total, layers = result.energy, result.operations
     columns = ("edge", "ANN MAC", "SNN MAC", "SNN AC", "ANN", "SNN", "ANN/SNN")
     table = _table(1, "layer", *columns)
@@ -234,7 +234,7 @@ def _operation_row(layer: LayerOperations) -> list[Text | str]:
 
 
 def _add_layers(table: Table, rows: Sequence[list[Text | str]]) -> None:
-    """All rows, or the two ends of a long table and the number of rows between them."""
+    """Add all rows, or the two ends of a long table and the number of rows in between."""
     end = _ROWS_AT_MOST // 2
     hidden = len(rows) - 2 * end
     for index, row in enumerate(rows):

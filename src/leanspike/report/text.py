@@ -1,4 +1,4 @@
-"""Names and results as text: one way for the figures, the page and the terminal."""
+"""Names and results as text, for figures, pages and the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leanspike.report.quantities import plural, times, wilson_interval
 
 
 def interval(result: Result, fraction: float) -> tuple[float, float]:
-    """The 95 % interval of an accuracy. Labels and pixels depend on each other, so they have none.
+    """Return the 95 % interval of an accuracy; for dependent labels or pixels just the accuracy.
 
     >>> interval(Result.model_construct(n=100, unit="pixel"), 0.9)
     (0.9, 0.9)
@@ -20,7 +20,7 @@ def interval(result: Result, fraction: float) -> tuple[float, float]:
 
 
 def device(kind: str) -> str:
-    """A type of device as people call it.
+    """Return the common name of a device type.
 
     >>> device("cpu"), device("cuda"), device("mps")
     ('CPU', 'GPU', 'mps')
@@ -29,7 +29,7 @@ def device(kind: str) -> str:
 
 
 def tail(path: str, width: int) -> str:
-    """The end of a layer's path, which tells most, in at most ``width`` characters.
+    """Return the end of a layer's path in at most ``width`` characters.
 
     >>> tail("features.denseblock3.denselayer24.relu2", 24), tail("relu", 24)
     ('…ock3.denselayer24.relu2', 'relu')
@@ -38,7 +38,7 @@ def tail(path: str, width: int) -> str:
 
 
 def head(name: str, width: int) -> str:
-    """The beginning of a class's name in at most ``width`` characters.
+    """Return the beginning of a class name in at most ``width`` characters.
 
     >>> head("great white shark", 12), head("cat", 12)
     ('great white…', 'cat')
@@ -47,7 +47,7 @@ def head(name: str, width: int) -> str:
 
 
 def reading_names(neurons: Iterable[NeuronActivity]) -> list[str]:
-    """What layers of neurons have to show, each name once, in order.
+    """Return the names of the readings of layers of neurons, each once, in order.
 
     >>> layer = NeuronActivity(path="relu", neurons=4, spikes_per_step=(0.5,), threshold=1, leak=1)
     >>> reading_names([layer, layer])
@@ -57,7 +57,7 @@ def reading_names(neurons: Iterable[NeuronActivity]) -> list[str]:
 
 
 def listed(names: Sequence[str], ending: str = "") -> str:
-    """Names of readings as words that begin a sentence, each with an ending.
+    """Return names of readings as the beginning of a sentence, each with an ending.
 
     >>> listed(["threshold", "synapse_leak"]), listed(["threshold", "leak"], ending="s")
     ('Threshold and synapse leak', 'Thresholds and leaks')
@@ -68,7 +68,7 @@ def listed(names: Sequence[str], ending: str = "") -> str:
 
 
 def sample_noun(result: Result) -> str:
-    """What one test sample is: an image, or with ``encode: frames`` just a sample.
+    """Return the noun for a test sample: "image", or "sample" with ``encode: frames``.
 
     >>> sample_noun(Result.model_construct(encode="direct"))
     'image'
@@ -77,7 +77,7 @@ def sample_noun(result: Result) -> str:
 
 
 def samples(number: int, noun: str, split: str | None) -> str:
-    """So many samples of a split, if it is known of which.
+    """Return a number of samples in words, with the split if it is known.
 
     >>> samples(360, "image", "test"), samples(1, "sample", None)
     ('360 test images', '1 sample')
@@ -86,7 +86,7 @@ def samples(number: int, noun: str, split: str | None) -> str:
 
 
 def answered(result: Result) -> str:
-    """What accuracy is a share of.
+    """Return in words what an accuracy is a share of.
 
     >>> answered(Result.model_construct(n=360, split="test", encode="direct", unit="pixel"))
     'the pixels of 360 test images'
@@ -96,7 +96,7 @@ def answered(result: Result) -> str:
 
 
 def given(value: object) -> str:
-    """What somebody told, or that nobody did.
+    """Return a value as text, or "not given".
 
     >>> given(7), given(None), given("")
     ('7', 'not given', 'not given')
@@ -105,7 +105,7 @@ def given(value: object) -> str:
 
 
 def commit(origin: Provenance) -> str:
-    """The commit in short, and whether files differed from it.
+    """Return the short commit, with "-dirty" if files differed from it.
 
     >>> commit(Provenance.model_construct(commit="0123456789abcdef-dirty"))
     '0123456789-dirty'
@@ -117,7 +117,7 @@ def commit(origin: Provenance) -> str:
 
 
 def backend(origin: Provenance) -> str:
-    """What computed the figures, and the phases of the run before them.
+    """Return the backend of the figures, and those of the run's phases.
 
     >>> backend(Provenance.model_construct(
     ...     backend="native", instructions="avx2", backends={"train snn T=5": "bfloat16, native"}))
@@ -130,7 +130,7 @@ def backend(origin: Provenance) -> str:
 
 
 def quoted(result: Result, energy_ratio: float | None) -> str:
-    """An energy ratio of the whole network; "–" if not recorded, or the accuracy is at chance.
+    """Return an energy ratio as text, or "–" if it was not recorded or accuracy is at chance.
 
     >>> result = Result.model_construct(accuracy=(0.9,), n=360, chance=0.1)
     >>> quoted(result, 7.31), quoted(result, None)
@@ -142,7 +142,7 @@ def quoted(result: Result, energy_ratio: float | None) -> str:
 
 
 def exit_threshold(early: EarlyExit) -> str:
-    """When a rule lets leave: its threshold, and the latest step.
+    """Return when samples leave by a rule: its threshold, and the latest step.
 
     >>> exit_threshold(EarlyExit.model_construct(threshold=0.81234, latest=16))
     '0.8123, or after 16'
@@ -154,7 +154,7 @@ def exit_threshold(early: EarlyExit) -> str:
 
 
 def settling_step(accuracy: Sequence[float]) -> int:
-    """The first step (from 1) from which the accuracy stays within a point of the last one.
+    """Return the step (from 1) from which on the accuracy stays within a point of the last.
 
     >>> settling_step((0.5, 0.9, 0.895, 0.9))
     2

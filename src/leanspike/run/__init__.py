@@ -1,6 +1,6 @@
-"""Runs: what a recipe asks for, in a folder, from wherever it was left.
+"""Runs: a recipe carried out in a folder, resumed from wherever it was stopped.
 
-`Run.begin` makes the folder a recipe's; `open_run` takes a run up again by what is in its folder.
+`Run.begin` claims the folder for a recipe. `open_run` opens the run that is in a folder.
 
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@
 ...     first.begin()
 ...     first.train_ann()
 ...     check_free(folder, recipe)  # for this recipe
-...     run = open_run(folder, monitor)  # where the other one left it
+...     run = open_run(folder, monitor)  # where the first one stopped
 ...     table = run.convert()
 ...     run.train_snn()
 ...     found = compare_robustness(run, limit=10)

@@ -1,4 +1,4 @@
-"""A recipe assembled: its data, networks and loaders, where the run computes."""
+"""Assembling the parts of a recipe: data, networks and loaders, on the run's device."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from leanspike.train import Teacher, renormalise
 
 @final
 class Assembly:
-    """What a recipe is made into; nothing of it is trained, and nothing is written.
+    """Makes the parts of a recipe. It trains nothing, and writes only what it is told to save.
 
     Args:
-        recipe: what to make.
-        console: where is said what a person should know.
+        recipe: the recipe.
+        console: the console for notes to the user.
         trust: whether networks of the user's own, ``package.module:Class``, may be imported.
 
     Raises:
-        LeanspikeError: where the recipe names such a network without ``trust``, or data or a device
-            that are not there.
+        LeanspikeError: if the recipe names such a network without ``trust``, or if data or device
+            are not there.
     """
 
     def __init__(self, recipe: Recipe, console: Console, trust: bool = False) -> None:
@@ -57,7 +57,7 @@ class Assembly:
 
     @cached_property
     def memory_format(self) -> torch.memory_format:
-        """channels_last, the fast one, unless a network of the user's own cannot take it."""
+        """The layout channels_last, which is fast, unless a user's network cannot take it."""
         if len(self.data.shape) != 3:
             return torch.contiguous_format
         for section in own_sections(self.recipe):
@@ -73,13 +73,13 @@ class Assembly:
         return torch.channels_last
 
     def check_data(self) -> None:
-        """That the images can be read, and the recipe's augmentation is for such images."""
+        """Check that the images can be read, and that the recipe's augmentation fits them."""
         for split in (self.data.train, self.data.val, self.data.test):
             split.prepare()
         build_augment(self.recipe.data.augment, self.data)
 
     def blank(self) -> Tensor:
-        """An input of one sample, all zeros."""
+        """Return an input of one sample, all zeros."""
         frames = () if self.data.frames is None else (self.data.frames,)
         return torch.zeros(*frames, 1, *self.data.shape, device=self.device)
 
@@ -91,9 +91,9 @@ class Assembly:
         group: Group = ALONE,
         micro_batches: int = 1,
     ) -> Loader:
-        """Batches of a split as the networks take them; with ``train`` shuffled and augmented.
+        """Return batches of a split as the networks take them. ``train`` shuffles and augments.
 
-        Of a ``group`` each process gets its part, see :class:`leanspike.data.Loader`.
+        Each process of a ``group`` gets its part, see :class:`leanspike.data.Loader`.
         """
         return Loader(
             split,
@@ -111,15 +111,15 @@ class Assembly:
         )
 
     def ann(self) -> nn.Module:
-        """The recipe's network, with the weights that it names."""
+        """Return the recipe's network, with the weights that the recipe names."""
         return self._build(self.recipe.model)
 
     def untrained(self) -> nn.Module:
-        """The recipe's network, without the weights that it names."""
+        """Return the recipe's network, without the weights that the recipe names."""
         return self._build(self.recipe.model.model_copy(update={"weights": None}))
 
     def spiking(self, ann: nn.Module) -> SpikingNetwork:
-        """The network with its neurons, as the recipe has them."""
+        """Return the spiking network of an ANN, with the neurons and norms of the recipe."""
         section = self.recipe.spike
         if isinstance(ann, SpikingNetwork):
             raise LeanspikeError(
@@ -134,11 +134,11 @@ class Assembly:
             neuron=build_neuron(section.neuron),
             norm=build_norm(section),
         )
-        snn.doubts.uncalibrated = False  # the recipe says whether it will be
+        snn.doubts.uncalibrated = False  # the recipe decides whether it is calibrated
         return snn.to(self.device)
 
     def teacher(self) -> Teacher | None:
-        """The network that the recipe names as its teacher; None where it names none."""
+        """Return the recipe's teacher, or None if the recipe names none."""
         section = self.recipe.teacher
         if section is None:
             return None
@@ -152,11 +152,11 @@ class Assembly:
         return Teacher(network.to(memory_format=self.memory_format), self.dtype)
 
     def placed(self, network: nn.Module) -> nn.Module:
-        """The same network on the run's device, in its memory format."""
+        """Return the same network on the run's device, in its memory format."""
         return network.to(self.device).to(memory_format=self.memory_format)
 
     def write(self, network: nn.Module, folder: Path) -> None:
-        """Save a network made of the recipe's model."""
+        """Save a network made from the recipe's model."""
         save(network, folder, model_spec(self.recipe.model, self.data))
 
     def read(self, folder: Path) -> nn.Module:

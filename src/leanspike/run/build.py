@@ -1,4 +1,4 @@
-"""From a recipe's sections to the objects they describe."""
+"""Building the objects that a recipe's sections describe."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from leanspike.train import Around, Teacher, Weighted, create_objective
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then the CPU.
+    """Return the device of that name. "auto" is CUDA if there is any, else the CPU.
 
     >>> choose_device("cpu")
     device(type='cpu')
@@ -52,9 +52,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where asked for, or on "auto" where the hardware computes in it.
+    """Return the number type: bfloat16 if asked for, or on "auto" if the hardware computes in it.
 
-    Asked for where a CPU only emulates it, that is said once.
+    If a CPU only emulates the bfloat16 that was asked for, a warning says so once.
 
     >>> choose_dtype("float32", torch.device("cpu"))
     torch.float32
@@ -71,7 +71,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def open_data(recipe: Recipe) -> Dataset:
-    """The recipe's data set, with its own mean and std unless the recipe gives others.
+    """Return the recipe's data set, with its own mean and std unless the recipe has others.
 
     >>> from leanspike.recipes import load_recipe
     >>> open_data(load_recipe("digits")).shape
@@ -94,8 +94,8 @@ def open_data(recipe: Recipe) -> Dataset:
     if section.train_images is not None:
         if section.train_images > len(data.train):
             raise LeanspikeError(
-                f"train_images is {section.train_images}; {section.name} has {len(data.train)} "
-                "besides those held out"
+                f"train_images is {section.train_images}; give at most {len(data.train)}, the "
+                f"training images of {section.name} besides those held out"
             )
         _, chosen = held_out(data.train.labels, section.train_images)
         changes["train"] = data.train.select(chosen)
@@ -103,7 +103,7 @@ def open_data(recipe: Recipe) -> Dataset:
 
 
 def _check_time(recipe: Recipe, data: Dataset) -> None:
-    """Sequences bring their own time, images have none: encoder and timesteps must fit."""
+    """Check that encoder and timesteps fit the data: sequences have timesteps, images do not."""
     spike = recipe.spike
     if data.frames is None:
         if spike.encode == "frames":
@@ -116,13 +116,13 @@ def _check_time(recipe: Recipe, data: Dataset) -> None:
     steps = {spike.timesteps, *(stage.timesteps or spike.timesteps for stage in recipe.snn)}
     if steps != {data.frames}:
         raise LeanspikeError(
-            f"spike.timesteps is {spike.timesteps}, and {data.name} has {data.frames} frames; set "
-            f"spike.timesteps={data.frames}, and no others for its training"
+            f"spike.timesteps is {spike.timesteps}, but {data.name} has {data.frames} frames; set "
+            f"spike.timesteps={data.frames}, and no other timesteps for a stage"
         )
 
 
 def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugment:
-    """The augmentation of a data set's training part.
+    """Return the augmentation of a data set's training part.
 
     >>> from leanspike.recipes import load_recipe
     >>> build_augment(AugmentSection(crop=2), open_data(load_recipe("digits")))
@@ -135,7 +135,7 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
     ):
         shape = "x".join(map(str, data.shape))
         raise LeanspikeError(
-            f"{data.name} has tensors of {shape}; crop, flip and cutout are for rows and columns, "
+            f"{data.name} has tensors of {shape}, but crop, flip and cutout need rows and columns; "
             "leave data.augment out"
         )
     if data.frames is None:
@@ -148,10 +148,11 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
 
 
 def build_network(section: TrainedSection, data: Dataset, trust: bool = False) -> nn.Module:
-    """A network of the zoo for that data, with the weights that the section names.
+    """Return a model for that data, with the weights that the section names.
 
-    Without a name it is what leanspike saved in the folder of the weights. A network of the user's
-    own, ``package.module:Class``, is told its options only, and imported with ``trust`` only.
+    Without a name it is the network that leanspike saved in the folder of the weights. A network of
+    the user's own, ``package.module:Class``, gets its options only, and is imported with ``trust``
+    only.
 
     >>> from leanspike.recipes import load_recipe
     >>> section = TrainedSection(name="vgg6", options={"width": 0.25})
@@ -161,7 +162,7 @@ def build_network(section: TrainedSection, data: Dataset, trust: bool = False) -
     weights = find_weights(section)
     if section.name is None:
         if weights is None or not weights.is_dir():
-            raise LeanspikeError(f"{weights} does not say of which network it is; give model.name")
+            raise LeanspikeError(f"{weights} does not name its network; give model.name")
         check_named(weights)
         return load(weights)
     spec = model_spec(section, data)
@@ -189,7 +190,7 @@ def build_network(section: TrainedSection, data: Dataset, trust: bool = False) -
 
 
 def _check_saved(folder: Path, wanted: ModelSpec, data: Dataset) -> None:
-    """That a saved network was made for so many classes and channels."""
+    """Check that a saved network was made for as many classes and channels."""
     saved = read_model(folder)
     if saved is None:
         return
@@ -199,14 +200,14 @@ def _check_saved(folder: Path, wanted: ModelSpec, data: Dataset) -> None:
     )
     if theirs != ours:
         raise LeanspikeError(
-            f"{folder} is a network for {theirs}, and {data.name} has {ours}; give one that was "
-            "trained on such data, train it (leave the weights out), or keep all but its answer "
-            "layer as a start (model.new_answer=true)"
+            f"{folder} is a network for {theirs}, but {data.name} has {ours}; give one that was "
+            "trained on such data, leave the weights out, or begin with all but its answer layer "
+            "(model.new_answer=true)"
         )
 
 
 def find_weights(section: TrainedSection) -> Path | None:
-    """The file or folder of a network's weights, None if the section names none.
+    """Return the file or folder of a network's weights, or None if the section names none.
 
     >>> find_weights(TrainedSection(name="vgg6", weights="runs/nowhere/ann"))
     Traceback (most recent call last):
@@ -226,7 +227,7 @@ def find_weights(section: TrainedSection) -> Path | None:
 
 
 def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
-    """How to build that network again for that data.
+    """Return the specification from which that network for that data can be built again.
 
     >>> from leanspike.recipes import load_recipe
     >>> model_spec(TrainedSection(name="vgg6"), open_data(load_recipe("digits"))).image_size
@@ -244,7 +245,7 @@ def model_spec(section: TrainedSection, data: Dataset) -> ModelSpec:
 
 
 def build_neuron(section: NeuronSection) -> Neuron:
-    """The neuron that a section describes.
+    """Return the neuron that a section describes.
 
     >>> build_neuron(NeuronSection(threshold=2.0, leak=0.5)).leak.item()
     0.5
@@ -253,7 +254,7 @@ def build_neuron(section: NeuronSection) -> Neuron:
 
 
 def build_norm(section: SpikeSection) -> str | NormFactory:
-    """What ``leanspike.spike`` takes for its norms.
+    """Return the argument ``norm`` of ``leanspike.spike`` for a section.
 
     >>> build_norm(SpikeSection(norm="fold"))
     'fold'
@@ -275,9 +276,9 @@ def build_objective(
     x: Tensor,
     task: TaskName | None = None,
 ) -> Weighted:
-    """What a stage minimises; ``teacher`` is asked for only if a term needs one, and once.
+    """Return the objective of a stage. ``teacher`` is called once, and only if a term needs it.
 
-    ``task`` says what the labels are of; None: what those of the first batch show.
+    ``task`` is the task of the labels. If it is None, the labels of the first batch tell it.
 
     >>> objective = build_objective(TrainSection(epochs=1), nn.Linear(2, 3), Teacher, torch.ones(1))
     >>> objective.weights, objective.objectives[0].readout

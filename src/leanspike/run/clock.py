@@ -1,4 +1,4 @@
-"""How long the phases of a run took, and what computed them, in its folder."""
+"""Recording, in a run's folder, how long its phases took and what computed them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Found = TypeVar("Found")
 
 SECONDS, BACKENDS = "seconds.json", "backends.json"
 BEAT_SECONDS = 10.0
-"""How often the time so far is written: what an attempt that is killed loses at most."""
+"""The seconds between two records of the time. A killed attempt loses no more than that."""
 
 
 @final
 class Clock:
-    """Adds the time a phase took to the run's record, over all attempts, killed ones as well.
+    """Adds the time of a phase to the run's record, over all attempts, with killed ones.
 
-    A thread writes the time so far every ``BEAT_SECONDS``. With ``dtype``, the type that the phase
-    computes in, what computed it is recorded, too. Of several processes the first one writes.
+    A thread writes the time so far every ``BEAT_SECONDS``. With ``dtype``, the number type of the
+    phase, the backend is recorded, too. If there are several processes, the first one writes.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class Clock:
         self.watching.__exit__(None, None, None)
         if self.group.first:
             with suppress(LeanspikeError) if kind is not None else nullcontext():
-                self._keep()  # the error that ends the phase is the one that is told
+                self._keep()  # the error that ended the phase must not be hidden
 
     def _beat(self) -> None:
         while not self.over.wait(BEAT_SECONDS):
-            with suppress(LeanspikeError):  # of a full disk who trains will hear, too
+            with suppress(LeanspikeError):  # the training itself reports a full disk
                 self._keep()
 
     def _keep(self) -> None:
-        """Write the time of earlier attempts and of this one, and what computed them."""
+        """Write the time of all attempts so far, and what computed them."""
         elapsed = time.monotonic() - self.started
         total = self.seconds.get(self.phase, 0.0) + elapsed
         write_seconds(self.folder, {**self.seconds, self.phase: total})
@@ -80,7 +80,7 @@ class Clock:
 
 
 def _with(earlier: str, words: str) -> str:
-    """What computed a phase, told once: an attempt may have been killed before its neurons ran.
+    """Add the backend of an attempt to a record, once. Killed attempts may lack the backend.
 
     >>> _with("float32", "float32, native, avx2"), _with("float32, reference", "float32")
     ('float32, native, avx2', 'float32, reference')
@@ -93,22 +93,22 @@ def _with(earlier: str, words: str) -> str:
 
 
 def read_seconds(folder: Path) -> dict[str, float]:
-    """Wall-clock seconds by phase, as far as the run has come."""
+    """Return the wall-clock seconds of each phase so far."""
     return _read(folder / SECONDS, TypeAdapter(dict[str, float]), "the time taken so far")
 
 
 def write_seconds(folder: Path, seconds: Mapping[str, float]) -> None:
-    """Keep wall-clock seconds by phase."""
+    """Write the wall-clock seconds of each phase."""
     write_text(folder / SECONDS, json.dumps(seconds), make=False)
 
 
 def read_backends(folder: Path) -> dict[str, str]:
-    """What computed each phase, as far as the run has come: "bfloat16, native, avx512"."""
+    """Return what computed each phase so far, as "bfloat16, native, avx512"."""
     return _read(folder / BACKENDS, TypeAdapter(dict[str, str]), "what computed it so far")
 
 
 def write_backends(folder: Path, backends: Mapping[str, str]) -> None:
-    """Keep what computed each phase."""
+    """Write what computed each phase."""
     write_text(folder / BACKENDS, json.dumps(backends), make=False)
 
 
@@ -117,4 +117,4 @@ def _read(path: Path, kind: TypeAdapter[Found], what: str) -> Found:
     try:
         return kind.validate_json(text)
     except ValidationError:
-        raise LeanspikeError(f"{path} is damaged; remove it ({what} is forgotten)") from None
+        raise LeanspikeError(f"{path} is damaged; remove it ({what} is lost)") from None

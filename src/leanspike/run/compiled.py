@@ -1,4 +1,4 @@
-"""A run's SNN compiled, and what of its answers stayed."""
+"""Compiling a run's SNN, and comparing its answers with the network's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from leanspike.execute import SpikingNetwork, readout
 from leanspike.run.run import Run
 
 LOOKED_AT = 128
-"""Training images that scales of weights go by, and test images that are compared."""
+"""The number of training images that set the scales of weights, and of test images compared."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled network; how many of so many test images it answers as the network does.
+    """A compiled network, and the number ``same`` of test images with the network's answers.
 
-    ``images``: those, as input.
+    ``images`` are these test images, as input.
     """
 
     engine: Engine
@@ -31,7 +31,7 @@ class Compiled:
 
     @property
     def compared(self) -> int:
-        """How many images were looked at; frames are ``[T, N, ...]``."""
+        """The number of compared images. Frames are ``[T, N, ...]``."""
         return self.images.shape[self.engine.batch_axis]
 
 
@@ -39,19 +39,19 @@ class Compiled:
 def compile_run(
     run: Run, weights: Literal["f32", "int8", "int6"] = "f32", timesteps: int | None = None
 ) -> Compiled:
-    """Compile the SNN of a run; no label is looked at.
+    """Compile the SNN of a run. No label is used.
 
     Raises:
-        LeanspikeError: where the run has no SNN yet, or one that cannot be compiled.
+        LeanspikeError: if the run has no SNN yet, or one that cannot be compiled.
     """
     if not (run.folder / "snn").is_dir():
         raise LeanspikeError(
-            f"{run.folder} holds no trained SNN; let leanspike train end, or give another run"
+            f"{run.folder} holds no trained SNN; finish it with leanspike train, or give another"
         )
     if not run.data.of_images or run.data.task != "multiclass":
         raise LeanspikeError(
-            f"{run.data.name} has no images of one class each, which the command compiles for; in "
-            "Python: leanspike.compile_engine(leanspike.load(folder), x)"
+            f"{run.data.name} has no images of one class each, which this command needs; in Python "
+            "call leanspike.compile_engine(leanspike.load(folder), x)"
         )
     snn = run.load("snn").cpu()
     assert isinstance(snn, SpikingNetwork)
@@ -72,7 +72,7 @@ def compile_run(
 
 
 def _first(run: Run, split: Split) -> Tensor:
-    """The first images of a split, as input."""
+    """Return the first images of a split, as input."""
     data = run.data
     loader = Loader(
         split,

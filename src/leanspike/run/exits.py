@@ -1,4 +1,4 @@
-"""The early exits of a run: which are asked for, and each of them chosen and measured."""
+"""The early exits of a run: which rules are used, how each is chosen and measured."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def with_exits(
     max_drop_points: float | None = None,
     metrics: Sequence[str] = (),
 ) -> EvaluateSection:
-    """The recipe's evaluation with other rules to leave by ("none": without any), or another drop.
+    """Return the recipe's evaluation with other exit rules ("none": no rule) or another drop.
 
-    What is not given stays the recipe's; ``metrics`` are measured beside those that it names.
+    Arguments that are not given keep the recipe's values. ``metrics`` are added to the recipe's.
 
     Raises:
-        LeanspikeError: for what the recipe itself could not say.
+        LeanspikeError: for values that a recipe may not have, either.
 
     >>> from leanspike.recipes import load_recipe
     >>> with_exits(load_recipe("digits"), ["margin"]).max_drop_points
@@ -49,7 +49,10 @@ def with_exits(
     if max_drop_points is not None:
         data["evaluate"]["max_drop_points"] = max_drop_points
         if not data["evaluate"]["early_exit"]:
-            raise LeanspikeError("a drop is for leaving early; name a rule, as --early-exit margin")
+            raise LeanspikeError(
+                f"max_drop_points is {max_drop_points:g}, but there is no early exit; name a rule, "
+                "as --early-exit margin"
+            )
     for name in metrics:
         data["evaluate"]["metrics"].setdefault(name, {})
     return validate(data, recipe.name).evaluate
@@ -58,7 +61,7 @@ def with_exits(
 def measure_exits(
     snn: SpikingNetwork, section: EvaluateSection, held_out: Batches, test: Batches, full: Result
 ) -> tuple[EarlyExit, ...]:
-    """Each rule, chosen on the same answers to the held-out images, measured on the test set."""
+    """Choose each rule on answers to held-out images, and measure it on the test set."""
     answers_TNK, labels = anytime(snn, held_out)
     max_drop = section.max_drop_points / 100
     exits = []

@@ -1,4 +1,4 @@
-"""A run's SNN in a file for others, and what they make of it on the run's own test images."""
+"""Exporting a run's SNN, and proving the file on the run's own test images."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ BATCH = 64
 def export_run(run: Run, path: Path, exporter: str, options: Mapping[str, Any]) -> Path:
     """Write the SNN of a run with one of the exporters.
 
-    Raises LeanspikeError as the exporter does, and where the run has no SNN yet.
+    Raises LeanspikeError as the exporter does, and if the run has no SNN yet.
     ``export_run(run, Path("net.nir"), "nir", {"target": "norse"})``
     """
     return write(_network(run), path, exporter, options)
 
 
 def prove_run(run: Run, path: Path, target: str, limit: int, *, by_rules: bool = False) -> Proof:
-    """Read the file back with its target's own reader, on the first test images.
+    """Compare a file, run by its target's own reader, with the SNN on the first test images.
 
-    With ``by_rules`` leanspike computes the file itself, by the rules of the target.
+    With ``by_rules`` leanspike itself computes the file, by the rules of the target.
 
     Raises LeanspikeError where that reader is not installed.
     ``prove_run(run, Path("net.nir"), "norse", limit=256).mismatches``
@@ -39,7 +39,7 @@ def prove_run(run: Run, path: Path, target: str, limit: int, *, by_rules: bool =
 
 
 def test_batches(run: Run, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first test images of a run and their labels, in batches."""
+    """Yield the first test images of a run and their labels, in batches."""
     size, data = min(BATCH, limit), run.data
     loader = Loader(
         data.test, batch_size=size, mean=data.mean, std=data.std, seed=run.recipe.seed, train=False

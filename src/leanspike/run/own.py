@@ -1,4 +1,4 @@
-"""Networks of the user's own in a run: imported where trusted, and tried on a blank input."""
+"""The user's own networks in a run: importing trusted ones, and trying them on a blank input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leanspike.modes import eval_mode
 
 
 def own_sections(recipe: Recipe) -> list[TrainedSection]:
-    """The networks of a recipe that are the user's own: the ANN's, the teacher's.
+    """Return the sections of the user's own networks in a recipe: of the ANN and the teacher.
 
     >>> from leanspike.recipes import load_recipe
     >>> [section.name for section in own_sections(load_recipe("digits", ["model.name=mynet:Net"]))]
@@ -25,10 +25,10 @@ def own_sections(recipe: Recipe) -> list[TrainedSection]:
 
 
 def import_own(recipe: Recipe, trust: bool) -> None:
-    """Import the networks that are the user's own, before anything else is done.
+    """Import the user's own networks, before anything else is done.
 
     Raises:
-        LeanspikeError: without ``trust``, saying what would be imported; or if that fails.
+        LeanspikeError: without ``trust``, with what would be imported; or if the import fails.
 
     >>> from leanspike.recipes import load_recipe
     >>> import_own(load_recipe("digits"), trust=False)
@@ -41,21 +41,21 @@ def import_own(recipe: Recipe, trust: bool) -> None:
 
 
 def check_answers(network: nn.Module, name: str, data: Dataset, x: Tensor) -> None:
-    """That a network takes the data's images and gives an output for each class.
+    """Check that a network takes the data's images and gives an output for each class.
 
     Args:
-        network: to be tried; one that spikes is let through.
-        name: of it, for messages.
-        x: a blank input, ``[1, C, H, W]`` or, of sequences, ``[T, 1, C, H, W]``.
+        network: the network. One that spikes is not checked.
+        name: the network's name for messages.
+        x: a blank input, ``[1, C, H, W]``, or ``[T, 1, C, H, W]`` for sequences.
 
     Raises:
-        LeanspikeError: if not.
+        LeanspikeError: if it does not.
 
     >>> from leanspike.data import load_dataset
     >>> data, x = load_dataset("digits"), torch.zeros(1, 1, 8, 8)
     >>> check_answers(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), "mynet:Net", data, x)
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: model mynet:Net has outputs of shape [1, 2] for one image, and
+    leanspike.errors.LeanspikeError: model mynet:Net has outputs of shape [1, 2] for one image, but
     digits has 10 classes; make it give [1, 10], by its model.options or in its class
     """
     if isinstance(network, SpikingNetwork):
@@ -66,13 +66,13 @@ def check_answers(network: nn.Module, name: str, data: Dataset, x: Tensor) -> No
         found = f"shape {list(y.shape)}" if isinstance(y, Tensor) else f"type {type(y).__name__}"
         asked = f"{len(data.classes)} classes" if data.classes else "targets that are numbers"
         raise LeanspikeError(
-            f"model {name} has outputs of {found} for one image, and {data.name} has {asked}; make "
+            f"model {name} has outputs of {found} for one image, but {data.name} has {asked}; make "
             f"it give {list(shapes[0])}, by its model.options or in its class"
         )
 
 
 def ask_own(network: nn.Module, name: str | None, x: Tensor) -> None:
-    """That a network of the user's own takes the input, whatever it answers.
+    """Check that a user's own network takes the input, whatever its output is.
 
     >>> ask_own(nn.Linear(2, 3), "mynet:Net", torch.zeros(1, 1, 8, 8))
     Traceback (most recent call last):
@@ -83,9 +83,9 @@ def ask_own(network: nn.Module, name: str | None, x: Tensor) -> None:
 
 
 def takes_channels_last(network: nn.Module, x: Tensor) -> bool:
-    """Whether a network that takes a contiguous input takes it in channels_last as well.
+    """Return whether a network that takes contiguous input takes channels_last, too.
 
-    A network in whose way more stands than the layout is not judged here.
+    The answer is True for a network that fails on contiguous input, too.
 
     >>> class Viewed(nn.Module):
     ...     def forward(self, x):
@@ -110,7 +110,7 @@ def takes_channels_last(network: nn.Module, x: Tensor) -> bool:
 
 
 def _one_step(x: Tensor) -> Tensor:
-    """Of a sequence, what the network sees at one step."""
+    """Return the network's input at one step of a sequence."""
     return x[0] if x.dim() == 5 else x
 
 
@@ -121,7 +121,7 @@ def _ask(network: nn.Module, name: str, x: Tensor) -> object:
             return network.to(x.device)(x)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever a user's code raises
+    except Exception as error:  # a user's code may raise anything
         channels, *sides = x.shape[1:]
         size = ", " + "x".join(map(str, sides)) if sides else ""
         plural = "" if channels == 1 else "s"

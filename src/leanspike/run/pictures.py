@@ -1,4 +1,4 @@
-"""Pictures of test samples in a result: the first one with all it does, those answered wrongly."""
+"""Pictures of test samples in a result: an example with all its signals, and the mistakes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from leanspike.execute import SpikingNetwork
 
 
 def with_pictures(result: Result, snn: SpikingNetwork, data: Dataset) -> Result:
-    """The same result with its example and with pictures of its mistakes; of images only.
+    """Return the result with its example and with pictures of its mistakes, for images only.
 
-    Of other tensors there is nothing to show, and of several labels or numbers no one label.
+    Other tensors cannot be shown. Samples with several labels or numbers have no single label.
     """
     if not data.of_images or data.task != "multiclass":
         return result
@@ -24,7 +24,7 @@ def with_pictures(result: Result, snn: SpikingNetwork, data: Dataset) -> Result:
 
 
 def pictures_of(mistakes: Mistakes | None, split: Split) -> Mistakes | None:
-    """The same mistakes, each sample with its picture; ``split`` holds them in the same order.
+    """Return the mistakes with the pictures of the samples, which ``split`` holds in order.
 
     >>> from leanspike.data import load_dataset
     >>> from leanspike.evaluation.mistakes import Mistake

@@ -1,4 +1,4 @@
-"""Robustness of runs: the ANN or teacher, the SNN, and other runs' SNNs, side by side."""
+"""The robustness of runs: the ANN or teacher, the SNN, and other runs' SNNs, side by side."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def compare_robustness(
     common: bool = False,
     corruptions: Sequence[str] = (),
 ) -> Robustness:
-    """``robustness.json`` and ``robustness.html`` of a run, beside other runs on the same data.
+    """Write ``robustness.json`` and ``robustness.html`` of a run, beside runs on the same data.
 
     The networks are the teacher that the recipe names, or the run's ANN, then each run's SNN.
-    CIFAR-10-C takes part if it lies beside the data set, unless ``data.cross_validation`` has
-    chosen other test images, which is said. With ``common`` the corruptions of ImageNet-C take
-    part, by the package that the extra ``corruptions`` installs. ``corruptions`` names some of
-    leanspike's own, or of another package's; default: all of leanspike's. Where pixels are drawn as
-    spikes, no gradient reaches them and nothing is attacked.
+    CIFAR-10-C takes part if it lies beside the data set. It is left out, with a note, if
+    ``data.cross_validation`` has chosen other test images. With ``common`` the corruptions of
+    ImageNet-C take part, by the package that the extra ``corruptions`` installs. ``corruptions``
+    names some of leanspike's own or of another package's; the default is all of leanspike's. If
+    pixels are drawn as spikes, no gradient reaches them and nothing is attacked.
 
     Raises:
-        LeanspikeError: for runs on other test images, or with another normalisation; for images
+        LeanspikeError: for runs on other test images or with another normalisation, and for images
             that ``common`` does not fit.
     """
     networks: dict[str, nn.Module] = {}
@@ -91,20 +91,20 @@ def compare_robustness(
 
 def _check_same_data(run: Run, other: Run) -> None:
     if run.data.frames is not None:
-        raise LeanspikeError(f"{run.data.name} has sequences; robustness is measured on images")
+        raise LeanspikeError(f"{run.data.name} has sequences; give a run on images")
     if not run.data.of_images:
-        raise LeanspikeError(f"{run.data.name} has tensors; robustness is measured on images")
+        raise LeanspikeError(f"{run.data.name} has tensors; give a run on images")
     theirs = _sees(other)
     for what, value in _sees(run).items():
         if theirs[what] != value:
             raise LeanspikeError(
-                f"{other.folder} has {what} {theirs[what]}, {run.folder} has {value}; compare runs "
-                "on the same data"
+                f"{other.folder} has {what} {theirs[what]}, but {run.folder} has {value}; compare "
+                "runs on the same data"
             )
 
 
 def _sees(run: Run) -> dict[str, object]:
-    """What decides on the test images and on what a network sees of them."""
+    """Return all that determines the test images and a network's input for them."""
     data = run.data
     return {
         "data": data.name,
@@ -129,7 +129,7 @@ def _draws_spikes(network: nn.Module) -> bool:
 
 
 def _published(run: Run) -> dict[str, Family]:
-    """The corruptions of CIFAR-10-C, where the user has it and it fits the test images."""
+    """Return the corruptions of CIFAR-10-C, if the user has it and it fits the test images."""
     root, name = run.recipe.data.root, CIFAR_C.get(run.data.name, "nothing")
     folder = (Path(root).expanduser() if root else data_root()) / name
     if not folder.is_dir():
@@ -143,6 +143,6 @@ def _published(run: Run) -> dict[str, Family]:
 
 
 def _common(run: Run) -> dict[str, Family]:
-    """The corruptions of ImageNet-C, of the run's own test images."""
+    """Return the corruptions of ImageNet-C, applied to the run's own test images."""
     corrupt = partial(CommonCorruptedSplit, run.data.test, seed=run.recipe.seed)
     return {"common": {kind: partial(corrupt, kind) for kind in COMMON_CORRUPTIONS}}

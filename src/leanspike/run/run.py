@@ -1,9 +1,9 @@
-"""A run: what a recipe asks for, in a folder, from start to finish, from wherever it was left.
+"""A run: a recipe carried out in a folder, from start to finish, resumed where it was stopped.
 
 The folder holds ``recipe.yaml``, ``data.json``, ``log.jsonl``, ``tensorboard/``,
 ``checkpoint.pt``, the models ``ann/``, ``start/`` (converted, before training) and ``snn/``,
-``result.json`` and ``report.html``. Each appears whole or not at all; what is there is not computed
-again.
+``result.json`` and ``report.html``. Each appears whole or not at all. A part that is there is not
+computed again.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from leanspike.train import Monitor, Teacher
 
 @final
 class Run:
-    """One recipe in one folder: four steps, each of which leaves something there.
+    """A recipe in a folder: four steps, each of which leaves something there.
 
-    Where this process has joined others, all of them do the steps together.
+    If this process has joined others, all of them do the steps together.
 
     Args:
-        recipe: what to do.
-        folder: of the run; :meth:`begin` makes it, or finds that it holds this recipe.
-        monitor: what shows the progress.
+        recipe: the recipe.
+        folder: the run's folder. :meth:`begin` makes it, or checks that it holds this recipe.
+        monitor: the object that shows the progress.
         trust: whether networks of the user's own, ``package.module:Class``, may be imported.
         ann_of: the folder of another run, whose ANN is taken over instead of training one. It must
-            be the one that this recipe trains: the same data, model, training, seed and precision.
+            be the ANN that this recipe trains: the same data, model, training, seed and precision.
 
     Raises:
-        LeanspikeError: where the recipe names such a network without ``trust``.
+        LeanspikeError: if the recipe names such a network without ``trust``.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Run:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """What the run consists of, in its order."""
+        """The steps of the run, in order."""
         return self._ann, self._start, self._snn, self._result
 
     def train(self, fresh: bool = False, command: str | None = None) -> Result:
-        """Everything the recipe asks for; takes up where an earlier attempt was stopped.
+        """Do all steps of the recipe, resumed from wherever an earlier attempt was stopped.
 
-        With ``fresh`` the run that is there is removed first, once it is known that this one fits.
-        ``command`` is what the user gave, for the result.
+        With ``fresh`` the run in the folder is removed first, after the check that this one fits.
+        ``command`` is the user's command, for the result.
         """
         self.begin(fresh)
         self.train_ann()
@@ -89,14 +89,14 @@ class Run:
         return self.evaluate(command)
 
     def begin(self, fresh: bool = False) -> None:
-        """Make the folder this run's, or take up the run that it holds.
+        """Claim the folder for this run, or resume the run that it holds.
 
-        From here on until the run's end no other process may begin in the folder.
+        No other process may begin in the folder until the end of the run.
 
         Raises:
-            LeanspikeError: for a folder of another recipe or of other images, or one that another
-                process trains in, a recipe whose parts do not fit, or an ANN to be taken over that
-                is another.
+            LeanspikeError: for a folder of another recipe or of other images, or one in which
+                another process trains. Also for a recipe whose parts do not fit, and for an ANN to
+                be taken over that this recipe would not train.
         """
         self.workspace.check(self.recipe, self.data, fresh, self._ann.ann_of)
         self.rehearse(fresh)
@@ -106,10 +106,10 @@ class Run:
         settle(self.workspace)
 
     def rehearse(self, fresh: bool = False) -> None:
-        """Build what the recipe asks for and run it once on a blank input, untrained.
+        """Build all parts of the recipe and run them once on a blank input, untrained.
 
-        So that what does not fit is found before anything is trained, and nothing is written. What
-        the folder holds already is taken as it is, unless the run is to be ``fresh``.
+        So parts that do not fit are found before anything is trained or written. Parts that are in
+        the folder are taken as they are, unless the run is to be ``fresh``.
 
         Raises:
             LeanspikeError: for parts that do not fit together, or weights that are not there.
@@ -123,16 +123,16 @@ class Run:
             step.rehearse(rehearsal)
 
     def train_ann(self) -> None:
-        """``ann/``: trained, taken over, or with published weights; nothing if none is needed."""
+        """Make ``ann/``: train it, take it over or use published weights; nothing if not needed."""
         if not self._ann.done():
             self._ann.do()
 
     def convert(self) -> Calibration | None:
-        """``start/``: the network with its neurons, thresholds calibrated."""
+        """Make ``start/``, the network with its neurons, and calibrate it."""
         return None if self._start.done() else self._start.do()
 
     def train_snn(self) -> None:
-        """``snn/``: trained through each stage of the recipe in turn."""
+        """Make ``snn/``: train the network through each stage of the recipe in turn."""
         if not self._snn.done():
             self._snn.do()
 
@@ -143,10 +143,10 @@ class Run:
         max_drop_points: float | None = None,
         more: Sequence[str] = (),
     ) -> Result:
-        """``result.json`` and ``report.html``, on the whole test set, in float32.
+        """Write ``result.json`` and ``report.html``, on the whole test set, in float32.
 
-        ``early_exit`` and ``max_drop_points`` take the place of the recipe's; ["none"] is to stay
-        to the end. ``more`` are names of metrics beside the recipe's.
+        ``early_exit`` and ``max_drop_points`` replace the recipe's; ["none"] is no early exit.
+        ``more`` are names of metrics in addition to the recipe's.
         """
         return Evaluate(self.context, command, early_exit, max_drop_points, more).do()
 
@@ -157,15 +157,15 @@ class Run:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """channels_last, the fast one, unless a network of the user's own cannot take it."""
+        """The layout channels_last, which is fast, unless a user's network cannot take it."""
         return self.assembly.memory_format
 
     def load(self, name: str) -> nn.Module:
-        """One of the run's networks, "ann", "start" or "snn", on its device, in eval mode."""
+        """Return a network of the run, "ann", "start" or "snn", on its device, in eval mode."""
         return self.context.load(name)
 
     def teacher(self) -> Teacher:
-        """The network that teaches, by the recipe or the run's own ANN."""
+        """Return the teacher: the recipe's, or the run's own ANN."""
         return self.context.teacher()
 
 
@@ -173,7 +173,7 @@ def open_run(folder: str | Path, monitor: Monitor, trust: bool = False) -> Run:
     """The run in a folder, by the recipe it was made with.
 
     Raises:
-        LeanspikeError: if there is none, or its images are others now.
+        LeanspikeError: if there is none, or if its images have changed.
     """
     folder = Path(folder)
     run = Run(read_recipe(folder), folder, monitor, trust)

@@ -1,4 +1,4 @@
-"""What a run read of its data, kept in its folder: images that change later are noticed."""
+"""The record of a run's data in its folder, by which images that change later are noticed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from leanspike.files import checked_json, write_text
 
 DATA = "data.json"
 GREY_LEVEL = 1 / 255
-"""Constants that differ by less may be another decoder's, of the same images."""
+"""Constants that differ by less may come from another decoder of the same images."""
 
 
 Digest = Annotated[str, StringConstraints(pattern=r"^(whole:\d+|sampled:\d+ of \d+):[0-9a-f]+$")]
-"""What was compared, and the digest of it."""
+"""A digest, behind a note of what it was computed from."""
 
 
 class Seen(BaseModel):
-    """What was read of a data set: the images' shape, how many of each part, how they are scaled.
+    """The record of a data set: the images' shape and classes, the sizes of splits, mean and std.
 
-    ``digests`` are those of training, validation and test images, see
-    ``leanspike.data.digest``; runs of before have none.
+    ``digests`` are those of training, validation and test images, see ``leanspike.data.digest``.
+    Runs of earlier versions have none.
 
     >>> from leanspike.data import load_dataset
     >>> Seen.of(load_dataset("digits")).test
@@ -47,7 +47,7 @@ class Seen(BaseModel):
 
     @classmethod
     def of(cls, data: Dataset) -> Seen:
-        """That of a data set."""
+        """Return the record of a data set."""
         return cls(
             shape=data.shape,
             classes=data.classes,
@@ -60,7 +60,7 @@ class Seen(BaseModel):
         )
 
     def _contents(self, now: Seen) -> Iterator[str]:
-        """Which parts hold as many images as before, and others."""
+        """Yield the splits that hold as many images as before, but other ones."""
         if self.digests is None or now.digests is None or self.shape != now.shape:
             return
         names = ("training", "validation", "test")
@@ -69,7 +69,7 @@ class Seen(BaseModel):
                 yield f"{name} images of other contents or order ({_compared(was)})"
 
     def changes(self, now: Seen) -> Iterator[str]:
-        """What is another now, in words.
+        """Yield in words what has changed.
 
         >>> then = Seen(shape=(1, 8, 8), classes=("cat", "dog"), train=8, val=1, test=2,
         ...             mean=(0.5,), std=(0.2,))
@@ -98,7 +98,7 @@ class Seen(BaseModel):
 
 
 def _compared(digest: str) -> str:
-    """What a digest was made of, in words.
+    """Return in words what a digest was computed from.
 
     >>> _compared("whole:80:12ab"), _compared("sampled:256 of 60000:12ab")
     ('all 80 compared', 'names, sizes and 256 of 60000 compared')
@@ -108,27 +108,27 @@ def _compared(digest: str) -> str:
 
 
 def keep_seen(folder: Path, data: Dataset) -> None:
-    """Write what a run reads, where it has not been written before."""
+    """Write the record of a run's data, unless it was written before."""
     if not (folder / DATA).is_file():
         write_text(folder / DATA, Seen.of(data).model_dump_json(indent=1))
 
 
 def check_seen(folder: Path, data: Dataset) -> None:
-    """Raise LeanspikeError if the data are not those that the run in the folder began with.
+    """Raise LeanspikeError if the data are not those with which the run in the folder began.
 
-    A part that was drawn of other images may hold some that were trained on, and other constants
-    are another scale of the pixels. So nothing of it is measured, or trained on.
+    A split of other images may hold some that were trained on, and other constants are another
+    scale of the pixels. So such data are neither measured nor trained on.
     """
     changes = changes_since(folder, data)
     if changes:
         raise LeanspikeError(
-            f"{data.name} is not what {folder} began with: {changes}; bring those images back, or "
+            f"{data.name} has changed since {folder} began: {changes}; bring those images back, or "
             "begin another run (train with another --out)"
         )
 
 
 def changes_since(folder: Path, data: Dataset) -> str:
-    """How the data differ from those that the run in the folder began with, in words; "" if not."""
+    """Return in words how the data differ from those of the folder's run, or ""."""
     path = folder / DATA
     if not path.is_file():
         return ""
@@ -136,6 +136,6 @@ def changes_since(folder: Path, data: Dataset) -> str:
         then = Seen.model_validate_json(checked_json(path.read_text(errors="replace")))
     except ValueError:  # ValidationError among them
         raise LeanspikeError(
-            f"{path} is damaged; remove it (what was read at first is forgotten)"
+            f"{path} is damaged; remove it (the record of the first data is lost)"
         ) from None
     return "; ".join(then.changes(Seen.of(data)))

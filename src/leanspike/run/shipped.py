@@ -1,4 +1,4 @@
-"""What a file of a run's network says of the data, and images to compare it on."""
+"""The description of a run's data for exported files, and images to compare them on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leanspike.run.run import Run
 
 
 def about_data(run: Run) -> dict[str, Any]:
-    """The classes, and how pixels become the network's input: (x / 255 − mean) / std.
+    """Return the classes, and the constants of the network's input, (x / 255 − mean) / std.
 
     >>> from pathlib import Path
     >>> from rich.console import Console
@@ -34,14 +34,14 @@ def about_data(run: Run) -> dict[str, Any]:
 
 
 def first_images(run: Run, count: int) -> Tensor:
-    """The first test images of the run, normalised: ``[N, C, H, W]``, frames ``[T, N, ...]``."""
+    """Return the run's first test images, normalised: ``[N, C, H, W]``, frames ``[T, N, ...]``."""
     first = torch.arange(min(count, len(run.data.test)))
     pixels, _ = run.data.test.batch(first)
     return normalise(pixels, run.data.mean, run.data.std)
 
 
 def labelled_tests(run: Run, limit: int | None = None) -> Loader:
-    """The run's test images with their labels, or the first of them."""
+    """Return the run's test images with their labels, or the first ``limit`` of them."""
     test = run.data.test
     if limit is not None and limit < len(test):
         test = test.select(torch.arange(limit))

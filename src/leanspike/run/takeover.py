@@ -1,7 +1,7 @@
-"""The ANN of another run, taken over where this run would train the same one.
+"""Taking over the ANN of another run if this run would train the same one.
 
-That it is the same is asked of what the other run holds: its recipe, what it read of its data, and
-the digest of its weights. The time it took comes with it, and the rows of its log.
+The files of the other run tell whether it is the same: its recipe, its record of the data, and the
+digest of its weights. Its training time and the rows of its log are taken over, too.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from leanspike.train import read_log, write_log
 
 TAKEN_OVER = "taken_over.json"
 SECTIONS = ("seed", "precision", "data", "model", "ann")
-"""Of a recipe, what an ANN follows from."""
+"""The parts of a recipe that determine the ANN."""
 
 
 class TakenOver(BaseModel):
-    """What is kept beside an ANN of another run: which run, and how the ANN came about there."""
+    """The record beside an ANN of another run: which run, and how the ANN was trained there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,12 +46,12 @@ class TakenOver(BaseModel):
 
 
 def check_same_ann(assembly: Assembly, source: Path) -> None:
-    """That the ANN of the run in ``source`` is the one that this recipe would train.
+    """Check that the ANN of the run in ``source`` is the one that this recipe would train.
 
     Raises:
-        LeanspikeError: naming the first thing in which they differ, or what cannot be known.
+        LeanspikeError: with the first difference, or with what cannot be known.
     """
-    way_out = f"give --ann {source / 'ann'}, to begin with its weights as they are"
+    way_out = f"give --ann {source / 'ann'} to begin with its weights as they are"
     theirs = read_recipe(source)
     if assembly.recipe.ann is None:
         raise LeanspikeError(f"ann is null, so there is no training to take over; {way_out}")
@@ -61,18 +61,18 @@ def check_same_ann(assembly: Assembly, source: Path) -> None:
     unknown = _unknown(assembly.recipe)
     if unknown is not None:
         raise LeanspikeError(
-            f"the training of the ANN depends on {unknown}, and {source} does not record its "
-            f"content; {way_out}"
+            f"the training of the ANN depends on {unknown}, but {source} does not record that "
+            f"file's content; {way_out}"
         )
     if not (source / "ann" / SPEC).is_file():
         raise LeanspikeError(
-            f"{source} holds no trained ANN yet; let leanspike train end there, or leave --ann out"
+            f"{source} holds no trained ANN yet; finish it with leanspike train, or leave --ann out"
         )
     _check_content(assembly, source, way_out)
 
 
 def _check_content(assembly: Assembly, source: Path, way_out: str) -> None:
-    """The data that were read, and the weights."""
+    """Check the data that were read, and the weights."""
     spec = source / "ann" / SPEC
     if not (source / DATA).is_file():
         raise LeanspikeError(f"{source} does not record which data it read ({DATA}); {way_out}")
@@ -87,26 +87,26 @@ def _check_content(assembly: Assembly, source: Path, way_out: str) -> None:
 
 
 def check_same_weights(folder: Path, source: Path) -> None:
-    """That the ANN which the run in ``folder`` holds already is the one of ``source``."""
+    """Check that the run in ``folder`` holds the same ANN as ``source``."""
     if weights_digest(folder / "ann") != weights_digest(source / "ann"):
         raise LeanspikeError(
-            f"{folder} holds another ANN than {source}; leave --ann out to go on with it, or "
+            f"{folder} holds another ANN than {source}; leave --ann out to resume with it, or "
             "choose another --out"
         )
 
 
 def check_not_begun(folder: Path, source: Path) -> None:
-    """That no ANN has been trained in ``folder`` so far: its time and epochs would stay there."""
+    """Check that ``folder`` has no record of training an ANN of its own, which would remain."""
     epochs = any(row.get("stage") == "ann" for row in read_log(folder / LOG))
     if epochs or (folder / CHECKPOINT).is_file() or "train ann" in read_seconds(folder):
         raise LeanspikeError(
-            f"{folder} has begun to train an ANN of its own; leave --ann out to go on with it, or "
+            f"{folder} has begun to train an ANN of its own; leave --ann out to resume it, or "
             f"give --fresh to take over that of {source}"
         )
 
 
 def take_over(workspace: Workspace, assembly: Assembly, source: Path) -> None:
-    """``ann/``: that of the run in ``source``, with its time and its rows of the log."""
+    """Make ``ann/`` a copy of that in ``source``, with its time and its rows of the log."""
     check_same_ann(assembly, source)
     digest = weights_digest(source / "ann")
     assert digest is not None
@@ -130,9 +130,9 @@ def take_over(workspace: Workspace, assembly: Assembly, source: Path) -> None:
 
 
 def settle(workspace: Workspace) -> None:
-    """What came with an ANN that was taken over stands in the run's own records.
+    """Add the records of an ANN that was taken over to the run's own records.
 
-    They are written after the ANN is there, so an attempt that is killed between is made good here.
+    They are written after the ANN, so this repairs an attempt that was killed in between.
     """
     taken = read_taken_over(workspace.folder)
     if taken is None or not workspace.group.first:
@@ -148,7 +148,7 @@ def settle(workspace: Workspace) -> None:
 
 
 def read_taken_over(folder: Path) -> TakenOver | None:
-    """From where the ANN of a run was taken over; None if it was not."""
+    """Return the record of the ANN that a run took over, or None."""
     path = folder / "ann" / TAKEN_OVER
     if not path.is_file():
         return None
@@ -156,19 +156,19 @@ def read_taken_over(folder: Path) -> TakenOver | None:
         return TakenOver.model_validate_json(path.read_text(errors="replace"))
     except ValidationError:
         raise LeanspikeError(
-            f"{path} is damaged; remove it (whose ANN it was is forgotten)"
+            f"{path} is damaged; remove it (the record of the ANN's run is lost)"
         ) from None
 
 
 def trained_by(recipe: Recipe) -> dict[str, Any]:
-    """What an ANN follows from; not where the data lie, which is a place and no content."""
+    """Return the parts of a recipe that determine its ANN, without the folder of the data."""
     sections = recipe.model_dump(mode="json", include=set(SECTIONS))
     sections["data"].pop("root")
     return {name: sections[name] for name in SECTIONS}
 
 
 def _unknown(recipe: Recipe) -> str | None:
-    """A file besides the data that the training of the ANN reads."""
+    """Return a file, besides the data, that the training of the ANN reads, or None."""
     if recipe.model.weights is not None:
         return f"model.weights={recipe.model.weights}"
     if recipe.ann is not None and recipe.ann.objective.is_taught and recipe.teacher is not None:

@@ -1,4 +1,4 @@
-"""Whether a recipe's stages ask a teacher, and whether there is one."""
+"""Whether a recipe's stages need a teacher, and whether there is one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from leanspike.run.build import find_weights
 
 
 def is_taught(*stages: TrainSection | None) -> bool:
-    """Whether an objective of these stages asks a teacher.
+    """Return whether an objective of these stages needs a teacher.
 
     >>> is_taught(None, TrainSection(epochs=1))
     False
@@ -17,10 +17,10 @@ def is_taught(*stages: TrainSection | None) -> bool:
 
 
 def check_teacher(recipe: Recipe) -> None:
-    """That the weights of the recipe's teacher are there, and that no objective lacks a teacher.
+    """Check that the teacher's weights are there, and that no objective lacks a teacher.
 
     Raises:
-        LeanspikeError: if not.
+        LeanspikeError: if either is not so.
     """
     if recipe.teacher is not None:
         find_weights(recipe.teacher.model)
@@ -28,6 +28,6 @@ def check_teacher(recipe: Recipe) -> None:
     has_ann = recipe.ann is not None or recipe.model.weights is not None
     if is_taught(recipe.ann, *(() if has_ann else recipe.snn)):
         raise LeanspikeError(
-            "response and feature need a teacher; train an ANN, give model.weights, or name one in "
-            "the recipe's teacher"
+            "the objectives response and feature need a teacher; train an ANN, give model.weights, "
+            "or name a network in the recipe's teacher"
         )

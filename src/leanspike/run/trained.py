@@ -1,4 +1,4 @@
-"""Whether a recipe trains, or is given, the network that it measures."""
+"""Whether the network that a recipe measures was trained, here or before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from leanspike.errors import LeanspikeError
 
 
 def untrained(recipe: Recipe) -> str | None:
-    """Why the recipe's SNN is one as it was drawn at random; None if it is not.
+    """Return the reason why the recipe's SNN has random weights, or None if it has not.
 
     >>> from leanspike.recipes import load_recipe
     >>> untrained(load_recipe("digits", ["ann=null", "snn=[]"]))
@@ -29,7 +29,7 @@ def untrained(recipe: Recipe) -> str | None:
 
 
 def check_trained(recipe: Recipe, command: str) -> None:
-    """Raise LeanspikeError for a recipe whose SNN is untrained, with the ways out of ``command``.
+    """Raise LeanspikeError if the recipe's SNN is untrained, with ways out for ``command``.
 
     >>> from leanspike.recipes import load_recipe
     >>> check_trained(load_recipe("digits", ["ann=null", "snn=[]"]), "train")

@@ -1,4 +1,4 @@
-"""The folder of a run: what belongs to it, whose it is, and who works in it."""
+"""The folder of a run: its files, its recipe, and the process that works in it."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ LOCK, HOLDER = ".lock", ".holder"
 
 @final
 class Workspace:
-    """The folder of a run; each of its files appears whole or not at all.
+    """The folder of a run. Each of its files appears whole or not at all.
 
     Args:
-        folder: where the run lies, or will.
+        folder: the folder, which may not exist yet.
         checkpoint_minutes: the time between two checkpoints.
-        group: the processes that work in it together: the first one writes, all see the same.
+        group: the processes that work in it together. The first one writes, all see the same.
     """
 
     def __init__(self, folder: Path, checkpoint_minutes: float, group: Group = ALONE) -> None:
@@ -51,7 +51,7 @@ class Workspace:
 
     @cached_property
     def _made(self) -> Path:
-        """The folder, made at its first use and never again: one that is removed stays so."""
+        """The folder, made at its first use only: if it is removed, it stays removed."""
         with said_where(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
@@ -62,20 +62,20 @@ class Workspace:
         return read_log(self.folder / LOG)
 
     def rewind(self, stage: str) -> None:
-        """Forget the rows of a stage that begins anew, and those of all that came after it.
+        """Remove the log's rows of a stage that begins anew, and all rows after these.
 
-        They are of an attempt that ended before a checkpoint held them: their epochs come again.
+        No checkpoint holds the epochs of these rows, so they are run again.
         """
         begun = [number for number, row in enumerate(self.history) if row.get("stage") == stage]
         if begun:
             del self.history[begun[0] :]
 
     def check(self, recipe: Recipe, data: Dataset, fresh: bool, ann_of: Path | None = None) -> None:
-        """That the recipe may run here on these data; with ``fresh``, that the folder may go.
+        """Check that the recipe may run here on these data, or, if ``fresh``, replace the folder.
 
         Raises:
-            LeanspikeError: for a folder of another recipe or of other images, or one that holds
-                what this run needs.
+            LeanspikeError: for a folder of another recipe or of other images, and for a folder to
+                be replaced that holds what this run needs.
         """
         if fresh:
             check_removable(self.folder, recipe, ann_of)
@@ -84,7 +84,7 @@ class Workspace:
             check_seen(self.folder, data)
 
     def take(self, recipe: Recipe, data: Dataset, fresh: bool) -> None:
-        """Make the folder this recipe's, and keep other runs out of it until this one's end."""
+        """Claim the folder for this recipe, and keep other runs out of it until the run's end."""
         self.group.wait()  # all have seen the folder as it was
         if self.group.first:
             self._lock = hold(self._made)
@@ -95,14 +95,14 @@ class Workspace:
         self.group.wait()
 
     def has(self, name: str) -> bool:
-        """Whether a file or folder of the run is there, as the first process sees it."""
+        """Return whether a file or folder of the run exists, as the first process sees it."""
         return self.group.agreed((self.folder / name).exists())
 
     def put(self, name: str, write: Callable[[Path], object]) -> None:
-        """A folder appears whole: ``write`` fills it beside its place, then it is renamed.
+        """Write a folder that appears whole: ``write`` fills it elsewhere, then it is renamed.
 
         Raises:
-            LeanspikeError: where nothing can be written, or the run's folder is gone.
+            LeanspikeError: if nothing can be written, or the run's folder is gone.
         """
         if self.group.first:
             part = self._made / f".{name}.part"
@@ -114,11 +114,11 @@ class Workspace:
         self.group.wait()
 
     def write(self, name: str, text: str) -> None:
-        """A file of the run; where its folder is gone, none is made anew."""
+        """Write a file of the run. If the run's folder was removed, it is not made again."""
         write_text(self._made / name, text, make=False)
 
     def clock(self, phase: str, dtype: torch.dtype | None = None) -> Clock:
-        """What adds the time of a phase to the run's record, see :class:`Clock`."""
+        """Return a clock that adds the time of a phase to the run's record, see :class:`Clock`."""
         folder = self._made if self.group.first else self.folder
         return Clock(folder, phase, dtype, self.group)
 
@@ -135,19 +135,20 @@ def check_free(folder: str | Path, recipe: Recipe) -> None:
         if not _holds(folder, recipe):
             raise LeanspikeError(
                 f"{folder} holds a run of another recipe ({_difference(path, recipe)}); choose "
-                "another --out, or --fresh to replace it"
+                "another --out, or give --fresh to replace it"
             )
     elif not _is_empty(folder):
-        raise LeanspikeError(f"{folder} is not empty and not a run; choose another --out")
+        raise LeanspikeError(f"{folder} is not empty, but not a run; choose another --out")
 
 
 def hold(folder: Path) -> BaseFileLock:
-    """Keep other processes from training in the folder, as long as the lock is kept.
+    """Lock the folder, so that no other process trains in it while the lock is held.
 
-    It ends with the process at the latest, however that ends. A process may hold it several times.
+    The lock ends with the process at the latest, however that ends. A process may hold it several
+    times.
 
     Raises:
-        LeanspikeError: if another process holds it: it says which.
+        LeanspikeError: if another process holds it, with the name of that process.
     """
     with said_where(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,16 +167,16 @@ def hold(folder: Path) -> BaseFileLock:
 
 
 def claim(folder: Path, recipe: Recipe) -> None:
-    """Make a free folder this recipe's."""
+    """Write the recipe into a free folder."""
     if not (folder / RECIPE).is_file():
         write_text(folder / RECIPE, dump(recipe))
 
 
 def check_removable(folder: Path, recipe: Recipe, ann_of: Path | None = None) -> None:
-    """That the folder may be removed before this recipe runs in it, with the ANN of ``ann_of``.
+    """Check that the folder may be removed before this recipe, with ``ann_of``, runs in it.
 
     Raises:
-        LeanspikeError: if it is no run, or holds weights or data that are needed.
+        LeanspikeError: if it is not a run, or holds weights or data that are needed.
     """
     if _is_empty(folder):
         return
@@ -191,7 +192,7 @@ def check_removable(folder: Path, recipe: Recipe, ann_of: Path | None = None) ->
 
 
 def clear(folder: Path) -> None:
-    """Remove a run, and nothing that is not one; who holds its lock goes on holding it."""
+    """Remove the content of a run's folder, but not its lock. Do nothing to another folder."""
     if (folder / RECIPE).is_file():
         for path in _content(folder):
             (shutil.rmtree if path.is_dir() and not path.is_symlink() else Path.unlink)(path)
@@ -210,12 +211,12 @@ def read_recipe(folder: str | Path) -> Recipe:
     try:
         data = read_yaml(path.read_text())
     except ValueError:  # UnicodeDecodeError among them
-        raise LeanspikeError(f"{path} is damaged; it should be YAML") from None
+        raise LeanspikeError(f"{path} is damaged; bring back the YAML file") from None
     return validate(data, str(path))
 
 
 def _holds(folder: Path, recipe: Recipe) -> bool:
-    """Whether the folder's recipe is this one, which may lack keys that came later."""
+    """Whether the folder holds this recipe. Keys of later versions may be missing there."""
     try:
         return read_recipe(folder) == recipe
     except LeanspikeError:
@@ -223,17 +224,17 @@ def _holds(folder: Path, recipe: Recipe) -> bool:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Whether there is nothing, or a folder with nothing in it."""
+    """Whether the folder does not exist or is empty."""
     return not folder.exists() or (folder.is_dir() and not _content(folder))
 
 
 def _content(folder: Path) -> list[Path]:
-    """What is in a folder, but for its lock."""
+    """Return the content of a folder, without its lock."""
     return [path for path in folder.iterdir() if path.name not in (LOCK, HOLDER)]
 
 
 def _difference(path: Path, recipe: Recipe) -> str:
-    """The first key in which the recipe in the folder and this one differ."""
+    """Return the first key in which the folder's recipe and this one differ, in words."""
     try:
         theirs = read_recipe(path.parent).model_dump(mode="json")
     except LeanspikeError as error:
@@ -243,7 +244,7 @@ def _difference(path: Path, recipe: Recipe) -> str:
 
 
 def first_difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
-    """The first key in which sections of two recipes differ, in words.
+    """Return the first key in which sections of two recipes differ, in words.
 
     >>> first_difference({"ann": {"epochs": 2}}, {"ann": {"epochs": 3}})
     'ann.epochs is 2 there and 3 here'

@@ -1,4 +1,4 @@
-"""Models on disk: safetensors beside a JSON spec. Loading runs no code from the files."""
+"""Models on disk, as safetensors beside a JSON spec. Loading runs no code from the files."""
 
 from leanspike.saved.folder import SPEC, WEIGHTS, read_model, read_weights, weights_digest
 from leanspike.saved.loading import load

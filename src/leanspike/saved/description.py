@@ -1,4 +1,4 @@
-"""From a spiking network to its spec; refused is what no spec could bring back."""
+"""Describing a spiking network as a spec. Parts that no spec could restore are refused."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from leanspike.surgery import SpikingNetwork
 from leanspike.temporal import Affine, Encoder, TemporalNorm, encoders, norms
 
 ALONE = (
-    "keep its numbers alone: torch.save(snn.state_dict(), 'snn.pt'), and "
-    "snn.load_state_dict(torch.load('snn.pt')) of a network made in the same way"
+    "save its numbers alone by torch.save(snn.state_dict(), 'snn.pt'), and load them by "
+    "snn.load_state_dict(torch.load('snn.pt')) into a network made in the same way"
 )
 
 
 def describe(network: SpikingNetwork) -> SpikeSpec:
-    """How to make the network spike again.
+    """Return the spec from which the network can be made again.
 
-    Raises LeanspikeError for a part that could not be made again of what a spec holds.
+    Raises LeanspikeError for a part that could not be made again from a spec.
     """
     plan = network.plan
     encode, options = _encoder(plan.encoder)
@@ -43,7 +43,7 @@ def describe(network: SpikingNetwork) -> SpikeSpec:
 
 
 def _dtype(network: SpikingNetwork) -> torch.dtype:
-    """Of the input: that of the layers with weights, if they are of one type."""
+    """Return the dtype of the input: that of the layers with weights, if they share one."""
     layers = [network.get_submodule(str(node.target)) for node in network.synaptic_nodes()]
     types = {parameter.dtype for layer in layers for parameter in layer.parameters()}
     return types.pop() if len(types) == 1 else network.plan.sample_dtype
@@ -61,11 +61,11 @@ def _encoder(encoder: Encoder) -> tuple[str, dict[str, Any]]:
     for option, value in options.items():
         if option not in known or not isinstance(value, bool | int | float):
             raise LeanspikeError(
-                f"encoder {kind} holds {option} = {value!r}, and only numbers that its constructor "
+                f"encoder {kind} holds {option} = {value!r}, but only numbers that its constructor "
                 f"takes by that name can be saved; {ALONE}"
             )
     if vars(encoders.create(name, options)) != options:
-        raise LeanspikeError(f"encoder {kind} is not made again by {options}; {ALONE}")
+        raise LeanspikeError(f"encoder {kind} cannot be made again from {options}; {ALONE}")
     return name, options
 
 
@@ -86,7 +86,7 @@ def _temporal_norm(network: SpikingNetwork) -> TemporalNormSpec | None:
             )
     if any(spec != specs[0] for spec in specs):
         raise LeanspikeError(
-            f"the norms differ in their settings, and only one kind can be saved; {ALONE}"
+            f"the norms differ in their settings, but only one kind can be saved; {ALONE}"
         )
     return specs[0] if specs else None
 
@@ -95,7 +95,7 @@ def _neuron(path: str, neuron: nn.Module) -> NeuronSpec:
     kind = type(neuron).__name__
     if not isinstance(neuron, Neuron):
         raise LeanspikeError(
-            f"neuron {path} is a {kind}, which has no name, as it is no leanspike.Neuron; {ALONE}"
+            f"neuron {path} is a {kind}, which has no name: it is no leanspike.Neuron; {ALONE}"
         )
     name = name_of(neuron)
     if name is None:
@@ -104,6 +104,6 @@ def _neuron(path: str, neuron: nn.Module) -> NeuronSpec:
             'register its class, as @leanspike.neuron.neurons.register("its_name")'
         )
     options = neuron.options
-    if neurons.create(name, options).options != options:  # which is what loading will do
-        raise LeanspikeError(f"neuron {path} is not made again by {options}; {ALONE}")
+    if neurons.create(name, options).options != options:  # as loading does
+        raise LeanspikeError(f"neuron {path} cannot be made again from {options}; {ALONE}")
     return NeuronSpec(name=name, **options)

@@ -17,7 +17,7 @@ SPEC = "spec.json"
 
 
 def read_model(folder: str | Path) -> ModelSpec | None:
-    """What a saved network is made of; None for a user's own architecture without a name.
+    """Return the model of a saved network, or None for a user's own without a name.
 
     Raises:
         LeanspikeError: for missing, damaged or foreign files.
@@ -33,10 +33,10 @@ def read_model(folder: str | Path) -> ModelSpec | None:
 
 
 def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
-    """The weights of a saved ANN by name, whatever network they are of.
+    """Return the weights of a saved ANN by name, whatever its network.
 
     Raises:
-        LeanspikeError: for missing, damaged or foreign files, or a network that spikes.
+        LeanspikeError: for missing, damaged or foreign files, or a spiking network.
 
     >>> import tempfile
     >>> from torch import nn
@@ -54,7 +54,7 @@ def read_weights(folder: str | Path) -> dict[str, torch.Tensor]:
 
 
 def weights_digest(folder: str | Path) -> str | None:
-    """The SHA-256 of the weights in a saved network's spec; None in files of earlier versions.
+    """Return the SHA-256 of the weights from a saved network's spec; None for old files.
 
     Raises:
         LeanspikeError: for a missing, damaged or foreign spec.
@@ -70,7 +70,7 @@ def weights_digest(folder: str | Path) -> str | None:
 
 
 def read_spec(folder: Path) -> Spec:
-    """The spec; an error by its path if it is missing, damaged or foreign."""
+    """Return the spec. Raise LeanspikeError if it is missing, damaged or foreign."""
     path = folder / SPEC
     if not path.is_file():
         raise LeanspikeError(f"no model in {folder}: {SPEC} and {WEIGHTS} are expected there")
@@ -81,7 +81,7 @@ def read_spec(folder: Path) -> Spec:
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights by name; an error by their path if they are missing or damaged."""
+    """Return the weights by name. Raise LeanspikeError if they are missing or damaged."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise LeanspikeError(f"no weights at {path}")
@@ -93,13 +93,13 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_digest(folder: Path, spec: Spec) -> None:
-    """Raise LeanspikeError unless the weights are the saved ones, to the bit.
+    """Raise LeanspikeError unless the weights are the saved weights, to the bit.
 
     Files of earlier versions have no digest, and pass.
     """

@@ -1,4 +1,4 @@
-"""From the two files to the network. Loading runs no code from the files."""
+"""Loading a network from its two files. No code from the files is run."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def load(
     No code from the files is run.
 
     Args:
-        folder: with ``model.safetensors`` and ``spec.json``.
-        ann: the user's own architecture, trained or not, if it is not one of the zoo. Saved
-            weights of an ANN are loaded into it. If the files hold a spiking network, an ANN
-            that is passed stays untouched. A :class:`SpikingNetwork` made by ``leanspike.spike``
-            may be passed, too. The weights are then loaded into it, and it must have been made
-            as the saved one was.
+        folder: the folder with ``model.safetensors`` and ``spec.json``.
+        ann: the user's own architecture, trained or not, if it is not one of leanspike's. Saved
+            weights of an ANN are loaded into it. If the files hold a spiking network, a passed ANN
+            does not change. A :class:`SpikingNetwork` made by ``leanspike.spike`` may be passed,
+            too. The weights are then loaded into it. It must have been made as the saved network
+            was.
         activations, ops: as in ``leanspike.spike``, for what the files do not hold. These are
             functions of the user's own, types that are not among the modules of ``ann``, and
             whole rows. Files of the first versions hold none of them.
@@ -95,7 +95,7 @@ def load(
 
 
 def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """The network of the zoo that a spec describes, if it is about as large as its weights."""
+    """Return the model that a spec describes, if it is about as large as its weights."""
     assert spec is not None
 
     def build() -> nn.Module:
@@ -108,12 +108,12 @@ def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) ->
         )
 
     try:
-        with torch.device("meta"):  # where a network of any size takes no memory
+        with torch.device("meta"):  # a network of any size takes no memory there
             described = sum(value.numel() for value in build().state_dict().values())
-    except NotImplementedError:  # a constructor that reads its tensors, as torchvision's RegNet
+    except NotImplementedError:  # the constructor reads its tensors, as torchvision's RegNet does
         return build()
     held = sum(value.numel() for value in weights.values())
-    if described > 2 * held:  # one of folded norms holds less than its network
+    if described > 2 * held:  # a network with folded norms holds less than described
         raise LeanspikeError(
             f"a {spec.name} of {described:,} values is described, {WEIGHTS} holds {held:,}; "
             "restore them from a copy"
@@ -122,7 +122,7 @@ def _zoo_network(spec: ModelSpec | None, weights: Mapping[str, torch.Tensor]) ->
 
 
 def _build(spec: Spec, ann: nn.Module, weights: Weights, given: Given) -> nn.Module:
-    """The network that a spec describes, before its weights."""
+    """Return the network that a spec describes, before its weights are loaded."""
     if not isinstance(ann, nn.Module):
         raise LeanspikeError(f"ann is {ann!r}; pass a network, as ann=Net()")
     spikes = isinstance(ann, SpikingNetwork)
@@ -133,7 +133,7 @@ def _build(spec: Spec, ann: nn.Module, weights: Weights, given: Given) -> nn.Mod
     if spec.spike is None:
         if spikes:
             raise LeanspikeError(
-                "it holds an ANN, and a spiking network was passed; take snn.load_ann(load(path, "
+                "it holds an ANN, but a spiking network was passed; use snn.load_ann(load(path, "
                 "ann=Net()).state_dict())"
             )
         return ann

@@ -1,4 +1,4 @@
-"""From a spec to its network, before the weights: an ANN made to spike again, or one compared."""
+"""Building a network from a spec, before its weights, or comparing a network with a spec."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ OTHER = "pass the architecture it was saved from"
 
 @dataclass(frozen=True)
 class Given:
-    """What the user passes to ``load`` as it was passed to ``spike``."""
+    """The arguments of ``spike`` that the user passes to ``load`` again."""
 
     activations: Collection[Any] = ()
     ops: Mapping[Any, Any] = field(default_factory=dict)
 
 
 def respike(ann: nn.Module, spec: SpikeSpec, weights: Weights, given: Given) -> SpikingNetwork:
-    """The ANN, left untouched, made to spike as the spec says."""
+    """Return a spiking network of the ANN as the spec describes it. The ANN does not change."""
     ann = _prepared(ann, spec, weights)
     encoder = create_encoder(spec.encode, spec.encode_options)
     norm = spec.temporal_norm
@@ -64,7 +64,7 @@ def respike(ann: nn.Module, spec: SpikeSpec, weights: Weights, given: Given) -> 
     gone = set(spec.neurons).difference(path for path, _ in snn.neurons())
     if gone:
         raise LeanspikeError(
-            f"the saved network has a neuron {min(gone)!r}, which this one has not; {OTHER}"
+            f"the saved network has a neuron {min(gone)!r}, but this network has not; {OTHER}"
         )
     return snn
 
@@ -72,7 +72,7 @@ def respike(ann: nn.Module, spec: SpikeSpec, weights: Weights, given: Given) -> 
 def check_fit(network: nn.Module, weights: Weights) -> None:
     """Raise LeanspikeError for weights that the network could hold only in part.
 
-    Such weights are other kinds of numbers, or two values that the network ties to one.
+    Such weights are numbers of another kind, or two values where the network has one tied value.
     """
     names: dict[int, str] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
@@ -83,17 +83,17 @@ def check_fit(network: nn.Module, weights: Weights) -> None:
             raise LeanspikeError(f"{name} is {saved.dtype}, and {tensor.dtype} here; {OTHER}")
         if not _same_bits(saved, weights[tied]):
             raise LeanspikeError(
-                f"{tied} and {name} differ, and are one parameter of the network here; {OTHER}"
+                f"{tied} and {name} differ, but are one parameter of this network; {OTHER}"
             )
 
 
 def check_same(network: SpikingNetwork, spec: SpikeSpec) -> None:
-    """Raise LeanspikeError unless a spiking network is what the spec says, but for its numbers."""
+    """Raise LeanspikeError unless a spiking network fits the spec, apart from its numbers."""
     ours, theirs = _settings(describe(network)), _settings(spec)
     for name, value in theirs.items():
         if value is not None and ours.get(name) != value:
             raise LeanspikeError(
-                f"{name} is {value} there, and {ours.get(name)} in the network that was passed; "
+                f"{name} is {value} there, but {ours.get(name)} in the network that was passed; "
                 "pass the ANN instead, as load(path, ann=Net())"
             )
     network.timesteps = spec.timesteps
@@ -122,21 +122,21 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def _refuses(ann: nn.Module, sample: Tensor) -> str | None:
-    """Why the network computes nothing of such inputs; None if it does."""
+    """Return why the network does not take such inputs, or None if it does."""
     try:
         with eval_mode(ann), torch.no_grad():
             ann(sample)
-    except Exception as error:  # it is the user's own, and may raise anything
+    except Exception as error:  # a user's network may raise anything
         check_memory(error, sample.shape)
         return one_line(error)
     return None
 
 
 def _prepared(ann: nn.Module, spec: SpikeSpec, weights: Weights) -> nn.Module:
-    """A copy in the types of the weights, if it is not in them.
+    """Return the network in the types of the weights, as a copy if anything changes.
 
-    With temporal norms the learnt values of the ANN's norms are reset. The temporal norms' values
-    are loaded.
+    With temporal norms the learned values of the ANN's norms are reset, since those of the temporal
+    norms will be loaded.
     """
     renewed = {
         path: module
@@ -162,7 +162,7 @@ def _prepared(ann: nn.Module, spec: SpikeSpec, weights: Weights) -> nn.Module:
 
 
 def _dtype(spec: SpikeSpec, ann: nn.Module) -> torch.dtype:
-    """Of the input; where nobody wrote it down, that of the first parameter."""
+    """Return the dtype of the input, or that of the first parameter if it was not saved."""
     if spec.sample_dtype is not None:
         dtype: torch.dtype = getattr(torch, spec.sample_dtype)
         return dtype
@@ -195,13 +195,13 @@ def _ops(spec: SpikeSpec, ann: nn.Module, given: Given) -> dict[Any, Any]:
         op = find_operation(name, ann, given.ops)
         if meaning == ROW and op not in given.ops:
             raise LeanspikeError(
-                f"{name} had a row of its own in ops, which no file holds; pass it to load, as "
+                f"{name} had a row of its own in ops, which no file can hold; pass it to load, as "
                 f"ops={{{last_name(name)}: Operation(...)}}"
             )
         found[op] = given.ops[op] if meaning == ROW else meaning
         if op in given.ops and given.ops[op] != found[op]:
             raise LeanspikeError(
-                f"{name} is {meaning!r} there, and {given.ops[op]!r} in ops; leave it out of ops"
+                f"{name} is {meaning!r} there, but {given.ops[op]!r} in ops; leave it out of ops"
             )
     return found
 
@@ -211,8 +211,8 @@ def _check_given(argument: str, given: Collection[Any], names: Collection[str]) 
     for op in given:
         if last_name(name_of_operation(op)) not in known:
             raise LeanspikeError(
-                f"{argument} of load has {name_of_operation(op)}, with which it was not made; "
-                "leave it out"
+                f"{argument} of load has {name_of_operation(op)}, but the network was made without "
+                "it; leave it out"
             )
 
 
@@ -222,14 +222,14 @@ def _passes(spec: SpikeSpec) -> tuple[str, ...]:
     for name in spec.lower:
         if name not in PASSES:
             raise LeanspikeError(
-                f"it went through a pass {name!r} of one's own; pass a network that did, as "
+                f"a pass {name!r} of your own was applied to it; pass a network after it, as "
                 "load(path, ann=leanspike.spike(ann, ..., lower=[...]))"
             )
     return spec.lower
 
 
 def _settings(spec: SpikeSpec) -> dict[str, Any]:
-    """What two networks must have in common, complete and by name."""
+    """Return, by name, all settings that two networks must have in common."""
     taken_over = {"timesteps", "input_range", "sample_dtype"}
     found = spec.model_dump(exclude={*taken_over, "neurons", "encode_options", "temporal_norm"})
     norm = spec.temporal_norm

@@ -1,4 +1,4 @@
-"""From a network to its two files."""
+"""Saving a network as two files."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
     """Save an ANN or a spiking network as ``model.safetensors`` and ``spec.json``.
 
     Args:
-        network: its neurons, if any, must be of registered classes.
-        folder: is made; the two files in it are replaced.
-        model: what :func:`leanspike.saved.load` needs to build a network of the zoo. For a
-            network of the user's own it is optional, and holds its name.
+        network: the network. Its neurons, if any, must be of registered classes.
+        folder: the folder, which is made if needed. The two files in it are replaced.
+        model: the description by which :func:`leanspike.saved.load` builds a model of leanspike's.
+            For a user's own network it is optional, and holds its name.
 
     Raises:
-        LeanspikeError: for what :func:`leanspike.saved.load` could not make again, such as a
-            neuron whose class is not registered; for settings that it would refuse; for a spiking
-            network inside of another module; for a value that is no tensor; for a folder that
-            cannot be made or written to.
+        LeanspikeError: for parts that :func:`leanspike.saved.load` could not make again, such as a
+            neuron whose class is not registered, and for settings that it would refuse. Also for a
+            spiking network inside another module, for a value that is no tensor, and for a folder
+            that cannot be made or written to.
 
     >>> import tempfile
     >>> from leanspike.models import create_model
@@ -63,21 +63,21 @@ def save(network: nn.Module, folder: str | Path, model: ModelSpec | None = None)
 
 
 def _check_whole(network: nn.Module) -> None:
-    """Raise LeanspikeError for a wrapper: the spec would not describe what is inside."""
+    """Raise LeanspikeError for a wrapper, since the spec would not describe its inside."""
     for name in ("module", "_orig_mod"):
         if list(network._modules) == [name] and type(network).__module__.startswith("torch."):
             kind = type(network).__name__
-            raise LeanspikeError(f"the network is in a {kind}; save what is in it, network.{name}")
+            raise LeanspikeError(f"the network is wrapped in a {kind}; save network.{name}")
     inside = [path for path, part in network.named_modules() if isinstance(part, SpikingNetwork)]
     if inside and not isinstance(network, SpikingNetwork):
         raise LeanspikeError(
-            f"a spiking network is at {inside[0]} in a {type(network).__name__}; save it alone, "
+            f"a spiking network is at {inside[0]} in a {type(network).__name__}; save it alone, as "
             f"network.get_submodule({inside[0]!r})"
         )
 
 
 def _written(key: str, value: Any) -> Tensor:
-    """A tensor as the file holds it.
+    """Return a tensor in the form in which the file holds it.
 
     Tied weights share memory, which safetensors refuses. Each of them is written out.
     """
@@ -85,7 +85,7 @@ def _written(key: str, value: Any) -> Tensor:
     if not held or value.is_meta or value.is_quantized or value.layout is not torch.strided:
         kind = type(value).__name__
         raise LeanspikeError(
-            f"{key} is a {kind} that no file can hold; only dense tensors with values can be saved"
+            f"{key} is a {kind} that no file can hold; give dense tensors with values"
         )
     written: Tensor = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     return written

@@ -1,4 +1,4 @@
-"""The contents of ``spec.json``: how a network is built again, as typed data."""
+"""The contents of ``spec.json``, from which a network is built again, as typed data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from leanspike.files import checked_json
 
 MOST_TIMESTEPS = 2**14
-"""Of temporal norms: with those of a damaged file they would ask for any memory."""
+"""The most timesteps of temporal norms. A damaged file could ask for any amount of memory."""
 MOST_VALUES = 2**28
-"""Of one sample at one step, for the same reason."""
+"""The most values of one sample at one step, for the same reason."""
 
 Options = dict[str, float | int | bool]
 Positive = Annotated[int, Field(ge=1)]
@@ -25,10 +25,10 @@ class _Part(BaseModel):
 
 
 class ModelSpec(_Part):
-    """How to build a network again: the arguments of ``models.create_model``.
+    """The arguments of ``models.create_model``, by which a network is built again.
 
-    A ``name`` of the form ``package.module:Class`` is a network of the user's own. Its class is
-    called with the options alone, and :func:`load` imports none.
+    A ``name`` of the form ``package.module:Class`` is a user's own network. Its class is called
+    with the options alone, and :func:`load` never imports it.
 
     >>> ModelSpec(name="vgg6", num_classes=10, options={"width": 0.125}).image_size
     32
@@ -42,9 +42,9 @@ class ModelSpec(_Part):
 
 
 class NeuronSpec(BaseModel):
-    """What a neuron is apart from its trained parameters: the name of its class, and its options.
+    """A neuron without its trained parameters: the name of its class, and its options.
 
-    A spec without a name is from before there were several neurons. Its neurons are LIF.
+    A spec without a name comes from an early version. Its neurons are LIF.
 
     >>> NeuronSpec(name="lif", reset="hard").options
     {'reset': 'hard'}
@@ -67,12 +67,12 @@ class NeuronSpec(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the registry builds it of."""
+        """The options from which the registry builds the neuron."""
         return dict(self.model_extra or {})
 
 
 class TemporalNormSpec(_Part):
-    """What stands in the place of each batch norm: see ``leanspike.temporal.temporal_norm``."""
+    """The norm in the place of each batch norm: see ``leanspike.temporal.temporal_norm``."""
 
     name: str
     timesteps: Annotated[int, Field(ge=1, le=MOST_TIMESTEPS)]
@@ -87,14 +87,14 @@ def _check_values(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _check_range(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] > ends[1]:
-        raise ValueError(f"{ends[0]:g} to {ends[1]:g} is no range, from low to high")
+        raise ValueError(f"{ends[0]:g} to {ends[1]:g} is not a range from low to high")
     return ends
 
 
 class SpikeSpec(_Part):
-    """How to make the network spike again: the arguments of ``leanspike.spike``.
+    """The arguments of ``leanspike.spike``, by which a network spikes again.
 
-    Fields with the default None were not written by the first versions. Operations are named as in
+    The first versions did not write fields with the default None. Operations are named as in
     ``leanspike.graph.named``, passes as in ``leanspike.lower``.
     """
 
@@ -122,7 +122,7 @@ class Spec(_Part):
 
 
 def parse(text: str) -> Spec:
-    """A spec as it was written; ValueError for what is none, ValidationError among them.
+    """Return a spec from text. Raise ValueError, of which ValidationError is one, if it is none.
 
     >>> parse('{"model": null, "spike": null, "spike": null}')
     Traceback (most recent call last):

@@ -1,8 +1,8 @@
 """Finished runs kept as a study: ``study.yaml``, and one compact file for each run.
 
-A study keeps of many runs what there is to show: a base recipe, the variants as changes of it, the
-seeds, and what was measured. `keep` makes a study of the folders of runs. `load_finished` reads
-runs and studies alike. Folders of runs are usually made by training; here are two by hand:
+A study holds a base recipe, the variants as changes of it, the seeds, and what was measured.
+`keep` makes a study from folders of runs. `load_finished` reads runs and studies alike. Training
+usually makes the folders of runs. These two are made by hand:
 
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""How two recipes differ, as overrides of the command line."""
+"""The differences of two recipes, as overrides of the command line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from leanspike.recipes import read_yaml
 
 
 def changes(base: Any, other: Any, key: str = "") -> Iterator[str]:
-    """The overrides that make one recipe of another, both as plain data.
+    """Yield the overrides that turn one recipe into another, both as plain data.
 
-    A section is given whole where keys of the base are not in it, or another part is named.
+    A section is given whole if it lacks keys of the base or names another part.
 
     >>> base = {"seed": 0, "ann": {"epochs": 7}, "snn": [{"epochs": 1, "select": "best"}]}
     >>> list(changes(base, {"seed": 0, "ann": None, "snn": [{"epochs": 1, "select": "last"}]}))
@@ -37,7 +37,7 @@ _NOTHING = object()
 
 
 def _alike(base: dict[str, Any], other: dict[str, Any], key: str) -> bool:
-    """Whether one section can be made of the other key by key."""
+    """Whether one section can be made from the other key by key."""
     named = bool(key) and base.get("name") != other.get("name")
     dotted = any("." in name for name in other)
     return not named and not dotted and base.keys() <= other.keys()
@@ -49,7 +49,7 @@ def _entries(base: list[Any], other: list[Any]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """A value as it stands behind ``=``: YAML in one line.
+    """Return a value as the text behind ``=``, which is YAML in one line.
 
     >>> as_text("last"), as_text("null"), as_text([1, 5]), as_text({"weight": 1e-05})
     ('last', '"null"', '[1, 5]', '{weight: 1.0e-05}')
@@ -67,7 +67,7 @@ def as_text(value: Any) -> str:
 
 
 def says(text: str, value: Any) -> bool:
-    """Whether a text is read as that value.
+    """Return whether YAML reads a text as that value.
 
     >>> says("1e-4", "1e-4"), says("a-4", "a-4")
     (False, True)

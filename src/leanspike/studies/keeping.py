@@ -1,4 +1,4 @@
-"""Finished runs become a study: what their recipes share is said once."""
+"""Writing a study of finished runs, in which common parts of recipes stand once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONVERT = "leanspike convert {run}"
 
 @dataclass(frozen=True)
 class _Source:
-    """A run to be kept: where it is, what it is called, its seed, whole recipe and other files."""
+    """A run to keep: its place, name, seed, whole recipe and other files."""
 
     place: Path
     name: str
@@ -49,22 +49,22 @@ class _Source:
 def keep(places: Sequence[Path], out: str | Path, title: str | None = None) -> Study:
     """Write a study of finished runs: ``study.yaml``, and one compact file for each run.
 
-    A variant is named by the run's folder, without the study's name before it and the seed behind
-    it. The base is the recipe of the run that has the study's name, else of the first run.
-    Weights, checkpoints and pictures stay behind.
+    A variant has the name of the run's folder, without the study's name before it and the seed
+    behind it. The base is the recipe of the run with the study's name, else of the first run.
+    Weights, checkpoints and pictures are left out.
 
     Args:
         places: folders of runs, studies, or files of studies.
-        out: the study's folder. Title, notes and commands of a study that is there already stay.
+        out: the study's folder. Title, notes and commands of an existing study are kept.
         title: what the study is about.
 
     Raises:
-        LeanspikeError: if two runs have the same variant and seed; if something else is at
-            ``out``, or a study with a run that is not among these.
+        LeanspikeError: if two runs have the same variant and seed, or if ``out`` is not a study, or
+            a study with a run that is not among these.
     """
     out = Path(out)
     if not is_study(out) and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise LeanspikeError(f"{out} is not empty and not a study; choose another --out")
+        raise LeanspikeError(f"{out} is not empty, but not a study; choose another --out")
     sources = [source for place in places for source in _sources(place)]
     variants: dict[str, dict[int, _Source]] = defaultdict(dict)
     for source in sources:
@@ -89,13 +89,13 @@ def _sources(place: Path) -> list[_Source]:
 
 def _kept_source(path: Path) -> _Source:
     variant, seed = read_study(path.parent).find(path.stem)
-    recipe = load_recipe(path).model_dump(mode="json")  # with keys that came later
+    recipe = load_recipe(path).model_dump(mode="json")  # with keys of later versions
     return _Source(path, called(path.parent, variant), seed, recipe, read_kept(path))
 
 
 def _folder_source(folder: Path) -> _Source:
     found = read_recipe(folder)
-    load_result(folder / RESULT)  # which says what is wrong with it
+    load_result(folder / RESULT)  # its error names what is wrong
     if (folder / ROBUSTNESS).is_file():
         load_robustness(folder / ROBUSTNESS)
     files = KeptRun(
@@ -110,7 +110,7 @@ def _folder_source(folder: Path) -> _Source:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    """What a file of a run says; None if there is none."""
+    """Return the content of a run's file, or None if there is none."""
     if not path.is_file():
         return None
     try:
@@ -120,7 +120,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _variant(source: _Source, out: Path) -> str:
-    """What a run is called in the study of that folder."""
+    """Return a run's name in the study of that folder."""
     study = out.resolve().name
     name = BASE if source.name == study else source.name.removeprefix(f"{study}-")
     return re.sub(r"[^\w.-]+", "-", name).lstrip("-.") or BASE
@@ -138,7 +138,7 @@ def _study(
 
 
 def _as_variant(runs: Mapping[int, _Source], base: dict[str, Any]) -> Variant:
-    """The changes that all seeds share, and those of each alone."""
+    """Return a variant: the changes that all seeds share, and those of each seed."""
     by_seed = {
         seed: list(changes({**base, "seed": seed}, source.recipe)) for seed, source in runs.items()
     }
@@ -150,11 +150,11 @@ def _as_variant(runs: Mapping[int, _Source], base: dict[str, Any]) -> Variant:
 
 
 def _with_words_of(old: Study, new: Study, out: Path, title: str | None) -> Study:
-    """The new study with the title, notes and commands of the one that it replaces."""
+    """Return the new study with the title, notes and commands of the study it replaces."""
     missing = [run for run in old.runs if run not in new.runs]
     if missing:
         raise LeanspikeError(
-            f"{out} keeps {missing[0]} as well; name {out} among the runs to keep it, or give "
+            f"{out} also keeps {missing[0]}; name {out} among the runs to keep it, or give "
             "another --out"
         )
     variants = {
@@ -175,7 +175,7 @@ def _write(study: Study, variants: Mapping[str, Mapping[int, _Source]], out: Pat
 
 
 def _without(source: _Source) -> KeptRun:
-    """The files of a run, without pictures, and without the recipe where it is the run's."""
+    """Return the files of a run without pictures, and without the recipe if it is the run's."""
     result, robustness = dict(source.files.result), source.files.robustness
     result["example"] = None
     if result.get("mistakes"):
@@ -191,7 +191,7 @@ def _without(source: _Source) -> KeptRun:
 def _provenance(provenance: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
     try:
         whole = validate(json.loads(json.dumps(provenance["recipe"])), "").model_dump(mode="json")
-    except LeanspikeError:  # of another time
+    except LeanspikeError:  # the recipe of another version
         return provenance
     if digest(whole) != digest(recipe):
         return provenance
@@ -199,7 +199,7 @@ def _provenance(provenance: dict[str, Any], recipe: dict[str, Any]) -> dict[str,
 
 
 def dump_study(study: Study) -> str:
-    """A study as YAML, for people.
+    """Return a study as readable YAML.
 
     >>> print(dump_study(Study(title="Norms", variants={"base": Variant(seeds=[0])}, base={})))
     title: Norms
@@ -234,7 +234,7 @@ class _Dumper(yaml.SafeDumper):
     """Lists of plain values in one line, text of several lines as a block."""
 
     def ignore_aliases(self, _data: Any) -> bool:
-        """Say everything where it belongs, also twice."""
+        """Return True, so that repeated values are written out."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""Runs as a study keeps them: one compact file each, without recipe and pictures."""
+"""The runs in a study: one compact file each, without recipe and pictures."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ History = list[dict[str, Any]]
 
 
 class KeptRun(Section):
-    """What the file of a run holds, as plain data: its folder's files, each under its name.
+    """The content of a run's file, as plain data: the files of its folder, each by its name.
 
-    ``recipe`` is the digest of the whole recipe, which the study gives. ``provenance.recipe`` is
-    left out of ``result`` and ``robustness`` where it is that recipe; pictures are left out
-    always. ``calibration`` and ``robustness`` are None where the run has none.
+    ``recipe`` is the digest of the whole recipe, which the study holds. ``provenance.recipe`` is
+    left out of ``result`` and ``robustness`` if it is that recipe. Pictures are always left out.
+    ``calibration`` and ``robustness`` are None if the run has none.
 
     >>> KeptRun(recipe="5f", result={"n": 360}).log
     []
@@ -45,7 +45,7 @@ class KeptRun(Section):
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has ended: its folder, or its file in a study; its result; its log.
+    """A finished run: its folder, or its file in a study, its result, and its log.
 
     >>> Finished(Path("runs/digits"), Result.model_construct(), []).place.name
     'digits'
@@ -57,7 +57,7 @@ class Finished:
 
     @property
     def place(self) -> Path:
-        """What tells it from others: its folder, or its file in a study without the ending."""
+        """The folder, or the file in a study without its suffix, which identifies the run."""
         return self.path.with_suffix("") if is_kept(self.path) else self.path
 
     @property
@@ -77,7 +77,7 @@ def read_kept(path: str | Path) -> KeptRun:
         path: ``VARIANT-SEED.json`` beside a ``study.yaml``.
 
     Raises:
-        LeanspikeError: if it is no such file, or the study gives another recipe than what ran.
+        LeanspikeError: if it is no such file, or if the study's recipe is not the one that ran.
 
     >>> read_kept(Path("nowhere/base-0.json"))
     Traceback (most recent call last):
@@ -96,7 +96,7 @@ def read_kept(path: str | Path) -> KeptRun:
 
 
 def write_kept(path: Path, kept: KeptRun, recipe: dict[str, Any]) -> None:
-    """Write a run of a study; ``recipe`` is what the study gives for it."""
+    """Write a run of a study. ``recipe`` is the study's recipe for it."""
     data = kept.model_copy(update={"recipe": digest(recipe)}).model_dump(exclude_none=True)
     write_text(path, compact(packed(data)))
 
@@ -105,7 +105,7 @@ def load_kept(path: str | Path) -> Finished:
     """A run in a study, as it was measured.
 
     Raises:
-        LeanspikeError: as `read_kept`, or if what it holds is no result.
+        LeanspikeError: as `read_kept`, or if it holds no valid result.
     """
     path = Path(path)
     kept = read_kept(path)

@@ -1,4 +1,4 @@
-"""Plain data in fewer words: a list of alike mappings says their keys once."""
+"""Packing plain data: a list of alike mappings becomes a table, which holds the keys once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ COLUMNS, ROWS = "columns", "rows"
 
 
 def packed(data: Any) -> Any:
-    """JSON-like data in which lists of mappings with equal keys are tables.
+    """Return JSON-like data with lists of mappings with equal keys as tables.
 
     >>> packed([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}])
     {'columns': ['step', 'loss'], 'rows': [[1, 0.5], [2, 0.25]]}
@@ -27,7 +27,7 @@ def packed(data: Any) -> Any:
 
 
 def unpacked(data: Any) -> Any:
-    """What `packed` was given, the order of keys included.
+    """Return the data that `packed` was given, with the order of keys.
 
     Raises:
         ValueError: if a table's row has more or fewer entries than the table has columns.
@@ -46,7 +46,7 @@ def unpacked(data: Any) -> Any:
 
 
 def compact(data: dict[str, Any]) -> str:
-    """JSON without spaces, one line for each key.
+    """Return JSON without spaces, with a line for each key.
 
     >>> print(compact({"a": [1, 2], "b": None}), end="")
     {"a":[1,2],

@@ -1,4 +1,4 @@
-"""The pages of a finished run, written from what was measured."""
+"""Writing the pages of a finished run from its results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def write_report_of(found: Finished, out: str | Path | None = None, fresh: bool 
         found: the run.
         out: the page. Default: ``report.html`` in the run's folder; for a run in a study,
             ``STUDY-VARIANT-SEED.html`` in the current folder.
-        fresh: replace what is at ``out``, even if it is no page of leanspike.
+        fresh: replace the file at ``out``, even if it is no page of leanspike.
 
     Raises:
-        LeanspikeError: if something else is there, or the page cannot be written.
+        LeanspikeError: if another file is there, or the page cannot be written.
     """
     out = None if out is None else Path(out)
     page = _place(found.path, out, REPORT, "", fresh)
@@ -47,7 +47,7 @@ def write_robustness_of(
 
 
 def _place(run: Path, out: Path | None, name: str, ending: str, fresh: bool) -> Path:
-    """Where a page goes, if it may."""
+    """Return the path of a page, after checking that it may be written."""
     if out is None and not is_kept(run):
         return run / name
     page = out or Path(f"{_called(run)}{ending}.html")

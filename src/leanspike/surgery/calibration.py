@@ -1,4 +1,4 @@
-"""Thresholds from data: what makes a trained ANN a good start for an SNN.
+"""Calibration sets thresholds from data, so that a trained ANN becomes a good start for an SNN.
 
 A threshold is set from ALL calibration images before its layer fires for the first time. This is
 the papers' layer-by-layer procedure: the batches halt in front of each layer
@@ -44,12 +44,12 @@ from leanspike.surgery.sweep import Sweep
 from leanspike.surgery.thresholds import calibrated, check_percentile, measure
 
 LOW_AGREEMENT = 0.9
-"""Below this share of the images that SNN and ANN answer alike, `calibrate` warns."""
+"""`calibrate` warns if SNN and ANN answer a smaller share of the images alike."""
 
 
 @dataclass(frozen=True)
 class CalibratedLayer:
-    """One layer of neurons: its size per sample, the percentile found, and the threshold set.
+    """A calibrated layer of neurons: its size per sample, the percentile found, the threshold set.
 
     ``threshold_before`` is the mean where thresholds are per channel or neuron.
 
@@ -66,10 +66,10 @@ class CalibratedLayer:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration did: the scale it used, a row per layer, the norms it re-estimated.
+    """The result of a calibration: its scale, a row per layer, and the norms measured again.
 
-    ``agreement`` is the share of the images that the SNN answers, after the last step, as the ANN
-    does. A single output answers by its sign. Several tensors give the mean of their shares.
+    ``agreement`` is the share of the images to which SNN and ANN give the same answer after the
+    last step. A single output answers by its sign. Several outputs give the mean of their shares.
     ``choices`` says in words how the calibration was done, and why.
 
     >>> from torch import nn
@@ -106,46 +106,49 @@ def calibrate(
     batch_size: int = 64,
     group: Group = ALONE,
 ) -> Calibration:
-    """Set every neuron's threshold from its input: v = scale · percentile of the input current.
+    """Set each layer's threshold from its input: v = scale · percentile of the input current.
 
-    "layerwise" is the method of DIET-SNN's official code: layer by layer, with leak 1, and with
-    the earlier thresholds active, without scale. It takes the percentile of each step, and of these
-    the maximum. "one_pass" takes the pre-activations of the ANN, as if the neurons were ReLUs. It
-    is cheaper by the factor T. It fits spikes of threshold height, which keep the ANN's scale.
+    The method "layerwise" is that of DIET-SNN's official code. It goes layer by layer, with leak 1
+    and with the earlier thresholds in force, unscaled. It takes the largest of the steps'
+    percentiles. The method "one_pass" measures the ANN's pre-activations, as if the neurons were
+    ReLUs. It is cheaper by the factor T. It fits spikes of threshold height, which keep the ANN's
+    scale.
 
-    With batch norms, unit spikes change the scale of every current, and the norms' running
-    statistics no longer fit. "reestimate" measures the statistics again, layer by layer, without
-    labels. It uses the same images, with the thresholds in force.
+    Unit spikes change the scale of every current, so the running statistics of batch norms no
+    longer fit. The option "reestimate" measures them again, layer by layer, without labels. It
+    uses the same images, with the thresholds in force.
 
-    What is not given is chosen by what the network has, and said in one line. The method is
-    "one_pass" where all neurons emit spikes of threshold height, else "layerwise". The statistics
-    are "reestimate" where time reaches norms, else "keep". Several scales are tried where spikes
-    have threshold height, where time reaches norms, and where branches meet. The one that agrees
-    best with the ANN, in the mean over all steps, is taken. Otherwise the scale is 1. How often
-    SNN and ANN agree at the last step is said, too, with a warning where they seldom do.
+    Options that are not given follow from the network, and one line on stderr names them. The
+    method is "one_pass" if all neurons emit spikes of threshold height, else "layerwise". The
+    statistics are "reestimate" if time reaches norms, else "keep". Several scales are tried if
+    spikes have threshold height, if time reaches norms, or if branches meet. The scale whose
+    answers agree best with the ANN's, in the mean over all steps, is taken. Otherwise the scale
+    is 1. The same line says how often SNN and ANN agree at the last step. A warning follows if
+    they seldom do.
 
     Args:
-        snn: changed in place: thresholds, and statistics of norms that time reaches. Its leaks
-            are left as they are.
-        images: network input ``[N, ...]``, as for a call, a tensor or array. 512 training images
-            are enough. A DataLoader or a list of batches, with or without labels, will do, too:
-            its first 512 images are taken, and no more are read. The images are sent to the
-            network's device. Memory is needed for a batch, and between layers up to 1 GiB. If a
-            bit for each spike of a layer is more than that, so much is needed.
-        percentile: p in (1, 100]. It is the entry of rank p/100·(n − 1), from 0, among n entries.
-        percentile_rule: what a rank between two entries gives. "interpolated" is the value between
-            them, as ``numpy.percentile``. "nearest" (DIET-SNN's code) is the nearer entry.
-        scale: of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to 0.7 at
-            T = 5 to 25). If several are given, the one is taken whose answers agree best with the
+        snn: the network, changed in place: its thresholds, and the statistics of norms that time
+            reaches. Its leaks stay as they are.
+        images: the network's input ``[N, ...]``, as for a call, a tensor or array. 512 training
+            images are enough. A DataLoader or a list of batches, with or without labels, works,
+            too: its first 512 images are taken, and no more are read. The images are sent to the
+            network's device. The calibration needs memory for a batch, and up to 1 GiB between
+            layers. It needs more than that only if one bit for each spike of a layer takes more.
+        percentile: p in (1, 100]. Among n entries it is that of rank p/100·(n − 1), from 0.
+        percentile_rule: the value for a rank between two entries. "interpolated" is the value
+            between them, as in ``numpy.percentile``. "nearest" (DIET-SNN's code) is the nearer
+            entry.
+        scale: the factor of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to
+            0.7 at T = 5 to 25). Of several the one is taken whose answers agree best with the
             ANN's.
         method: "layerwise" or "one_pass".
         statistics: "keep" or "reestimate" the norms' running statistics.
-        preset: "paper" is DIET-SNN's for what is not given: "layerwise", scale 1, "keep".
+        preset: "paper" makes the defaults DIET-SNN's: "layerwise", scale 1, "keep".
         timesteps: T of the calibration; default ``snn.timesteps`` (DIET-SNN's code: 100).
-        batch_size: images computed at a time, fewer where one of their values would take more than
-            256 MiB; no influence on the result but by rounding.
+        batch_size: the number of images computed at a time. It is lower where one of their values
+            would take more than 256 MiB. It changes the result by rounding only.
         group: processes that calibrate the same network on the same images together, each on whole
-            batches in turn. Each sets the same thresholds and statistics, those of one process.
+            batches in turn. Each sets the thresholds and statistics that one process would set.
 
     Returns:
         A row per layer: path, neurons, percentile, threshold before and after.
@@ -153,7 +156,7 @@ def calibrate(
     Raises:
         LeanspikeError: for arguments out of range, and NaN or infinite images. Also for neurons
             that cannot be calibrated (a plain module), and for a layer whose inputs are not
-            positive, which would never fire. The thresholds are then those of before.
+            positive: it would never fire. The thresholds are then those of before.
 
     Example:
         >>> from torch import nn
@@ -199,7 +202,7 @@ def calibrate(
 
 @contextmanager
 def _put_back_on_error(snn: SpikingNetwork, x: Tensor, axis: int) -> Iterator[None]:
-    """After an error the neurons are those of before, and it is explained by the input."""
+    """Restore the neurons after an error, and explain it by the input."""
     kept = {path: deepcopy(module.state_dict()) for path, module in snn.neurons()}
     try:
         yield
@@ -219,7 +222,7 @@ def _in_words(choice: Choice, best: float, measured: bool) -> str:
 
 
 def _tell(table: Calibration, images: int, steps: int, choice: Choice) -> None:
-    """One line about what was done; a second one where the SNN is not like the ANN."""
+    """Say in one line what was done; warn in a second one if the SNN is not like the ANN."""
     alike = f"{100 * table.agreement:.1f} % of {images} images alike at T = {steps}"
     say(f"calibrate: {table.choices}; SNN and ANN answer {alike}")
     if table.agreement >= LOW_AGREEMENT:
@@ -233,9 +236,9 @@ def _tell(table: Calibration, images: int, steps: int, choice: Choice) -> None:
 def _choose(
     sweep: Sweep, choice: Choice, found: dict[str, float], first: FirstNorm
 ) -> tuple[float, tuple[str, ...], float]:
-    """Put the best scale and its statistics in force; tell scale, norms and agreement.
+    """Put the best scale and its statistics in force; return scale, norms and agreement.
 
-    ``first`` sees what the ANN's first norm gets.
+    ``first`` sees the input of the ANN's first norm.
     """
     answers = [answer[-1] for answer in sweep.answers(first, relu=True)]
     tried = []

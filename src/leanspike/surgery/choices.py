@@ -1,8 +1,8 @@
-"""What ``spike`` and ``calibrate`` choose where nothing is said: by what the network has.
+"""The defaults of ``spike`` and ``calibrate``, which follow from what the network has.
 
-Spikes of height 1 change the scale of every signal. A network that is nothing but layers does not
-mind, as its thresholds are set by what arrives. Batch norms do, whose statistics are the ANN's, and
-branches that meet, whose scales must fit each other.
+Spikes of height 1 change the scale of every signal. A network of nothing but layers does not
+mind, since its thresholds are set from what arrives. Batch norms mind: their statistics are the
+ANN's. Branches that meet mind: their scales must fit each other.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Statistics = Literal["keep", "reestimate"]
 NormsBefore = Literal["kept", "folded", "renewed"]
 
 SCALES = (0.6, 0.7, 0.8, 1.0)
-"""Scales of the thresholds, tried where the network chooses."""
+"""Scales of the thresholds that are tried by default."""
 
 WIDE_SCALES = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""To be tried by hand, on networks that calibrate as the papers do."""
+"""Scales to be tried by hand, on networks that are calibrated as in the papers."""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What decides in a network: batch norms that time reaches, temporal norms, branches.
+    """The traits of a network that decide: batch norms that time reaches, temporal norms, branches.
 
     >>> Traits(batch_norms=True, temporal_norms=False, branches=True).reason
     'time reaches its batch norms and branches meet in it'
@@ -57,7 +57,7 @@ class Traits:
 
 
 def traits_of(graph: fx.Graph, root: nn.Module) -> Traits:
-    """The traits of a network, by the facts that the surgery declared of each edge.
+    """Return the traits of a network, from the facts that the surgery declared of each edge.
 
     >>> import torch
     >>> from leanspike import spike
@@ -79,21 +79,21 @@ def traits_of(graph: fx.Graph, root: nn.Module) -> Traits:
 
 
 def _meet(node: fx.Node) -> bool:
-    """Whether several signals enter, one of which at least depends on time."""
+    """Whether several signals enter, at least one of which depends on time."""
     signals: list[Signal] = [source.meta["signal"] for source in node.all_input_nodes]
     tensors = [signal for signal in signals if signal.kind not in (None, "constant")]
     return len(tensors) > 1 and any(signal.timed for signal in tensors)
 
 
 PAPERS = {"learn": ("leak", "threshold")}
-"""What the papers' neuron, the default of ``spike``, is beside its own defaults."""
+"""The options of the papers' neuron, the default of ``spike``, that differ from the neuron's."""
 
 
 def choose_neurons(snn: SpikingNetwork, preset: Preset, norms: NormsBefore) -> str:
-    """Give the neurons of ``spike``'s default the start and the height that fit; say which.
+    """Set the first membrane and the spike height of default neurons, and return both in words.
 
-    ``norms`` is what became of batch norms. A maximum over spikes is more than the maximum over
-    their rates. Neurons that start from 0 fire later, which makes up for it.
+    ``norms`` tells what became of batch norms. A maximum over spikes is larger than the maximum
+    over their rates. Neurons that start from 0 fire later, which makes up for it.
     """
     traits = traits_of(snn.plan.graph, snn)
     renewed = norms == "renewed" and traits.temporal_norms
@@ -132,9 +132,9 @@ def _enters_max_pool(node: fx.Node, root: nn.Module) -> bool:
 
 
 def norm_of_each_step(root: nn.Module, graph: fx.Graph) -> NormFactory | None:
-    """BNTT for the place of trained batch norms, if it can take all of them; else None.
+    """Return BNTT for the places of trained batch norms, or None if it cannot take all of them.
 
-    Its statistics are those of each step, which differ most in the first ones.
+    BNTT has statistics for each step. They differ most in the first steps.
     """
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     norms = [m for m in map(root.get_submodule, called) if is_batch_norm(m)]
@@ -148,7 +148,7 @@ def norm_of_each_step(root: nn.Module, graph: fx.Graph) -> NormFactory | None:
 
 
 def is_trained(ann: nn.Module) -> bool:
-    """Whether the statistics of its batch norms show that it has seen images.
+    """Return whether the statistics of the network's batch norms show that it has seen images.
 
     >>> is_trained(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     False
@@ -164,9 +164,9 @@ def is_trained(ann: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Choice:
-    """How a calibration goes about it, why in words, and what to try where it does not help.
+    """The options of a calibration, their reason in words, and what to try if it fails.
 
-    ``each_step``: the scale is chosen by the answers of all steps, not by the last alone.
+    With ``each_step`` the answers of all steps choose the scale, else those of the last alone.
     """
 
     method: Method
@@ -184,7 +184,7 @@ def choose_calibration(
     scale: float | Sequence[float] | None,
     statistics: Statistics | None,
 ) -> Choice:
-    """What was given, and for the rest what fits the network and its neurons."""
+    """Return the options given, and for the others what fits the network and its neurons."""
     traits = traits_of(snn.plan.graph, snn)
     norms = traits.batch_norms or traits.temporal_norms
     high = all(
@@ -214,7 +214,7 @@ def choose_calibration(
 
 
 def _way_out(needs: bool, *, usual: bool, several: bool) -> str:
-    """What to try where SNN and ANN seldom agree."""
+    """Return what to try where SNN and ANN seldom agree."""
     if needs and not usual:
         return (
             "leave out neuron=, norm= and preset= in spike, and scale=, method=, statistics= and "
@@ -226,6 +226,6 @@ def _way_out(needs: bool, *, usual: bool, several: bool) -> str:
 
 
 def check_preset(preset: str) -> None:
-    """Raise LeanspikeError unless it is one."""
+    """Raise LeanspikeError unless ``preset`` is the name of a preset."""
     if preset not in get_args(Preset):
         raise LeanspikeError(f"preset is {preset!r}; choose one of {', '.join(get_args(Preset))}")

@@ -1,4 +1,4 @@
-"""The surgery: an ordinary network in, the same network with spiking neurons out."""
+"""The surgery, which turns an ordinary network into the same network with spiking neurons."""
 
 from __future__ import annotations
 
@@ -59,49 +59,50 @@ def spike(
     preset: Preset = "network",
     lower: Iterable[str | Pass] = DEFAULT,
 ) -> SpikingNetwork:
-    """Make a network spike: each of its activations becomes a layer of neurons.
+    """Make a network spike: put a layer of neurons into the place of each activation.
 
-    The network is traced with ``torch.fx`` and copied; ``ann`` itself is left untouched. Each
-    call of a ReLU gets its own neuron. It lies at the path of a ReLU module that is called once,
-    else at ``<owner>.neuron_<k>``, in the order of the calls. All other modules keep their paths,
-    so the ANN's ``state_dict`` loads with :meth:`SpikingNetwork.load_ann`. Dropout draws one mask
-    for all timesteps. What does not depend on time is computed once.
+    The network is traced with ``torch.fx`` and copied; ``ann`` itself stays as it is. Each call of
+    a ReLU gets its own neuron. The neuron takes the path of the ReLU module if that is called
+    once. Otherwise it lies at ``<owner>.neuron_<k>``, in the order of the calls. All other modules
+    keep their paths, so the ANN's ``state_dict`` loads with :meth:`SpikingNetwork.load_ann`.
+    Dropout draws one mask for all timesteps. What does not depend on time is computed once.
 
     Args:
         ann: any network that torch.fx can trace and whose operations are in the op table.
-        example_input: as for a call, ``[N, ...]`` (``[T, N, ...]`` for frames), whose samples
-            ``ann`` accepts; only its shape matters, not its device.
+        example_input: an input as for a call, ``[N, ...]`` (``[T, N, ...]`` for frames), whose
+            samples ``ann`` accepts. Only its shape matters, not its device.
         encode: "direct" (analog input as a constant current), "poisson" (random spikes, see
-            ``leanspike.temporal.Poisson``), "frames" (``[T, N, ...]``), or such an encoder.
+            ``leanspike.temporal.Poisson``), "frames" (``[T, N, ...]``), or an encoder object.
         timesteps: T, 1 or more: the default number of steps of a call.
-        neuron: a neuron to copy for each call, or a function from the path to a new one. The
-            default is ``LIF(learn=("leak", "threshold"))``, as in the papers. Where time reaches
+        neuron: A neuron to copy for each call, or a function from the path to a new neuron. The
+            default is ``LIF(learn=("leak", "threshold"))``, as in the papers. If time reaches
             batch norms or branches meet, it has ``height="threshold", initial="half"`` ("zero"
-            before max pools). Which of them was taken, is said. Any module from ``[T, N, ...]`` to
-            the same will do: with ``nn.ReLU()`` the result answers as the ANN at each step.
+            before max pools). One line on stderr says which was taken. Any module from
+            ``[T, N, ...]`` to the same shape works: with ``nn.ReLU()`` the result answers as the
+            ANN at each step.
         norm: "keep" batch norms, or "fold" them into the layers before them (eval statistics).
-            Another norm may take their place where time reaches them, and begins with their
-            parameters: "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a
+            Another norm may take their place where time reaches them. It begins with their
+            parameters. It is "bntt", "tdbn" (scaled to the threshold of ``neuron``), "tebn", or a
             function from channels and timesteps to a new ``leanspike.temporal.TemporalNorm``. The
-            default is "keep". Beside the default neuron, where the norms were trained, it is a
-            "bntt" with their shift. Its statistics are of each step, so the SNN then runs for
+            default is "keep". With the default neuron and trained norms the default is a "bntt"
+            with their shift. It has statistics for each step, so the SNN then runs for
             ``timesteps`` steps at most.
         activations: further activations to replace: module types, functions, method names.
         ops: further time-safe operations, by module type, function or method name. The value is
             the kind of signal that it emits: "analog", "graded", "spike", or "same" as its input.
-            It may also be a whole row (``leanspike.graph.ops.Operation``). Modules named here are
-            not looked into.
-        preset: "paper" is the papers' neuron as the default, whatever the network has.
-        lower: the passes that put in layers which give the same for less, by name or as functions
-            from a ``Plan`` to another. The default is "event_driven" convolutions and
-            "tiled_pooling"; () is none.
+            It may also be a whole row (``leanspike.graph.ops.Operation``). The inside of modules
+            named here is not examined.
+        preset: "paper" makes the papers' neuron the default, whatever the network has.
+        lower: the passes that put in layers which give the same at a lower cost. Each is a name,
+            or a function from a ``Plan`` to another. The default is "event_driven" convolutions
+            and "tiled_pooling"; () is none.
 
     Returns:
-        The network, in the mode (train or eval) and on the device of ``ann``.
+        The spiking network, in the mode (train or eval) and on the device of ``ann``.
 
     Raises:
         SurgeryError: for what cannot be traced or is not time-safe, by its path, with a way out.
-        LeanspikeError: for arguments out of range, or a norm with nothing to take the place of.
+        LeanspikeError: for arguments out of range, or a norm that finds no batch norm to replace.
 
     Example:
         >>> import torch
@@ -115,7 +116,7 @@ def spike(
     if not isinstance(ann, nn.Module):
         raise LeanspikeError(f"ann is {ann!r}; give a network, as Net()")
     if isinstance(ann, SpikingNetwork):
-        raise LeanspikeError("this network spikes already; pass the ANN it was made from")
+        raise LeanspikeError("ann is a SpikingNetwork already; pass the ANN it was made from")
     encoder = create_encoder(encode) if isinstance(encode, str) else encode
     operations = OPERATIONS.for_call(ops or {}, activations)
     sample = _sample(example_input, encoder)
@@ -164,20 +165,20 @@ def _plan(
 
 
 def _tell_types(subject: Subject) -> None:
-    """Say where code branches on what may change after the surgery, unlike shapes."""
+    """Say where code branches on a type or a device, which may change after the surgery."""
     if not subject.by_type:
         return
     x, rest = subject.reference.example, len(subject.by_type) - 1
     first = f"module {subject.by_type[0]}" if subject.by_type[0] else "the network's own forward"
     say(
         f"{first}{f' and {rest} more' * bool(rest)}: the code branches on the type or device of a "
-        f"tensor; the SNN does what it does in {x.dtype} on {x.device.type}, elsewhere too: call "
-        "spike in that type and on that device where it shall do otherwise"
+        f"tensor; the SNN always takes the branch for {x.dtype} on {x.device.type}: for another "
+        "branch call spike with the network in that type and on that device"
     )
 
 
 def _sample(example_input: Tensor, encoder: Encoder) -> Tensor:
-    """A batch of the example as the network sees it at one step."""
+    """Return a batch of the example as the network sees it at one step."""
     if not isinstance(example_input, Tensor):
         kind = type(example_input).__name__
         raise LeanspikeError(
@@ -195,13 +196,13 @@ def _sample(example_input: Tensor, encoder: Encoder) -> Tensor:
 def _check_placed(root: nn.Module) -> None:
     if not any(isinstance(m, TemporalNorm) for m in root.modules()):
         raise LeanspikeError(
-            "time reaches no batch norm of this network that another norm could take the place of; "
-            "give it batch norms behind its first neurons, or norm='keep'"
+            "norm: this network has no batch norm behind its first neurons that another norm could "
+            "replace; give it batch norms there, or norm='keep'"
         )
 
 
 def _put_into_mode_of(ann: nn.Module, snn: SpikingNetwork) -> None:
-    """Each module as its like in the ANN is; what was put in as the whole network is."""
+    """Put each module into the mode of its original, and new ones into that of the whole ANN."""
     snn.train(ann.training)
     modules = dict(snn.named_modules())
     for path, module in ann.named_modules():
@@ -214,18 +215,18 @@ def _has_norms(ann: nn.Module) -> bool:
 
 
 def _raise_doubts(snn: SpikingNetwork, ann: nn.Module) -> None:
-    """Warn of a trained ANN in training mode, and set what is to be warned about later."""
+    """Warn of a trained ANN in training mode, and note what later calls are to warn about."""
     trained = is_trained(ann)
     snn.doubts.uncalibrated = trained or not (ann.training or _has_norms(ann))
     active = _active(snn)
     if trained and active:
         warn_of_training_mode(active)
-    elif not _has_norms(ann):  # by which a trained ANN is told from a new one
+    elif not _has_norms(ann):  # without norms nothing tells a trained ANN from a new one
         snn.doubts.active = active
 
 
 def _active(snn: SpikingNetwork) -> tuple[str, ...]:
-    """The paths of the norms and dropouts that do what they do in training only."""
+    """Return the paths of the norms and dropouts that are in training mode and have an effect."""
     found = [
         (path, module)
         for path, module in snn.named_modules()
@@ -294,6 +295,6 @@ def _check_takes(
         signature.bind(*arguments)
     except TypeError:
         raise LeanspikeError(
-            f"{name} is a function of {signature}, and is called with ({', '.join(arguments)}); "
+            f"{name} is a function of {signature}, but is called with ({', '.join(arguments)}); "
             f"write {form}"
         ) from None

@@ -1,4 +1,4 @@
-"""What a run that was halted needs to go on, in little memory: spikes take a bit each."""
+"""The values that a halted run needs to go on, in little memory: each spike takes a bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, fx
 @final
 @dataclass(frozen=True)
 class PackedSpikes:
-    """Values that are 0 or, at each place of a sample, one height: a bit for each, and the heights.
+    """Spikes packed into bits: each value is 0 or the one height of its place in a sample.
 
     >>> packed = PackedSpikes.of(0.5 * torch.eye(3))
     >>> torch.equal(packed.unpacked(), 0.5 * torch.eye(3))
@@ -26,11 +26,11 @@ class PackedSpikes:
     bits: np.ndarray[Any, Any]
     heights: Tensor
     like: Tensor
-    """No memory, but type, place, shape and strides."""
+    """A tensor without memory, which keeps type, device, shape and strides."""
 
     @staticmethod
     def of(x: Tensor) -> PackedSpikes | None:
-        """The values packed; None where they are no such spikes, or lie with gaps."""
+        """Return the values packed, or None if they are no such spikes or lie with gaps."""
         if not x.is_floating_point() or x.numel() == 0 or _in_order(x) is None:
             return None
         heights, there = x.amax(0), x != 0
@@ -41,7 +41,7 @@ class PackedSpikes:
         return PackedSpikes(np.packbits(in_order.cpu().numpy()), heights, _blueprint(x))
 
     def unpacked(self) -> Tensor:
-        """The values as they were, in the layout in which they were."""
+        """Return the values as they were, in the same layout."""
         found = torch.empty_strided(
             self.like.shape, self.like.stride(), dtype=torch.bool, device=self.heights.device
         )
@@ -52,7 +52,7 @@ class PackedSpikes:
 
 
 def pack(env: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
-    """The values of a halted run: what the table declares to be spikes is packed, if it can be."""
+    """Return the values of a halted run, with declared spikes packed where that is possible."""
     return {
         node: (PackedSpikes.of(value) or value) if _are_spikes(node, value) else value
         for node, value in env.items()
@@ -60,12 +60,12 @@ def pack(env: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
 
 
 def unpack(env: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
-    """The values again."""
+    """Return the values with all spikes unpacked."""
     return {n: v.unpacked() if isinstance(v, PackedSpikes) else v for n, v in env.items()}
 
 
 def packed_bytes(env: Mapping[fx.Node, Any]) -> int:
-    """How much memory the values of a halted run will take, but for parameters."""
+    """Return the bytes that the values of a halted run will take, without parameters."""
     total = 0
     storages: dict[int, int] = {}
     for node, value in env.items():
@@ -80,14 +80,14 @@ def packed_bytes(env: Mapping[fx.Node, Any]) -> int:
 
 
 def _are_spikes(node: fx.Node, value: Any) -> bool:
-    """Whether spikes are declared, of which there are many for each sample's place."""
+    """Whether these are declared to be spikes, and the batch is large enough for packing."""
     signal = node.meta.get("signal")
     declared = signal is not None and signal.timed and signal.kind == "spike"
     return declared and isinstance(value, Tensor) and value.dim() > 1 and len(value) > 8
 
 
 def _in_order(x: Tensor) -> Tensor | None:
-    """All elements as they lie in memory, a view; None of a tensor with gaps or repetitions."""
+    """Return a view of all elements in the order of memory; None if there are gaps or repeats."""
     last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
     if not (x.is_contiguous() or last):
         return None

@@ -1,4 +1,4 @@
-"""A trained network made ready for inference."""
+"""Making a trained network ready for inference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from leanspike.execute import SpikingNetwork
 
 
 def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
-    """A copy for inference, with no norm left in it and the same answers (to rounding).
+    """Return a copy for inference that has no norms and gives the same answers (to rounding).
 
     See the pass :func:`leanspike.lower.fold_norms`.
 
@@ -34,7 +34,7 @@ def fold_norms(snn: SpikingNetwork) -> SpikingNetwork:
 
 
 def remaining_norms(snn: SpikingNetwork) -> dict[fx.Node, bool]:
-    """The old name of :func:`leanspike.lower.remaining_norms`, for one more version.
+    """Return the old name of :func:`leanspike.lower.remaining_norms`, for one more version.
 
     >>> import pytest, torch
     >>> from leanspike import spike

@@ -1,4 +1,4 @@
-"""The user's network before the surgery: what it must not bring along, and copies of it."""
+"""The user's network before the surgery: checks of what it must not contain, and copies of it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ WRAPPERS = {
     "DataParallel": ("a wrapper of torch.nn.DataParallel", "module"),
     "DistributedDataParallel": ("a wrapper of DistributedDataParallel", "module"),
 }
-"""By the name of their class: those of torch.compile and of several processes import much."""
+"""Wrappers by the name of their class. Importing the classes themselves would import much more."""
 
 REPARAMETRIZED = {
     "WeightNorm": "torch.nn.utils.remove_weight_norm({layer}, {name!r})",
     "SpectralNorm": "torch.nn.utils.remove_spectral_norm({layer}, {name!r})",
 }
-"""What computes a weight in a hook, by the name of its class, and how it is made a weight again."""
+"""Hooks that compute a weight, by the name of their class, and how to make it a weight again."""
 
 
 def spelled(path: str) -> str:
-    """How code calls the module of the network ``net`` at that path.
+    """Return the Python expression for the module at that path of a network ``net``.
 
     >>> spelled("layers.0.conv"), spelled("")
     ('net.layers[0].conv', 'net')
@@ -42,10 +42,10 @@ def spelled(path: str) -> str:
 
 
 def check_original(ann: nn.Module, kept: Collection[Any]) -> None:
-    """Raise SurgeryError, by its path, for what tracing would lose.
+    """Raise SurgeryError, with the path, for what tracing would lose.
 
-    Wrappers, forward hooks, forwards replaced on an object, weights computed in hooks, parameters
-    without values. What lies within modules of the types ``kept`` is theirs: nobody looks into it.
+    These are wrappers, hooks, forwards replaced on an object, weights computed in hooks, and
+    parameters without values. The inside of modules of the types ``kept`` is not examined.
     """
     _check_parameters(ann)
     _check_values(ann)
@@ -58,10 +58,10 @@ def check_original(ann: nn.Module, kept: Collection[Any]) -> None:
 
 
 def copy_of(ann: nn.Module) -> nn.Module:
-    """A copy that shares nothing with the network; tensors of a past call come without its graph.
+    """Return a copy that shares nothing with the network. Tensors of a past call are detached.
 
     Raises:
-        SurgeryError: by the path of the attribute that cannot be copied.
+        SurgeryError: for an attribute that cannot be copied, by its path.
     """
     cached = {id(t): t.detach().clone() for t in _cached(ann)}
     try:
@@ -88,7 +88,7 @@ def copy_of(ann: nn.Module) -> nn.Module:
 def _looked_into(
     module: nn.Module, path: str, kept: Collection[Any], seen: set[nn.Module]
 ) -> Iterator[tuple[str, nn.Module]]:
-    """Each module once, but none of those types and what they hold."""
+    """Yield each module once, without modules of the types ``kept`` and what they hold."""
     if module in seen or type(module) in kept:
         return
     seen.add(module)
@@ -100,13 +100,13 @@ def _looked_into(
 def _check_wrapper(module: nn.Module, where: str, name: str) -> None:
     if isinstance(module, torch.jit.ScriptModule):
         raise SurgeryError(
-            f"{where}: TorchScript, which cannot be traced again; give the Python network that it "
-            "was made from, with model.load_state_dict(net.state_dict())"
+            f"{where}: is TorchScript, which cannot be traced again; give the Python network that "
+            "it was made from, with model.load_state_dict(net.state_dict())"
         )
     kind, inner = WRAPPERS.get(type(module).__name__, ("", ""))
     if kind and inner in module._modules:
         instead = f"give {name}.{inner}" if name == "net" else f"say {name} = {name}.{inner}"
-        raise SurgeryError(f"{where}: {kind}, whose inside is not seen; {instead}")
+        raise SurgeryError(f"{where}: is {kind}, which hides the network inside; {instead}")
 
 
 def _check_weights(module: nn.Module, where: str, layer: str) -> None:
@@ -127,7 +127,7 @@ def _check_weights(module: nn.Module, where: str, layer: str) -> None:
 
 
 def _check_hooks(module: nn.Module, where: str, name: str) -> None:
-    """Hooks would be lost, or called with timesteps among the samples; even those that observe."""
+    """Refuse all hooks: they would be lost, or be called with timesteps among the samples."""
     for kind, hooks in (
         ("forward hook", "_forward_hooks"),
         ("forward pre-hook", "_forward_pre_hooks"),
@@ -155,7 +155,7 @@ def _check_hooks(module: nn.Module, where: str, name: str) -> None:
 
 
 def _chosen_by_its_class(module: nn.Module) -> bool:
-    """Whether its forward is a method of its own, as a class chooses one in __init__.
+    """Whether the module's forward is one of its own methods, which its class chose in __init__.
 
     A layer of the table does not count: the table says what its class computes.
     """
@@ -198,7 +198,7 @@ def _check_values(ann: nn.Module) -> None:
 
 
 def _cached(ann: nn.Module) -> Iterator[Tensor]:
-    """Tensors with a graph that modules keep from a call, which PyTorch does not copy."""
+    """Yield the tensors with a graph that modules keep from a call; PyTorch does not copy them."""
     for module in ann.modules():
         for value in vars(module).values():
             if isinstance(value, dict):

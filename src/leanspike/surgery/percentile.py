@@ -1,8 +1,8 @@
-"""Exact percentiles of more values than fit in memory, from counts.
+"""Exact percentiles, from counts, of more values than fit in memory.
 
 A histogram of the values' leading 16 bits finds the bin of a rank. A histogram of the next 16 bits
 finds the rank within that bin, and so on. That takes two rounds for float32, and four for float64.
-Bits of floating point numbers are in the order of the numbers. So the answer is exact, whatever the
+The bits of floating point numbers are in the order of the numbers. So the answer is exact for all
 values.
 """
 
@@ -30,12 +30,12 @@ Digits = tuple[int, ...]
 
 @final
 class Percentile:
-    """The percentile of values that are shown batch by batch, in as many rounds as it asks for.
+    """Finds the percentile of values that are shown batch by batch, in as many rounds as it needs.
 
     Args:
-        percentile: p in (0, 100], of n values the one of rank p/100·(n − 1), counted from 0.
-        rule: of a rank between two values, "interpolated" takes the value between them, as
-            ``numpy.percentile``, "nearest" the nearer one.
+        percentile: p in (0, 100]. Among n values it is that of rank p/100·(n − 1), from 0.
+        rule: the value for a rank between two values. "interpolated" is the value between them, as
+            in ``numpy.percentile``. "nearest" is the nearer one.
 
     >>> found = Percentile(50, "interpolated")
     >>> while found.wants_more:
@@ -76,7 +76,7 @@ class Percentile:
             histogram += torch.bincount(bins, minlength=BINS).cpu().numpy()
 
     def end_round(self, group: Group = ALONE) -> None:
-        """All values were shown, some to each process: find the next digits."""
+        """End a round, in which the processes were shown all values; find the next digits."""
         if group.size > 1:
             self._add_others(group)
         if not self.ranks:
@@ -85,14 +85,14 @@ class Percentile:
         self.histograms = {known: np.zeros(BINS, np.int64) for known, _ in self.ranks}
 
     def _add_others(self, group: Group) -> None:
-        """The counts of all processes, which are whole numbers: nothing is rounded."""
+        """Add the counts of all processes. They are whole numbers, so nothing is rounded."""
         own = np.stack([*self.histograms.values(), np.full(BINS, self.has_nan)])
         *total, has_nan = group.summed(torch.from_numpy(own)).numpy()
         self.histograms = dict(zip(self.histograms, total, strict=True))
         self.has_nan = bool(has_nan.any())
 
     def value(self) -> float:
-        """The percentile; NaN if any value was NaN."""
+        """Return the percentile, or NaN if any value was NaN."""
         if self.has_nan:
             return math.nan
         kind = np.float32 if self.dtype == torch.float32 else np.float64
@@ -108,7 +108,7 @@ class Percentile:
             return float(low + apart * self.between)
 
     def _ranks(self, n: int) -> tuple[int, int]:
-        """The ranks of the values beside the percentile, counted from 0."""
+        """Return the ranks of the values on both sides of the percentile, counted from 0."""
         if self.rule == "nearest":
             rank = round(0.01 * self.percentile * (n - 1))  # ties as in DIET-SNN's code
             return rank, rank
@@ -118,7 +118,7 @@ class Percentile:
         return low, min(low + 1, n - 1)
 
     def _next_digit(self, known: Digits, rank: int) -> tuple[Digits, int]:
-        """One more digit of the value of a rank, and its rank among those that share it."""
+        """Return a rank's value with one more digit, and its rank among values that share it."""
         upto = _in_order(self.histograms[known], known).cumsum()
         place = int(np.searchsorted(upto, rank, side="right"))
         below = int(upto[place - 1]) if place else 0
@@ -126,9 +126,9 @@ class Percentile:
 
 
 def _in_order(bins: Counts, known: Digits) -> Counts:
-    """The bins of the next digit, from −2¹⁵ on, in the order of the numbers that begin so.
+    """Return the bins of the next digit, from −2¹⁵ on, in the order of the numbers in them.
 
-    Numbers below 0 have a first digit below 0. Their digits are in falling order, and later digits
+    Numbers below 0 have a first digit below 0, and their digits are in falling order. Later digits
     count from 0 to 2¹⁶ − 1.
     """
     below, above = bins[:HALF], bins[HALF:]

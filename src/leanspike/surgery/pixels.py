@@ -1,7 +1,7 @@
-"""Whether images are scaled as those of the training were: what a trained network tells of it.
+"""Whether images are scaled as in the training, judged from a trained network.
 
 The network's first batch norm keeps the variance of what reached it in training. Without a norm in
-front of the first neurons nothing tells the scale. Networks trained on 0 to 255 and on 0 to 1 have
+front of the first neurons nothing tells the scale: networks trained on 0 to 255 and on 0 to 1 have
 weights and outputs of the same size.
 """
 
@@ -20,23 +20,23 @@ from leanspike.notice import say
 from leanspike.temporal.moments import Moments
 
 OTHERWISE = 2.0
-"""Standard deviations that differ by this factor are of images of another scale.
+"""Images whose standard deviation differs by this factor have another scale.
 
-Measured: the factor is 0.75 to 1.17 for images of one class, of noise, or inverted. It is from 2.5
-on, or up to 0.31, for a normalisation left out or put in.
+It was measured as 0.75 to 1.17 for images of one class, of noise, or inverted. A normalisation
+left out or put in changes it to at least 2.5, or to at most 0.31.
 """
 FAR = 10
-"""By this factor it is the pixels' unit, and not their normalisation."""
+"""From this factor on the pixels' unit is at fault, and not their normalisation."""
 BYTES = 20, 255
-"""Whole numbers from 0 to between these are taken for pixels of 8 bits."""
+"""Whole numbers from 0 to a maximum within these bounds are taken for pixels of 8 bits."""
 
 
 @final
 class FirstNorm:
-    """Sees what enters the first batch norm, while the network runs node by node.
+    """Measures what enters the first batch norm, while the network runs node by node.
 
     Args:
-        snn: the network whose first norm it is, if that is trained and time does not reach it.
+        snn: the network. Its first norm counts if it is trained and time does not reach it.
 
     >>> from torch import nn
     >>> from leanspike import spike
@@ -64,15 +64,15 @@ class FirstNorm:
                     return
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], _value: Any) -> None:
-        """Measure what enters, ``[N, C, ...]`` of a batch: an observer of a run."""
+        """Measure what enters, ``[N, C, ...]`` of a batch, as an observer of a run."""
         if node is self.node:
             self.moments.add(values[node.all_input_nodes[0]].transpose(0, 1).flatten(1))
 
     @property
     def ratio(self) -> float | None:
-        """The standard deviation of what entered, in those of the training; the channels' median.
+        """The standard deviation of what entered, divided by that of the training (median channel).
 
-        None if there is no such norm, or nothing entered.
+        It is None if there is no such norm, or nothing entered.
         """
         if self.variance_C is None or self.moments.n == 0:
             return None
@@ -81,7 +81,7 @@ class FirstNorm:
 
 
 def _variance_of_training(norm: torch.nn.modules.batchnorm._BatchNorm) -> Tensor | None:
-    """The running variance without what is left of its first value, 1; None if untrained."""
+    """Return the running variance without the rest of its first value, 1; None if untrained."""
     mean_C, variance_C, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
     if mean_C is None or variance_C is None or not mean_C.any():
         return None
@@ -91,7 +91,7 @@ def _variance_of_training(norm: torch.nn.modules.batchnorm._BatchNorm) -> Tensor
 
 
 def tell_of_scale(first: FirstNorm, images: Tensor, seen: tuple[float, float]) -> None:
-    """Warn of images that are scaled unlike those of the training; say where nothing tells.
+    """Warn if the images are not scaled as in the training; say so if that cannot be known.
 
     ``seen`` is the smallest and the largest value of the images.
     """

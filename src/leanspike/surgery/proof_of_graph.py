@@ -1,8 +1,8 @@
-"""The proof at conversion: what was traced, and what was made of it, answers as the network does.
+"""The proof at conversion that the traced graph answers as the network does.
 
 Tracing sees what a network's code does with a tensor. It does not see what Python does around it:
-contexts, ``__call__``, random numbers that are not torch's. So the network itself, a copy that
-nobody has touched, is run beside the graph.
+contexts, ``__call__``, random numbers that are not torch's. So an untouched copy of the network is
+run beside the graph.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from leanspike.surgery.reference import (
 )
 
 LOST = (
-    "contexts as autocast, a __call__ of its own, isinstance(x, torch.Tensor), numbers that "
-    "Python, NumPy or torch.rand draw: write that into modules, or take it out"
+    "contexts such as autocast, a __call__ of its own, isinstance(x, torch.Tensor), and numbers "
+    "that Python, NumPy or torch.rand draw: write that into modules, or take it out"
 )
 
 
@@ -44,8 +44,8 @@ def prove_graph(
     """Raise SurgeryError unless the graph answers as the network does, to rounding.
 
     Answers, statistics and paths of gradients are compared. Both run on the example in eval mode.
-    Where the network can be run so, both run in training mode, too: on two samples, with the same
-    dropouts.
+    If the network runs in training mode, both run there, too: on two samples, with the same
+    dropout masks.
     """
     kinds = {path: type(module) for module, path in reference.paths.items()}
     calls = {str(node.target) for node in graph.nodes if node.op == "call_module"}
@@ -65,7 +65,7 @@ def prove_graph(
 
 
 def _training_run(reference: Reference) -> tuple[Tensor, Run] | None:
-    """Samples that the network takes in training mode, with what it gives; None, and it is said."""
+    """Return samples that the network takes in training mode, and its run; else warn."""
     x = reference.example
     failed = ""
     for x_N in (torch.cat([x[:1], random_like(x[:1])]), torch.cat([x, random_like(x)])):
@@ -74,7 +74,7 @@ def _training_run(reference: Reference) -> tuple[Tensor, Run] | None:
         except Exception as error:  # it is not defined for so many, or for random ones
             failed = one_line(error)[:160]
     logging.getLogger("leanspike").warning(
-        f"the network does not run in training mode ({failed}), so that only its eval mode was "
+        f"the network does not run in training mode ({failed}), so only its eval mode was "
         "compared with its graph; mend that before you train the SNN"
     )
     return None
@@ -82,7 +82,7 @@ def _training_run(reference: Reference) -> tuple[Tensor, Run] | None:
 
 @final
 class _Traced(fx.Interpreter):
-    """Runs the traced graph in the mode asked for, and tells what enters its modules."""
+    """Runs the traced graph in the mode asked for, and notes what enters its modules."""
 
     def __init__(
         self, root: nn.Module, graph: fx.Graph, operations: Operations, watched: Collection[str]
@@ -95,7 +95,7 @@ class _Traced(fx.Interpreter):
         self.found = Run([])
 
     def run_as(self, x: Tensor, *, training: bool) -> Run:
-        """One run, which leaves the buffers as they were."""
+        """Run the graph once, and leave its buffers as they were."""
         self.training, self.found = training, Run([])
         self.root.train(training)
         with buffers_kept(self.root), seeded(self.root, training):
@@ -106,13 +106,13 @@ class _Traced(fx.Interpreter):
         return run
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As usual, and tell what enters."""
+        """Call the module as usual, and note what enters."""
         if target in self.watched:
             note(self.found, target, args)
         return super().call_module(target, args, kwargs)
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As usual; functional dropouts, which were traced in eval mode, drop in training."""
+        """Call as usual; let functional dropouts, traced in eval mode, drop in training."""
         if self.training and self.operations.row(target).dropout and kwargs.get("p") != 0:
             kwargs = {**kwargs, "training": True}
         return super().call_function(target, args, kwargs)
@@ -123,13 +123,13 @@ def _compare(expected: Run, found: Run, mode: str, x: Tensor) -> None:
         theirs = expected.arriving.get(path, [])
         if 0 < len(theirs) < len(calls):
             _differ(
-                mode, f"module {path} is called {len(theirs)} times, and in the graph more often"
+                mode, f"module {path} is called {len(theirs)} times, but {len(calls)} in the graph"
             )
         if len(theirs) == len(calls) and not all(
             math.isclose(a, b, rel_tol=tolerance(x), abs_tol=1e-30)
             for a, b in zip(theirs, calls, strict=True)
         ):
-            _differ(mode, f"something else enters module {path}")
+            _differ(mode, f"module {path} gets another input")
     if not alike(expected.outputs, found.outputs):
         _differ(mode, difference(expected.outputs, found.outputs))
     for name in _written(expected, found):
@@ -139,15 +139,15 @@ def _compare(expected: Run, found: Run, mode: str, x: Tensor) -> None:
         entering = "torch::autograd::AccumulateGrad"
         names = sorted((n for n in more if n != entering), key=lambda n: ("Backward" in n, n))
         raise SurgeryError(
-            f"the network stops gradients, or has some of its own, where its graph has those of "
-            f"{', '.join(names[:3])}: torch.no_grad and autograd functions are not traced; write "
-            "x.detach() for what is to have no gradient, or put the code into a module of its own "
-            "and declare that with ops={ThatModule: 'analog'}"
+            f"the network's gradients differ from its graph's at {', '.join(names[:3])}: "
+            "torch.no_grad and autograd functions are not traced; write x.detach() for a tensor "
+            "without gradient, or put the code into a module of its own and declare that with "
+            "ops={ThatModule: 'analog'}"
         )
 
 
 def _written(expected: Run, found: Run) -> list[str]:
-    """The buffers that hold something else; what counts batches is read for the statistics only."""
+    """Return the buffers that differ, without counts of batches, which serve statistics only."""
     return [
         name
         for name, value in found.buffers.items()
@@ -157,10 +157,10 @@ def _written(expected: Run, found: Run) -> list[str]:
 
 
 def _forget_caches(reference: Reference, traced: _Traced, found: Run) -> None:
-    """Take buffers out of the comparison in which the network keeps what no input changes.
+    """Leave buffers out of the comparison if the network keeps there what no input changes.
 
-    The graph computes that anew. After another input the buffers hold the same, and the network,
-    which reads them by then, answers as the graph does.
+    The graph computes that anew. After another input such buffers hold the same. The network reads
+    them by then, and answers as the graph does.
     """
     read = {str(node.target) for node in traced.graph.nodes if node.op == "get_attr"}
     written = [name for name in _written(reference.answer, found) if name not in read]

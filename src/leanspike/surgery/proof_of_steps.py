@@ -1,4 +1,4 @@
-"""The proof at conversion that timesteps stay apart, as the samples of a batch do."""
+"""The proof at conversion that timesteps do not mix, as the samples of a batch do not."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from leanspike.surgery.reference import (
 from leanspike.temporal import broadcast, repeat, stack, unstack
 
 FACTOR = 8
-"""By how much more two runs may differ whose batches are not of the same size."""
+"""The factor by which two runs may differ more if their batches are not of the same size."""
 
 
 def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection[Any]) -> None:
     """Raise SurgeryError unless timesteps stay apart in the rewritten graph.
 
     Activations, dropouts and norms are put back into their places. The first sample lies between
-    timesteps that are random. To it the graph must answer as the network does to it alone.
-    ``declared`` are the operations that the user spoke for.
+    random timesteps. The graph must answer to it as the network answers to it alone. ``declared``
+    are the operations that the user declared to be safe.
     """
     first, expected = reference.example[:1], reference.answer
     if len(reference.example) > 1:
@@ -55,18 +55,19 @@ def prove_steps(reference: Reference, rewriting: Rewriting, declared: Collection
     names = ", ".join(getattr(op, "__name__", repr(op)) for op in declared)
     spoken = f"one of those declared ({names})" if names else "something in it"
     raise SurgeryError(
-        f"the answer to a sample depends on the other samples of the batch, and an SNN has its "
-        f"timesteps among these ({how}): {spoken} mixes them; take it "
-        "out, or write it for each sample by itself"
+        f"the answer to a sample depends on the other samples of the batch ({how}), and an SNN "
+        f"stacks its timesteps there: {spoken} mixes them; take it out, or write it for each "
+        "sample by itself"
     )
 
 
 @final
 class _Steps(fx.Interpreter):
-    """Runs the rewritten graph for timesteps that have different ``inputs``.
+    """Runs the rewritten graph for timesteps with different ``inputs``.
 
-    What is the same at each step is run for each input by itself. Where it meets time, each step
-    gets its own. What enters modules in step ``number``, counted from 0, is noted.
+    The part of the graph that is the same at each step runs for each input by itself. Where it
+    meets time, each step gets its own value. The inputs of modules in step ``number``, counted
+    from 0, are noted.
     """
 
     def __init__(self, rewriting: Rewriting, inputs: tuple[Tensor, ...], number: int) -> None:
@@ -79,11 +80,11 @@ class _Steps(fx.Interpreter):
         self.entries: dict[str, int] = {}
 
     def answer(self) -> Any:
-        """What the graph gives for these inputs, one a step."""
+        """Return the graph's answer to these inputs, one for each step."""
         return self.run(torch.cat(self.inputs), len(self.inputs))
 
     def run_node(self, n: fx.Node) -> Any:
-        """As usual, but for what was put in and what is the same at each step in a real run."""
+        """Run a node, with the originals of what was put in, and each input's static values."""
         signal: Signal = n.meta["signal"]
         if n.target in (broadcast, repeat) and signal.timed:
             steps = [values[n.all_input_nodes[0]] for values in self.static]
@@ -101,7 +102,7 @@ class _Steps(fx.Interpreter):
         return self.static[0][n]
 
     def entered_otherwise(self, expected: Run) -> Iterator[str]:
-        """The modules that something else entered than in that run of the sample alone.
+        """Yield the modules whose input differs from that in a run of the sample alone.
 
         A fault far from the output may be too small to be seen there.
         """
@@ -112,10 +113,10 @@ class _Steps(fx.Interpreter):
             pairs = zip(theirs, lengths, strict=False)
             close = (math.isclose(a, b, rel_tol=bound, abs_tol=nought) for a, b in pairs)
             if len(theirs) == len(lengths) and not all(close):
-                yield f"something else enters module {path}"
+                yield f"module {path} gets another input"
 
     def _note(self, n: fx.Node, of_step: int | None = None) -> None:
-        """Note what enters the module of a node, of the step that is watched."""
+        """Note what enters the module of a node in the watched step."""
         if n.op != "call_module" or n in self.originals or of_step not in (None, self.number):
             return
         (x, *_), _ = self.fetch_args_kwargs_from_env(n)

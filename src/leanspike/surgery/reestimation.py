@@ -1,4 +1,4 @@
-"""Statistics of norms, measured again with the neurons in force."""
+"""Measuring the statistics of norms again, with the neurons in force."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from leanspike.temporal.moments import Moments, with_others
 
 
 def reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
-    """Running mean and variance of each norm that time reaches, from all images and steps.
+    """Set the running mean and variance of each norm that time reaches, from all images and steps.
 
     Returns:
-        The norms, and the network's answers with their new statistics. None stands for the
-        answers if a norm was called twice: its first call then ran with other statistics.
+        The paths of the norms, and the network's answers with their new statistics. The answers
+        are None if a norm was called twice: its first call then ran with other statistics.
     """
     norms = {node: norm for node in sweep.nodes if (norm := _timed_norm(sweep.snn, node))}
 
@@ -41,7 +41,7 @@ def reestimate(sweep: Sweep) -> tuple[tuple[str, ...], list[Tensor] | None]:
 
 
 def _timed_norm(snn: SpikingNetwork, node: fx.Node) -> Any:
-    """The norm that a node calls, if time reaches it and its statistics can be measured."""
+    """Return the norm that a node calls, if time reaches it and its statistics can be measured."""
     if node.op != "call_module" or not node.meta["signal"].timed:
         return None
     norm = snn.get_submodule(str(node.target))

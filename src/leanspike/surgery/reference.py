@@ -1,4 +1,4 @@
-"""The network itself, beside which a conversion is proved: how it is run, and what it gives."""
+"""The network itself, with which a conversion is compared: how it is run, and what it gives."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from leanspike.graph.trace import device_of
 from leanspike.modes import buffers_kept
 
 SEED = 0x5EED
-"""The seed of what dropout draws while both are run, and of the random sample."""
+"""The seed of the dropout masks while both are run, and of the random sample."""
 
 
 @dataclass
 class Run:
-    """What a run gave: the tensors of the output, their graph of gradients, and what came in.
+    """The record of a run: the output's tensors, their graph of gradients, the modules' inputs.
 
-    ``arriving`` has the length (Euclidean norm) of what entered a module at each call, for each
-    module that the graph calls. A fault far from the output may be too small to be seen there.
+    ``arriving`` holds the Euclidean norm of the input of each call, for each module that the graph
+    calls. A fault far from the output may be too small to be seen in the output.
     """
 
     outputs: list[Tensor]
@@ -38,9 +38,9 @@ class Run:
 
 @final
 class Reference:
-    """The network itself, to compare with: a copy that is run as it is.
+    """An untouched copy of the network to compare with.
 
-    ``example`` is what it accepts, and ``answer`` what it gives for that in eval mode.
+    ``example`` is an input that it accepts, and ``answer`` its run on that in eval mode.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -50,19 +50,18 @@ class Reference:
         self.answer: Run
 
     def held(self) -> tuple[str, ...]:
-        """The paths of the modules that the network's own ``train()`` leaves in eval mode."""
+        """Return the paths of the modules that the network's ``train()`` leaves in eval mode."""
         self.network.train(True)
         return tuple(path for path, m in self.network.named_modules() if not m.training)
 
     def accepts(self, example_input: Tensor) -> Tensor:
-        """The example as the network takes it, with values that say something.
+        """Return the example in a form that the network accepts, with values that tell something.
 
-        Only the shape of an example matters. Random values take the place of values that are all
-        the same, and the type becomes that of the network. Either is done if the network accepts
-        it.
+        Only the shape of an example matters. Random values replace values that are all the same,
+        and the type becomes that of the network. Each of these is done if the network accepts it.
 
         Raises:
-            SurgeryError: if the network does not accept the example, or gives NaN for it.
+            SurgeryError: If the network does not accept the example, or answers NaN to it.
         """
         x = example_input.detach().to(device_of(self.network), copy=True)
         typed = x.to(_dtype(self.network, x.dtype)) if x.is_floating_point() else x
@@ -77,8 +76,8 @@ class Reference:
             ) from first
         if not first.is_floating_point():
             raise SurgeryError(
-                f"the network takes {first.dtype}, and neurons take signals; give the part behind "
-                "its embedding, and what the embedding gives as the example_input"
+                f"the network takes {first.dtype}, but neurons take floating point; give the part "
+                "behind its embedding, and the embedding's output as the example_input"
             )
         self.example = first
         if self._wrote_to_itself(before):
@@ -111,12 +110,12 @@ class Reference:
         )
 
     def _check_again(self) -> None:
-        """Raise unless it answers the same when it is called again."""
+        """Raise SurgeryError unless the network answers the same when it is called again."""
         again = self.run(self.example, training=False)
         if not alike(self.answer.outputs, again.outputs):
             raise SurgeryError(
-                "the network answers otherwise when it is called again, as it keeps a state from "
-                "call to call; take that out: a spiking network has none"
+                "the network answers otherwise when it is called again, since it keeps a state "
+                "between calls; take that out: a spiking network has none"
             )
 
     def _check_values(self, run: Run) -> None:
@@ -128,12 +127,12 @@ class Reference:
         )
 
     def run(self, x: Tensor, *, training: bool) -> Run:
-        """Run it on a copy of ``x``, seeded, which leaves the buffers as they were."""
+        """Run the network on a copy of ``x``, seeded, and leave its buffers as they were."""
         with buffers_kept(self.network):
             return self._run(x, training)
 
     def run_after_the_example(self, x: Tensor) -> Run:
-        """The same in eval mode, with the buffers that a run on the example leaves."""
+        """Run the network on ``x`` in eval mode, with the buffers that the example's run left."""
         with buffers_kept(self.network):
             self._run(self.example, training=False)
             return self._run(x, training=False)
@@ -146,7 +145,7 @@ class Reference:
                 lambda _module, args, path=path: note(found, path, args)
             )
             for module, path in self.paths.items()
-            if not isinstance(module, torch.jit.ScriptModule)  # which takes none
+            if not isinstance(module, torch.jit.ScriptModule)  # it takes no hooks
         ]
         try:
             with seeded(self.network, training):
@@ -157,16 +156,16 @@ class Reference:
 
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-5, torch.float16: 1e-2, torch.bfloat16: 3e-2}
-"""By how much of the largest entry two runs may differ, on a CPU."""
+"""The share of the largest entry by which two runs may differ on a CPU."""
 
 
 def tolerance(x: Tensor) -> float:
-    """How far off two runs may be. Other devices round as they like, TensorFloat32 to 10 bits."""
+    """Return how far off two runs may be. Other devices round more, TensorFloat32 to 10 bits."""
     return TOLERANCE.get(x.dtype, 3e-5) * (1 if x.device.type == "cpu" else 16)
 
 
 def alike(expected: list[Tensor], found: list[Tensor], factor: float = 1) -> bool:
-    """Whether these are the same to rounding, by the largest entry of each."""
+    """Return whether two lists of tensors are equal to rounding, by the largest entry of each."""
     if len(expected) != len(found):
         return False
     for a, b in zip(expected, found, strict=True):
@@ -192,9 +191,9 @@ def completed(found: Run, answer: Any, network: nn.Module) -> Run:
 
 
 def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
-    """How many operations of each kind gradients go through, and which parameters they reach.
+    """Count the operations of each kind that gradients go through, and the parameters reached.
 
-    Copies are not counted: they change no gradient, and a graph has some of its own.
+    Copies are not counted: they change no gradient, and a graph adds some.
     """
     names = {id(p): name for name, p in network.named_parameters()}
     waiting: list[Any] = [y.grad_fn for y in outputs if y.grad_fn is not None]
@@ -212,18 +211,18 @@ def _gradients(outputs: list[Tensor], network: nn.Module) -> Counter[str]:
 
 
 def answer_of(run: Callable[[], Any], what: str) -> Any:
-    """What a run gives; SurgeryError where it fails, as the network itself does not."""
+    """Return what a run gives. Raise SurgeryError if it fails: the network itself does not."""
     try:
         return run()
     except Exception as error:
         raise SurgeryError(
             f"the network's graph does not run for {what} ({one_line(error)[:160]}): something in "
-            "it takes as many samples as the example alone; write it for any number"
+            "it takes only as many samples as the example has; write it for any number"
         ) from error
 
 
 def difference(expected: list[Tensor], found: list[Tensor]) -> str:
-    """How two lists of outputs differ, in words."""
+    """Return in words how two lists of outputs differ."""
     for a, b in zip(expected, found, strict=False):
         if a.shape != b.shape or a.dtype != b.dtype:
             return (
@@ -231,9 +230,7 @@ def difference(expected: list[Tensor], found: list[Tensor]) -> str:
             )
         if not alike([a], [b]):
             most = (a - b).abs().max().item()
-            return (
-                f"the answers differ by {most:.3g}, and are as large as {a.abs().max().item():.3g}"
-            )
+            return f"the answers differ by {most:.3g}, and reach {a.abs().max().item():.3g}"
     return f"it gives {len(expected)} tensors, the graph {len(found)}"
 
 
@@ -248,12 +245,12 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def entering(x: Tensor, training: bool) -> Tensor:
-    """A copy, which may be overwritten; in training with a gradient."""
+    """Return a copy that may be overwritten; in training it has a gradient."""
     return x.detach().clone().requires_grad_().clone() if training else x.clone()
 
 
 def random_like(x: Tensor) -> Tensor:
-    """Values around 0, of the shape, type and place of ``x``, the same at each call."""
+    """Return values around 0, of the shape, type and device of ``x``, the same at each call."""
     generator = torch.Generator().manual_seed(SEED)
     return torch.randn(x.shape, generator=generator).to(x)
 
@@ -265,7 +262,7 @@ def _dtype(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
 
 @contextmanager
 def seeded(network: nn.Module, training: bool) -> Iterator[None]:
-    """torch's random numbers from the same seed, and those of outside as they were afterwards."""
+    """Draw torch's random numbers from the same seed inside, and restore the state outside."""
     place = device_of(network) or torch.device("cpu")
     devices = [place] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.set_grad_enabled(training):
@@ -278,7 +275,7 @@ def seeded(network: nn.Module, training: bool) -> Iterator[None]:
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Python's and NumPy's random numbers go on afterwards as if nothing had been drawn."""
+    """Restore the state of Python's and NumPy's random numbers afterwards."""
     ours, numpys = random.getstate(), np.random.get_state()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The user's network during the surgery: traced, rewritten, and proved at both."""
+"""The user's network during the surgery: it is traced, rewritten, and proved after each."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Subject:
 
     Attributes:
         root: the copy that is changed.
-        graph: what was traced, in eval mode.
+        graph: the graph that was traced in eval mode.
         fixed_shape: whether the example's shape decided a branch or a loop.
-        by_type: the modules whose code the example's type or device decided.
-        replaced: what its ``state_dict`` calls the entries of activations that are neurons now.
+        by_type: the paths of modules in which the example's type or device decided a branch.
+        replaced: the names in its ``state_dict`` of activations that are neurons now.
         held: the paths of the modules that its own ``train()`` leaves in eval mode.
     """
 
@@ -55,7 +55,7 @@ class Subject:
     def rewrite(self, parts: Parts, encoder: Encoder) -> None:
         """Put neurons and norms in, and prove that steps stay apart.
 
-        What the table refuses by name is told first: it is often not traced well, either.
+        What the table refuses by name is reported first: it is often not traced well, either.
         """
         rewriting = Rewriting(self.root, self.graph, parts)
         rewriting.run(Signal(encoder.timed, encoder.emits))

@@ -1,4 +1,4 @@
-"""Runs of a network over all calibration images, batch by batch, in memory for a batch.
+"""Runs of a network over all calibration images, batch by batch, in the memory of one batch.
 
 Shapes: T timesteps, n images of a batch, N of all, K outputs.
 """
@@ -20,14 +20,14 @@ from leanspike.surgery.frontier import pack, packed_bytes, unpack
 from leanspike.temporal import broadcast
 
 ROOM = 2**30
-"""Bytes that halted batches may take together. Batches that would take more are halted where they
-take least, and what follows is computed again."""
+"""Bytes that halted batches may take together. Batches that would take more halt where they take
+least, and what follows is computed again."""
 
 LARGEST = 2**28
-"""Bytes of a batch's largest value; larger images are computed fewer at a time."""
+"""Bytes that a batch's largest value may take. Of larger images fewer are computed at a time."""
 
 Visit = Callable[[fx.Node, Iterable[Tensor]], None]
-"""Gets a node and what will enter it, batch by batch, as often as it is gone through."""
+"""A function of a node and its input, batch by batch, which it may iterate over repeatedly."""
 
 
 @final
@@ -35,11 +35,11 @@ class Sweep:
     """Runs a network over all images.
 
     Args:
-        snn: whose thresholds and statistics may change between two nodes.
+        snn: the network. Its thresholds and statistics may change between two nodes.
         images: ``[N, ...]``, or ``[T, N, ...]``.
         timesteps: T.
-        batch_size: images computed at a time, at most.
-        group: processes of which each computes whole batches in turn, if there are enough.
+        batch_size: the number of images computed at a time, at most.
+        group: processes, each of which computes whole batches in turn, if there are enough.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Sweep:
         self.chunks = tuple(self.group.own(chunks))
 
     def answers(self, observer: Observer | None = None, *, relu: bool = False) -> list[Tensor]:
-        """What each output answers at each step, ``[T, N, ...]``, one batch after the other.
+        """Return each output's answers at each step, ``[T, N, ...]``, in the order of the images.
 
         Outputs that no neuron reaches are left out. With ``relu`` the neurons act as the ANN's
-        activations, for one step. ``observer`` sees each operation of each batch.
+        activations, and there is one step. ``observer`` sees each operation of each batch.
         """
         found = []
         for chunk in self.chunks:
@@ -73,9 +73,9 @@ class Sweep:
         return self._joined(found)
 
     def halting(self, stops: Collection[fx.Node], visit: Visit) -> list[Tensor]:
-        """The same, where all batches halt before each of ``stops`` for ``visit`` to see them.
+        """Return the answers of a run that halts all batches before each of ``stops``.
 
-        So what it sets is in force for all images from there on.
+        There ``visit`` sees the batches. What it sets is in force for all images from there on.
         """
         halted = Halted(self, stops)
         for place, node in enumerate(self.nodes):
@@ -85,7 +85,7 @@ class Sweep:
         return self._joined(list(halted.answers()))
 
     def finish(self, execution: Execution, place: int) -> list[Tensor]:
-        """Run a batch from a place to its end: the answers of each output."""
+        """Run a batch from a place to its end; return the answers of each output."""
         *inner, output = self.nodes
         for node in inner[place:]:
             _run_node(execution, node)
@@ -93,24 +93,24 @@ class Sweep:
         return [_answers(execution.env[leaf]) for leaf in leaves]
 
     def execution(self, observer: Observer | None = None, *, relu: bool = False) -> Execution:
-        """A run of the network's graph."""
+        """Return a run of the network's graph."""
         return (_Activations if relu else Execution)(self.snn, self.snn.plan, observer)
 
     def entering(self, chunk: Tensor, *, relu: bool = False) -> tuple[Tensor, int]:
-        """What a batch is for the graph: its input and the number of steps."""
+        """Return a batch as the graph takes it: its input and the number of steps."""
         if relu and self.axis == 0:  # the ANN sees the analog input
             return self.snn.layout.enter(chunk)[0], 1
         sequence, steps = self.snn.plan.encoder.sequence(chunk, self.timesteps, training=False)
         return self.snn.layout.enter(sequence)[0], steps
 
     def _joined(self, found: list[list[Tensor]]) -> list[Tensor]:
-        """Of each output the answers of all batches, those of other processes, too."""
+        """Return the answers of all batches for each output, those of other processes, too."""
         own = [[chunk.cpu() for chunk in batch] for batch in found]
         every = found if self.group.size == 1 else self.group.in_turn(own)
         return [torch.cat(chunks, dim=1) for chunks in zip(*every, strict=True)]
 
     def _fitting(self, images: Tensor) -> int:
-        """How many images may be computed at a time, by what the ANN computes of one."""
+        """Return how many images may be computed at a time, by the ANN's values for one image."""
         sizes = [0]
 
         def observe(_node: fx.Node, _values: Any, value: Any) -> None:
@@ -125,11 +125,11 @@ class Sweep:
 
 @final
 class Halted:
-    """All batches before a node. Whoever goes through them gets what will enter it.
+    """All batches, halted before a node. Iterating yields what will enter the node.
 
-    A batch is kept as the values that are still needed, at some place before the node. It is the
+    A batch is kept as the values that are still needed at some place before the node. This is the
     last place where all batches fit into `ROOM`. If there is none, it is where they take least:
-    behind neurons, whose spikes take a bit each. From there a batch goes on each time.
+    behind neurons, whose spikes take a bit each. Each iteration resumes the batches from there.
     """
 
     def __init__(self, sweep: Sweep, stops: Collection[fx.Node]) -> None:
@@ -141,7 +141,7 @@ class Halted:
         self.passed: list[int] = []
 
     def __iter__(self) -> Iterator[Tensor]:
-        """What will enter the node, for each batch."""
+        """Yield the input of the node for each batch."""
         node, begin, cut = self.sweep.nodes[self.stop], self.place, -1
         for i in range(len(self.kept)):
             execution = self._resumed(i)
@@ -169,7 +169,7 @@ class Halted:
             yield self.sweep.finish(execution, self.place)
 
     def _resumed(self, i: int) -> Execution:
-        """A run of a batch that was kept, or of one that has not begun."""
+        """Return the execution of a batch that was kept, or of one that has not begun."""
         execution = self.sweep.execution()
         if self.place == 0:
             execution.args_iter = iter(self.sweep.entering(self.sweep.chunks[i]))
@@ -182,7 +182,7 @@ class Halted:
             _run_node(execution, node)
 
     def _best_place(self, execution: Execution) -> tuple[int, dict[fx.Node, Any]]:
-        """Where batches are to be kept, found while the first one runs, and its values there."""
+        """Find where to keep batches while the first one runs; return its values there, too."""
         best, least, values = -1, 0, dict[fx.Node, Any]()
         for place in range(self.place, self.stop + 1):
             if place > self.place:
@@ -196,9 +196,9 @@ class Halted:
         return best, values
 
     def _first_place(self) -> int:
-        """Batches go on at least to here, lest much is computed again and again.
+        """Return the first place where batches may be kept, lest much is computed repeatedly.
 
-        What a layer was called with before must stand where it is called again.
+        If a layer is called again, its earlier calls must keep the settings that they ran with.
         """
         since = [stop for stop in self.passed if self.place <= stop < self.stop]
         again = [stop for stop in since if self.sweep.nodes[stop] in self.called_again]
@@ -208,24 +208,24 @@ class Halted:
 
 
 def _run_node(execution: Execution, node: fx.Node) -> None:
-    """One operation, and what nobody needs any more is let go."""
+    """Run one operation, and free the values that no operation needs any more."""
     execution.env[node] = execution.run_node(node)
     for done in execution.user_to_last_uses.get(node, ()):
         del execution.env[done]
 
 
 def _answers(y_TN: Tensor) -> Tensor:
-    """The class with the largest sum at each step; for a single output whether it is positive."""
+    """Return the class of the largest sum at each step; for one output whether it is positive."""
     y_TN = readout(y_TN, "sum")
     return y_TN.argmax(2) if y_TN.dim() > 2 and y_TN.shape[2] > 1 else y_TN > 0
 
 
 @final
 class _Activations(Execution):
-    """Neurons replaced by the activations they stand for."""
+    """An execution in which each neuron acts as the activation that it stands for."""
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As usual, but for neurons."""
+        """Call a neuron as its activation, and any other module as usual."""
         module = self.fetch_attr(target)
         if isinstance(module, Calibrated):
             return module.as_activation(args[0])

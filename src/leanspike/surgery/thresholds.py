@@ -1,4 +1,4 @@
-"""The percentile of what enters each layer of neurons, over all images and steps.
+"""Measuring the percentile of each neuron layer's input, over all images and steps.
 
 Shapes: T timesteps, N images; ``_TN`` is ``[T, N, ...]``.
 """
@@ -24,7 +24,7 @@ from leanspike.temporal import broadcast
 
 
 def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:
-    """The neurons by path, all of which can be calibrated.
+    """Return the neurons by path, after checking that all of them can be calibrated.
 
     Raises LeanspikeError for one that cannot, by its path.
     """
@@ -32,8 +32,8 @@ def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:
     for path, module in snn.neurons():
         if not isinstance(module, Calibrated):
             raise LeanspikeError(
-                f"neurons {path}: a {type(module).__name__} has no threshold to set; put neurons "
-                "with one in its place, as spike(neuron=LIF()), or leave the calibration out (in a "
+                f"neurons {path}: a {type(module).__name__} has no threshold to set; use neurons "
+                "that have one, as spike(neuron=LIF()), or leave the calibration out (in a "
                 "recipe spike.calibrate=null)"
             )
         layers[path] = module
@@ -41,15 +41,16 @@ def calibrated(snn: SpikingNetwork) -> dict[str, Calibrated]:
 
 
 def check_percentile(percentile: float) -> None:
-    """Raise LeanspikeError unless it is one of 100: in (1, 100].
+    """Raise LeanspikeError unless the percentile is in (1, 100].
 
     >>> check_percentile(0.997)
     Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: percentile is 0.997, and it is of 100; did you mean 99.7?
+    leanspike.errors.LeanspikeError: percentile is 0.997, but counts in percent; did you mean 99.7?
     """
     if 0 < percentile <= 1:
         raise LeanspikeError(
-            f"percentile is {percentile:g}, and it is of 100; did you mean {100 * percentile:g}?"
+            f"percentile is {percentile:g}, but counts in percent; did you mean "
+            f"{100 * percentile:g}?"
         )
     if not 1 < percentile <= 100:
         raise LeanspikeError(f"percentile is {percentile:g}; give a number in (1, 100]")
@@ -57,7 +58,7 @@ def check_percentile(percentile: float) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """A layer of neurons: its size per sample, and the percentile of its input."""
+    """A measured layer of neurons: its size per sample, and the percentile of its input."""
 
     path: str
     neurons: int
@@ -65,9 +66,9 @@ class Measured:
 
 
 def measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[Measured]:
-    """The percentile of each layer's input; "layerwise" sets each as it is found.
+    """Return the percentile of each layer's input. "layerwise" sets each at once as a threshold.
 
-    Raises LeanspikeError for one that is no threshold.
+    Raises LeanspikeError for a percentile that cannot be a threshold.
     """
     layers = calibrated(sweep.snn)
     nodes = {node: str(node.target) for node in sweep.nodes if node.target in layers}
@@ -94,7 +95,7 @@ def measure(sweep: Sweep, percentile: float, rule: str, method: str) -> list[Mea
 def _measure_at_once(
     sweep: Sweep, percentile: float, rule: str, nodes: dict[fx.Node, str]
 ) -> list[Measured]:
-    """From the ANN's pre-activations, which depend on no threshold: all layers in each round."""
+    """Measure all layers in each round, on the ANN's pre-activations: no threshold changes them."""
     found = {node: _Steps(node, path, percentile, rule) for node, path in nodes.items()}
 
     def observe(node: fx.Node, values: Mapping[fx.Node, Any], _value: Any) -> None:
@@ -134,12 +135,12 @@ class _Steps:
             step.add(x_N)
 
     def end_round(self, group: Group) -> None:
-        """All images were shown, to the processes together."""
+        """End a round, in which all images were shown, some to each process."""
         for step in self.steps:
             step.end_round(group)
 
     def row(self) -> Measured:
-        """What was found; LeanspikeError unless it is a threshold."""
+        """Return the layer's row. Raise LeanspikeError if the percentile cannot be a threshold."""
         found = [step.value() for step in self.steps]
         if not np.isfinite(found).all():
             raise LeanspikeError(
@@ -156,8 +157,8 @@ def _check_threshold(path: str, percentile: float, value: float) -> None:
     if 0 < value < SMALLEST_THRESHOLD:
         factor = 10.0 ** math.ceil(-math.log10(value))
         raise LeanspikeError(
-            f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, and no "
-            f"threshold is below {SMALLEST_THRESHOLD:g}; multiply weight and bias of the layer "
+            f"neurons {path}: the {percentile} percentile of their input is {value:.3g}, but no "
+            f"threshold may be below {SMALLEST_THRESHOLD:g}; multiply weight and bias of the layer "
             f"before them by {factor:g}, and divide the weight of the layer behind by {factor:g}: "
             "an ANN of ReLUs then answers as before"
         )

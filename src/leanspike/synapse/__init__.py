@@ -1,4 +1,4 @@
-"""Layers between neurons: PyTorch's, where they can do with less work."""
+"""Layers between neurons that compute the same as PyTorch's with less work."""
 
 from leanspike.backends import Stream
 from leanspike.synapse.convolution import EventConv2d, streaming

@@ -1,6 +1,6 @@
-"""Convolutions that work where there are events, if a backend does: what is 0 costs nothing.
+"""Event-driven convolutions, in which inputs of 0 cost nothing if a backend supports that.
 
-A dense convolution multiplies each weight by each input; most inputs of a spiking layer are 0.
+A dense convolution multiplies each weight by each input. Most inputs of a spiking layer are 0.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from leanspike.transforms import is_transforming
 
 @final
 class EventConv2d(StandIn, nn.Conv2d):
-    """A convolution of spikes: an ``nn.Conv2d`` that is event-driven where that is faster.
+    """An ``nn.Conv2d`` for spikes that is event-driven where that is faster.
 
-    Same parameters, same results to rounding, same gradients. It is event-driven on the CPU, in
-    float32 and bfloat16 (autocast included), where few enough of the inputs are not 0. The bound is
-    `DENSEST`, and a sample is counted. Elsewhere, and under ``torch.compile``, it is PyTorch's. It
-    is fastest in channels_last. Contiguous inputs are copied, and so are their outputs.
+    Parameters and gradients are the same, results are the same to rounding. It is event-driven on
+    the CPU, in float32 and bfloat16 (also by autocast), if few inputs are not 0. The bound is
+    `DENSEST`, and a sample of the inputs is counted. Elsewhere, and under ``torch.compile``, it is
+    PyTorch's. It is fastest in channels_last. Contiguous inputs and their outputs are copied.
 
     Example:
         >>> conv = nn.Conv2d(64, 64, 3, padding=1)
@@ -38,7 +38,7 @@ class EventConv2d(StandIn, nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, C, H, W]`` as of ``nn.Conv2d``."""
+        """Return ``[N, C, H, W]``, as ``nn.Conv2d`` does."""
         call = None if torch.compiler.is_compiling() else self._call(x)
         backend = None if call is None else choose(call)
         if call is None or backend is None:
@@ -47,7 +47,7 @@ class EventConv2d(StandIn, nn.Conv2d):
         return y
 
     def _call(self, x: Tensor) -> ConvolutionCall | None:
-        """What backends are asked for; None for what is PyTorch's in any case."""
+        """Return the call for a backend, or None if PyTorch must compute it."""
         if (
             type(x) is not Tensor
             or is_transforming()
@@ -57,7 +57,7 @@ class EventConv2d(StandIn, nn.Conv2d):
             or is_stepped_around(self, x)
         ):
             return None
-        if torch.is_autocast_enabled(x.device.type):  # then as torch's own convolution does
+        if torch.is_autocast_enabled(x.device.type):  # as torch's own convolution does
             if x.dtype == torch.float64:
                 return None
             x = x.to(torch.get_autocast_dtype(x.device.type))
@@ -73,7 +73,7 @@ _stream: ContextVar[Stream | None] = ContextVar("leanspike_stream", default=None
 
 @contextmanager
 def streaming(stream: Stream) -> Iterator[None]:
-    """For as long as the context lasts event-driven convolutions keep their weights laid out there.
+    """Let event-driven convolutions keep the layout of their weights in ``stream`` meanwhile.
 
     >>> conv = EventConv2d.of(nn.Conv2d(64, 64, 3, padding=1)).requires_grad_(False)
     >>> spikes = (torch.rand(1, 64, 16, 16) < 0.1).float()

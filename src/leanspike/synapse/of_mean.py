@@ -1,7 +1,7 @@
-"""For rate gradients: layers with weights, whose mean output is known and not computed again.
+"""Layers with weights in rate gradients: their mean output is known and not computed again.
 
-What a linear layer makes of a mean is the mean of what it makes. So only its backward pass is left
-to be computed at the mean.
+The output of a linear layer for a mean is the mean of its outputs. So only its backward pass is
+computed at the mean.
 
 Shapes: N samples; ``_N`` is ``[N, ...]``.
 """
@@ -22,7 +22,7 @@ CONVOLUTIONS = (
 
 
 def follows_mean(layer: nn.Module, x_N: Tensor) -> bool:
-    """Whether :func:`output_of_mean` knows the layer's backward pass.
+    """Return whether :func:`output_of_mean` knows the layer's backward pass.
 
     >>> follows_mean(nn.Conv2d(2, 3, 3), torch.zeros(1, 2, 4, 4))
     True
@@ -40,7 +40,7 @@ def follows_mean(layer: nn.Module, x_N: Tensor) -> bool:
 
 
 def output_of_mean(layer: nn.Module, x_N: Tensor, y_N: Tensor) -> Tensor:
-    """``y_N``, the mean output of a layer with weights, as a function of the mean input ``x_N``.
+    """Return ``y_N``, a layer's mean output, as a function of the mean input ``x_N``.
 
     >>> layer, x_N = nn.Linear(2, 1, bias=False), torch.ones(1, 2, requires_grad=True)
     >>> output_of_mean(layer, x_N, torch.tensor([[7.0]])).sum().backward()

@@ -1,7 +1,7 @@
-"""Convolutions whose gradients oneDNN, PyTorch's library for them, gets wrong, and ways around.
+"""Ways around convolutions whose gradients oneDNN, PyTorch's library, computes wrongly.
 
-`benchmarks/convolution_gradients.py` found them, in each of torch 2.6.0, 2.13.0, 2.14.1 and 2.15.0.
-These have oneDNN 3.5 to 3.13. No version is taken to be free of the faults.
+`benchmarks/convolution_gradients.py` found them in torch 2.6.0, 2.13.0, 2.14.1 and 2.15.0, which
+have oneDNN 3.5 to 3.13. No version is assumed to be free of these faults. There are two kinds:
 
 - 1x1 convolutions with a stride, in channels_last, where the stride divides the image. They have
   more than one input channel, but less than a block: 16 with AVX-512, 8 with AVX2. The gradient of
@@ -9,12 +9,12 @@ These have oneDNN 3.5 to 3.13. No version is taken to be free of the faults.
   With AVX-512 it happens in several threads only. The way around is stride 1 over the pixels that
   are read, which gives the same.
 - Padded convolutions with a stride, of images narrower than that, in bfloat16 with AVX-512. The
-  gradient of the weights is memory that nobody wrote. The way around is an image padded beforehand,
+  gradient of the weights is uninitialised memory. The way around is an image padded beforehand,
   which gives the same.
 
 A layer takes the way around in place of its ``_conv_forward``, where PyTorch's classes call the
-convolution. Its class, its parameters, their paths and its hooks stay as they are. Other layers are
-left alone. On processors without these kernels all layers are.
+convolution. Its class, its parameters, their paths and its hooks do not change. Other layers do not
+change, and on processors without these kernels no layer does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from leanspike.synapse.pooling import pair
 from leanspike.synapse.stand_in import StandIn
 
 BLOCK = {"none": 0, "avx2": 8, "avx512": 16, "avx512_bf16": 16}
-"""The channels that oneDNN computes together, by its instructions: with less it goes wrong."""
+"""The channels that oneDNN computes together, by instruction set. With fewer it fails."""
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 PLACE, BARE = "_conv_forward", ((0, 0), "valid")
@@ -45,16 +45,16 @@ PLACE, BARE = "_conv_forward", ((0, 0), "valid")
 
 @dataclass(eq=False)
 class Strided:
-    """Around the first kind, of the layer as it is when it is called."""
+    """The way around the first kind, for the layer as it is when called."""
 
     layer: nn.Conv2d
 
     def applies(self, x: Tensor) -> bool:  # noqa: ARG002
-        """Whether an input needs it."""
+        """Return whether an input needs the way around."""
         return self.layer.padding in BARE
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The 1x1 convolution."""
+        """Compute the 1x1 convolution."""
         layer = self.layer
         if self.applies(x):
             return F.conv2d(_read(x, *pair(layer.stride)), weight, bias)
@@ -63,16 +63,16 @@ class Strided:
 
 @dataclass(eq=False)
 class Padded:
-    """Around the second kind, of the layer as it is when it is called."""
+    """The way around the second kind, for the layer as it is when called."""
 
     layer: Convolution
 
     def applies(self, x: Tensor) -> bool:
-        """Whether an input needs it."""
+        """Return whether an input needs the way around."""
         return x.shape[-1] < self.layer.stride[-1] and not isinstance(self.layer.padding, str)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution in 1, 2 or 3 dimensions."""
+        """Compute the convolution in 1, 2 or 3 dimensions."""
         layer, padding = self.layer, self.layer.padding
         if self.applies(x):
             assert not isinstance(padding, str)
@@ -82,14 +82,14 @@ class Padded:
 
 
 def _read(x: Tensor, rows: int, columns: int) -> Tensor:
-    """The pixels that a 1x1 convolution reads; the gradient is laid out as the image is."""
+    """Return the pixels that a 1x1 convolution reads. The gradient has the image's layout."""
     if x.dim() == 4 and x.stride(1) == 1:  # else it would be contiguous, and slow what follows
         return x.movedim(1, -1)[:, ::rows, ::columns].movedim(-1, 1)
     return x[..., ::rows, ::columns]
 
 
 def step_around(network: nn.Module) -> None:
-    """Keep a network's layers from what oneDNN gets wrong here, for good; say so once.
+    """Give a network's layers the ways around permanently, and say so once in a process.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 1, stride=2))
     >>> step_around(network)
@@ -108,7 +108,7 @@ def step_around(network: nn.Module) -> None:
 
 @contextmanager
 def stepping_around(*networks: nn.Module) -> Iterator[None]:
-    """The same for as long as the context lasts, and for convolutions that are no modules, too.
+    """Use the ways around inside the context, for convolutions that are no modules, too.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 8, 1, stride=2))
     >>> with stepping_around(network):
@@ -129,7 +129,7 @@ def stepping_around(*networks: nn.Module) -> Iterator[None]:
 
 
 def is_stepped_around(layer: nn.Module, x: Tensor) -> bool:
-    """Whether a layer computes something else for such an input.
+    """Return whether a layer takes a way around for such an input.
 
     >>> is_stepped_around(nn.Conv2d(3, 8, 1, stride=2), torch.zeros(1, 3, 4, 4))
     False
@@ -139,14 +139,14 @@ def is_stepped_around(layer: nn.Module, x: Tensor) -> bool:
 
 
 def way_around(layer: nn.Module) -> Strided | Padded | None:
-    """The way around for a layer on this processor, None where there is nothing to go around.
+    """Return the way around for a layer on this processor, or None if it needs none.
 
     >>> way_around(nn.Linear(2, 2)), way_around(nn.Conv2d(16, 8, 1, stride=2))
     (None, None)
     """
     if not isinstance(layer, Convolution) or not _calls_pytorchs(layer):
         return None
-    if not isinstance(layer.__dict__.get(PLACE), Strided | Padded | None):  # somebody else's
+    if not isinstance(layer.__dict__.get(PLACE), Strided | Padded | None):  # set by other code
         return None
     kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
     if kernel == (1, 1) and stride != (1, 1) and padding in BARE:
@@ -167,11 +167,10 @@ def _calls_pytorchs(layer: nn.Module) -> bool:
 
 
 def _may_hide_others(module: nn.Module) -> bool:
-    """Whether layers of the first kind may be in it that change nothing by ``_conv_forward``.
+    """Whether a module may hold layers of the first kind that ``_conv_forward`` does not reach.
 
-    It may have weights of that kind and a forward pass of its own. It may have such weights and be
-    a transposed convolution, whose output becomes the input where gradients are computed. Or it is
-    compiled.
+    It may have weights of that kind and its own forward. It may be a transposed convolution with
+    such weights, since its gradient computes such a convolution. Or it may be compiled.
     """
     block = BLOCK[instructions()]
     own = [p for p in module.parameters(recurse=False) if not is_lazy(p)]
@@ -183,12 +182,12 @@ def _may_hide_others(module: nn.Module) -> bool:
 
 
 def _is_narrow(weight: Tensor, block: int) -> bool:
-    """Whether weights are 1x1, of less than a block of channels."""
+    """Whether weights are 1x1 and have less than a block of channels."""
     return weight.shape[1] < block and weight.shape[2:] == (1, 1)
 
 
 class _Careful(TorchFunctionMode):
-    """Every call of a convolution in Python, with the way around the first kind."""
+    """Gives every call of a convolution in Python the way around the first kind."""
 
     def __init__(self, block: int) -> None:
         super().__init__()
@@ -248,7 +247,7 @@ def _is_zero(padding: Any) -> bool:
 
 @cache
 def _told() -> list[str]:
-    """The layers of the first kind that this process has told of."""
+    """Return the layers of the first kind that this process has reported."""
     return []
 
 
@@ -259,6 +258,6 @@ def _say_once(path: str, layer: nn.Module) -> None:
         logging.getLogger("leanspike").warning(
             "layer %r (1x1, stride %s, %d input channels): for its gradient PyTorch %s can write "
             "outside its memory on this processor (%s); leanspike computes it in another way, "
-            "which takes no longer; there is nothing to do",
+            "which takes no longer; you need to do nothing",
             *(path, layer.stride, layer.in_channels, torch.__version__, instructions()),
         )

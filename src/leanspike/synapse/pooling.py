@@ -1,7 +1,7 @@
-"""Average pooling whose gradient costs what it must: each window's, spread over its elements.
+"""Average pooling with a cheap gradient, which copies each window's gradient to its elements.
 
-Windows may overlap. So PyTorch's backward pass fills a tensor with zeros, and adds each window's
-gradient to its elements one by one. Where windows do not overlap, a copy is enough.
+Windows may overlap, so PyTorch's backward pass fills a tensor with zeros, and adds each window's
+gradient to its elements one by one. If windows do not overlap, a copy is enough.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from leanspike.synapse.stand_in import StandIn
 
 @final
 class TiledAvgPool2d(StandIn, nn.AvgPool2d):
-    """An ``nn.AvgPool2d`` whose windows tile its input: same results, same gradients, sooner.
+    """An ``nn.AvgPool2d`` with the same results and gradients, faster if windows tile the input.
 
-    On the CPU, and where the windows leave nothing over; else, and under ``torch.compile``, it is
-    PyTorch's.
+    It is faster on the CPU if the windows leave nothing over. Otherwise, and under
+    ``torch.compile``, it is PyTorch's.
 
     Example:
         >>> pool, x = nn.AvgPool2d(2), torch.randn(1, 3, 8, 8, requires_grad=True)
@@ -34,7 +34,7 @@ class TiledAvgPool2d(StandIn, nn.AvgPool2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, C, H, W]`` to ``[N, C, H / kernel, W / kernel]``, as of ``nn.AvgPool2d``."""
+        """Pool ``[N, C, H, W]`` to ``[N, C, H / kernel, W / kernel]``, as ``nn.AvgPool2d`` does."""
         kernel = pair(self.kernel_size)
         if not self._tiles(x, kernel) or torch.compiler.is_compiling():
             return super().forward(x)
@@ -80,7 +80,7 @@ class _Pool(torch.autograd.Function):
 
 
 def pair(size: Any) -> tuple[int, int]:
-    """A size of rows and columns, which one number stands for too.
+    """Return a size as a pair of rows and columns. One number stands for both.
 
     >>> pair(2), pair((2, 1))
     ((2, 2), (2, 1))

@@ -1,4 +1,4 @@
-"""A layer of PyTorch's that gives way to one of ours."""
+"""Replacing a PyTorch layer by a layer of leanspike that computes the same."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import nn
 
 
 class StandIn(nn.Module):
-    """Another class for a layer that is there: beside PyTorch's class, a base of ours."""
+    """The base class, beside PyTorch's class, of layers that replace an existing layer."""
 
     @classmethod
     def of(cls, layer: nn.Module) -> Self:
-        """The same layer, parameters and hooks shared."""
+        """Return a layer of this class that shares parameters and hooks with ``layer``."""
         found = cls.__new__(cls)
         found.__dict__ = layer.__dict__
         return found
 
 
 def plain(layer: nn.Module) -> nn.Module:
-    """The layer of PyTorch's that a stand-in stands for, parameters and hooks shared; else itself.
+    """Return PyTorch's layer for a stand-in, with shared parameters; other layers themselves.
 
     >>> class Ours(StandIn, nn.Linear):
     ...     pass

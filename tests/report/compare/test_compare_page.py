@@ -218,7 +218,7 @@ def test_at_chance_no_ratio_is_quoted(tmp_path: Path, make_result: Make) -> None
     assert cells(runs[1])[6:9] == ["–", "–", "–"]
     page = Page(write_comparison(runs, tmp_path / "c.html").read_text("utf-8"))
     assert page.text.count("× less") == 1  # in the figure
-    sentence = "At chance: b, 10.0 %. What it spends says nothing."
+    sentence = "At chance: b, 10.0 %. Its energy means nothing."
     assert sentence in page.text
     console = Console(file=StringIO(), width=80, no_color=True)
     console.print(render_comparison(runs))

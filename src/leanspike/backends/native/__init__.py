@@ -28,8 +28,8 @@ from leanspike.backends.protocol import Backend, backends
 class Native(Backend):
     """LIF neurons, batch norms in training, and convolutions that work where there are events.
 
-    The reference computes single steps with gradients, surrogates of your own, and parameters that
-    are no scalars. PyTorch computes dense and small convolutions.
+    The reference computes single steps with gradients, your own surrogates, and parameters that are
+    not scalars. PyTorch computes dense and small convolutions.
 
     >>> import torch
     >>> x = torch.ones(1, 64, 32, 32).to(memory_format=torch.channels_last)  # dense
@@ -80,7 +80,7 @@ class Native(Backend):
 
 
 def is_there() -> bool:
-    """Whether the library was built; where it was not, or from other sources, this is said once."""
+    """Return whether the library was built, from these sources; if not, warn once."""
     if not library.is_built():
         _warn_once()
     return library.is_built()

@@ -1,12 +1,12 @@
-"""The native event-driven convolution: what is 0 costs nothing.
+"""The native event-driven convolution, in which inputs of 0 cost nothing.
 
 The code (``src/native/convolution.h``) lists the inputs that are not 0, pixel by pixel. It adds up
 the rows of weights that these inputs meet. The gradient of the weights adds up the rows of dL/dy in
-the same way. The gradient dL/dx is dense, since neurons below their threshold have gradients too.
+the same way. The gradient dL/dx is dense, since neurons below their threshold have gradients, too.
 PyTorch computes it.
 
-Sums are float32, as PyTorch's, in another order: results agree to rounding. (A product of 0 with an
-infinite weight or gradient is NaN elsewhere. It is left out here.)
+Sums are float32, as in PyTorch, in another order, so results agree to rounding. A product of 0 with
+an infinite weight or gradient is NaN elsewhere, and left out here.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
 """The share of inputs that are not 0 above which PyTorch's dense convolution is faster."""
 
 PACKING = {torch.float32: 75, torch.bfloat16: 250}
-"""Input pixels whose dense convolution takes as long as laying out the weights for events."""
+"""The input pixels whose dense convolution takes as long as laying out the weights for events."""
 
 OUTPUTS = 64
-"""Output channels that the native code computes together, needed or not."""
+"""The output channels that the native code always computes together."""
 
 STREAM = 4
-"""Steps that a stream is expected to take: its weights are laid out once for all of them."""
+"""The expected number of steps of a stream. Its weights are laid out once for all steps."""
 
 LEAST_WORK = 1_000_000
-"""Multiplications of a dense convolution below which the choice costs more than it brings."""
+"""The multiplications of a dense convolution below which the choice does not pay."""
 
 
 def knows(call: ConvolutionCall) -> bool:
-    """Whether the native code has this kind of convolution, and takes this kind of tensor.
+    """Return whether the native code supports this kind of convolution and of tensor.
 
-    It takes images without gaps, where there is work enough for the choice to be worth its time. It
-    works in channels_last; of a contiguous input it makes a copy, and of its answer another one.
+    It takes images without gaps, if there is enough work for the choice to pay. It works in
+    channels_last. A contiguous input is copied, and so is its answer.
     """
     x, weight = call.x, call.weight
     if x.dtype not in DENSEST or x.dim() != 4 or x.shape[1] != weight.shape[1]:
@@ -59,7 +59,7 @@ def knows(call: ConvolutionCall) -> bool:
 
 
 def layout_of(x: Tensor) -> torch.memory_format | None:
-    """How images lie that have no gaps; None for others.
+    """Return the memory format of images without gaps, or None.
 
     >>> layout_of(torch.zeros(2, 3, 4, 4)), layout_of(torch.zeros(2, 3, 4, 8)[..., ::2])
     (torch.contiguous_format, None)
@@ -71,9 +71,9 @@ def layout_of(x: Tensor) -> torch.memory_format | None:
 
 
 def is_worth_it(call: ConvolutionCall) -> bool:
-    """Whether it is faster than PyTorch's: few of the inputs are not 0.
+    """Return whether few enough inputs are not 0 for it to be faster than PyTorch's.
 
-    Laying out the weights counts, too; a part of it where a stream will use them again.
+    The cost of laying out the weights is included, or a part of it if a stream will use them again.
 
     >>> ones, weight = torch.ones(8, 64, 16, 16), torch.ones(64, 64, 3, 3)
     >>> is_worth_it(ConvolutionCall(ones, weight, None, (1, 1), (1, 1)))
@@ -94,7 +94,7 @@ def is_worth_it(call: ConvolutionCall) -> bool:
 
 
 def run(call: ConvolutionCall) -> Tensor:
-    """The convolution; in a stream from weights that are laid out once."""
+    """Compute the convolution; in a stream the weights are laid out once."""
     x, stream = call.x, call.stream
     weight, bias = call.weight.to(x.dtype), None if call.bias is None else call.bias.to(x.dtype)
     how = list(call.stride), list(call.padding)
@@ -109,9 +109,9 @@ def run(call: ConvolutionCall) -> Tensor:
 
 
 def density(x: Tensor) -> float:
-    """The share of elements that are not 0, in a sample of a tensor without gaps.
+    """Return the share of elements that are not 0, from a sample of a tensor without gaps.
 
-    The sample is spread evenly, and has no period that rows, columns or channels could share.
+    The sample is spread evenly, without a period that rows, columns or channels could share.
 
     >>> density(torch.tensor([0.0, 1.0, 0.0, 1.0]))
     0.5
@@ -127,7 +127,7 @@ def _has_matrix_units() -> bool:
     return bool(native.library().leanspike_has_matrix_units())
 
 
-# The operators that torch sees, for whatever density and layout.
+# The operators that torch sees, for any density and layout.
 
 torch.library.define(
     "leanspike::convolution",
@@ -154,7 +154,7 @@ def _run_forward(
     padding: Sequence[int],
     packed: Tensor | None,
 ) -> Tensor:
-    """The convolution, with weights and bias as `pack` laid them out, if it did."""
+    """Compute the convolution, with weights and bias laid out by `pack`, if they are given."""
     y = _output_like(x, weight, bias, stride, padding)
     x, weight = x.contiguous(memory_format=torch.channels_last), weight.float()
     bias = None if bias is None else bias.float().contiguous()
@@ -168,7 +168,7 @@ def _run_forward(
 
 
 def pack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Weights and bias laid out for events such as those of ``x``."""
+    """Return weights and bias laid out for events like those of ``x``."""
     weight = weight.detach().float()
     bias = None if bias is None else bias.detach().float().contiguous()
     call = _call(x, weight, (1, 1), (0, 0), x)

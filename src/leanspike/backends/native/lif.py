@@ -1,8 +1,8 @@
-"""The neuron's equation on the CPU in native code: the reference's results, at memory speed.
+"""The neuron's equation in native code on the CPU: the reference's results at memory speed.
 
-One call walks groups of neighbouring neurons through all timesteps in vector instructions. The
-backward pass recomputes the membranes: nothing but the input is kept for it. Spikes are the
-reference's bit for bit, gradients to rounding. The code is in ``src/native``.
+A call walks groups of neighbouring neurons through all timesteps in vector instructions. The
+backward pass recomputes the membranes, so only the input is kept for it. Spikes are the reference's
+bit for bit, gradients to rounding. The code is in ``src/native``.
 
 Shapes: T timesteps, N samples; a trailing ``_TN`` means ``[T, N, ...]``, ``_N`` means ``[N, ...]``.
 """
@@ -35,14 +35,14 @@ from leanspike.backends.reference import Dynamics
 
 
 def serves(call: LIFCall | LIFRateCall) -> bool:
-    """Whether the native code knows these types and devices; it takes any layout."""
+    """Return whether the native code supports these types and devices, in any layout."""
     x_TN = call.x_TN
     known = x_TN.ndim >= 2 and x_TN.shape[0] >= 1
     return known and knows(x_TN, call.leak, call.threshold, call.dynamics)
 
 
 def serves_step(call: LIFStepCall) -> bool:
-    """The same for a step; with gradients it is the reference's."""
+    """Return whether the native code supports this step. With gradients it does not."""
     u_N, x_N, leak, threshold = call.u_N, call.x_N, call.leak, call.threshold
     if x_N.ndim < 1 or not knows(x_N, leak, threshold, call.dynamics):
         return False
@@ -55,11 +55,11 @@ def serves_step(call: LIFStepCall) -> bool:
 
 
 def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
-    """All timesteps: ``x_TN`` in, spikes of the same shape and dtype out, where `serves`.
+    """Compute all timesteps: spikes of the shape and dtype of ``x_TN``, if `serves` allows it.
 
-    A broadcast view over T is read as the one step that it is. Each of its steps gets the mean of
-    the steps' gradients, which adds up to the same. Other layouts are kept, too, if each step's
-    elements lie side by side (contiguous, channels_last). Else the input is copied.
+    A broadcast view over T is read as a single step. Each of its steps gets the mean of the steps'
+    gradients, which has the same sum. Other layouts are kept, too, if each step's elements lie side
+    by side (contiguous, channels_last). Otherwise the input is copied.
     """
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
     how = static, choices_of(dynamics), constants_of(dynamics)
@@ -70,17 +70,17 @@ def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Te
 def lif_step(
     u_N: Tensor | None, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> tuple[Tensor, Tensor]:
-    """One timestep as the reference's, without gradients: spikes and the new membrane.
+    """Compute one timestep as the reference does, without gradients: spikes and new membrane.
 
-    Without a membrane it is the first.
+    If ``u_N`` is None, it is the first timestep.
     """
     how = choices_of(dynamics), constants_of(dynamics)
     found: tuple[Tensor, Tensor] = torch.ops.leanspike.lif_step(u_N, x_N, leak, threshold, *how)
     return found
 
 
-# The operators that torch sees; `static`: every step is the first one. Defined at this level since
-# the first call of a `torch.library.custom_op` imports the whole compiler, which takes a second.
+# The operators that torch sees. `static`: every step equals the first one. They are defined at this
+# level since the first call of a `torch.library.custom_op` imports the whole compiler (a second).
 
 _ARGUMENTS = (
     "Tensor x, Tensor leak, Tensor threshold, bool static, int[] choices, float[] constants"
@@ -131,7 +131,7 @@ def _lif_step(
 def _lif_backward(
     grad: Tensor, x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, leak and threshold; an empty tensor for what is not wanted.
+    """Return the gradients of x, leak and threshold, with empty tensors for unwanted ones.
 
     The gradient of a static x is for one step: the sum over the steps divided by T.
     """

@@ -1,9 +1,9 @@
-"""A batch norm in training and the neurons behind it in native code.
+"""A batch norm in training and the neurons behind it, in native code.
 
-The forward pass reads the input twice: for its statistics, and by the neurons. The neurons scale
-and shift the input as they read it. The backward pass reads it twice, too. The neurons' gradient is
-written, together with the sums that the norm's gradient needs. Then it is made the norm's gradient
-in its place. The normalised currents are never in memory.
+The forward pass reads the input twice: for its statistics, and for the neurons. The neurons scale
+and shift the input as they read it. The backward pass reads it twice, too. First it writes the
+neurons' gradient and the sums that the norm's gradient needs. Then it turns the former into the
+norm's gradient in place. The normalised currents are never in memory.
 
 Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, C, ...]``. G is the number of groups
 of steps with statistics of their own: 1 or T.
@@ -43,11 +43,11 @@ from leanspike.backends.normalised import Normalised, NormalisedRates
 from leanspike.backends.norms import NormScale
 
 LEAST_WORK = 1 << 15
-"""Elements of all steps below which the choice costs more than it brings."""
+"""The elements of all steps below which the choice does not pay."""
 
 
 def serves(call: NormLIFCall | NormLIFRateCall) -> bool:
-    """Whether the native code knows these types, channels lie last, and it is worth it."""
+    """Return whether types and layout (channels last) are supported, and it pays."""
     x_TN, norm = call.x_TN, call.norm
     if torch.compiler.is_compiling() or x_TN.ndim < 3 or x_TN.numel() < LEAST_WORK:
         return False
@@ -62,7 +62,7 @@ def serves(call: NormLIFCall | NormLIFRateCall) -> bool:
 
 
 def run_norm_lif(call: NormLIFCall) -> Normalised:
-    """All timesteps, with gradients."""
+    """Compute all timesteps, with gradients."""
     norm, d = call.norm, call.dynamics
     o_TN, mean, var = torch.ops.leanspike.norm_lif(
         *(call.x_TN, norm.weight_RC, norm.bias_RC, call.leak, call.threshold),
@@ -72,7 +72,7 @@ def run_norm_lif(call: NormLIFCall) -> Normalised:
 
 
 def run_norm_lif_rates(call: NormLIFRateCall) -> NormalisedRates:
-    """All timesteps, without gradients."""
+    """Compute all timesteps, without gradients."""
     norm, d, learned = call.norm, call.dynamics, call.learned
     with torch.no_grad():
         x_N, *found = torch.ops.leanspike.norm_lif_rates(
@@ -182,14 +182,14 @@ torch.library.register_autograd("leanspike::norm_lif_backward", native.refuse_se
 
 
 def _describe_norm(call: LIFStructure, affine: Any, channels: int) -> None:
-    """Scales and shifts, which must live as long as the call."""
+    """Set scales and shifts, which must live as long as the call."""
     scale, shift = affine
     call.channel_scale, call.channel_shift = scale.data_ptr(), shift.data_ptr()
     call.channels, call.norm_step = channels, channels if len(scale) > 1 else 0
 
 
 def _run_behind(call: LIFStructure, affine: tuple[Tensor, Tensor], channels: int) -> None:
-    """Run neurons whose input is scaled and shifted so."""
+    """Run neurons with scaled and shifted input."""
     kept = [part.contiguous() for part in affine]
     _describe_norm(call, kept, channels)
     run(call)

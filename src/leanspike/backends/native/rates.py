@@ -1,4 +1,4 @@
-"""Rate gradients in native code: spikes, and the derivatives of their mean, in one walk.
+"""Rate gradients in native code: spikes and the derivatives of their mean in one walk.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``.
 """
@@ -24,7 +24,7 @@ from leanspike.backends.rates import Rates
 
 
 def run_rates(call: LIFRateCall) -> Rates:
-    """All timesteps, without gradients."""
+    """Compute all timesteps, without gradients."""
     x_TN, learned = call.x_TN.detach(), call.learned
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
     how = static, choices_of(call.dynamics), constants_of(call.dynamics)
@@ -34,14 +34,14 @@ def run_rates(call: LIFRateCall) -> Rates:
 
 
 def rates_of(found: tuple[Tensor, ...], learned: tuple[str, ...]) -> Rates:
-    """What `with_rates` found, as the record of a neuron's."""
+    """Return the output of `with_rates` as a record."""
     o_TN, mean_N, by_input, *others = found
     by = dict(zip(("leak", "threshold"), others, strict=True))
     return Rates(o_TN, by_input, {name: by[name] for name in learned}, mean_N)
 
 
 def with_rates(call: LIFStructure, x: Tensor, learns: bool) -> tuple[Tensor, ...]:
-    """Run a forward call of ``x``; spikes, their mean, and its derivatives (or empty tensors)."""
+    """Run a forward call of ``x``; return spikes, mean and derivatives (or empty tensors)."""
     o_TN, mean_N = empty_steps(x), empty_steps(x[:1])[0]
     slopes = [torch.empty_like(mean_N, dtype=torch.float32) for _ in range(3 if learns else 1)]
     call.spikes, call.mean = o_TN.data_ptr(), mean_N.data_ptr()

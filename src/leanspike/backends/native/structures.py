@@ -1,6 +1,6 @@
-"""How the native code is called for neurons: ``lif_call`` of lif.h, and how tensors must lie.
+"""Calling the native code for neurons: ``lif_call`` of lif.h, and the layout of tensors.
 
-It wants each step's elements side by side, in one order for all tensors of a call.
+Each step's elements must lie side by side, in one order for all tensors of a call.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def knows(x: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> boo
 
 
 def choices_of(dynamics: Dynamics) -> list[int]:
-    """What `lif_call` calls reset, half_initial, threshold_height and surrogate."""
+    """Return the fields reset, half_initial, threshold_height and surrogate of `lif_call`."""
     return [
         _RESETS.index(dynamics.reset),
         int(dynamics.initial == "half"),
@@ -45,7 +45,7 @@ def choices_of(dynamics: Dynamics) -> list[int]:
 
 
 def constants_of(dynamics: Dynamics) -> list[float]:
-    """The surrogate's γ or α, and its w, 1 for what it does not have; the floor, ∞ for none."""
+    """Return the surrogate's γ or α and its w (1 if it has none), and the floor (∞ for none)."""
     floor = math.inf if dynamics.floor is None else dynamics.floor
     return [*_scale_and_width(dynamics.surrogate), floor]
 
@@ -60,7 +60,7 @@ def _scale_and_width(surrogate: Surrogate) -> tuple[float, float]:
 
 
 def _strides(x: Tensor) -> tuple[tuple[int, int], ...]:
-    """(stride, size) of each axis of a step along which there is more than one element."""
+    """Return (stride, size) of each axis of a step with more than one element."""
     pairs = zip(x.stride()[1:], x.shape[1:], strict=True)
     return tuple((stride, size) for stride, size in pairs if size != 1)
 
@@ -79,7 +79,7 @@ def side_by_side(x: Tensor) -> Tensor:
 
 
 def empty_steps(x: Tensor) -> Tensor:
-    """Room for a result of the shape and layout of ``x``, its steps one after the other."""
+    """Return an empty tensor of the shape and layout of ``x``, with steps one after the other."""
     if not is_dense(x):
         return torch.empty_like(x, memory_format=torch.contiguous_format)
     return x.new_empty_strided(x.shape, (x[0].numel(), *x.stride()[1:]))
@@ -137,7 +137,7 @@ def describe(
     choices: list[int],
     constants: list[float],
 ) -> None:
-    """Write down what kind of neurons, and of input, these are."""
+    """Set the fields of a call that describe neurons and input."""
     call.leak, call.threshold = leak.item(), threshold.item()
     call.scale, call.width, call.floor = constants
     call.bf16 = x.dtype == torch.bfloat16
@@ -145,6 +145,6 @@ def describe(
 
 
 def run(call: LIFStructure) -> None:
-    """Forward if the call has room for spikes, else backward."""
+    """Run the forward pass if the call has room for spikes, else the backward pass."""
     if native.library().leanspike_lif(ctypes.byref(call)) != 0:
         raise MemoryError("the native neuron kernel found no memory to work in")

@@ -1,6 +1,6 @@
-"""Several results side by side: one page (`write_comparison`), one table (`render_comparison`).
+"""Comparing results side by side, as a page (`write_comparison`) or table (`render_comparison`).
 
-`compare` gives each run a short name; `differences` tells what keeps them from being compared.
+`compare` gives each run a short name. `differences` tells what makes the runs incomparable.
 The results are usually read from the ``result.json`` of each run:
 
 >>> from pathlib import Path
@@ -27,7 +27,7 @@ mnist, vgg9
 ANN, SNN: accuracy in %; ...
 >>> write_comparison(runs[:1], Path("comparison.html"))
 Traceback (most recent call last):
-leanspike.errors.LeanspikeError: one run has nothing to be compared with; give two or more
+leanspike.errors.LeanspikeError: runs: 1 given, but a comparison needs two; give more
 """
 
 from leanspike.report.compare.page import write_comparison

@@ -1,4 +1,4 @@
-"""The figures of a comparison: all runs in each, told apart by colour and mark."""
+"""The figures of a comparison. Each shows all runs, which differ by colour and mark."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Seven of each, and paired anew after seven runs: 49 runs before two look the same.
+# Seven of each, in new pairs after seven runs: 49 runs look different.
 COLORS = (style.SNN, style.ACCENT, "#008a63", "#a04a97", "#a87900", "#2e9fc4", style.INK)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _NAME = 34
 
 
 def color(run: Compared) -> str:
-    """The colour of a run, the same in every figure and in the page's tables.
+    """Return the colour of a run, the same in every figure and in the page's tables.
 
     >>> from leanspike.evaluation.result import Result
     >>> color(Compared(0, "first", Result.model_construct(), []))
@@ -38,9 +38,9 @@ def _marker(run: Compared) -> str:
 
 
 def accuracy_figure(runs: Sequence[Compared]) -> str:
-    """Accuracy of all runs after every step, with 95 % intervals; their ANNs as dashed lines.
+    """Draw the accuracy of all runs after every step, with 95 % intervals; ANNs are dashed lines.
 
-    Empty where no run has one.
+    The figure is "" if no run has an accuracy.
 
     >>> from leanspike.evaluation.result import Result
     >>> result = Result.model_construct(accuracy=(0.8, 0.9), n=360, ann_accuracy=0.95)
@@ -90,7 +90,7 @@ def _name(run: Compared) -> str:
 
 
 def _legend_columns(runs: Sequence[Compared]) -> int:
-    """As many columns as fit, names being followed by two accuracies."""
+    """Return how many columns of names with two accuracies fit."""
     longest = max(len(_name(run)) for run in runs)
     return max(1, min(len(runs), int(style.WIDTH / (7.5 * (longest + 24) + 40))))
 
@@ -100,16 +100,16 @@ def _legend_height(runs: Sequence[Compared]) -> float:
 
 
 def _legend(figure: Figure, axes: Axes, runs: Sequence[Compared]) -> None:
-    """The runs above the plot, where they hide nothing."""
+    """Put the legend of runs above the plot, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     columns = _legend_columns(runs)
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.8)
 
 
 def training_figure(runs: Sequence[Compared]) -> str:
-    """Accuracy on held-out data over the epochs: the ANN's at the left, the SNN's at the right.
+    """Draw the accuracy on held-out data over the epochs, of ANNs (left) and SNNs (right).
 
-    The stages of an SNN follow each other. Empty if no run has such an epoch.
+    The stages of an SNN follow each other. The figure is "" if no run has such an epoch.
 
     >>> from leanspike.evaluation.result import Result
     >>> epoch = {"event": "epoch", "stage": "ann", "epoch": 1, "train_loss": 2.3,
@@ -142,7 +142,7 @@ def training_figure(runs: Sequence[Compared]) -> str:
 
 
 def held_out(run: Compared) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-    """(Epoch, accuracy on held-out data) of the ANN's training and of the SNN's stages in a row.
+    """Return (epoch, accuracy on held-out data) for the ANN, and for the SNN's stages in a row.
 
     >>> from leanspike.evaluation.result import Result
     >>> epoch = {"event": "epoch", "stage": "snn T=2", "epoch": 1, "train_loss": 2.3,
@@ -157,7 +157,7 @@ def held_out(run: Compared) -> tuple[list[tuple[int, float]], list[tuple[int, fl
 
 
 def _in_a_row(stages: Sequence[Sequence[Epoch]]) -> list[tuple[int, float]]:
-    """Epochs counted on from stage to stage; those without held-out data are left out."""
+    """Number the epochs through all stages, and leave out those without held-out data."""
     accuracies = [epoch.val_accuracy for epochs in stages for epoch in epochs]
     return [(at, value) for at, value in enumerate(accuracies, 1) if value is not None]
 
@@ -165,7 +165,7 @@ def _in_a_row(stages: Sequence[Sequence[Epoch]]) -> list[tuple[int, float]]:
 def _curve(axes: Axes, run: Compared, points: Sequence[tuple[int, float]]) -> None:
     at, accuracy = zip(*points, strict=True) if points else ((), ())
     every = -(-max(len(at), 1) // 12)
-    # A run without points has a place in the legend all the same: it may have some beside.
+    # A run without points here keeps its place in the legend: it may have some in the other plot.
     axes.plot(
         at,
         accuracy,
@@ -178,7 +178,7 @@ def _curve(axes: Axes, run: Compared, points: Sequence[tuple[int, float]]) -> No
 
 
 def energy_figure(runs: Sequence[Compared]) -> str:
-    """Two bars for each run, to one scale: the ANN's energy, and the SNN's by operation.
+    """Draw two bars for each run, on one scale: the ANN's energy, and the SNN's by operation.
 
     >>> from leanspike.evaluation.result import Energy, Result
     >>> total = Energy(mac_pj=4.6, ac_pj=0.9, ann_pj=46, snn_pj=11.5, membrane_updates=2,
@@ -217,7 +217,7 @@ def energy_figure(runs: Sequence[Compared]) -> str:
 
 
 def neurons_figure(runs: Sequence[Compared]) -> str:
-    """What the neurons of each layer show, before and after training, of runs with the same layers.
+    """Draw the neurons' readings by layer, before and after training, for runs of equal layers.
 
     >>> from leanspike.evaluation.layers import NeuronActivity
     >>> from leanspike.evaluation.result import Result
@@ -244,7 +244,7 @@ def neurons_figure(runs: Sequence[Compared]) -> str:
 
 
 def _readings(axes: Axes, runs: Sequence[Compared], name: str, row: float) -> None:
-    """One of them: a column of all layers and runs."""
+    """Draw one reading: a column of all layers and runs."""
     axes.grid(visible=True, axis="y", color="#f1f4f7")
     everything: list[float] = []
     for place, run in enumerate(runs):
@@ -267,7 +267,7 @@ def _moved(
     shift: float,
     size: float,
 ) -> None:
-    """A mark per layer, full; a hollow one where it stood before, if known; a line between."""
+    """Draw a full mark per layer, a hollow one for the value before, if known, and a line."""
     for row, (before, after) in enumerate(values):
         if before is not None and after is not None:
             at = (row + shift, row + shift)
@@ -298,7 +298,7 @@ def _marks(
 
 
 def same_layers(runs: Sequence[Compared]) -> list[list[Compared]]:
-    """The runs in groups whose layers of neurons have the same paths, in order.
+    """Return the runs in groups whose layers of neurons have the same paths, in order.
 
     >>> from leanspike.evaluation.result import Result
     >>> run = Compared(0, "first", Result.model_construct(neurons=()), [])

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that needs nothing else, in the look of a run's report."""
+"""A comparison as one self-contained HTML file, in the style of a run's report."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from leanspike.report.compare.runs import Compared, differences, hardware, recip
 from leanspike.report.compare.table import cells
 from leanspike.report.html import check_replaceable, templates, write_page
 
-# Stands in the head of every such page, and tells it from files that must not be overwritten.
+# The head of every such page holds it. Files without it must not be overwritten.
 _SIGN = '<meta name="description" content="leanspike: a comparison of runs">'
 
 
 def write_comparison(runs: Sequence[Compared], out: Path, fresh: bool = False) -> Path:
-    """Write the comparison of two or more runs to ``out`` and return its path.
+    """Write the comparison of two or more runs to ``out``, and return its path.
 
-    The page is like a report: complete in itself, without scripts or requests, and put in its
-    place whole. What stands at ``out`` is replaced if it is a comparison too, anything else only
-    if ``fresh``. Raises `LeanspikeError` if it must stay or cannot be written, if there are fewer
-    than two runs, or for what `write_report` raises it. The package's docstring shows one.
+    The page is self-contained, without scripts or requests, and appears whole. An older comparison
+    at ``out`` is replaced, any other file only if ``fresh``. Raises `LeanspikeError` if the file
+    must not be replaced or cannot be written, if there are fewer than two runs, and as
+    `write_report` does. The package's docstring has an example.
     """
     if len(runs) < 2:
-        raise LeanspikeError("one run has nothing to be compared with; give two or more")
+        raise LeanspikeError(f"runs: {len(runs)} given, but a comparison needs two; give more")
     if not fresh:
         check_replaceable(out, _SIGN, "a comparison of runs")
     return write_page(_page(runs), out)
 
 
 def _page(runs: Sequence[Compared]) -> str:
-    """The whole page as text."""
+    """Return the whole page as text."""
     plots = {
         "accuracy": figures.accuracy_figure(runs),
         "training": figures.training_figure(runs),

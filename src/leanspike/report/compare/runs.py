@@ -1,4 +1,4 @@
-"""What a comparison is made of: runs with short names, and in what they differ."""
+"""The runs of a comparison, with short names, and their differences."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ History = Sequence[dict[str, object]]
 
 @dataclass(frozen=True)
 class Compared:
-    """One run of a comparison: its short name, its result, its log (empty if there is none).
+    """A run of a comparison: its short name, its result, and its log (empty if there is none).
 
-    ``number`` is its place in the comparison, from 0; its colour and marker follow from it.
+    ``number`` is its place in the comparison, from 0, which determines its colour and marker.
 
     >>> run = Compared(0, "first", Result.model_construct(data="digits", n=360, split="test"), [])
     >>> run.name, run.result.data
@@ -33,24 +33,24 @@ class Compared:
 
     @property
     def network(self) -> str:
-        """The network's name in the recipe, or "–" where no recipe was recorded."""
+        """The network's name in the recipe, or "–" if no recipe was recorded."""
         return str(self._model.get("name", "–"))
 
     @property
     def training_seconds(self) -> float | None:
-        """Seconds spent in the training of ANN and SNN; None where nothing was trained."""
+        """The seconds of the training of ANN and SNN; None if nothing was trained."""
         seconds = self.result.provenance.seconds.items()
         training = [value for phase, value in seconds if phase.startswith("train")]
         return round(sum(training), 1) if training else None
 
     @property
     def trained(self) -> bool:
-        """Whether the SNN was trained, so that it is known where its neurons started."""
+        """Whether the SNN was trained, so that the first values of its neurons are known."""
         return any(layer.readings_start for layer in self.result.neurons)
 
     @property
     def summary(self) -> dict[str, object]:
-        """The row of the table, for programs."""
+        """Return the row of the table, for programs."""
         result = self.result
         return {
             "name": self.name,
@@ -63,7 +63,7 @@ class Compared:
 
     @property
     def data_in_words(self) -> str:
-        """The data and how much of it: what an accuracy stands on."""
+        """The data set and the number of samples of an accuracy."""
         result = self.result
         those = samples(result.n, sample_noun(result), result.split)
         return f"{result.data} ({those})" if result.data else those
@@ -76,7 +76,7 @@ class Compared:
 
     @property
     def architecture(self) -> tuple[object, ...]:
-        """Equal for equal networks: name and options in the recipe, and the layers themselves."""
+        """A value that is equal for equal networks: name, options, and the layers themselves."""
         layers = tuple((layer.path, layer.dense_macs) for layer in self.result.operations)
         return self.network, json.dumps(self._model.get("options"), sort_keys=True), layers
 
@@ -87,9 +87,9 @@ class Compared:
 
 
 def compare(runs: Sequence[tuple[Path, Result, History]]) -> list[Compared]:
-    """Runs to be compared, named after their folders by as few parts of the path as it takes.
+    """Return runs to compare, named by the shortest unique ends of their folders' paths.
 
-    Raises `LeanspikeError` where a folder is given twice.
+    Raises `LeanspikeError` if a folder is given twice.
 
     >>> result = Result.model_construct()
     >>> folders = (Path("monday/digits"), Path("tuesday/digits"), Path("tuesday/wide"))
@@ -107,7 +107,7 @@ def compare(runs: Sequence[tuple[Path, Result, History]]) -> list[Compared]:
 
 
 def _short(folder: Path, folders: Sequence[Path]) -> str:
-    """The end of a path that no other one shares."""
+    """Return the shortest end of a path that no other path shares."""
     for length in range(1, len(folder.parts)):
         end = folder.parts[-length:]
         if sum(other.parts[-length:] == end for other in folders) == 1:
@@ -116,7 +116,7 @@ def _short(folder: Path, folders: Sequence[Path]) -> str:
 
 
 def differences(runs: Sequence[Compared]) -> list[str]:
-    """A sentence for each thing that differs and keeps the runs' figures from being compared.
+    """Return a sentence for each difference that makes figures of the runs incomparable.
 
     >>> differences([])
     []
@@ -132,7 +132,7 @@ def _at_chance(runs: Sequence[Compared]) -> Iterator[str]:
     for run in runs:
         if run.result.at_chance:
             reached = percent(run.result.last_accuracy or 0.0, run.result.n)
-            yield f"At chance: {run.name}, {reached}. What it spends says nothing."
+            yield f"At chance: {run.name}, {reached}. Its energy means nothing."
 
 
 def _different_data(runs: Sequence[Compared]) -> Iterator[str]:
@@ -184,7 +184,7 @@ def _different_batches(runs: Sequence[Compared]) -> Iterator[str]:
 
 
 def hardware(run: Compared) -> str:
-    """The machine and how many threads it worked with.
+    """Return the machine and the number of threads.
 
     >>> from leanspike.evaluation.result import Provenance
     >>> origin = Provenance.model_construct(hardware="Example CPU", threads=2)
@@ -196,12 +196,12 @@ def hardware(run: Compared) -> str:
 
 
 def _distinct(words: Iterable[str]) -> list[str]:
-    """Each once, in order."""
+    """Return each word once, in order."""
     return list(dict.fromkeys(words))
 
 
 def recipe_changes(runs: Sequence[Compared]) -> dict[str, list[str]]:
-    """The keys in which the recipes differ, each with its value in every run ("" if none).
+    """Return the keys in which the recipes differ, with the value in every run ("" if none).
 
     >>> from leanspike.evaluation.result import Provenance
     >>> def run(recipe: dict[str, object]) -> Compared:
@@ -217,7 +217,7 @@ def recipe_changes(runs: Sequence[Compared]) -> dict[str, list[str]]:
 
 
 def _flat(value: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of nested data, by dotted key; a list without mappings in it is one leaf."""
+    """Yield the leaves of nested data by dotted key. A list without mappings is one leaf."""
     if isinstance(value, dict) and (value or not key):
         for name, below in value.items():
             yield from _flat(below, f"{key}.{name}" if key else str(name))

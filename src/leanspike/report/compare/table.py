@@ -1,4 +1,4 @@
-"""A comparison as one table for the terminal: 80 columns hold all of it."""
+"""A comparison as one table for the terminal, which fits into 80 columns."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LEGEND = (
 
 
 def render_comparison(runs: Sequence[Compared]) -> RenderableType:
-    """Two lines for each run, for `rich.print`, and what keeps them from being compared.
+    """Return two lines for each run, for `rich.print`, and what makes the runs incomparable.
 
-    Long names are broken over several lines, never cut off. The package's docstring prints one.
+    Long names are broken over several lines, never cut. The package's docstring has an example.
     """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("run", overflow="fold")
@@ -38,7 +38,7 @@ def render_comparison(runs: Sequence[Compared]) -> RenderableType:
 
 
 def cells(run: Compared) -> list[str]:
-    """The row of a run as text.
+    """Return the row of a run as text.
 
     >>> from leanspike.evaluation.result import Energy, Provenance, Result
     >>> origin = Provenance.model_construct(seed=3, recipe={}, seconds={})

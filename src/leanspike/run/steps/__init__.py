@@ -1,1 +1,1 @@
-"""The steps of a run, each of which can tell whether it is done, be rehearsed, and be done."""
+"""The steps of a run. Each knows whether it is done, can be rehearsed, and can be done."""

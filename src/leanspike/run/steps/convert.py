@@ -1,4 +1,4 @@
-"""The ANN of a run made to spike, its thresholds calibrated."""
+"""The step that makes the ANN of a run spike and calibrates its thresholds."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from leanspike.surgery.thresholds import calibrated
 
 @final
 class Convert:
-    """``start/``: the network with its neurons, thresholds calibrated."""
+    """The step that makes ``start/``, the network with its neurons, calibrated."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
     def done(self) -> bool:
-        """Whether the SNN before its training is there."""
+        """Return whether the SNN before its training is in the folder."""
         return self.context.workspace.has("start")
 
     def rehearse(self, rehearsal: Rehearsal) -> None:
-        """Make the ANN spike, with neurons that can be calibrated if that is asked."""
+        """Make the ANN spike, and check that its neurons can be calibrated, if they are to be."""
         if rehearsal.finds(self):
             rehearsal.snn = self.context.load("start")
             return
@@ -38,11 +38,11 @@ class Convert:
         assert ann is not None
         snn = assembly.spiking(assembly.untrained() if section.start == "scratch" else ann)
         if section.calibrate is not None:
-            calibrated(snn)  # or refuses by their path
+            calibrated(snn)  # refuses other neurons by their path
         rehearsal.snn = snn
 
     def do(self) -> Calibration | None:
-        """Make the ANN spike and calibrate it: what was found, None if nothing was asked."""
+        """Make the ANN spike and calibrate it; return the calibration, or None if there is none."""
         assembly, workspace = self.context.assembly, self.context.workspace
         section = assembly.recipe.spike
         torch.manual_seed(assembly.recipe.seed)
@@ -57,7 +57,7 @@ class Convert:
         return table
 
     def _ann(self) -> nn.Module:
-        """The network that begins to spike."""
+        """Return the network that is to spike."""
         assembly = self.context.assembly
         if assembly.recipe.spike.start == "scratch":
             return assembly.untrained()

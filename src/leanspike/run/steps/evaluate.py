@@ -1,4 +1,4 @@
-"""What a run's SNN is worth: measured on the whole test set, in float32."""
+"""The step that measures a run's SNN on the whole test set, in float32."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from leanspike.train.squared_error import mean_squared_error
 
 @final
 class Evaluate:
-    """``result.json`` and ``report.html``.
+    """The step that writes ``result.json`` and ``report.html``.
 
     Args:
-        context: of the run.
-        command: what the user gave, for the result.
-        early_exit, max_drop_points: in the place of the recipe's; ["none"] is to stay to the end.
-        more: names of metrics beside the recipe's.
+        context: the context of the run.
+        command: the user's command, for the result.
+        early_exit, max_drop_points: values to replace the recipe's; ["none"] is no early exit.
+        more: names of metrics in addition to the recipe's.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class Evaluate:
         self.section = with_exits(context.assembly.recipe, early_exit, max_drop_points, more)
 
     def done(self) -> bool:
-        """Whether a result is there."""
+        """Return whether a result is in the folder."""
         return self.context.workspace.has(RESULT)
 
     def rehearse(self, _: Rehearsal) -> None:
-        """Ask for the images by which leaving early is chosen."""
+        """Check that there are held-out images by which early exits are chosen."""
         data, rules = self.context.assembly.data, self.section.early_exit
         if rules and not len(data.val):
             tenth = max(1, len(data.train) // 10)
             raise LeanspikeError(
-                f"early exit by {', '.join(rules)} is chosen on held-out images, and {data.name} "
+                f"early exit by {', '.join(rules)} is chosen on held-out images, but {data.name} "
                 f"holds out none; set data.validation={tenth}, or evaluate.early_exit=[]"
             )
 
@@ -92,9 +92,9 @@ class Evaluate:
         return result
 
     def _measure(self) -> Result:
-        """The whole test set with SNN and ANN, early exits, times, and images to show.
+        """Measure the whole test set with SNN and ANN, early exits and times; add images to show.
 
-        Of several processes all measure the first, and the first one alone the rest.
+        Several processes measure the test set together. The first one alone does the rest.
         """
         assembly = self.context.assembly
         why = untrained(assembly.recipe)
@@ -146,7 +146,7 @@ class Evaluate:
         return result.model_copy(update={"early_exit": exits})
 
     def _times(self, snn: SpikingNetwork, ann: nn.Module | None) -> Times:
-        """How long the SNN takes beside its ANN, or the same network as one if there is none."""
+        """Measure the SNN's time beside its ANN's, or an untrained ANN's if the run has none."""
         assembly = self.context.assembly
         if ann is None:
             ann = assembly.placed(assembly.untrained())

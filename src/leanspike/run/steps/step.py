@@ -1,4 +1,4 @@
-"""What a step of a run is, and what the steps share."""
+"""The protocol of a run's steps, and what the steps share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from leanspike.train import Monitor, Teacher
 @final
 @dataclass(frozen=True)
 class Context:
-    """What the steps of a run share: what is made, where it goes, who is told."""
+    """The objects that the steps of a run share: parts, folder and progress display."""
 
     assembly: Assembly
     workspace: Workspace
@@ -28,28 +28,28 @@ class Context:
         return self.workspace.group
 
     def save(self, network: nn.Module, name: str) -> None:
-        """A network of the run's appears in its folder, whole."""
+        """Save a network in the run's folder, where it appears whole."""
         self.workspace.put(name, lambda part: self.assembly.write(network, part))
 
     def read(self, name: str) -> nn.Module:
-        """One of the run's networks, in eval mode, on the CPU."""
+        """Return a network of the run, in eval mode, on the CPU."""
         return self.assembly.read(self.workspace.folder / name)
 
     def load(self, name: str) -> nn.Module:
-        """The same on the run's device, in its memory format."""
+        """Return a network of the run, on the run's device and in its memory format."""
         return self.assembly.placed(self.read(name))
 
     def teacher(self) -> Teacher:
-        """The network that teaches, by the recipe or the run's own ANN."""
+        """Return the teacher: the recipe's, or the run's own ANN."""
         return self.assembly.teacher() or Teacher(self.load("ann"), self.assembly.dtype)
 
 
 @final
 @dataclass
 class Rehearsal:
-    """What a rehearsal hands from step to step: networks that may not be trained yet.
+    """The networks that a rehearsal passes from step to step. They may not be trained yet.
 
-    With ``fresh`` what the folder holds is as if it were not there.
+    With ``fresh`` the content of the folder is ignored.
     """
 
     fresh: bool = False
@@ -58,7 +58,7 @@ class Rehearsal:
     teacher: Teacher | None = None
 
     def finds(self, step: Step) -> bool:
-        """Whether a step is done, so that what it left is taken instead of a rehearsal of it."""
+        """Return whether a step is done, so that its result is loaded instead of rehearsed."""
         return not self.fresh and step.done()
 
 
@@ -66,11 +66,11 @@ class Step(Protocol):
     """A part of a run that leaves something in its folder."""
 
     def done(self) -> bool:
-        """Whether the folder holds what the step leaves."""
+        """Return whether the result of the step is in the folder."""
         ...
 
     def rehearse(self, rehearsal: Rehearsal, /) -> None:
-        """Try it on a blank input, so that what does not fit is found first; nothing is written.
+        """Try the step on a blank input, so that parts which do not fit are found. Write nothing.
 
         Raises:
             LeanspikeError: for parts that do not fit together, or weights that are not there.
@@ -78,5 +78,5 @@ class Step(Protocol):
         ...
 
     def do(self) -> object:
-        """Do it, from wherever an earlier attempt was stopped."""
+        """Do the step, resumed from wherever an earlier attempt was stopped."""
         ...

@@ -1,4 +1,4 @@
-"""The ANN of a run, trained or with published weights."""
+"""The step that makes the ANN of a run, trained or with published weights."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from leanspike.train import Teacher
 
 @final
 class TrainANN:
-    """``ann/``: trained, or with published weights; nothing where the SNN needs none.
+    """The step that makes ``ann/``, trained or with published weights, if the SNN needs one.
 
     Args:
-        context: of the run.
-        ann_of: the folder of another run whose ANN is taken over instead, where it is the same.
+        context: the context of the run.
+        ann_of: the folder of another run, whose ANN is taken over if it is the same.
     """
 
     def __init__(self, context: Context, ann_of: Path | None = None) -> None:
@@ -42,11 +42,11 @@ class TrainANN:
         )
 
     def done(self) -> bool:
-        """Whether the ANN is there."""
+        """Return whether the ANN is in the folder."""
         return self.context.workspace.has("ann")
 
     def rehearse(self, rehearsal: Rehearsal) -> None:
-        """Ask the ANN and the teacher, and compute one loss."""
+        """Run the ANN and the teacher, and compute one loss."""
         assembly, done = self.context.assembly, rehearsal.finds(self)
         ann = self._network(done)
         check_answers(ann, assembly.recipe.model.name, assembly.data, assembly.blank())
@@ -57,7 +57,7 @@ class TrainANN:
                 shift_norms(ann)  # as training does
 
     def do(self) -> None:
-        """Train it, from its checkpoint if there is one, or take it over."""
+        """Train the ANN, resumed from its checkpoint if there is one, or take it over."""
         if self.ann_of is not None:
             take_over(self.context.workspace, self.context.assembly, self.ann_of)
             self.context.monitor.console.print(f"the ANN is that of {self.ann_of}", highlight=False)
@@ -71,10 +71,10 @@ class TrainANN:
             self.context.save(ann, "ann")
 
     def check_source(self, rehearsal: Rehearsal) -> None:
-        """That the ANN of the other run, if one is named, may be this run's.
+        """Check that the ANN of the other run, if one is named, may be this run's.
 
         Raises:
-            LeanspikeError: if this run trains another one, or holds another one already.
+            LeanspikeError: if this run trains another ANN, or holds another one already.
         """
         if self.ann_of is None:
             return
@@ -86,7 +86,7 @@ class TrainANN:
             check_not_begun(folder, self.ann_of)
 
     def _network(self, done: bool) -> nn.Module:
-        """The ANN as far as it is there."""
+        """Return the ANN of the folder, of the other run, or a new one."""
         if done:
             return self.context.load("ann")
         assembly = self.context.assembly
@@ -95,7 +95,7 @@ class TrainANN:
         return assembly.ann()
 
     def _teacher(self, ann: nn.Module) -> Teacher:
-        """Who will teach: the one that the recipe names, once it has answered, or this ANN."""
+        """Return the teacher: the recipe's, after trying it, or this ANN."""
         assembly = self.context.assembly
         recipe = assembly.recipe
         if recipe.ann is None and not recipe.snn:  # nothing is trained
@@ -108,12 +108,12 @@ class TrainANN:
         teacher.logits(assembly.blank())
         if not is_taught(recipe.ann, *recipe.snn):
             console = self.context.monitor.console
-            console.print("nobody is taught: no objective asks the teacher")
+            console.print("the recipe's teacher is not used: no objective needs one")
         return teacher
 
 
 def shift_norms(network: nn.Module) -> None:
-    """Give every batch norm a shift, as training does.
+    """Add a shift to every batch norm, as training does.
 
     >>> norm = nn.BatchNorm1d(2)
     >>> shift_norms(norm)

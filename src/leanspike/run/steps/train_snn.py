@@ -1,4 +1,4 @@
-"""The SNN of a run, trained through its stages."""
+"""The step that trains the SNN of a run through its stages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from leanspike.run.steps.training import Training
 
 @final
 class TrainSNN:
-    """``snn/``: trained through each stage of the recipe in turn."""
+    """The step that makes ``snn/``, trained through each stage of the recipe in turn."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.stages = tuple(self._stages())
 
     def done(self) -> bool:
-        """Whether the trained SNN is there."""
+        """Return whether the trained SNN is in the folder."""
         return self.context.workspace.has("snn")
 
     def rehearse(self, rehearsal: Rehearsal) -> None:
@@ -31,7 +31,7 @@ class TrainSNN:
             stage.rehearse(rehearsal.snn, rehearsal.teacher)
 
     def do(self) -> None:
-        """Train it, from the checkpoint if there is one."""
+        """Train the SNN, resumed from the checkpoint if there is one."""
         snn = self.context.load("start")
         done = self._resume(snn)
         workspace = self.context.workspace
@@ -49,7 +49,7 @@ class TrainSNN:
         self.context.save(snn, "snn")
 
     def _resume(self, snn: nn.Module) -> int:
-        """The stage that the checkpoint is of; one from between two stages is taken up."""
+        """Return the stage of the checkpoint, and load a checkpoint from between two stages."""
         workspace = self.context.workspace
         saved = workspace.checkpoints.load()
         done = int(saved["stage"]) if saved is not None else 0

@@ -1,4 +1,4 @@
-"""One stage of training, of the ANN or the SNN: rehearsed, and done."""
+"""A stage of training, of the ANN or the SNN, which can be rehearsed and done."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from leanspike.train.optim import Schedule
 @final
 @dataclass(frozen=True)
 class Training:
-    """A stage as a section of the recipe has it.
+    """A stage of training, described by a section of the recipe.
 
-    ``key`` is where that stands in the recipe, ``name`` what the stage's rows in the log say.
+    ``key`` is the section's place in the recipe. ``name`` is the stage's name in the log.
     """
 
     context: Context
@@ -48,7 +48,7 @@ class Training:
     timesteps: int | None
 
     def rehearse(self, network: nn.Module, teacher: Teacher) -> None:
-        """One loss, of a blank input; and whether there is what epochs are chosen by."""
+        """Compute a loss of a blank input, and check that there is data to choose epochs by."""
         self._check_select()
         _schedule(self.section, epoch_steps=1)
         if self.section.weights != "f32":
@@ -65,9 +65,9 @@ class Training:
             objective(y_TNK, labels, x)
 
     def do(self, network: nn.Module) -> None:
-        """Train the network in place, from the stage's checkpoint if there is one."""
+        """Train the network in place, resumed from the stage's checkpoint if there is one."""
         context = self.context
-        context.workspace.rewind(self.name)  # a checkpoint of the stage brings its own rows
+        context.workspace.rewind(self.name)  # a checkpoint of the stage holds its own rows
         with context.workspace.clock(f"train {self.name}", context.assembly.dtype):
             release_freed_memory()
             network.to(device=context.assembly.device)
@@ -82,7 +82,7 @@ class Training:
         if self.section.select == "best" and self.section.epochs and not len(data.val):
             tenth = max(1, len(data.train) // 10)
             raise LeanspikeError(
-                f"{self.key}.select is 'best', by the accuracy on held-out images, and {data.name} "
+                f"{self.key}.select is 'best', by the accuracy on held-out images, but {data.name} "
                 f"holds out none; set {self.key}.select=last, or data.validation={tenth}"
             )
 
@@ -143,7 +143,7 @@ def _optimizer(
 
 
 def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
-    """The learning rate's factor through a stage whose epochs have so many steps."""
+    """Return the schedule of a stage whose epochs have so many training steps."""
     return create_schedule(
         section.schedule.name,
         section.epochs * epoch_steps,
@@ -154,7 +154,7 @@ def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
 
 
 def _pairs_table(pairs: Sequence[Pair]) -> Table:
-    """Which module of the student learns from which of the teacher."""
+    """Return a table of the student's modules and the teacher's modules they learn from."""
     table = Table(title="feature maps", title_justify="left", box=None)
     for column in ("student", "C, H, W", "teacher", "C, H, W"):
         table.add_column(column)
