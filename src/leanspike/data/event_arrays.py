@@ -1,8 +1,9 @@
-"""Events as arrays of numbers, in .npy, .npz and .h5: only what the file or its reader says counts.
+"""Events as arrays of numbers, in .npy, .npz and .h5.
 
-Arrays say neither what a column is, unless it has a name, nor in which unit times are: integers are
-µs, as in the data sets in use; of floats and of columns without names :class:`ArrayForm` must say
-it. What cannot be events of a camera is refused by name: nothing is rounded or cut off unasked.
+Only what the file or its reader says counts. An array does not say what a column is, unless the
+column has a name. It does not say in which unit times are, either. Integers are µs, as in the data
+sets in use. For floats and for columns without names :class:`ArrayForm` must say it. What cannot be
+events of a camera is refused by name. Nothing is rounded or cut off unasked.
 """
 
 from __future__ import annotations
@@ -29,22 +30,26 @@ NAMES = {
     "t": ("t", "ts", "timestamp", "timestamps"),
     "p": ("p", "ps", "pol", "polarity", "polarities"),
 }
-"""By which names the usual files know what an event has."""
+"""The names that usual files have for the parts of an event."""
 MOST_BYTES = 2**33
-"""Of arrays in a compressed file, unpacked: a damaged or hostile one may ask for any memory."""
+"""The most bytes of arrays in a compressed file, unpacked: a damaged file may claim any size."""
 UNPACKED, SMALL = 1100, 1 << 20
-"""Bytes that come of one at most, as gzip shrinks them, and that any file may unpack to."""
+"""Bytes that gzip unpacks from one byte at most, and bytes that any file may unpack to."""
 LATEST = 2**62
-"""Of times in any unit; beyond the years that :class:`leanspike.data.Events` allows by far."""
+"""The largest time in any unit; far beyond the years that :class:`leanspike.data.Events` allows."""
 
 
 @dataclass(frozen=True)
 class ArrayForm:
     """What a file with arrays does not say of its events.
 
-    ``unit`` is that of times: "s", "ms", "us" or "ns" (None: integers are µs, floats refused).
-    ``columns`` names those of a plain array [N, 4], such as "txyp". ``polarity`` is the pair
-    (OFF, ON) of values (None: 0 and 1, or −1 and 1). Raises LeanspikeError for others.
+    - ``unit`` is that of times: "s", "ms", "us" or "ns" (None: integers are µs, floats are
+      refused).
+    - ``columns`` names the columns of a plain array [N, 4], such as "txyp".
+    - ``polarity`` is the pair (OFF, ON) of values (None: 0 and 1, or −1 and 1).
+
+    Raises:
+        LeanspikeError: for other values.
 
     >>> ArrayForm(unit="s", columns="txyp", polarity=(1, 2))
     ArrayForm(unit='s', columns='txyp', polarity=(1, 2))
@@ -76,13 +81,13 @@ class ArrayForm:
 
 
 def _is_pair(values: object) -> bool:
-    """Two numbers, and not the same one twice."""
+    """Tell whether these are two different numbers."""
     pair = isinstance(values, (tuple, list)) and len(values) == 2 and len(set(values)) == 2
     return pair and all(isinstance(value, (int, float)) for value in cast("list[object]", values))
 
 
 def read_npy(path: Path, form: ArrayForm) -> Raw:
-    """An array of NumPy: with fields x, y, t and p, or plain, [N, 4]."""
+    """Read an array of NumPy: with fields x, y, t and p, or plain, [N, 4]."""
     with path.open("rb") as file:
         _check_claim(file, path.stat().st_size)
         array = np.lib.format.read_array(file, allow_pickle=False)
@@ -92,18 +97,18 @@ def read_npy(path: Path, form: ArrayForm) -> Raw:
 
 
 def read_npz(path: Path, form: ArrayForm) -> Raw:
-    """Arrays x, y, t and p, as SpikingJelly writes them, or one array as in .npy."""
+    """Read arrays x, y, t and p, as SpikingJelly writes them, or one array as in .npy."""
     with zipfile.ZipFile(path) as archive:
         _check_size(sum(member.file_size for member in archive.infolist()), path)
         for member in (each for each in archive.infolist() if each.filename.endswith(".npy")):
             with archive.open(member) as file:
                 _check_claim(file, member.file_size)
     with np.load(path, allow_pickle=False) as arrays:
-        return _events(arrays, form)  # which loads those that it asks for
+        return _events(arrays, form)
 
 
 def read_h5(path: Path, form: ArrayForm) -> Raw:
-    """HDF5: a group of arrays x, y, t and p, wherever it is, or one array as in .npy.
+    """Read HDF5: a group of arrays x, y, t and p, wherever it is, or one array as in .npy.
 
     ``t_offset`` above them, as in DSEC's files, is added to the times.
     """
@@ -141,7 +146,7 @@ def _loaded(sets: Mapping[str, Any], path: Path) -> dict[str, Values]:
 
 
 def _offset(sets: Mapping[str, Any], group: str) -> int:
-    """``t_offset`` in the group or above it; 0 where there is none."""
+    """Return ``t_offset`` in the group or above it; 0 where there is none."""
     for place in (group, group.rpartition("/")[0]):
         item = sets.get(f"{place}/t_offset".lstrip("/"))
         if item is not None:
@@ -152,13 +157,13 @@ def _offset(sets: Mapping[str, Any], group: str) -> int:
 
 
 def _check_claim(file: IO[bytes], size: int) -> None:
-    """ValueError where an array of .npy says that it is larger than all that follows.
+    """Raise ValueError where an array of .npy claims to be larger than all that follows.
 
-    NumPy makes room for it before it reads.
+    NumPy makes room for the claimed size before it reads.
     """
     version = np.lib.format.read_magic(file)
     known = version in ((1, 0), (2, 0), (3, 0))
-    width = 2 if version == (1, 0) else 4  # of the header's length
+    width = 2 if version == (1, 0) else 4  # bytes of the header's length
     if not known or int.from_bytes(file.read(width), "little") > size:
         raise ValueError("its header is damaged")
     file.seek(np.lib.format.MAGIC_LEN)
@@ -170,7 +175,7 @@ def _check_claim(file: IO[bytes], size: int) -> None:
 
 
 def _check_size(size: int, path: Path) -> None:
-    """That a compressed file can hold as much, and memory, too."""
+    """Raise where a compressed file claims more than it, or memory, can hold."""
     packed = path.stat().st_size
     if size > max(SMALL, UNPACKED * packed):
         raise ValueError(f"{size:,} bytes of arrays are more than {packed:,} can hold")
@@ -181,7 +186,10 @@ def _check_size(size: int, path: Path) -> None:
 
 
 def _named(arrays: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The arrays called x, y, t and p, or by another of their names; None if one is missing."""
+    """Return the arrays called x, y, t and p, or by another of their names.
+
+    It is None if one is missing.
+    """
     found = {
         letter: [arrays[name] for name in names if name in arrays]
         for letter, names in NAMES.items()
@@ -199,7 +207,7 @@ def _unclear(names: list[str]) -> str:
 
 
 def _events(arrays: Mapping[str, Values], form: ArrayForm, offset: int = 0) -> Raw:
-    """Events of arrays x, y, t and p, or of a single one with fields or columns."""
+    """Return the events of arrays x, y, t and p, or of a single one with fields or columns."""
     named = _named(arrays)
     if named is None:
         if len(arrays) != 1:
@@ -243,7 +251,10 @@ def _checked(named: Mapping[str, Values], form: ArrayForm, offset: int = 0) -> R
 
 
 def _places(name: str, values: Values) -> NDArray[np.int64]:
-    """Whole numbers as int64; whether they are on the sensor is checked where that is known."""
+    """Return whole numbers as int64.
+
+    Whether they lie on the sensor is checked where the sensor is known.
+    """
     _check(name, values, np.abs(values.astype(np.float64)) >= 2**31, "no place on a sensor")
     between = values != np.floor(values)
     _check(name, values, between, "between two pixels; round x and y and give them to Events")
@@ -251,7 +262,7 @@ def _places(name: str, values: Values) -> NDArray[np.int64]:
 
 
 def _times(values: Values, unit: Unit | None, offset: int) -> NDArray[np.int64]:
-    """Times in µs: integers are such already, of others the unit must be said."""
+    """Return times in µs: integers are µs unless a unit is given, floats need a unit."""
     whole = values.dtype.kind in "iu"
     if not whole and unit is None:
         fractions = (values != np.floor(values)).any()
@@ -276,7 +287,7 @@ def _times(values: Values, unit: Unit | None, offset: int) -> NDArray[np.int64]:
 
 
 def _on(values: Values, form: ArrayForm) -> NDArray[np.bool_]:
-    """Which events are ON: of two values that are known, or were said."""
+    """Tell which events are ON: by the two usual values, or the two that were given."""
     if form.polarity is not None:
         off, on = form.polarity
         strange = (values != off) & (values != on)

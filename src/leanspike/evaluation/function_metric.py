@@ -62,8 +62,8 @@ class FunctionMetric(Metric):
         """See :class:`Metric`."""
         if targets is None:
             raise LeanspikeError(
-                "metric has no targets: the batches are inputs alone; give pairs, of an "
-                "autoencoder (x, x)"
+                "metric has no targets: the batches are inputs alone; give pairs, such as "
+                "(x, x) for an autoencoder"
             )
         first = tensors(y_TN)[0]
         samples = first.shape[1]
@@ -109,7 +109,7 @@ def _at(y_TN: Any, t: int) -> Any:
 
 
 def _name(function: Function) -> str:
-    """As the user calls it; a function without a name is "metric".
+    """Return the function's name; a function without a name is "metric".
 
     >>> import torch
     >>> _name(torch.nn.functional.mse_loss), _name(torch.nn.L1Loss()), _name(lambda y, target: 0)
@@ -120,7 +120,7 @@ def _name(function: Function) -> str:
 
 
 def _number(name: str, value: object) -> float:
-    """A finite number of a number or a tensor of one."""
+    """Return a finite number from a number, or from a tensor of one."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if not isinstance(value, Real):
@@ -130,7 +130,7 @@ def _number(name: str, value: object) -> float:
         )
     if not math.isfinite(value):
         raise LeanspikeError(
-            f"metric {name} is {value}; a mean over batches needs finite numbers: leave out what "
-            "has no answer, or bound it"
+            f"metric {name} is {value}; a mean over batches needs finite numbers: leave samples "
+            "without an answer out, or bound the number"
         )
     return float(value)

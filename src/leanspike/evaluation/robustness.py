@@ -1,7 +1,7 @@
 """How accuracy falls on corrupted and on attacked images, for several networks side by side.
 
-All of them see the very same corrupted images; each is attacked along its own gradient. Accuracy is
-that after the last step, in float32.
+All networks see the very same corrupted images. Each is attacked along its own gradient. Accuracy
+is taken after the last step, in float32.
 """
 
 from __future__ import annotations
@@ -66,21 +66,21 @@ def measure_robustness(
         networks: by name, on one device. The first is the one to compare with. They run in eval
             mode and are put back afterwards.
         split: the images.
-        mean, std: of the normalisation that the networks were trained with.
-        corruptions: names in ``leanspike.data.CORRUPTIONS``, or of another package's, each
-            measured at all ``severities``.
-        severities: of 1..5.
+        mean, std: constants of the normalisation that the networks were trained with.
+        corruptions: names in ``leanspike.data.CORRUPTIONS``, or of another package's, each measured
+            at all ``severities``.
+        severities: some of 1..5.
         more: further families of corruptions. Each name has a function from the severity to the
             same images, corrupted, in the same order:
             ``{"CIFAR-10-C": {"fog": partial(read_cifar_c, folder, "fog")}}``.
         attacks: ε in [0, 1], such as 8/255, for "fgsm" and "pgd".
         pgd_steps: of each "pgd", 1 or more.
         batch_size: 1 or more.
-        limit: the number of images, drawn alike from all classes; always the same images.
-            Default all.
-        seed: of all that is random, 0 or more.
+        limit: the number of images, drawn alike from all classes; always the same images. Default
+            all.
+        seed: decides all that is random, 0 or more.
         data, split_name: the data set and which part of it ``split`` is ("test"), if known.
-        origin: where the figures come from (default: this process), but for what computed them.
+        origin: where the figures come from (default: this process), except for what computed them.
         progress: called after each batch with the images passed so far, and in all.
 
     Raises:
@@ -128,7 +128,7 @@ def measure_robustness(
             ),
             silent=run.silent() if attacks else {},
             sample=_sample(split, int(chosen[0])),
-            # Last, when all of it has run:
+            # Last, as ``ran`` is complete when all measurements have run.
             provenance=computed_by(origin or provenance(device=_device(networks)), ran),
         )
 
@@ -150,7 +150,10 @@ class _Run:
     done: int = 0
 
     def accuracy(self, split: Split, change: Change | None = None) -> dict[str, float]:
-        """What each network answers correctly of the chosen images, changed for itself."""
+        """Return the share of the chosen images that each network answers correctly.
+
+        ``change`` changes the images for each network by itself.
+        """
         right = dict.fromkeys(self.networks, 0)
         for x, labels, positions in self._batches(split):
             for name, network in self.networks.items():
@@ -161,11 +164,11 @@ class _Run:
         return {name: count / len(self.chosen) for name, count in right.items()}
 
     def corrupted(self, source: Callable[[int], Split], severity: int) -> dict[str, float]:
-        """Accuracy under a corruption."""
+        """Return the accuracy under a corruption."""
         return self.accuracy(_open(source, severity, self.split))
 
     def attacked(self, attack: Attack, epsilon: float) -> dict[str, float]:
-        """Accuracy under an attack on each network."""
+        """Return the accuracy under an attack on each network."""
 
         def change(network: nn.Module, x: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
             if attack == "fgsm":
@@ -185,7 +188,7 @@ class _Run:
         return self.accuracy(self.split, change)
 
     def silent(self) -> dict[str, float]:
-        """The share of the images at whose pixels the gradient of each network is 0."""
+        """Return the share of the images at whose pixels the gradient of each network is 0."""
         count = dict.fromkeys(self.networks, 0)
         for x, labels, _ in self._batches(self.split):
             for name, network in self.networks.items():
@@ -194,7 +197,7 @@ class _Run:
         return {name: silent / len(self.chosen) for name, silent in count.items()}
 
     def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pixels in [0, 1], labels and positions of the chosen images."""
+        """Return pixels in [0, 1], labels and positions of the chosen images, batch by batch."""
         channels = split.shape[0]
         loader = Loader(
             split.select(self.chosen),
@@ -214,20 +217,20 @@ class _Run:
 
 
 def _device(networks: Mapping[str, nn.Module]) -> torch.device:
-    """Where the networks are."""
+    """Return the device of the networks."""
     parameters = (p for network in networks.values() for p in network.parameters())
     return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def _families(own: Family, more: Mapping[str, Family]) -> dict[str, Family]:
-    """Those that have something to measure."""
+    """Return the families that have something to measure."""
     if OWN in more:
         raise LeanspikeError(f"a family in more is named {OWN!r}; give it another name")
     return {name: family for name, family in {OWN: own, **more}.items() if family}
 
 
 def _open(source: Callable[[int], Split], severity: int, split: Split) -> Split:
-    """The images of a split, corrupted; an error for those of another one."""
+    """Return the images of a split, corrupted; an error for the images of another split."""
     corrupted = source(severity)
     if not torch.equal(corrupted.labels, split.labels):
         raise LeanspikeError(
@@ -240,14 +243,14 @@ def _open(source: Callable[[int], Split], severity: int, split: Split) -> Split:
 def _curve(
     name: str, strengths: Sequence[Strength], measure: Callable[[Strength], dict[str, float]]
 ) -> Curve:
-    """What is measured at each strength, by network."""
+    """Measure at each strength, and return the accuracy by network."""
     found = [measure(strength) for strength in strengths]
     accuracy = {network: tuple(at[network] for at in found) for network in found[0]}
     return Curve(name=name, strengths=tuple(strengths), accuracy=accuracy)
 
 
 def _chosen(split: Split, limit: int | None) -> Tensor:
-    """The indices of the images to measure on."""
+    """Return the indices of the images to measure on."""
     if limit is None or limit >= len(split):
         return torch.arange(len(split))
     return stratified(split.labels, limit)[1]
@@ -265,7 +268,10 @@ def _check(
     severities: Sequence[int],
     attacks: Mapping[Attack, Sequence[float]],
 ) -> None:
-    """Before hours of measuring: is there something to measure, and can it be measured?"""
+    """Raise where there is nothing to measure, or it cannot be measured.
+
+    That saves hours of measuring.
+    """
     if not isinstance(split, Split):
         raise LeanspikeError(
             f"split is a {type(split).__name__}; corruptions are of bytes: give images uint8 "

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Reliability(Record):
     """The answers of one step by how sure they are, in B bins of equal width over (0, 1].
 
-    ``confidence`` and ``accuracy`` are the means over a bin's ``answers``; 0 in an empty bin.
+    ``confidence`` and ``accuracy`` are the means over a bin's ``answers``, and 0 in an empty bin.
     """
 
     answers: tuple[int, ...]
@@ -41,7 +41,7 @@ class Reliability(Record):
 
 
 class Calibration(Record):
-    """What was found: a row of bins for each step, and the ANN's (None: no ANN)."""
+    """What was found: a row of bins for each step, and the ANN's row (None: no ANN)."""
 
     steps: tuple[Reliability, ...]
     ann: Reliability | None = None
@@ -54,16 +54,16 @@ class CalibrationError(Metric):
 
         ECE = Σ_b  n_b / n · | accuracy_b − confidence_b |
 
-    over B bins b of equal width. An answer is in bin b if its largest probability is in
-    ((b − 1) / B, b / B]. Source: Guo et al., ICML 2017, arXiv 1706.04599, eq. 3; B is 15 there,
-    too. Probabilities are the softmax of the read-out outputs. A sum over steps is surer than a
-    mean, with the same answers: see `evaluate.readout`.
+    There are B bins b of equal width. An answer is in bin b if its largest probability is in ((b −
+    1) / B, b / B]. Source: Guo et al., ICML 2017, arXiv 1706.04599, eq. 3; B is 15 there, too.
+    Probabilities are the softmax of the read-out outputs. A sum over steps is surer than a mean,
+    with the same answers: see `evaluate.readout`.
 
     Args:
         bins: B, at least 1.
 
     Raises:
-        LeanspikeError: for targets that are no labels, or none at all.
+        LeanspikeError: for targets that are no labels, or batches without targets.
 
     >>> metric = CalibrationError(bins=2)
     >>> metric.begin(About(timesteps=1))
@@ -112,7 +112,7 @@ class CalibrationError(Metric):
             self.ann_1B += self._sums(one_tensor(ann_N, "the ANN")[None], labels, task)
 
     def _sums(self, y_TN: Tensor, labels: Tensor, task: Task) -> Tensor:
-        """For each step and bin: answers, the sum of their confidence, and how many are right."""
+        """Return for each step and bin: answers, the sum of their confidence, and right answers."""
         logits = task.logits(y_TN).double()
         asked_A = (targets_A := task.targets(labels, y_TN).flatten()) != UNKNOWN
         sure_TA = logits.softmax(-1).amax(-1).flatten(1)[:, asked_A].cpu()
@@ -164,7 +164,7 @@ def _reliability(sums_B: Tensor) -> Reliability:
 
 
 def _draw(row: Calibration, figure: Figure, look: Look) -> None:
-    """Accuracy over confidence, a line for each step."""
+    """Draw accuracy over confidence, a line for each step."""
     axes = figure.subplots()
     axes.plot((0, 1), (0, 1), color=look.ann, linewidth=1)
     last = len(row.steps) - 1
@@ -183,7 +183,7 @@ def _draw(row: Calibration, figure: Figure, look: Look) -> None:
 
 
 def _points(found: Reliability) -> tuple[list[float], list[float]]:
-    """Confidence and accuracy of the bins that have answers."""
+    """Return confidence and accuracy of the bins that have answers."""
     rows = zip(found.answers, found.confidence, found.accuracy, strict=True)
     pairs = [(sure, right) for n, sure, right in rows if n]
     return [sure for sure, _ in pairs], [right for _, right in pairs]

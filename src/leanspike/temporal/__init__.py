@@ -1,4 +1,4 @@
-"""What knows about time besides the neurons: folding, encoders, dropout, norms."""
+"""What knows about time besides the neurons: stacking, encoders, dropout and norms."""
 
 from leanspike.renamed import renamed
 from leanspike.temporal.affine import Affine, ChannelAffine, affine_of_norm

@@ -1,7 +1,9 @@
 """What training minimises: objects from the outputs of all steps and the labels to a scalar.
 
-Each is a module, so that what it learns itself (the adapters of a feature distillation) is trained,
-and saved in checkpoints, with the network, but is no part of it. They add up in :class:`Weighted`.
+Each objective is a module. What it learns itself, such as the adapters of a feature distillation,
+is trained and saved in checkpoints with the network, but is no part of the network.
+:class:`Weighted` adds objectives up.
+
 Shapes: T timesteps (1 for an ANN), N samples, K classes.
 """
 
@@ -31,7 +33,7 @@ Readout = Literal["sum", "mean"]
 
 
 class Term(Section):
-    """The options of an objective as one term of several: its own, and its weight.
+    """The options of an objective as one term of several: its own options, and its weight.
 
     >>> Term().weight
     1.0
@@ -43,11 +45,11 @@ class Term(Section):
 
 @dataclass(frozen=True)
 class Around:
-    """What is around an objective in a stage of training, for those that ask for it.
+    """What is around an objective in a stage of training, for objectives that ask for it.
 
     ``x`` is an input of the network, of which only the shape matters. ``teacher`` gives the stage's
-    teacher, the same one each time. ``task`` says what the labels are of; None: what those of the
-    first batch show.
+    teacher, the same one each time. ``task`` says what the labels are of; with None the labels of
+    the first batch show it.
 
     >>> around = Around(nn.Identity(), torch.zeros(1, 3), Teacher)
     >>> around.readout, around.task
@@ -63,10 +65,11 @@ class Around:
 
 
 class Objective(nn.Module, ABC):
-    """A loss: outputs ``y_TNK`` ``[T, N, K]``, ``labels``, as ``[N]``, the input, to a scalar.
+    """A loss: a scalar from the outputs ``y_TNK`` ``[T, N, K]``, the ``labels`` and the input.
 
-    One that a recipe may name is registered, and has its options in ``Config``. They are keyword
-    arguments of its constructor; one that needs more overrides :meth:`within`.
+    An objective that a recipe may name is registered, and has its options in ``Config``. The
+    options are keyword arguments of its constructor. An objective that needs more overrides
+    :meth:`within`. Labels have a shape such as ``[N]``.
 
     >>> @objectives.register("last_square")
     ... class LastSquare(Objective):
@@ -93,16 +96,16 @@ class Objective(nn.Module, ABC):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> Objective:  # noqa: ARG003
-        """One with these options, without the weight, for a stage of training."""
+        """Make an objective with these options, without the weight, for a stage of training."""
         return cls(**options)
 
     @abstractmethod
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
-        """The loss, as a mean over the batch, in float32."""
+        """Return the loss, as a mean over the batch, in float32."""
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:  # noqa: ARG002
-        """While ``network`` runs: see in it what the loss needs besides its outputs."""
+        """See what the loss needs besides the outputs, while ``network`` runs in this context."""
         yield
 
 
@@ -116,7 +119,7 @@ objectives: Registry[Objective] = Registry(
 
 
 def objective_kind(name: str) -> type[Objective]:
-    """The class of that name; LeanspikeError for an unknown one.
+    """Return the class of that name; LeanspikeError for an unknown name.
 
     >>> objective_kind("response").taught
     True
@@ -125,7 +128,7 @@ def objective_kind(name: str) -> type[Objective]:
 
 
 def create_objective(terms: Mapping[str, Section], around: Around) -> Weighted:
-    """The sum of terms, each by its name with its options and weight.
+    """Return the sum of terms, each by its name with its options and weight.
 
     >>> around = Around(nn.Identity(), torch.zeros(1), Teacher)
     >>> create_objective({"tet": TET.Config(weight=0.5, target=2.0)}, around).weights
@@ -144,14 +147,14 @@ def create_objective(terms: Mapping[str, Section], around: Around) -> Weighted:
 class CrossEntropy(Objective):
     """Cross-entropy of the last answer: of Σ_t y_t (DIET-SNN) or of its mean (BNTT).
 
-    Of one output, or of several labels, it is the binary one, with logits; its labels may be
-    probabilities.
+    For one output, or for several labels, it is the binary cross-entropy with logits. Its labels
+    may be probabilities.
 
     Args:
         readout: "sum" or "mean".
         label_smoothing: in [0, 1).
-        task: what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those
-            of the first batch show.
+        task: what the labels are of, see :func:`leanspike.evaluation.accuracy`. Default: what the
+            labels of the first batch show.
 
     >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
     >>> loss = CrossEntropy("sum")(y_TNK, torch.tensor([0]), torch.zeros(1))
@@ -196,8 +199,9 @@ class TET(Objective):
 
         (1 − ρ) · mean_t CE(y_t, label) + ρ · mean (y_t − φ)²
 
-    (Deng et al., ICLR 2022, arXiv 2202.11946, eqs. 7 to 9, where ρ is called λ.) The second term
-    keeps outliers of single steps down; ρ = 0 leaves it out. Read such a network out by "mean".
+    Source: Deng et al., ICLR 2022, arXiv 2202.11946, eqs. 7 to 9, where ρ is called λ. The second
+    term keeps outliers of single steps down; ρ = 0 leaves it out. Read out such a network by
+    "mean".
 
     Args:
         regularisation: ρ, in [0, 1).
@@ -215,7 +219,7 @@ class TET(Objective):
         """Temporal efficient training (TET): the labels, on the output of every step."""
 
         regularisation: Annotated[float, Field(ge=0, lt=1)] = 0.05
-        """Share of its second part, which draws outputs to the target."""
+        """The share ρ of the second part, which draws outputs to the target."""
         target: Finite = 1.0
         """The level that outputs are drawn to."""
 
@@ -288,7 +292,7 @@ class Weighted(Objective):
 
 
 def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
-    """What labels are of; LeanspikeError for targets that are none.
+    """Return what the labels are of; LeanspikeError for targets that are no labels.
 
     >>> task_of(Labels(), torch.zeros(5, 2, 3), torch.tensor([0, 2])).name
     'multiclass'
@@ -303,7 +307,7 @@ def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
 
 
 def widened(y_TNK: Tensor) -> Tensor:
-    """In float32 at least.
+    """Return the outputs in float32 at least.
 
     >>> widened(torch.zeros(1, dtype=torch.bfloat16)).dtype
     torch.float32

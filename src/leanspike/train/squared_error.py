@@ -1,4 +1,4 @@
-"""Targets that are numbers, as of a regression.
+"""Targets that are numbers, as in a regression.
 
 Shapes: T timesteps, N samples, K outputs.
 """
@@ -51,7 +51,9 @@ class SquaredError(Objective):
 
 
 def mean_squared_error(y_N: Tensor, targets: Tensor) -> Tensor:
-    """The mean of (y − target)² over a batch, ``[N]`` standing for ``[N, 1]`` and the reverse.
+    """Return the mean of (y − target)² over a batch.
+
+    ``[N]`` may stand for ``[N, 1]``, and the reverse.
 
     Raises:
         LeanspikeError: for targets of another shape than the outputs'.
