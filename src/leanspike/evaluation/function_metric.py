@@ -55,11 +55,9 @@ class FunctionMetric(Metric):
         self._samples = 0
 
     def begin(self, about: About) -> None:
-        """See :class:`Metric`."""
         self.mode = about.readout
 
     def see(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
-        """See :class:`Metric`."""
         if targets is None:
             raise LeanspikeError(
                 "metric has no targets: the batches are inputs alone; give pairs, such as "
@@ -77,7 +75,6 @@ class FunctionMetric(Metric):
         self._samples += samples
 
     def row(self) -> Numbers:
-        """See :class:`Metric`."""
         samples = self._samples
         return Numbers(
             steps={name: tuple(v / samples for v in sums) for name, sums in self._sums.items()},
@@ -86,7 +83,6 @@ class FunctionMetric(Metric):
 
     @classmethod
     def tables(cls, row: Record) -> tuple[StepTable, ...]:
-        """See :class:`Metric`."""
         assert isinstance(row, Numbers)
         return tuple(
             StepTable(name, values, row.ann.get(name)) for name, values in row.steps.items()

@@ -90,11 +90,9 @@ class Multiclass(Task):
     ignore_index: int = UNKNOWN
 
     def logits(self, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         return y_TN if y_TN.dim() == 3 else y_TN.movedim(2, -1)
 
     def targets(self, labels: Tensor, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         _check_classes(y_TN)
         if labels.shape == y_TN.shape[1:]:
             labels = labels.argmax(1)
@@ -105,7 +103,6 @@ class Multiclass(Task):
         return labels
 
     def check(self, labels: Tensor, y_TN: Tensor) -> None:
-        """See :class:`Task`."""
         targets = self.targets(labels, y_TN)
         if labels.shape == y_TN.shape[1:]:
             check_one_class(labels)
@@ -114,7 +111,6 @@ class Multiclass(Task):
         check_labels(targets, y_TN.shape[2], pixels=labels.dim() > 1)
 
     def loss(self, y_N: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """See :class:`Task`."""
         _check_classes(y_N[None])
         if labels.shape == y_N.shape and labels.is_floating_point():  # probabilities of classes
             target = labels.to(y_N.dtype)
@@ -148,19 +144,15 @@ class Binary(Task):
     name: ClassVar[TaskName] = "binary"
 
     def logits(self, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         return _two(_one(y_TN))
 
     def targets(self, labels: Tensor, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         return (self._aligned(labels, y_TN) > 0.5).long()
 
     def check(self, labels: Tensor, y_TN: Tensor) -> None:
-        """See :class:`Task`."""
         check_yes_or_no(self._aligned(labels, y_TN), "one output answers")
 
     def loss(self, y_N: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """See :class:`Task`."""
         labels = self._aligned(labels, y_N[None])
         return _yes_or_no_loss(_one(y_N[None])[0], labels, label_smoothing)
 
@@ -189,25 +181,20 @@ class Multilabel(Task):
     name: ClassVar[TaskName] = "multilabel"
 
     def unit(self, y_TN: Tensor) -> str:  # noqa: ARG002
-        """See :class:`Task`."""
         return "label"
 
     def logits(self, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         return _two(y_TN)
 
     def targets(self, labels: Tensor, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         self._check_shape(labels, y_TN.shape[1:])
         return (labels > 0.5).long()
 
     def check(self, labels: Tensor, y_TN: Tensor) -> None:
-        """See :class:`Task`."""
         self._check_shape(labels, y_TN.shape[1:])
         check_yes_or_no(labels, "each of several outputs answers")
 
     def loss(self, y_N: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """See :class:`Task`."""
         self._check_shape(labels, y_N.shape)
         return _yes_or_no_loss(y_N, labels, label_smoothing)
 

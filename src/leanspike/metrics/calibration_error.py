@@ -90,13 +90,11 @@ class CalibrationError(Metric):
         self.sums_TB = self.ann_1B = torch.zeros(0)
 
     def begin(self, about: About) -> None:
-        """See :class:`Metric`."""
         self.about, self.labels = about, Labels(about.task)
         self.sums_TB = torch.zeros(about.timesteps, 3, self.bins, dtype=torch.float64)
         self.ann_1B = torch.zeros(1, 3, self.bins, dtype=torch.float64)
 
     def see(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
-        """See :class:`Metric`."""
         if targets is None:
             raise LeanspikeError(
                 "calibration_error needs labels, and the batches are inputs alone; give pairs"
@@ -123,7 +121,6 @@ class CalibrationError(Metric):
         return torch.stack([empty_TB.scatter_add(1, bin_TA, value) for value in values], 1)
 
     def row(self) -> Calibration:
-        """See :class:`Metric`."""
         steps = tuple(map(_reliability, self.sums_TB))
         return Calibration(
             steps=steps, ann=_reliability(self.ann_1B[0]) if self.ann_1B.any() else None
@@ -131,7 +128,6 @@ class CalibrationError(Metric):
 
     @classmethod
     def tables(cls, row: Record) -> tuple[StepTable, ...]:
-        """See :class:`Metric`."""
         assert isinstance(row, Calibration)
         errors = tuple(step.error for step in row.steps)
         ann = None if row.ann is None else row.ann.error
@@ -139,7 +135,6 @@ class CalibrationError(Metric):
 
     @classmethod
     def pictures(cls, row: Record) -> tuple[Picture, ...]:
-        """See :class:`Metric`."""
         assert isinstance(row, Calibration)
         caption = (
             "Answers are sorted by how sure the network is; a point is the share of them that is "

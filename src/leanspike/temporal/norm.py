@@ -310,7 +310,6 @@ class BNTT(TemporalNorm):
         )
 
     def scale_in_training(self, timesteps: int) -> NormScale | None:
-        """See :meth:`TemporalNorm.scale_in_training`."""
         return self._plain_scale(timesteps)
 
     def _train(self, x_TN: Tensor) -> Tensor:
@@ -360,7 +359,6 @@ class TDBN(TemporalNorm):
         self.threshold, self.alpha = threshold, alpha
 
     def scale_in_training(self, timesteps: int) -> NormScale | None:
-        """See :meth:`TemporalNorm.scale_in_training`."""
         return self._plain_scale(timesteps)
 
     def _train(self, x_TN: Tensor) -> Tensor:
@@ -373,7 +371,6 @@ class TDBN(TemporalNorm):
 
     @property
     def options(self) -> dict[str, Any]:
-        """See :attr:`TemporalNorm.options`."""
         return {"threshold": self.threshold, "alpha": self.alpha, **super().options}
 
 

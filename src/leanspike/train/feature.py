@@ -113,18 +113,15 @@ class Feature(Objective):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> Feature:
-        """See :meth:`Objective.within`."""
         return cls(around.teacher(), around.network, around.x, **options)
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:
-        """See :meth:`Objective.watch`."""
         self._seen.clear()
         with maps(network, [pair.student for pair in self.pairs], self._seen, self.each_step):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         if not self._seen:
             raise LeanspikeError(
                 "no features were seen; run the student inside watch(student) before each loss"

@@ -182,11 +182,9 @@ class CrossEntropy(Objective):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> CrossEntropy:
-        """See :meth:`Objective.within`."""
         return cls(around.readout, around.label_smoothing, around.task, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         logits_NK = readout(y_TNK, self.readout)[-1]
         task = task_of(self.labels, y_TNK, labels)
         return task.loss(logits_NK, labels, self.label_smoothing)
@@ -242,11 +240,9 @@ class TET(Objective):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> TET:
-        """See :meth:`Objective.within`."""
         return cls(label_smoothing=around.label_smoothing, task=around.task, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         y_TNK = widened(y_TNK)
         task = task_of(self.labels, y_TNK, labels)
         each = labels.repeat(len(y_TNK), *[1] * (labels.dim() - 1))
@@ -278,7 +274,6 @@ class Weighted(Objective):
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:
-        """See :meth:`Objective.watch`."""
         with ExitStack() as stack:
             for objective in self.objectives:
                 assert isinstance(objective, Objective)
@@ -286,7 +281,6 @@ class Weighted(Objective):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
-        """See :class:`Objective`."""
         losses = [objective(y_TNK, labels, x) for objective in self.objectives]
         return torch.stack([w * loss for w, loss in zip(self.weights, losses, strict=True)]).sum()
 

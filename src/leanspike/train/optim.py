@@ -90,7 +90,6 @@ class Constant(Curve):
     """
 
     def __call__(self, done: float, epoch: int) -> float:  # noqa: ARG002
-        """See :class:`Curve`."""
         return 1.0
 
 
@@ -114,7 +113,6 @@ class Cosine(Curve):
     ] = None
 
     def __call__(self, done: float, epoch: int) -> float:
-        """See :class:`Curve`."""
         turned = done if self.period_epochs is None else epoch / self.period_epochs
         return 0.5 * (1 + math.cos(math.pi * turned))
 
@@ -130,7 +128,6 @@ class Linear(Curve):
     """
 
     def __call__(self, done: float, epoch: int) -> float:  # noqa: ARG002
-        """See :class:`Curve`."""
         return 1 - done
 
 
@@ -152,7 +149,6 @@ class Step(Curve):
     ] = None
 
     def __call__(self, done: float, epoch: int) -> float:
-        """See :class:`Curve`."""
         if self.milestones is None:
             return 0.1 ** sum(done >= share for share in (0.5, 0.7, 0.9))
         return 0.1 ** sum(epoch >= milestone for milestone in self.milestones)

@@ -80,11 +80,9 @@ class Response(Objective):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> Response:
-        """See :meth:`Objective.within`."""
         return cls(around.teacher(), readout=around.readout, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
-        """See :class:`Objective`."""
         answers = widened(y_TNK) if self.each_step else readout(y_TNK, self.readout)[-1:]
         taught_NK = self.teacher.logits(x)
         if taught_NK.shape != answers.shape[1:]:

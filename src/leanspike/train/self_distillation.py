@@ -80,7 +80,6 @@ class SelfDistillation(Objective):
         self.labels = Labels(task)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         if len(y_TNK) < 2:
             raise LeanspikeError(
                 f"self-distillation is between steps, and the outputs are of {len(y_TNK)}; give 2 "

@@ -51,7 +51,6 @@ class SpikeRate(Objective):
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:
-        """See :meth:`Objective.watch`."""
         if not isinstance(network, SpikingNetwork):
             raise LeanspikeError("a spike rate needs a spiking network; leave it out for the ANN")
         self._spikes, self._neurons = [], 0
@@ -65,7 +64,6 @@ class SpikeRate(Objective):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         if not self._neurons:
             raise LeanspikeError(
                 "no spikes were seen; run the network inside watch(network) before each loss"

@@ -42,11 +42,9 @@ class SquaredError(Objective):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> SquaredError:
-        """See :meth:`Objective.within`."""
         return cls(around.readout, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         return mean_squared_error(widened(readout(y_TNK, self.readout)[-1]), labels)
 
 
