@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leanspike.data.corruptions import LazilyCorrupted, check_severity
+from leanspike.data.corrupted import LazilyCorrupted
+from leanspike.data.corruptions import check_severity
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional

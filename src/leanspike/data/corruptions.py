@@ -19,51 +19,22 @@ from __future__ import annotations
 
 import io
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Self, final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanspike.data.loader import generator_for
-from leanspike.data.split import Split
+from leanspike.data.draws import Draws
 from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional
 from leanspike.registry import Registry
 from leanspike.section import section_of
 
 SEVERITIES = (1, 2, 3, 4, 5)
-
-
-@final
-class Draws:
-    """Random numbers for a batch: each image's are a function of (seed, its position) alone.
-
-    Every call gives the same numbers; another ``stream`` (≥ 0) gives unrelated ones.
-
-    >>> both, second = Draws(0, [7, 8]), Draws(0, [8])
-    >>> torch.equal(both.uniform(3)[1:], second.uniform(3))
-    True
-    """
-
-    def __init__(self, seed: int, positions: Iterable[int], stream: int = 0) -> None:
-        if seed < 0:
-            raise LeanspikeError(f"seed is {seed}; give 0 or more")
-        self.keys = [(seed, stream, int(position)) for position in positions]
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Return numbers in [0, 1): float32 [B, *shape]."""
-        return torch.stack([torch.rand(shape, generator=generator_for(*key)) for key in self.keys])
-
-    def normal(self, *shape: int) -> Tensor:
-        """Return standard normal numbers: float32 [B, *shape]."""
-        return torch.stack([torch.randn(shape, generator=generator_for(*key)) for key in self.keys])
-
 
 # Each function takes pixels, float32 [B, C, H, W] in [0, 1], the strength of a severity, and draws.
 # Its result may leave [0, 1]: ``corrupt`` cuts it off there and rounds it to bytes.
@@ -229,7 +200,7 @@ def corrupt(
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no corruption 'blurr'; did you mean 'blur'?
     """
-    row = _row(name, severity)
+    row = find_corruption(name, severity)
     if images.dtype != torch.uint8 or images.dim() != 4 or len(images) == 0:
         raise LeanspikeError(
             f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [B, C, H, W]"
@@ -251,72 +222,15 @@ def to_bytes(x: Tensor) -> Tensor:
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-class LazilyCorrupted(Split):
-    """What splits have in common whose images are corrupted when a batch asks for them.
+def find_corruption(name: str, severity: int) -> Corruption:
+    """Return the corruption of that name.
 
-    ``positions`` are the positions of the split's images (default 0..N−1). A part that is selected
-    keeps them, so an image is corrupted the same way in each part.
+    Raises:
+        LeanspikeError: for a name or a severity that does not exist.
+
+    >>> find_corruption("blur", 1).strength
+    'standard deviation in pixels'
     """
-
-    lazy = True
-
-    def __init__(
-        self,
-        split: Split,
-        name: str,
-        severity: int,
-        seed: int = 0,
-        positions: Tensor | None = None,
-    ) -> None:
-        self.split = split
-        self.labels = split.labels
-        self.how = (name, severity, seed)
-        self.positions = torch.arange(len(split)) if positions is None else positions
-        self.check()
-
-    @abstractmethod
-    def check(self) -> None:
-        """Raise LeanspikeError for images, a name or a number that does not fit."""
-
-    @abstractmethod
-    def corrupt(self, images: Tensor, positions: Tensor) -> Tensor:
-        """Return the images that stand at these positions corrupted, uint8 ``[N, C, H, W]``."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.split.shape
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        images, labels = self.split.batch(indices)
-        return self.corrupt(images, self.positions[indices]), labels
-
-    def select(self, indices: Tensor) -> Self:
-        return type(self)(self.split.select(indices), *self.how, self.positions[indices])
-
-
-@final
-class CorruptedSplit(LazilyCorrupted):
-    """A split whose images are corrupted when a batch asks for them, the same way each time.
-
-    The arguments are those of :func:`corrupt`. ``positions`` are the positions of the split's
-    images (default 0..N−1), and a part that is selected keeps them.
-
-    >>> from leanspike.data import synthetic
-    >>> split = CorruptedSplit(synthetic((1, 8, 8)).test, "gaussian", severity=3)
-    >>> part = split.select(torch.tensor([5, 9]))
-    >>> torch.equal(part.batch(torch.tensor([1]))[0], split.batch(torch.tensor([9]))[0])
-    True
-    """
-
-    def check(self) -> None:
-        _row(*self.how[:2])
-
-    def corrupt(self, images: Tensor, positions: Tensor) -> Tensor:
-        return corrupt(images, *self.how, positions)
-
-
-def _row(name: str, severity: int) -> Corruption:
-    """Return the definition of that name, or raise for a name or severity that does not exist."""
     if name not in corruptions:
         near = get_close_matches(name, corruptions.names(), n=1, cutoff=0.0)[0]
         raise LeanspikeError(f"no corruption {name!r}; did you mean {near!r}?")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leanspike.data.decoded import cache_of
-from leanspike.data.event_arrays import Unit
+from leanspike.data.event_columns import Unit
 from leanspike.data.events import read_events
 from leanspike.data.frames import FrameOptions, to_frames
 from leanspike.data.split import Split

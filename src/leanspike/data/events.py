@@ -10,7 +10,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.data.event_arrays import ArrayForm, Unit, read_h5, read_npy, read_npz
+from leanspike.data.event_arrays import read_h5, read_npy, read_npz
+from leanspike.data.event_columns import ArrayForm, Unit
 from leanspike.data.event_formats import (
     Raw,
     UnsaidError,

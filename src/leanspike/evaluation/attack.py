@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from leanspike.data.corruptions import Draws
+from leanspike.data.draws import Draws
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.answers import outputs
 from leanspike.evaluation.score import one_tensor

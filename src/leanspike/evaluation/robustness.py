@@ -6,37 +6,35 @@ is taken after the last step, in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from leanspike.backends import watch_backends
 from leanspike.data import Loader, Split, stratified
-from leanspike.data.corruptions import CORRUPTIONS, SEVERITIES, CorruptedSplit, check_severity
-from leanspike.errors import LeanspikeError
+from leanspike.data.corrupted import CorruptedSplit
+from leanspike.data.corruptions import CORRUPTIONS, SEVERITIES
 from leanspike.evaluation.answers import count_correct, outputs
-from leanspike.evaluation.attack import (
-    check_attackable,
-    check_epsilon,
-    fgsm,
-    network_input,
-    pgd,
-    pixel_gradient,
-)
+from leanspike.evaluation.attack import fgsm, network_input, pgd, pixel_gradient
 from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.evaluation.result import Provenance
-from leanspike.evaluation.robustness_result import OWN, CleanSample, Curve, Robustness
+from leanspike.evaluation.robustness_arguments import (
+    Attack,
+    Family,
+    all_families,
+    check_arguments,
+    check_counts,
+    opened,
+)
+from leanspike.evaluation.robustness_result import CleanSample, Curve, Robustness
 from leanspike.modes import eval_mode
 
-Attack = Literal["fgsm", "pgd"]
 Strength = TypeVar("Strength", bound=float)
-Family = Mapping[str, Callable[[int], Split]]
-"""Corruptions by name: from the severity to the images under it."""
 Change = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """From a network, its pixels, labels and positions to other pixels."""
 
@@ -97,9 +95,9 @@ def measure_robustness(
         ((1.0, 2.0, 3.0, 4.0, 5.0), 2)
     """
     own = {name: partial(CorruptedSplit, split, name, seed=seed) for name in corruptions}
-    families, attacks = _families(own, more or {}), attacks or {}
-    _check_counts(batch_size=batch_size, pgd_steps=pgd_steps, limit=1 if limit is None else limit)
-    _check(networks, split, families, severities, attacks)
+    families, attacks = all_families(own, more or {}), attacks or {}
+    check_counts(batch_size=batch_size, pgd_steps=pgd_steps, limit=1 if limit is None else limit)
+    check_arguments(networks, split, families, severities, attacks)
     chosen = _chosen(split, limit)
     passes = 1 + len(severities) * sum(map(len, families.values()))
     passes += sum(map(len, attacks.values())) + bool(attacks)
@@ -165,7 +163,7 @@ class _Run:
 
     def corrupted(self, source: Callable[[int], Split], severity: int) -> dict[str, float]:
         """Return the accuracy under a corruption."""
-        return self.accuracy(_open(source, severity, self.split))
+        return self.accuracy(opened(source, severity, self.split))
 
     def attacked(self, attack: Attack, epsilon: float) -> dict[str, float]:
         """Return the accuracy under an attack on each network."""
@@ -222,24 +220,6 @@ def _device(networks: Mapping[str, nn.Module]) -> torch.device:
     return next((p.device for p in parameters), torch.device("cpu"))
 
 
-def _families(own: Family, more: Mapping[str, Family]) -> dict[str, Family]:
-    """Return the families that have something to measure."""
-    if OWN in more:
-        raise LeanspikeError(f"a family in more is named {OWN!r}; give it another name")
-    return {name: family for name, family in {OWN: own, **more}.items() if family}
-
-
-def _open(source: Callable[[int], Split], severity: int, split: Split) -> Split:
-    """Return the images of a split, corrupted; an error for the images of another split."""
-    corrupted = source(severity)
-    if not torch.equal(corrupted.labels, split.labels):
-        raise LeanspikeError(
-            f"the corrupted images ({len(corrupted)}) are not the {len(split)} of the split "
-            "in the same order: their labels differ; give those of the same test set"
-        )
-    return corrupted
-
-
 def _curve(
     name: str, strengths: Sequence[Strength], measure: Callable[[Strength], dict[str, float]]
 ) -> Curve:
@@ -259,62 +239,3 @@ def _chosen(split: Split, limit: int | None) -> Tensor:
 def _sample(split: Split, position: int) -> CleanSample:
     images, _ = split.batch(torch.tensor([position]))
     return CleanSample(position=position, pixels=images[0].permute(1, 2, 0).tolist())
-
-
-def _check(
-    networks: Mapping[str, nn.Module],
-    split: Split,
-    families: Mapping[str, Family],
-    severities: Sequence[int],
-    attacks: Mapping[Attack, Sequence[float]],
-) -> None:
-    """Raise where there is nothing to measure, or it cannot be measured.
-
-    That saves hours of measuring.
-    """
-    if not isinstance(split, Split):
-        raise LeanspikeError(
-            f"split is a {type(split).__name__}; corruptions are of bytes: give images uint8 "
-            "[N, C, H, W] and labels int64 [N], as leanspike.data.TensorSplit(images, labels)"
-        )
-    sized: dict[str, Sized] = {"networks": networks, "images": split, "severities": severities}
-    for what, things in sized.items():
-        if len(things) == 0:
-            raise LeanspikeError(f"no {what} to measure the robustness with; give 1 or more")
-    if split.labels.dim() != 1 or split.labels.is_floating_point():
-        raise LeanspikeError(
-            f"labels are {split.labels.dtype} {list(split.labels.shape)}; robustness is measured "
-            "of one answer for each sample: give whole numbers [N]"
-        )
-    images, _ = split.batch(torch.tensor([0]))
-    if images.dim() != 4:
-        raise LeanspikeError(
-            f"samples are {list(images.shape[1:])}; robustness is measured on images [C, H, W]"
-        )
-    for severity in severities:
-        check_severity(severity)
-    for family in families.values():
-        for source in family.values():
-            _open(source, severities[0], split).batch(torch.tensor([0]))
-    if attacks:
-        _check_attacks(networks, attacks)
-
-
-def _check_attacks(
-    networks: Mapping[str, nn.Module], attacks: Mapping[Attack, Sequence[float]]
-) -> None:
-    for network in networks.values():
-        check_attackable(network)
-    for attack, epsilons in attacks.items():
-        if attack not in get_args(Attack):
-            raise LeanspikeError(f"no attack {attack!r}; choose one of fgsm, pgd")
-        if len(epsilons) == 0:
-            raise LeanspikeError(f"{attack} has no epsilon; give it one or more, such as 8/255")
-        for epsilon in epsilons:
-            check_epsilon(epsilon)
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise LeanspikeError(f"{name} is {count}; give 1 or more")

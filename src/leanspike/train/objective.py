@@ -14,19 +14,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, cast, final
+from typing import Any, ClassVar, Literal, cast, final
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.score import Labels, no_labels
 from leanspike.evaluation.task import Task, TaskName
-from leanspike.execute.answers import check_readout
 from leanspike.registry import Registry, values_of
-from leanspike.section import Finite, NonNegative, Section
-from leanspike.surgery import readout
+from leanspike.section import NonNegative, Section
 from leanspike.train.teacher import Teacher
 
 Readout = Literal["sum", "mean"]
@@ -130,6 +127,7 @@ def objective_kind(name: str) -> type[Objective]:
 def create_objective(terms: Mapping[str, Section], around: Around) -> Weighted:
     """Return the sum of terms, each by its name with its options and weight.
 
+    >>> from leanspike.train import TET
     >>> around = Around(nn.Identity(), torch.zeros(1), Teacher)
     >>> create_objective({"tet": TET.Config(weight=0.5, target=2.0)}, around).weights
     (0.5,)
@@ -143,118 +141,10 @@ def create_objective(terms: Mapping[str, Section], around: Around) -> Weighted:
 
 
 @final
-@objectives.register("cross_entropy")
-class CrossEntropy(Objective):
-    """Cross-entropy of the last answer: of Σ_t y_t (DIET-SNN) or of its mean (BNTT).
-
-    For one output, or for several labels, it is the binary cross-entropy with logits. Its labels
-    may be probabilities.
-
-    Args:
-        readout: "sum" or "mean".
-        label_smoothing: in [0, 1).
-        task: what the labels are of, see :func:`leanspike.evaluation.accuracy`. Default: what the
-            labels of the first batch show.
-
-    >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
-    >>> loss = CrossEntropy("sum")(y_TNK, torch.tensor([0]), torch.zeros(1))
-    >>> round(loss.item(), 4)  # log(1 + e**-2)
-    0.1269
-    >>> loss = CrossEntropy("sum")(torch.tensor([[[2.0]]]), torch.tensor([1]), torch.zeros(1))
-    >>> round(loss.item(), 4)  # one logit, above 0: the same
-    0.1269
-    """
-
-    class Config(Term):
-        """The labels, on the answer after the last step."""
-
-    def __init__(
-        self,
-        readout: Readout = "sum",
-        label_smoothing: float = 0.0,
-        task: Task | TaskName | None = None,
-    ) -> None:
-        super().__init__()
-        check_readout(readout)
-        _check_smoothing(label_smoothing)
-        self.readout, self.label_smoothing = readout, label_smoothing
-        self.labels = Labels(task)
-
-    @classmethod
-    def within(cls, options: Mapping[str, Any], around: Around) -> CrossEntropy:
-        return cls(around.readout, around.label_smoothing, around.task, **options)
-
-    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        logits_NK = readout(y_TNK, self.readout)[-1]
-        task = task_of(self.labels, y_TNK, labels)
-        return task.loss(logits_NK, labels, self.label_smoothing)
-
-
-@final
-@objectives.register("tet")
-class TET(Objective):
-    """Temporal efficient training: every step's output has to answer by itself.
-
-        (1 − ρ) · mean_t CE(y_t, label) + ρ · mean (y_t − φ)²
-
-    Source: Deng et al., ICLR 2022, arXiv 2202.11946, eqs. 7 to 9, where ρ is called λ. The second
-    term keeps outliers of single steps down; ρ = 0 leaves it out. Read out such a network by
-    "mean".
-
-    Args:
-        regularisation: ρ, in [0, 1).
-        target: φ, the level that outputs are drawn to.
-        label_smoothing: in [0, 1).
-        task: as in :class:`CrossEntropy`.
-
-    >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[3.0, 0.0]]])
-    >>> loss = TET(regularisation=0.0)(y_TNK, torch.tensor([0]), torch.zeros(1))
-    >>> round(loss.item(), 4)  # the mean of log(1 + e**-1) and log(1 + e**-3)
-    0.1809
-    """
-
-    class Config(Term):
-        """Temporal efficient training (TET): the labels, on the output of every step."""
-
-        regularisation: Annotated[float, Field(ge=0, lt=1)] = 0.05
-        """The share ρ of the second part, which draws outputs to the target."""
-        target: Finite = 1.0
-        """The level that outputs are drawn to."""
-
-    def __init__(
-        self,
-        regularisation: float = 0.05,
-        target: float = 1.0,
-        label_smoothing: float = 0.0,
-        task: Task | TaskName | None = None,
-    ) -> None:
-        super().__init__()
-        if not 0 <= regularisation < 1:
-            raise LeanspikeError(f"regularisation is {regularisation}; give a number in [0, 1)")
-        if not math.isfinite(target):
-            raise LeanspikeError(f"target is {target}; give a finite number")
-        _check_smoothing(label_smoothing)
-        self.regularisation, self.target = regularisation, target
-        self.label_smoothing = label_smoothing
-        self.labels = Labels(task)
-
-    @classmethod
-    def within(cls, options: Mapping[str, Any], around: Around) -> TET:
-        return cls(label_smoothing=around.label_smoothing, task=around.task, **options)
-
-    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        y_TNK = widened(y_TNK)
-        task = task_of(self.labels, y_TNK, labels)
-        each = labels.repeat(len(y_TNK), *[1] * (labels.dim() - 1))
-        entropy = task.loss(y_TNK.flatten(0, 1), each, self.label_smoothing)
-        spread = (y_TNK - self.target).square().mean()
-        return (1 - self.regularisation) * entropy + self.regularisation * spread
-
-
-@final
 class Weighted(Objective):
     """A sum of objectives, each with its weight.
 
+    >>> from leanspike.train import CrossEntropy
     >>> loss = Weighted(((0.25, CrossEntropy()), (0.75, CrossEntropy())))
     >>> round(loss(torch.zeros(1, 1, 2), torch.tensor([0]), torch.zeros(1)).item(), 4)  # log 2
     0.6931
@@ -309,6 +199,12 @@ def widened(y_TNK: Tensor) -> Tensor:
     return y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
 
 
-def _check_smoothing(label_smoothing: float) -> None:
+def check_smoothing(label_smoothing: float) -> None:
+    """Raise LeanspikeError unless it is in [0, 1).
+
+    >>> check_smoothing(1.0)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: label_smoothing is 1.0; give a number in [0, 1)
+    """
     if not 0 <= label_smoothing < 1:
         raise LeanspikeError(f"label_smoothing is {label_smoothing}; give a number in [0, 1)")
