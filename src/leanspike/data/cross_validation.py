@@ -76,7 +76,7 @@ def cross_validation_split(data: Dataset, number: int, splits: int) -> Dataset:
     """Return the data set whose test images are the ``number``-th of ``splits`` equal parts.
 
     ``number`` counts from 1. All images, training and test, are shared out always in the same way,
-    each class alike. Of the images that do not test, as many are held out for validation as before.
+    each class alike. As many of the others are held out for validation as before.
 
     Raises:
         DataError: for numbers out of range.

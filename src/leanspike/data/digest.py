@@ -1,7 +1,7 @@
 """What a split holds, as one short text, so that changed samples are noticed.
 
-Samples in memory are read whole. Of samples in files all names and sizes count, and the contents of
-some. Reading all contents would take as long as an epoch.
+Samples in memory are read whole. Samples in files count by all names and sizes, and by the contents
+of some. Reading all contents would take as long as an epoch.
 """
 
 from __future__ import annotations

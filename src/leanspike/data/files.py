@@ -1,4 +1,4 @@
-"""Reading the data sets' own files: of the right size, with labels in range, or not at all."""
+"""Reading the data sets' own files: with the right size and labels in range, or not at all."""
 
 from __future__ import annotations
 

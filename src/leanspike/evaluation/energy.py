@@ -14,7 +14,7 @@ Counts (multiply-accumulates, accumulates) are made here; prices are in
   BNTT, TEBN, and norms in front of a layer, as in pre-activation networks. The ANN also pays where
   it must.
 
-Multiplications with zero padding are nobody's work and are counted on neither side. The textbook
+Multiplications with zero padding are never computed and are counted on neither side. The textbook
 number that includes them is kept as ``dense_macs``.
 """
 

@@ -35,7 +35,7 @@ class Checkpoints:
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, content: dict[str, Any]) -> None:
-        """Write plain data and tensors. Of several processes only the first one writes."""
+        """Write plain data and tensors; only the first of several processes writes."""
         if not joined().first:
             return
         whole = io.BytesIO()  # torch.save to a file would hide that the disk is full

@@ -1,7 +1,7 @@
 """What training minimises: objects from the outputs of all steps and the labels to a scalar.
 
-Each objective is a module. What it learns itself, such as the adapters of a feature distillation,
-is trained and saved in checkpoints with the network, but is no part of the network.
+Each objective is a module. It may learn something itself, such as the adapters of a feature
+distillation. Such parameters are trained and saved with the network, but are no part of it.
 :class:`Weighted` adds objectives up.
 
 Shapes: T timesteps (1 for an ANN), N samples, K classes.

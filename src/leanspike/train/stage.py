@@ -71,7 +71,7 @@ class Stage:
         return 100_000 * self.number + epoch
 
     def trained(self) -> list[nn.Parameter]:
-        """Return what the optimiser changes: of the network, and of an objective that learns."""
+        """Return what the optimiser changes in the network, and in an objective that learns."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 

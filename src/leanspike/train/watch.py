@@ -38,7 +38,7 @@ def maps(
 ) -> Iterator[None]:
     """Write what the modules at ``paths`` put out into ``found``, while ``network`` runs.
 
-    The outputs are float32 or wider, ``[N, ...]``. Those of a :class:`SpikingNetwork` are averaged
+    The outputs are float32 or wider, ``[N, ...]``. A :class:`SpikingNetwork`'s outputs are averaged
     over time. With ``each_step`` they are ``[T, N, ...]``, the averages over the steps so far; T is
     1 for an ANN.
 
