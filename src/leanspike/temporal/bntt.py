@@ -24,6 +24,7 @@ class BNTT(TemporalNorm):
     β, and all γ begin at 1. Running variances are the unbiased ones, as in ``nn.BatchNorm2d``. The
     arguments are those of :class:`TemporalNorm`; ``bias=True`` adds a shift β_t.
 
+    >>> import torch
     >>> norm = BNTT(channels=2, timesteps=3)
     >>> y_TN = norm(5 + torch.randn(3, 8, 2, 4, 4))
     >>> y_TN.mean((1, 3, 4)).abs().max().item() < 1e-5  # of each step and channel

@@ -29,6 +29,7 @@ class TDBN(TemporalNorm):
         threshold: v, of the neurons that follow; ``spike(norm="tdbn")`` takes it from its neuron.
         alpha: α, the same for all norms of a network that ``spike`` made.
 
+    >>> import torch
     >>> y_TN = TDBN(channels=2, timesteps=3, threshold=0.5)(torch.randn(3, 8, 2, 4, 4))
     >>> round(y_TN.std(correction=0).item(), 3)
     0.5

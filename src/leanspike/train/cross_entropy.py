@@ -39,6 +39,7 @@ class CrossEntropy(Objective):
         task: what the labels are of, see :func:`leanspike.evaluation.accuracy`. Default: what the
             labels of the first batch show.
 
+    >>> import torch
     >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
     >>> loss = CrossEntropy("sum")(y_TNK, torch.tensor([0]), torch.zeros(1))
     >>> round(loss.item(), 4)  # log(1 + e**-2)

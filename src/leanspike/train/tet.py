@@ -44,6 +44,7 @@ class TET(Objective):
         label_smoothing: in [0, 1).
         task: as in :class:`CrossEntropy`.
 
+    >>> import torch
     >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[3.0, 0.0]]])
     >>> loss = TET(regularisation=0.0)(y_TNK, torch.tensor([0]), torch.zeros(1))
     >>> round(loss.item(), 4)  # the mean of log(1 + e**-1) and log(1 + e**-3)
