@@ -148,7 +148,7 @@ def test_targets_of_any_kind_reach_the_metric() -> None:
         (lambda y, _: y, r"metric metric gave shape \[30, 2, 4, 4\]; give a number for a batch",
          lambda y, _: y.mean()),
         (lambda *_: None, "metric metric gave NoneType; give a number", lambda *_: 1),
-        (lambda *_: float("nan"), "metric metric is nan; .* leave samples", lambda *_: np.float32(0)),
+        (lambda *_: float("nan"), "metric is nan; .* leave samples", lambda *_: np.float32(0)),
         (lambda *_: {}, "metric gave nothing, and no number before", lambda *_: {"a": 1}),
     ],
 )  # fmt: skip

@@ -200,7 +200,7 @@ def widened(y_TNK: Tensor) -> Tensor:
 
 
 def check_smoothing(label_smoothing: float) -> None:
-    """Raise LeanspikeError unless it is in [0, 1).
+    """Raise LeanspikeError unless ``label_smoothing`` is in [0, 1).
 
     >>> check_smoothing(1.0)
     Traceback (most recent call last):
