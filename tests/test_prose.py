@@ -251,7 +251,13 @@ def inversions(part: str) -> list[object]:
 
 
 def nouns_first(part: str) -> list[object]:
-    return [found for found in first_lines(part) if not is_said_by_a_verb(found[2])]
+    """Functions that are not said by a verb; private ones may be questions, "Whether ..."."""
+    return [
+        (place, name, line)
+        for place, name, line in first_lines(part)
+        if not is_said_by_a_verb(line)
+        and not (name.startswith("_") and line.startswith("Whether "))
+    ]
 
 
 def is_said_by_a_verb(line: str) -> bool:
