@@ -66,8 +66,7 @@ class Trained:
             self.average.update_parameters(self.network)
 
     def end(self, best: dict[str, Any]) -> None:
-        """Give the network the best weights; without any, the weights of the network that answers.
-        """
+        """Give the network the best weights, or those of the network that answers."""
         if best or self.average is not None:
             self.network.load_state_dict(best or self.answers.state_dict())
 
@@ -77,8 +76,7 @@ class Trained:
         return {"network": self.network.state_dict(), "average": average}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Resume from what a checkpoint kept. A checkpoint from before averages existed has none.
-        """
+        """Resume from a checkpoint; one from before averages existed has none."""
         self.network.load_state_dict(saved["network"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
