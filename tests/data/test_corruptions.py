@@ -8,14 +8,9 @@ import pytest
 import torch
 
 from leanspike.data import synthetic
-from leanspike.data.corruptions import (
-    CORRUPTIONS,
-    SEVERITIES,
-    CorruptedSplit,
-    Corruption,
-    Draws,
-    corrupt,
-)
+from leanspike.data.corrupted import CorruptedSplit
+from leanspike.data.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt
+from leanspike.data.draws import Draws
 from leanspike.data.loader import Loader
 from leanspike.data.split import TensorSplit
 from leanspike.errors import LeanspikeError

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanspike.data import FrameOptions, event_arrays, to_frames
-from leanspike.data.event_arrays import ArrayForm
+from leanspike.data.event_columns import ArrayForm
 from leanspike.data.events import read_events
 from leanspike.errors import DataError, LeanspikeError
 

@@ -174,7 +174,7 @@ def test_constants_of_files_are_measured_on_a_fixed_sample(tmp_path, monkeypatch
 
 def test_images_without_a_difference_are_refused(tmp_path):
     write_folder(tmp_path, colour=lambda _: 7)
-    with pytest.raises(DataError, match=r"all 16 training images .* are of one colour"):
+    with pytest.raises(DataError, match=r"all 16 training images .* have one and the same colour"):
         load_dataset("image_folder", tmp_path)
 
 

@@ -148,14 +148,20 @@ def test_numbers_are_split_for_cross_validation(tmp_path):
         ({"x_train": np.zeros(20)}, r"x_train in \S+ is \[20\]; give samples of one to three axes"),
         ({"x_train": np.zeros((20, 1, 1, 1, 1))}, r"is \[20, 1, 1, 1, 1\]; give samples of one"),
         ({"x_train": np.zeros((20, 5), complex)}, r"is of complex128; give floats or whole"),
-        ({"x_train": np.zeros((19, 5))}, r"x_train in \S+ are 19, and y_train in \S+ 20; give one"),
+        (
+            {"x_train": np.zeros((19, 5))},
+            r"x_train in \S+ has 19 samples, and y_train in \S+ has",
+        ),
         ({"x_test": np.zeros((8, 6))}, r"x_test in \S+ are torch.float32 \[8, 6\], and x_train"),
         ({"y_train": None}, r"no y_train in \S+, which has x_test, x_train, y_test; add it"),
         ({"y_train": np.full(20, -1)}, r"y_train in \S+ has class -1; number the classes from 0"),
-        ({"y_train": np.zeros((20, 2))}, r"those of other parts are of rows .*; give all alike"),
+        (
+            {"y_train": np.zeros((20, 2))},
+            r"other parts have rows of shapes .*; give all",
+        ),
         (
             {"y_train": np.eye(2)[np.zeros(20, int)], "y_test": np.eye(2)[np.zeros(8, int)]},
-            r"rows with a single 1 each: .* y.argmax\(1\), as whole numbers",
+            r"has a single 1 in each row, .* y.argmax\(1\), as whole numbers",
         ),
         (
             {"y_train": np.full((20, 2), 7), "y_test": np.full((8, 2), 7)},

@@ -16,7 +16,7 @@ from leanspike.evaluation.energy import OperationCounter
 from leanspike.evaluation.fan_out import fan_out, weighted
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.prices import Prices, price
-from leanspike.evaluation.result import load_result
+from leanspike.evaluation.result_file import load_result
 from leanspike.graph.ops import OPERATIONS
 from leanspike.neuron.kernels import Reset
 from leanspike.temporal import Frames

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import leanspike as ls
 from leanspike.evaluation import OperationCounter, Prices
 from leanspike.evaluation.formulas import CHAINS, bntt_ratio, diet_snn_ratio
-from leanspike.evaluation.result import Result, load_result
+from leanspike.evaluation.result import Result
+from leanspike.evaluation.result_file import load_result
 from leanspike.models import MODELS, create_model
 
 MAC, AC = 4.6, 0.9

@@ -103,7 +103,7 @@ LABELS = {
     "from 1": (lambda y: y + 1, r"label 3, and .* 3 outputs are 0 to 2; .* give labels - 1"),
     "one-hot": (
         lambda y: torch.eye(3)[y],
-        r"rows of labels with a single 1 each, .* one-hot rows give labels\.argmax\(1\)",
+        r"rows of labels with a single 1 each, .* give labels\.argmax\(1\) or .* one-hot rows",
     ),
     "probabilities": (
         lambda y: 0.9 * torch.eye(3)[y] + 0.1 / 3,

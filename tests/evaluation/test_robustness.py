@@ -24,7 +24,7 @@ from leanspike.evaluation import (
     measure_robustness,
 )
 from leanspike.evaluation.origin import provenance
-from leanspike.evaluation.robustness import Attack
+from leanspike.evaluation.robustness_arguments import Attack
 from leanspike.evaluation.robustness_result import OWN
 
 MEAN, STD = (0.5,), (0.25,)

@@ -221,7 +221,7 @@ def test_a_plain_module_is_a_neuron_without_abilities() -> None:
         (lambda: ls.evaluate(snn, [(x, torch.arange(4) % 3)]), "neurons 2: a ReLU does not say"),
         (lambda: ls.calibrate(snn, x), "neurons 2: a ReLU has no threshold to set"),
         (lambda: ls.save(snn, "nowhere"), "neuron 2 is a ReLU, which has no name"),
-        (lambda: rate.watch(snn).__enter__(), "neurons 2: what a ReLU emits are no spikes"),
+        (lambda: rate.watch(snn).__enter__(), "neurons 2: a ReLU emits no spikes"),
     ):
         with pytest.raises(ls.LeanspikeError, match=message):
             asked()

@@ -108,7 +108,7 @@ def test_no_rate_leaves_each_layer_its_own():
 
 
 def test_a_rate_without_dropout_or_out_of_range_is_refused():
-    with pytest.raises(LeanspikeError, match=r"dropout is 0\.2, and the network has none"):
+    with pytest.raises(LeanspikeError, match=r"dropout is 0\.2, and the network has no dropout"):
         dropout_rate(nn.Linear(2, 2), 0.2).__enter__()
     with pytest.raises(LeanspikeError, match=r"p is 1\.5; give a probability from 0 to 1"):
         dropout_rate(TemporalDropout(0.1), 1.5).__enter__()

@@ -140,7 +140,7 @@ def test_a_task_that_labels_do_not_show_is_told(tmp_path: Path) -> None:
     split = TensorSplit(IMAGES, rows)
     loader = Loader(split, batch_size=16, mean=(0.5,), std=(0.3,), seed=0, train=True)
     stage = make_stage(network, "multilabel", train=loader, val=None)
-    with pytest.raises(LeanspikeError, match=r'of several labels task="multilabel"'):
+    with pytest.raises(LeanspikeError, match=r'task="multilabel" for several labels'):
         run(network, stage, tmp_path)
     several = {"objective": CrossEntropy(task="multilabel"), "task": "multilabel"}
     stage = make_stage(network, "multilabel", train=loader, val=None, **several)

@@ -29,7 +29,8 @@ A recording of an event camera becomes frames, one for each timestep:
 from leanspike.data.augment import Augment
 from leanspike.data.cifar_c import cifar_c_names, read_cifar_c
 from leanspike.data.common_corruptions import COMMON_CORRUPTIONS, CommonCorruptedSplit
-from leanspike.data.corruptions import CORRUPTIONS, SEVERITIES, CorruptedSplit, Corruption, corrupt
+from leanspike.data.corrupted import CorruptedSplit
+from leanspike.data.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt
 from leanspike.data.event_augment import EventAugment
 from leanspike.data.events import Events, read_events
 from leanspike.data.folder import FolderSplit

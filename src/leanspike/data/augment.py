@@ -20,19 +20,23 @@ from leanspike.errors import LeanspikeError
 class Augment:
     """Augmentation of training images, drawn anew for each image of a batch.
 
-    ``crop``: pad every side by so many black pixels, then cut a random window of the old size
-    (0: off). ``flip``: mirror left to right with probability 1/2. ``cutout``: blacken a random
-    square of so many pixels a side (0: off). In that order.
+    The three parts come in this order:
 
-    ``augment(images, generator)`` takes and returns uint8 [B, C, H, W]; the images given stay as
-    they are, and the result is a function of them and the (CPU) generator's state alone, the
-    same on every device.
+    - ``crop``: pad every side by this number of black pixels, then cut a random window of the old
+      size (0: off).
+    - ``flip``: mirror left to right with probability 1/2.
+    - ``cutout``: blacken a random square of this number of pixels a side (0: off).
 
-    The square's centre may lie anywhere in the image, so that parts of it may stick out
-    (DeVries & Taylor 2017, arXiv 1708.04552, section 3.2). There it is filled with the data
-    set's mean, after normalisation; here with black, as the padding.
+    ``augment(images, generator)`` takes and returns uint8 [B, C, H, W] and does not change the
+    images given. The result is a function of the images and the state of the (CPU) generator alone.
+    It is the same on every device.
 
-    Raises LeanspikeError for a negative ``crop`` or ``cutout``.
+    The centre of the square may lie anywhere in the image, so parts of the square may stick out
+    (DeVries & Taylor 2017, arXiv 1708.04552, section 3.2). There the square is filled with the data
+    set's mean, after normalisation; here it is black, as the padding.
+
+    Raises:
+        LeanspikeError: for a negative ``crop`` or ``cutout``.
 
     >>> images = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
     >>> Augment(flip=True)(images, Generator().manual_seed(1)).flatten().tolist()[:4]
@@ -66,7 +70,7 @@ class Augment:
 
 
 def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
-    """Windows of the images' own size, uniformly placed in the images padded with black.
+    """Cut windows of the images' own size at random places of the images padded with black.
 
     >>> random_crop(torch.ones(2, 1, 4, 4, dtype=torch.uint8), 4, Generator()).shape
     torch.Size([2, 1, 4, 4])
@@ -82,7 +86,7 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
 
 
 def random_flip(images: Tensor, generator: Generator) -> Tensor:
-    """Each image mirrored left to right with probability 1/2.
+    """Mirror each image left to right with probability 1/2.
 
     >>> random_flip(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), Generator()).shape
     torch.Size([2, 1, 4, 4])
@@ -95,7 +99,7 @@ def random_flip(images: Tensor, generator: Generator) -> Tensor:
 
 
 def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
-    """A black square of ``side`` pixels around a uniformly drawn pixel of each image.
+    """Put a black square of ``side`` pixels around a random pixel of each image.
 
     >>> white = torch.full((1, 1, 4, 4), 255, dtype=torch.uint8)
     >>> random_cutout(white, 1, Generator()).eq(0).sum()
@@ -108,7 +112,7 @@ def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
 
 
 def _near_random_pixel(count: int, length: int, side: int, generator: Generator) -> Tensor:
-    """Per image, which of ``length`` positions lie in an interval of ``side``: bool [B, length]."""
+    """Tell per image which positions lie in an interval of ``side``: bool [B, length]."""
     centre = drawn((count, 1), lambda shape: torch.randint(length, shape, generator=generator))
     first = centre - side // 2
     positions = torch.arange(length)

@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 in the two official layouts (https://www.cs.toronto.edu/~kriz/cifar.html).
 
-Binary: records of one label byte (CIFAR-100: coarse, then fine) and 3x32x32 pixel bytes.
-Python: pickles. A pickle can run any code, so these go through torchvision, which compares each
-file's MD5 with the official one before it opens it.
+- Binary: records of one label byte (CIFAR-100: coarse, then fine) and 3x32x32 pixel bytes.
+- Python: pickles. A pickle can run any code. So torchvision reads these: it compares each file's
+  MD5 with the official one before it opens the file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from leanspike.optional import import_optional
 
 @dataclass(frozen=True)
 class Cifar:
-    """One data set: its folders, the files and number of images of its binary layout.
+    """One data set: its folders, and the files and number of images of its binary layout.
 
-    ``label_bytes`` precede the pixels of a record; the last of them is the label.
-    ``pickled`` is the folder of the Python layout, ``reader`` the class of
-    ``torchvision.datasets`` for it.
+    ``label_bytes`` precede the pixels of a record; the last of them is the label. ``pickled`` is
+    the folder of the Python layout, and ``reader`` is the class of ``torchvision.datasets`` for it.
     """
 
     binary: str
@@ -80,9 +79,12 @@ CIFAR100 = Cifar(
 
 
 def read_cifar(root: Path, cifar: Cifar) -> Parts:
-    """All images of ``cifar`` under ``root``, uint8 [N, 3, 32, 32], from whichever layout is there.
+    """Read all images of ``cifar`` under ``root``, uint8 [N, 3, 32, 32].
 
     The binary layout goes first: it needs neither pickle nor torchvision.
+
+    Raises:
+        DataError: if no layout is there, or its files are damaged.
 
     >>> read_cifar(Path("nowhere"), CIFAR10)
     Traceback (most recent call last):

@@ -1,8 +1,8 @@
 """CIFAR-10-C and CIFAR-100-C: the test images under common corruptions, at five severities.
 
-Hendrycks & Dietterich 2019 (arXiv 1903.12261); https://zenodo.org/records/2535967. A folder holds
-``labels.npy`` and one ``NAME.npy`` for each corruption, uint8 [50000, 32, 32, 3]: the 10,000 test
-images in their order at severity 1, then the same at severity 2, and so on.
+Source: Hendrycks & Dietterich 2019 (arXiv 1903.12261); https://zenodo.org/records/2535967. A folder
+holds ``labels.npy`` and one ``NAME.npy`` for each corruption, uint8 [50000, 32, 32, 3]. These are
+the 10,000 test images in their order at severity 1, then at severity 2, and so on.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _REMEDY = (
 
 
 def cifar_c_names(folder: str | Path) -> tuple[str, ...]:
-    """The corruptions that lie in a folder, by name, in alphabetical order.
+    """Return the names of the corruptions that lie in a folder, in alphabetical order.
 
-    Raises DataError if there are none, or no labels beside them.
+    Raises:
+        DataError: if there are none, or no labels beside them.
 
     >>> cifar_c_names(Path("nowhere"))
     Traceback (most recent call last):
@@ -43,16 +44,17 @@ def cifar_c_names(folder: str | Path) -> tuple[str, ...]:
 
 
 def read_cifar_c(folder: str | Path, name: str, severity: int) -> TensorSplit:
-    """The test images under one corruption: uint8 [10000, 3, 32, 32], in the test set's order.
+    """Read the test images under one corruption: uint8 [10000, 3, 32, 32], in the test set's order.
 
-    Only what is asked for is read. Files are opened without running code from them.
+    Only this corruption and severity are read. Files are opened without running code from them.
 
     Args:
         folder: with ``labels.npy`` and ``NAME.npy``.
-        name: of the corruption, such as ``fog``: one of :func:`cifar_c_names`.
+        name: the corruption's, such as ``fog``: one of :func:`cifar_c_names`.
         severity: 1 (mild) to 5 (hard).
 
-    Raises DataError for files that are missing, damaged or of another shape.
+    Raises:
+        DataError: for files that are missing, damaged or of another shape.
 
     >>> read_cifar_c(Path("nowhere"), "fog", 1)
     Traceback (most recent call last):
@@ -72,7 +74,7 @@ def read_cifar_c(folder: str | Path, name: str, severity: int) -> TensorSplit:
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The array in a file, not read yet: whole numbers, of that shape for each image."""
+    """Return the array in a file, not read yet: whole numbers, with that shape for each image."""
     expected = (len(SEVERITIES) * IMAGES, *shape)
     try:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # never unpickles

@@ -1,10 +1,10 @@
 """The nineteen corruptions of ImageNet-C, by the package ``imagecorruptions-imaug``.
 
-It comes with ``pip install 'leanspike[corruptions]'``, and
-``leanspike robustness RUN --common`` measures on them.
-Functions and strengths are those of Hendrycks & Dietterich 2019 (arXiv 1903.12261) for photographs
-of 224 pixels a side. On 32 pixels they are harsher than CIFAR-10-C, which has strengths of its own:
-for figures to compare with others' read CIFAR-10-C itself (:mod:`leanspike.data.cifar_c`).
+``pip install 'leanspike[corruptions]'`` installs it, and ``leanspike robustness RUN --common``
+measures on them. Functions and strengths are those of Hendrycks & Dietterich 2019 (arXiv
+1903.12261) for photographs of 224 pixels a side. On 32 pixels they are harsher than CIFAR-10-C,
+which has strengths of its own. For figures to compare with others' read CIFAR-10-C itself
+(:mod:`leanspike.data.cifar_c`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leanspike.data.corruptions import LazilyCorrupted, check_severity
+from leanspike.data.corrupted import LazilyCorrupted
+from leanspike.data.corruptions import check_severity
 from leanspike.data.split import Split
 from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional
@@ -30,7 +31,7 @@ COMMON_CORRUPTIONS = (
     *("snow", "frost", "fog", "spatter", "brightness", "contrast", "saturate"),
     *("elastic_transform", "pixelate", "jpeg_compression"),
 )
-_SEEDED = ("glass_blur", "impulse_noise")  # not by NumPy's global generator as the others
+_SEEDED = ("glass_blur", "impulse_noise")  # these draw by a seed, not NumPy's global generator
 SMALLEST = 32
 
 
@@ -41,15 +42,16 @@ class CommonCorruptedSplit(LazilyCorrupted):
     What is random is drawn for each image from (seed, its position in the split) alone.
 
     Args:
-        split: of images of 3 channels and at least 32 pixels a side.
+        split: images of 3 channels and at least 32 pixels a side.
         name: one of :data:`COMMON_CORRUPTIONS`.
         severity: 1 (mild) to 5 (hard).
         seed: 0 or more.
-        positions: of the images, int64 [N], default 0..N−1; a part that is selected keeps them.
+        positions: the positions of the images, int64 [N], default 0..N−1; a part that is selected
+            keeps them.
 
     Raises:
-        LeanspikeError: for images, a name or a number that does not fit.
-        LeanspikeError: when a batch is asked for, if the package is not installed or does not load.
+        LeanspikeError: for images, a name or a number that does not fit. Also when a batch is asked
+            for, if the package is not installed or does not load.
 
     >>> from leanspike.data import synthetic
     >>> CommonCorruptedSplit(synthetic((3, 32, 32)).test, "foggy", 1)
@@ -76,7 +78,7 @@ class CommonCorruptedSplit(LazilyCorrupted):
 def _package() -> ModuleType:
     try:
         return import_optional("imagecorruptions", "corruptions")
-    except ImportError as error:  # OpenCV's window libraries, which servers often lack
+    except ImportError as error:  # servers often lack the window libraries that OpenCV loads
         raise LeanspikeError(
             f"imagecorruptions does not load ({error}); install what is missing, or "
             "opencv-python-headless in the place of opencv-python"
@@ -85,7 +87,7 @@ def _package() -> ModuleType:
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """NumPy's global generator begins at ``seed`` for a while, and goes on as it was."""
+    """Let NumPy's global generator begin at ``seed`` for a while; then it goes on as it was."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:

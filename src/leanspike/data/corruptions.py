@@ -1,16 +1,17 @@
 """Corrupted test images: ten corruptions at five severities each, all defined here.
 
 They work on pixels in [0, 1], before normalisation, and give bytes again, as a camera or a file
-would. What is random in one is drawn for each image by itself, from (seed, position of the image in
-its split): so nothing depends on the batch size, and it is the same at every severity, so that the
-severities of an image differ in their strength alone. These are our own definitions; CIFAR-10-C
-itself is read by :mod:`leanspike.data.cifar_c`.
+would. What is random is drawn for each image by itself, from (seed, position of the image in its
+split). So nothing depends on the batch size. The random numbers are the same at every severity, so
+the severities of an image differ in their strength alone. These are our own definitions;
+:mod:`leanspike.data.cifar_c` reads CIFAR-10-C itself.
 
-A translation is by whole pixels, so on small images some severities are the same: on 8 pixels a
-side it is one pixel at severities 1 to 3 and two at 4 and 5. All differ from 18 pixels on.
+A translation is by whole pixels, so on small images some severities are the same. On 8 pixels a
+side it is one pixel at severities 1 to 3, and two at 4 and 5. From 18 pixels on all differ.
 
-A new corruption is one function and one row in :data:`CORRUPTIONS`, or, in a package of your own, a
-function that returns a :class:`Corruption`, by an entry point in ``leanspike.corruptions``.
+A new corruption is one function and one row in :data:`CORRUPTIONS`. In a package of your own it is
+a function that returns a :class:`Corruption`, by an entry point in ``leanspike.corruptions``.
+
 Shapes: B images of a batch, C channels, H rows, W columns.
 """
 
@@ -18,19 +19,16 @@ from __future__ import annotations
 
 import io
 import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Self, final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from leanspike.data.loader import generator_for
-from leanspike.data.split import Split
+from leanspike.data.draws import Draws
 from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional
 from leanspike.registry import Registry
@@ -38,63 +36,37 @@ from leanspike.section import section_of
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-
-@final
-class Draws:
-    """Random numbers for a batch, those of each image a function of (seed, its position) alone.
-
-    Every call gives the same numbers; another ``stream`` (≥ 0) gives unrelated ones.
-
-    >>> both, second = Draws(0, [7, 8]), Draws(0, [8])
-    >>> torch.equal(both.uniform(3)[1:], second.uniform(3))
-    True
-    """
-
-    def __init__(self, seed: int, positions: Iterable[int], stream: int = 0) -> None:
-        if seed < 0:
-            raise LeanspikeError(f"seed is {seed}; give 0 or more")
-        self.keys = [(seed, stream, int(position)) for position in positions]
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Numbers in [0, 1): float32 [B, *shape]."""
-        return torch.stack([torch.rand(shape, generator=generator_for(*key)) for key in self.keys])
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers: float32 [B, *shape]."""
-        return torch.stack([torch.randn(shape, generator=generator_for(*key)) for key in self.keys])
-
-
-# Each takes pixels, float32 [B, C, H, W] in [0, 1], the strength of a severity, and draws. What it
-# gives may leave [0, 1]: it is cut off there, and rounded to bytes, in one place for all.
+# Each function takes pixels, float32 [B, C, H, W] in [0, 1], the strength of a severity, and draws.
+# Its result may leave [0, 1]: ``corrupt`` cuts it off there and rounds it to bytes.
 
 
 def _gaussian(x: Tensor, deviation: float, draws: Draws) -> Tensor:
-    """Normal noise of this standard deviation on every value."""
+    """Add normal noise of this standard deviation to every value."""
     return x + deviation * draws.normal(*x.shape[1:])
 
 
 def _salt_and_pepper(x: Tensor, share: float, draws: Draws) -> Tensor:
-    """This share of the pixels, all channels of each, black or white with equal odds."""
+    """Make this share of the pixels, in all channels, black or white with equal odds."""
     chance = draws.uniform(1, *x.shape[2:])
     return x.masked_fill(chance < share / 2, 0.0).masked_fill(chance >= 1 - share / 2, 1.0)
 
 
 def _background(x: Tensor, strength: float, draws: Draws) -> Tensor:
-    """Uniform noise up to this strength shines through wherever the image is darker than it.
+    """Let uniform noise up to this strength shine through wherever the image is darker.
 
-    (The random background of Larochelle et al. 2007's MNIST variations has the strength 1.)
+    The random background of Larochelle et al. 2007's MNIST variations has the strength 1.
     """
     return torch.maximum(x, strength * draws.uniform(*x.shape[1:]))
 
 
 def _rotation(x: Tensor, degrees: float, draws: Draws) -> Tensor:
-    """By this angle around the centre, clockwise or not; bilinear, black from outside."""
+    """Rotate by this angle around the centre, clockwise or not; bilinear, black from outside."""
     height, width = x.shape[2:]
     rows = (torch.arange(height) - (height - 1) / 2)[:, None]
     columns = torch.arange(width) - (width - 1) / 2
     angle = math.radians(degrees)
     sine = torch.where(draws.uniform(1, 1) < 0.5, -math.sin(angle), math.sin(angle))
-    # Where each pixel comes from; written out, as a product of matrices rounds by the batch size.
+    # Written out: the rounding of a product of matrices depends on the batch size.
     from_columns = math.cos(angle) * columns + sine * rows
     from_rows = math.cos(angle) * rows - sine * columns
     grid = torch.stack([from_columns * (2 / width), from_rows * (2 / height)], dim=3)
@@ -102,7 +74,7 @@ def _rotation(x: Tensor, degrees: float, draws: Draws) -> Tensor:
 
 
 def _translation(x: Tensor, share: float, draws: Draws) -> Tensor:
-    """By this share of the side in whole pixels, at least one, along both axes; black moves in."""
+    """Move by this share of the side along both axes, at least one whole pixel; black moves in."""
     height, width = x.shape[2:]
     down, right = max(1, round(share * height)), max(1, round(share * width))
     windows = F.pad(x, (right, right, down, down)).unfold(2, height, 1).unfold(3, width, 1)
@@ -111,7 +83,7 @@ def _translation(x: Tensor, share: float, draws: Draws) -> Tensor:
 
 
 def _occlusion(x: Tensor, share: float, draws: Draws) -> Tensor:
-    """A black square, its side this share of the image's shorter one, somewhere inside."""
+    """Put a black square somewhere inside; its side is this share of the image's shorter one."""
     side = max(1, round(share * min(x.shape[2:])))
     place = draws.uniform(2)
     inside = []
@@ -123,7 +95,10 @@ def _occlusion(x: Tensor, share: float, draws: Draws) -> Tensor:
 
 
 def _blur(x: Tensor, deviation: float, _: Draws) -> Tensor:
-    """By a Gaussian of this standard deviation in pixels, as far as 3 of them; edges repeated."""
+    """Blur by a Gaussian of this standard deviation in pixels, cut off at 3 of them.
+
+    Pixels of the edges are repeated outside.
+    """
     radius = math.ceil(3 * deviation)
     weights = [math.exp(-((k / deviation) ** 2) / 2) for k in range(-radius, radius + 1)]
     x = F.pad(x, (radius,) * 4, mode="replicate")
@@ -137,19 +112,19 @@ def _blur(x: Tensor, deviation: float, _: Draws) -> Tensor:
 
 
 def _contrast(x: Tensor, factor: float, _: Draws) -> Tensor:
-    """Distances from the mean of each image and channel times this factor."""
-    levels = (x * 255).round().sum((2, 3), keepdim=True, dtype=torch.float64)  # whole, so exact
+    """Multiply distances from the mean of each image and channel by this factor."""
+    levels = (x * 255).round().sum((2, 3), keepdim=True, dtype=torch.float64)  # exact
     mean = (levels / (255 * x[0, 0].numel())).float()
     return mean + factor * (x - mean)
 
 
 def _brightness(x: Tensor, amount: float, _: Draws) -> Tensor:
-    """This amount added to every value."""
+    """Add this amount to every value."""
     return x + amount
 
 
 def _jpeg(x: Tensor, quality: float, _: Draws) -> Tensor:
-    """Through a JPEG file of this quality, colours at half resolution; by Pillow's libjpeg."""
+    """Pass through a JPEG file of this quality, colours at half resolution; by Pillow's libjpeg."""
     image_module = import_optional("PIL.Image", "vision")
     channels = x.shape[1]
     if channels not in (1, 3):
@@ -168,7 +143,7 @@ def _jpeg(x: Tensor, quality: float, _: Draws) -> Tensor:
 
 @dataclass(frozen=True)
 class Corruption:
-    """One row of :data:`CORRUPTIONS`: what to do, and how much of it at severity 1, 2, 3, 4 and 5.
+    """A row of :data:`CORRUPTIONS`: what to do, and how much of it at severity 1, 2, 3, 4 and 5.
 
     ``strength`` says what the five numbers are.
 
@@ -198,22 +173,22 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 corruptions: Registry[Corruption] = Registry("corruption", "leanspike.corruptions", section_of)
-"""Functions that give a :class:`Corruption`; its strengths are all that can be chosen."""
+"""Functions that return a :class:`Corruption`; its strengths are all that can be chosen."""
 corruptions.register_rows(CORRUPTIONS)
 
 
 def corrupt(
     images: Tensor, name: str, severity: int, seed: int = 0, positions: Tensor | None = None
 ) -> Tensor:
-    """The images after one corruption: uint8 [B, C, H, W] in and out, those given left as they are.
+    """Return the images after one corruption, uint8 [B, C, H, W]; the images given do not change.
 
     Args:
         images: uint8 [B, C, H, W], B at least 1.
         name: a key of :data:`CORRUPTIONS`.
         severity: 1 (mild) to 5 (hard).
         seed: of all that is random, 0 or more.
-        positions: of the images in their split, int64 [B], default 0..B−1: the same seed and
-            position give the same corruption, in whatever batch.
+        positions: the images' positions in their split, int64 [B], default 0..B−1. The same seed
+            and position give the same corruption, in whatever batch.
 
     Raises:
         LeanspikeError: for images, a name or a number that does not fit.
@@ -225,7 +200,7 @@ def corrupt(
     Traceback (most recent call last):
     leanspike.errors.LeanspikeError: no corruption 'blurr'; did you mean 'blur'?
     """
-    row = _row(name, severity)
+    row = find_corruption(name, severity)
     if images.dtype != torch.uint8 or images.dim() != 4 or len(images) == 0:
         raise LeanspikeError(
             f"images are {images.dtype} {list(images.shape)}; give torch.uint8 [B, C, H, W]"
@@ -239,7 +214,7 @@ def corrupt(
 
 
 def to_bytes(x: Tensor) -> Tensor:
-    """Pixels in [0, 1] (what lies outside is cut off) as uint8.
+    """Return pixels in [0, 1] as uint8; what lies outside is cut off.
 
     >>> to_bytes(torch.tensor([-0.5, 0.5, 1.5])).tolist()
     [0, 128, 255]
@@ -247,72 +222,15 @@ def to_bytes(x: Tensor) -> Tensor:
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-class LazilyCorrupted(Split):
-    """What splits have in common whose images are corrupted when a batch asks for them.
+def find_corruption(name: str, severity: int) -> Corruption:
+    """Return the corruption of that name.
 
-    ``positions`` are those of the split's images (default 0..N−1); a part that is selected keeps
-    them, so that an image is corrupted as it always is.
+    Raises:
+        LeanspikeError: for a name or a severity that does not exist.
+
+    >>> find_corruption("blur", 1).strength
+    'standard deviation in pixels'
     """
-
-    lazy = True
-
-    def __init__(
-        self,
-        split: Split,
-        name: str,
-        severity: int,
-        seed: int = 0,
-        positions: Tensor | None = None,
-    ) -> None:
-        self.split = split
-        self.labels = split.labels
-        self.how = (name, severity, seed)
-        self.positions = torch.arange(len(split)) if positions is None else positions
-        self.check()
-
-    @abstractmethod
-    def check(self) -> None:
-        """Raise LeanspikeError for images, a name or a number that does not fit."""
-
-    @abstractmethod
-    def corrupt(self, images: Tensor, positions: Tensor) -> Tensor:
-        """The images ``[N, C, H, W]``, uint8, that stand at these positions, corrupted."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.split.shape
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        images, labels = self.split.batch(indices)
-        return self.corrupt(images, self.positions[indices]), labels
-
-    def select(self, indices: Tensor) -> Self:
-        return type(self)(self.split.select(indices), *self.how, self.positions[indices])
-
-
-@final
-class CorruptedSplit(LazilyCorrupted):
-    """A split whose images are corrupted when a batch asks for them, each as it always is.
-
-    The arguments are those of :func:`corrupt`; ``positions`` are those of the split's images
-    (default 0..N−1), and a part that is selected keeps them.
-
-    >>> from leanspike.data import synthetic
-    >>> split = CorruptedSplit(synthetic((1, 8, 8)).test, "gaussian", severity=3)
-    >>> part = split.select(torch.tensor([5, 9]))
-    >>> torch.equal(part.batch(torch.tensor([1]))[0], split.batch(torch.tensor([9]))[0])
-    True
-    """
-
-    def check(self) -> None:
-        _row(*self.how[:2])
-
-    def corrupt(self, images: Tensor, positions: Tensor) -> Tensor:
-        return corrupt(images, *self.how, positions)
-
-
-def _row(name: str, severity: int) -> Corruption:
-    """The definition of that name; an error for what there is not."""
     if name not in corruptions:
         near = get_close_matches(name, corruptions.names(), n=1, cutoff=0.0)[0]
         raise LeanspikeError(f"no corruption {name!r}; did you mean {near!r}?")
@@ -321,7 +239,7 @@ def _row(name: str, severity: int) -> Corruption:
 
 
 def check_severity(severity: int) -> None:
-    """Raise for a severity that there is not.
+    """Raise LeanspikeError unless the severity is 1, 2, 3, 4 or 5.
 
     >>> check_severity(6)
     Traceback (most recent call last):

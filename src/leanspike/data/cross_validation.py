@@ -1,4 +1,4 @@
-"""Cross-validation: a small data set's images all take their turn as test images."""
+"""Cross-validation: all images of a small data set take their turn as test images."""
 
 from __future__ import annotations
 
@@ -73,12 +73,13 @@ class JoinedSplit(Split):
 
 
 def cross_validation_split(data: Dataset, number: int, splits: int) -> Dataset:
-    """The data set whose test images are the ``number``-th (from 1) of ``splits`` equal parts.
+    """Return the data set whose test images are the ``number``-th of ``splits`` equal parts.
 
-    All images, training and test, are shared out, each class alike, always in the same way; of
-    those that do not test as many are held out for validation as before.
+    ``number`` counts from 1. All images, training and test, are shared out always in the same way,
+    each class alike. As many of the others are held out for validation as before.
 
-    Raises DataError for numbers out of range.
+    Raises:
+        DataError: for numbers out of range.
 
     >>> from leanspike.data.images import load_dataset
     >>> data = cross_validation_split(load_dataset("digits"), 1, 5)
@@ -88,7 +89,8 @@ def cross_validation_split(data: Dataset, number: int, splits: int) -> Dataset:
     joined = JoinedSplit([data.train, data.val, data.test])
     if not 2 <= splits <= len(joined) or not 1 <= number <= splits:
         raise DataError(
-            f"the split is {number} of {splits}; give 1 of 2 to {splits} of {splits}, or so"
+            f"the split is {number} of {splits}; give at least 2 splits, at most one for each of "
+            f"{len(joined)} samples, and a number from 1 on"
         )
     random = np.random.RandomState(SPLIT_SEED)
     labels = joined.labels.numpy() if data.task == "multiclass" else np.zeros(len(joined))

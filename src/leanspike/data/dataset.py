@@ -1,4 +1,4 @@
-"""A data set as training sees it, and in words."""
+"""A data set as training sees it, and its description in one line."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from leanspike.data.split import Split, TaskName
 
 NAMED = 4
-"""Constants of so many channels are told in words."""
+"""Up to this number of channels the constants are shown in full."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A data set, ready for training.
 
-    ``shape`` is (C, H, W); ``mean`` and ``std`` are per channel, in units of the full range [0, 1].
-    Of other tensors ``shape`` is that of a sample, whose first axis has the channels, in the
-    tensors' own units.
-    ``val`` (it may be empty) was held out from the training images and is disjoint from ``train``.
-    ``frames`` is T where each sample is a sequence of so many images of that shape, else None.
-    ``notes`` say what was done to the images that a person should know. ``task`` is what the labels
-    are of; where that is "none", numbers, ``classes`` is empty.
+    ``shape`` is (C, H, W) for images. For other tensors it is the shape of a sample, whose first
+    axis has the channels. ``mean`` and ``std`` are per channel: in units of the full range [0, 1]
+    for images, in the tensors' own units for others. ``val`` was held out from the training images
+    and is disjoint from ``train``; it may be empty. ``frames`` is T where each sample is a sequence
+    of T images of that shape, else None. ``notes`` say what was done to the images that a person
+    should know. ``task`` is what the labels are of. Where it is "none", the targets are numbers and
+    ``classes`` is empty.
 
     >>> from leanspike.data import load_dataset
     >>> data = load_dataset("synthetic_grey", validation=40)
@@ -44,12 +44,12 @@ class Dataset:
 
     @property
     def of_images(self) -> bool:
-        """Whether the samples are images, or sequences of them, in bytes."""
+        """Whether the samples are images, or sequences of images, in bytes."""
         return self.train.dtype == torch.uint8
 
     @property
     def answer_shape(self) -> tuple[int, ...]:
-        """The shape of what a network must give for a sample: K logits, one, or the targets'.
+        """The shape of what a network must give for a sample: K logits, one, or the targets' shape.
 
         >>> from leanspike.data import load_dataset
         >>> load_dataset("digits").answer_shape
@@ -62,7 +62,7 @@ class Dataset:
 
 
 def describe(data: Dataset) -> str:
-    """A data set in one line: shape, classes, images, normalisation.
+    """Return a data set in one line: shape, classes, images, normalisation.
 
     >>> from leanspike.data import load_dataset
     >>> print(describe(load_dataset("digits")))
@@ -83,6 +83,6 @@ def describe(data: Dataset) -> str:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    """Of many the first."""
+    """Return the first few numbers as text, and how many there are."""
     shown = ", ".join(f"{value:.4g}" for value in values[:NAMED])
     return shown if len(values) <= NAMED else f"{shown}, ... ({len(values)} channels)"

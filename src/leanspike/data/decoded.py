@@ -22,11 +22,12 @@ CHECKSUM_BYTES = 4
 class DecodedCache:
     """uint8 arrays of one ``shape`` at places 0, 1, 2, ... of the file at ``path``.
 
-    A record is the CRC-32 of the bytes (little-endian) and the bytes. What was never written, or
-    only in part (a killed run, another run at the same time), fails the check and is not there, so
-    that nothing needs to be locked.
+    A record is the CRC-32 of the bytes (little-endian) and the bytes. A record that was never
+    written, or only in part, fails the check and counts as missing. So a killed run or another run
+    at the same time does no harm, and nothing needs to be locked.
 
-    Raises DataError naming the file if it cannot be written, as on a full disk.
+    Raises:
+        DataError: with the file's name, if it cannot be written, as on a full disk.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +43,7 @@ class DecodedCache:
         self.record_bytes = CHECKSUM_BYTES + math.prod(shape)
 
     def read(self, place: int) -> NDArray[np.uint8] | None:
-        """The array at ``place`` (≥ 0), None if it is not there whole."""
+        """Return the array at ``place`` (≥ 0), or None if it is not there whole."""
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(place * self.record_bytes)
@@ -67,7 +68,7 @@ class DecodedCache:
                 os.close(handle)
         except OSError as error:
             raise self._cannot(error.strerror or str(error)) from error
-        if written < len(record):  # what a disk that has just become full answers
+        if written < len(record):  # the disk has just become full
             raise self._cannot("no space left on it")
 
     def _cannot(self, why: str) -> DataError:
@@ -78,7 +79,7 @@ class DecodedCache:
 
 
 def open_cache(paths: Places, size: int, channels: int = 3) -> DecodedCache | None:
-    """The cache of these images at ``size`` pixels, of 1 channel or 3: see :func:`cache_of`.
+    """Return the cache of these images at ``size`` pixels, of 1 channel or 3: see :func:`cache_of`.
 
     >>> from unittest.mock import patch
     >>> with patch.dict(os.environ, LEANSPIKE_CACHE="caches"):
@@ -89,12 +90,15 @@ def open_cache(paths: Places, size: int, channels: int = 3) -> DecodedCache | No
 
 
 def cache_of(what: str, paths: Places, shape: tuple[int, ...], *, key: str) -> DecodedCache | None:
-    """The cache of what is decoded from these files, in the folder that LEANSPIKE_CACHE names.
+    """Return the cache of what is decoded from these files, in the folder LEANSPIKE_CACHE.
 
-    None if it names none. The file's name depends on the paths, on each file's size and time of
-    change, and on ``key``, which stands for all else that the arrays depend on: other files, the
-    same ones changed, or other parameters get a file of their own. ``what`` each file holds
-    ("image") is for the ending of its name, and for messages.
+    It is None where that environment variable names no folder. The file's name depends on the
+    paths, on each file's size and time of change, and on ``key``. ``key`` stands for all else that
+    the arrays depend on. So other files, changed files and other parameters get a file of their
+    own. ``what`` each file holds ("image") is for the ending of its name, and for messages.
+
+    Raises:
+        DataError: if one of the files is not there.
 
     >>> from unittest.mock import patch
     >>> with patch.dict(os.environ, LEANSPIKE_CACHE="caches"):
@@ -112,9 +116,12 @@ def cache_of(what: str, paths: Places, shape: tuple[int, ...], *, key: str) -> D
 
 
 def digest_of(paths: Places, key: str, what: str = "image") -> str:
-    """16 hexadecimal digits of the paths, each file's size and time of change, and ``key``.
+    """Return 16 hexadecimal digits of the paths, each file's size and time of change, and ``key``.
 
-    Of parts of tar files also where they lie.
+    For parts of tar files it also covers where the parts lie.
+
+    Raises:
+        DataError: if one of the files is not there.
 
     >>> len(digest_of([__file__], "")), digest_of([__file__], "a") == digest_of([__file__], "b")
     (16, False)

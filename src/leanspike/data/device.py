@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def send(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """The tensor on ``device``; nothing that computes there is waited for.
+    """Return the tensor on ``device``, without waiting for what computes there.
 
     >>> send(torch.ones(2), "meta").device
     device(type='meta')
     """
-    # A CUDA device is fed from pinned memory, or every copy would wait for all work before it.
+    # A copy to CUDA from memory that is not pinned would wait for all work before it.
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

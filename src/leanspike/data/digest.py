@@ -1,7 +1,7 @@
-"""What a split holds, as one short text: samples that were changed since are noticed.
+"""What a split holds, as one short text, so that changed samples are noticed.
 
-What is in memory is read whole. Of samples in files all names and sizes count, and the contents of
-some of them: to read them all would take as long as an epoch.
+Samples in memory are read whole. Samples in files count by all names and sizes, and by the contents
+of some. Reading all contents would take as long as an epoch.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ AT_ONCE = 4096
 
 
 def digest_of(split: Split) -> str:
-    """``whole`` or ``sampled``, what was read, and 32 hexadecimal digits of its SHA-256.
+    """Return ``whole`` or ``sampled``, what was read, and 32 hexadecimal digits of its SHA-256.
 
-    ``whole``: all samples and labels. ``sampled``: all labels, of files their names and sizes (not
-    their folder), of parts of tar files their sizes, and the contents of 256 samples.
+    - ``whole``: all samples and labels.
+    - ``sampled``: all labels, and the contents of 256 samples. Files add their names and sizes, but
+      not their folder. Parts of tar files add their sizes.
 
-    Raises DataError for a file that cannot be read.
+    Raises:
+        DataError: for a file that cannot be read.
 
     >>> from leanspike.data import synthetic
     >>> digest_of(synthetic((1, 4, 4), train=8).train)
@@ -54,7 +56,7 @@ def digest_of(split: Split) -> str:
 
 
 def paths_of(split: Split) -> Sequence[str] | None:
-    """The file of each sample; None where samples have none of their own.
+    """Return the file of each sample; None where samples have no files of their own.
 
     >>> from leanspike.data import synthetic
     >>> print(paths_of(synthetic((1, 4, 4), train=8).train))
@@ -68,7 +70,7 @@ def paths_of(split: Split) -> Sequence[str] | None:
 
 
 def _drawn(count: int) -> torch.Tensor:
-    """The samples whose contents count, in ascending order."""
+    """Return the samples whose contents count, in ascending order."""
     drawn = np.random.RandomState(SPLIT_SEED).permutation(count)[:READ]
     return torch.from_numpy(np.sort(drawn))
 
@@ -80,7 +82,7 @@ def _add_samples(digest: hashlib._Hash, split: Split, indices: torch.Tensor) -> 
 
 
 def _add_files(digest: hashlib._Hash, paths: Sequence[str], drawn: Iterable[int]) -> None:
-    """Names and sizes of all, contents of some."""
+    """Add names and sizes of all files, and the contents of some."""
     try:
         for path in paths:
             digest.update(f"{os.path.basename(path)}\0{os.stat(path).st_size}\0".encode())
@@ -91,7 +93,7 @@ def _add_files(digest: hashlib._Hash, paths: Sequence[str], drawn: Iterable[int]
 
 
 def _add_members(digest: hashlib._Hash, places: Members, drawn: Iterable[int]) -> None:
-    """Sizes of all, contents of some."""
+    """Add sizes of all parts, and the contents of some."""
     digest.update(places.size.tobytes())
     for index in drawn:
         place = places[index]

@@ -1,8 +1,7 @@
-"""Events as arrays of numbers, in .npy, .npz and .h5: only what the file or its reader says counts.
+"""Events in files of arrays: .npy, .npz and .h5.
 
-Arrays say neither what a column is, unless it has a name, nor in which unit times are: integers are
-µs, as in the data sets in use; of floats and of columns without names :class:`ArrayForm` must say
-it. What cannot be events of a camera is refused by name: nothing is rounded or cut off unasked.
+A damaged or hostile file may claim any size, so each claim is checked before memory is asked for.
+``event_columns`` makes the arrays into events.
 """
 
 from __future__ import annotations
@@ -10,100 +9,44 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast, get_args
+from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from leanspike.data.event_columns import ArrayForm, events_of, named_parts, unclear
 from leanspike.data.event_formats import Raw, UnsaidError, Values
-from leanspike.errors import LeanspikeError
 from leanspike.optional import import_optional
 
-Unit = Literal["s", "ms", "us", "ns"]
-
-NAMES = {
-    "x": ("x", "xs"),
-    "y": ("y", "ys"),
-    "t": ("t", "ts", "timestamp", "timestamps"),
-    "p": ("p", "ps", "pol", "polarity", "polarities"),
-}
-"""By which names the usual files know what an event has."""
 MOST_BYTES = 2**33
-"""Of arrays in a compressed file, unpacked: a damaged or hostile one may ask for any memory."""
+"""The most bytes of arrays in a compressed file, unpacked: a damaged file may claim any size."""
 UNPACKED, SMALL = 1100, 1 << 20
-"""Bytes that come of one at most, as gzip shrinks them, and that any file may unpack to."""
-LATEST = 2**62
-"""Of times in any unit; beyond the years that :class:`leanspike.data.Events` allows by far."""
-
-
-@dataclass(frozen=True)
-class ArrayForm:
-    """What a file with arrays does not say of its events.
-
-    ``unit`` is that of times: "s", "ms", "us" or "ns" (None: integers are µs, floats refused).
-    ``columns`` names those of a plain array [N, 4], such as "txyp". ``polarity`` is the pair
-    (OFF, ON) of values (None: 0 and 1, or −1 and 1). Raises LeanspikeError for others.
-
-    >>> ArrayForm(unit="s", columns="txyp", polarity=(1, 2))
-    ArrayForm(unit='s', columns='txyp', polarity=(1, 2))
-    """
-
-    unit: Unit | None = None
-    columns: str | None = None
-    polarity: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.unit is not None and self.unit not in get_args(Unit):
-            raise LeanspikeError(f"unit is {self.unit!r}; give one of {', '.join(get_args(Unit))}")
-        columns = self.columns
-        if columns is not None and not (
-            isinstance(columns, str) and sorted(columns) == sorted("xytp")
-        ):
-            raise LeanspikeError(
-                f"columns is {self.columns!r}; give the letters x, y, t and p in the file's order"
-            )
-        if self.polarity is not None and not _is_pair(self.polarity):
-            raise LeanspikeError(
-                f"polarity is {self.polarity!r}; give two values, OFF before ON, such as (0, 1)"
-            )
-
-    @property
-    def said(self) -> list[str]:
-        """The names of what is given."""
-        return [name for name in ("unit", "columns", "polarity") if getattr(self, name) is not None]
-
-
-def _is_pair(values: object) -> bool:
-    """Two numbers, and not the same one twice."""
-    pair = isinstance(values, (tuple, list)) and len(values) == 2 and len(set(values)) == 2
-    return pair and all(isinstance(value, (int, float)) for value in cast("list[object]", values))
+"""Bytes that gzip unpacks from one byte at most, and bytes that any file may unpack to."""
 
 
 def read_npy(path: Path, form: ArrayForm) -> Raw:
-    """An array of NumPy: with fields x, y, t and p, or plain, [N, 4]."""
+    """Read an array of NumPy: with fields x, y, t and p, or plain, [N, 4]."""
     with path.open("rb") as file:
         _check_claim(file, path.stat().st_size)
         array = np.lib.format.read_array(file, allow_pickle=False)
         if file.read(1):
             raise UnsaidError("it goes on behind its first array; write one file for each")
-        return _events({"": array}, form)
+        return events_of({"": array}, form)
 
 
 def read_npz(path: Path, form: ArrayForm) -> Raw:
-    """Arrays x, y, t and p, as SpikingJelly writes them, or one array as in .npy."""
+    """Read arrays x, y, t and p, as SpikingJelly writes them, or one array as in .npy."""
     with zipfile.ZipFile(path) as archive:
         _check_size(sum(member.file_size for member in archive.infolist()), path)
         for member in (each for each in archive.infolist() if each.filename.endswith(".npy")):
             with archive.open(member) as file:
                 _check_claim(file, member.file_size)
     with np.load(path, allow_pickle=False) as arrays:
-        return _events(arrays, form)  # which loads those that it asks for
+        return events_of(arrays, form)
 
 
 def read_h5(path: Path, form: ArrayForm) -> Raw:
-    """HDF5: a group of arrays x, y, t and p, wherever it is, or one array as in .npy.
+    """Read HDF5: a group of arrays x, y, t and p, wherever it is, or one array as in .npy.
 
     ``t_offset`` above them, as in DSEC's files, is added to the times.
     """
@@ -113,15 +56,15 @@ def read_h5(path: Path, form: ArrayForm) -> Raw:
         file.visititems(lambda name, item: found.update({name: item}))
         sets = {name: item for name, item in found.items() if isinstance(item, h5py.Dataset)}
         groups = {name.rpartition("/")[0] for name in sets}
-        whole = {group: named for group in groups if (named := _named(_inside(sets, group)))}
+        whole = {group: named for group in groups if (named := named_parts(_inside(sets, group)))}
         if len(whole) == 1:
             ((group, named),) = whole.items()
-            return _events(_loaded(named, path), form, _offset(sets, group))
+            return events_of(_loaded(named, path), form, _offset(sets, group))
         tables = {name: item for name, item in sets.items() if item.dtype.names or item.ndim == 2}
         if whole or len(tables) != 1:
             several = sorted(whole) or sorted(tables) or sorted(sets)
-            raise UnsaidError(_unclear(several))
-        return _events(_loaded(tables, path), form)
+            raise UnsaidError(unclear(several))
+        return events_of(_loaded(tables, path), form)
 
 
 def _inside(sets: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -141,7 +84,7 @@ def _loaded(sets: Mapping[str, Any], path: Path) -> dict[str, Values]:
 
 
 def _offset(sets: Mapping[str, Any], group: str) -> int:
-    """``t_offset`` in the group or above it; 0 where there is none."""
+    """Return ``t_offset`` in the group or above it; 0 where there is none."""
     for place in (group, group.rpartition("/")[0]):
         item = sets.get(f"{place}/t_offset".lstrip("/"))
         if item is not None:
@@ -152,13 +95,13 @@ def _offset(sets: Mapping[str, Any], group: str) -> int:
 
 
 def _check_claim(file: IO[bytes], size: int) -> None:
-    """ValueError where an array of .npy says that it is larger than all that follows.
+    """Raise ValueError where an array of .npy claims to be larger than all that follows.
 
-    NumPy makes room for it before it reads.
+    NumPy makes room for the claimed size before it reads.
     """
     version = np.lib.format.read_magic(file)
     known = version in ((1, 0), (2, 0), (3, 0))
-    width = 2 if version == (1, 0) else 4  # of the header's length
+    width = 2 if version == (1, 0) else 4  # bytes of the header's length
     if not known or int.from_bytes(file.read(width), "little") > size:
         raise ValueError("its header is damaged")
     file.seek(np.lib.format.MAGIC_LEN)
@@ -170,7 +113,7 @@ def _check_claim(file: IO[bytes], size: int) -> None:
 
 
 def _check_size(size: int, path: Path) -> None:
-    """That a compressed file can hold as much, and memory, too."""
+    """Raise where a compressed file claims more than it, or memory, can hold."""
     packed = path.stat().st_size
     if size > max(SMALL, UNPACKED * packed):
         raise ValueError(f"{size:,} bytes of arrays are more than {packed:,} can hold")
@@ -178,126 +121,3 @@ def _check_size(size: int, path: Path) -> None:
         raise UnsaidError(
             f"its arrays have {size:,} bytes, more than {MOST_BYTES:,}; cut it into parts"
         )
-
-
-def _named(arrays: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The arrays called x, y, t and p, or by another of their names; None if one is missing."""
-    found = {
-        letter: [arrays[name] for name in names if name in arrays]
-        for letter, names in NAMES.items()
-    }
-    if any(len(values) != 1 for values in found.values()):
-        return None
-    return {letter: values[0] for letter, values in found.items()}
-
-
-def _unclear(names: list[str]) -> str:
-    return (
-        f"which of its arrays are events is not clear among {', '.join(names) or 'none'}; "
-        "give leanspike.data.Events the right ones"
-    )
-
-
-def _events(arrays: Mapping[str, Values], form: ArrayForm, offset: int = 0) -> Raw:
-    """Events of arrays x, y, t and p, or of a single one with fields or columns."""
-    named = _named(arrays)
-    if named is None:
-        if len(arrays) != 1:
-            raise UnsaidError(_unclear(sorted(arrays)))
-        (table,) = arrays.values()
-        if table.dtype.names is None:
-            return _from_columns(table, form)
-        named = _named({name: table[name] for name in table.dtype.names})
-        if named is None:
-            raise UnsaidError(
-                f"its fields are {', '.join(table.dtype.names)}, not x, y, t and p; rename them"
-            )
-    if form.columns is not None:
-        raise UnsaidError(f"its columns have names; leave out columns={form.columns!r}")
-    return _checked(named, form, offset)
-
-
-def _from_columns(table: Values, form: ArrayForm) -> Raw:
-    if table.ndim != 2 or table.shape[1] != 4:
-        raise ValueError(f"it is {table.dtype} {list(table.shape)}, not [N, 4]")
-    if form.columns is None:
-        raise UnsaidError(
-            'its four columns have no names; give their order, such as columns="txyp" or "xytp", '
-            "and the unit of t"
-        )
-    return _checked(dict(zip(form.columns, table.T, strict=True)), form)
-
-
-def _checked(named: Mapping[str, Values], form: ArrayForm, offset: int = 0) -> Raw:
-    x, y, t, p = (np.asarray(named[letter]) for letter in "xytp")
-    shapes = {values.shape for values in (x, y, t, p)}
-    if len(shapes) > 1 or x.ndim != 1:
-        raise ValueError(f"x, y, t and p have shapes {sorted(shapes)}, not one value per event")
-    for letter, values in (("x", x), ("y", y), ("t", t), ("p", p)):
-        if values.dtype.kind not in ("biuf" if letter == "p" else "iuf"):
-            raise ValueError(f"{letter} is {values.dtype}, not integers or floats")
-        finite = np.isfinite(values)
-        if not finite.all():
-            raise ValueError(f"{letter} is {values[finite.argmin()]} at event {finite.argmin()}")
-    return Raw(_places("x", x), _places("y", y), _times(t, form.unit, offset), _on(p, form), None)
-
-
-def _places(name: str, values: Values) -> NDArray[np.int64]:
-    """Whole numbers as int64; whether they are on the sensor is checked where that is known."""
-    _check(name, values, np.abs(values.astype(np.float64)) >= 2**31, "no place on a sensor")
-    between = values != np.floor(values)
-    _check(name, values, between, "between two pixels; round x and y and give them to Events")
-    return values.astype(np.int64)
-
-
-def _times(values: Values, unit: Unit | None, offset: int) -> NDArray[np.int64]:
-    """Times in µs: integers are such already, of others the unit must be said."""
-    whole = values.dtype.kind in "iu"
-    if not whole and unit is None:
-        fractions = (values != np.floor(values)).any()
-        if fractions:
-            raise UnsaidError(
-                f't is {values.dtype} with fractions, no whole µs; give unit="s", "ms" or "us"'
-            )
-        raise UnsaidError(f't is {values.dtype} of unknown unit; give unit="us", "ms", "s" or "ns"')
-    factor, divisor = {"s": (10**6, 1), "ms": (1000, 1), "ns": (1, 1000)}.get(unit or "", (1, 1))
-    size = np.abs(values.astype(np.float64)) * (factor / divisor)
-    _check("t", values, size + abs(offset) * factor >= LATEST, "no time of a recording")
-    if whole:
-        exact = values.astype(np.int64) + offset
-        microseconds = (exact * factor + divisor // 2) // divisor
-    elif offset:
-        raise ValueError("it has a t_offset, but t is no integers")
-    else:
-        wide = values.astype(np.float64) * factor / divisor
-        microseconds = np.round(wide).astype(np.int64)
-    _check("t", values, values < 0, "before the recording; subtract the first time from all")
-    return microseconds
-
-
-def _on(values: Values, form: ArrayForm) -> NDArray[np.bool_]:
-    """Which events are ON: of two values that are known, or were said."""
-    if form.polarity is not None:
-        off, on = form.polarity
-        strange = (values != off) & (values != on)
-        _check("p", values, strange, f"neither {off} (OFF) nor {on} (ON); give polarity=(OFF, ON)")
-        return cast("NDArray[np.bool_]", values == on)
-    found = np.unique(values)
-    if set(found.tolist()) <= {0, 1} or set(found.tolist()) <= {-1, 1}:
-        return cast("NDArray[np.bool_]", values == 1)
-    shown = ", ".join(f"{value:g}" for value in found[:4]) + (", ..." if len(found) > 4 else "")
-    if len(found) <= 2:
-        raise UnsaidError(
-            f"its polarities are {shown}, not 0 and 1 or -1 and 1; give polarity=(OFF, ON), the "
-            "value of each"
-        )
-    raise UnsaidError(
-        f"its polarities are {shown}, more than two values; give the right columns, or remove the "
-        "events that are neither OFF nor ON"
-    )
-
-
-def _check(name: str, values: Values, wrong: NDArray[np.bool_], why: str) -> None:
-    if wrong.any():
-        event = int(wrong.argmax())
-        raise UnsaidError(f"{name} is {values[event]} at event {event}, {why}")

@@ -16,17 +16,22 @@ from leanspike.errors import LeanspikeError
 
 @dataclass(frozen=True)
 class EventAugment:
-    """Augmentation of training recordings, drawn anew for each of a batch.
+    """Augmentation of training recordings, drawn anew for each recording of a batch.
 
-    ``flip``: mirror left to right with probability 1/2 (not where classes tell left from right,
-    as DVS128 Gesture's). ``shift``: move by so many whole pixels at most, in each direction, with
-    nothing moving in (0: off). ``drop``: lose each event with this probability. In that order.
+    The three parts come in this order:
 
-    ``augment(frames, generator)`` takes and returns uint8 [B, T, C, H, W]; flip and shift are the
-    same for all frames of a recording. The frames given stay as they are, and the result is a
-    function of them and the (CPU) generator's state alone.
+    - ``flip``: mirror left to right with probability 1/2. Leave it out where classes tell left from
+      right, as those of DVS128 Gesture do.
+    - ``shift``: move by this number of whole pixels at most, in each direction, with nothing moving
+      in (0: off).
+    - ``drop``: lose each event with this probability.
 
-    Raises LeanspikeError for a negative ``shift``, or a ``drop`` that is not in [0, 1).
+    ``augment(frames, generator)`` takes and returns uint8 [B, T, C, H, W] and does not change the
+    frames given. Flip and shift are the same for all frames of a recording. The result is a
+    function of the frames and the state of the (CPU) generator alone.
+
+    Raises:
+        LeanspikeError: for a negative ``shift``, or a ``drop`` that is not in [0, 1).
 
     >>> frames = torch.arange(4, dtype=torch.uint8).view(1, 2, 1, 1, 2)
     >>> EventAugment(flip=True)(frames, Generator().manual_seed(1)).flatten().tolist()
@@ -45,7 +50,7 @@ class EventAugment:
 
     @property
     def by_sample(self) -> bool:
-        """Whether what is drawn for a recording depends on no other one of the batch."""
+        """Whether what is drawn for a recording depends on no other recording of the batch."""
         return not self.drop  # events are drawn one after the other
 
     def __call__(self, frames: Tensor, generator: Generator) -> Tensor:
@@ -64,14 +69,16 @@ class EventAugment:
 
 
 def random_drop(counts: Tensor, probability: float, generator: Generator) -> Tensor:
-    """Counts of events (uint8) of which each was lost with ``probability``: binomial thinning.
+    """Lose each event with ``probability``, and return the counts that are left (uint8).
+
+    This is binomial thinning.
 
     >>> random_drop(torch.full((1000,), 200, dtype=torch.uint8), 0.25, Generator()).float().mean()
     tensor(1...)
     """
     kept = counts.clone()
     some = counts > 0
-    events = counts[some].cpu().float()  # where the generator is
+    events = counts[some].cpu().float()  # the generator is on the CPU
     chance = torch.full_like(events, 1 - probability)
     drawn = torch.binomial(events, chance, generator=generator)
     kept[some] = drawn.to(counts.device, torch.uint8)

@@ -1,8 +1,9 @@
 """The files of event cameras, format by format: from bytes to places, times and polarities.
 
-Each reader checks the form of its file and raises ValueError with the reason, :class:`UnsaidError`
-where the file is whole; whether the events lie on the sensor, and in which order, is up to
-``leanspike.data.events.read_events``. Arrays are read in ``event_arrays``, .raw in ``event_raw``.
+Each reader checks the form of its file and raises ValueError with the reason. It raises
+:class:`UnsaidError` where the file is whole. ``leanspike.data.events.read_events`` checks whether
+the events lie on the sensor, and their order. ``event_arrays`` reads arrays, and ``event_raw``
+reads .raw.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class Raw(NamedTuple):
 
 
 def read_nmnist(path: Path) -> Raw:
-    """N-MNIST's own format: x, y, then polarity (1 bit) and t (23 bits), 40 bits big-endian.
+    """Read N-MNIST's own format: x, y, then polarity (1 bit) and t (23 bits), 40 bits big-endian.
 
-    An event with y = 240 says that the clock overflowed: what follows is 2¹³ µs later (so in the
-    data set's own Matlab functions, https://www.garrickorchard.com/datasets/n-mnist).
+    An event with y = 240 says that the clock overflowed: what follows is 2¹³ µs later. The data
+    set's own Matlab functions do so, too (https://www.garrickorchard.com/datasets/n-mnist).
     """
     data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     if len(data) % 5:
@@ -55,7 +56,10 @@ def read_nmnist(path: Path) -> Raw:
 
 
 def read_dat(path: Path) -> Raw:
-    """Prophesee's DAT, version 2 (https://docs.prophesee.ai/stable/data/file_formats/dat.html)."""
+    """Read Prophesee's DAT, version 2.
+
+    Source: https://docs.prophesee.ai/stable/data/file_formats/dat.html.
+    """
     data = path.read_bytes()
     start = header_end(data, b"%")
     header = dict(re.findall(rb"(?m)^% *(Version|Width|Height) +(\d+)", data[:start]))
@@ -78,7 +82,10 @@ def read_dat(path: Path) -> Raw:
 
 
 def read_aedat(path: Path) -> Raw:
-    """AEDAT of whatever version the first line tells (https://docs.inivation.com, file formats)."""
+    """Read AEDAT of the version that the first line tells.
+
+    Source: https://docs.inivation.com, file formats.
+    """
     data = path.read_bytes()
     version = re.match(rb"#!AER-DAT([234])\.\d", data)
     if version is None:
@@ -94,12 +101,11 @@ def read_aedat(path: Path) -> Raw:
 
 
 def _aedat2(data: bytes) -> Raw:
-    """As in CIFAR10-DVS and MNIST-DVS: address and time, 32 bits each, big-endian.
+    """Read AEDAT 2 as in CIFAR10-DVS and MNIST-DVS: address and time, 32 bits each, big-endian.
 
-    Their sensor, of 128x128 pixels, was mounted on its side, and its lowest bit is 1 for OFF:
-    axes and polarity are turned as by the readers in use, so that the pictures stand upright.
-    Bits 15 and 31 mark what is no event of a pixel (so in jAER, ``DVS128.java``), no others are in
-    use.
+    Their sensor, of 128x128 pixels, was mounted on its side, and its lowest bit is 1 for OFF. Axes
+    and polarity are turned as by the readers in use, so that the pictures stand upright. Bits 15
+    and 31 mark what is no event of a pixel (so in jAER, ``DVS128.java``). No other bits are in use.
     """
     if len(data) % 8:
         raise ValueError(f"{len(data)} bytes are not a whole number of events of 8 bytes")
@@ -117,7 +123,10 @@ def _aedat2(data: bytes) -> Raw:
 
 
 def _aedat3(data: bytes) -> Raw:
-    """Packets of events, each behind a header of 28 bytes; those of changed brightness count."""
+    """Read packets of events, each behind a header of 28 bytes.
+
+    Only events of changed brightness count.
+    """
     start = 0
     packets = [(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.int64))]
     while start < len(data):
@@ -141,16 +150,16 @@ def _aedat3(data: bytes) -> Raw:
 
 
 def read_aedat4(path: Path) -> Raw:
-    """AEDAT 4 through the package ``aedat``: the first of its streams of events."""
+    """Read AEDAT 4 through the package ``aedat``: the first of its streams of events."""
     aedat = import_optional("aedat", "events")
     try:
         _check_lengths(path.read_bytes())
         decoder = aedat.Decoder(str(path))
         streams = {k: s for k, s in decoder.id_to_stream().items() if s["type"] == "events"}
-        first = min(streams)  # ValueError where there is none
+        first = min(streams)  # raises ValueError where there are no streams
         packets = [packet["events"] for packet in decoder if packet["stream_id"] == first]
         found = np.concatenate(packets)
-    except BaseException as error:  # the decoder panics at some damage, which is no Exception
+    except BaseException as error:  # the decoder's panic at damage is no Exception
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise ValueError(f"no whole AEDAT 4 with events: {error}") from error
         raise
@@ -159,9 +168,10 @@ def read_aedat4(path: Path) -> Raw:
 
 
 def _check_lengths(data: bytes) -> None:
-    """Those of the header and the packets: for wrong ones the decoder would ask for any memory.
+    """Raise ValueError for wrong lengths in the header or the packets.
 
-    The header is a FlatBuffer behind its length; its field 1 says where the packets end.
+    The decoder would make room for any length. The header is a FlatBuffer behind its length; its
+    field 1 says where the packets end.
     """
     length, offset = struct.unpack_from("<2I", data, 14)
     table = 18 + offset
@@ -177,7 +187,10 @@ def _check_lengths(data: bytes) -> None:
 
 
 def header_end(data: bytes, mark: bytes, last: bytes | None = None) -> int:
-    """Where the lines that begin with ``mark`` end: behind the line ``last``, if there is one."""
+    """Return where the lines that begin with ``mark`` end.
+
+    They end behind the line ``last``, if there is one.
+    """
     start = 0
     while data.startswith(mark, start):
         line, start = start, data.find(b"\n", start) + 1
@@ -189,7 +202,7 @@ def header_end(data: bytes, mark: bytes, last: bytes | None = None) -> int:
 
 
 def shown(text: str) -> str:
-    """What a damaged file calls something, in one line.
+    """Return what a damaged file calls something, in one line of at most 40 characters.
 
     >>> shown("EVT21\\n% geometry")
     'EVT21?% geometry'
@@ -198,7 +211,7 @@ def shown(text: str) -> str:
 
 
 def unwrapped(clock: Values, bits: int) -> NDArray[np.int64]:
-    """The time of a clock that begins again at 0 after 2**bits values.
+    """Return the time of a clock that begins again at 0 after 2**bits values.
 
     >>> unwrapped(np.array([254, 255, 0, 7], np.uint8), 8).tolist()
     [254, 255, 256, 263]

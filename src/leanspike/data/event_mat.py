@@ -1,4 +1,7 @@
-"""ST-MNIST's MAT files, through SciPy, which makes room for any length that a file claims."""
+"""ST-MNIST's MAT files, by SciPy, after a check of the lengths that a file claims.
+
+SciPy makes room for any length.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,20 @@ from leanspike.optional import import_optional
 HEADER = 128
 MATRIX, COMPRESSED = 14, 15
 UNPACKED = 1100
-"""Bytes that come of one at most, as zlib shrinks them."""
+"""Bytes that zlib unpacks from one byte at most."""
 DEEPEST = 8
-"""Elements in elements: a matrix in what is compressed needs three."""
+"""The deepest elements in elements: a matrix in what is compressed needs three."""
 
 
 def read_mat(path: Path) -> Raw:
-    """ST-MNIST's MAT: a matrix ``spiketrain`` with a column for each moment.
+    """Read ST-MNIST's MAT: a matrix ``spiketrain`` with a column for each moment.
 
-    100 rows for the 10x10 pixels (1 ON, −1 OFF, 0 nothing), row by row, and the time in seconds.
+    A column has 100 rows for the 10x10 pixels (1 ON, −1 OFF, 0 nothing), row by row, and the time
+    in seconds.
     """
     loadmat = import_optional("scipy.io", "events").loadmat
     content = path.read_bytes()
-    if len(content) > HEADER and 0 not in content[:4]:  # version 5; of version 4 nothing is claimed
+    if len(content) > HEADER and 0 not in content[:4]:  # version 5; version 4 claims no lengths
         _check_lengths(content[HEADER:], "<" if content[126:128] == b"IM" else ">", 0)
     found = loadmat(io.BytesIO(content))
     train = np.asarray(found.get("spiketrain", ()), dtype=np.float64)
@@ -40,9 +44,10 @@ def read_mat(path: Path) -> Raw:
 
 
 def _check_lengths(data: bytes, order: str, depth: int) -> None:
-    """ValueError for an element that is longer than what holds it.
+    """Raise ValueError for an element that is longer than what holds it.
 
-    Each is behind its type and length, 32 bits each, or small: both in 32 bits, and 32 of data.
+    An element is behind its type and its length, 32 bits each. A small element has both in 32 bits,
+    and 32 bits of data.
     """
     start = 0
     while start + 8 <= len(data):

@@ -1,7 +1,8 @@
-"""Prophesee's .raw: what an event camera sent, word by word, in the encodings EVT 2.0 and EVT 3.0.
+"""Prophesee's .raw: what an event camera sent, word by word, in EVT 2.0 and EVT 3.0.
 
-A word changes a state (the time, the row, the first column of a vector) or is one or more events in
-that state. All words are decoded at once: the state at a word is that of the last one that set it.
+A word changes a state (the time, the row, the first column of a vector), or is one or more events
+in that state. All words are decoded at once. The state at a word is that of the last word that set
+it.
 
 Sources: https://docs.prophesee.ai/stable/data/encoding_formats/evt2.html, evt3.html, and
 https://docs.prophesee.ai/stable/data/file_formats/raw.html.
@@ -31,14 +32,14 @@ Sensor = tuple[int, int] | None
 
 OFF, ON, TIME_HIGH_2 = 0x0, 0x1, 0x8
 TYPES_2 = (OFF, ON, TIME_HIGH_2, 0xA, 0xE, 0xF)
-"""Those of EVT 2.0; the last three are triggers, other things, and what belongs to them."""
+"""The types of EVT 2.0; the last three are triggers, other things, and what belongs to them."""
 ROW, SINGLE, BASE, VECTOR_12, VECTOR_8, TIME_LOW, TIME_HIGH_3 = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
 TYPES_3 = (ROW, SINGLE, BASE, VECTOR_12, VECTOR_8, TIME_LOW, 0x7, TIME_HIGH_3, 0xA, 0xE, 0xF)
-"""Those of EVT 3.0; 0x7, 0xA, 0xE and 0xF are no events of changed brightness."""
+"""The types of EVT 3.0; 0x7, 0xA, 0xE and 0xF are no events of changed brightness."""
 
 
 def read_raw(path: Path) -> Raw:
-    """EVT 2.0 or EVT 3.0, as the header says; another encoding is refused by its name."""
+    """Read EVT 2.0 or EVT 3.0, as the header says; another encoding is refused by its name."""
     data = path.read_bytes()
     start = header_end(data, b"% ", b"% end")
     encoding, sensor = _header(data[:start].decode("ascii", "replace"))
@@ -50,7 +51,7 @@ def read_raw(path: Path) -> Raw:
 
 
 def _header(text: str) -> tuple[str, Sensor]:
-    """The encoding (EVT2 or EVT3) and the sensor's (width, height).
+    """Return the encoding (EVT2 or EVT3) and the sensor's (width, height).
 
     >>> _header("% evt 3.0\\n% format EVT3;height=720;width=1280\\n% end\\n")
     ('EVT3', (1280, 720))
@@ -76,9 +77,11 @@ def _header(text: str) -> tuple[str, Sensor]:
 
 
 def _evt2(words: Words, sensor: Sensor) -> Raw:
-    """32 bits: type (4), and time's low bits (6), x (11), y (11), or time's high bits (28).
+    """Decode words of 32 bits: an event, or the high bits of the time.
 
-    Events before the first time are left out, as nobody can know theirs.
+    An event has its type (4 bits), the low bits of the time (6), x (11) and y (11). A word of time
+    has its type and the high bits (28). Events before the first time are left out, as their times
+    are unknown.
     """
     kind = (words >> 28).astype(np.uint8)
     _check_types(kind, TYPES_2)
@@ -91,9 +94,10 @@ def _evt2(words: Words, sensor: Sensor) -> Raw:
 
 
 def _evt3(words: Words, sensor: Sensor) -> Raw:
-    """16 bits: type (4) and what it sets, or which of 1, 8 or 12 neighbours have events.
+    """Decode words of 16 bits: a type (4 bits), and what the word sets or which pixels have events.
 
-    Events before the first time, row or base are left out, as nobody can know theirs.
+    A word of events is about 1, 8 or 12 neighbours. Events before the first time, row or base are
+    left out, as theirs are unknown.
     """
     kind, low = (words >> 12).astype(np.uint8), (words & 0xFFF).astype(np.int16)
     _check_types(kind, TYPES_3)
@@ -111,9 +115,10 @@ def _evt3(words: Words, sensor: Sensor) -> Raw:
 
 
 def _places_3(kind: Values, low: Values, at: Integers) -> tuple[Integers, Integers]:
-    """Polarity and x (bits 11 and 10..0) that each event word refers to, and columns after it.
+    """Return what each event word refers to: polarity and x in 12 bits, and columns after it.
 
-    A vector starts at the last base, after the columns of the vectors since. −1: there is no base.
+    Bit 11 is the polarity, bits 10..0 are x. A vector starts at the last base, after the columns of
+    the vectors since. −1 stands for no base.
     """
     bases = np.flatnonzero(kind == BASE)
     width = np.select([kind[at] == VECTOR_12, kind[at] == VECTOR_8], [12, 8], 0)
@@ -126,9 +131,9 @@ def _places_3(kind: Values, low: Values, at: Integers) -> tuple[Integers, Intege
 
 
 def _times_3(kind: Values, low: Values, at: Integers) -> Integers:
-    """The time of each event word: 12 bits each, high and low. −1: before the first time.
+    """Return the time of each event word, of 12 high and 12 low bits; −1: before the first time.
 
-    A new high part means 0 in the low one, until that comes.
+    A new high part means 0 in the low part, until a low part comes.
     """
     high, fine = np.flatnonzero(kind == TIME_HIGH_3), np.flatnonzero(kind == TIME_LOW)
     coarse = np.append(unwrapped(low[high], 12) << 12, -1)
@@ -140,7 +145,7 @@ def _times_3(kind: Values, low: Values, at: Integers) -> Integers:
 
 
 def _last(places: Integers, at: Integers) -> Integers:
-    """The number of the last of ``places`` before each of ``at``; −1: there is none."""
+    """Return the number of the last of ``places`` before each of ``at``; −1 stands for none."""
     return np.searchsorted(places, at) - 1
 
 

@@ -24,10 +24,10 @@ GESTURES = (
 
 
 def read_nmnist(root: Path, image_size: int | None, options: FrameOptions) -> Parts:
-    """N-MNIST, or any part of it: ``ROOT/NMNIST/{Train,Test}/DIGIT/*.bin``, 34x34 pixels.
+    """Read N-MNIST, or any part of it: ``ROOT/NMNIST/{Train,Test}/DIGIT/*.bin``, 34x34 pixels.
 
-    Source: G. Orchard and others, Converting Static Image Datasets to Spiking Neuromorphic
-    Datasets Using Saccades, 2015 (https://doi.org/10.3389/fnins.2015.00437).
+    Source: G. Orchard and others, Converting Static Image Datasets to Spiking Neuromorphic Datasets
+    Using Saccades, 2015 (https://doi.org/10.3389/fnins.2015.00437).
 
     >>> read_nmnist(Path("nowhere"), None, FrameOptions())
     Traceback (most recent call last):
@@ -47,10 +47,11 @@ def read_nmnist(root: Path, image_size: int | None, options: FrameOptions) -> Pa
 
 
 def read_cifar10_dvs(root: Path, image_size: int | None, options: FrameOptions) -> Parts:
-    """CIFAR10-DVS: ``ROOT/CIFAR10DVS/CLASS/*``, .aedat as published or .aedat4, 128x128 pixels.
+    """Read CIFAR10-DVS: ``ROOT/CIFAR10DVS/CLASS/*``, .aedat or .aedat4, 128x128 pixels.
 
-    There is no official test set: the last tenth of each class's files, sorted by name as text,
-    serves as one (of the whole set 100 of 1,000). Figures by other splits are not comparable.
+    The set is published as .aedat. There is no official test set. The last tenth of each class's
+    files, sorted by name as text, serves as one: 100 of 1,000 in the whole set. Figures by other
+    splits are not comparable.
 
     Source: H. Li and others, CIFAR10-DVS: An Event-Stream Dataset for Object Classification, 2017
     (https://doi.org/10.3389/fnins.2017.00309).
@@ -74,12 +75,14 @@ def read_cifar10_dvs(root: Path, image_size: int | None, options: FrameOptions) 
 
 
 def read_dvs128_gesture(root: Path, image_size: int | None, options: FrameOptions) -> Parts:
-    """DVS128 Gesture with its official test set, other people's gestures; 128x128 pixels.
+    """Read DVS128 Gesture with its official test set, other people's gestures; 128x128 pixels.
 
-    ``ROOT/DvsGesture/*`` as published: ``trials_to_train.txt`` and ``trials_to_test.txt`` name
-    .aedat files, whose ``*_labels.csv`` cut them into 1,176 and 288 gestures. Else
-    ``ROOT/DVSGesture/ibmGesture{Train,Test}/PERSON/LABEL.npy``, as the package tonic prepares
-    them: 1,077 and 264 gestures, with times in whole milliseconds.
+    - ``ROOT/DvsGesture/*`` is the data set as published. ``trials_to_train.txt`` and
+      ``trials_to_test.txt`` name .aedat files, whose ``*_labels.csv`` cut them into 1,176 and 288
+      gestures.
+    - ``ROOT/DVSGesture/ibmGesture{Train,Test}/PERSON/LABEL.npy`` is read where the former is not
+      there. The package tonic prepares these 1,077 and 264 gestures, with times in whole
+      milliseconds.
 
     Source: A. Amir and others, A Low Power, Fully Event-Based Gesture Recognition System, 2017
     (https://doi.org/10.1109/CVPR.2017.781).
@@ -102,9 +105,10 @@ def read_dvs128_gesture(root: Path, image_size: int | None, options: FrameOption
 
 
 def read_sequential_mnist(root: Path, steps: int) -> Parts:
-    """MNIST's images in ``steps`` parts, one after another: uint8 [N, steps, 1, 1, 784 / steps].
+    """Read MNIST's images in ``steps`` parts, one after another.
 
-    28 is row by row, 784 pixel by pixel; from the left, from the top.
+    The result is uint8 [N, steps, 1, 1, 784 / steps]. 28 steps are row by row, 784 are pixel by
+    pixel; from the left, from the top.
 
     >>> read_sequential_mnist(Path("nowhere"), 28)
     Traceback (most recent call last):
@@ -127,7 +131,7 @@ def _parts(
     image_size: int | None,
     options: FrameOptions,
 ) -> Parts:
-    """The recordings of a square sensor of ``sensor`` pixels a side, as frames."""
+    """Return the recordings of a square sensor of ``sensor`` pixels a side, as frames."""
     side = sensor if image_size is None else image_size
     if not 1 <= side <= sensor:
         raise DataError(
@@ -143,7 +147,7 @@ def _parts(
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], remedy: str) -> list[str]:
-    """The recordings in a folder, sorted by name; all of one kind."""
+    """Return the recordings in a folder, sorted by name; all of one kind."""
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     paths = [p for p in found if p.suffix.lower() in suffixes and not p.name.startswith(".")]
     if not paths:
@@ -154,7 +158,10 @@ def _files(folder: Path, suffixes: tuple[str, ...], remedy: str) -> list[str]:
 
 
 def _trials(names: Path) -> list[Recording]:
-    """The gestures in the recordings that a list names, cut out by the tables beside them."""
+    """Return the gestures in the recordings that a list names.
+
+    Tables beside the recordings tell where the gestures are.
+    """
     found = []
     place = names
     try:

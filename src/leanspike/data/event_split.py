@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leanspike.data.decoded import cache_of
-from leanspike.data.event_arrays import Unit
+from leanspike.data.event_columns import Unit
 from leanspike.data.events import read_events
 from leanspike.data.frames import FrameOptions, to_frames
 from leanspike.data.split import Split
 from leanspike.errors import DataError
 
-VERSION = 1  # of the way from recordings to frames: with another one, cached frames are void
-THREADS = 4  # that read at the same time: a recording may take some hundred MB on its way
+VERSION = 1  # how recordings become frames: a new version makes cached frames void
+THREADS = 4  # few, as a recording may take some hundred MB while it is read
 
 
 class Recording(NamedTuple):
@@ -43,8 +43,11 @@ class Recording(NamedTuple):
 class RecordedFrames:
     """Recordings of one kind of sensor as frames: from memory, from the disk, or made anew.
 
-    ``sensor`` is its (width, height), ``size`` the frames' (H, W). With ``keep`` they stay in
-    memory. Raises DataError for a recording that is not there, damaged, or has no events.
+    ``sensor`` is its (width, height), ``size`` the frames' (H, W). With ``keep`` the frames stay in
+    memory.
+
+    Raises:
+        DataError: for a recording that is not there, damaged, or has no events.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class RecordedFrames:
         self._kept: dict[int, NDArray[np.uint8]] = {}
 
     def read(self, place: int) -> NDArray[np.uint8]:
-        """The frames of the recording at ``place``: uint8 [T, 2, H, W]."""
+        """Return the frames of the recording at ``place``: uint8 [T, 2, H, W]."""
         found = self._kept.get(place)
         if found is None:
             found = self._from_disk(place)
@@ -78,7 +81,7 @@ class RecordedFrames:
         return found
 
     def _from_disk(self, place: int) -> NDArray[np.uint8]:
-        """From the cache, or made and put there."""
+        """Return frames from the cache, or make them and put them there."""
         if self.cache is None:
             return self._make(self.recordings[place])
         found = self.cache.read(place)
@@ -107,9 +110,9 @@ class RecordedFrames:
 
 @final
 class EventSplit(Split):
-    """The frames of recordings; ``places`` (default: all) are this split's among them.
+    """The frames of recordings; ``places`` (default: all) are this split's recordings.
 
-    Each thread of a small pool makes those of one recording.
+    A small pool of threads makes the frames, one recording in each thread.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -142,7 +145,7 @@ class EventSplit(Split):
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         places = [self.places[index] for index in indices.tolist()]
-        # Filled by NumPy: this runs beside the training, whose cores torch's threads would take.
+        # NumPy fills the array, as torch's threads would take cores from the training.
         frames = np.empty((len(places), *self.source.shape), dtype=np.uint8)
         with ThreadPoolExecutor(THREADS) as pool:
             for row, found in enumerate(pool.map(self.source.read, places)):

@@ -10,7 +10,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from leanspike.data.event_arrays import ArrayForm, Unit, read_h5, read_npy, read_npz
+from leanspike.data.event_arrays import read_h5, read_npy, read_npz
+from leanspike.data.event_columns import ArrayForm, Unit
 from leanspike.data.event_formats import (
     Raw,
     UnsaidError,
@@ -26,9 +27,10 @@ from leanspike.errors import DataError, LeanspikeError
 Integers = NDArray[np.integer[Any]]
 
 MOST_PIXELS = 16_384
-"""Of a sensor's side: with those of a damaged file, frames would ask for any memory."""
+"""The longest side of a sensor: with a damaged file's side, frames would ask for any memory."""
 LONGEST_US = 2**48
-"""From the first event to the last: eight years and more are damage; times T must not overflow."""
+"""The longest time between two events: longer ones (eight years) are damage, and T times overflow.
+"""
 
 
 @final
@@ -36,12 +38,13 @@ LONGEST_US = 2**48
 class Events:
     """N events of a camera of ``width`` x ``height`` pixels, in the order of their times.
 
-    ``x`` (0..width-1, from the left), ``y`` (0..height-1, from the top) and ``t`` (in µs, from
-    any origin) are integers [N]; ``polarity`` is bool [N], True (ON) where it became brighter.
-    A side has 1..16,384 pixels; from the first event to the last pass less than 2⁴⁸ µs.
+    ``x`` (0..width-1, from the left), ``y`` (0..height-1, from the top) and ``t`` (in µs, from any
+    origin) are integers [N]. ``polarity`` is bool [N], True (ON) where it became brighter. A side
+    has 1..16,384 pixels. Less than 2⁴⁸ µs lie between the first event and the last.
 
-    Raises DataError for arrays of different lengths or of other types, a sensor of another size,
-    an event outside of it, times that go back, and longer recordings.
+    Raises:
+        DataError: for arrays of different lengths or of other types, a sensor of another size, an
+            event outside the sensor, times that go back, and longer recordings.
 
     >>> seen = Events(x=np.array([0, 3]), y=np.array([1, 1]), t=np.array([10, 25]),
     ...               polarity=np.array([True, False]), width=4, height=2)
@@ -96,7 +99,7 @@ class Events:
         return len(self.t)
 
     def between(self, start: int, stop: int) -> Events:
-        """Those with start ≤ t < stop (µs)."""
+        """Return the events with start ≤ t < stop (µs)."""
         first, last = np.searchsorted(self.t, (start, stop))
         part = slice(first, last)
         return Events(
@@ -124,7 +127,7 @@ ARRAYS: dict[str, Callable[[Path, ArrayForm], Raw]] = {
     ".npy": read_npy,
     ".npz": read_npz,
 }
-"""Formats for any numbers: what they do not say their reader must."""
+"""Formats for any numbers: their reader must say what they do not."""
 
 
 def read_events(
@@ -136,7 +139,9 @@ def read_events(
     polarity: tuple[int, int] | None = None,
     sort: bool = False,
 ) -> Events:
-    """The events in a file, by its suffix. What the file leaves open is asked for, not guessed.
+    """Return the events in a file, by its suffix.
+
+    What the file leaves open is asked for, not guessed.
 
     ======== ============================================================================
     .bin     N-MNIST's 40 bits an event
@@ -151,19 +156,22 @@ def read_events(
     .hdf5    the same
     ======== ============================================================================
 
-    ``sensor`` is its (width, height) in pixels. None: what the format or the file says, else the
-    smallest that holds all events. The other arguments are for arrays (.npy, .npz, .h5, .hdf5):
+    ``sensor`` is the sensor's (width, height) in pixels. None stands for what the format or the
+    file says, else for the smallest sensor that holds all events. The other arguments are for
+    arrays (.npy, .npz, .h5, .hdf5):
 
-    - ``unit`` of the times: "s", "ms", "us" or "ns"; they are rounded to whole µs. None: integers
+    - ``unit`` of the times: "s", "ms", "us" or "ns". Times are rounded to whole µs. None: integers
       are µs, floats are refused.
     - ``columns`` of an array [N, 4], such as "txyp".
     - ``polarity``: the values (OFF, ON). None: 0 and 1, or −1 and 1.
 
-    With ``sort`` the events of any file are put in order of time; else times that go back are
-    refused. The clocks of .dat, .raw and AEDAT 2, which begin again at 0, are followed.
+    With ``sort`` the events of any file are put in order of time. Without it times that go back are
+    refused. The clocks of .dat, .raw and AEDAT 2 begin again at 0, and are followed.
 
-    Raises DataError naming the file if it is of another kind, damaged, without any event, or if
-    it is not known what its numbers mean; LeanspikeError for arguments that mean nothing.
+    Raises:
+        DataError: with the file's name, if it is of another kind, damaged, without any event, or if
+            it is not known what its numbers mean.
+        LeanspikeError: for arguments that mean nothing.
 
     >>> read_events("nowhere.bin")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Reading the data sets' own files: of the right size, with labels in range, or not at all."""
+"""Reading the data sets' own files: with the right size and labels in range, or not at all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from leanspike.errors import DataError
 
 
 def read_exactly(path: Path, size: int, remedy: str) -> NDArray[np.uint8]:
-    """The ``size`` bytes of ``path`` (or of ``path`` + ".gz"), uint8 [size].
+    """Return the ``size`` bytes of ``path`` (or of ``path`` + ".gz"), uint8 [size].
 
-    Raises DataError, which ends in ``remedy``, if neither file is there, or what is there
-    cannot be read or is of another size.
+    Raises:
+        DataError: ending in ``remedy``, if neither file is there, or it cannot be read or is of
+            another size.
 
     >>> read_exactly(Path("nowhere.bin"), 3, "download it")
     Traceback (most recent call last):
@@ -31,7 +32,7 @@ def read_exactly(path: Path, size: int, remedy: str) -> NDArray[np.uint8]:
             data = path.read_bytes() if found == size else b""
         elif packed.is_file():
             with gzip.open(packed) as stream:
-                data = stream.read(size + 1)  # one more tells a longer file, without unpacking it
+                data = stream.read(size + 1)  # one byte more shows that the file is longer
             found = len(data)
         else:
             raise DataError(f"no file {path}; {remedy}")
@@ -43,7 +44,7 @@ def read_exactly(path: Path, size: int, remedy: str) -> NDArray[np.uint8]:
 
 
 def checked_labels(labels: NDArray[np.uint8], classes: int, path: Path, remedy: str) -> Tensor:
-    """The bytes ``labels`` [N] as int64 [N]; DataError unless all are in 0..classes-1.
+    """Return the bytes ``labels`` [N] as int64 [N]; DataError unless all are in 0..classes-1.
 
     >>> checked_labels(np.array([0, 7], dtype=np.uint8), 10, Path("labels"), "")
     tensor([0, 7])

@@ -1,10 +1,10 @@
 """A folder of images per class: decoded when asked for, kept if they fit.
 
-Layouts: ``ROOT/train/CLASS/**/IMAGE`` with ``ROOT/test``, ``ROOT/val`` or both of the same form
-(ImageNet's), or without them; or ``ROOT/CLASS/**/IMAGE``.
+The layout is ``ROOT/train/CLASS/**/IMAGE``, with or without ``ROOT/test`` and ``ROOT/val`` of the
+same form (ImageNet's); or ``ROOT/CLASS/**/IMAGE``.
 
-What does not fit in memory is decoded anew in each epoch, unless the environment variable
-LEANSPIKE_CACHE names a folder: decoded images are then kept there, over all runs.
+Images that do not fit in memory are decoded anew in each epoch. If the environment variable
+LEANSPIKE_CACHE names a folder, decoded images are kept there, over all runs.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from leanspike.data.survey import as_bytes, check_claim, check_pixels, no_image,
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
-KEEP_BYTES = 4 * 2**30  # a data set whose decoded images need no more stays in memory
+KEEP_BYTES = 4 * 2**30  # the largest data set whose decoded images stay in memory
 
 
 @final
 class FolderSplit(Split):
     """Images in files, or parts of tar files, decoded by threads when a batch asks for them.
 
-    ``paths`` and ``labels`` (int64 [N]) go together; every image becomes grey (``channels`` 1) or
-    RGB (3), ``image_size`` squared (see ``decode``). With ``keep`` a decoded image stays in memory;
-    with ``cache`` on disk too, at its place in ``places`` (default: its index). In a worker process
-    of PyTorch's DataLoader one thread decodes.
+    ``paths`` and ``labels`` (int64 [N]) go together. Every image becomes grey (``channels`` 1) or
+    RGB (3), and a square of ``image_size`` pixels a side (see ``decode``). With ``keep`` a decoded
+    image stays in memory. With ``cache`` it also stays on disk, at its place in ``places``
+    (default: its index). In a worker process of PyTorch's DataLoader one thread decodes.
     """
 
     lazy = True
@@ -80,7 +80,7 @@ class FolderSplit(Split):
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         wanted = indices.tolist()
         fresh = self._decode([index for index in wanted if self.paths[index] not in self._kept])
-        # Filled by NumPy: this runs beside the training, whose cores torch's threads would take.
+        # NumPy fills the array, as torch's threads would take cores from the training.
         pixels = np.empty((len(wanted), *self.shape), dtype=np.uint8)
         for row, index in enumerate(wanted):
             pixels[row] = fresh[index] if index in fresh else self._kept[self.paths[index]]
@@ -91,7 +91,7 @@ class FolderSplit(Split):
             self._decode([n for n, path in enumerate(self.paths) if path not in self._kept])
 
     def _decode(self, indices: list[int]) -> dict[int, NDArray[np.uint8]]:
-        if get_worker_info() is not None:  # beside others, each with a core of its own
+        if get_worker_info() is not None:  # other workers keep the other cores busy
             images = {index: self._image(index) for index in indices}
         else:
             with ThreadPoolExecutor() as pool:
@@ -114,7 +114,7 @@ class FolderSplit(Split):
         )
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        """From the cache, or decoded and put there."""
+        """Return an image from the cache, or decode it and put it there."""
         if self.cache is None:
             return decode(self.paths[index], self.image_size, self.channels)
         place = int(self.places[index])
@@ -126,15 +126,17 @@ class FolderSplit(Split):
 
 
 def decode(path: Place, size: int, channels: int = 3) -> NDArray[np.uint8]:
-    """The central square of an image, resized: uint8 [channels, size, size].
+    """Return the central square of an image, resized: uint8 [channels, size, size].
 
     ``path`` is that of a file, or a part of a tar file. The shorter side is resized to ``size`` and
-    a centre crop taken in one step, bilinear with antialiasing. (ImageNet's customary test crop is
-    tighter: 7/8 of that side.) ``channels`` is 1, grey, or 3, RGB; see
+    a centre crop is taken in one step, bilinear with antialiasing. (ImageNet's customary test crop
+    is tighter: 7/8 of that side.) ``channels`` is 1, grey, or 3, RGB; see
     ``leanspike.data.survey.as_bytes``.
 
-    Raises DataError naming the file if it is no image, damaged, of 32 bits a channel, or has more
-    pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` or than a file of its size can hold.
+    Raises:
+        DataError: with the file's name, if it is no image, damaged, or of 32 bits a channel. Also
+            if it has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or than a file of its size
+            can hold.
 
     >>> decode("nowhere.png", 8)
     Traceback (most recent call last):
@@ -165,14 +167,17 @@ def read_image_folder(
     """List the images under ``root`` and look at their headers; nothing is decoded yet.
 
     Size and channels are the images' own unless given (see ``leanspike.data.survey``). The classes
-    are the folders of ``ROOT/train``, else of ``ROOT``, in alphabetical order. The test images are
-    those of ``ROOT/test`` if it has such folders, else of ``ROOT/val`` (ImageNet's test images have
-    no labels), else a stratified fifth of all, always the same. Where ``ROOT/test`` and
-    ``ROOT/val`` both have them, those of ``val`` validate. With ``skip_bad`` all are decoded once,
-    and those that cannot be are left out (see ``leanspike.data.sound``).
+    are the folders of ``ROOT/train``, or else of ``ROOT``, in alphabetical order.
 
-    Raises DataError for a missing folder, one class only, a class without images, an unknown class,
-    or a file that is no image.
+    The test images are those of ``ROOT/test`` if it has such folders. Without them they are those
+    of ``ROOT/val``, as ImageNet's test images have no labels. Without both they are a stratified
+    fifth of all, always the same. Where ``ROOT/test`` and ``ROOT/val`` both have such folders,
+    those of ``val`` validate. With ``skip_bad`` all images are decoded once, and those that fail
+    are left out (see ``leanspike.data.sound``).
+
+    Raises:
+        DataError: for a missing folder, one class only, a class without images, an unknown class,
+            or a file that is no image.
 
     >>> read_image_folder(Path("nowhere"), None)
     Traceback (most recent call last):
@@ -197,7 +202,7 @@ def to_parts(
     channels: int | None,
     skip_bad: bool,
 ) -> Parts:
-    """Splits of the training, test and perhaps validation images that were listed."""
+    """Return splits of the training, test and perhaps validation images that were listed."""
     if skip_bad:
         listed, found = without_bad(listed, classes, root)
         notes = (*notes, *found)
@@ -221,7 +226,7 @@ def to_parts(
 
 
 def _joined(parts: Sequence[Places]) -> Places:
-    """All places as one list; those of tar files are all drawn from the same files."""
+    """Return all places as one list; those in tar files are all drawn from the same files."""
     members = [part for part in parts if isinstance(part, Members)]
     if members:
         columns = ([getattr(m, name) for m in members] for name in ("file", "offset", "size"))

@@ -16,7 +16,7 @@ from leanspike.section import Count, Section
 By = Literal["time", "count", "window"]
 
 MOST_TIMESTEPS = 2**15
-"""2⁴⁸ µs, the longest recording, times T is an int64."""
+"""2⁴⁸ µs, the longest recording, times T fits an int64."""
 MOST_VALUES = 2**28
 """T·2·H·W of one recording: 256 MiB of frames, and eight times that on the way to them."""
 
@@ -25,13 +25,15 @@ MOST_VALUES = 2**28
 class FrameOptions:
     """How a recording becomes ``timesteps`` frames.
 
-    ``by`` "time": equal parts of the time from its first to its last event. "count": equal
-    numbers of events (to within one). "window": ``window_us`` microseconds each, from the first
-    event on; what comes after the last window is left out, what is missing stays empty.
-    ``binary``: whether there was an event, not how many.
+    - ``by`` "time": equal parts of the time from its first to its last event.
+    - ``by`` "count": equal numbers of events (to within one).
+    - ``by`` "window": ``window_us`` microseconds each, from the first event on. What comes after
+      the last window is left out, and windows without events stay empty.
+    - ``binary``: whether there was an event, not how many.
 
-    Raises LeanspikeError for a value out of range (``timesteps`` is 1..32,768), and for
-    ``window_us`` without "window" or the other way round.
+    Raises:
+        LeanspikeError: for a value out of range (``timesteps`` is 1..32,768), and for ``window_us``
+            without "window" or the other way round.
 
     >>> FrameOptions(timesteps=8, by="window", window_us=10_000)
     FrameOptions(timesteps=8, by='window', binary=False, window_us=10000)
@@ -80,13 +82,14 @@ class FramesSection(Section):
 def to_frames(
     events: Events, options: FrameOptions, size: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
-    """Counts of events, uint8 [T, 2, H, W], where channel 0 is OFF and 1 is ON.
+    """Count the events of each frame, uint8 [T, 2, H, W], where channel 0 is OFF and 1 is ON.
 
-    ``size`` is (H, W), at most the sensor's (None: the sensor's own): pixel x goes to column
-    ⌊x·W / width⌋, y to row ⌊y·H / height⌋, so that every event is counted once. More than 255
-    events count as 255.
+    ``size`` is (H, W), at most the sensor's (None: the sensor's own). Pixel x goes to column ⌊x·W /
+    width⌋, y to row ⌊y·H / height⌋, so that every event is counted once. More than 255 events count
+    as 255.
 
-    Raises LeanspikeError for a size that does not fit, and for frames of more than 2²⁸ values.
+    Raises:
+        LeanspikeError: for a size that does not fit, and for frames of more than 2²⁸ values.
 
     >>> seen = Events(x=np.array([0, 3, 3]), y=np.array([1, 1, 1]), t=np.array([10, 20, 25]),
     ...               polarity=np.array([True, False, False]), width=4, height=2)
@@ -116,7 +119,7 @@ def to_frames(
 
 
 def _steps(events: Events, options: FrameOptions) -> NDArray[np.int64]:
-    """The frame that each event belongs to, 0 .. T-1, or more for those that come too late."""
+    """Return the frame of each event, 0 .. T-1, or more for events that come too late."""
     count = len(events)
     if options.by == "count" or not count:
         return np.arange(count) * options.timesteps // max(count, 1)

@@ -19,7 +19,7 @@ from leanspike.data.statistics import channel_statistics
 from leanspike.errors import DataError, LeanspikeError
 
 MEASURED = 1000
-"""Training images in files, of which mean and std are measured."""
+"""Training images in files of which mean and std are measured."""
 
 
 def load_dataset(
@@ -31,7 +31,7 @@ def load_dataset(
     std: tuple[float, ...] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """The data set ``name``, a key of ``DATASETS``, with its fixed split.
+    """Return the data set ``name``, a key of ``DATASETS``, with its fixed split.
 
     A package of your own may offer others, by entry points in the group ``leanspike.datasets``:
     functions that return a :class:`Source`. ``options`` are the keyword arguments of the function.
@@ -49,8 +49,9 @@ def load_dataset(
     those that cannot be decoded are left out, and ``notes`` name them. Recordings have ``frames``,
     a :class:`FrameOptions` (None: 10 of equal time).
 
-    Raises DataError, in one line with the way out, for an unknown name, files that are missing
-    or damaged, or a number that does not fit.
+    Raises:
+        DataError: in one line with the way out, for an unknown name, files that are missing or
+            damaged, or a number that does not fit.
 
     >>> data = load_dataset("digits")
     >>> data.shape, len(data.train), len(data.val), len(data.test)
@@ -94,7 +95,10 @@ def load_dataset(
 def _constants(
     train: Split, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Those that are known, and those of the training images (of files a fixed sample)."""
+    """Return the constants that are given, or measure them on training images.
+
+    Images in files are measured on a sample.
+    """
     if mean is not None and std is not None:
         return mean, std
     if train.lazy and len(train) > MEASURED:
@@ -103,8 +107,8 @@ def _constants(
     measured = channel_statistics(train)
     if std is None and max(measured[1]) == 0:
         raise DataError(
-            f"all {len(train)} training images that were measured are of one colour, without a "
-            "difference; give other images, or data.mean and data.std"
+            f"all {len(train)} training images that were measured have one and the same colour; "
+            "give other images, or data.mean and data.std"
         )
     return mean or measured[0], std or tuple(value or 1.0 for value in measured[1])
 
@@ -127,7 +131,10 @@ def _source(name: str, options: Mapping[str, Any]) -> Source:
 
 
 def data_root() -> Path:
-    """Where data sets lie unless the caller says otherwise: LEANSPIKE_DATA, else ``data``."""
+    """Return where data sets lie unless the caller says otherwise.
+
+    It is LEANSPIKE_DATA, or else ``data``.
+    """
     return Path(os.environ.get("LEANSPIKE_DATA") or "data")
 
 

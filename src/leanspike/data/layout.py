@@ -13,8 +13,8 @@ from leanspike.data.split import stratified
 from leanspike.errors import DataError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-PARTS = ("test", "training", "val", "valid", "validation")  # no names of classes
-CLUTTER = ("__MACOSX",)  # beside hidden folders
+PARTS = ("test", "training", "val", "valid", "validation")  # folders with these names are no class
+CLUTTER = ("__MACOSX",)  # ignored, as hidden folders are
 ANNOTATIONS = "val_annotations.txt"  # Tiny-ImageNet's: images and their classes, tab-separated
 
 Listed = tuple[Places, Tensor]
@@ -22,9 +22,13 @@ Listed = tuple[Places, Tensor]
 
 
 def list_parts(root: Path) -> tuple[tuple[str, ...], list[Listed], tuple[str, ...]]:
-    """The classes under ``root``; its training, test and perhaps validation images; notes.
+    """Return the classes under ``root``, its parts, and notes.
 
-    See ``leanspike.data.folder.read_image_folder``, which it serves.
+    The parts are its training, test and perhaps validation images.
+    ``leanspike.data.folder.read_image_folder`` describes the layouts.
+
+    Raises:
+        DataError: for a folder without such a layout.
 
     >>> list_parts(Path("nowhere"))
     Traceback (most recent call last):
@@ -42,7 +46,7 @@ FIFTH = "a fixed fifth of each class tests"
 
 
 def a_fifth_tests(listed: Listed) -> list[Listed]:
-    """The images in two parts, to train and to test; always the same.
+    """Cut the images into two parts, to train and to test; always the same.
 
     >>> [places for places, _ in a_fifth_tests((["a", "b", "c", "d", "e"], torch.zeros(5).long()))]
     [['a', 'b', 'd', 'e'], ['c']]
@@ -55,7 +59,7 @@ def a_fifth_tests(listed: Listed) -> list[Listed]:
 
 
 def _classes(root: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder that holds a folder of training images per class, and their names."""
+    """Return the folder that holds a folder of training images per class, and their names."""
     if not root.is_dir():
         raise DataError(
             f"no folder {root}; give the root of {root}/train/CLASS/IMAGE or {root}/CLASS/IMAGE, "
@@ -80,7 +84,7 @@ def _classes(root: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def _other_parts(root: Path, classes: tuple[str, ...]) -> list[Listed]:
-    """The images of ``test`` and ``val``, as far as their classes are known."""
+    """Return the images of ``test`` and ``val``, as far as their classes are known."""
     parts = []
     for folder in (root / "test", root / "val"):
         found = set(_folders(folder))
@@ -98,7 +102,7 @@ def _other_parts(root: Path, classes: tuple[str, ...]) -> list[Listed]:
 
 
 def _annotated(folder: Path, classes: tuple[str, ...]) -> Listed:
-    """Images in ``folder/images``, whose classes a file names, as Tiny-ImageNet's."""
+    """Return images in ``folder/images`` whose classes a file names, as Tiny-ImageNet's does."""
     path = folder / ANNOTATIONS
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     place = {name: number for number, name in enumerate(classes)}

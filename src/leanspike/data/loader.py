@@ -26,15 +26,15 @@ from leanspike.errors import LeanspikeError
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Pixels as network input: (images / 255 − mean) / std, float32 [B, C, H, W].
+    """Turn pixels into network input: (images / 255 − mean) / std, float32 [B, C, H, W].
 
-    Other tensors, float32 [B, C, ...], become (tensors − mean) / std, in their own units.
+    All input is normalised here and nowhere else. ``images`` is uint8 [B, C, H, W] in any memory
+    format, which the result keeps. ``mean`` and ``std`` (positive) are per channel, in units of the
+    full range, [0, 1]. Sequences of images, uint8 [B, T, C, H, W], become [T, B, C, H, W]. Other
+    tensors, float32 [B, C, ...], become (tensors − mean) / std, in their own units.
 
-    The one place where that is done. ``images`` is uint8 [B, C, H, W] in any memory format, which
-    the result keeps; ``mean`` and ``std`` (positive) are per channel, in units of the full range,
-    [0, 1]. Sequences of images, uint8 [B, T, C, H, W], become [T, B, C, H, W].
-
-    Raises LeanspikeError for other types and shapes, or constants that do not fit them.
+    Raises:
+        LeanspikeError: for other types and shapes, or constants that do not fit them.
 
     >>> normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=(0.5,), std=(0.25,))
     tensor([[[[2.]]]])
@@ -46,7 +46,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
             "sequences [B, T, C, H, W], or torch.float32 [B, C, ...]"
         )
     if images.dim() == 5 and not floats:
-        images = images.transpose(0, 1).contiguous()  # as bytes: a quarter of what follows
+        images = images.transpose(0, 1).contiguous()  # bytes are a quarter of the floats' size
     channels = images.shape[1] if floats else images.shape[-3]
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         raise LeanspikeError(
@@ -58,13 +58,13 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     if floats:
         return (images - constants[0]).div_(constants[1])
     pixels = images.to(torch.float32)
-    # A tensor: CUDA multiplies by the reciprocal of a plain number, which gives other bits.
+    # 255 is a tensor: for a plain number CUDA multiplies by its reciprocal, which gives other bits.
     pixels = pixels.div_(pixels.new_full((), 255))
     return pixels.sub_(constants[0]).div_(constants[1])
 
 
 def generator_for(seed: int, *key: int) -> Generator:
-    """A CPU generator that depends on ``seed`` and ``key`` (both ≥ 0), and on nothing else.
+    """Return a CPU generator that depends on ``seed`` and ``key`` (both ≥ 0), and on nothing else.
 
     Keys such as (epoch,) and (epoch, step) give unrelated streams.
 
@@ -80,22 +80,21 @@ def generator_for(seed: int, *key: int) -> Generator:
 class Loader:
     """Batches of ``split``, normalised, on ``device``.
 
-    train: shuffled, augmented, an incomplete last batch dropped (unless it is the only one).
-    Otherwise: in order, everything, never augmented.
+    With ``train`` the batches are shuffled and augmented. An incomplete last batch is dropped,
+    unless it is the only one. Without ``train`` all samples come in order, never augmented. The
+    loader is then a list of batches that can be gone through as often as one likes.
 
-    The order is a function of (seed, epoch), an augmentation of (seed, epoch, step): a run resumed
-    at any step gets the batches of an uninterrupted one, bit for bit. ``mean`` and ``std`` are the
-    data set's, or those that published weights were trained with.
+    The order is a function of (seed, epoch), an augmentation of (seed, epoch, step). So a run that
+    is resumed at any step gets the batches of an uninterrupted one, bit for bit. ``mean`` and
+    ``std`` are the data set's, or those that published weights were trained with.
 
-    A lazy split's next batch is read in the background while this one is used: by a thread, or by
-    ``workers`` processes (PyTorch's DataLoader), which changes no bit. Where samples stay in memory
-    there are none.
+    The next batch of a lazy split is read in the background while this one is used. A thread reads
+    it, or ``workers`` processes (PyTorch's DataLoader) do, which changes no bit. No processes are
+    started where samples stay in memory.
 
-    Of a ``group`` of processes each gets its samples of every training batch, cut as
-    :func:`leanspike.distributed.split_batch` says, and otherwise whole batches in turn. ``len`` and
-    steps are those of all of them.
-
-    Without ``train`` it can be gone through as a list of batches, as often as one likes.
+    Each process of a ``group`` gets its samples of every training batch, cut as
+    :func:`leanspike.distributed.split_batch` says. Without ``train`` the processes get whole
+    batches in turn. ``len`` and steps are those of all processes together.
 
     >>> from leanspike.data import load_dataset
     >>> data = load_dataset("digits")
@@ -129,12 +128,12 @@ class Loader:
             raise LeanspikeError(f"workers is {self.workers}; give 0 (threads) or more processes")
 
     def __len__(self) -> int:
-        """Steps per epoch."""
+        """Return the steps per epoch."""
         full, rest = divmod(len(self.split), self.batch_size)
         return full + bool(rest and not (self.train and full))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All batches in order; LeanspikeError with ``train``, whose epochs differ."""
+        """Return all batches in order; LeanspikeError with ``train``, whose epochs differ."""
         if self.train:
             raise LeanspikeError(
                 "a training loader has other batches in each epoch; say which: loader.epoch(0)"
@@ -142,10 +141,10 @@ class Loader:
         return self.epoch(0)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of ``epoch`` (≥ 0) from ``start_step`` (0..len) on.
+        """Return the batches of ``epoch`` (≥ 0) from ``start_step`` (0..len) on.
 
-        Each is images, float32 [B, C, H, W] (sequences: [T, B, C, H, W]; other tensors: [B, ...]),
-        and labels, int64 [B], or as the split has them.
+        A batch is images and labels. Images are float32 [B, C, H, W], sequences [T, B, C, H, W],
+        other tensors [B, ...]. Labels are int64 [B], or as the split has them.
         """
         if epoch < 0:
             raise LeanspikeError(f"epoch is {epoch}; give 0 or more")
@@ -163,7 +162,9 @@ class Loader:
         return order
 
     def name_of(self, epoch: int, step: int, place: int) -> str:
-        """The sample at a place of a batch, for messages: its number in the split, and its file.
+        """Return the name of the sample at a place of a batch, for messages.
+
+        It is the sample's number in the split, and its file, if it has one.
 
         >>> from leanspike.data import load_dataset
         >>> data = load_dataset("digits")
@@ -176,7 +177,7 @@ class Loader:
         return str(number) if paths is None else f"{number} ({paths[number]})"
 
     def samples(self, step: int) -> int:
-        """How many samples the batch of that step has, in all processes together."""
+        """Return how many samples the batch of that step has, in all processes together."""
         return min(self.batch_size, len(self.split) - step * self.batch_size)
 
     def _batches(
@@ -190,7 +191,7 @@ class Loader:
             for chunk, share in zip(chunks, shares, strict=True)
         )
         for at, (images, labels) in enumerate(self._read(read)):
-            images = send(images, self.device)  # as bytes; all that follows is the device's work
+            images = send(images, self.device)  # bytes are small; the device does the rest
             if augment is not None:
                 with sharing(None if whole else shares[at]):
                     images = augment(images, generator_for(self.seed, epoch, start_step + at))
@@ -201,7 +202,10 @@ class Loader:
             yield self._in_format(inputs), send(labels, self.device)
 
     def _in_format(self, inputs: Tensor) -> Tensor:
-        """In ``memory_format``; a sequence so that its steps, stacked into the batch, are in it."""
+        """Return inputs in ``memory_format``.
+
+        For a sequence the steps, stacked into the batch, are in that format.
+        """
         if inputs.dim() == 4:
             return inputs.contiguous(memory_format=self.memory_format)
         if self.split.frames is None:
@@ -210,7 +214,7 @@ class Loader:
         return stacked.view(inputs.shape)
 
     def _share(self, samples: int) -> Share | None:
-        """What this process has of a batch; None: all of it."""
+        """Return what this process has of a batch; None stands for all of it."""
         if not self.train or self.group.size == 1:
             return None
         parts = split_batch(samples, self.micro_batches, self.group)

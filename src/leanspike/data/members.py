@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from leanspike.optional import import_optional
 
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content; others start programs
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow starts programs for some others
 
 Integers = NDArray[np.int64]
 
@@ -23,7 +23,7 @@ Integers = NDArray[np.int64]
 class Member(NamedTuple):
     """``size`` bytes from ``offset`` on of the tar file at ``path``.
 
-    As text it is named as `tar` names it, behind its file.
+    Its text is the tar file's path and the name that `tar` shows for it.
 
     >>> str(Member("nowhere.tar", 512, 9))
     'nowhere.tar: 9 bytes at 512'
@@ -34,7 +34,7 @@ class Member(NamedTuple):
     size: int
 
     def read(self) -> bytes:
-        """Its bytes.
+        """Return the bytes of this part.
 
         Raises:
             OSError: for a file that cannot be read, or has become shorter.
@@ -58,7 +58,7 @@ class Member(NamedTuple):
 
 
 def printable(name: str) -> str:
-    """A name out of a file on one line, whatever it holds.
+    """Return a name out of a file on one line, whatever it holds.
 
     >>> printable("a" + chr(10) + "b" + chr(0xDCFF))
     'a?b?'
@@ -67,15 +67,16 @@ def printable(name: str) -> str:
 
 
 Place = str | Member
-"""Where an image lies: the path of its file, or the part of one."""
+"""Where an image lies: the path of its file, or the part of a tar file."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Members(Sequence[Member]):
-    """N parts of tar files: of ``files[file[n]]`` the ``size[n]`` bytes from ``offset[n]`` on.
+    """N parts of tar files, by number.
 
-    Twenty bytes an image, where a path takes a hundred.
+    Part n is the ``size[n]`` bytes from ``offset[n]`` on of ``files[file[n]]``. An image takes
+    twenty bytes here, where a path takes a hundred.
 
     >>> parts = Members(("a.tar", "b.tar"), *np.array([[0, 1], [512, 1536], [9, 8]]))
     >>> parts[1], len(parts.at([1, 1, 0]))
@@ -100,7 +101,7 @@ class Members(Sequence[Member]):
         return Member(self.files[self.file[index]], int(self.offset[index]), int(self.size[index]))
 
     def at(self, indices: Sequence[int] | Integers) -> Members:
-        """Those at ``indices``, in that order."""
+        """Return the parts at ``indices``, in that order."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Members(self.files, self.file[chosen], self.offset[chosen], self.size[chosen])
 
@@ -109,7 +110,7 @@ Places = Sequence[str] | Members
 
 
 def chosen(places: Places, indices: Sequence[int] | Integers) -> Places:
-    """The places at ``indices``, in that order.
+    """Return the places at ``indices``, in that order.
 
     >>> chosen(["a.png", "b.png"], [1])
     ['b.png']
@@ -121,7 +122,7 @@ def chosen(places: Places, indices: Sequence[int] | Integers) -> Places:
 
 @contextmanager
 def opened(place: Place) -> Iterator[Any]:
-    """The image there as Pillow's, opened but not decoded; its formats are known by content."""
+    """Open the image there by Pillow, without decoding it; its format is known by its content."""
     pil = import_optional("PIL.Image", "vision")
     source = place if isinstance(place, str) else io.BytesIO(place.read())
     with pil.open(source, formats=FORMATS) as image:

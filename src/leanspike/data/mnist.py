@@ -1,7 +1,7 @@
 """MNIST and the data sets of its form, read from IDX files in torchvision's layout.
 
-The format (http://yann.lecun.com/exdb/mnist/): big-endian 32-bit magic number (0x08 for bytes,
-then the number of dimensions), the dimensions, the bytes.
+The format (http://yann.lecun.com/exdb/mnist/) has a magic number, the dimensions and the bytes. The
+magic number is 32 bits, big-endian: 0x08 for bytes, then the number of dimensions.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ FASHION_MNIST = Idx(
 
 
 def read_mnist(root: Path, idx: Idx) -> Parts:
-    """All images of ``idx`` under ``root``, uint8 [N, 1, 28, 28].
+    """Read all images of ``idx`` under ``root``, uint8 [N, 1, 28, 28].
+
+    Raises:
+        DataError: for files that are missing or damaged.
 
     >>> read_mnist(Path("nowhere"), MNIST)
     Traceback (most recent call last):

@@ -1,8 +1,8 @@
 """Where each sample of tar files lies, read once and kept: offsets, sizes and labels.
 
-A sample is a run of members that share a key, as in the package webdataset: the name up to its
-first dot. KEY.jpg (or another image) stands beside KEY.cls, the number or name of its class, or
-KEY.json, which says it under "label" or "cls".
+A sample is a run of members that share a key, as in the package webdataset. The key is the name up
+to its first dot. KEY.jpg (or another image) stands beside KEY.cls or KEY.json. KEY.cls holds the
+number or name of the image's class, KEY.json says it under "label" or "cls".
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from leanspike.errors import DataError, LeanspikeError
 from leanspike.files import atomic
 
 VERSION = 1
-LARGEST_LABEL = 2**20  # bytes of a .cls or .json: more is no label
-LABELS = ("label", "cls")  # keys of a .json
+LARGEST_LABEL = 2**20  # bytes of a .cls or .json: a larger file is no label
+LABELS = ("label", "cls")  # keys in a .json that hold the label
 
 
 @final
@@ -34,7 +34,7 @@ LABELS = ("label", "cls")  # keys of a .json
 class ShardIndex:
     """The images of tar files, and their labels as they stand there.
 
-    ``text[n]`` is the place of image n's label among ``texts``.
+    The label of image n is ``texts[text[n]]``.
     """
 
     members: Members
@@ -43,15 +43,15 @@ class ShardIndex:
 
 
 def index_of(paths: Sequence[str], folder: Path) -> ShardIndex:
-    """The index of these tar files: the one kept in ``folder``, else read, and kept there.
+    """Return the index of these tar files: the one kept in ``folder``, or a new one.
 
-    Of a folder that cannot be written nothing is kept.
+    A new one is kept there. Nothing is kept in a folder that cannot be written.
 
     Raises:
-        DataError: naming the file, and what is wrong in it.
+        DataError: with the file's name, and what is wrong in it.
     """
     path = folder / f".leanspike-{digest_of(paths, f'index {VERSION}', 'tar file')}.npz"
-    with suppress(Exception):  # what zipfile raises on damage is open-ended: as if not there
+    with suppress(Exception):  # zipfile raises anything on damage; the index is then read anew
         return _kept(path, tuple(paths))
     rows, found = [], dict[str, int]()
     for number, shard in enumerate(paths):
@@ -76,7 +76,10 @@ def _kept(path: Path, paths: tuple[str, ...]) -> ShardIndex:
 
 
 def read_shard(path: str) -> Iterator[tuple[int, int, str]]:
-    """Offset and size of each image in a tar file, with its label as it stands there.
+    """Return offset and size of each image in a tar file, with its label as it stands there.
+
+    Raises:
+        DataError: for a file that is missing or damaged, or a sample without a label.
 
     >>> list(read_shard("nowhere.tar"))
     Traceback (most recent call last):
@@ -86,7 +89,7 @@ def read_shard(path: str) -> Iterator[tuple[int, int, str]]:
         with tarfile.open(path, "r:") as archive:
             sample = _Sample(path, "")
             for member in archive:
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
                 key, ending = _key(member.name)
                 if not member.isreg() or member.issparse() or ending is None:
                     continue
@@ -116,7 +119,7 @@ class _Sample:
     def add(self, archive: tarfile.TarFile, member: tarfile.TarInfo, ending: str) -> None:
         if ending in ("cls", "json"):
             if ending == "json" and self.label is not None:
-                return  # KEY.cls has said it
+                return  # KEY.cls goes before KEY.json
             stream = archive.extractfile(member) if member.size <= LARGEST_LABEL else None
             content = b"" if stream is None else stream.read()
             label = _label(content, ending)
@@ -136,7 +139,7 @@ class _Sample:
         self.image = member.offset_data, member.size
 
     def whole(self) -> Iterator[tuple[int, int, str]]:
-        """The sample, if it has an image; others are none of ours."""
+        """Return the sample if it has an image; samples without images are passed over."""
         if self.image is None:
             return
         if self.label is None:
@@ -148,7 +151,7 @@ class _Sample:
 
 
 def _key(name: str) -> tuple[str, str | None]:
-    """A member's key, and its ending if it is an image or a label, without the dot."""
+    """Return a member's key, and its ending if it is an image or a label, without the dot."""
     folder, slash, base = name.rpartition("/")
     stem, _, ending = base.partition(".")
     ending = ending.lower()
@@ -157,8 +160,8 @@ def _key(name: str) -> tuple[str, str | None]:
 
 
 def _label(content: bytes, ending: str) -> str | None:
-    """The label in a member; None where there is none."""
-    with suppress(ValueError, RecursionError):  # no UTF-8, no JSON
+    """Return the label in a member; None where there is none."""
+    with suppress(ValueError, RecursionError):  # the content is no UTF-8 or no JSON
         text = content.decode().strip()
         if ending == "cls":
             return text or None
@@ -171,7 +174,7 @@ def _label(content: bytes, ending: str) -> str | None:
 
 
 def _check_end(path: str, offset: int) -> None:
-    """That the reader stopped at the mark of the end, and not in what is no header."""
+    """Raise unless the reader stopped at the mark of the end, not at a damaged header."""
     with open(path, "rb") as stream:
         stream.seek(offset)
         if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

@@ -1,10 +1,9 @@
 """Images in tar files, in the layout of the package webdataset, at any place at once.
 
-Layouts: ``ROOT/train/*.tar`` with ``ROOT/test/*.tar``, ``ROOT/val/*.tar`` or both, or without
-them; or ``ROOT/*.tar``, whose names may say "train", "val" and "test". What a tar file holds is
-read once (see ``leanspike.data.shard_index``). Then each image is read where it lies, so that a
-shuffled epoch is one permutation of all images, as it is with a folder of them, and can be
-resumed at any step.
+The layout is ``ROOT/train/*.tar``, with or without ``ROOT/test/*.tar`` and ``ROOT/val/*.tar``; or
+``ROOT/*.tar``, whose names may say "train", "val" and "test". What a tar file holds is read once
+(see ``leanspike.data.shard_index``). Then each image is read where it lies. So a shuffled epoch is
+one permutation of all images, as it is with a folder of images, and can be resumed at any step.
 """
 
 from __future__ import annotations
@@ -41,11 +40,12 @@ def read_shards(
     """List the images in the tar files under ``root``; nothing is decoded yet.
 
     Labels are numbers of classes, or their names. ``ROOT/classes.txt`` holds the names in order,
-    one a line; without it they are the numbers up to the largest, or all names in alphabetical
-    order. Which part tests, and ``skip_bad``, are as in ``leanspike.data.folder``.
+    one a line. Without it the names are the numbers up to the largest, or all names in alphabetical
+    order. The test part is chosen, and ``skip_bad`` works, as in ``leanspike.data.folder``.
 
-    Raises DataError for missing or damaged tar files, samples without a label, or labels that are
-    not of the classes.
+    Raises:
+        DataError: for missing or damaged tar files, samples without a label, or labels that are not
+            of the classes.
 
     >>> read_shards(Path("nowhere"), None)
     Traceback (most recent call last):
@@ -79,7 +79,7 @@ def _check_each_has_images(shards: Mapping[str, Sequence[str]], index: ShardInde
 
 
 def _shards(root: Path) -> dict[str, list[str]]:
-    """The tar files of each part, in order of their names: "train" first."""
+    """Return the tar files of each part, in order of their names: "train" first."""
     if not root.is_dir():
         raise DataError(
             f"no folder {root}; give the root of {root}/train/000000.tar, or set LEANSPIKE_DATA to "
@@ -111,7 +111,7 @@ def _tars(folder: Path) -> list[str]:
 
 
 def _classes(root: Path, index: ShardIndex) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The names of the classes, and the class of each image, int64 [N]."""
+    """Return the names of the classes, and the class of each image, int64 [N]."""
     names = _named(root)
     numbers = all(text.isascii() and text.isdigit() and len(text) < 10 for text in index.texts)
     if names is None:
@@ -136,7 +136,7 @@ def _classes(root: Path, index: ShardIndex) -> tuple[tuple[str, ...], NDArray[np
 
 
 def _named(root: Path) -> tuple[str, ...] | None:
-    """The names of the classes that a file in ``root`` lists."""
+    """Return the names of the classes that a file in ``root`` lists."""
     for name in NAMES:
         if (root / name).is_file():
             lines = (root / name).read_text(encoding="utf-8", errors="replace").splitlines()

@@ -11,10 +11,10 @@ from leanspike.optional import import_optional
 
 
 def read_digits() -> Parts:
-    """The 1,797 handwritten digits of scikit-learn, uint8 [N, 1, 8, 8].
+    """Return the 1,797 handwritten digits of scikit-learn, uint8 [N, 1, 8, 8].
 
-    The original grey levels 0..16 become 0..255. There is no official test set: a fixed,
-    stratified fifth (359 images) serves as one.
+    The original grey levels 0..16 become 0..255. There is no official test set: a fixed, stratified
+    fifth (359 images) serves as one.
 
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998
     (https://doi.org/10.24432/C50P49), its test part.
@@ -37,12 +37,13 @@ def synthetic(
     train: int = 640,
     test: int = 160,
 ) -> Parts:
-    """Random images that can be learnt: a coarse pattern per class under Gaussian noise.
+    """Make random images that can be learnt: a coarse pattern per class under Gaussian noise.
 
-    For tests and shortened recipes. The same arguments give the same images; the classes are
-    balanced to within one image. ``shape`` is (C, H, W).
+    They are for tests and shortened recipes. The same arguments give the same images. The classes
+    are balanced to within one image. ``shape`` is (C, H, W).
 
-    Raises DataError for a size below 1.
+    Raises:
+        DataError: for a size below 1.
 
     >>> parts = synthetic(shape=(1, 8, 8), classes=4, train=12, test=8)
     >>> parts.train.shape, parts.train.labels.tolist()

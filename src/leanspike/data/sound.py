@@ -1,7 +1,7 @@
 """Images that cannot be decoded: found before anything is trained, named, counted, left out.
 
-Which those are is found once, by decoding every image on all cores, and kept: in the folder that
-LEANSPIKE_CACHE names, else in the data's own, where that can be written.
+They are found once, by decoding every image on all cores. The result is kept in the folder that
+LEANSPIKE_CACHE names, or else in the data's own folder, where that can be written.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from leanspike.errors import DataError, LeanspikeError
 from leanspike.files import write_text
 from leanspike.optional import import_optional
 
-SHOWN = 3  # of the bad images in a note; the file has them all
-AT_ONCE = 10_000  # images that threads are given, each of which waits in memory
+SHOWN = 3  # bad images that a note names; the file has them all
+AT_ONCE = 10_000  # images that threads are given at once: each of them waits in memory
 
 Bad = dict[int, tuple[str, str]]
 """By place: the image's name, and what is wrong with it."""
 
 
 def home(root: Path) -> Path:
-    """Where what is found of the data in ``root`` is kept: in LEANSPIKE_CACHE's folder, or there.
+    """Return the folder for what is found out about the data in ``root``.
+
+    It is the folder that LEANSPIKE_CACHE names, or else ``root``.
 
     >>> from unittest.mock import patch
     >>> with patch.dict(os.environ, LEANSPIKE_CACHE="caches"):
@@ -47,7 +49,7 @@ def home(root: Path) -> Path:
 def without_bad(
     listed: Sequence[Listed], classes: Sequence[str], root: Path
 ) -> tuple[list[Listed], tuple[str, ...]]:
-    """The parts without the images that cannot be decoded, and a note that names those.
+    """Return the parts without the images that cannot be decoded, and a note that names those.
 
     Raises:
         DataError: if a class has no training image left.
@@ -71,7 +73,7 @@ def without_bad(
 
 
 def why_bad(place: Place) -> str | None:
-    """What is wrong with the image there; None for one that can be decoded.
+    """Return what is wrong with the image there; None for an image that can be decoded.
 
     >>> why_bad("nowhere.png")
     "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.png'"
@@ -92,9 +94,9 @@ def _file(places: Places, root: Path) -> Path:
 
 
 def _bad(places: Places, root: Path) -> Bad:
-    """The bad ones, from what was kept, or by decoding all."""
+    """Return the bad images, from what was kept, or by decoding all."""
     path = _file(places, root)
-    with suppress(OSError, ValueError, TypeError):  # damaged, it is as if it were not there
+    with suppress(OSError, ValueError, TypeError):  # a damaged file counts as missing
         return {int(n): (str(name), str(why)) for n, name, why in json.loads(path.read_text())}
     found: Bad = {}
     with ThreadPoolExecutor() as pool:
@@ -103,7 +105,7 @@ def _bad(places: Places, root: Path) -> Bad:
             for number, why in enumerate(pool.map(why_bad, part), start=first):
                 if why is not None:
                     found[number] = (str(places[number]), why)
-    with suppress(LeanspikeError):  # of a folder that cannot be written nothing is kept
+    with suppress(LeanspikeError):  # nothing is kept in a folder that cannot be written
         write_text(path, json.dumps([[n, *named] for n, named in found.items()], indent=1))
     return found
 

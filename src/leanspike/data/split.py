@@ -16,15 +16,15 @@ from leanspike.errors import DataError
 
 TaskName = Literal["multiclass", "binary", "multilabel", "none"]
 """What labels are of, as in torchmetrics; "none": targets that are no labels, or no targets."""
-SPLIT_SEED = 0  # of every held-out part: it belongs to the data set, never to a run
+SPLIT_SEED = 0  # every held-out part belongs to the data set, never to a run and its seed
 
 
 class Split(ABC):
     """N labelled samples: ``labels`` (of images int64 [N]) at hand, the pixels on request.
 
     ``lazy`` says that ``batch`` does slow work (reading, decoding) that is worth doing ahead.
-    ``frames`` is T where each sample is a sequence of so many images, None where it is one.
-    ``dtype`` is uint8 of images, float32 of other tensors.
+    ``frames`` is T where each sample is a sequence of T images, None where it is one image.
+    ``dtype`` is uint8 for images, float32 for other tensors.
     """
 
     labels: Tensor
@@ -47,27 +47,30 @@ class Split(ABC):
 
     @abstractmethod
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images and labels (int64 [B]) at ``indices`` (int64 [B]).
+        """Return the images and labels (int64 [B]) at ``indices`` (int64 [B]).
 
-        Images are uint8 [B, C, H, W], sequences of them [B, T, C, H, W]. Other samples are float32
-        [B, ...].
+        Images are uint8 [B, C, H, W], sequences of images [B, T, C, H, W]. Other samples are
+        float32 [B, ...].
         """
 
     def prepare(self) -> None:
-        """Do now what can be kept, so that what is damaged is found at once; else nothing."""
+        """Do work now whose result can be kept, so that damaged samples are found at once.
+
+        By default there is none.
+        """
         return
 
     @abstractmethod
     def select(self, indices: Tensor) -> Split:
-        """The part of this split at ``indices`` (int64 [B]), in that order."""
+        """Return the part of this split at ``indices`` (int64 [B]), in that order."""
 
 
 class Parts(NamedTuple):
-    """A data set as it comes: class names, all training images, all test images.
+    """A data set as it is read: class names, all training images, all test images.
 
-    ``val`` is there where the data set has validation images of its own; ``notes`` say in words
-    what a person should know of how it was read. ``task`` says what the labels are of, where they
-    are not the number of a class each.
+    ``val`` is there where the data set has validation images of its own. ``notes`` say in words
+    what a person should know of how it was read. ``task`` says what the labels are of, where each
+    is not the number of a class.
 
     >>> split = TensorSplit(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
     >>> parts = Parts(("cat", "dog"), train=split, test=split)
@@ -87,9 +90,9 @@ class Parts(NamedTuple):
 class TensorSplit(Split):
     """Images held in memory: ``images`` uint8 [N, C, H, W], ``labels`` int64 [N].
 
-    Sequences of images are [N, T, C, H, W]. Other samples are float32 [N, ...]. Labels may be a
-    row, or a picture, for each sample ([N, ...]), and floats: of several labels, of pixels, or
-    targets of a regression.
+    Sequences of images are [N, T, C, H, W]. Other samples are float32 [N, ...]. A sample may also
+    have a row or a picture of labels ([N, ...]), and labels may be floats. Such labels are several
+    labels, labels of pixels, or targets of a regression.
 
     >>> split = TensorSplit(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
     >>> images, labels = split.batch(torch.tensor([3, 0]))
@@ -129,7 +132,9 @@ class TensorSplit(Split):
 
 
 def held_out(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """As :func:`stratified`; of labels that are no classes at random, the same ones for ever.
+    """Return what :func:`stratified` does, also for labels that are no classes.
+
+    For such labels the samples are drawn at random, the same ones for ever.
 
     >>> kept, held = held_out(torch.tensor([0.1, 0.2, 0.3]), 1)
     >>> len(kept), len(held)
@@ -140,11 +145,13 @@ def held_out(labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def stratified(labels: Tensor, held_out: int) -> tuple[Tensor, Tensor]:
-    """Indices to keep and indices to hold out, both ascending; the same ones for ever.
+    """Return indices to keep and indices to hold out, both ascending; the same ones for ever.
 
     Every class gives its share of the ``held_out`` samples to within one sample (largest
-    remainder), drawn at random with one fixed seed. ``labels`` is int64 [N], ``held_out``
-    in 0..N.
+    remainder), drawn at random with one fixed seed. ``labels`` is int64 [N], ``held_out`` in 0..N.
+
+    Raises:
+        DataError: for labels that are not one class each.
 
     >>> kept, held = stratified(torch.tensor([0, 0, 0, 0, 1, 1]), 3)
     >>> len(kept), len(held), held.tolist() == sorted(held.tolist())

@@ -9,9 +9,9 @@ from leanspike.data.split import Split
 
 
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over all pixels, in [0, 1], to 4 decimals.
+    """Return mean and standard deviation of each channel over all pixels, in [0, 1], to 4 decimals.
 
-    Of other tensors they are in their own units, to 6 digits; axis 1 has the channels.
+    For other tensors they are in the tensors' own units, to 6 digits; axis 1 has the channels.
 
     >>> from leanspike.data.small import synthetic
     >>> channel_statistics(synthetic(shape=(1, 8, 8), train=10).train)

@@ -16,12 +16,12 @@ from leanspike.data.split import SPLIT_SEED
 from leanspike.errors import DataError
 from leanspike.optional import import_optional
 
-LOOKED_AT = 10_000  # of more images so many are drawn, always the same
-LARGEST = 256  # photographs of more pixels are brought to PHOTOGRAPH, unless the size is said
-PHOTOGRAPH = 224  # as networks for ImageNet see them
+LOOKED_AT = 10_000  # images whose headers are read at most, always the same ones
+LARGEST = 256  # larger images are brought to PHOTOGRAPH pixels, unless a size is given
+PHOTOGRAPH = 224  # the usual size for networks of ImageNet
 
 UNPACKED = 1100
-"""Bytes that come of one at most, as PNG and JPEG shrink them."""
+"""Bytes that PNG and JPEG unpack from one byte at most."""
 SMALL = 1 << 24
 """Bytes that any file may unpack to."""
 
@@ -44,12 +44,13 @@ class Survey(NamedTuple):
 
 
 def survey(paths: Places, image_size: int | None, channels: int | None) -> Survey:
-    """The size and channels of these images, unless they are given.
+    """Return the size and channels of these images, unless they are given.
 
-    The size is that of the shorter side which at least half of them have, else the median; above
-    256 pixels it is 224. One channel if all files are grey, else three.
+    The size is that of the shorter side which at least half of the images have, else the median.
+    Above 256 pixels it is 224. There is one channel if all files are grey, else there are three.
 
-    Raises DataError naming the first file that is no image.
+    Raises:
+        DataError: with the name of the first file that is no image.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -71,7 +72,12 @@ def survey(paths: Places, image_size: int | None, channels: int | None) -> Surve
 
 
 def read_header(path: Place) -> Header:
-    """What the file at ``path``, or the part of one, says of itself; its pixels are not decoded.
+    """Return what the file at ``path``, or the part of a file, says of itself.
+
+    Its pixels are not decoded.
+
+    Raises:
+        DataError: with the file's name, if it is no image.
 
     >>> read_header("nowhere.png")
     Traceback (most recent call last):
@@ -88,14 +94,17 @@ def read_header(path: Place) -> Header:
 
 
 def is_transparent(image: Any) -> bool:
-    """Whether an opened image says how opaque its pixels are."""
+    """Tell whether an opened image says how opaque its pixels are."""
     return "A" in image.getbands() or "transparency" in image.info
 
 
 def as_bytes(image: Any, channels: int) -> Any:
-    """An opened image with 8 bits a channel, grey (1) or RGB (3).
+    """Return an opened image with 8 bits a channel, grey (1) or RGB (3).
 
-    16 bits are divided by 257; what is transparent is laid over white.
+    Values of 16 bits are divided by 257. Transparent parts are laid over white.
+
+    Raises:
+        ValueError: for pixels of 32 bits.
 
     >>> from PIL import Image
     >>> as_bytes(Image.new("RGBA", (1, 1), (0, 0, 0, 0)), 1).getpixel((0, 0))
@@ -125,9 +134,9 @@ def check_pixels(image: Any) -> None:
 
 
 def check_claim(path: Place, image: Any) -> None:
-    """ValueError where a file says that it holds more pixels than one of its size can.
+    """Raise ValueError where a file claims more pixels than a file of its size can hold.
 
-    They would be made room for before the first of them is read.
+    Pillow would make room for the claimed pixels before the first of them is read.
     """
     width, height = image.size
     room = width * height * max(1, len(image.getbands()))
@@ -137,7 +146,7 @@ def check_claim(path: Place, image: Any) -> None:
 
 
 def no_image(path: Place, error: Exception) -> DataError:
-    """The error for a file, or a part of one, that cannot be read as an image.
+    """Return the error for a file, or a part of one, that cannot be read as an image.
 
     >>> str(no_image("x.png", ValueError("why")))
     'no image in x.png (ValueError: why); replace or remove it, or skip such: data.options...=true'
@@ -149,7 +158,7 @@ def no_image(path: Place, error: Exception) -> DataError:
 
 
 def in_words(error: Exception) -> str:
-    """An exception as one line.
+    """Return an exception as one line.
 
     >>> in_words(ValueError("too\\nlong"))
     'ValueError: too long'
@@ -172,7 +181,7 @@ def _size(headers: Sequence[Header]) -> int:
 
 
 def _notes(headers: Sequence[Header], size: int, channels: int) -> list[str]:
-    """What reading changes of the images, in words."""
+    """Say in words what reading changes of the images."""
     sides = [header.side for header in headers]
     resized = sum(side != size for side in sides)
     cut = sum(not header.square for header in headers)

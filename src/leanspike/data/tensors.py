@@ -1,9 +1,13 @@
 """Tensors of any numbers with any targets, from files of NumPy or safetensors.
 
-Layouts: a file .npz or .safetensors with arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``
-and perhaps ``x_val``, ``y_val``; a folder with such arrays as files .npy; a folder with train.npz,
-test.npz and perhaps val.npz (or .safetensors) of arrays ``x`` and ``y``. Arrays ``x`` and ``y``
-alone give a fixed fifth to the test.
+There are three layouts:
+
+- a file .npz or .safetensors with arrays ``x_train``, ``y_train``, ``x_test``, ``y_test`` and
+  perhaps ``x_val``, ``y_val``;
+- a folder with such arrays as files .npy;
+- a folder with train.npz, test.npz and perhaps val.npz (or .safetensors) of arrays ``x`` and ``y``.
+
+Arrays ``x`` and ``y`` alone give a fixed fifth to the test.
 """
 
 from __future__ import annotations
@@ -24,16 +28,16 @@ from leanspike.errors import DataError
 
 ENDINGS = (".npy", ".npz", ".safetensors")
 NAMES = re.compile("[xy](_(train|test|val))?")
-MOST_AXES = 4  # with that of the samples: of more, it would not be known which is time
+MOST_AXES = 4  # the samples' axis included; with more, nobody knows which axis is time
 
 Arrays = dict[str, tuple[NDArray[Any], str]]
 """By name: an array, and where it stood."""
 
 
 def read_tensors(root: Path) -> Parts:
-    """All of a data set's arrays, in memory.
+    """Read all of a data set's arrays into memory.
 
-    ``x`` are N samples of one to three axes: bytes [N, C, H, W] (or [N, H, W], grey) are images,
+    ``x`` are N samples of one to three axes. Bytes [N, C, H, W] (or [N, H, W], grey) are images,
     all else becomes float32. ``y`` says by type and shape what is asked for:
 
     - whole numbers [N]: one class each, from 0 on;
@@ -41,7 +45,9 @@ def read_tensors(root: Path) -> Parts:
     - floats 0 and 1, [N] or [N, 1]: yes or no;
     - other floats, [N] or [N, ...]: numbers, as of a regression.
 
-    Raises DataError naming the array: for what is missing, damaged, not finite or of other shapes.
+    Raises:
+        DataError: with the array's name, for what is missing, damaged, not finite or of other
+            shapes.
 
     >>> read_tensors(Path("nowhere"))
     Traceback (most recent call last):
@@ -61,7 +67,9 @@ def read_tensors(root: Path) -> Parts:
                 f"{inputs[0][0].dtype} {list(inputs[0][0].shape)}; give all parts alike"
             )
         if len(x) != len(y) or not len(x):
-            raise DataError(f"{where} are {len(x)}, and {there} {len(y)}; give one for each")
+            raise DataError(
+                f"{where} has {len(x)} samples, and {there} has {len(y)} targets; give one for each"
+            )
         splits.append(TensorSplit(x, y))
     notes: tuple[str, ...] = ()
     if whole:
@@ -74,7 +82,7 @@ def read_tensors(root: Path) -> Parts:
 
 
 def _arrays(root: Path) -> Arrays:
-    """All arrays under their names: x and y, or those of parts."""
+    """Return all arrays by their names: x and y, or those of parts."""
     inside = sorted(root.iterdir()) if root.is_dir() else []
     files = [root] if root.is_file() else [path for path in inside if path.suffix in ENDINGS]
     found: Arrays = {}
@@ -136,10 +144,12 @@ def _inputs(arrays: Arrays, name: str, root: Path) -> tuple[Tensor, str]:
 
 
 def _targets(arrays: list[NDArray[Any]], where: str) -> tuple[TaskName, list[Tensor]]:
-    """What is asked for, by the targets of all parts, and those as labels."""
+    """Return what the targets of all parts ask for, and these targets as labels."""
     shapes = {array.shape[1:] for array in arrays}
     if len(shapes) > 1:
-        raise DataError(f"{where} and those of other parts are of rows {shapes}; give all alike")
+        raise DataError(
+            f"{where} and the targets of other parts have rows of shapes {shapes}; give all alike"
+        )
     (row,) = shapes
     floats = any(array.dtype.kind == "f" for array in arrays)
     yes_no = all(bool(((array == 0) | (array == 1)).all()) for array in arrays)
@@ -155,8 +165,8 @@ def _targets(arrays: list[NDArray[Any]], where: str) -> tuple[TaskName, list[Ten
     if yes_no and len(row) == 1:
         if all(bool((each.sum(1) == 1).all()) for each in wide):
             raise DataError(
-                f"{where} has rows with a single 1 each: one class each, or several labels? Of "
-                "classes give their numbers, y.argmax(1), as whole numbers"
+                f"{where} has a single 1 in each row, as classes have, not labels; give the "
+                "numbers of the classes, y.argmax(1), as whole numbers"
             )
         return "multilabel", wide
     if not floats:
@@ -168,7 +178,7 @@ def _targets(arrays: list[NDArray[Any]], where: str) -> tuple[TaskName, list[Ten
 
 
 def _names(root: Path, task: TaskName, labels: list[Tensor]) -> tuple[str, ...]:
-    """A name for each class or label; none of numbers."""
+    """Return a name for each class or label; no names for targets that are numbers."""
     if task == "none":
         return ()
     if task == "binary":

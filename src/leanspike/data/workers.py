@@ -16,7 +16,7 @@ AHEAD = 2  # batches that each process reads before they are asked for
 
 @final
 class _Batches(Dataset[tuple[Tensor, Tensor] | LeanspikeError]):
-    """A batch of a split for each row of indices; an error that is known as it is, in one line."""
+    """A batch of a split for each row of indices, or the LeanspikeError that reading it raised."""
 
     def __init__(self, split: Split, chunks: Sequence[Tensor]) -> None:
         self.split, self.chunks = split, chunks
@@ -34,11 +34,12 @@ class _Batches(Dataset[tuple[Tensor, Tensor] | LeanspikeError]):
 def read_in_processes(
     split: Split, chunks: Sequence[Tensor], workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches at ``chunks`` (each int64 [B]), in order, read by so many processes.
+    """Return the batches at ``chunks`` (each int64 [B]), in order, read by processes.
 
-    They are the same, bit for bit, as ``split.batch`` gives here; a failure arrives at its batch.
-    Processes are started anew: they hold no thread and no lock of this one. A script that calls
-    this needs ``if __name__ == "__main__":``.
+    ``workers`` is the number of processes. The batches are the same, bit for bit, as
+    ``split.batch`` gives here. A failure arrives at its batch. Processes are started anew: they
+    hold no thread and no lock of this one. A script that calls this needs
+    ``if __name__ == "__main__":``.
     """
     if not chunks:
         return

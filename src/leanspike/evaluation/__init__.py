@@ -38,7 +38,8 @@ from leanspike.evaluation.metric import (
 from leanspike.evaluation.mistakes import Mistakes, picture_of
 from leanspike.evaluation.origin import provenance
 from leanspike.evaluation.prices import Prices
-from leanspike.evaluation.result import Result, load_result
+from leanspike.evaluation.result import Result
+from leanspike.evaluation.result_file import load_result
 from leanspike.evaluation.rivals import compare_rivals
 from leanspike.evaluation.rivals_result import Rivals
 from leanspike.evaluation.robustness import measure_robustness

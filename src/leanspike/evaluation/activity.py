@@ -20,7 +20,7 @@ from leanspike.neuron import Neuron
 from leanspike.surgery import SpikingNetwork, readout
 
 SHOWN = 64
-"""Neurons of a layer that a raster shows at most."""
+"""The most neurons of a layer that a raster shows."""
 
 
 @final
@@ -45,7 +45,7 @@ class SpikeCounter:
         self._samples: dict[str, int] = {}
 
     def __call__(self, node: fx.Node, _values: Mapping[fx.Node, Any], value: Any) -> None:
-        """After an operation: count what a layer of neurons fired."""
+        """Count what a layer of neurons fired, after each operation."""
         if not node.meta.get("neuron"):
             return
         path = str(node.target)
@@ -69,7 +69,10 @@ class SpikeCounter:
     def rows(
         self, start: Mapping[str, Mapping[str, float]] | None = None
     ) -> tuple[NeuronActivity, ...]:
-        """A row per layer; ``start`` holds the `readings` of before the training, by path."""
+        """Return a row per layer.
+
+        ``start`` holds the `readings` from before the training, by path.
+        """
         return tuple(
             self._row(path, neuron, (start or {}).get(path, {}))
             for path, neuron in neurons_of(self.snn)
@@ -95,9 +98,10 @@ class SpikeCounter:
 
 
 def neurons_of(snn: SpikingNetwork) -> list[tuple[str, Neuron]]:
-    """The neurons with their paths, all of which say what they do and cost.
+    """Return the neurons with their paths, all of which say what they do and cost.
 
-    Raises LeanspikeError for a plain module in a neuron's place, by its path.
+    Raises:
+        LeanspikeError: for a plain module in a neuron's place, with its path.
 
     >>> from torch import nn
     >>> from leanspike import spike
@@ -118,7 +122,7 @@ def neurons_of(snn: SpikingNetwork) -> list[tuple[str, Neuron]]:
 
 
 def readings(snn: SpikingNetwork) -> dict[str, dict[str, float]]:
-    """What each layer of neurons has to show, by path and name, as means over the layer.
+    """Return what each layer of neurons has to show, by path and name, as means over the layer.
 
     >>> from torch import nn
     >>> from leanspike import LIF, spike
@@ -130,7 +134,7 @@ def readings(snn: SpikingNetwork) -> dict[str, dict[str, float]]:
 
 
 def means(found: Mapping[str, Tensor]) -> dict[str, float]:
-    """The mean of each.
+    """Return the mean of each reading.
 
     >>> means({"leak": torch.tensor([0.5, 1.0])})
     {'leak': 0.75}
@@ -140,9 +144,9 @@ def means(found: Mapping[str, Tensor]) -> dict[str, float]:
 
 @torch.no_grad()
 def record_example(snn: SpikingNetwork, x: Tensor, pixels: Tensor, label: int) -> Example:
-    """Everything the network does on one image, and the probabilities of its classes.
+    """Return everything the network does on one image, and the probabilities of its classes.
 
-    Of one output the classes are no and yes.
+    For one output the classes are no and yes.
 
     Args:
         snn: in eval mode.

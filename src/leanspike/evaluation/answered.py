@@ -1,4 +1,4 @@
-"""What an evaluation learns of answers: by labels, by a function of the user's, or not at all."""
+"""What an evaluation learns about answers: by labels, by a user's function, or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from leanspike.graph.outputs import mapped, tensors
 class Answered:
     """Takes the outputs of each batch with its targets, and gives the fields of a result.
 
-    Args: of :func:`leanspike.evaluate`.
+    The arguments are those of :func:`leanspike.evaluate`.
 
     >>> import torch
     >>> answered = Answered(None, None, None, ())
@@ -62,7 +62,10 @@ class Answered:
                 metric.begin(replace(self.about, timesteps=timesteps))
 
     def add(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
-        """A batch: outputs of the steps, targets (None: none), the ANN's outputs (None: no ANN)."""
+        """Take a batch: outputs of the steps, targets, and the ANN's outputs.
+
+        Targets are None where there are none, and the ANN's outputs are None without an ANN.
+        """
         if not self.timesteps:
             self.timesteps = len(tensors(y_TN)[0])
             _check_ann(y_TN, ann_N)
@@ -73,7 +76,7 @@ class Answered:
             metric.see(y_TN, targets, ann_N)
 
     def _show(self, own: tuple[Any, Any, Any] | None) -> bool:
-        """To the metrics this process's batch and, in their order, the others' of the same turn.
+        """Show the metrics this process's batch, and the others' of the same turn in their order.
 
         They see all batches as one process would. None is of a process that has no more; whether
         anybody had one is the answer.
@@ -98,10 +101,11 @@ class Answered:
             metric.add_others(self.group)
 
     def fields(self, n: int) -> dict[str, Any]:
-        """What a result of ``n`` samples says of answers.
+        """Return what a result of ``n`` samples says about answers.
 
         Raises:
-            LeanspikeError: where some samples have no labels, or all though a task was told.
+            LeanspikeError: where some samples have no labels, or no sample has one though a task
+                was given.
         """
         rows = {name: each.row().model_dump(mode="json") for name, each in self.metrics.items()}
         fields: dict[str, Any] = {"measured": rows}
@@ -126,7 +130,7 @@ class Answered:
 
 
 def _check_ann(y_TN: Any, ann_N: Any) -> None:
-    """That an ANN has the SNN's outputs, in number and shape."""
+    """Raise unless an ANN has the SNN's outputs, in number and shape."""
     ours, theirs = ([leaf.shape for leaf in tensors(y)] for y in (y_TN, ann_N))
     ours = [shape[1:] for shape in ours]
     if ann_N is None or ours == theirs:

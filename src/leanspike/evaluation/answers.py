@@ -21,7 +21,7 @@ from leanspike.surgery import SpikingNetwork, readout
 
 
 def batches_for(network: nn.Module, batches: Source, targets: Targets = "labels") -> Batches:
-    """What a user gave, as pairs for that network.
+    """Return what a user gave as pairs for that network.
 
     >>> x, labels = next(iter(batches_for(nn.Identity(), (torch.eye(2), [0, 1]))))
     >>> labels
@@ -36,9 +36,9 @@ def batches_for(network: nn.Module, batches: Source, targets: Targets = "labels"
 def outputs(
     network: nn.Module, x: Tensor, timesteps: int | None = None, gradient: Gradient = "bptt"
 ) -> Any:
-    """The outputs of every step ``[T, N, ...]``; an ANN answers in a single step.
+    """Return the outputs of every step ``[T, N, ...]``; an ANN answers in a single step.
 
-    ``gradient``: of a spiking network, see :meth:`leanspike.SpikingNetwork.forward`.
+    ``gradient`` is for a spiking network, see :meth:`leanspike.SpikingNetwork.forward`.
     """
     if isinstance(network, SpikingNetwork):
         return network(x, timesteps, gradient)
@@ -51,13 +51,13 @@ def count_correct(
     mode: Literal["sum", "mean"] = "sum",
     task: Task | TaskName | None = None,
 ) -> Tensor:
-    """How many answers are right after each step, int64 ``[T]``.
+    """Count how many answers are right after each step, int64 ``[T]``.
 
     Args:
         y_TN: the outputs of the steps, ``[T, N, ...]``.
-        labels: of :func:`accuracy`.
+        labels: as in :func:`accuracy`.
         mode: the readout.
-        task: see :func:`accuracy`.
+        task: as in :func:`accuracy`.
 
     >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[0.0, 3.0]]])  # class 0 at first, then class 1
     >>> count_correct(y_TNK, torch.tensor([1])).tolist()
@@ -80,22 +80,23 @@ def accuracy(
     dtype: torch.dtype = torch.float32,
     group: Group = ALONE,
 ) -> list[float]:
-    """The fraction of answers that are right after each step (one entry for an ANN).
+    """Measure the fraction of answers that are right after each step (one entry for an ANN).
 
     Args:
-        network: put into eval mode for the measurement and back after it.
-        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels;
-            see :func:`leanspike.evaluation.measure`.
+        network: put into eval mode for the measurement, and back after it.
+        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels; see
+            :func:`leanspike.evaluation.measure`.
         timesteps: T; default the network's own.
         task: "multiclass" (the largest of K outputs), "binary" (whether one output is above 0) or
-            "multilabel" (whether each of K is; the share of labels that are right). Default: what
-            the shapes and types of the first batch say, see
+            "multilabel" (whether each of K is above 0; the share of labels that are right).
+            Default: what the shapes and types of the first batch say, see
             :func:`leanspike.evaluation.find_task`.
         dtype: bfloat16 computes under autocast.
-        group: processes that each have batches of their own, in turn; each gets the share of all.
+        group: processes that each have batches of their own, in turn. Each process gets the
+            fraction over all.
 
     Raises:
-        LeanspikeError: if there are no samples, or labels that are none of these outputs.
+        LeanspikeError: if there are no samples, or labels that do not fit these outputs.
 
     >>> accuracy(nn.Identity(), [(torch.eye(3), torch.tensor([0, 1, 1]))])
     [0.6666666666666666]

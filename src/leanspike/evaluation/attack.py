@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from leanspike.data.corruptions import Draws
+from leanspike.data.draws import Draws
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.answers import outputs
 from leanspike.evaluation.score import one_tensor
@@ -35,9 +35,12 @@ from leanspike.surgery import SpikingNetwork, readout
 
 
 def network_input(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(x − mean) / std, with a gradient: what ``leanspike.data.normalise`` makes of the bytes.
+    """Compute (x − mean) / std, with a gradient.
 
-    Raises LeanspikeError if the constants do not fit the channels.
+    ``leanspike.data.normalise`` does the same with the images' bytes.
+
+    Raises:
+        LeanspikeError: if the constants do not fit the channels.
 
     >>> network_input(torch.ones(1, 1, 1, 1), mean=(0.5,), std=(0.25,))
     tensor([[[[2.]]]])
@@ -60,16 +63,17 @@ def pixel_gradient(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """The gradient of each sample's loss (see the module) at its pixels, ``[N, C, H, W]``.
+    """Return the gradient of each sample's loss (see the module) at its pixels, ``[N, C, H, W]``.
 
     Args:
         network: an ANN, or an SNN, which takes ``snn.timesteps`` steps.
         x: pixels, floating point ``[N, C, H, W]`` in [0, 1].
         labels: classes, int64 ``[N]``.
-        mean, std: of the normalisation, one number for each channel.
+        mean, std: constants of the normalisation, one number for each channel.
 
     Raises:
-        LeanspikeError: for pixels that are none, or an SNN whose input is drawn as spikes.
+        LeanspikeError: for pixels of another type, shape or range, or an SNN whose input is drawn
+            as spikes.
 
     >>> one_pixel = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> _ = one_pixel[1].weight.data.copy_(torch.tensor([[0.0], [2.0]]))  # logits 0 and 2x
@@ -94,14 +98,14 @@ def fgsm(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """The fast gradient sign method, one step: ``x + ε·sign(∂loss/∂x)``, cut off to [0, 1].
+    """Attack by the fast gradient sign method: ``x + ε·sign(∂loss/∂x)``, cut off to [0, 1].
 
-    Goodfellow et al. 2015 (arXiv 1412.6572, section 4), who take the cross-entropy, whose gradient
-    has the same signs. Returns pixels like ``x``. The arguments are those of
-    :func:`pixel_gradient`, and ε in [0, 1].
+    Source: Goodfellow et al. 2015 (arXiv 1412.6572, section 4). Their loss is the cross-entropy,
+    whose gradient has the same signs. The function returns pixels like ``x``. The arguments are
+    those of :func:`pixel_gradient`, and ε in [0, 1].
 
     Raises:
-        LeanspikeError: as there, and for an ε out of range.
+        LeanspikeError: as in :func:`pixel_gradient`, and for an ε out of range.
 
     >>> ann = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> x, labels = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 2])
@@ -128,7 +132,7 @@ def pgd(
     seed: int = 0,
     positions: Tensor | None = None,
 ) -> Tensor:
-    """Projected gradient descent: ``steps`` signed steps within ε of x, from a random start.
+    """Attack by projected gradient descent: signed steps within ε of x, from a random start.
 
     Source: Madry et al. 2018 (arXiv 1706.06083, section 2.1). The function returns, for each
     sample, the end of the restart with the largest loss. Other arguments are as in :func:`fgsm`.
@@ -137,9 +141,9 @@ def pgd(
         steps: 1 or more.
         step_size: above 0; default 2.5·ε / steps, so that any point within ε can be reached.
         restarts: 1 or more.
-        seed: of the starts, 0 or more.
-        positions: of the samples in their split, int64 ``[N]``, default 0..N−1. With the seed
-            they decide the start, which then does not depend on the batch.
+        seed: decides the random starts, 0 or more.
+        positions: the samples' positions in their split, int64 ``[N]``, default 0..N−1. With the
+            seed they decide the start, which then does not depend on the batch.
 
     Raises:
         LeanspikeError: as in :func:`fgsm`, and for numbers out of range.
@@ -178,7 +182,7 @@ def pgd(
 def _losses(
     network: nn.Module, x: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
-    """By how much the other classes outweigh each sample's label, ``[N]``."""
+    """Return by how much the other classes outweigh each sample's label, ``[N]``."""
     y_TN = one_tensor(outputs(network, network_input(x, mean, std)))
     task = find_task(y_TN.detach(), labels)
     if task is None or task.unit(y_TN.detach()) != "sample":
@@ -206,7 +210,7 @@ def _check(network: nn.Module, x: Tensor) -> None:
 
 
 def check_attackable(network: nn.Module) -> None:
-    """Raise if no gradient reaches the pixels of a network.
+    """Raise LeanspikeError if no gradient reaches the pixels of a network.
 
     >>> check_attackable(nn.Linear(1, 1))
     """
@@ -218,7 +222,7 @@ def check_attackable(network: nn.Module) -> None:
 
 
 def check_epsilon(epsilon: float) -> None:
-    """Raise unless ε lies in [0, 1].
+    """Raise LeanspikeError unless ε lies in [0, 1].
 
     >>> check_epsilon(8)
     Traceback (most recent call last):

@@ -38,16 +38,16 @@ WORKLOAD = (
 
 
 def neurobench(snn: SpikingNetwork, batches: Source) -> Comparison:
-    """NeuroBench's figures for a network, and leanspike's own where they are of the same.
+    """Return NeuroBench's figures for a network, beside leanspike's own figures of the same.
 
     Args:
-        snn: it is in eval mode meanwhile, and put back afterwards.
+        snn: in eval mode meanwhile, and put back afterwards.
         batches: inputs, each with the number of its class, as for `leanspike.evaluate`. They are
             read twice.
 
     Raises:
         LeanspikeError: without `pip install 'leanspike[neurobench]'`, for data that can be gone
-            through once, or where NeuroBench fails.
+            through only once, or where NeuroBench fails.
 
     >>> import leanspike as ls
     >>> ls.neurobench(nn.Linear(1, 1), [])
@@ -70,11 +70,13 @@ def neurobench(snn: SpikingNetwork, batches: Source) -> Comparison:
 
 
 def neurobench_model(snn: SpikingNetwork) -> Any:
-    """The network as a ``NeuroBenchModel``, for a ``neurobench.benchmarks.Benchmark``.
+    """Return the network as a ``NeuroBenchModel``, for a ``neurobench.benchmarks.Benchmark``.
 
-    It takes a batch ``[N, ...]``, of frames ``[N, T, ...]``, and gives the class of each sample.
+    The model takes a batch ``[N, ...]``, or frames ``[N, T, ...]``, and gives the class of each
+    sample.
 
-    Raises LeanspikeError without NeuroBench, or for neurons whose membrane is not known.
+    Raises:
+        LeanspikeError: without NeuroBench, or for neurons whose membrane is not known.
 
     >>> try:
     ...     neurobench_model(None)
@@ -97,7 +99,7 @@ def neurobench_model(snn: SpikingNetwork) -> Any:
             return snn
 
         def register_hooks(self) -> None:
-            """A hook for each layer of neurons and for each with weights."""
+            """Register a hook for each layer of neurons and for each layer with weights."""
             self.activation_hooks = list(watch.neurons.values())
             self.connection_hooks = list(watch.layers.values())
 
@@ -115,7 +117,7 @@ class _Watch:
         self.neurons = {path: neuron_hook(None, path) for path, _ in snn.neurons()}
         for path, neuron in snn.neurons():
             self.neurons[path].layer = neuron
-        # A hook takes its layer off and on again, and runs a copy of it: never the network's own.
+        # Each hook gets a copy, as a hook takes its layer off and on again, and runs it.
         self.layers = {
             node: layer_hook(deepcopy(plain(snn.get_submodule(str(node.target)))))
             for node in snn.synaptic_nodes()
@@ -123,7 +125,7 @@ class _Watch:
 
     @torch.no_grad()
     def classes(self, batch: Tensor) -> Tensor:
-        """The largest output over all steps of each sample, ``[N]``."""
+        """Return the class with the largest output over all steps for each sample, ``[N]``."""
         frames = self.snn.plan.encoder.batch_axis == 1
         steps = batch.shape[1] if frames else self.snn.timesteps
         state, total = None, torch.zeros(())
@@ -148,12 +150,12 @@ class _Watch:
         for path, neuron in self.snn.neurons():
             hook, u_N = self.neurons[path], _membrane(path, neuron, after.neurons[path])
             last_N = u_N if before is None else _membrane(path, neuron, before.neurons[path])
-            hook.pre_fire_mem_potential.append(last_N)  # of the first step none is read
+            hook.pre_fire_mem_potential.append(last_N)  # NeuroBench reads none for the first step
             hook.post_fire_mem_potential.append(u_N)
 
 
 def _membrane(path: str, neuron: nn.Module, state: Any) -> Tensor:
-    """The membrane in a neuron's state."""
+    """Return the membrane in a neuron's state."""
     names = neuron.remembers if isinstance(neuron, Neuron) else ()
     parts = state if isinstance(state, tuple) else (state,)
     if "membrane" in names and len(names) == len(parts):
@@ -183,7 +185,7 @@ class _Loader:
 
 
 def _run(model: Any, loader: _Loader) -> dict[str, Any]:
-    """What NeuroBench's benchmark finds, unless it says that a metric failed."""
+    """Return what NeuroBench's benchmark finds, unless it says that a metric failed."""
     benchmarks = import_optional("neurobench.benchmarks", EXTRA)
     static = import_optional("neurobench.metrics.static", EXTRA)
     workload = import_optional("neurobench.metrics.workload", EXTRA)

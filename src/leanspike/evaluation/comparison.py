@@ -14,7 +14,7 @@ from leanspike.evaluation.result import Result
 from leanspike.execute import SpikingNetwork
 
 CLOSE = 1e-4
-"""Relative: NeuroBench adds counts in float32 and rounds shares to 4 digits."""
+"""The largest relative difference: NeuroBench adds in float32 and rounds shares to 4 digits."""
 GRADED = "NeuroBench takes pooled or added spikes for analog values; leanspike counts those below."
 ZEROS = "NeuroBench leaves out inputs and weights that are 0; leanspike counts analog inputs whole."
 MODULES = "NeuroBench sees linear layers and convolutions that are modules, and nothing else."
@@ -23,7 +23,7 @@ CHANGED = "NeuroBench counts membranes that changed; leanspike each neuron at ea
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity of a sample, or of the network.
+    """One quantity of a sample, or of the network, by NeuroBench and by leanspike.
 
     >>> Row("accuracy", 0.9, 0.9).agree, Row("MACs", 1.0, 2.0, "why").agree
     (True, False)
@@ -55,7 +55,7 @@ class Comparison:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """For programs."""
+        """The figures as plain data, for programs."""
         return {
             "timesteps": self.timesteps,
             "samples": self.samples,
@@ -65,7 +65,7 @@ class Comparison:
 
 
 def compare(snn: SpikingNetwork, result: Result, found: Mapping[str, Any]) -> Comparison:
-    """The rows, of a result and of what NeuroBench found."""
+    """Return a comparison of a result and of what NeuroBench found."""
     counted, steps = result.operations, result.timesteps
     neurons = sum(layer.neurons for layer in result.neurons)
     fired = sum(layer.neurons * layer.spikes_per_neuron for layer in result.neurons)
@@ -91,13 +91,13 @@ def compare(snn: SpikingNetwork, result: Result, found: Mapping[str, Any]) -> Co
 
 
 def _has_others(result: Result) -> bool:
-    """Whether there is work in what is no layer with weights, for NeuroBench to miss."""
+    """Tell whether work lies outside layers with weights, where NeuroBench misses it."""
     inside = any(row.edge in ("product", "inside") for row in result.operations)
     return inside or bool(result.uncounted)
 
 
 def _zeros(snn: SpikingNetwork) -> float:
-    """The share of weights that are 0."""
+    """Return the share of weights that are 0."""
     layers = (snn.get_submodule(str(node.target)) for node in snn.synaptic_nodes())
     weights = [weight for layer in layers if isinstance(weight := layer.weight, Tensor)]
     used = sum(int(torch.count_nonzero(weight)) for weight in weights)

@@ -1,7 +1,9 @@
 """Early exit: stop when the answer is good enough, for all samples at once or for each by itself.
 
-All that is needed is the answer after every step (``readout(y, "mean")``) and, at run time, the
-streaming step. Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
+It needs only the answer after every step (``readout(y, "mean")``) and, at run time, the streaming
+step.
+
+Shapes: T timesteps, N samples, K outputs; ``_TNK`` is ``[T, N, K]``.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ Step = Callable[[Tensor, Any], tuple[Any, Any]]
 
 
 class ExitRule(Protocol):
-    """From the answers so far ``[N, K]`` (mean readout) and the steps taken to who leaves."""
+    """Decides after each step which samples leave.
+
+    It is given the answers so far ``[N, K]`` (mean readout) and the number of steps taken.
+    """
 
     def __call__(self, logits_NK: Tensor, steps: int) -> Tensor: ...
 
@@ -34,7 +39,7 @@ class ExitRule(Protocol):
 @final
 @dataclass(frozen=True)
 class After:
-    """Everybody leaves after that many steps: what the rule of :func:`gamma_steps` comes to.
+    """All samples leave after that number of steps, as by the rule of :func:`gamma_steps`.
 
     >>> After(3)(torch.zeros(2, 10), steps=3).tolist()
     [True, True]
@@ -43,7 +48,7 @@ class After:
     steps: int
 
     def __call__(self, logits_NK: Tensor, steps: int) -> Tensor:
-        """``[N]``, bool."""
+        """Tell which samples leave: ``[N]``, bool."""
         return torch.full(logits_NK.shape[:1], steps >= self.steps, device=logits_NK.device)
 
 
@@ -54,8 +59,9 @@ class Confident:
 
     Args:
         measure: see :func:`confidence`.
-        threshold: in [0, 1]. At 0 all samples leave after the first step, above 1 none does.
-        latest: the step after which unsure samples leave, too; None: the last.
+        threshold: in [0, 1]. At 0 all samples leave after the first step, above 1 none leaves
+            early.
+        latest: the step after which unsure samples leave, too; None: the last step.
         task: see :func:`confidence`.
 
     >>> rule = Confident("margin", 0.5)
@@ -69,7 +75,7 @@ class Confident:
     task: TaskName | None = None
 
     def __call__(self, logits_NK: Tensor, steps: int) -> Tensor:
-        """``[N]``, bool."""
+        """Tell which samples leave: ``[N]``, bool."""
         if logits_NK.dim() != 2:
             raise LeanspikeError(
                 f"answers of shape {list(logits_NK.shape)} have no one confidence to leave by; "
@@ -81,17 +87,20 @@ class Confident:
 
 
 def confidence(logits: Tensor, measure: Measure = "margin", task: TaskName | None = None) -> Tensor:
-    """How sure an answer is, in [0, 1], from logits ``[..., K]``.
+    """Return how sure an answer is, in [0, 1], from logits ``[..., K]``.
 
-    "margin": the probability of the first class less that of the second. "entropy":
-    1 − H(p) / log C, with p the softmax over C classes.
+    "margin" is the probability of the first class less that of the second. "entropy" is 1 − H(p) /
+    log C, with p the softmax over C classes.
 
     Args:
-        logits: of K classes, of which one is right. A single logit z is a yes or no, and its
-            sigmoid is p.
+        logits: outputs of K classes, of which one is right. A single logit z is a yes or no, and
+            its sigmoid is p.
         measure: "margin" or "entropy".
         task: "multilabel" if each of the K is a yes or no by itself. An answer is then as sure as
             its least sure label.
+
+    Raises:
+        LeanspikeError: for another measure.
 
     >>> confidence(torch.tensor([0.0, 0.0, 0.0]), "entropy").item()
     0.0
@@ -145,7 +154,7 @@ def exit_early(
     Args:
         snn: in eval mode; or compiled.
         x: as for a call, ``[N, ...]`` (frames ``[T, N, ...]``).
-        rule: it decides after every step which samples leave. All leave after the last.
+        rule: decides after every step which samples leave. All leave after the last step.
         timesteps: T; default the network's own. Frames bring their own.
         observer: called after each operation, as in ``snn.run``; not for a compiled network.
 
@@ -183,7 +192,7 @@ def _leave_compiled(engine: Engine, x: Tensor, rule: ExitRule, timesteps: int | 
 
 
 def _margin(rule: ExitRule, steps: int) -> tuple[float, int] | None:
-    """The margin and the latest step that come to the same as a rule, if any do."""
+    """Return the margin and the latest step that do the same as a rule, if any do."""
     if isinstance(rule, After):
         return math.inf, max(1, min(steps, rule.steps))
     if isinstance(rule, Confident) and rule.measure == "margin" and rule.task is None:
@@ -192,7 +201,7 @@ def _margin(rule: ExitRule, steps: int) -> tuple[float, int] | None:
 
 
 def leave_by(step: Step, x: Tensor, axis: int, steps: int, rule: ExitRule) -> Exits:
-    """The exits of whatever goes through single steps.
+    """Return the exits of anything that is run by single steps.
 
     Args:
         step: a function of a step's input ``[N, ...]`` and the last state, which is None at first.
@@ -200,7 +209,7 @@ def leave_by(step: Step, x: Tensor, axis: int, steps: int, rule: ExitRule) -> Ex
         x: ``[N, ...]``, or ``[T, N, ...]`` where the samples' ``axis`` is 1.
         axis: 0 or 1.
         steps: T.
-        rule: as of :func:`exit_early`.
+        rule: as in :func:`exit_early`.
 
     >>> from types import SimpleNamespace
     >>> x, state = torch.tensor([[4.0, 0.0], [0.0, 0.0]]), SimpleNamespace(keep=lambda _: None)
@@ -234,7 +243,7 @@ def leave_by(step: Step, x: Tensor, axis: int, steps: int, rule: ExitRule) -> Ex
 
 
 def gamma_by_step(snn: SpikingNetwork) -> dict[str, tuple[float, ...]]:
-    """The mean γ of each BNTT layer at each step, by the norm's path.
+    """Return the mean γ of each BNTT layer at each step, by the norm's path.
 
     >>> from torch import nn
     >>> from leanspike import spike
@@ -248,11 +257,14 @@ def gamma_by_step(snn: SpikingNetwork) -> dict[str, tuple[float, ...]]:
 
 
 def gamma_steps(gammas: Mapping[str, Sequence[float]], threshold: float = 0.1) -> int:
-    """BNTT's rule: how many steps to take, from the trained γ alone.
+    """Return how many steps to take by BNTT's rule, from the trained γ alone.
 
-    From some step on the mean γ of every layer stays below ``threshold``. Inference ends before
-    the first such step, but not before step 1. Without such a step all T are taken. Source: arXiv
+    From some step on the mean γ of every layer stays below ``threshold``. Inference ends before the
+    first such step, but not before step 1. Without such a step all T are taken. Source: arXiv
     2010.01729, section III-C. Its threshold is not known to us; a reproduction uses 0.1.
+
+    Raises:
+        LeanspikeError: for a network without BNTT layers.
 
     >>> gamma_steps({"norm1": (0.9, 0.2, 0.05, 0.02), "norm2": (0.8, 0.05, 0.3, 0.01)})
     3

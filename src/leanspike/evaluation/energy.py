@@ -1,18 +1,21 @@
 """Operations, counted on the edge that enters each layer with weights.
 
-Facts (multiply-accumulates, accumulates); their prices are in :mod:`leanspike.evaluation.prices`.
+Counts (multiply-accumulates, accumulates) are made here; prices are in
+:mod:`leanspike.evaluation.prices`.
 
 - An edge that does not depend on time is computed once: its layer's MACs count once.
 - A timed ``analog`` edge costs its MACs at each step.
 - A ``spike`` edge costs one accumulate per spike and weight that the spike meets.
-- A ``graded`` edge (average pools, sums of spikes) folds into the next weights: one accumulate
-  per spike underneath and weight that it meets.
-- A norm that is the same at each step and follows a layer of its own folds into its weights and
-  costs nothing. Any other (BNTT, TEBN; a norm in front of a layer, as in pre-activation networks)
-  costs a multiply-accumulate per current, its scale and shift; the ANN pays too where it must.
+- A ``graded`` edge is an average pool or a sum of spikes. Its factors go into the next weights, so
+  it costs one accumulate per spike underneath and weight that this spike meets.
+- A norm that is the same at each step and follows a layer of its own folds into that layer's
+  weights and costs nothing.
+- Any other norm costs a multiply-accumulate per current, for its scale and shift. Such norms are
+  BNTT, TEBN, and norms in front of a layer, as in pre-activation networks. The ANN also pays where
+  it must.
 
-Multiplications with zero padding are nobody's work and counted on neither side; the textbook
-number that includes them is kept beside it as ``dense_macs``.
+Multiplications with zero padding are never computed and are counted on neither side. The textbook
+number that includes them is kept as ``dense_macs``.
 """
 
 from __future__ import annotations
@@ -73,7 +76,7 @@ class OperationCounter:
         self._counts: dict[fx.Node, Tensor] = {}
 
     def _kind(self, node: fx.Node) -> Counted | None:
-        """By what the work at a node is counted: its weights, as a product, or inside."""
+        """Return how the work at a node is counted: by its weights, as a product, or inside."""
         row, signals = row_of(node, self.snn), signal_nodes(node)
         if not signals or node.meta.get("neuron") or row.sequence or node in self.norms:
             return None
@@ -84,7 +87,7 @@ class OperationCounter:
         return "inside" if (row.inside or not knows(row)) else None
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
-        """After an operation: count it if it has weights, follow the spikes if it is graded."""
+        """Count an operation if it has weights, and follow the spikes if it is graded."""
         for source in node.all_input_nodes:
             if source.op == "placeholder" and (_is(source, "graded") or _is(source, "spike")):
                 self._counts[source] = _spikes(source, values[source])
@@ -104,11 +107,14 @@ class OperationCounter:
             self._counts[node] = _spikes(node, value)
 
     def spikes_under(self, node: fx.Node) -> Tensor | None:
-        """How many spikes lie under each entry of a graded signal of this batch, where known."""
+        """Return how many spikes lie under each entry of a graded signal of this batch.
+
+        It is None where that is not known.
+        """
         return self._counts.get(node)
 
     def begin_batch(self, samples: int) -> None:
-        """The next run is over that many samples."""
+        """Begin a batch: the next run is over that number of samples."""
         self.samples += samples
         self._counts.clear()
 
@@ -132,13 +138,13 @@ class OperationCounter:
                 known |= {nodes[name]: fact for name, fact in theirs.items()}
 
     def norm_pj(self, prices: Prices) -> tuple[float, float]:
-        """What the norms that remain cost the ANN and the SNN, per sample."""
+        """Return what the norms that remain cost the ANN and the SNN, per sample."""
         ann = [prices.of(self.ann[node]) for node, in_ann in self.norms.items() if in_ann]
         snn = [prices.of(Cost(self.macs[node], self.acs[node])) for node in self.norms]
         return sum(ann), sum(snn) / max(1, self.samples)
 
     def uncounted(self) -> tuple[Uncounted, ...]:
-        """Modules whose work is in no number, and their share of the network's weights."""
+        """Return modules whose work is in no number, and their share of the network's weights."""
         neurons = {id(p) for _, module in self.snn.neurons() for p in module.parameters()}
         total = sum(
             p.numel() for p in self.snn.parameters() if p.dim() > 1 and id(p) not in neurons
@@ -155,11 +161,11 @@ class OperationCounter:
     def rows(
         self, prices: Prices, fired: Mapping[str, float] | None = None
     ) -> tuple[LayerOperations, ...]:
-        """Per layer and sample, averaged over all samples counted.
+        """Return the operations per layer and sample, averaged over all samples counted.
 
         ``fired`` holds the spikes per neuron of each layer of neurons by path, for the papers'
-        formulas. Where spikes are the input's, or nobody says how many there were, their rate is
-        the number of accumulates in the place of one multiply-accumulate.
+        formulas. Spikes may come from the input, or their number may be missing in ``fired``. Their
+        rate is then the number of accumulates in the place of one multiply-accumulate.
         """
         rates = entering_rates(self.snn, fired or {})
         return tuple(
@@ -192,14 +198,14 @@ class OperationCounter:
         )
 
     def _count_cost(self, node: fx.Node, values: Mapping[fx.Node, Any], y: Any) -> None:
-        """A norm, or a product of signals: what its row says of the call as it ran."""
+        """Count a norm, or a product of signals, by what its row says of the call as it ran."""
         row, module = row_of(node, self.snn), submodule(self.snn, node)
         cost = (row.cost or scale_and_shift)(Work(node, module, values, y))
         runs = (y.shape[:2].numel() if row.sequence else len(y)) / pieces(node)
         self._add(node, cost, Cost(cost.macs / runs, cost.acs / runs))
 
     def _count_inside(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
-        """What a run inside costs of a sample, or of each of its pieces, as often as it ran."""
+        """Count what a run inside costs for a sample or a piece of one, as often as it ran."""
         if node not in self.inside:
             self.inside[node] = look_at(node, self.snn, values)
         cost, source = self.inside[node].cost, signal_nodes(node)[0]
@@ -226,9 +232,9 @@ class OperationCounter:
             self.macs[node] += self.ann[node].macs * len(x) / pieces(source)
 
     def _prepare(self, node: fx.Node, values: Mapping[fx.Node, Any], x: Tensor, y: Tensor) -> None:
-        """How many weights an entry meets, and how many products there are."""
+        """Find how many weights an entry meets, and how many products there are."""
         layer, synapses = submodule(self.snn, node), row_of(node, self.snn).synapses
-        assert synapses is not None  # as it is one of those with weights
+        assert synapses is not None  # the node is one with weights
         shapes = x.shape[1:], y.shape[1:]
         if layer is not None:
             met = fan_out(layer, shapes[0])
@@ -244,9 +250,9 @@ class OperationCounter:
         self.dense_macs[node] = (macs if dense is None else dense) * each
 
     def _follow(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
-        """The number of spikes under each entry of a graded signal.
+        """Note the number of spikes under each entry of a graded signal.
 
-        Where a source is no sum of spikes that we followed, the readers pay for MACs.
+        Where a source is no sum of spikes that was followed, the readers pay for MACs.
         """
         sources = [s for s in node.all_input_nodes if _is(s, "spike") or _is(s, "graded")]
         follow = row_of(node, self.snn).follow
@@ -260,7 +266,7 @@ class OperationCounter:
 
 
 def by_name(facts: Mapping[fx.Node, Value]) -> dict[str, Value]:
-    """By the names of the nodes, which are the same in all processes.
+    """Return facts by the names of the nodes, which are the same in all processes.
 
     >>> by_name({fx.Graph().placeholder("x"): 1})
     {'x': 1}
@@ -269,17 +275,17 @@ def by_name(facts: Mapping[fx.Node, Value]) -> dict[str, Value]:
 
 
 def place_of(node: fx.Node) -> str:
-    """By what tables name a call: the path of its module, or where its function stands."""
+    """Return the name of a call in tables: the path of its module, or where its function stands."""
     return str(node.target if node.op == "call_module" else node.meta.get("place", node.name))
 
 
 def _spikes(node: fx.Node, value: Tensor) -> Tensor:
-    """How many spikes each entry is: of counts of events as many as it says."""
+    """Return how many spikes each entry is; a count of events is as many as it says."""
     return (value != 0).float() if _is(node, "spike") else value.abs()
 
 
 def _fixed(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    """What a graded signal is combined with: of weights whether they are there."""
+    """Return what a graded signal is combined with: for weights, whether they are there."""
     value = values.get(node)
     if isinstance(value, Tensor) and value.is_floating_point():
         return (value != 0).to(value.dtype)

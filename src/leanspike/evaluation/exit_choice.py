@@ -31,12 +31,12 @@ from leanspike.surgery import SpikingNetwork, readout
 
 @dataclass(frozen=True)
 class Choice:
-    """A rule chosen on validation data, and what it came to there.
+    """A rule chosen on validation data, and its accuracy and steps there.
 
-    ``by`` is "gamma" or a measure of confidence; ``max_drop`` and the accuracies are fractions,
-    ``full_accuracy`` that of all T steps; ``curve`` holds (threshold, mean steps, accuracy) of
-    the thresholds there were, with the rule's latest step; ``n`` samples. Made by
-    :func:`choose_confidence` and :func:`choose_gamma`:
+    ``by`` is "gamma" or a measure of confidence. ``max_drop`` and the accuracies are fractions, and
+    ``full_accuracy`` is that of all T steps. ``curve`` holds (threshold, mean steps, accuracy) of
+    the thresholds that were tried, with the rule's latest step. ``n`` counts samples.
+    :func:`choose_confidence` and :func:`choose_gamma` make a choice.
 
     >>> choose_confidence(torch.tensor([[[9.0, 0.0]]] * 4), torch.tensor([0])).rule
     Confident(measure='margin', threshold=0.9997532...)
@@ -60,14 +60,15 @@ def choose_confidence(
     max_drop: float = 0.002,
     task: TaskName | None = None,
 ) -> Choice:
-    """The threshold and the latest step with the fewest steps that cost at most ``max_drop``.
+    """Choose the threshold and the latest step of an exit by confidence.
 
-    A sample leaves when it is sure, or after the step from which on more steps help unsure samples
-    no more.
+    They are those with the fewest steps that lose an accuracy of at most ``max_drop``. A sample
+    leaves when it is sure, or after the latest step. That is the step after which further steps
+    help unsure samples no more.
 
     Args:
         anytime_TNK: the answers after every step of validation samples (mean readout).
-        labels: of :func:`leanspike.evaluation.accuracy`, as is ``task``.
+        labels: as in :func:`leanspike.evaluation.accuracy`, as is ``task``.
         measure: see :func:`confidence`.
         max_drop: the accuracy that may be lost, as a fraction (0.002 is 0.2 points).
 
@@ -81,9 +82,9 @@ def choose_confidence(
     logits = anytime_TNK if anytime_TNK.dim() > 2 else anytime_TNK.unsqueeze(2)
     sure_TN = confidence(logits, measure, found.name)
     right_TN = right_samples(found, anytime_TNK, labels)
-    # Between two neighbouring quantiles lie too few samples to matter.
+    # 201 quantiles are enough: too few samples lie between two neighbouring ones to matter.
     levels = torch.linspace(0, 1, 201, dtype=torch.float64, device=sure_TN.device)
-    early = _thinned(sure_TN[:-1].flatten().double())  # none if there is but one step
+    early = _thinned(sure_TN[:-1].flatten().double())  # empty if there is one step
     thresholds = sorted(set(torch.quantile(early, levels).tolist())) if len(early) else []
     curves: dict[int, list[tuple[float, float, float]]] = {}
     for threshold in (*thresholds, math.inf):
@@ -114,9 +115,10 @@ def choose_gamma(
     max_drop: float = 0.002,
     task: TaskName | None = None,
 ) -> Choice:
-    """The highest threshold for :func:`gamma_steps` within ``max_drop`` of all T steps' accuracy.
+    """Choose the highest threshold for :func:`gamma_steps` that loses at most ``max_drop``.
 
-    Args: see :func:`choose_confidence`.
+    The loss is against the accuracy of all T steps. The arguments are those of
+    :func:`choose_confidence`.
 
     >>> anytime_TNK = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.0]]])
     >>> gammas = {"norm": (0.9, 0.5, 0.1)}
@@ -142,13 +144,16 @@ def choose_gamma(
 def _cheapest(
     curve: list[tuple[float, float, float]], accuracy: float
 ) -> tuple[float, float, float]:
-    """The point with the fewest steps that is accurate enough; of those, the most accurate."""
+    """Return the point with the fewest steps that is accurate enough.
+
+    If there are several, it is the most accurate one.
+    """
     allowed = [point for point in curve if point[2] >= accuracy]
     return min(allowed, key=lambda point: (point[1], -point[2]))
 
 
 def exit_steps(leaves_TN: Tensor) -> Tensor:
-    """The step, from 1, at which each sample may leave for the first time; else T. ``[N]``.
+    """Return the step, from 1, at which each sample may leave for the first time, else T: ``[N]``.
 
     >>> exit_steps(torch.tensor([[False, True], [False, False], [True, True]])).tolist()
     [3, 1]
@@ -161,9 +166,9 @@ def exit_steps(leaves_TN: Tensor) -> Tensor:
 def anytime(
     snn: SpikingNetwork, batches: Source, task: TaskName | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The answers after every step (mean readout) ``[T, N, K]`` and the labels.
+    """Return the answers after every step (mean readout), ``[T, N, K]``, and the labels.
 
-    Args: of :func:`leanspike.evaluation.accuracy`.
+    The arguments are those of :func:`leanspike.evaluation.accuracy`.
 
     >>> from leanspike import spike
     >>> ann = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
@@ -183,7 +188,11 @@ def anytime(
 
 
 def _task(y_TN: Tensor, labels: Tensor, task: TaskName | None) -> Task:
-    """What the labels are of; LeanspikeError where samples have no one answer to leave with."""
+    """Return what the labels are of.
+
+    Raises:
+        LeanspikeError: where samples have no one answer to leave with.
+    """
     found = Labels(task).task(y_TN, labels)
     if found is None:
         raise refuse_no_labels(y_TN, labels)
@@ -196,7 +205,9 @@ def _task(y_TN: Tensor, labels: Tensor, task: TaskName | None) -> Task:
 
 
 def right_samples(task: Task, y_TN: Tensor, labels: Tensor) -> Tensor:
-    """Which samples are answered correctly, ``[T, N]``; of several labels the share.
+    """Tell which samples are answered correctly, ``[T, N]``.
+
+    With several labels it is the share of them that is right.
 
     >>> from leanspike.evaluation import Binary
     >>> right_samples(Binary(), torch.tensor([[[0.5], [0.5]]]), torch.tensor([1, 0]))
@@ -207,7 +218,7 @@ def right_samples(task: Task, y_TN: Tensor, labels: Tensor) -> Tensor:
 
 
 def _thinned(values: Tensor) -> Tensor:
-    """At most a million entries, evenly spaced: torch.quantile takes no more than 16 million."""
+    """Return at most a million entries, evenly spaced: torch.quantile takes at most 16 million."""
     return values[:: max(1, len(values) // 1_000_000)]
 
 

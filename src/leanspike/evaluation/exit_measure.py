@@ -28,7 +28,7 @@ from leanspike.surgery import SpikingNetwork
 
 @torch.no_grad()
 def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Source, full: Result) -> EarlyExit:
-    """What a chosen exit comes to on the test set: steps, time and energy, all of them measured.
+    """Measure a chosen exit on the test set: steps, time and energy.
 
     Each batch is run whole, and with samples leaving, in turn. Both are thus timed alike. A third
     run counts the operations.
@@ -36,8 +36,11 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Source, full: Res
     Args:
         snn: in eval mode after it as before it.
         choice: from validation data.
-        batches: of the test set.
+        batches: batches of the test set.
         full: the evaluation of all T steps on the same data.
+
+    Raises:
+        LeanspikeError: for a result without an accuracy.
 
     >>> from leanspike import evaluate, spike
     >>> from leanspike.evaluation import anytime, choose_confidence
@@ -59,7 +62,7 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Source, full: Res
     seconds = full_seconds = 0.0
     with eval_mode(snn):
         for number, (x, labels) in enumerate(batches_for(snn, batches)):
-            if number == 0:  # whatever the first call has to prepare
+            if number == 0:  # the first call prepares things that must not be timed
                 exit_early(snn, x, choice.rule)
             begun = _now(x)
             snn(x)
@@ -102,14 +105,14 @@ def measure_exit(snn: SpikingNetwork, choice: Choice, batches: Source, full: Res
 
 
 def _now(x: Tensor) -> float:
-    """Seconds, when all that was asked of the device of ``x`` is done."""
+    """Return the time in seconds, when the device of ``x`` has done all its work."""
     if x.device.type != "cpu":
         torch.accelerator.synchronize(x.device)
     return time.perf_counter()
 
 
 def _shares(steps_N: Tensor, timesteps: int) -> tuple[float, ...]:
-    """The share of the samples that leaves after each step."""
+    """Return the share of the samples that leaves after each step."""
     counts = torch.bincount(steps_N - 1, minlength=timesteps)
     return tuple((counts.double() / len(steps_N)).tolist())
 
@@ -117,7 +120,7 @@ def _shares(steps_N: Tensor, timesteps: int) -> tuple[float, ...]:
 def _by_class(
     right_N: Tensor, steps_N: Tensor, labels_N: Tensor, names: Sequence[str], timesteps: int
 ) -> tuple[ClassExit, ...]:
-    """Each class that occurs, for itself; none where samples have several labels."""
+    """Return a row for each class that occurs; none where samples have several labels."""
     rows: list[ClassExit] = []
     if right_N.is_floating_point():
         return ()

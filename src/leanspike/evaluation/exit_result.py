@@ -1,4 +1,4 @@
-"""What leaving early comes to, as records."""
+"""What an early exit saves, as records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from leanspike.evaluation.record import Record
 
 
 class ClassExit(Record):
-    """How one class leaves: accuracy, mean steps, the share that leaves after each step."""
+    """How samples of one class leave.
+
+    ``leaving[t]`` is the share that leaves after step t+1.
+    """
 
     name: str
     n: int
@@ -16,13 +19,15 @@ class ClassExit(Record):
 
 
 class EarlyExit(Record):
-    """What leaving early comes to, beside all T steps (``full_``).
+    """What leaving early saves and loses, beside all T steps (``full_``).
 
-    ``by`` is "gamma", "margin" or "entropy". ``threshold`` (None: nobody leaves by it) and
-    ``latest`` (the step after which everybody leaves; None: the last) were chosen on
-    ``validation_n`` samples for a loss of at most ``max_drop``; ``curve`` holds (mean steps,
-    accuracy) of the other thresholds there. Everything else is measured on the ``n`` test samples:
-    ``leaving[t]`` is the share that leaves after step t+1, ``seconds`` the wall-clock time of all.
+    ``by`` is "gamma", "margin" or "entropy". ``threshold`` is None where no sample leaves by it.
+    ``latest`` is the step after which all samples leave (None: the last). Both were chosen on
+    ``validation_n`` samples for a loss of at most ``max_drop``. ``curve`` holds (mean steps,
+    accuracy) of the other thresholds there.
+
+    Everything else is measured on the ``n`` test samples. ``leaving[t]`` is the share that leaves
+    after step t+1, and ``seconds`` is the wall-clock time of all samples.
 
     >>> EarlyExit.model_construct(by="margin", mean_steps=3.5, seconds=2.0).mean_steps
     3.5

@@ -15,10 +15,10 @@ from leanspike.graph.ops import base
 
 
 def fan_out(layer: nn.Module, shape: Sequence[int]) -> Tensor:
-    """How many weights each entry of an input of ``shape`` (one sample) meets, float64.
+    """Return how many weights each entry of an input of ``shape`` (one sample) meets, float64.
 
-    It is the gradient of the sum of the layer's outputs when every weight is 1. A layer of a kind
-    that the table knows counts as that one, whatever else its own forward does.
+    It is the gradient of the sum of the layer's outputs when every weight is 1. A subclass of a
+    layer that the table knows counts as that layer, whatever else its own forward does.
 
     >>> fan_out(nn.Conv2d(1, 2, 3, padding=1), (1, 3, 3))[0].tolist()
     [[8.0, 12.0, 8.0], [12.0, 18.0, 12.0], [8.0, 12.0, 8.0]]
@@ -38,7 +38,7 @@ def fan_out(layer: nn.Module, shape: Sequence[int]) -> Tensor:
 
 
 def fan_out_of_call(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Any]) -> Tensor:
-    """The same of a function that is given its weights."""
+    """Return :func:`fan_out` for a function that is given its weights."""
     source = signal_nodes(node)[0]
 
     def call(x: Tensor) -> Tensor:
@@ -61,9 +61,9 @@ def not_padding(
     values: Mapping[fx.Node, Any],
     known: Mapping[fx.Node, Tensor],
 ) -> Tensor:
-    """Where the entries of a sample behind a padding are not its zeros, 1; float64.
+    """Tell where entries of a sample behind a padding are not its zeros: 1 there, float64.
 
-    ``known`` has the same of paddings before it.
+    ``known`` has the same for paddings before it.
     """
     source = signal_nodes(node)[0]
     ones = torch.ones(values[source].shape[1:], dtype=torch.float64)
@@ -83,11 +83,12 @@ def _gradient(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def weighted(counts_B: Tensor, weights: Tensor) -> float:
-    """Σ over the batch of Σ counts · weights: exact while no entry counts more than 4096.
+    """Return the sum of counts · weights over the batch.
 
-    A product with ones takes a tenth of the time of ``counts_B.sum(0, dtype=torch.float64)``. Its
-    float32 is exact up to 2²⁴, hence 4096 rows at a time; what follows is float64. The entries of
-    a sample are taken in the order in which they lie in memory, so that nothing is copied.
+    It is exact while no entry counts more than 4096. A product with ones takes a tenth of the time
+    of ``counts_B.sum(0, dtype=torch.float64)``. Its float32 is exact up to 2²⁴, hence 4096 rows at
+    a time; what follows is float64. The entries of a sample are taken in the order in which they
+    lie in memory, so that nothing is copied.
     """
     order = sorted(range(1, counts_B.dim()), key=counts_B.stride, reverse=True)
     rows_BM = counts_B.permute(0, *order).reshape(len(counts_B), -1)

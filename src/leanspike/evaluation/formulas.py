@@ -26,16 +26,17 @@ CHAINS = frozenset(
         *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56)),
     )
 )
-"""Networks of the zoo whose layers with weights each read the neurons right before them alone."""
+"""Networks of the zoo in which each layer with weights reads only the neurons right before it."""
 
 
 def diet_snn_ratio(
     operations: Sequence[LayerOperations], spikes_per_neuron: float, mac_pj: float, ac_pj: float
 ) -> float:
-    """DIET-SNN's: E_SNN/E_ANN = f₁ + (1 − f₁)·R·(AC/MAC), inverted.
+    """Return DIET-SNN's ratio, the inverse of E_SNN/E_ANN = f₁ + (1 − f₁)·R·(AC/MAC).
 
-    f₁ is the share of D in layers that are computed once, R the spikes per neuron of the whole
-    network, summed over all steps. Infinite for a network that is silent and computes nothing once.
+    f₁ is the share of D in layers that are computed once. R is the spikes per neuron of the whole
+    network, summed over all steps. The ratio is infinite for a network that is silent and computes
+    nothing once.
 
     >>> from leanspike.evaluation.layers import LayerOperations
     >>> row = LayerOperations.model_construct
@@ -52,11 +53,11 @@ def diet_snn_ratio(
 def bntt_ratio(
     operations: Sequence[LayerOperations], timesteps: int, mac_pj: float, ac_pj: float
 ) -> float:
-    """BNTT's: E_ANN = Σ_l D(l)·MAC and E_SNN = Σ_l D(l)·R(l)·AC.
+    """Return BNTT's ratio of E_ANN = Σ_l D(l)·MAC to E_SNN = Σ_l D(l)·R(l)·AC.
 
-    R(l) is ``spike_rate``, that of the neurons whose spikes enter layer l, summed over all steps.
-    A layer without one multiplies: once if its input is the same at each step, else at each.
-    Infinite for a network that is silent and multiplies nothing.
+    R(l) is ``spike_rate``, the rate of the neurons whose spikes enter layer l, summed over all
+    steps. A layer without a rate multiplies: once if its input is the same at each step, else at
+    each step. The ratio is infinite for a network that is silent and multiplies nothing.
 
     >>> from leanspike.evaluation.layers import LayerOperations
     >>> row = LayerOperations.model_construct
@@ -75,10 +76,11 @@ def bntt_ratio(
 
 
 def entering_rates(snn: SpikingNetwork, fired: Mapping[str, float]) -> dict[fx.Node, float]:
-    """Spikes per neuron, over all steps, of the neurons behind each signal that is made of spikes.
+    """Return spikes per neuron, over all steps, for the neurons behind each signal made of spikes.
 
-    Pools, reshapes and the like hand the rate on, sums of branches add theirs, a concatenation has
-    the mean over its entries. A signal with a source whose rate is not known has none.
+    Pools, reshapes and the like hand the rate on. Sums of branches add the rates of their sources,
+    and a concatenation has the mean over its entries. A signal with a source whose rate is not
+    known has none.
 
     Args:
         snn: the spiking network.
@@ -110,10 +112,10 @@ def _made_of_spikes(node: fx.Node) -> bool:
 def chain_rates(
     operations: Sequence[LayerOperations], neurons: Sequence[NeuronActivity]
 ) -> list[float | None]:
-    """What ``spike_rate`` would be of each layer of a network in :data:`CHAINS`.
+    """Return the ``spike_rate`` of each layer of a network in :data:`CHAINS`, for older results.
 
-    For results from before it was recorded: layer l reads the neurons before it; spikes that enter
-    the first are the input's own.
+    These results were written before the rate was recorded. Layer l reads the neurons before it.
+    Spikes that enter the first layer are the input's own.
     """
     rates: list[float | None] = []
     for number, row in enumerate(operations):

@@ -55,15 +55,13 @@ class FunctionMetric(Metric):
         self._samples = 0
 
     def begin(self, about: About) -> None:
-        """See :class:`Metric`."""
         self.mode = about.readout
 
     def see(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
-        """See :class:`Metric`."""
         if targets is None:
             raise LeanspikeError(
-                "metric has no targets: the batches are inputs alone; give pairs, of an "
-                "autoencoder (x, x)"
+                "metric has no targets: the batches are inputs alone; give pairs, such as "
+                "(x, x) for an autoencoder"
             )
         first = tensors(y_TN)[0]
         samples = first.shape[1]
@@ -77,7 +75,6 @@ class FunctionMetric(Metric):
         self._samples += samples
 
     def row(self) -> Numbers:
-        """See :class:`Metric`."""
         samples = self._samples
         return Numbers(
             steps={name: tuple(v / samples for v in sums) for name, sums in self._sums.items()},
@@ -86,7 +83,6 @@ class FunctionMetric(Metric):
 
     @classmethod
     def tables(cls, row: Record) -> tuple[StepTable, ...]:
-        """See :class:`Metric`."""
         assert isinstance(row, Numbers)
         return tuple(
             StepTable(name, values, row.ann.get(name)) for name, values in row.steps.items()
@@ -109,7 +105,7 @@ def _at(y_TN: Any, t: int) -> Any:
 
 
 def _name(function: Function) -> str:
-    """As the user calls it; a function without a name is "metric".
+    """Return the function's name; a function without a name is "metric".
 
     >>> import torch
     >>> _name(torch.nn.functional.mse_loss), _name(torch.nn.L1Loss()), _name(lambda y, target: 0)
@@ -120,7 +116,7 @@ def _name(function: Function) -> str:
 
 
 def _number(name: str, value: object) -> float:
-    """A finite number of a number or a tensor of one."""
+    """Return a finite number from a number, or from a tensor of one."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if not isinstance(value, Real):
@@ -130,7 +126,7 @@ def _number(name: str, value: object) -> float:
         )
     if not math.isfinite(value):
         raise LeanspikeError(
-            f"metric {name} is {value}; a mean over batches needs finite numbers: leave out what "
-            "has no answer, or bound it"
+            f"metric {name} is {value}; a mean over batches needs finite numbers: leave samples "
+            "without an answer out, or bound the number"
         )
     return float(value)

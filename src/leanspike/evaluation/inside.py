@@ -1,6 +1,6 @@
-"""What a module computes that the surgery does not look into: counted while it runs.
+"""What a module computes that the surgery does not look into, counted while it runs.
 
-Below the table: the operations here are those that PyTorch's own are made of.
+This is below the table: the operations here are those that PyTorch's own are made of.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Inside:
-    """The arithmetic inside, and the weights that entered none of it, by name.
+    """The arithmetic inside a call, and the names of weights that entered none of it.
 
-    ``unseen``: PyTorch did not make the outputs of the inputs. Work is then left out, which may
-    have no weights of its own.
+    ``unseen`` says that PyTorch did not make the outputs from the inputs. Work is then left out,
+    which may have no weights of its own.
     """
 
     cost: Cost
@@ -42,10 +42,11 @@ class Inside:
 def look_inside(
     call: Callable[[], Any], inputs: list[Tensor], weights: Mapping[str, Tensor]
 ) -> Inside:
-    """What ``call`` computes of ``inputs``, with such weights; its path is that of these values.
+    """Count what ``call`` computes from ``inputs`` with these weights.
 
-    It counts matrix products, convolutions (without zero padding), products of two signals,
-    squares, and norms that measure each sample. Work outside PyTorch is not counted.
+    Code of the call that depends on values takes the path of these values. Matrix products,
+    convolutions (without zero padding), products of two signals, squares, and norms that measure
+    each sample are counted. Work outside PyTorch is not counted.
 
     >>> layer, x = torch.nn.Conv1d(2, 3, 3, padding=1), torch.rand(1, 2, 4)
     >>> look_inside(lambda: layer(x), [x], dict(layer.named_parameters()))
@@ -59,18 +60,18 @@ def look_inside(
 
 
 def look_at(node: fx.Node, root: nn.Module, values: Mapping[fx.Node, Any]) -> Inside:
-    """What the call at a node computes inside, of the first sample."""
+    """Count what the call at a node computes inside, for the first sample."""
     rows = {source: values[source][:1] for source in signal_nodes(node)}
     args, named = fx.node.map_arg((node.args, node.kwargs), lambda n: rows.get(n, values.get(n)))
     weights = weights_of(node, root)
     try:
         return look_inside(lambda: called(node, root)(*args, **named), list(rows.values()), weights)
-    except Exception:  # the module is anybody's, and is named as not counted
+    except Exception:  # any module may fail here; it is then named as not counted
         return Inside(Cost(), tuple(weights), unseen=True)
 
 
 def weights_of(node: fx.Node, root: nn.Module) -> dict[str, Tensor]:
-    """The weights, of two axes or more, of what a node calls, or is given, by name."""
+    """Return by name the weights, with two axes or more, of what a node calls or is given."""
     module = submodule(root, node)
     if module is not None:
         return {name: p for name, p in module.named_parameters() if p.dim() > 1}
@@ -81,7 +82,7 @@ def weights_of(node: fx.Node, root: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def _slow_attention() -> Iterator[None]:
-    """PyTorch's attention in parts that can be counted."""
+    """Let PyTorch compute attention in parts that can be counted."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -92,7 +93,10 @@ def _slow_attention() -> Iterator[None]:
 
 @final
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees each operation; knows by their memory what is made of the inputs, what of weights."""
+    """Sees each operation.
+
+    By their memory it knows what is made of the inputs, and what of weights.
+    """
 
     def __init__(self, inputs: list[Tensor], weights: Mapping[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -102,10 +106,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.weights: dict[int, set[str]] = {}
         for name, weight in weights.items():
             self.weights.setdefault(_memory(weight), set()).add(name)
-        self.kept: list[Any] = []  # so that no memory is used twice
+        self.kept: list[Any] = []  # what is kept alive shares its memory with no later tensor
 
     def is_signal(self, tensor: Tensor) -> bool:
-        """Whether it is made of the inputs."""
+        """Tell whether a tensor is made of the inputs."""
         return _memory(tensor) in self.signals
 
     def __torch_dispatch__(
@@ -138,10 +142,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 _FREE = {aten.cat, aten.stack, aten.copy_}
-"""They cost nothing where one operand is fixed, as what works entry by entry, sums and scales."""
+"""Operations that cost nothing where one operand is fixed, like entry-wise ones, sums and scales.
+"""
 
 _Price = Callable[[tuple[Any, ...], Tensor, Callable[[Tensor], bool]], Cost]
-"""Of the arguments, what came out, and whether a tensor is made of the inputs."""
+"""From the arguments, the result, and whether a tensor is made of the inputs, to a cost."""
 
 
 def _memory(tensor: Tensor) -> int:
@@ -149,7 +154,7 @@ def _memory(tensor: Tensor) -> int:
 
 
 def _matrices(first: int) -> _Price:
-    """[..., L, D] times [..., D, K], the first of which is that argument."""
+    """Price [..., L, D] times [..., D, K]; ``first`` is the number of the first argument."""
 
     def price(args: tuple[Any, ...], out: Tensor, _is_signal: Any) -> Cost:
         return Cost(macs=float(out.numel() * args[first].shape[-1]))
@@ -158,14 +163,20 @@ def _matrices(first: int) -> _Price:
 
 
 def _convolution(args: tuple[Any, ...], _out: Tensor, _is_signal: Any) -> Cost:
-    """Each product with an entry that is none of the padding's is 1 where all entries are."""
+    """Price each product with an entry that is not the padding's.
+
+    Such a product is 1 where all entries are 1.
+    """
     x, weight, _bias, *rest = args
     ones = aten.convolution(torch.ones_like(x), torch.ones_like(weight), None, *rest)
     return Cost(macs=float(ones.double().sum()))
 
 
 def _product(factor: int, *terms: int) -> _Price:
-    """Of two signals: that argument, and a sum of the others. A multiplication for each entry."""
+    """Price a multiplication for each entry, where both factors are signals.
+
+    ``factor`` is the number of one argument; the other factor is the sum of ``terms``.
+    """
 
     def price(args: tuple[Any, ...], out: Tensor, is_signal: Callable[[Tensor], bool]) -> Cost:
         def varies(place: int) -> bool:
@@ -178,12 +189,12 @@ def _product(factor: int, *terms: int) -> _Price:
 
 
 def _squares(args: tuple[Any, ...], _out: Tensor, _is_signal: Any) -> Cost:
-    """A power, or a sum of squares: one multiplication for each entry that goes in."""
+    """Price a power, or a sum of squares: one multiplication for each entry that goes in."""
     return Cost(macs=float(args[0].numel()))
 
 
 def _variance(args: tuple[Any, ...], _out: Tensor, _is_signal: Any) -> Cost:
-    """Mean and mean square."""
+    """Price a mean and a mean square."""
     return Cost(macs=float(args[0].numel()), acs=args[0].numel())
 
 
@@ -193,7 +204,10 @@ def _attention(args: tuple[Any, ...], _out: Tensor, _is_signal: Any) -> Cost:
 
 
 def _norm(weight: int | None) -> _Price:
-    """As in `leanspike.graph.costs`: 2 multiply-accumulates and an addition, 3 with a γ of each."""
+    """Price a norm: 2 multiply-accumulates and an addition, 3 where each entry has its own γ.
+
+    `leanspike.graph.costs` does the same.
+    """
 
     def price(args: tuple[Any, ...], out: Tensor, _is_signal: Any) -> Cost:
         own = weight is not None and args[weight] is not None
@@ -203,7 +217,10 @@ def _norm(weight: int | None) -> _Price:
 
 
 def _batch_norm(args: tuple[Any, ...], out: Tensor, is_signal: Callable[[Tensor], bool]) -> Cost:
-    """With running statistics it folds; else it measures, as the norms of instances do with it."""
+    """Price a batch norm: with running statistics it folds.
+
+    Without them it measures, as instance norms do.
+    """
     measures = next(value for value in args[3:] if isinstance(value, bool))
     return _norm(None)(args, out, is_signal) if measures else Cost()
 

@@ -11,7 +11,7 @@ from leanspike.errors import LeanspikeError
 
 
 def check_labels(labels: Tensor, outputs: int, pixels: bool = False) -> None:
-    """Raise unless each label is the number of an output, from 0.
+    """Raise LeanspikeError unless each label is the number of an output, from 0.
 
     >>> import torch
     >>> check_labels(torch.tensor([1, 3, 2]), outputs=3)
@@ -42,7 +42,7 @@ def check_labels(labels: Tensor, outputs: int, pixels: bool = False) -> None:
 
 
 def is_yes_or_no(labels: Tensor) -> bool:
-    """Whether each is 0 or 1.
+    """Tell whether each label is 0 or 1.
 
     >>> import torch
     >>> is_yes_or_no(torch.tensor([0.0, 1.0])), is_yes_or_no(torch.tensor([0.2]))
@@ -52,7 +52,7 @@ def is_yes_or_no(labels: Tensor) -> bool:
 
 
 def check_yes_or_no(labels: Tensor, what: str) -> None:
-    """Raise unless each label is 0 or 1.
+    """Raise LeanspikeError unless each label is 0 or 1.
 
     >>> import torch
     >>> check_yes_or_no(torch.tensor([1, 2]), "one output answers")
@@ -62,15 +62,15 @@ def check_yes_or_no(labels: Tensor, what: str) -> None:
     if is_yes_or_no(labels):
         return
     odd = labels[(labels != 0) & (labels != 1)].flatten()[0].item()
-    way = "give labels > 0.5" if 0 < odd < 1 else "of labels -1 and 1 give labels > 0"
+    way = "give labels > 0.5" if 0 < odd < 1 else "give labels > 0 for labels -1 and 1"
     raise LeanspikeError(
-        f"label {odd:g}, and {what} 0 or 1; {way}, of targets that are no labels "
-        'task="none", or metric= with a function of yours'
+        f'label {odd:g}, and {what} 0 or 1; {way}, or task="none" or metric= with a function of '
+        "yours for targets that are no labels"
     )
 
 
 def check_one_class(rows: Tensor) -> None:
-    """Raise unless each row of labels ``[N, K, ...]`` has one largest entry.
+    """Raise LeanspikeError unless each row of labels ``[N, K, ...]`` has one largest entry.
 
     >>> import torch
     >>> check_one_class(torch.tensor([[0, 1, 0], [1, 1, 0]]))
@@ -81,12 +81,12 @@ def check_one_class(rows: Tensor) -> None:
     if most > 1:
         raise LeanspikeError(
             f"the labels of a sample have {most} largest entries, and one of {rows.shape[1]} "
-            'classes is right; of several labels give task="multilabel"'
+            'classes is right; give task="multilabel" for several labels'
         )
 
 
 def no_numbers(labels: Tensor, y_TN: Tensor) -> LeanspikeError:
-    """The error for labels that are no numbers of classes, with the way to those if it is plain.
+    """Return the error for labels that are no numbers of classes, with a way out if it is plain.
 
     >>> import torch
     >>> print(no_numbers(torch.tensor([1.0, 2.0]), torch.zeros(1, 2, 3)))

@@ -1,4 +1,4 @@
-"""What was counted of single layers, of neurons and of those with weights.
+"""What was counted for single layers: layers of neurons, and layers with weights.
 
 Every quantity is for ONE sample, averaged over all samples.
 """
@@ -15,12 +15,12 @@ from leanspike.evaluation.record import Record
 class NeuronActivity(Record):
     """One layer of neurons.
 
-    ``spikes_per_step[t]`` is the mean number of spikes that one neuron of the layer fires at
-    step t, in [0, 1]. Summed over t it is the papers' "spikes per neuron".
-    ``readings`` are what its neurons show of themselves, as threshold and leak, as means over the
-    layer; ``ranges`` the lowest and the highest of those that differ within it; ``readings_start``
-    those before the training of the SNN (none if it was not trained). ``update_macs`` and
-    ``update_acs`` are what a step costs one neuron.
+    ``spikes_per_step[t]`` is the mean number of spikes that one neuron of the layer fires at step
+    t, in [0, 1]. Summed over t it is the papers' "spikes per neuron". ``readings`` are what the
+    neurons show of themselves, such as threshold and leak, as means over the layer. ``ranges``
+    holds the lowest and the highest of the readings that differ within the layer.
+    ``readings_start`` are the readings before the training of the SNN; it is empty if the SNN was
+    not trained. ``update_macs`` and ``update_acs`` are what a step costs one neuron.
     """
 
     path: str
@@ -35,7 +35,7 @@ class NeuronActivity(Record):
     @model_validator(mode="before")
     @classmethod
     def _of_before(cls, value: Any) -> Any:
-        """Records of before there were several kinds of neurons have a threshold and a leak."""
+        """Read older records, in which a layer has a threshold and a leak but no readings."""
         if not isinstance(value, dict) or "threshold" not in value:
             return value
         new = dict(value)
@@ -63,11 +63,11 @@ class LayerOperations(Record):
     ``edge`` is the kind of signal that enters: ``analog``, ``spike`` or ``graded``. It ends in
     ``, multiplied`` if the spikes underneath are not known, and the layer pays for products. It is
     ``product`` for two signals, and ``inside`` for a module that was declared with ``ops=``.
-    ``static``: whether the signal is the same at every step. It is then computed once.
-    ``dense_macs`` is the textbook count for one ANN pass, padding included. ``ann_macs`` leaves
-    out the multiplications with zero padding. So do ``snn_macs`` and ``snn_acs``, of all steps.
-    ``spike_rate`` is the rate of the neurons whose spikes enter, summed over all steps. It is None
-    if the layer multiplies, and in results of versions that did not record it.
+    ``static`` says whether the signal is the same at every step; it is then computed once.
+    ``dense_macs`` is the textbook count for one ANN pass, padding included. ``ann_macs`` leaves out
+    the multiplications with zero padding. So do ``snn_macs`` and ``snn_acs``, which count all
+    steps. ``spike_rate`` is the rate of the neurons whose spikes enter, summed over all steps. It
+    is None if the layer multiplies, and in results of versions that did not record it.
     """
 
     path: str
@@ -85,8 +85,8 @@ class LayerOperations(Record):
 class Uncounted(Record):
     """A module, or a function, whose work could not be counted, or not all of it.
 
-    ``path`` is its place, ``kind`` its class; ``share``, in [0, 1], is what part of the network's
-    weights is in none of the numbers for that reason.
+    ``path`` is its place, ``kind`` its class. ``share``, in [0, 1], is the part of the network's
+    weights that is in none of the numbers for that reason.
     """
 
     path: str

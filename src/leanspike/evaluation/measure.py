@@ -1,4 +1,4 @@
-"""The whole answer about an SNN: accuracy by step, spikes, operations, energy."""
+"""All figures of an SNN: accuracy by step, spikes, operations, energy."""
 
 from __future__ import annotations
 
@@ -52,45 +52,47 @@ def evaluate(
 ) -> Result:
     """Measure an SNN, in float32: accuracy after every step, spikes, operations and energy.
 
-    No time is measured: that is :func:`leanspike.evaluation.measure_times`, whose record belongs
+    No time is measured: :func:`leanspike.evaluation.measure_times` does that. Its record belongs
     into the result as ``result.model_copy(update={"times": times})``.
 
-    (On CUDA, PyTorch rounds the inputs of convolutions to TF32, which moves some spikes, unless
-    ``torch.backends.cudnn.allow_tf32 = False``.)
+    On CUDA, PyTorch rounds the inputs of convolutions to TF32, which moves some spikes.
+    ``torch.backends.cudnn.allow_tf32 = False`` turns that off.
 
     Args:
         snn: evaluated in eval mode, at ``snn.timesteps`` steps, and put back after it.
-        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels,
-            tensors or arrays, which are sent to the network's device. Gone through once.
-            One pair is taken 128 samples at a time. Inputs alone will do: spikes, operations and
-            energy need no labels, and ``accuracy`` is then empty.
+        batches: a DataLoader, a list of batches or one pair: input ``[N, ...]`` and labels. They
+            are tensors or arrays, which are sent to the network's device. They are gone through
+            once. One pair is taken 128 samples at a time. Inputs alone will do: spikes, operations
+            and energy need no labels, and ``accuracy`` is then empty.
         ann: the network the SNN came from, to be measured on the same data.
         name, classes: for the report.
         data, split, seed: the data set, which part of it this is ("test"), and the seed of the
-            training; unknown where they are not given.
+            training. They are unknown where they are not given.
         start: what `leanspike.evaluation.readings` gave before the training, for the report.
-        readout: "sum" or "mean" of the outputs so far. Of accuracy it changes nothing, and is the
-            sum by default; ``metric`` is given the mean, which is as large as an ANN's outputs.
+        readout: "sum" or "mean" of the outputs so far. Accuracy does not depend on it; its default
+            there is the sum. ``metric`` is given the mean by default, which is as large as an ANN's
+            outputs.
         task: what the labels are of: "multiclass", "binary" or "multilabel", see
-            :func:`leanspike.evaluation.accuracy`; "none" for targets that are no labels, which may
-            then be of any kind. Default: found by shapes and types, with a warning for targets
+            :func:`leanspike.evaluation.accuracy`. "none" is for targets that are no labels, which
+            may then be of any kind. Default: found by shapes and types, with a warning for targets
             that are no labels.
         metric: a function from outputs, as the ANN gives them, and targets of any kind to a number
-            or a dict of numbers, as ``torch.nn.functional.mse_loss``. Measured after each step, and
-            of the ANN; the mean over the batches, weighted by their samples. With it no accuracy
-            is measured, unless ``task`` is given.
-        metrics: others, by name, as of :mod:`leanspike.metrics`: ``{"calibration_error":
-            CalibrationError()}``; ``result.measured`` then holds what each found.
-        origin: where the figures come from (default: this process), but for what computed them.
+            or a dict of numbers, such as ``torch.nn.functional.mse_loss``. It is measured after
+            each step, and for the ANN. The result is the mean over the batches, weighted by their
+            samples. With it no accuracy is measured, unless ``task`` is given.
+        metrics: others, by name, such as those of :mod:`leanspike.metrics`:
+            ``{"calibration_error": CalibrationError()}``. ``result.measured`` then holds what each
+            found.
+        origin: where the figures come from (default: this process), except for what computed them.
         progress: called with the number of samples after each batch.
         group: processes that each have batches of their own, in turn, as a :class:`Loader` of that
-            group gives them; each gets the result of all.
+            group gives them. Each process gets the result of all.
 
     Raises:
-        LeanspikeError: if there are no samples, or values that are not finite; for labels that
-            are none of these outputs, or of more than one task; for ``classes`` or an ANN of other
-            than as many outputs; for a seed beside an origin, which has its own; for a plain
-            module in a neuron's place.
+        LeanspikeError: if there are no samples, or values that are not finite. Also for labels that
+            do not fit these outputs, or are of more than one task. Also for ``classes`` or an ANN
+            with another number of outputs, for a seed beside an origin (which has its own), and for
+            a plain module in a neuron's place.
 
     Example:
         >>> from leanspike import spike
@@ -164,13 +166,13 @@ class _Watch:
 
     def add_others(self, group: Group) -> None:
         """Count what all processes have seen, in each of them."""
-        self.answered.add_others()  # at first: others may still show it their batches
+        self.answered.add_others()  # first, as other processes may still show their batches
         self.n = sum(group.gathered(self.n))
         for counter in self.counters:
             counter.add_others(group)
 
     def fields(self, start: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:
-        """What a result says of all that was seen."""
+        """Return what a result says of all that was seen."""
         prices, steps = Prices(), self.answered.timesteps
         neurons = self.spikes.rows(start)
         fired = {layer.path: layer.spikes_per_neuron for layer in neurons}
@@ -193,7 +195,7 @@ class _Watch:
 
 
 def _check(snn: SpikingNetwork, seed: int | None, origin: Provenance | None) -> None:
-    """That these can be measured, and do not contradict each other."""
+    """Raise unless these can be measured, and do not contradict each other."""
     if not isinstance(snn, SpikingNetwork):
         raise LeanspikeError(
             f"a {type(snn).__name__} has no spikes to count; make it spike first, or measure its "

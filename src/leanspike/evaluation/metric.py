@@ -1,7 +1,7 @@
 """What a metric is: it sees each batch that is evaluated, and shows what it found.
 
-A metric is one file: what it counts, what it found as a record, how the terminal shows that, and
-how the page does. It is registered by its name, which a recipe names in `evaluate.metrics`.
+A metric is one file. It says what is counted, what was found as a record, and how the terminal and
+the page show that. It is registered by its name, which a recipe names in `evaluate.metrics`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class About:
 
 @dataclass(frozen=True)
 class StepTable:
-    """Numbers after each step, and the ANN's, where there is one, under a title.
+    """Numbers after each step under a title, and the ANN's number, where there is an ANN.
 
     ``unit`` is "%" for shares, which are shown in hundredths, else "". A share of samples that
     were ``counted`` has the decimals that their number supports.
@@ -92,7 +92,8 @@ class Look:
 class Picture:
     """A figure of the page: its title, what it shows in a sentence or two, and how it is drawn.
 
-    ``draw(figure, look)`` draws it with matplotlib; ``height`` is in px, the width the page's.
+    ``draw(figure, look)`` draws it with matplotlib. ``height`` is in px, and the width is the
+    page's.
 
     >>> Picture("Empty", "Nothing to see.", 100, lambda figure, look: None).height
     100
@@ -107,9 +108,9 @@ class Picture:
 class Metric(ABC):
     """Sees all batches of an evaluation, one after another.
 
-    The options of one that is registered are in ``Config``: keyword arguments of its constructor.
-    ``Row`` is what it found. The result keeps that as plain data, and a page that is written again
-    later needs no more: ``tables`` and ``pictures`` show a row.
+    A metric that is registered has its options in ``Config``; they are keyword arguments of its
+    constructor. ``Row`` is what it found. The result keeps the row as plain data, and a page that
+    is written again later needs no more: ``tables`` and ``pictures`` show a row.
 
     >>> class Silent(Metric):
     ...     class Row(Record):
@@ -135,19 +136,19 @@ class Metric(ABC):
 
     @abstractmethod
     def begin(self, about: About) -> None:
-        """Before the first batch."""
+        """Get ready for the first batch."""
 
     @abstractmethod
     def see(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
-        """A batch: outputs of the steps ``[T, N, ...]`` in the network's own structure, targets.
+        """Take a batch: the outputs of the steps ``[T, N, ...]``, targets, and the ANN's outputs.
 
-        ``ann_N`` are the ANN's outputs ``[N, ...]``. Targets and these are None where there are
-        none.
+        The outputs are in the network's own structure. ``ann_N`` are the ANN's outputs
+        ``[N, ...]``. ``targets`` and ``ann_N`` are None where there are none.
         """
 
     @abstractmethod
     def row(self) -> Record:
-        """What it found, a ``Row``."""
+        """Return what was found, as a ``Row``."""
 
     @classmethod
     @abstractmethod
@@ -156,7 +157,7 @@ class Metric(ABC):
 
     @classmethod
     def pictures(cls, row: Record) -> tuple[Picture, ...]:  # noqa: ARG003
-        """A row for the page, where a figure says more than numbers."""
+        """Return pictures that show a row on the page, where a figure says more than numbers."""
         return ()
 
 

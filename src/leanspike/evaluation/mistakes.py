@@ -13,9 +13,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 from leanspike.evaluation.record import Record
 
 SHOWN = 6
-"""Samples of a kind that are listed."""
+"""The most samples of a kind that are listed."""
 SIDE = 48
-"""Pixels of a picture's longer side, at most."""
+"""The most pixels of a picture's longer side."""
 
 
 class Picture(Record):
@@ -43,7 +43,7 @@ class Mistake(Record):
 class Mistakes(Record):
     """How many samples only the SNN, only the ANN, or both answer wrongly, and the first of each.
 
-    Without an ANN all are the SNN's only, and ``ann_only`` and ``both`` are None.
+    Without an ANN all are counted as the SNN's only, and ``ann_only`` and ``both`` are None.
 
     >>> Mistakes(snn_only=3, ann_only=1, both=2, first=()).disagree
     4
@@ -56,7 +56,7 @@ class Mistakes(Record):
 
     @property
     def disagree(self) -> int:
-        """Samples that one of the two answers correctly and the other does not."""
+        """The number of samples that one of the two answers correctly and the other does not."""
         return self.snn_only + (self.ann_only or 0)
 
 
@@ -78,7 +78,7 @@ class MistakeFinder:
         self.has_ann = False
 
     def add(self, labels: Tensor, snn: Tensor, ann: Tensor | None) -> None:
-        """A batch: labels and answers, all int64 ``[N]``."""
+        """Take a batch: labels and answers, all int64 ``[N]``."""
         self.has_ann = ann is not None
         snn_wrong = snn != labels
         ann_wrong = torch.zeros_like(snn_wrong) if ann is None else ann != labels
@@ -94,11 +94,11 @@ class MistakeFinder:
 
     @property
     def ann_right(self) -> int:
-        """How many samples the ANN answers correctly."""
+        """The number of samples that the ANN answers correctly."""
         return self.seen - self.counts[1] - self.counts[2]
 
     def mistakes(self) -> Mistakes:
-        """What was found so far."""
+        """Return what was found so far."""
         snn_only, ann_only, both = self.counts
         return Mistakes(
             snn_only=snn_only,
@@ -109,7 +109,7 @@ class MistakeFinder:
 
 
 def picture_of(pixels: Tensor) -> Picture:
-    """A small picture of an image, uint8 ``[C, H, W]``, or of frames ``[T, C, H, W]``.
+    """Return a small picture of an image, uint8 ``[C, H, W]``, or of frames ``[T, C, H, W]``.
 
     >>> small = picture_of(torch.full((3, 96, 192), 7, dtype=torch.uint8))
     >>> small.height, small.width, small.channels, base64.b64decode(small.pixels)[:3]
@@ -127,9 +127,10 @@ def picture_of(pixels: Tensor) -> Picture:
 
 
 def portrait(frames: Tensor) -> Tensor:
-    """A sequence ``[T, C, H, W]`` in one picture ``[C, H, W]``, uint8.
+    """Return a sequence ``[T, C, H, W]`` as one picture ``[C, H, W]``, uint8.
 
-    Rows one under another where each frame is a row; else all events, dark on white.
+    Where each frame is a row, the rows stand one under another. Other frames become all their
+    events, dark on white.
 
     >>> portrait(torch.tensor([[[[0, 1]]], [[[0, 0]]]], dtype=torch.uint8).expand(2, 2, 1, 2))
     tensor([[[255,   0]]], dtype=torch.uint8)

@@ -44,7 +44,7 @@ def provenance(
     Args:
         command, seed, recipe: what made the figures, as far as it is known.
         seconds: wall-clock time by phase.
-        device: that computed them.
+        device: the device that computed the figures.
         backends: what computed the phases of a run, in words.
 
     >>> origin = provenance(seed=7)
@@ -67,7 +67,7 @@ def provenance(
 
 
 def computed_by(origin: Provenance, ran: Backends) -> Provenance:
-    """The same origin, of figures that this has computed.
+    """Return the same origin, for figures that ``ran`` has computed.
 
     >>> computed_by(provenance(), Backends({"native"}, {"avx2"})).instructions
     'avx2'
@@ -76,13 +76,14 @@ def computed_by(origin: Provenance, ran: Backends) -> Provenance:
 
 
 def _commit(file: Path) -> str | None:
-    """The commit of the checkout that this file is tracked in, "-dirty" if sources differ from it.
+    """Return the commit of the checkout that this file is tracked in.
 
-    None outside of one, and where git does not answer.
+    It ends in "-dirty" if sources differ from the commit. It is None outside a checkout, and where
+    git does not answer.
     """
     if len(file.parents) < 4:
         return None
-    root = file.parents[3]  # of src/leanspike/evaluation/origin.py
+    root = file.parents[3]  # the folder above src/leanspike/evaluation/
     tracked = _git(root, "ls-files", "--error-unmatch", str(file))
     head = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--", *SOURCES)
@@ -92,12 +93,12 @@ def _commit(file: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git answers in a folder; None if it does not."""
+    """Return what git answers in a folder; None if it does not."""
     git = shutil.which("git")
     if git is None:
         return None
     try:
-        # Without locks: other processes may work in the same checkout.
+        # A lock would be in the way of other processes that work in the same checkout.
         command = [git, "--no-optional-locks", "-C", str(folder), *arguments]
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
@@ -106,7 +107,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _versions(device: torch.device) -> dict[str, str]:
-    """Of what every figure depends on, and of what data may have come from, where it is loaded."""
+    """Return versions of what every figure depends on.
+
+    Packages that may have read data are among them where they are loaded.
+    """
     found = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -118,7 +122,7 @@ def _versions(device: torch.device) -> dict[str, str]:
         if module in sys.modules:
             try:
                 found[package] = version(package)
-            except PackageNotFoundError:  # under another name
+            except PackageNotFoundError:  # it may be installed by another name
                 found[package] = "unknown"
     return found
 

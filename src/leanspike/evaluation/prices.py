@@ -15,8 +15,8 @@ from leanspike.neuron import Cost
 class Prices:
     """Energy per operation in pJ: 32-bit floating point at 45 nm (Horowitz, ISSCC 2014).
 
-    A MAC is a multiplication (3.7) and an addition (0.9). Each kind of neuron says what a membrane
-    update takes of both. LIF's update is a MAC if the leak multiplies, an addition if it is 1.
+    A MAC is a multiplication (3.7) and an addition (0.9). Each kind of neuron says which of them a
+    membrane update takes. LIF's update is a MAC if the leak multiplies, and an addition if it is 1.
 
     >>> round(Prices().mac_pj / Prices().ac_pj, 1)  # so much cheaper is a spike than a product
     5.1
@@ -26,7 +26,7 @@ class Prices:
     ac_pj: float = 0.9
 
     def of(self, cost: Cost) -> float:
-        """The energy of such arithmetic."""
+        """Return the energy of such arithmetic."""
         return cost.macs * self.mac_pj + cost.acs * self.ac_pj
 
 
@@ -37,9 +37,9 @@ def price(
     prices: Prices,
     norm_pj: tuple[float, float] = (0.0, 0.0),
 ) -> Energy:
-    """The energy of everything counted, and both papers' formulas beside it.
+    """Return the energy of everything counted, and both papers' formulas beside it.
 
-    ``norm_pj`` is that of the norms, of the ANN and of the SNN.
+    ``norm_pj`` is the energy of the norms: the ANN's and the SNN's.
     """
     updates = float(sum(layer.neurons for layer in neurons) * timesteps)
     membranes = timesteps * sum(

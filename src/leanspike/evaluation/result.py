@@ -1,38 +1,36 @@
 """What an evaluation found, as one frozen object that is written to and read from JSON.
 
-Every quantity is for ONE sample, averaged over all samples, unless it says otherwise.
-Time is in steps; energies are in picojoules (``_pj``).
+Every quantity is for ONE sample, averaged over all samples, unless it says otherwise. Time is in
+steps; energies are in picojoules (``_pj``).
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation.exit_result import EarlyExit
-from leanspike.evaluation.formulas import CHAINS, bntt_ratio, chain_rates
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity, Uncounted
 from leanspike.evaluation.mistakes import Mistakes
 from leanspike.evaluation.record import Record
 from leanspike.evaluation.rivals_result import Rivals
 from leanspike.evaluation.task import TaskName
 from leanspike.evaluation.times import Times
-from leanspike.files import checked_json
 
 
 class Energy(Record):
     """Energy of the arithmetic: counted where it happens, and by the papers' formulas.
 
-    ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``, the scales and shifts of
-    norms that no weights can take up ``norm_pj``; ``snn_pj`` contains both. ``ann_norm_pj``, in
-    ``ann_pj``, is that of the ANN's norms.
-    All ratios are E_ANN / E_SNN at the result's T steps: larger is better; those by a formula may
-    be infinite. ``ratio`` is of what was counted, ``formula_ratio`` by DIET-SNN's formula,
-    ``bntt_formula_ratio`` by BNTT's (None: the record is older, and does not say enough).
+    ``membrane_updates`` (all layers, all steps) cost ``membrane_pj``. The scales and shifts of
+    norms that no weights can take up cost ``norm_pj``. ``snn_pj`` contains both. ``ann_norm_pj``,
+    in ``ann_pj``, is the energy of the ANN's norms.
+
+    All ratios are E_ANN / E_SNN at the result's T steps: larger is better. A ratio by a formula may
+    be infinite. ``ratio`` is of what was counted, ``formula_ratio`` is by DIET-SNN's formula, and
+    ``bntt_formula_ratio`` is by BNTT's. The last is None in an older record that does not say
+    enough.
     """
 
     mac_pj: float
@@ -52,8 +50,8 @@ class Energy(Record):
 class Raster(Record):
     """Which neurons of one layer fired at which step for one image: (step, neuron) pairs.
 
-    ``shown`` neurons, evenly spaced over the layer's ``neurons``, were recorded: step is in
-    0..T-1, neuron in 0..shown-1.
+    ``shown`` neurons, evenly spaced over the layer's ``neurons``, were recorded. A step is in
+    0..T-1, a neuron in 0..shown-1.
     """
 
     path: str
@@ -65,8 +63,8 @@ class Raster(Record):
 class Example(Record):
     """One test image with everything the SNN did on it.
 
-    ``pixels`` is ``[H][W][C]`` in 0..255; ``probabilities[t][k]`` the answer after each step.
-    ``frames`` is ``[T][2][H][W]``, the counts of events, of a recording (else None).
+    ``pixels`` is ``[H][W][C]`` in 0..255. ``probabilities[t][k]`` are the answers after each step.
+    ``frames`` is ``[T][2][H][W]``, the counts of events of a recording (else None).
     """
 
     pixels: tuple[tuple[tuple[int, ...], ...], ...]
@@ -81,10 +79,11 @@ class Provenance(Record):
 
     What nobody told is None, or empty: nothing is made up. ``commit`` ends in "-dirty" if the
     sources differ from it. ``backend`` ("native", "reference", or several) and ``instructions``
-    ("plain", "avx2", "avx512") computed the figures; ``backends`` are those of earlier phases of
-    the run, behind the type they computed in. Results from before they were recorded have neither.
-    ``recipe`` is the whole recipe as plain data; ``seconds`` the wall-clock time by phase, attempts
-    that were killed included. ``ann_from`` is the run whose ANN was taken over, None if none was.
+    ("plain", "avx2", "avx512") computed the figures. ``backends`` are those of earlier phases of
+    the run, behind the type they computed in. Results from before these were recorded have neither.
+    ``recipe`` is the whole recipe as plain data. ``seconds`` is the wall-clock time by phase,
+    attempts that were killed included. ``ann_from`` is the run whose ANN was taken over, None if
+    none was.
     """
 
     command: str | None
@@ -106,19 +105,28 @@ class Provenance(Record):
 class Result(Record):
     """An evaluation of one SNN, beside the ANN it came from (``ann_accuracy`` None if none).
 
-    ``accuracy[t]`` is the fraction of answers that are right after step t+1; empty where there were
-    no labels. ``task`` says what an answer is ("multiclass", "binary", "multilabel", "none"), and
-    ``unit`` of what there is one: each of the ``n`` samples, or each label or pixel of theirs. They
-    are the ``split`` ("test") of ``data``, where it was told. ``chance`` is the accuracy of
-    guessing: one class in C, or the share of the commonest label (None in older records).
-    ``top5[t]`` is the share of samples whose class is among the five largest outputs, ``ann_top5``
-    the ANN's; there where there are more than 20 classes.
-    ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the ANN's,
-    ``measured`` what each of :mod:`leanspike.metrics` found that was asked for, as plain data.
-    ``gammas`` holds the mean γ of each BNTT layer at each step; ``early_exit`` each rule measured;
-    ``times`` how long SNN and ANN take, where that was measured; ``mistakes`` what they get wrong.
-    ``uncounted`` are the modules whose work is in none of the numbers (none in older records).
-    ``rivals`` is the energy with memory, beside ANNs in float32 and int8 (None in older records).
+    What was measured, and on what:
+
+    - The figures are over ``n`` samples of the ``split`` ("test") of ``data``, where they were
+      told.
+    - ``accuracy[t]`` is the fraction of answers that are right after step t+1. It is empty where
+      there were no labels.
+    - ``task`` says what an answer is: "multiclass", "binary", "multilabel" or "none".
+    - ``unit`` says what has one answer: each sample, or each label or pixel of a sample.
+    - ``chance`` is the accuracy of guessing: one class in C, or the share of the commonest label
+      (None in older records).
+    - ``top5[t]`` is the share of samples whose class is among the five largest outputs,
+      ``ann_top5`` the ANN's. They are there where there are more than 20 classes.
+    - ``metrics`` holds what a function of the user's gave after each step, ``ann_metrics`` the
+      ANN's.
+    - ``measured`` holds, as plain data, what each metric of :mod:`leanspike.metrics` found that was
+      asked for.
+    - ``gammas`` holds the mean γ of each BNTT layer at each step.
+    - ``early_exit`` holds each exit rule that was measured.
+    - ``times`` is how long SNN and ANN take, where that was measured.
+    - ``mistakes`` is what they get wrong.
+    - ``uncounted`` are the modules whose work is in none of the numbers (none in older records).
+    - ``rivals`` is the energy with memory, beside ANNs in float32 and int8 (None in older records).
 
     >>> import torch
     >>> from leanspike import evaluate, spike
@@ -175,12 +183,12 @@ class Result(Record):
 
     @property
     def guessing(self) -> float | None:
-        """The accuracy of guessing, of older records by the number of classes, if that is known."""
+        """The accuracy of guessing; in older records by the number of classes, if it is known."""
         return self.chance or (1 / len(self.classes) if self.classes else None)
 
     @property
     def chance_bound(self) -> float | None:
-        """Up to this accuracy it may be guessing: p + 3 standard errors √(p·(1−p)/n).
+        """The largest accuracy that may be guessing: p + 3 standard errors √(p·(1−p)/n).
 
         n counts samples, also where each has several answers, which need not be independent.
         """
@@ -189,7 +197,7 @@ class Result(Record):
 
     @property
     def last_accuracy(self) -> float | None:
-        """That after the last step; None where there were no labels."""
+        """The accuracy after the last step; None where there were no labels."""
         return self.accuracy[-1] if self.accuracy else None
 
     @property
@@ -208,9 +216,9 @@ class Result(Record):
         """The figures that a run is known by, for programs.
 
         ``energy_ratio`` is the counted one, ``formula_energy_ratio`` is by DIET-SNN's formula.
-        ``time_ratio_batch_1`` and so on are the times of SNN ÷ ANN, where they were measured;
-        ``at_chance`` is there where it is true, ``metrics`` where a function was measured, and
-        ``snn_top5`` and ``ann_top5`` where there are more than 20 classes.
+        ``time_ratio_batch_1`` and so on are the times of SNN ÷ ANN, where they were measured.
+        ``at_chance`` is there where it is true, and ``metrics`` where a function was measured.
+        ``snn_top5`` and ``ann_top5`` are there where there are more than 20 classes.
 
         >>> energy = Energy.model_construct(ratio=2.92, formula_ratio=6.8, spikes_per_neuron=0.75)
         >>> result = Result.model_construct(
@@ -243,59 +251,3 @@ class Result(Record):
             **({"early_exit": exits} if exits else {}),
             **({"at_chance": True} if self.at_chance else {}),
         }
-
-
-def load_result(path: str | Path) -> Result:
-    """Read a ``result.json`` back; a damaged or foreign file is an error of one line.
-
-    In records from before BNTT's formula it is worked out where they say enough: for networks whose
-    layers each read the neurons before them.
-
-    >>> load_result(Path("nowhere.json"))
-    Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: no result at nowhere.json; write one with ...
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise LeanspikeError(f"no result at {path}; write one with `leanspike evaluate RUN`")
-    try:
-        result = parse_result(checked_json(path.read_text()))
-        for row in result.neurons:
-            if len(row.spikes_per_step) != result.timesteps:
-                raise ValueError(f"spikes of {row.path[:40]!r} are not of {result.timesteps} steps")
-        return result
-    except ValueError as error:  # ValidationError and UnicodeDecodeError among them
-        raise LeanspikeError(
-            f"{path} is not a leanspike result ({one_line(error)}); "
-            "write it again with `leanspike evaluate RUN`"
-        ) from None
-
-
-def parse_result(text: str) -> Result:
-    """A result from its JSON, as `load_result` reads it from a file.
-
-    Raises:
-        ValueError: if it is none.
-
-    >>> parse_result("{}")
-    Traceback (most recent call last):
-    pydantic_core._pydantic_core.ValidationError: ... validation errors for Result...
-    """
-    return _with_bntt_formula(Result.model_validate_json(text))
-
-
-def _with_bntt_formula(result: Result) -> Result:
-    """The result with the ratio by BNTT's formula, if it lacks it and says enough."""
-    energy, model = result.energy, result.provenance.recipe.get("model")
-    name = model.get("name") if isinstance(model, dict) else None
-    chain = name in CHAINS and len(result.operations) == len(result.neurons) + 1
-    if energy.bntt_formula_ratio is not None or not chain:
-        return result
-    rates = chain_rates(result.operations, result.neurons)
-    layers = tuple(
-        row.model_copy(update={"spike_rate": rate})
-        for row, rate in zip(result.operations, rates, strict=True)
-    )
-    ratio = bntt_ratio(layers, result.timesteps, energy.mac_pj, energy.ac_pj)
-    update = {"energy": energy.model_copy(update={"bntt_formula_ratio": ratio})}
-    return result.model_copy(update={**update, "operations": layers})

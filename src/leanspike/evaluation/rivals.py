@@ -37,7 +37,7 @@ NARROW = 8
 class Int8Prices:
     """Energy per operation of an ANN in 8-bit integers, in pJ at 45 nm (Horowitz, ISSCC 2014).
 
-    A product of 8 bits (0.2) is added to a sum of 32 (0.1); an addition alone is of 32 bits.
+    A product of 8 bits (0.2) is added to a sum of 32 bits (0.1). An addition alone has 32 bits.
     Scaling the sums back to 8 bits is left out, to the ANN's favour.
     """
 
@@ -65,7 +65,7 @@ def compare_rivals(
     memory: Memory | None = None,
     int8: Int8Prices | None = None,
 ) -> Rivals:
-    """All three columns, and the spike rates at which the SNN breaks even.
+    """Return all three columns, and the spike rates at which the SNN breaks even.
 
     Args:
         operations, neurons, energy: what was counted of one run of the SNN.
@@ -116,9 +116,10 @@ def compare_rivals(
 
 
 def _paired(operations: Sequence[LayerOperations], traffic: Sequence[LayerTraffic]) -> list[_Layer]:
-    """Each row with what is known of its layer, by their path and, where several share it, order.
+    """Return each row with what is known of its layer.
 
-    Of a row without weights of its own, as a product of signals, two reads for each product count.
+    They are matched by path, and by order where several have one path. A row without weights of its
+    own, such as a product of signals, counts two reads for each product.
     """
     waiting: dict[str, list[LayerTraffic]] = {}
     for layer in traffic:
@@ -133,7 +134,10 @@ def _paired(operations: Sequence[LayerOperations], traffic: Sequence[LayerTraffi
 def _dense(
     layers: Sequence[_Layer], norms: float, arithmetic_pj: float, memory: Memory, bits: int
 ) -> Column:
-    """An ANN whose weights and values have so many bits; biases, scales and shifts have 32."""
+    """Return the column of an ANN with weights and values of ``bits`` bits.
+
+    Biases, scales and shifts have 32 bits.
+    """
     weights = sum(layer.row.ann_macs for layer in layers)
     wide = sum(layer.traffic.biases for layer in layers) + 2 * norms
     values = sum(layer.inputs + layer.traffic.outputs for layer in layers)
@@ -177,14 +181,14 @@ def _spiking(
 
 
 def _fired(neurons: Sequence[NeuronActivity]) -> float:
-    """All spikes of all neurons, each of which is written once."""
+    """Count all spikes of all neurons, each of which is written once."""
     return sum(layer.neurons * layer.spikes_per_neuron for layer in neurons)
 
 
 def _moving(
     layers: Sequence[_Layer], neurons: Sequence[NeuronActivity], ac_pj: float, memory: Memory
 ) -> tuple[float, float]:
-    """What of the SNN's energy goes with its neurons' spikes: arithmetic, and memory."""
+    """Return the energy that goes with the neurons' spikes: arithmetic, and memory."""
     reading = [layer for layer in layers if layer.traffic.fired and not layer.row.snn_macs]
     acs = sum(layer.row.snn_acs for layer in reading)
     events = _fired(neurons) + sum(layer.traffic.events for layer in reading)
@@ -192,7 +196,7 @@ def _moving(
 
 
 def _break_even(snn: Column, rival: Column, moving: tuple[float, float], rate: float) -> BreakEven:
-    """E_SNN(r) = E_fixed + E_moving · r / rate, solved for E_SNN(r) = E_rival."""
+    """Solve E_SNN(r) = E_fixed + E_moving · r / rate for E_SNN(r) = E_rival."""
 
     def solved(spent: float, of_spikes: float, rivals: float) -> float | None:
         if not of_spikes:

@@ -21,12 +21,12 @@ class Column(Record):
 
     @property
     def memory_pj(self) -> float:
-        """All reading and writing."""
+        """The energy of all reading and writing."""
         return self.weights_pj + self.values_pj + self.spikes_pj + self.membranes_pj
 
     @property
     def total_pj(self) -> float:
-        """Arithmetic and memory.
+        """The energy of arithmetic and memory.
 
         >>> Column(arithmetic_pj=4.6, weights_pj=5.0, values_pj=10.0).total_pj
         19.6
@@ -37,9 +37,9 @@ class Column(Record):
 class BreakEven(Record):
     """The spike rate, per neuron and step, below which the SNN spends less than a rival.
 
-    ``arithmetic`` compares arithmetic alone, ``total`` memory as well. 0: it spends more even
-    without a spike. Above 1: it spends less at any rate. None: no neuron fired, so that nobody
-    knows where its spikes would go.
+    ``arithmetic`` compares arithmetic alone, ``total`` memory as well. 0 says that the SNN spends
+    more even without a spike. A rate above 1 says that it spends less at any rate. None says that
+    no neuron fired, so nobody knows where its spikes would go.
     """
 
     arithmetic: float | None

@@ -1,42 +1,40 @@
 """How accuracy falls on corrupted and on attacked images, for several networks side by side.
 
-All of them see the very same corrupted images; each is attacked along its own gradient. Accuracy is
-that after the last step, in float32.
+All networks see the very same corrupted images. Each is attacked along its own gradient. Accuracy
+is taken after the last step, in float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from leanspike.backends import watch_backends
 from leanspike.data import Loader, Split, stratified
-from leanspike.data.corruptions import CORRUPTIONS, SEVERITIES, CorruptedSplit, check_severity
-from leanspike.errors import LeanspikeError
+from leanspike.data.corrupted import CorruptedSplit
+from leanspike.data.corruptions import CORRUPTIONS, SEVERITIES
 from leanspike.evaluation.answers import count_correct, outputs
-from leanspike.evaluation.attack import (
-    check_attackable,
-    check_epsilon,
-    fgsm,
-    network_input,
-    pgd,
-    pixel_gradient,
-)
+from leanspike.evaluation.attack import fgsm, network_input, pgd, pixel_gradient
 from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.evaluation.result import Provenance
-from leanspike.evaluation.robustness_result import OWN, CleanSample, Curve, Robustness
+from leanspike.evaluation.robustness_arguments import (
+    Attack,
+    Family,
+    all_families,
+    check_arguments,
+    check_counts,
+    opened,
+)
+from leanspike.evaluation.robustness_result import CleanSample, Curve, Robustness
 from leanspike.modes import eval_mode
 
-Attack = Literal["fgsm", "pgd"]
 Strength = TypeVar("Strength", bound=float)
-Family = Mapping[str, Callable[[int], Split]]
-"""Corruptions by name: from the severity to the images under it."""
 Change = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """From a network, its pixels, labels and positions to other pixels."""
 
@@ -66,21 +64,21 @@ def measure_robustness(
         networks: by name, on one device. The first is the one to compare with. They run in eval
             mode and are put back afterwards.
         split: the images.
-        mean, std: of the normalisation that the networks were trained with.
-        corruptions: names in ``leanspike.data.CORRUPTIONS``, or of another package's, each
-            measured at all ``severities``.
-        severities: of 1..5.
+        mean, std: constants of the normalisation that the networks were trained with.
+        corruptions: names in ``leanspike.data.CORRUPTIONS``, or of another package's, each measured
+            at all ``severities``.
+        severities: some of 1..5.
         more: further families of corruptions. Each name has a function from the severity to the
             same images, corrupted, in the same order:
             ``{"CIFAR-10-C": {"fog": partial(read_cifar_c, folder, "fog")}}``.
         attacks: ε in [0, 1], such as 8/255, for "fgsm" and "pgd".
         pgd_steps: of each "pgd", 1 or more.
         batch_size: 1 or more.
-        limit: the number of images, drawn alike from all classes; always the same images.
-            Default all.
-        seed: of all that is random, 0 or more.
+        limit: the number of images, drawn alike from all classes; always the same images. Default
+            all.
+        seed: decides all that is random, 0 or more.
         data, split_name: the data set and which part of it ``split`` is ("test"), if known.
-        origin: where the figures come from (default: this process), but for what computed them.
+        origin: where the figures come from (default: this process), except for what computed them.
         progress: called after each batch with the images passed so far, and in all.
 
     Raises:
@@ -97,9 +95,9 @@ def measure_robustness(
         ((1.0, 2.0, 3.0, 4.0, 5.0), 2)
     """
     own = {name: partial(CorruptedSplit, split, name, seed=seed) for name in corruptions}
-    families, attacks = _families(own, more or {}), attacks or {}
-    _check_counts(batch_size=batch_size, pgd_steps=pgd_steps, limit=1 if limit is None else limit)
-    _check(networks, split, families, severities, attacks)
+    families, attacks = all_families(own, more or {}), attacks or {}
+    check_counts(batch_size=batch_size, pgd_steps=pgd_steps, limit=1 if limit is None else limit)
+    check_arguments(networks, split, families, severities, attacks)
     chosen = _chosen(split, limit)
     passes = 1 + len(severities) * sum(map(len, families.values()))
     passes += sum(map(len, attacks.values())) + bool(attacks)
@@ -128,7 +126,7 @@ def measure_robustness(
             ),
             silent=run.silent() if attacks else {},
             sample=_sample(split, int(chosen[0])),
-            # Last, when all of it has run:
+            # Last, as ``ran`` is complete when all measurements have run.
             provenance=computed_by(origin or provenance(device=_device(networks)), ran),
         )
 
@@ -150,7 +148,10 @@ class _Run:
     done: int = 0
 
     def accuracy(self, split: Split, change: Change | None = None) -> dict[str, float]:
-        """What each network answers correctly of the chosen images, changed for itself."""
+        """Return the share of the chosen images that each network answers correctly.
+
+        ``change`` changes the images for each network by itself.
+        """
         right = dict.fromkeys(self.networks, 0)
         for x, labels, positions in self._batches(split):
             for name, network in self.networks.items():
@@ -161,11 +162,11 @@ class _Run:
         return {name: count / len(self.chosen) for name, count in right.items()}
 
     def corrupted(self, source: Callable[[int], Split], severity: int) -> dict[str, float]:
-        """Accuracy under a corruption."""
-        return self.accuracy(_open(source, severity, self.split))
+        """Return the accuracy under a corruption."""
+        return self.accuracy(opened(source, severity, self.split))
 
     def attacked(self, attack: Attack, epsilon: float) -> dict[str, float]:
-        """Accuracy under an attack on each network."""
+        """Return the accuracy under an attack on each network."""
 
         def change(network: nn.Module, x: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
             if attack == "fgsm":
@@ -185,7 +186,7 @@ class _Run:
         return self.accuracy(self.split, change)
 
     def silent(self) -> dict[str, float]:
-        """The share of the images at whose pixels the gradient of each network is 0."""
+        """Return the share of the images at whose pixels the gradient of each network is 0."""
         count = dict.fromkeys(self.networks, 0)
         for x, labels, _ in self._batches(self.split):
             for name, network in self.networks.items():
@@ -194,7 +195,7 @@ class _Run:
         return {name: silent / len(self.chosen) for name, silent in count.items()}
 
     def _batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pixels in [0, 1], labels and positions of the chosen images."""
+        """Return pixels in [0, 1], labels and positions of the chosen images, batch by batch."""
         channels = split.shape[0]
         loader = Loader(
             split.select(self.chosen),
@@ -214,40 +215,22 @@ class _Run:
 
 
 def _device(networks: Mapping[str, nn.Module]) -> torch.device:
-    """Where the networks are."""
+    """Return the device of the networks."""
     parameters = (p for network in networks.values() for p in network.parameters())
     return next((p.device for p in parameters), torch.device("cpu"))
-
-
-def _families(own: Family, more: Mapping[str, Family]) -> dict[str, Family]:
-    """Those that have something to measure."""
-    if OWN in more:
-        raise LeanspikeError(f"a family in more is named {OWN!r}; give it another name")
-    return {name: family for name, family in {OWN: own, **more}.items() if family}
-
-
-def _open(source: Callable[[int], Split], severity: int, split: Split) -> Split:
-    """The images of a split, corrupted; an error for those of another one."""
-    corrupted = source(severity)
-    if not torch.equal(corrupted.labels, split.labels):
-        raise LeanspikeError(
-            f"the corrupted images ({len(corrupted)}) are not the {len(split)} of the split "
-            "in the same order: their labels differ; give those of the same test set"
-        )
-    return corrupted
 
 
 def _curve(
     name: str, strengths: Sequence[Strength], measure: Callable[[Strength], dict[str, float]]
 ) -> Curve:
-    """What is measured at each strength, by network."""
+    """Measure at each strength, and return the accuracy by network."""
     found = [measure(strength) for strength in strengths]
     accuracy = {network: tuple(at[network] for at in found) for network in found[0]}
     return Curve(name=name, strengths=tuple(strengths), accuracy=accuracy)
 
 
 def _chosen(split: Split, limit: int | None) -> Tensor:
-    """The indices of the images to measure on."""
+    """Return the indices of the images to measure on."""
     if limit is None or limit >= len(split):
         return torch.arange(len(split))
     return stratified(split.labels, limit)[1]
@@ -256,59 +239,3 @@ def _chosen(split: Split, limit: int | None) -> Tensor:
 def _sample(split: Split, position: int) -> CleanSample:
     images, _ = split.batch(torch.tensor([position]))
     return CleanSample(position=position, pixels=images[0].permute(1, 2, 0).tolist())
-
-
-def _check(
-    networks: Mapping[str, nn.Module],
-    split: Split,
-    families: Mapping[str, Family],
-    severities: Sequence[int],
-    attacks: Mapping[Attack, Sequence[float]],
-) -> None:
-    """Before hours of measuring: is there something to measure, and can it be measured?"""
-    if not isinstance(split, Split):
-        raise LeanspikeError(
-            f"split is a {type(split).__name__}; corruptions are of bytes: give images uint8 "
-            "[N, C, H, W] and labels int64 [N], as leanspike.data.TensorSplit(images, labels)"
-        )
-    sized: dict[str, Sized] = {"networks": networks, "images": split, "severities": severities}
-    for what, things in sized.items():
-        if len(things) == 0:
-            raise LeanspikeError(f"no {what} to measure the robustness with; give 1 or more")
-    if split.labels.dim() != 1 or split.labels.is_floating_point():
-        raise LeanspikeError(
-            f"labels are {split.labels.dtype} {list(split.labels.shape)}; robustness is measured "
-            "of one answer for each sample: give whole numbers [N]"
-        )
-    images, _ = split.batch(torch.tensor([0]))
-    if images.dim() != 4:
-        raise LeanspikeError(
-            f"samples are {list(images.shape[1:])}; robustness is measured on images [C, H, W]"
-        )
-    for severity in severities:
-        check_severity(severity)
-    for family in families.values():
-        for source in family.values():
-            _open(source, severities[0], split).batch(torch.tensor([0]))
-    if attacks:
-        _check_attacks(networks, attacks)
-
-
-def _check_attacks(
-    networks: Mapping[str, nn.Module], attacks: Mapping[Attack, Sequence[float]]
-) -> None:
-    for network in networks.values():
-        check_attackable(network)
-    for attack, epsilons in attacks.items():
-        if attack not in get_args(Attack):
-            raise LeanspikeError(f"no attack {attack!r}; choose one of fgsm, pgd")
-        if len(epsilons) == 0:
-            raise LeanspikeError(f"{attack} has no epsilon; give it one or more, such as 8/255")
-        for epsilon in epsilons:
-            check_epsilon(epsilon)
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise LeanspikeError(f"{name} is {count}; give 1 or more")

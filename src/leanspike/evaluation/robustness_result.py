@@ -18,7 +18,7 @@ OWN = "leanspike"
 class Curve(Record):
     """Accuracy under one corruption or attack, at each of its strengths.
 
-    ``strengths`` are severities of a corruption, or an attack's ε; ``accuracy[network][i]`` belongs
+    ``strengths`` are severities of a corruption, or an attack's ε. ``accuracy[network][i]`` belongs
     to ``strengths[i]``.
 
     >>> Curve(name="blur", strengths=(1, 3), accuracy={"ann": (0.5, 0.25)}).error("ann")
@@ -30,7 +30,7 @@ class Curve(Record):
     accuracy: dict[str, tuple[float, ...]]
 
     def error(self, network: str) -> float:
-        """1 − accuracy, averaged over the strengths."""
+        """Return 1 − accuracy, averaged over the strengths."""
         return 1 - math.fsum(self.accuracy[network]) / len(self.strengths)
 
 
@@ -53,10 +53,11 @@ class Robustness(Record):
     The images are of the ``split`` ("test") of ``data``, if it was told. ``clean`` is the accuracy
     on the images as they are. ``corruptions`` are by family, that is by who defined them, because
     each family has strengths of its own. :data:`OWN` is leanspike's family.
+
     ``silent[network]`` is the share of images at which the network's gradient is 0 in every pixel.
     It is measured if there are ``attacks``. An attack cannot move these images, so a large share
-    means a masked gradient, not a robust network. ``sample`` is the image of the contact sheet,
-    or None if the image may not be handed on.
+    means a masked gradient, not a robust network. ``sample`` is the image of the contact sheet, or
+    None if the image may not be handed on.
 
     >>> blur = Curve(name="blur", strengths=(1, 2), accuracy={"ann": (0.5, 0.3), "snn": (0.6, 0.4)})
     >>> found = Robustness.model_construct(networks=("ann", "snn"), corruptions={OWN: (blur,)})
@@ -105,7 +106,9 @@ class Robustness(Record):
 
     @property
     def summary(self) -> dict[str, object]:
-        """The figures that it is known by, for programs; how many corruptions each mean is of.
+        """The figures that a measurement is known by, for programs.
+
+        ``corruptions`` says how many corruptions each mean is over.
 
         >>> fgsm = Curve(name="fgsm", strengths=(0.1,), accuracy={"ann": (0.2,)})
         >>> Robustness.model_construct(networks=("ann",), clean={"ann": 0.9}, corruptions={},
@@ -129,6 +132,9 @@ class Robustness(Record):
 
 def load_robustness(path: str | Path) -> Robustness:
     """Read a ``robustness.json`` back; a damaged or foreign file is an error of one line.
+
+    Raises:
+        LeanspikeError: for a file that is missing, damaged, or no such measurement.
 
     >>> load_robustness(Path("nowhere.json"))
     Traceback (most recent call last):

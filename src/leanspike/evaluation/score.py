@@ -24,7 +24,7 @@ SHARES = (
     "the sigmoid out of the network, as with nn.Identity() in its place"
 )
 FEW_CLASSES = 20
-"""Of so many or fewer, the five likeliest say little."""
+"""Up to this number of classes the five likeliest say little."""
 
 
 @final
@@ -50,7 +50,7 @@ class Labels:
         return self._task
 
     def task(self, y_TN: Tensor, labels: Tensor) -> Task | None:
-        """The task; None for targets that are no labels.
+        """Return the task; None for targets that are no labels.
 
         >>> told = Labels()
         >>> told.task(torch.zeros(1, 2, 1), torch.tensor([0, 1]))
@@ -62,7 +62,10 @@ class Labels:
 
 
 def one_tensor(y: Any, whose: str = "the network") -> Tensor:
-    """The outputs, if they are one tensor of finite values.
+    """Return the outputs, if they are one tensor of finite values.
+
+    Raises:
+        LeanspikeError: for outputs in another structure, or values that are not finite.
 
     >>> one_tensor((torch.zeros(1), torch.zeros(1)))
     Traceback (most recent call last):
@@ -71,8 +74,8 @@ def one_tensor(y: Any, whose: str = "the network") -> Tensor:
     if not isinstance(y, Tensor):
         raise LeanspikeError(
             f"{whose} has outputs in a {type(y).__name__}; accuracy is of one tensor: let the "
-            "network give that alone, as spike(leanspike.Answer(ann, 'logits'), ...) of a dict or "
-            f"leanspike.Answer(ann, 0) of a tuple, or leave it out: {HOW}"
+            "network give that alone by spike(leanspike.Answer(ann, 'logits'), ...) for a dict or "
+            f"leanspike.Answer(ann, 0) for a tuple, or measure no accuracy: {HOW}"
         )
     if not y.isfinite().all():
         raise LeanspikeError(
@@ -83,12 +86,12 @@ def one_tensor(y: Any, whose: str = "the network") -> Tensor:
 
 
 def refuse_no_labels(y_TN: Tensor, labels: Tensor) -> LeanspikeError:
-    """The error for targets that are no labels, where labels are needed."""
+    """Return the error for targets that are no labels, where labels are needed."""
     return LeanspikeError(no_labels(y_TN, labels) + f"; in leanspike.evaluate {HOW}")
 
 
 def no_labels(y_TN: Tensor, labels: Tensor) -> str:
-    """That targets say of no answer whether it is right.
+    """Say that these targets are no labels of these outputs.
 
     >>> no_labels(torch.zeros(1, 4, 2, 8, 8), torch.zeros(4))
     'targets of shape [4] and type torch.float32 are no labels of outputs [4, 2, 8, 8]'
@@ -128,9 +131,9 @@ class Score:
     """Counts right answers.
 
     Args:
-        task: that of all batches.
+        task: the task of all batches.
         mode: the readout, "sum" or "mean"; the answers are the same.
-        group: of several processes each adds batches in turn, and :meth:`of_all` adds them up.
+        group: processes that each add batches in turn; :meth:`of_all` adds them up.
 
     >>> from leanspike.evaluation.task import Multiclass
     >>> score = Score(Multiclass())
@@ -157,7 +160,7 @@ class Score:
         self.shares = task.name in ("binary", "multilabel")
 
     def add(self, y_TN: Tensor, labels: Tensor, ann_1N: Tensor | None = None) -> None:
-        """A batch: outputs of the steps, labels, and the ANN's outputs as those of one step."""
+        """Take a batch: outputs of the steps, labels, and the ANN's outputs as one step."""
         self.task.check(labels, y_TN)
         targets = self.task.targets(labels, y_TN)
         self.shares = self.shares and bool(((y_TN >= 0) & (y_TN <= 1)).all())
@@ -191,10 +194,10 @@ class Score:
 
     @staticmethod
     def of_all(own: Score | None, group: Group) -> Score | None:
-        """The score of all processes' batches, in each of them; None where nobody has one.
+        """Return the score of all processes' batches, in each of them; None where nobody has one.
 
         Args:
-            own: that of this process; None of one that got no batch.
+            own: the score of this process; None if it got no batch.
 
         >>> Score.of_all(None, ALONE)
         """
@@ -222,7 +225,7 @@ class Score:
         return total
 
     def result(self) -> Scored:
-        """What it came to.
+        """Return all figures of the score.
 
         Raises:
             LeanspikeError: if no answer was asked for.
@@ -251,9 +254,9 @@ class Score:
 
 
 def among_largest(y_TNK: Tensor, targets: Tensor, most: int = 5) -> Tensor:
-    """Whether the output of the right class is among the ``most`` largest, bool ``[T, N]``.
+    """Tell whether the output of the right class is among the ``most`` largest, bool ``[T, N]``.
 
-    Of equal outputs the class of the lower number counts as the larger one, as in an argmax.
+    Among equal outputs the class of the lower number counts as the larger one, as in an argmax.
 
     >>> y_TNK = torch.tensor([[[3.0, 1.0, 2.0], [0.0, 0.0, 0.0]]])
     >>> among_largest(y_TNK, torch.tensor([2, 2]), most=2)
@@ -266,7 +269,10 @@ def among_largest(y_TNK: Tensor, targets: Tensor, most: int = 5) -> Tensor:
 
 
 def _counts(task: Task, y_TN: Tensor, targets: Tensor) -> Tensor:
-    """How often each class is right, ``[C]``; of several labels for each by itself, ``[K, C]``."""
+    """Count how often each class is right, ``[C]``.
+
+    Several labels are counted each by itself, ``[K, C]``.
+    """
     if task.name == "multilabel":
         yes = targets.movedim(1, 0).flatten(1).sum(1)
         return torch.stack([targets.numel() // targets.shape[1] - yes, yes], 1)

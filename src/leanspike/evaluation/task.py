@@ -1,8 +1,8 @@
 """What outputs answer: one class of several, yes or no, or several labels at once.
 
 In each case an answer is a choice among C classes with a logit each. One output z stands for two of
-them, with the logits (0, z): its sigmoid is their softmax, its threshold 0 the larger one. So
-accuracy, confidence, loss and distillation are written once, for classes.
+them, with the logits (0, z). Its sigmoid is their softmax, and its threshold 0 tells the larger
+one. So accuracy, confidence, loss and distillation are written once, for classes.
 
 Shapes: T timesteps, N samples, K outputs, P any further axes, as the rows and columns of pixels.
 """
@@ -33,11 +33,13 @@ class Task(ABC):
 
     @abstractmethod
     def logits(self, y_TN: Tensor) -> Tensor:
-        """Of each answer the logits of its classes, ``[T, N, ..., C]``, from ``[T, N, ...]``."""
+        """Return the logits of each answer's classes, ``[T, N, ..., C]``, from the outputs."""
 
     @abstractmethod
     def targets(self, labels: Tensor, y_TN: Tensor) -> Tensor:
-        """The right class of each answer, int64 ``[N, ...]``; ``UNKNOWN`` where none is asked for.
+        """Return the right class of each answer, int64 ``[N, ...]``.
+
+        It is ``UNKNOWN`` where no answer is asked for.
 
         Raises:
             LeanspikeError: for labels of another shape than these outputs'.
@@ -45,14 +47,14 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, labels: Tensor, y_TN: Tensor) -> None:
-        """Raise unless the values of labels are those of classes."""
+        """Raise LeanspikeError unless the values of labels are those of classes."""
 
     @abstractmethod
     def loss(self, y_N: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """The mean cross-entropy of the answers in ``y_N`` ``[N, ...]``."""
+        """Return the mean cross-entropy of the answers in ``y_N`` ``[N, ...]``."""
 
     def unit(self, y_TN: Tensor) -> str:
-        """What an answer is of: a "sample", or each "label", "pixel" or "position" in it.
+        """Return what has one answer: a "sample", or each "label", "pixel" or "position" in it.
 
         >>> Multiclass().unit(torch.zeros(5, 2, 21, 8, 8)), Multilabel().unit(torch.zeros(5, 2, 3))
         ('pixel', 'label')
@@ -61,7 +63,7 @@ class Task(ABC):
         return {0: "sample", 1: "position", 2: "pixel"}.get(axes, "voxel")
 
     def answers(self, y_TN: Tensor) -> Tensor:
-        """The class of each answer, int64 ``[T, N, ...]``.
+        """Return the class of each answer, int64 ``[T, N, ...]``.
 
         >>> Binary().answers(torch.tensor([[[0.3], [-0.3], [0.0]]]))
         tensor([[1, 0, 0]])
@@ -74,7 +76,8 @@ class Task(ABC):
 class Multiclass(Task):
     """One class of K: the largest of the outputs ``[N, K]``, or ``[N, K, P]``, one for each pixel.
 
-    Labels are whole numbers ``[N]``, or ``[N, P]``; of one-hot rows ``[N, K]`` the largest counts.
+    Labels are whole numbers ``[N]``, or ``[N, P]``. In one-hot rows ``[N, K]`` the largest entry
+    counts.
 
     Args:
         ignore_index: the label of pixels that are left out.
@@ -87,11 +90,9 @@ class Multiclass(Task):
     ignore_index: int = UNKNOWN
 
     def logits(self, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         return y_TN if y_TN.dim() == 3 else y_TN.movedim(2, -1)
 
     def targets(self, labels: Tensor, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         _check_classes(y_TN)
         if labels.shape == y_TN.shape[1:]:
             labels = labels.argmax(1)
@@ -102,7 +103,6 @@ class Multiclass(Task):
         return labels
 
     def check(self, labels: Tensor, y_TN: Tensor) -> None:
-        """See :class:`Task`."""
         targets = self.targets(labels, y_TN)
         if labels.shape == y_TN.shape[1:]:
             check_one_class(labels)
@@ -111,7 +111,6 @@ class Multiclass(Task):
         check_labels(targets, y_TN.shape[2], pixels=labels.dim() > 1)
 
     def loss(self, y_N: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """See :class:`Task`."""
         _check_classes(y_N[None])
         if labels.shape == y_N.shape and labels.is_floating_point():  # probabilities of classes
             target = labels.to(y_N.dtype)
@@ -145,19 +144,15 @@ class Binary(Task):
     name: ClassVar[TaskName] = "binary"
 
     def logits(self, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         return _two(_one(y_TN))
 
     def targets(self, labels: Tensor, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         return (self._aligned(labels, y_TN) > 0.5).long()
 
     def check(self, labels: Tensor, y_TN: Tensor) -> None:
-        """See :class:`Task`."""
         check_yes_or_no(self._aligned(labels, y_TN), "one output answers")
 
     def loss(self, y_N: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """See :class:`Task`."""
         labels = self._aligned(labels, y_N[None])
         return _yes_or_no_loss(_one(y_N[None])[0], labels, label_smoothing)
 
@@ -186,25 +181,20 @@ class Multilabel(Task):
     name: ClassVar[TaskName] = "multilabel"
 
     def unit(self, y_TN: Tensor) -> str:  # noqa: ARG002
-        """See :class:`Task`."""
         return "label"
 
     def logits(self, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         return _two(y_TN)
 
     def targets(self, labels: Tensor, y_TN: Tensor) -> Tensor:
-        """See :class:`Task`."""
         self._check_shape(labels, y_TN.shape[1:])
         return (labels > 0.5).long()
 
     def check(self, labels: Tensor, y_TN: Tensor) -> None:
-        """See :class:`Task`."""
         self._check_shape(labels, y_TN.shape[1:])
         check_yes_or_no(labels, "each of several outputs answers")
 
     def loss(self, y_N: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        """See :class:`Task`."""
         self._check_shape(labels, y_N.shape)
         return _yes_or_no_loss(y_N, labels, label_smoothing)
 
@@ -220,7 +210,10 @@ TASKS: dict[str, Task] = {task.name: task for task in (Multiclass(), Binary(), M
 
 
 def named_task(task: Task | TaskName) -> Task | None:
-    """A task by its name; None for "none".
+    """Return a task by its name; None for "none".
+
+    Raises:
+        LeanspikeError: for an unknown name.
 
     >>> named_task("binary")
     Binary()
@@ -241,7 +234,7 @@ def _check_classes(y_TN: Tensor) -> None:
 
 
 def _one(y_TN: Tensor) -> Tensor:
-    """The one output of each sample, ``[T, N, P]``."""
+    """Return the one output of each sample, ``[T, N, P]``."""
     if y_TN.dim() > 2 and y_TN.shape[2] != 1:
         raise LeanspikeError(
             f"outputs of shape {list(y_TN.shape[1:])}; a yes or no is one output, [N] or [N, 1]: "
@@ -251,12 +244,12 @@ def _one(y_TN: Tensor) -> Tensor:
 
 
 def _two(z: Tensor) -> Tensor:
-    """The logits of no and yes."""
+    """Return the logits of no and yes."""
     return torch.stack([torch.zeros_like(z), z], -1)
 
 
 def _yes_or_no_loss(z: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Binary cross-entropy; labels may be probabilities."""
+    """Return the binary cross-entropy; labels may be probabilities."""
     target = labels.to(z.dtype)
     if bool(((target < 0) | (target > 1)).any()):
         check_yes_or_no(target, "an output answers")

@@ -1,8 +1,8 @@
 """How long an SNN and its ANN take on this machine, side by side.
 
 Both run in eval mode, without gradients, in float32, with the same threads, on the same input in
-the same layout. They take turns, round by round, and who begins changes: what slows the machine
-down for a while then meets both. A round's ratio is of two turns that follow each other.
+the same layout. They take turns, round by round, and who begins changes. So what slows the machine
+down for a while meets both. A round's ratio is of two turns that follow each other.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from leanspike.modes import eval_mode
 from leanspike.surgery import SpikingNetwork
 
 BATCH = 64
-"""Samples of the larger batch, at most."""
+"""The most samples of the larger batch."""
 ROUNDS, LEAST_ROUNDS = 15, 3
 MOST_SECONDS = 8.0
-"""That the rounds of one batch size take, unless the least of them take longer."""
+"""The time for the rounds of one batch size, unless the least number of rounds takes longer."""
 LONGEST_SECONDS = 120.0
-"""That the larger batch may take; where 64 samples would take longer there are fewer."""
+"""The time that the larger batch may take; where 64 samples would take longer there are fewer."""
 TURN_SECONDS = 0.02
-"""That a turn takes at least; a call that is shorter is repeated, and the fastest one counts."""
+"""The least time of a turn: a shorter call is repeated, and the fastest one counts."""
 
 Call = Callable[[], object]
 Clock = Callable[[], float]
@@ -45,8 +45,8 @@ class Spread(Record):
 class BatchTime(Record):
     """The wall-clock time of one call for ``batch`` samples, in milliseconds, over the rounds.
 
-    ``ratio`` is SNN ÷ ANN, round by round: above 1 the SNN takes longer. It and ``ann_ms`` are None
-    where there was no ANN.
+    ``ratio`` is SNN ÷ ANN, round by round: above 1 the SNN takes longer. ``ratio`` and ``ann_ms``
+    are None where there was no ANN.
     """
 
     batch: int
@@ -86,8 +86,8 @@ def measure_times(
         snn: timed at ``snn.timesteps`` steps.
         ann: the network that it came from; its weights do not matter. None: the SNN alone.
         x: input ``[N, ...]`` on the networks' device, or frames ``[T, N, ...]``, of which the ANN
-            sees the first. Real data: an SNN takes the longer the more it spikes.
-        clock: that tells the seconds.
+            sees the first. Give real data: an SNN takes longer the more it spikes.
+        clock: a function that tells the seconds.
 
     Raises:
         LeanspikeError: for an ``x`` without samples.
@@ -115,10 +115,10 @@ def measure_times(
 
 
 def _first(x: Tensor, axis: int, samples: int) -> Tensor:
-    """The first samples, laid out as a batch of so many would be."""
+    """Return the first samples, laid out as a batch of that size would be."""
     if axis == 0:
         return x[:samples]
-    # The steps of frames are stacked into the batch: the stack must lie in the same layout.
+    # The steps of frames are stacked into the batch, so the stack must have the same layout.
     stacked = x.flatten(0, 1)
     last = stacked.dim() == 4 and stacked.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.contiguous_format
@@ -127,7 +127,7 @@ def _first(x: Tensor, axis: int, samples: int) -> Tensor:
 
 
 def _fitting(single: BatchTime, samples: int) -> int:
-    """How many of the samples can be timed at once, by what one of them takes."""
+    """Return how many of the samples can be timed at once, by the time of one of them."""
     ann_ms = single.ann_ms.low if single.ann_ms is not None else 0.0
     seconds = (single.snn_ms.low + ann_ms) / 1e3
     bearable = LONGEST_SECONDS / (LEAST_ROUNDS + 2) / max(seconds, 1e-9)
@@ -135,7 +135,7 @@ def _fitting(single: BatchTime, samples: int) -> int:
 
 
 def _time(networks: Sequence[nn.Module], x: Tensor, axis: int, clock: Clock) -> BatchTime:
-    """One batch size: the SNN, and the ANN if there is one."""
+    """Time one batch size: the SNN, and the ANN if there is one."""
     inputs = (x, x[0] if axis else x)
     calls = [_call(network, own) for network, own in zip(networks, inputs, strict=False)]
     rounds = take_turns(calls, clock)
@@ -159,10 +159,10 @@ def _call(network: nn.Module, x: Tensor) -> Call:
 
 
 def take_turns(calls: Sequence[Call], clock: Clock) -> list[tuple[float, ...]]:
-    """The seconds of each call in each round, after two rounds that do not count.
+    """Return the seconds of each call in each round, after two rounds that do not count.
 
-    There are as many rounds as fit into ``MOST_SECONDS``, from ``LEAST_ROUNDS`` to ``ROUNDS``. Of
-    two rounds one begins with the first call and one with the last.
+    There are as many rounds as fit into ``MOST_SECONDS``, from ``LEAST_ROUNDS`` to ``ROUNDS``.
+    Rounds begin with the first call and with the last call in turn.
 
     >>> len(take_turns([lambda: None], time.perf_counter))
     15
@@ -182,7 +182,10 @@ def take_turns(calls: Sequence[Call], clock: Clock) -> list[tuple[float, ...]]:
 
 
 def _turn(call: Call, clock: Clock) -> float:
-    """What the fastest call of a turn takes: other work interrupts the longer of two calls more."""
+    """Return the time of the fastest call of a turn.
+
+    The fastest counts, as other work interrupts the longer of two calls more.
+    """
     seconds: list[float] = []
     begun = now = clock()
     while now - begun < TURN_SECONDS:

@@ -1,9 +1,9 @@
 """What is read and written: the facts of each layer that the memory traffic follows from.
 
 The counts are those of Lemaire and others, An Analytical Estimation of Spiking Neural Networks
-Energy Efficiency, 2022 (https://arxiv.org/abs/2210.13107), as its authors' own code has them
-(https://github.com/LEAT-EDGE/qualia-plugin-snn, EnergyEstimationMetric); nothing is reused from one
-use to the next. :mod:`leanspike.evaluation.rivals` puts them together.
+Energy Efficiency, 2022 (https://arxiv.org/abs/2210.13107). They follow its authors' own code
+(https://github.com/LEAT-EDGE/qualia-plugin-snn, EnergyEstimationMetric). Nothing is reused from one
+use to the next. :mod:`leanspike.evaluation.rivals` puts the counts together.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from leanspike.graph.signal import argument
 class Memory:
     """The energy of reading or writing, in pJ: a word of 64 bits in 8 kB of SRAM, at 45 nm.
 
-    Source: Horowitz, ISSCC 2014. Memories are banks of that size, and a word is shared by the
-    values that fit into it, as in the newer price of the authors' code.
+    Source: Horowitz, ISSCC 2014. Memories are banks of that size. The values that fit into a word
+    share it, as in the newer price of the authors' code.
 
     >>> Memory().of(32), Memory().of(8)
     (5.0, 1.25)
@@ -41,16 +41,17 @@ class Memory:
     word_bits: int = 64
 
     def of(self, bits: int) -> float:
-        """Of one value of ``bits`` bits."""
+        """Return the energy of one value of ``bits`` bits."""
         return self.word_pj * bits / self.word_bits
 
 
 class LayerTraffic(NamedTuple):
-    """Of one layer with weights, for one sample.
+    """What one layer with weights reads and writes for one sample.
 
-    ``inputs``, ``outputs``: the numbers of entries, at one step. ``biases``: of additions of a
-    bias. ``once``: an input is read once (a linear layer), not for each weight that it meets.
-    ``events``: spikes that enter it, over all steps; ``fired``: by neurons, not by the input.
+    ``inputs`` and ``outputs`` are the numbers of entries at one step. ``biases`` is the number of
+    additions of a bias. ``once`` says that an input is read once (a linear layer), not for each
+    weight that it meets. ``events`` are the spikes that enter the layer, over all steps. ``fired``
+    says that neurons fired them, and that they are not the input's.
     """
 
     path: str
@@ -87,7 +88,7 @@ class TrafficCounter:
         self._fired = _behind_neurons(snn)
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
-        """After an operation, and after the counting of it."""
+        """Note what an operation reads and writes, after ``operations`` has counted it."""
         if node.meta.get("neuron"):
             if str(node.target) not in self.state_values:
                 self.state_values[str(node.target)] = self._state(node, value)
@@ -112,7 +113,10 @@ class TrafficCounter:
                 self._events[nodes[name]] += count
 
     def layers(self) -> tuple[LayerTraffic, ...]:
-        """Those with weights, in the order of ``operations.rows``; events as means over samples."""
+        """Return the layers with weights, in the order of ``operations.rows``.
+
+        Their events are means over samples.
+        """
         samples = max(1, self.operations.samples)
         return tuple(
             layer._replace(events=self._events[node] / samples)
@@ -121,7 +125,7 @@ class TrafficCounter:
 
     def _layer(self, node: fx.Node, x: Tensor, y: Tensor) -> LayerTraffic:
         synapses = row_of(node, self.snn).synapses
-        assert synapses is not None  # as it is one of the synaptic nodes
+        assert synapses is not None  # the node is one with weights
         placed = synapses.positions is not None  # a matrix product adds no bias
         bias = argument(node, submodule(self.snn, node), 2, "bias") if placed else None
         outputs = float(y[0].numel() * pieces(node))
@@ -136,14 +140,14 @@ class TrafficCounter:
         )
 
     def _entering(self, source: fx.Node, x: Tensor) -> float:
-        """The spikes in a batch of that signal; 0 where it is none of spikes."""
+        """Count the spikes in a batch of that signal; 0 where it is no signal of spikes."""
         under = self.operations.spikes_under(source)
         if under is not None:
             return float(under.sum())
         return float((x != 0).sum()) if source.meta["signal"].kind == "spike" else 0.0
 
     def _state(self, node: fx.Node, y_TN: Tensor) -> float:
-        """How many numbers a neuron of that layer remembers."""
+        """Return how many numbers a neuron of that layer remembers."""
         neuron: Any = self.snn.get_submodule(str(node.target))
         like = torch.zeros_like(y_TN[0, :1])
         state = [leaf for leaf in tree_leaves(neuron.initial(like)) if isinstance(leaf, Tensor)]
@@ -151,7 +155,7 @@ class TrafficCounter:
 
 
 def _with_weights(snn: SpikingNetwork) -> dict[fx.Node, fx.Node]:
-    """The nodes of layers with weights, each with the one signal that enters it."""
+    """Return the nodes of layers with weights, each with the one signal that enters it."""
     found = {}
     for node in snn.plan.graph.nodes:
         if node.op.startswith("call") and row_of(node, snn).synapses is not None:
@@ -167,7 +171,7 @@ def _is_signal(node: fx.Node) -> bool:
 
 
 def _behind_neurons(snn: SpikingNetwork) -> set[fx.Node]:
-    """The nodes that neurons, or what depends on them, lead to."""
+    """Return the nodes that neurons, or what depends on them, lead to."""
     found: set[fx.Node] = set()
     for node in snn.plan.graph.nodes:
         if node.meta.get("neuron") or any(source in found for source in node.all_input_nodes):

@@ -16,7 +16,7 @@ HOW = 'task="none" measures spikes, operations and energy alone, metric= a funct
 
 
 def find_task(y_TN: Tensor, labels: Tensor) -> Task | None:
-    """The task of outputs ``[T, N, ...]`` and labels; None for targets that are no labels.
+    """Return the task of outputs ``[T, N, ...]`` and labels; None for targets that are no labels.
 
     - multiclass: outputs ``[N, K]`` or ``[N, K, P]``, whole numbers ``[N]`` or ``[N, P]``;
     - binary: outputs ``[N]``, ``[N, 1]`` or ``[N, 1, P]``, labels 0 or 1, ``[N]``, ``[N, 1]`` or
@@ -25,8 +25,8 @@ def find_task(y_TN: Tensor, labels: Tensor) -> Task | None:
     - None: numbers of the outputs' shape other than 0 and 1, or, for ``[N, K, P]``, another shape.
 
     Raises:
-        LeanspikeError: for labels that are plainly in another form. Also if several tasks fit:
-            each row has a single 1, or its entries add up to 1.
+        LeanspikeError: for labels that are plainly in another form. Also if several tasks fit: each
+            row has a single 1, or its entries add up to 1.
 
     >>> find_task(torch.zeros(5, 3, 4), torch.tensor([1, 0, 2]))
     Multiclass(ignore_index=-100)
@@ -55,7 +55,7 @@ def find_task(y_TN: Tensor, labels: Tensor) -> Task | None:
 
 
 def _of_one(labels: Tensor) -> Task | None:
-    """Of one output: yes or no, or a number."""
+    """Return the task of one output: yes or no, or a number."""
     if is_yes_or_no(labels):
         return Binary()
     signs = bool((labels.abs() == 1).all())
@@ -64,12 +64,12 @@ def _of_one(labels: Tensor) -> Task | None:
     odd = labels[(labels != 0) & (labels != 1)].flatten()[0].item()
     way = "give labels > 0" if signs else f"give a network of {int(labels.max()) + 1} outputs"
     raise LeanspikeError(
-        f"label {odd:g}, and one output answers 0 or 1; {way}. Of targets that are no labels {HOW}"
+        f"label {odd:g}, and one output answers 0 or 1; {way}. For targets that are no labels {HOW}"
     )
 
 
 def _of_rows(labels: Tensor) -> Task | None:
-    """Of rows as wide as the outputs: several labels, or numbers."""
+    """Return the task of rows as wide as the outputs: several labels, or numbers."""
     total = labels.sum(1, dtype=torch.float64)
     if not is_yes_or_no(labels):
         shares = bool((labels >= 0).all()) and bool(((total - 1).abs() < 1e-3).all())
@@ -81,6 +81,6 @@ def _of_rows(labels: Tensor) -> Task | None:
     else:
         return Multilabel()
     raise LeanspikeError(
-        f"{what}, {tuple(labels.shape)}: one class each, or several labels; of one-hot rows give "
-        'labels.argmax(1) or task="multiclass", of several labels task="multilabel"'
+        f"{what}, {tuple(labels.shape)}: one class each, or several labels; give labels.argmax(1) "
+        'or task="multiclass" for one-hot rows, task="multilabel" for several labels'
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Reliability(Record):
     """The answers of one step by how sure they are, in B bins of equal width over (0, 1].
 
-    ``confidence`` and ``accuracy`` are the means over a bin's ``answers``; 0 in an empty bin.
+    ``confidence`` and ``accuracy`` are the means over a bin's ``answers``, and 0 in an empty bin.
     """
 
     answers: tuple[int, ...]
@@ -41,7 +41,7 @@ class Reliability(Record):
 
 
 class Calibration(Record):
-    """What was found: a row of bins for each step, and the ANN's (None: no ANN)."""
+    """What was found: a row of bins for each step, and the ANN's row (None: no ANN)."""
 
     steps: tuple[Reliability, ...]
     ann: Reliability | None = None
@@ -54,16 +54,16 @@ class CalibrationError(Metric):
 
         ECE = Σ_b  n_b / n · | accuracy_b − confidence_b |
 
-    over B bins b of equal width. An answer is in bin b if its largest probability is in
-    ((b − 1) / B, b / B]. Source: Guo et al., ICML 2017, arXiv 1706.04599, eq. 3; B is 15 there,
-    too. Probabilities are the softmax of the read-out outputs. A sum over steps is surer than a
-    mean, with the same answers: see `evaluate.readout`.
+    There are B bins b of equal width. An answer is in bin b if its largest probability is in ((b −
+    1) / B, b / B]. Source: Guo et al., ICML 2017, arXiv 1706.04599, eq. 3; B is 15 there, too.
+    Probabilities are the softmax of the read-out outputs. A sum over steps is surer than a mean,
+    with the same answers: see `evaluate.readout`.
 
     Args:
         bins: B, at least 1.
 
     Raises:
-        LeanspikeError: for targets that are no labels, or none at all.
+        LeanspikeError: for targets that are no labels, or batches without targets.
 
     >>> metric = CalibrationError(bins=2)
     >>> metric.begin(About(timesteps=1))
@@ -90,13 +90,11 @@ class CalibrationError(Metric):
         self.sums_TB = self.ann_1B = torch.zeros(0)
 
     def begin(self, about: About) -> None:
-        """See :class:`Metric`."""
         self.about, self.labels = about, Labels(about.task)
         self.sums_TB = torch.zeros(about.timesteps, 3, self.bins, dtype=torch.float64)
         self.ann_1B = torch.zeros(1, 3, self.bins, dtype=torch.float64)
 
     def see(self, y_TN: Any, targets: Any, ann_N: Any) -> None:
-        """See :class:`Metric`."""
         if targets is None:
             raise LeanspikeError(
                 "calibration_error needs labels, and the batches are inputs alone; give pairs"
@@ -112,7 +110,7 @@ class CalibrationError(Metric):
             self.ann_1B += self._sums(one_tensor(ann_N, "the ANN")[None], labels, task)
 
     def _sums(self, y_TN: Tensor, labels: Tensor, task: Task) -> Tensor:
-        """For each step and bin: answers, the sum of their confidence, and how many are right."""
+        """Return for each step and bin: answers, the sum of their confidence, and right answers."""
         logits = task.logits(y_TN).double()
         asked_A = (targets_A := task.targets(labels, y_TN).flatten()) != UNKNOWN
         sure_TA = logits.softmax(-1).amax(-1).flatten(1)[:, asked_A].cpu()
@@ -123,7 +121,6 @@ class CalibrationError(Metric):
         return torch.stack([empty_TB.scatter_add(1, bin_TA, value) for value in values], 1)
 
     def row(self) -> Calibration:
-        """See :class:`Metric`."""
         steps = tuple(map(_reliability, self.sums_TB))
         return Calibration(
             steps=steps, ann=_reliability(self.ann_1B[0]) if self.ann_1B.any() else None
@@ -131,7 +128,6 @@ class CalibrationError(Metric):
 
     @classmethod
     def tables(cls, row: Record) -> tuple[StepTable, ...]:
-        """See :class:`Metric`."""
         assert isinstance(row, Calibration)
         errors = tuple(step.error for step in row.steps)
         ann = None if row.ann is None else row.ann.error
@@ -139,7 +135,6 @@ class CalibrationError(Metric):
 
     @classmethod
     def pictures(cls, row: Record) -> tuple[Picture, ...]:
-        """See :class:`Metric`."""
         assert isinstance(row, Calibration)
         caption = (
             "Answers are sorted by how sure the network is; a point is the share of them that is "
@@ -164,7 +159,7 @@ def _reliability(sums_B: Tensor) -> Reliability:
 
 
 def _draw(row: Calibration, figure: Figure, look: Look) -> None:
-    """Accuracy over confidence, a line for each step."""
+    """Draw accuracy over confidence, a line for each step."""
     axes = figure.subplots()
     axes.plot((0, 1), (0, 1), color=look.ann, linewidth=1)
     last = len(row.steps) - 1
@@ -183,7 +178,7 @@ def _draw(row: Calibration, figure: Figure, look: Look) -> None:
 
 
 def _points(found: Reliability) -> tuple[list[float], list[float]]:
-    """Confidence and accuracy of the bins that have answers."""
+    """Return confidence and accuracy of the bins that have answers."""
     rows = zip(found.answers, found.confidence, found.accuracy, strict=True)
     pairs = [(sure, right) for n, sure, right in rows if n]
     return [sure for sure, _ in pairs], [right for _, right in pairs]

@@ -14,7 +14,7 @@ from leanspike.data.cifar_c import cifar_c_names, read_cifar_c
 from leanspike.data.images import data_root
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation import Robustness, measure_robustness, provenance
-from leanspike.evaluation.robustness import Attack, Family
+from leanspike.evaluation.robustness_arguments import Attack, Family
 from leanspike.execute import SpikingNetwork
 from leanspike.files import write_text
 from leanspike.report.html import write_robustness

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation import Result, Robustness, load_result, load_robustness
-from leanspike.evaluation.result import parse_result
+from leanspike.evaluation.result_file import parse_result
 from leanspike.files import checked_json, write_text
 from leanspike.recipes.renamed_keys import take_old_keys
 from leanspike.recipes.study import digest, is_kept, kept_at, kept_recipe

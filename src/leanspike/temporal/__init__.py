@@ -1,7 +1,8 @@
-"""What knows about time besides the neurons: folding, encoders, dropout, norms."""
+"""What knows about time besides the neurons: stacking, encoders, dropout and norms."""
 
 from leanspike.renamed import renamed
 from leanspike.temporal.affine import Affine, ChannelAffine, affine_of_norm
+from leanspike.temporal.bntt import BNTT
 from leanspike.temporal.dropout import TemporalDropout, dropout_rate
 from leanspike.temporal.encode import (
     ENCODERS,
@@ -13,9 +14,6 @@ from leanspike.temporal.encode import (
     encoders,
 )
 from leanspike.temporal.norm import (
-    BNTT,
-    TDBN,
-    TEBN,
     TEMPORAL_NORMS,
     NormFactory,
     TemporalNorm,
@@ -23,6 +21,8 @@ from leanspike.temporal.norm import (
     temporal_norm,
 )
 from leanspike.temporal.stacking import broadcast, repeat, stack, unstack
+from leanspike.temporal.tdbn import TDBN
+from leanspike.temporal.tebn import TEBN
 
 __all__ = [
     "BNTT",

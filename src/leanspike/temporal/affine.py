@@ -1,4 +1,4 @@
-"""What remains of a norm at inference where no weights can take it up: a scale and a shift.
+"""A norm at inference as a scale and a shift, where no weights can take it up.
 
 Shapes: T timesteps, N samples, C channels.
 """
@@ -16,7 +16,7 @@ from leanspike.errors import LeanspikeError
 def affine_of_norm(
     mean: Tensor, var: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """What a batch norm with these statistics does in eval mode, as a scale and a shift.
+    """Return what a batch norm with these statistics does in eval mode, as a scale and a shift.
 
     γ·(x − μ)/√(σ² + ε) + β = scale·x + shift, with scale = γ/√(σ² + ε) and shift = β − μ·scale.
 
@@ -31,7 +31,9 @@ def affine_of_norm(
 
 
 def scale_and_shift(x_TN: Tensor, scale_TC: Tensor, shift_TC: Tensor) -> Tensor:
-    """y_t = scale_t·x_t + shift_t per channel: ``[T, N, C, ...]`` in and out, in the input's dtype.
+    """Compute scale_t·x_t + shift_t per channel, in the dtype of the input.
+
+    The input and the output are ``[T, N, C, ...]``.
 
     >>> scale_and_shift(torch.ones(2, 1, 1), torch.tensor([[2.0], [3.0]]), torch.ones(2, 1)).ravel()
     tensor([3., 4.])
@@ -45,7 +47,7 @@ class Affine(nn.Module):
     """A norm folded into the input of the neurons: y_t = scale_t·x_t + shift_t per channel.
 
     Args:
-        scale_TC, shift_TC: ``[T, C]``; see :meth:`TemporalNorm.affine`.
+        scale_TC, shift_TC: ``[T, C]``, as :meth:`TemporalNorm.affine` returns them.
 
     >>> Affine(torch.tensor([[2.0], [3.0]]), torch.tensor([[0.0], [1.0]]))(
     ...     torch.ones(2, 4, 1, 1, 1)).flatten(1)[:, 0].tolist()
@@ -60,24 +62,24 @@ class Affine(nn.Module):
         self.register_buffer("shift", shift_TC.detach().clone())
 
     def forward(self, x_TN: Tensor) -> Tensor:
-        """``[T, N, C, ...]`` in and out; T is at most that of the scales."""
+        """Scale and shift ``[T, N, C, ...]``; T is at most the number of rows of the scales."""
         return self._apply_rows(x_TN, 0)
 
     def step(self, x_N: Tensor, step: int) -> Tensor:
-        """One timestep ``[N, C, ...]``; the first is 0."""
+        """Scale and shift one timestep ``[N, C, ...]``; the first ``step`` is 0."""
         return self._apply_rows(x_N.unsqueeze(0), step)[0]
 
     @property
     def timesteps(self) -> int:
-        """The largest T."""
+        """The largest T that it can be called with."""
         return len(self.scale)
 
     def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
-        """Scale and shift of the first steps, as of :class:`TemporalNorm`."""
+        """Return scale and shift of the first steps, as :meth:`TemporalNorm.affine` does."""
         return self.scale[:timesteps], self.shift[:timesteps]
 
     def check_steps(self, steps: int) -> None:
-        """Raise LeanspikeError unless it has scales for so many steps."""
+        """Raise LeanspikeError unless there are scales for this number of steps."""
         if steps > len(self.scale):
             raise LeanspikeError(
                 f"this network was folded for {len(self.scale)} timesteps and is asked for "
@@ -90,7 +92,7 @@ class Affine(nn.Module):
         return scale_and_shift(x_TN, self.scale[rows], self.shift[rows])
 
     def extra_repr(self) -> str:
-        """The size, for ``print(network)``."""
+        """Return the size, for ``print(network)``."""
         return f"{self.scale.shape[1]}, timesteps={self.scale.shape[0]}"
 
 
@@ -113,10 +115,10 @@ class ChannelAffine(nn.Module):
         self.register_buffer("shift", shift_C.detach().clone())
 
     def forward(self, x_N: Tensor) -> Tensor:
-        """``[N, C, ...]`` in and out."""
+        """Scale and shift ``[N, C, ...]``."""
         shape = (-1, *[1] * (x_N.dim() - 2))
         return torch.addcmul(self.shift.view(shape), x_N, self.scale.view(shape)).to(x_N.dtype)
 
     def extra_repr(self) -> str:
-        """The size, for ``print(network)``."""
+        """Return the size, for ``print(network)``."""
         return f"{len(self.scale)}"

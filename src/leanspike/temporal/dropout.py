@@ -1,4 +1,4 @@
-"""Dropout whose mask is drawn once for all timesteps, and its rate for a stretch of training."""
+"""Dropout with one mask for all timesteps, and a way to change its rate for a while."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Drops = Literal["elements", "channels", "samples"]
 class TemporalDropout(nn.Module):
     """Dropout with one mask per forward pass, shared by all timesteps.
 
-    A connection that is dropped stays dropped for the whole sequence (DIET-SNN's official code;
-    independent masks would let every signal through within a few steps). In eval mode it passes
-    its input on.
+    A connection that is dropped stays dropped for the whole sequence, as in DIET-SNN's official
+    code. Independent masks would let every signal through within a few steps. In eval mode the
+    layer returns its input.
 
     Args:
         p: the probability in [0, 1] of dropping.
-        drops: "elements", whole "channels" (axis 1 of ``[N, C, ...]``) as ``nn.Dropout2d`` does, or
-            whole "samples", as stochastic depth does of a branch.
+        drops: "elements"; whole "channels" (axis 1 of ``[N, C, ...]``), as ``nn.Dropout2d`` drops
+            them; or whole "samples", as stochastic depth drops a branch.
 
     Raises:
         LeanspikeError: for a probability outside its range.
@@ -45,12 +45,15 @@ class TemporalDropout(nn.Module):
         self.drops = drops
 
     def forward(self, x_TN: Tensor) -> Tensor:
-        """``[T, N, ...]`` in and out; scaled by 1/(1 − p) in training."""
+        """Drop parts of ``[T, N, ...]`` in training, and scale the rest by 1/(1 − p)."""
         mask_N = self.mask(x_TN[0])
         return x_TN if mask_N is None else x_TN * mask_N
 
     def mask(self, x_N: Tensor) -> Tensor | None:
-        """A new mask for a sequence of such steps, 0 or 1/(1 − p); None where it drops nothing."""
+        """Draw a new mask for a sequence of steps like ``x_N``; None where nothing is dropped.
+
+        Its entries are 0 or 1/(1 − p).
+        """
         if not self.training or self.p == 0:
             return None
         own = {"elements": x_N.dim(), "channels": 2, "samples": 1}[self.drops]
@@ -58,16 +61,16 @@ class TemporalDropout(nn.Module):
         return drawn(shape, lambda whole: F.dropout(x_N.new_ones(whole), self.p))
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(network)``."""
+        """Return the settings, for ``print(network)``."""
         return f"p={self.p}, drops={self.drops!r}"
 
 
 @contextmanager
 def dropout_rate(network: nn.Module, p: float | None) -> Iterator[None]:
-    """For a while every :class:`TemporalDropout` of ``network`` drops with probability ``p``.
+    """Let every :class:`TemporalDropout` of ``network`` drop with probability ``p`` for a while.
 
     DIET-SNN's code trains the SNN with other rates than the ANN: 0.2 everywhere, where the ANN has
-    0.5 behind its linear layers. None leaves each its own.
+    0.5 behind its linear layers. With ``p=None`` each layer keeps its own rate.
 
     Raises:
         LeanspikeError: for a probability outside [0, 1], or a network without dropout.
@@ -85,8 +88,8 @@ def dropout_rate(network: nn.Module, p: float | None) -> Iterator[None]:
         _check_probability(p)
         if not layers:
             raise LeanspikeError(
-                f"dropout is {p}, and the network has none whose rate that could be; give it "
-                "dropout when it is built, or leave the rate out"
+                f"dropout is {p}, and the network has no dropout layer; build it with dropout, or "
+                "leave the rate out"
             )
         for layer in layers:
             layer.p = p

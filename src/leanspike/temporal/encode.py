@@ -1,6 +1,7 @@
 """How a sample enters the network: what the first layer sees at each timestep.
 
-``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``, no suffix is stacked (``[T*N, ...]``).
+``_TN`` is ``[T, N, ...]`` and ``_N`` is ``[N, ...]``. A name without a suffix is stacked,
+``[T*N, ...]``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from leanspike.registry import Registry
 class Encoder(ABC):
     """Turns what the user passes into the network's input.
 
-    ``timed`` declares whether the encoded input differs from step to step; if it does not, all
-    that precedes the first neuron is computed once, not once per step. ``emits`` is the kind of
-    signal. ``batch_axis`` is where the samples are in what the user passes: 0, or 1 behind time.
+    ``timed`` says whether the encoded input differs from step to step. If it does not, all that
+    precedes the first neuron is computed once for all steps. ``emits`` is the kind of signal.
+    ``batch_axis`` is the axis of the samples in what the user passes: 0, or 1 where time comes
+    first.
     """
 
     timed: ClassVar[bool]
@@ -33,10 +35,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:
-        """The input of the whole sequence, stacked if timed, and its number of steps."""
+        """Return the input of the whole sequence, stacked if timed, and its number of steps."""
 
     def step(self, x_N: Tensor, step: int) -> Tensor:  # noqa: ARG002
-        """The input of one timestep in eval mode, for streaming; the first is 0."""
+        """Return the input of one timestep in eval mode, for streaming; the first ``step`` is 0."""
         return x_N
 
 
@@ -64,11 +66,12 @@ class Direct(Encoder):
 @final
 @dataclass(frozen=True)
 class Frames(Encoder):
-    """A sequence ``[T, N, ...]``, one frame per step; its length is the number of steps.
+    """A sequence ``[T, N, ...]`` with one frame per step; T is the number of steps.
 
     Args:
-        counts: the frames hold counts of events, each of which then costs one accumulate for each
-            weight that it meets; else their values are analog and cost multiply-accumulates.
+        counts: whether the frames hold counts of events. Each event then costs one accumulate for
+            each weight that it meets. Otherwise the values are analog and cost
+            multiply-accumulates.
 
     >>> x, timesteps = Frames().sequence(torch.zeros(4, 2, 2, 8, 8), timesteps=5, training=False)
     >>> x.shape, timesteps
@@ -82,7 +85,7 @@ class Frames(Encoder):
 
     @property
     def emits(self) -> Literal["analog", "graded"]:  # type: ignore[override]
-        """The kind of signal: "graded" (sums of spikes) for counts."""
+        """The kind of signal: "graded" (sums of spikes) for counts, else "analog"."""
         return "graded" if self.counts else "analog"
 
     def sequence(self, x: Tensor, timesteps: int, training: bool) -> tuple[Tensor, int]:  # noqa: ARG002
@@ -93,14 +96,14 @@ class Frames(Encoder):
 @final
 @dataclass(frozen=True)
 class Poisson(Encoder):
-    """Normalised pixels ``[N, ...]`` as random spikes with their sign, anew at each step::
+    """Normalised pixels ``[N, ...]`` as random spikes with their sign, drawn anew at each step.
 
         P(spike) = min(1, gain·|x|)          spike = sign(x)
 
-    (BNTT, arXiv 2010.01729, section III; its code has the gain ½. There spikes are drawn from one
-    stream, here every sample has its own:) in training they come from torch's generator, in eval
-    mode from ``seed``, the sample's own values and the step. So an evaluation gives the same spikes
-    each time, whatever the batch size, the order of the samples, or whether it is streamed.
+    Source: BNTT, arXiv 2010.01729, section III; its code has the gain ½. In training the spikes
+    come from torch's generator. In eval mode they follow from ``seed``, the sample's own values and
+    the step. So an evaluation gives the same spikes each time, for every batch size and order of
+    the samples, streamed or not. The paper's code draws all samples from one stream instead.
 
     Args:
         gain: above 0.
@@ -135,14 +138,14 @@ class Poisson(Encoder):
         return torch.cat(spikes), timesteps
 
     def step(self, x_N: Tensor, step: int) -> Tensor:
-        """The spikes of one timestep."""
+        """Return the spikes of one timestep."""
         return self._spikes(x_N, self._uniform(x_N, _keys(x_N), step))
 
     def _spikes(self, x_N: Tensor, uniform_N: Tensor) -> Tensor:
         return x_N.sign() * (uniform_N < self.gain * x_N.abs())
 
     def _uniform(self, x_N: Tensor, keys: list[int], step: int) -> Tensor:
-        """Numbers in [0, 1) for one step, each sample from a generator of its own."""
+        """Draw numbers in [0, 1) for one step, each sample's from a generator of its own."""
         shape = x_N.shape[1:]
         draws = [
             np.random.Generator(np.random.SFC64([self.seed, key, step])).random(shape, np.float32)
@@ -153,7 +156,7 @@ class Poisson(Encoder):
 
 
 def _keys(x_N: Tensor) -> list[int]:
-    """A number for each sample, from its values and nothing else."""
+    """Return a number for each sample that depends on its values and nothing else."""
     bits = x_N.detach().float().cpu().contiguous().flatten(1).view(torch.int32).long()
     places = torch.arange(1, 2 * bits.shape[1], 2)  # odd, so that no bit is lost
     mixed: list[int] = ((bits * places).sum(1) & 0x7FFFFFFFFFFFFFFF).tolist()
@@ -164,7 +167,7 @@ ENCODERS = encoders.registered
 
 
 def create_encoder(name: str, options: Mapping[str, Any] | None = None) -> Encoder:
-    """The encoder of that name, with the options of its class.
+    """Return the encoder of that name, with the options of its class.
 
     >>> create_encoder("poisson", {"seed": 3})
     Poisson(gain=0.5, seed=3)

@@ -1,7 +1,8 @@
-"""For rate gradients: what operations that know time make of the mean of their input over time.
+"""Rate gradients of operations that know time: their mean output as a function of their mean input.
 
-A step's own values are known only while the network runs forward; the gradient goes through the
-means. The values here follow the mean input; what a step does beyond it counts as a constant.
+Means are taken over time. A step's own values are known only while the network runs forward, and
+the gradient goes through the means. What a function returns here follows the mean input. What a
+step does beyond the mean counts as a constant.
 
 Shapes: T timesteps, N samples, C channels; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``.
 """
@@ -18,7 +19,9 @@ from leanspike.temporal.synchronise import mean_over, synchronised, together
 
 
 def carried(value: Tensor, by: Tensor) -> Tensor:
-    """``value``, with the gradient of ``by``: that of all steps together where it has a time axis.
+    """Return ``value``, whose gradient goes to ``by`` instead.
+
+    Where ``value`` has a time axis, ``by`` gets the gradients of all steps, added up.
 
     >>> by = torch.zeros(2, requires_grad=True)
     >>> value = carried(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), by)  # [T, N] = [2, 2]
@@ -42,7 +45,9 @@ class _Carried(torch.autograd.Function):
 
 
 def mean_of_affine(x_N: Tensor, x_TN: Tensor, scale_TC: Tensor, shift_TC: Tensor) -> Tensor:
-    """The mean of scale_t·x_t + shift_t over steps, as a function of the mean ``[N, C, ...]``.
+    """Return the mean over steps of scale_t·x_t + shift_t, as a function of the mean input.
+
+    The mean input and the result are ``[N, C, ...]``.
 
     >>> x_TN = torch.tensor([[[0.0], [1.0]], [[0.0], [5.0]]])  # [T, N, C] = [2, 2, 1]
     >>> scale_TC = torch.tensor([[2.0], [4.0]])
@@ -59,11 +64,12 @@ def mean_of_affine(x_N: Tensor, x_TN: Tensor, scale_TC: Tensor, shift_TC: Tensor
 def normalised_mean(
     x_N: Tensor, var_C: Tensor, weight_C: Tensor | None, bias_C: Tensor | None, eps: float
 ) -> Tensor:
-    """The mean of γ·(x_t − μ)/√(σ² + ε) + β over steps, for the mean input ``[N, C, ...]``.
+    """Return the mean over steps of γ·(x_t − μ)/√(σ² + ε) + β, as a function of the mean input.
 
-    ``var_C``: σ², the variance of all steps together. A part of it is the variance of the mean
-    input over the samples, which gradients follow; the rest, what varies with the step, is a
-    constant. So gradients are those of the norm itself where all steps get the same one.
+    The mean input and the result are ``[N, C, ...]``. ``var_C`` is σ², the variance of all steps
+    together. A part of it is the variance of the mean input over the samples, which gradients
+    follow. The rest varies with the step and counts as a constant. So the gradients are the norm's
+    own where all steps get the same input.
 
     >>> x_N = torch.tensor([[-1.0], [1.0]])
     >>> normalised_mean(x_N, torch.tensor([4.0]), None, None, 0.0).flatten().tolist()
@@ -78,10 +84,10 @@ def normalised_mean(
 def normalised_steps_mean(
     x_N: Tensor, x_TN: Tensor, weight_TC: Tensor, bias_TC: Tensor | None, eps: float, apart: bool
 ) -> Tensor:
-    """The mean of γ_t·(x_t − μ)/√(σ² + ε) + β_t over steps, as a function of the mean input.
+    """Return the mean over steps of γ_t·(x_t − μ)/√(σ² + ε) + β_t, as a function of the mean input.
 
-    ``apart``: each step has a mean and a variance of its own. A step's current is taken to follow
-    the mean current as it does on this batch (:func:`followed`), so that a step at which nothing
+    ``apart`` says that each step has a mean and a variance of its own. A step's current is taken to
+    follow the mean current as it does on this batch (:func:`followed`). So a step at which nothing
     arrives gets no gradient.
 
     >>> x_TN = torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]])  # [T, N, C] = [2, 2, 1]
@@ -105,9 +111,10 @@ def normalised_steps_mean(
 
 
 def followed(x_TN: Tensor, x_N: Tensor) -> tuple[Tensor, Tensor]:
-    """How each step's values follow the mean over time: their own mean, and their share in it.
+    """Return how each step's values follow the mean over time: their own means and their shares.
 
-    x_t − μ_t ≈ κ_t·(x̄ − μ̄), by least squares over the samples; the mean of κ is 1. Both ``[T, C]``.
+    The share κ_t is found by least squares over the samples: x_t − μ_t ≈ κ_t·(x̄ − μ̄). The mean of
+    κ over the steps is 1. Both results are ``[T, C]``.
 
     >>> x_TN = torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]])
     >>> mean_TC, share_TC = followed(x_TN, x_TN.mean(0))
@@ -124,7 +131,9 @@ def followed(x_TN: Tensor, x_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_norm_of_mean(norm: Any, x_N: Tensor, x: Tensor) -> Tensor:
-    """The same of a batch norm of PyTorch's in training, whose input ``x`` was ``[T*N, C, ...]``.
+    """Return :func:`normalised_mean` for a batch norm of PyTorch's in training.
+
+    ``x`` is the input that the norm had, ``[T*N, C, ...]``.
 
     >>> x_N = torch.tensor([[-1.0], [1.0]])
     >>> batch_norm_of_mean(torch.nn.BatchNorm1d(1, eps=1e-9), x_N, 2 * x_N).flatten().tolist()
@@ -135,7 +144,7 @@ def batch_norm_of_mean(norm: Any, x_N: Tensor, x: Tensor) -> Tensor:
 
 
 def variance(x: Tensor, keep: Sequence[int]) -> Tensor:
-    """The variance over all axes but those that are kept, and over processes that are together.
+    """Return the variance over all axes but ``keep``, and over the processes that compute together.
 
     >>> variance(torch.tensor([[0.0, 1.0], [2.0, 5.0]]), (1,))
     tensor([1., 4.])
@@ -148,7 +157,7 @@ def variance(x: Tensor, keep: Sequence[int]) -> Tensor:
 
 
 def _centred(x_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Values without their mean over the samples, and their variance: ``[N, C, ...]``, ``[C]``."""
+    """Return ``[N, C, ...]`` without its mean over the samples, and the variance ``[C]``."""
     x = _wide(x_N)
     rest = [axis for axis in range(x.dim()) if axis != 1]
     centred = x - mean_over(x, rest, keepdim=True)

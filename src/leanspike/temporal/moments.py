@@ -17,7 +17,10 @@ _others: ContextVar[Group] = ContextVar("leanspike_others", default=ALONE)
 
 @contextmanager
 def with_others(group: Group) -> Iterator[None]:
-    """While it lasts, :meth:`Moments.add_all` is of the chunks that the processes have in turn.
+    """Let :meth:`Moments.add_all` put the chunks of all processes together for a while.
+
+    The chunks go from process to process: the first one has the first chunk, the next one the
+    second.
 
     >>> moments = Moments((0,))
     >>> with with_others(ALONE):
@@ -36,11 +39,11 @@ def with_others(group: Group) -> Iterator[None]:
 class Moments:
     """Mean and variance over some axes, in float64, without a copy of all values.
 
-    The sums of squares of two parts are put together by what lies between their means (Chan,
-    Golub and LeVeque 1979), which loses no digits where the mean is large.
+    The sums of squares of two parts are joined by means of the distance between their means (Chan,
+    Golub and LeVeque 1979). So no digits are lost where the mean is large.
 
     Args:
-        axes: those that are averaged over.
+        axes: the axes that are averaged over.
 
     >>> moments = Moments((0,))
     >>> for x in (torch.tensor([[1.0]]), torch.tensor([[2.0], [6.0]])):
@@ -60,7 +63,7 @@ class Moments:
         self._put(*self._of(x))
 
     def add_all(self, chunks: Iterable[Tensor]) -> None:
-        """Show several chunks, and those of others, in the order in which one would show them."""
+        """Show several chunks, and those of other processes, in the order of one process."""
         group = _others.get()
         if group.size == 1:
             for x in chunks:
@@ -85,7 +88,7 @@ class Moments:
         self.n = total
 
     def variance(self, correction: int = 1) -> Tensor:
-        """The sum of squares over n − ``correction``."""
+        """Return the sum of squares divided by n − ``correction``."""
         return self.squares / torch.tensor(self.n - correction, dtype=torch.float64)
 
 

@@ -1,8 +1,8 @@
 """Norms that know the timestep: batch normalisation through time and its relatives.
 
 They take and return the currents of all steps, ``[T, N, C, ...]``. Plain batch norm over time
-(``norm="keep"``), with one γ and the statistics of all steps together, needs nothing of its own: it
-is ``nn.BatchNorm2d`` on the folded batch.
+(``norm="keep"``) has one γ, and the statistics of all steps together. It needs no class here: it is
+``nn.BatchNorm2d`` on the stacked batch.
 
 Shapes: T timesteps, N samples, C channels; ``_TC`` is a value for each step and channel. ``_G`` are
 groups with statistics of their own: one for each step, or one in all.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,10 @@ class TemporalNorm(nn.Module, ABC):
 
     Args:
         channels: C.
-        timesteps: the largest T it can be called with; fewer steps are the first ones.
+        timesteps: the largest T that it can be called with; fewer steps are the first ones.
         bias: whether there is a learned shift β.
         eps: ε, added to the variance.
-        momentum: in (0, 1]: the weight of a new batch in the running statistics.
+        momentum: the weight of a new batch in the running statistics, in (0, 1].
         synchronise: in training, take the statistics over the batches of all processes
             (``torch.distributed``), as one process with the whole batch would.
 
@@ -51,7 +51,7 @@ class TemporalNorm(nn.Module, ABC):
     per_step: ClassVar[bool]
     """Whether each step has statistics and parameters of its own, ``[T, C]`` instead of ``[C]``."""
     folds: ClassVar[bool] = False
-    """Whether it is the same at each step in eval mode, so that weights can take it up."""
+    """Whether the norm is the same at each step in eval mode, so that weights can take it up."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class TemporalNorm(nn.Module, ABC):
         )
 
     def step(self, x_N: Tensor, step: int) -> Tensor:
-        """One timestep ``[N, C, ...]`` for streaming, as in eval mode; the first ``step`` is 0."""
+        """Normalise one timestep ``[N, C, ...]`` as in eval mode, for streaming; the first is 0."""
         x_1N = x_N.unsqueeze(0)
         self._check(x_1N, step + 1)
         scale_TC, shift_TC = self.affine(step + 1)
@@ -105,10 +105,10 @@ class TemporalNorm(nn.Module, ABC):
         return 1.0
 
     def scale_in_training(self, timesteps: int) -> NormScale | None:  # noqa: ARG002
-        """What :meth:`forward` does in training once it knows the statistics of its groups.
+        """Return what :meth:`forward` does in training once it has the statistics of its groups.
 
-        None: more than that, or statistics of several processes. Who computes by it instead tells
-        :meth:`keep` the statistics.
+        None stands for a norm that does more than that, or takes statistics of several processes. A
+        caller that computes by this record instead passes the statistics to :meth:`keep`.
         """
         return None
 
@@ -123,7 +123,7 @@ class TemporalNorm(nn.Module, ABC):
         return values[:groups] if self.per_step else values.unsqueeze(0)
 
     def _plain_scale(self, timesteps: int) -> NormScale | None:
-        """That of a norm that does no more than what its parameters say."""
+        """Return the record of a norm that does no more than what its parameters say."""
         if together(self.synchronise):
             return None
         groups = timesteps if self.per_step else 1
@@ -132,7 +132,7 @@ class TemporalNorm(nn.Module, ABC):
         return NormScale(weight_GC if self.gain == 1 else weight_GC * self.gain, bias_GC, self.eps)
 
     def learned(self, timesteps: int) -> tuple[Tensor, Tensor | None]:
-        """What scales and shifts the normalised currents of each step: γ and β, ``[T, C]``."""
+        """Return γ and β, which scale and shift each step's normalised currents: ``[T, C]``."""
 
         def of_steps(values: Tensor) -> Tensor:
             return values[:timesteps] if self.per_step else values.expand(timesteps, -1)
@@ -141,16 +141,17 @@ class TemporalNorm(nn.Module, ABC):
         return of_steps(self.gain * self.weight), bias
 
     def affine(self, timesteps: int) -> tuple[Tensor, Tensor]:
-        """What the norm does in eval mode, y = scale·x + shift: both ``[T, C]``."""
+        """Return what the norm does in eval mode, y = scale·x + shift: both ``[T, C]``."""
         mean, var = self.running_mean, self.running_var
         if self.per_step:
             mean, var = mean[:timesteps], var[:timesteps]
         return affine_of_norm(mean, var, self.eps, *self.learned(timesteps))
 
     def of_mean(self, x_N: Tensor, x_TN: Tensor) -> Tensor:
-        """For rate gradients: its mean output over time as a function of its mean input ``x_N``.
+        """Return the mean output over time as a function of the mean input, for rate gradients.
 
-        ``x_TN`` are the currents of the steps; see :mod:`leanspike.temporal.means`.
+        ``x_N`` is the mean input and ``x_TN`` are the currents of the steps; see
+        :mod:`leanspike.temporal.means`.
         """
         timesteps = len(x_TN)
         if not self.training:
@@ -162,17 +163,19 @@ class TemporalNorm(nn.Module, ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments besides channels and timesteps that make another one like it."""
+        """The arguments besides channels and timesteps that make another norm like this one."""
         names = ("eps", "momentum", "synchronise")
         return {"bias": self.bias is not None, **{name: getattr(self, name) for name in names}}
 
     @torch.no_grad()
     def load_batch_norm(self, state: Mapping[str, Tensor]) -> None:
-        """Begin as a batch norm is, by its ``state_dict``: the same at each step.
+        """Take over a batch norm's parameters and statistics, the same ones for each step.
+
+        ``state`` is the batch norm's ``state_dict``.
 
         Raises:
-            LeanspikeError: if it has a shift β, not all 0, and this norm has none; or if it is no
-                batch norm of these channels.
+            LeanspikeError: if the batch norm has a shift β that is not all 0, and this norm has
+                none; or if the state is no batch norm of these channels.
         """
         places = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
         for name, value in state.items():
@@ -193,7 +196,7 @@ class TemporalNorm(nn.Module, ABC):
 
     @torch.no_grad()
     def set_statistics(self, chunks_TN: Iterable[Tensor]) -> None:
-        """Take the running statistics from these currents, chunks of one batch."""
+        """Take the running statistics from these currents, which are chunks of one batch."""
         moments = Moments((1, 3) if self.per_step else (0, 1, 3))
         moments.add_all(x_TN.reshape(*x_TN.shape[:3], -1) for x_TN in chunks_TN)
         steps = len(moments.mean) if self.per_step else self.channels
@@ -201,7 +204,7 @@ class TemporalNorm(nn.Module, ABC):
         self.running_var[:steps] = moments.variance()
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(network)``."""
+        """Return the settings, for ``print(network)``."""
         settings = ", ".join(f"{name}={value}" for name, value in self.options.items())
         return f"{self.channels}, timesteps={self.timesteps}, {settings}"
 
@@ -213,7 +216,7 @@ class TemporalNorm(nn.Module, ABC):
         self.check_steps(steps)
 
     def check_steps(self, steps: int) -> None:
-        """Raise LeanspikeError unless it has parameters for so many steps."""
+        """Raise LeanspikeError unless there are parameters for this number of steps."""
         if steps > self.timesteps:
             raise LeanspikeError(
                 f"{type(self).__name__} has parameters for {self.timesteps} timesteps and is asked "
@@ -222,7 +225,7 @@ class TemporalNorm(nn.Module, ABC):
             )
 
     def _check_learned(self) -> None:
-        """Raise where a subclass has scales of its own, and says them for eval mode alone."""
+        """Raise where a subclass has scales of its own, and tells them for eval mode alone."""
         kind = type(self)
         own = kind.affine is not TemporalNorm.affine
         if own and kind.learned is TemporalNorm.learned:
@@ -233,18 +236,18 @@ class TemporalNorm(nn.Module, ABC):
             )
 
     def _batch_norm(self, x_TN: Tensor) -> Tensor:
-        """Batch norm of each step by itself, or of all steps together."""
+        """Apply batch norm to each step by itself, or to all steps together."""
         if self.per_step:
             return self._normalise_groups(x_TN)
         return self._normalise_groups(x_TN.flatten(0, 1).unsqueeze(0)).view_as(x_TN)
 
     def _normalise_groups(self, x_GN: Tensor) -> Tensor:
-        """Batch norm of each group by itself.
+        """Apply batch norm to each group by itself.
 
-        One native call for each: its step's currents lie together in memory, and statistics,
-        output and gradient take fewer passes over them than the same written in PyTorch.
+        Each group takes one native call, as its step's currents lie together in memory. The call
+        needs fewer passes over them for statistics, output and gradient than PyTorch operations
+        would.
         """
-
         groups = len(x_GN)
         weight = self._of_groups(self.weight, groups)
         weight = weight if self.gain == 1 else weight * self.gain
@@ -270,162 +273,6 @@ class TemporalNorm(nn.Module, ABC):
 norms: Registry[TemporalNorm] = Registry("norm", "leanspike.norms")
 
 
-@norms.register("bntt")
-@final
-class BNTT(TemporalNorm):
-    """Batch normalisation through time: statistics and a scale of its own for every timestep.
-
-        y_t = γ_t · (x_t − μ_t) / √(σ_t² + ε)         γ_t, μ_t, σ_t per channel
-
-    (Kim & Panda 2021, arXiv 2010.01729, eq. 5; ε = 1e-4, no shift β and all γ 1 at the beginning,
-    as in its code.) Running variances are the unbiased ones, as in ``nn.BatchNorm2d``.
-
-    Args: see :class:`TemporalNorm`; ``bias=True`` adds a shift β_t.
-
-    >>> norm = BNTT(channels=2, timesteps=3)
-    >>> y_TN = norm(5 + torch.randn(3, 8, 2, 4, 4))
-    >>> y_TN.mean((1, 3, 4)).abs().max().item() < 1e-5  # of each step and channel
-    True
-    >>> norm(torch.randn(4, 8, 2, 4, 4))
-    Traceback (most recent call last):
-    leanspike.errors.LeanspikeError: BNTT has parameters for 3 timesteps and is asked for 4; ...
-    """
-
-    per_step = True
-
-    def __init__(
-        self,
-        channels: int,
-        timesteps: int,
-        *,
-        bias: bool = False,
-        eps: float = 1e-4,
-        momentum: float = 0.1,
-        synchronise: bool = False,
-    ) -> None:
-        super().__init__(
-            *(channels, timesteps), bias=bias, eps=eps, momentum=momentum, synchronise=synchronise
-        )
-
-    def scale_in_training(self, timesteps: int) -> NormScale | None:
-        """See :meth:`TemporalNorm.scale_in_training`."""
-        return self._plain_scale(timesteps)
-
-    def _train(self, x_TN: Tensor) -> Tensor:
-        return self._batch_norm(x_TN)
-
-
-@norms.register("tdbn")
-@final
-class TDBN(TemporalNorm):
-    """Threshold-dependent batch norm: one norm for all steps, scaled to the neurons' threshold.
-
-        y = γ · α·v · (x − μ) / √(σ² + ε) + β         μ, σ over all steps and samples
-
-    (Zheng et al. 2021, arXiv 2011.05280, eqs. 7 and 8; α is 1 in a chain, 1/√2 where two branches
-    of a residual network meet.) With α·v = 1 it is plain batch norm over time.
-
-    Args: see :class:`TemporalNorm`, and
-        threshold: v, of the neurons that follow; ``spike(norm="tdbn")`` takes it from its neuron.
-        alpha: α, the same for all norms of a network that ``spike`` made.
-
-    >>> y_TN = TDBN(channels=2, timesteps=3, threshold=0.5)(torch.randn(3, 8, 2, 4, 4))
-    >>> round(y_TN.std(correction=0).item(), 3)
-    0.5
-    """
-
-    per_step = False
-    folds = True
-
-    def __init__(
-        self,
-        channels: int,
-        timesteps: int,
-        *,
-        threshold: float = 1.0,
-        alpha: float = 1.0,
-        bias: bool = True,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-        synchronise: bool = False,
-    ) -> None:
-        super().__init__(
-            *(channels, timesteps), bias=bias, eps=eps, momentum=momentum, synchronise=synchronise
-        )
-        if not (threshold > 0 and alpha > 0):
-            raise LeanspikeError(f"threshold is {threshold}, alpha {alpha}; give numbers above 0")
-        self.threshold, self.alpha = threshold, alpha
-
-    def scale_in_training(self, timesteps: int) -> NormScale | None:
-        """See :meth:`TemporalNorm.scale_in_training`."""
-        return self._plain_scale(timesteps)
-
-    def _train(self, x_TN: Tensor) -> Tensor:
-        return self._batch_norm(x_TN)
-
-    @property
-    def gain(self) -> float:
-        """α·v."""
-        return self.alpha * self.threshold
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """See :attr:`TemporalNorm.options`."""
-        return {"threshold": self.threshold, "alpha": self.alpha, **super().options}
-
-
-@norms.register("tebn")
-@final
-class TEBN(TemporalNorm):
-    """Temporal effective batch norm: one norm for all steps, weighted anew at each.
-
-        y_t = p_t · (γ · (x_t − μ) / √(σ² + ε) + β)         μ, σ over all steps and samples
-
-    (Duan et al. 2022, "Temporal Effective Batch Normalization in Spiking Neural Networks", NeurIPS,
-    eqs. 7 and 8.) One learned number p_t per step, 1 at the beginning.
-
-    Args: see :class:`TemporalNorm`.
-
-    >>> norm = TEBN(channels=2, timesteps=3)
-    >>> norm.step_weight.tolist()
-    [1.0, 1.0, 1.0]
-    """
-
-    per_step = False
-
-    def __init__(
-        self,
-        channels: int,
-        timesteps: int,
-        *,
-        bias: bool = True,
-        eps: float = 1e-5,
-        momentum: float = 0.1,
-        synchronise: bool = False,
-    ) -> None:
-        super().__init__(
-            *(channels, timesteps), bias=bias, eps=eps, momentum=momentum, synchronise=synchronise
-        )
-        self.step_weight = nn.Parameter(torch.ones(timesteps))
-
-    def scale_in_training(self, timesteps: int) -> NormScale | None:
-        """See :meth:`TemporalNorm.scale_in_training`."""
-        if together(self.synchronise):
-            return None
-        return NormScale(*self.learned(timesteps), self.eps, together=True)
-
-    def _train(self, x_TN: Tensor) -> Tensor:
-        y_TN = self._batch_norm(x_TN)
-        p_T = self.step_weight[: len(x_TN)]
-        return (y_TN * p_T.view(-1, *[1] * (x_TN.dim() - 1))).to(y_TN.dtype)
-
-    def learned(self, timesteps: int) -> tuple[Tensor, Tensor | None]:
-        """See :meth:`TemporalNorm.learned`: p·γ and p·β."""
-        weight_TC, bias_TC = super().learned(timesteps)
-        p_T1 = self.step_weight[:timesteps, None]
-        return p_T1 * weight_TC, None if bias_TC is None else p_T1 * bias_TC
-
-
 TEMPORAL_NORMS = norms.registered
 
 NormFactory = Callable[[int, int], TemporalNorm]
@@ -435,9 +282,10 @@ NormFactory = Callable[[int, int], TemporalNorm]
 def temporal_norm(
     name: str, options: Mapping[str, Any] | None = None, threshold: float = 1.0
 ) -> NormFactory:
-    """What makes norms of that name with these options, for ``leanspike.spike``.
+    """Return a function that makes norms of that name with these options, for ``leanspike.spike``.
 
-    ``threshold`` is that of the neurons that follow: a tdBN's, unless its options say otherwise.
+    ``threshold`` is the threshold of the neurons that follow. A tdBN takes it, unless its options
+    say otherwise.
 
     >>> temporal_norm("bntt", {"bias": True})(2, 5)
     BNTT(2, timesteps=5, bias=True, eps=0.0001, momentum=0.1, synchronise=False)

@@ -1,6 +1,7 @@
-"""Time and batch: between neurons a tensor is ``[T*N, ...]``, step by step (T-major).
+"""Time stacked into the batch: between neurons a tensor is ``[T*N, ...]``, step by step (T-major).
 
-T timesteps, N samples; ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``, no suffix is stacked.
+T timesteps, N samples. ``_TN`` is ``[T, N, ...]``, ``_N`` is ``[N, ...]``; a name without a suffix
+is stacked.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 
 
 def stack(x_TN: Tensor) -> Tensor:
-    """``[T, N, ...]`` to ``[T*N, ...]``.
+    """Return ``[T, N, ...]`` as ``[T*N, ...]``.
 
     >>> stack(torch.zeros(5, 2, 3)).shape
     torch.Size([10, 3])
@@ -21,7 +22,7 @@ def stack(x_TN: Tensor) -> Tensor:
 
 
 def unstack(x: Tensor, timesteps: int) -> Tensor:
-    """``[T*N, ...]`` to ``[T, N, ...]``, a view.
+    """Return ``[T*N, ...]`` as ``[T, N, ...]``, a view.
 
     >>> unstack(torch.zeros(10, 3), 5).shape
     torch.Size([5, 2, 3])
@@ -30,7 +31,7 @@ def unstack(x: Tensor, timesteps: int) -> Tensor:
 
 
 def broadcast(x_N: Tensor, timesteps: int) -> Tensor:
-    """The same ``[N, ...]`` at every step as ``[T, N, ...]``, a view without a copy.
+    """Return ``[N, ...]`` as ``[T, N, ...]``, the same at every step: a view without a copy.
 
     >>> broadcast(torch.zeros(2, 3), 5).stride()
     (0, 3, 1)
@@ -40,10 +41,10 @@ def broadcast(x_N: Tensor, timesteps: int) -> Tensor:
 
 
 class _Broadcast(torch.autograd.Function):
-    """``expand``, with a backward that keeps the layout and adds up equal steps at once.
+    """``expand`` with a backward pass that keeps the layout and adds up equal steps at once.
 
-    A neuron with a static input gives every step the same gradient, as a view like this one;
-    ``expand``'s own backward would write all T of them out and lose channels_last.
+    A neuron with a static input gives every step the same gradient, as a view like this one. The
+    backward pass of ``expand`` would write all T of them out and lose channels_last.
     """
 
     generate_vmap_rule = True
@@ -54,7 +55,7 @@ class _Broadcast(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     @staticmethod
     def backward(ctx: Any, grad_TN: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
@@ -65,7 +66,7 @@ class _Broadcast(torch.autograd.Function):
 
 
 def repeat(x_N: Tensor, timesteps: int) -> Tensor:
-    """The same ``[N, ...]`` at every step as stacked ``[T*N, ...]``; keeps channels_last.
+    """Return ``[N, ...]`` as stacked ``[T*N, ...]``, the same at every step; keeps channels_last.
 
     >>> repeat(torch.zeros(2, 3), 5).shape
     torch.Size([10, 3])

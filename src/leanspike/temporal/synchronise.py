@@ -17,16 +17,16 @@ _together: ContextVar[bool] = ContextVar("leanspike_together", default=False)
 
 
 def several_processes() -> bool:
-    """Whether there are other processes to take statistics with."""
+    """Tell whether there are other processes to take statistics with."""
     there = distributed.is_available() and distributed.is_initialized()
     return there and distributed.get_world_size() > 1
 
 
 @contextmanager
 def synchronised(synchronise: bool = True) -> Iterator[None]:
-    """While it lasts, norms in training take their statistics over all processes, if asked to.
+    """Let norms in training take their statistics over all processes for a while, if asked to.
 
-    Norms that do so by themselves go on doing it.
+    With ``synchronise=False`` each norm does as it is set itself.
 
     >>> with synchronised():
     ...     print(together())  # there are no others
@@ -40,7 +40,9 @@ def synchronised(synchronise: bool = True) -> Iterator[None]:
 
 
 def together(own: bool = False) -> bool:
-    """Whether statistics are those of several processes now; ``own``: as the norm itself says.
+    """Tell whether statistics are taken over several processes now.
+
+    ``own`` is what the norm itself is set to.
 
     >>> together(own=True)
     False
@@ -49,7 +51,7 @@ def together(own: bool = False) -> bool:
 
 
 class _AllSum(torch.autograd.Function):
-    """The sum over all processes, in each of them; so every gradient counts in every one."""
+    """The sum over all processes, in each of them; so every gradient counts in every process."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:  # noqa: ARG004
@@ -67,7 +69,9 @@ def _summed(value: Tensor) -> Tensor:
 
 
 def mean_over(x: Tensor, axes: Sequence[int], keepdim: bool = False) -> Tensor:
-    """The mean over axes, the samples' among them, and over all processes where these are together.
+    """Return the mean over axes, and over all processes where these compute together.
+
+    The axis of the samples must be among the axes.
 
     >>> mean_over(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (0,))
     tensor([2., 3.])
@@ -90,12 +94,12 @@ def synchronised_batch_norm(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """Batch norm in training over the batches of all processes; gradients cross them too.
+    """Apply batch norm in training over the batches of all processes; gradients cross them, too.
 
-    ``x_GN`` is ``[G, N, C, ...]``; the running mean and variance, if there are any, are moved.
+    ``x_GN`` is ``[G, N, C, ...]``. The running mean and variance are moved, if there are any.
 
     Raises:
-        ValueError: for one value per channel in all, as PyTorch's norms do.
+        ValueError: for one value per channel in all processes, as PyTorch's norms do.
     """
     mean, var, n = _statistics(x_GN)
     if n < 2:
@@ -117,10 +121,10 @@ def synchronised_batch_norm(
 
 @torch.no_grad()
 def _statistics(x_GN: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean and variance (over n) in float64, and n, of all processes: the same bits in each.
+    """Return mean and variance (over n) in float64, and n, of all processes: the same bits in each.
 
-    Each tells its own; they are put together by what lies between the means (Chan, Golub and
-    LeVeque 1979), which loses no digits where a mean is large.
+    Each process tells its own statistics. They are joined by means of the distance between the
+    means (Chan, Golub and LeVeque 1979), which loses no digits where a mean is large.
     """
     x = x_GN.to(torch.promote_types(x_GN.dtype, torch.float32))
     var, mean = torch.var_mean(x, _rest(x), correction=0)
@@ -138,7 +142,7 @@ def _statistics(x_GN: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 class _Normalised(torch.autograd.Function):
-    """γ·(x − μ)/√(σ² + ε) + β, where μ and σ are of all processes' values."""
+    """γ·(x − μ)/√(σ² + ε) + β, where μ and σ are taken over all processes' values."""
 
     @staticmethod
     def forward(

@@ -27,15 +27,15 @@ True
 # Objectives first, in the order in which their terms are added up.
 from leanspike.train.objective import (
     Around,
-    CrossEntropy,
     Objective,
-    TET,
     Term,
     Weighted,
     create_objective,
     objective_kind,
     objectives,
 )
+from leanspike.train.cross_entropy import CrossEntropy
+from leanspike.train.tet import TET
 from leanspike.train.response import Response
 from leanspike.train.feature import Feature, Pair, find_pairs
 from leanspike.train.self_distillation import SelfDistillation

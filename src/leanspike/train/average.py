@@ -13,12 +13,13 @@ from leanspike.errors import LeanspikeError
 def averaging(network: nn.Module, decay: float) -> AveragedModel:
     """Return a copy of a network that holds the average of its weights.
 
-    After step n of the training, call ``update_parameters(network)``. Then ``module`` holds
+    After step n of the training, call ``update_parameters(network)``. Then ``module`` holds the
+    average of every parameter: weights, biases, thresholds, leaks.
 
         w̄_1 = w_1,    w̄_n = decay · w̄_{n−1} + (1 − decay) · w_n
 
-    of every parameter: weights, biases, thresholds, leaks. The statistics of norms are averaged
-    alike. About 1 / (1 − decay) steps count. PyTorch's ``AveragedModel`` does the work.
+    The statistics of norms are averaged alike. About 1 / (1 − decay) steps count. PyTorch's
+    ``AveragedModel`` does the work.
 
     Args:
         network: stays as it is. It must allow a deep copy.
@@ -47,7 +48,7 @@ class Trained:
 
     Args:
         network: trained in place.
-        decay: that of the average; None: there is none.
+        decay: the decay of the average; None: there is no average.
     """
 
     def __init__(self, network: nn.Module, decay: float | None) -> None:
@@ -65,7 +66,7 @@ class Trained:
             self.average.update_parameters(self.network)
 
     def end(self, best: dict[str, Any]) -> None:
-        """Give the network the best weights; without any, those that answer."""
+        """Give the network the best weights, or those of the network that answers."""
         if best or self.average is not None:
             self.network.load_state_dict(best or self.answers.state_dict())
 
@@ -75,7 +76,7 @@ class Trained:
         return {"network": self.network.state_dict(), "average": average}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take up what a checkpoint kept. One from before averages existed has none."""
+        """Resume from a checkpoint; one from before averages existed has none."""
         self.network.load_state_dict(saved["network"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])

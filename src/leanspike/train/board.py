@@ -1,6 +1,7 @@
-"""Curves for TensorBoard, written at once: what cannot be written is said where it happens.
+"""Curves for TensorBoard, written at once.
 
-TensorBoard's own writer has a thread, whose error would be a traceback beside the run's.
+So an error of a write is raised where it happens. TensorBoard's own writer has a thread, whose
+error would be a traceback beside the run's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from leanspike.files import said_where
 @final
 class Board:
     """One file of curves in a folder.
+
+    Raises:
+        LeanspikeError: with the file's name, where it cannot be written.
+        ImportError: where TensorBoard is not installed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -40,23 +45,23 @@ class Board:
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self.path = folder / name
         with said_where(self.path):
-            folder.mkdir(exist_ok=True)  # in the run's, of which none is made anew
+            folder.mkdir(exist_ok=True)  # without parents: a run's folder that is gone stays gone
             self._file = self.path.open("ab", buffering=0)
-        finalize(self, self._file.close)  # of one that nobody closes, as of a run that failed
+        finalize(self, self._file.close)  # a run that failed does not close its board
         self._records = RecordWriter(_Whole(self._file, self.path))
         self._write(file_version="brain.Event:2")
 
     def add(self, tag: str, value: float, step: int) -> None:
-        """One point of the curve ``tag``."""
+        """Write one point of the curve ``tag``."""
         point = self._summary.Value(tag=tag, simple_value=value)
         self._write(step=step, summary=self._summary(value=[point]))
 
     def close(self) -> None:
-        """The file is complete."""
+        """Close the file, which is then complete."""
         self._file.close()
 
     def _write(self, **content: Any) -> None:
-        event = self._event(wall_time=time.time(), **content)  # which is shown, and nothing else
+        event = self._event(wall_time=time.time(), **content)  # the time is only shown
         with said_where(self.path):
             self._records.write(event.SerializeToString())
 

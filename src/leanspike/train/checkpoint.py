@@ -21,7 +21,7 @@ class Checkpoints:
     """The one checkpoint file of a run.
 
     Args:
-        path: of the file; written whole or not at all.
+        path: the place of the file, which is written whole or not at all.
         minutes: the time between two writes.
     """
 
@@ -32,22 +32,26 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Tell whether it is time for the next checkpoint."""
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, content: dict[str, Any]) -> None:
-        """Write plain data and tensors; of several processes the first one does."""
+        """Write plain data and tensors; only the first of several processes writes."""
         if not joined().first:
             return
-        whole = io.BytesIO()  # torch would say nothing of a full disk but where its writer stood
+        whole = io.BytesIO()  # torch.save to a file would hide that the disk is full
         torch.save(content, whole)
-        with atomic(self.path, make=False) as part:  # a run whose folder is gone makes none anew
+        with atomic(self.path, make=False) as part:  # a run's folder that is gone stays gone
             part.write_bytes(whole.getbuffer())
         self._last = time.monotonic()
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
-        """Around the use of what :meth:`load` returned: an error if it is not of this training."""
+        """Turn errors in the use of what :meth:`load` returned into one that names the file.
+
+        Raises:
+            LeanspikeError: if the checkpoint is not of this training.
+        """
         try:
             yield
         except torch.OutOfMemoryError:
@@ -59,7 +63,7 @@ class Checkpoints:
             ) from error
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last, None if nothing; reading runs no code (``weights_only``).
+        """Return what was saved last, or None; reading runs no code (``weights_only``).
 
         Raises:
             LeanspikeError: if the file is damaged or not a checkpoint.

@@ -1,4 +1,4 @@
-"""Distillation by features: intermediate maps of the student drawn to those of the teacher.
+"""Distillation by features: intermediate maps of the student are drawn to the teacher's.
 
 Shapes: T timesteps, N samples, C channels, H rows, W columns.
 """
@@ -26,7 +26,7 @@ from leanspike.train.watch import hooks, maps
 
 @dataclass(frozen=True)
 class Pair:
-    """A module of the student, one of the teacher, and the shapes of their maps, (C, H, W).
+    """A module of the student, a module of the teacher, and the shapes of their maps, (C, H, W).
 
     >>> Pair("features.relu2", "layer1", (64, 32, 32), (16, 32, 32)).teacher
     'layer1'
@@ -45,20 +45,20 @@ class Feature(Objective):
 
         mean over pairs of  ‖ A(mean_t o_t) − f ‖² / entries
 
-    (KDSNN, arXiv 2304.05627, section 3.3: the student's feature is its time average, A a 1×1
-    convolution where channels differ, which is trained with the student; the constants are not
-    known to us.) Where sizes differ, the larger map is averaged down to the smaller. The adapters A
-    begin at random in each new ``Feature``, and so in each stage of a recipe.
+    Source: KDSNN, arXiv 2304.05627, section 3.3; its constants are not known to us. The student's
+    feature is its average over time. Where channels differ, A is a 1×1 convolution that is trained
+    with the student. Where sizes differ, the larger map is averaged down to the smaller. The
+    adapters A begin at random in each new ``Feature``, and so in each stage of a recipe.
 
-    The average over all steps leaves the first ones free to be far off. With ``each_step`` the
-    average over the steps so far is compared after every step, and the distance is the mean over
-    the steps (our own; it keeps T maps of each pair in memory).
+    The average over all steps leaves the first steps free to be far off. With ``each_step`` the
+    average over the steps so far is compared after every step. The distance is then the mean over
+    the steps. This is our own addition; it keeps T maps of each pair in memory.
 
     Args:
         teacher: any network, or a :class:`Teacher` shared with other objectives.
         student: the network that is trained.
         x: an input of both, ``[N, C, H, W]``, of which only the shape matters.
-        pairs: paths of the student's modules to those of the teacher; default
+        pairs: paths of the student's modules to paths of the teacher's. Default:
             :func:`find_pairs`.
         each_step: whether every step is compared; an ANN has one.
 
@@ -83,7 +83,7 @@ class Feature(Objective):
         """Knowledge distillation by feature: the teacher's maps, by adapters of each stage."""
 
         pairs: dict[str, str] | None = None
-        """Modules of the student to those of the teacher; null: paired by depth and size."""
+        """Modules of the student to modules of the teacher; null: paired by depth and size."""
         each_step: bool = False
         """The average over the steps so far is compared after every step, not only at the end."""
 
@@ -113,18 +113,15 @@ class Feature(Objective):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> Feature:
-        """See :meth:`Objective.within`."""
         return cls(around.teacher(), around.network, around.x, **options)
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:
-        """See :meth:`Objective.watch`."""
         self._seen.clear()
         with maps(network, [pair.student for pair in self.pairs], self._seen, self.each_step):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         if not self._seen:
             raise LeanspikeError(
                 "no features were seen; run the student inside watch(student) before each loss"
@@ -147,11 +144,11 @@ class Feature(Objective):
 
 
 def find_pairs(student: nn.Module, teacher: nn.Module, x: Tensor) -> tuple[Pair, ...]:
-    """The last map of each resolution in the student, beside the teacher's of that resolution.
+    """Return the last map of each resolution in the student, beside the teacher's last one.
 
-    Of a spiking network its neurons count, of others every module that is called once: a ReLU that
-    is a function, or one module at several places, is none; name such pairs. Where the two have no
-    resolution in common, their stages are paired by relative depth.
+    In a spiking network the neurons count, in another network every module that is called once. A
+    ReLU that is a function does not count, nor does a module at several places: name such pairs.
+    Where the two networks have no resolution in common, their stages are paired by relative depth.
 
     Raises:
         LeanspikeError: if one of them has no maps.
@@ -182,14 +179,15 @@ def find_pairs(student: nn.Module, teacher: nn.Module, x: Tensor) -> tuple[Pair,
 
 
 def _spread(index: int, count: int, length: int) -> int:
-    """The ``index``-th of ``count`` positions spread over a list, its last entry the last."""
+    """Return the ``index``-th of ``count`` positions spread over a list; the last is its end."""
     return (index + 1) * length // count - 1
 
 
 def stages(network: nn.Module, x: Tensor) -> dict[tuple[int, ...], tuple[str, tuple[int, ...]]]:
-    """By resolution (H, W), in the order of the network: its last module and its shape (C, H, W).
+    """Return the last module of each resolution (H, W), and the shape (C, H, W) of its map.
 
-    Of a spiking network its neurons count, of others every module that is called once.
+    Resolutions come in the order of the network. In a spiking network the neurons count, in another
+    network every module that is called once.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
     >>> stages(net, torch.zeros(1, 3, 8, 8))
@@ -206,7 +204,7 @@ def stages(network: nn.Module, x: Tensor) -> dict[tuple[int, ...], tuple[str, tu
 
 @torch.no_grad()
 def output_shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
-    """The shape of one sample's output of each module, in the order in which they finish.
+    """Return the shape of one sample's output of each module, in the order in which they finish.
 
     >>> output_shapes(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(1, 4))
     {'0': (4,), '1': (2,)}

@@ -1,7 +1,7 @@
 """The training loop, for ANN and SNN alike.
 
-A run that is killed at any moment and started again ends with the same bits as one that was not:
-all randomness is a function of (seed, stage, epoch, step), and a checkpoint holds the rest.
+A run that is killed at any moment and resumed ends with the same bits as one that was not. All
+randomness is a function of (seed, stage, epoch, step), and a checkpoint holds the rest.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def fit(
 ) -> None:
     """Train ``network`` in place through one stage, from its checkpoint if there is one.
 
-    ``history`` receives a row per epoch. After the last epoch the network has the best epoch's
-    weights by validation accuracy ("best"), or the last's. With ``stage.average`` these are
-    averages.
+    ``history`` receives a row per epoch. At the end the network has the weights of the epoch with
+    the best validation accuracy (``select`` is "best"), or the last epoch's. With
+    ``stage.average`` these are averages.
 
     Raises:
-        LeanspikeError: when the loss or a gradient is no longer finite; the last checkpoint,
-            which is from before, stays. For rate gradients of a network that has none.
+        LeanspikeError: when the loss or a gradient is no longer finite; the last checkpoint, which
+            is from before, stays. Also for rate gradients of a network that is no SpikingNetwork.
     """
     _check_gradient(network, stage)
     trained = Trained(network, stage.average)
@@ -80,7 +80,7 @@ def _epochs(
     checkpoints: Checkpoints,
     monitor: Monitor,
 ) -> dict[str, Any]:
-    """All that are left; returns the best one's weights."""
+    """Take all epochs that are left, and return the weights of the best one."""
     if position.epoch == stage.epochs:
         return position.best_weights
     stepper = Stepper(trained.network, stage)
@@ -113,7 +113,7 @@ def _epochs(
 
 
 def _tell(stage: Stage, monitor: Monitor) -> None:
-    """Say what is not as with one process and whole batches."""
+    """Say what differs from one process with whole batches."""
     if stage.accumulate > 1:
         monitor.console.print(
             f"{stage.name}: the gradients of {stage.accumulate} micro-batches are added; norms "
@@ -133,7 +133,7 @@ def _tell(stage: Stage, monitor: Monitor) -> None:
 def _finish_epoch(
     stepper: Stepper, trained: Trained, position: Position, started: float
 ) -> dict[str, Any]:
-    """Validate, remember the best weights, and tell the epoch as a row of the log."""
+    """Validate, remember the best weights, and return the epoch as a row of the log."""
     stage, told, network = stepper.stage, stepper.told, trained.answers
     stepper.share_buffers(*dict.fromkeys((trained.network, network)))
     val_accuracy = None
@@ -175,7 +175,10 @@ def _save(
     history: list[dict[str, Any]],
     checkpoints: Checkpoints,
 ) -> None:
-    """Save, unless the last step broke the weights: then the next one stops the run."""
+    """Save a checkpoint, unless the last step broke the weights.
+
+    If it did, the next step stops the run.
+    """
     if not all(torch.isfinite(parameter).all() for parameter in stage.trained()):
         return
     checkpoints.save(
@@ -193,7 +196,7 @@ def _save(
 def _resume(
     trained: Trained, stage: Stage, history: list[dict[str, Any]], checkpoints: Checkpoints
 ) -> Position:
-    """Take up a checkpoint of this stage; begin at the beginning if there is none."""
+    """Resume from a checkpoint of this stage; begin at the beginning if there is none."""
     position = _loaded(trained, stage, history, checkpoints)
     found = stage.group.gathered((position.epoch, position.step))
     if len(set(found)) > 1:

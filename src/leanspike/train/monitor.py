@@ -26,11 +26,11 @@ from leanspike.train.board import Board
 class Monitor:
     """A progress bar with the time left on ``console``, ``log.jsonl``, and TensorBoard.
 
+    TensorBoard is written if it is installed (``pip install 'leanspike[tensorboard]'``).
+
     Args:
         console: where people look (stderr); without a terminal it gets a line per epoch.
-        folder: of the run, for ``log.jsonl`` and ``tensorboard/``; None keeps nothing.
-
-    TensorBoard is written if it is installed (``pip install 'leanspike[tensorboard]'``).
+        folder: the run's, for ``log.jsonl`` and ``tensorboard/``; None keeps nothing.
     """
 
     def __init__(self, console: Console, folder: str | Path | None = None) -> None:
@@ -45,7 +45,7 @@ class Monitor:
         self._steps = 0
 
     def begin(self, stage: str, epochs: int, steps: int, epoch: int, step: int) -> None:
-        """A stage begins, or goes on at (epoch, step)."""
+        """Show that a stage begins, or is resumed at (epoch, step)."""
         if self._board is None and self.folder is not None:
             self._board = _tensorboard(self.folder / "tensorboard")
         self._stage, self._steps, self._loss = stage, epoch * steps + step, None
@@ -69,7 +69,7 @@ class Monitor:
         )
 
     def step(self, loss: float, learning_rate: float) -> None:
-        """A step was taken."""
+        """Show that a training step was taken."""
         smooth = loss if self._loss is None else 0.95 * self._loss + 0.05 * loss
         self._loss = smooth
         self._steps += 1
@@ -80,7 +80,7 @@ class Monitor:
             self._board.add(f"{self._stage}/learning_rate", learning_rate, self._steps)
 
     def epoch(self, row: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        """An epoch is over: a line for people, the whole log for machines."""
+        """Print a line for an epoch that is over, and write the whole log."""
         train, val = row["train_accuracy"], row["val_accuracy"]
         self.console.print(
             f"{row['stage']:<9} epoch {row['epoch']:>3}/{row['epochs']}  "
@@ -99,13 +99,13 @@ class Monitor:
             write_log(self.folder / "log.jsonl", history)
 
     def end(self) -> None:
-        """The stage is over."""
+        """Take the progress bar away: the stage is over."""
         if self._progress is not None:
             self._progress.stop()
         self._progress = None
 
     def close(self) -> None:
-        """The run is over, or has failed."""
+        """Close all files: the run is over, or has failed."""
         self.end()
         if self._board is not None:
             self._board.close()
@@ -113,16 +113,18 @@ class Monitor:
 
 
 def write_log(path: str | Path, history: list[dict[str, Any]]) -> None:
-    """One JSON object per line, written whole so that a resumed run repeats none."""
-    path = Path(path)
-    write_text(path, "".join(json.dumps(row) + "\n" for row in history), make=False)
+    """Write one JSON object per line.
+
+    The file is written whole, so a resumed run repeats no row.
+    """
+    write_text(Path(path), "".join(json.dumps(row) + "\n" for row in history), make=False)
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a log; none if there is no log (a network that was only converted).
+    """Return the rows of a log; no rows if there is no log (a network that was only converted).
 
     Raises:
-        LeanspikeError: if a line is no row: it says which.
+        LeanspikeError: if a line is no row, with the line's number.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""A loss or a gradient that is no number: whose fault it is."""
+"""Which sample or setting is to blame for a loss or a gradient that is not finite."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Part:
 
 
 def refuse(stage: Stage, position: Position, numbers: tuple[float, float], part: Part) -> NoReturn:
-    """End the training; of several processes each with the same words.
+    """End the training; all processes raise the same words.
 
     Args:
-        stage: of the training.
+        stage: the stage of the training.
         position: the step.
-        numbers: the loss, and the gradient's norm.
-        part: of the step's batch.
+        numbers: the loss, and the norm of the gradient.
+        part: this process's part of the step's batch.
 
     Raises:
-        DataError: with the name of a sample whose input or target holds what is no number.
-        LeanspikeError: where all of them are numbers.
+        DataError: with the name of a sample whose input or target holds NaN or infinity.
+        LeanspikeError: where all inputs and targets are finite.
     """
     where = f"stage {stage.name}, epoch {position.epoch + 1}, step {position.step + 1}"
     found = [each for each in stage.group.gathered(_wrong(stage, part)) if each is not None]
@@ -52,8 +52,11 @@ def refuse(stage: Stage, position: Position, numbers: tuple[float, float], part:
 
 
 def _wrong(stage: Stage, part: Part) -> tuple[str, int] | None:
-    """The first sample that is no number, or whose target is none, by its place in the batch."""
-    axis = 1 if stage.train.split.frames is not None else 0  # of sequences [T, B, ...]
+    """Return the first sample, or the first target, that is not finite.
+
+    It is named by what it is and by its place in the batch.
+    """
+    axis = 1 if stage.train.split.frames is not None else 0  # sequences are [T, B, ...]
     each = {"sample": part.x.movedim(axis, 0), "the target of sample": part.labels}
     for what, values in each.items():
         wrong = (~torch.isfinite(values)).reshape(len(values), -1).any(1)

@@ -1,7 +1,9 @@
 """What training minimises: objects from the outputs of all steps and the labels to a scalar.
 
-Each is a module, so that what it learns itself (the adapters of a feature distillation) is trained,
-and saved in checkpoints, with the network, but is no part of it. They add up in :class:`Weighted`.
+Each objective is a module. It may learn something itself, such as the adapters of a feature
+distillation. Such parameters are trained and saved with the network, but are no part of it.
+:class:`Weighted` adds objectives up.
+
 Shapes: T timesteps (1 for an ANN), N samples, K classes.
 """
 
@@ -12,26 +14,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, cast, final
+from typing import Any, ClassVar, Literal, cast, final
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.score import Labels, no_labels
 from leanspike.evaluation.task import Task, TaskName
-from leanspike.execute.answers import check_readout
 from leanspike.registry import Registry, values_of
-from leanspike.section import Finite, NonNegative, Section
-from leanspike.surgery import readout
+from leanspike.section import NonNegative, Section
 from leanspike.train.teacher import Teacher
 
 Readout = Literal["sum", "mean"]
 
 
 class Term(Section):
-    """The options of an objective as one term of several: its own, and its weight.
+    """The options of an objective as one term of several: its own options, and its weight.
 
     >>> Term().weight
     1.0
@@ -43,11 +42,11 @@ class Term(Section):
 
 @dataclass(frozen=True)
 class Around:
-    """What is around an objective in a stage of training, for those that ask for it.
+    """What is around an objective in a stage of training, for objectives that ask for it.
 
     ``x`` is an input of the network, of which only the shape matters. ``teacher`` gives the stage's
-    teacher, the same one each time. ``task`` says what the labels are of; None: what those of the
-    first batch show.
+    teacher, the same one each time. ``task`` says what the labels are of; with None the labels of
+    the first batch show it.
 
     >>> around = Around(nn.Identity(), torch.zeros(1, 3), Teacher)
     >>> around.readout, around.task
@@ -63,10 +62,11 @@ class Around:
 
 
 class Objective(nn.Module, ABC):
-    """A loss: outputs ``y_TNK`` ``[T, N, K]``, ``labels``, as ``[N]``, the input, to a scalar.
+    """A loss: a scalar from the outputs ``y_TNK`` ``[T, N, K]``, the ``labels`` and the input.
 
-    One that a recipe may name is registered, and has its options in ``Config``. They are keyword
-    arguments of its constructor; one that needs more overrides :meth:`within`.
+    An objective that a recipe may name is registered, and has its options in ``Config``. The
+    options are keyword arguments of its constructor. An objective that needs more overrides
+    :meth:`within`. Labels have a shape such as ``[N]``.
 
     >>> @objectives.register("last_square")
     ... class LastSquare(Objective):
@@ -93,16 +93,16 @@ class Objective(nn.Module, ABC):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> Objective:  # noqa: ARG003
-        """One with these options, without the weight, for a stage of training."""
+        """Make an objective with these options, without the weight, for a stage of training."""
         return cls(**options)
 
     @abstractmethod
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
-        """The loss, as a mean over the batch, in float32."""
+        """Return the loss, as a mean over the batch, in float32."""
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:  # noqa: ARG002
-        """While ``network`` runs: see in it what the loss needs besides its outputs."""
+        """See what the loss needs besides the outputs, while ``network`` runs in this context."""
         yield
 
 
@@ -116,7 +116,7 @@ objectives: Registry[Objective] = Registry(
 
 
 def objective_kind(name: str) -> type[Objective]:
-    """The class of that name; LeanspikeError for an unknown one.
+    """Return the class of that name; LeanspikeError for an unknown name.
 
     >>> objective_kind("response").taught
     True
@@ -125,8 +125,9 @@ def objective_kind(name: str) -> type[Objective]:
 
 
 def create_objective(terms: Mapping[str, Section], around: Around) -> Weighted:
-    """The sum of terms, each by its name with its options and weight.
+    """Return the sum of terms, each by its name with its options and weight.
 
+    >>> from leanspike.train import TET
     >>> around = Around(nn.Identity(), torch.zeros(1), Teacher)
     >>> create_objective({"tet": TET.Config(weight=0.5, target=2.0)}, around).weights
     (0.5,)
@@ -140,121 +141,10 @@ def create_objective(terms: Mapping[str, Section], around: Around) -> Weighted:
 
 
 @final
-@objectives.register("cross_entropy")
-class CrossEntropy(Objective):
-    """Cross-entropy of the last answer: of Σ_t y_t (DIET-SNN) or of its mean (BNTT).
-
-    Of one output, or of several labels, it is the binary one, with logits; its labels may be
-    probabilities.
-
-    Args:
-        readout: "sum" or "mean".
-        label_smoothing: in [0, 1).
-        task: what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those
-            of the first batch show.
-
-    >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
-    >>> loss = CrossEntropy("sum")(y_TNK, torch.tensor([0]), torch.zeros(1))
-    >>> round(loss.item(), 4)  # log(1 + e**-2)
-    0.1269
-    >>> loss = CrossEntropy("sum")(torch.tensor([[[2.0]]]), torch.tensor([1]), torch.zeros(1))
-    >>> round(loss.item(), 4)  # one logit, above 0: the same
-    0.1269
-    """
-
-    class Config(Term):
-        """The labels, on the answer after the last step."""
-
-    def __init__(
-        self,
-        readout: Readout = "sum",
-        label_smoothing: float = 0.0,
-        task: Task | TaskName | None = None,
-    ) -> None:
-        super().__init__()
-        check_readout(readout)
-        _check_smoothing(label_smoothing)
-        self.readout, self.label_smoothing = readout, label_smoothing
-        self.labels = Labels(task)
-
-    @classmethod
-    def within(cls, options: Mapping[str, Any], around: Around) -> CrossEntropy:
-        """See :meth:`Objective.within`."""
-        return cls(around.readout, around.label_smoothing, around.task, **options)
-
-    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
-        logits_NK = readout(y_TNK, self.readout)[-1]
-        task = task_of(self.labels, y_TNK, labels)
-        return task.loss(logits_NK, labels, self.label_smoothing)
-
-
-@final
-@objectives.register("tet")
-class TET(Objective):
-    """Temporal efficient training: every step's output has to answer by itself.
-
-        (1 − ρ) · mean_t CE(y_t, label) + ρ · mean (y_t − φ)²
-
-    (Deng et al., ICLR 2022, arXiv 2202.11946, eqs. 7 to 9, where ρ is called λ.) The second term
-    keeps outliers of single steps down; ρ = 0 leaves it out. Read such a network out by "mean".
-
-    Args:
-        regularisation: ρ, in [0, 1).
-        target: φ, the level that outputs are drawn to.
-        label_smoothing: in [0, 1).
-        task: as in :class:`CrossEntropy`.
-
-    >>> y_TNK = torch.tensor([[[1.0, 0.0]], [[3.0, 0.0]]])
-    >>> loss = TET(regularisation=0.0)(y_TNK, torch.tensor([0]), torch.zeros(1))
-    >>> round(loss.item(), 4)  # the mean of log(1 + e**-1) and log(1 + e**-3)
-    0.1809
-    """
-
-    class Config(Term):
-        """Temporal efficient training (TET): the labels, on the output of every step."""
-
-        regularisation: Annotated[float, Field(ge=0, lt=1)] = 0.05
-        """Share of its second part, which draws outputs to the target."""
-        target: Finite = 1.0
-        """The level that outputs are drawn to."""
-
-    def __init__(
-        self,
-        regularisation: float = 0.05,
-        target: float = 1.0,
-        label_smoothing: float = 0.0,
-        task: Task | TaskName | None = None,
-    ) -> None:
-        super().__init__()
-        if not 0 <= regularisation < 1:
-            raise LeanspikeError(f"regularisation is {regularisation}; give a number in [0, 1)")
-        if not math.isfinite(target):
-            raise LeanspikeError(f"target is {target}; give a finite number")
-        _check_smoothing(label_smoothing)
-        self.regularisation, self.target = regularisation, target
-        self.label_smoothing = label_smoothing
-        self.labels = Labels(task)
-
-    @classmethod
-    def within(cls, options: Mapping[str, Any], around: Around) -> TET:
-        """See :meth:`Objective.within`."""
-        return cls(label_smoothing=around.label_smoothing, task=around.task, **options)
-
-    def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
-        y_TNK = widened(y_TNK)
-        task = task_of(self.labels, y_TNK, labels)
-        each = labels.repeat(len(y_TNK), *[1] * (labels.dim() - 1))
-        entropy = task.loss(y_TNK.flatten(0, 1), each, self.label_smoothing)
-        spread = (y_TNK - self.target).square().mean()
-        return (1 - self.regularisation) * entropy + self.regularisation * spread
-
-
-@final
 class Weighted(Objective):
     """A sum of objectives, each with its weight.
 
+    >>> from leanspike.train import CrossEntropy
     >>> loss = Weighted(((0.25, CrossEntropy()), (0.75, CrossEntropy())))
     >>> round(loss(torch.zeros(1, 1, 2), torch.tensor([0]), torch.zeros(1)).item(), 4)  # log 2
     0.6931
@@ -274,7 +164,6 @@ class Weighted(Objective):
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:
-        """See :meth:`Objective.watch`."""
         with ExitStack() as stack:
             for objective in self.objectives:
                 assert isinstance(objective, Objective)
@@ -282,13 +171,12 @@ class Weighted(Objective):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
-        """See :class:`Objective`."""
         losses = [objective(y_TNK, labels, x) for objective in self.objectives]
         return torch.stack([w * loss for w, loss in zip(self.weights, losses, strict=True)]).sum()
 
 
 def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
-    """What labels are of; LeanspikeError for targets that are none.
+    """Return what the labels are of; LeanspikeError for targets that are no labels.
 
     >>> task_of(Labels(), torch.zeros(5, 2, 3), torch.tensor([0, 2])).name
     'multiclass'
@@ -303,7 +191,7 @@ def task_of(told: Labels, y_TN: Tensor, labels: Tensor) -> Task:
 
 
 def widened(y_TNK: Tensor) -> Tensor:
-    """In float32 at least.
+    """Return the outputs in float32 at least.
 
     >>> widened(torch.zeros(1, dtype=torch.bfloat16)).dtype
     torch.float32
@@ -311,6 +199,12 @@ def widened(y_TNK: Tensor) -> Tensor:
     return y_TNK.to(torch.promote_types(y_TNK.dtype, torch.float32))
 
 
-def _check_smoothing(label_smoothing: float) -> None:
+def check_smoothing(label_smoothing: float) -> None:
+    """Raise LeanspikeError unless ``label_smoothing`` is in [0, 1).
+
+    >>> check_smoothing(1.0)
+    Traceback (most recent call last):
+    leanspike.errors.LeanspikeError: label_smoothing is 1.0; give a number in [0, 1)
+    """
     if not 0 <= label_smoothing < 1:
         raise LeanspikeError(f"label_smoothing is {label_smoothing}; give a number in [0, 1)")

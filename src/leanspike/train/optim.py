@@ -1,4 +1,4 @@
-"""Optimisers with the right parameter groups, and learning rates as functions of the step."""
+"""Optimisers with the right parameter groups, and learning rates by the training step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from leanspike.registry import ChosenSection, Registry
 from leanspike.section import Count, section_of
 
 Schedule = Callable[[int], float]
-"""From the step (0-based) to the factor of the learning rate."""
+"""From the training step (0-based) to the factor of the learning rate."""
 Groups = list[dict[str, Any]]
 """Parameters with their learning rate and weight decay, as PyTorch's optimisers take them."""
 
@@ -70,7 +70,10 @@ class Curve(ABC):
 
     @abstractmethod
     def __call__(self, done: float, epoch: int) -> float:
-        """The factor of the rate where this share of the steps, in [0, 1), is done, in an epoch."""
+        """Return the factor of the learning rate in an epoch.
+
+        ``done`` is the share of the steps that is done, in [0, 1).
+        """
 
 
 schedules: Registry[Curve] = Registry("schedule", "leanspike.schedules", section_of, base=Curve)
@@ -87,7 +90,6 @@ class Constant(Curve):
     """
 
     def __call__(self, done: float, epoch: int) -> float:  # noqa: ARG002
-        """See :class:`Curve`."""
         return 1.0
 
 
@@ -111,7 +113,6 @@ class Cosine(Curve):
     ] = None
 
     def __call__(self, done: float, epoch: int) -> float:
-        """See :class:`Curve`."""
         turned = done if self.period_epochs is None else epoch / self.period_epochs
         return 0.5 * (1 + math.cos(math.pi * turned))
 
@@ -127,7 +128,6 @@ class Linear(Curve):
     """
 
     def __call__(self, done: float, epoch: int) -> float:  # noqa: ARG002
-        """See :class:`Curve`."""
         return 1 - done
 
 
@@ -149,7 +149,6 @@ class Step(Curve):
     ] = None
 
     def __call__(self, done: float, epoch: int) -> float:
-        """See :class:`Curve`."""
         if self.milestones is None:
             return 0.1 ** sum(done >= share for share in (0.5, 0.7, 0.9))
         return 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
@@ -178,10 +177,10 @@ def create_optimizer(
     decay_norms: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> torch.optim.Optimizer:
-    """An optimiser whose weight decay spares leaks, thresholds, norms and biases.
+    """Return an optimiser whose weight decay spares leaks, thresholds, norms and biases.
 
-    With ``decay_norms`` the norms' scales decay with the weights: that is what makes BNTT's γ fall
-    where a timestep counts for little, as in its code.
+    With ``decay_norms`` the scales of the norms decay with the weights. In BNTT's code that makes γ
+    fall where a timestep counts for little.
 
     ``options`` are those of the optimiser. "sgd" has ``momentum``, 0.9, which is Nesterov's unless
     ``nesterov`` is False (as in BNTT's code). "adam" is AMSGrad (DIET-SNN's), "adamw" decouples the
@@ -208,7 +207,10 @@ def create_optimizer(
 def _split(
     network: nn.Module, decay_norms: bool
 ) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters to decay, others, and those of neurons; each once, frozen ones left out."""
+    """Return parameters to decay, others, and neurons' parameters.
+
+    Each parameter is there once; frozen ones are left out.
+    """
     decayed: dict[nn.Parameter, None] = {}
     plain: dict[nn.Parameter, None] = {}
     neurons: dict[nn.Parameter, None] = {}
@@ -235,11 +237,11 @@ def create_schedule(
     epoch_steps: int = 1,
     options: Mapping[str, Any] | None = None,
 ) -> Schedule:
-    """The factor of the learning rate at each of ``steps`` steps.
+    """Return a function from each of ``steps`` training steps to the factor of the learning rate.
 
-    A linear warm-up over the fraction ``warmup`` of the steps, then: "constant"; "cosine" or
-    "linear" down to 0; "step" ÷10 at 50, 70 and 90 % of what is left. Others may have registered in
-    :data:`schedules`, which take ``options``.
+    A linear warm-up takes the fraction ``warmup`` of the steps. Then "constant" stays, and "cosine"
+    and "linear" fall to 0. "step" divides by 10 at 50, 70 and 90 % of what is left. Other schedules
+    may have registered in :data:`schedules`; they take ``options``.
 
     Two options go by epochs e = 0, 1, ... of ``epoch_steps`` steps, warm-up included, as those of
     the papers' code do, and keep one rate through each::
@@ -270,7 +272,7 @@ def create_schedule(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Set each group's rate to ``factor`` of its initial one; returns the first group's."""
+    """Set each group's rate to ``factor`` of its initial one, and return the first group's rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return float(optimizer.param_groups[0]["lr"])

@@ -1,4 +1,4 @@
-"""Distillation by response: the answers of a student drawn to those of a teacher.
+"""Distillation by response: the answers of a student are drawn to a teacher's.
 
 Shapes: T timesteps (1 for an ANN), N samples, K outputs.
 """
@@ -25,23 +25,24 @@ from leanspike.train.teacher import Teacher
 @final
 @objectives.register("response")
 class Response(Objective):
-    """Distillation by response: how far the answer is from a teacher's soft one.
+    """Distillation by response: how far the answer is from a teacher's soft answer.
 
         τ² · KL( softmax(teacher / τ) ‖ softmax(student / τ) )
 
-    (Hinton et al. 2015, arXiv 1503.02531; KDSNN, arXiv 2304.05627, trains an SNN so; its τ is not
-    known to us.) The factor τ² keeps the gradient's size as τ changes. Of one output, or of each of
-    several labels, the classes are no and yes.
+    Source: Hinton et al. 2015, arXiv 1503.02531. KDSNN, arXiv 2304.05627, trains an SNN by it; its
+    τ is not known to us. The factor τ² keeps the size of the gradient as τ changes. For one output,
+    or for each of several labels, the classes are no and yes.
 
     Args:
         teacher: any module from the same input to logits ``[N, K]``, or a :class:`Teacher` shared
             with other objectives.
         temperature: τ, above 0.
         readout: the student's answer, as in :class:`CrossEntropy`.
-        each_step: the teacher supervises every step's output by itself instead of the last answer
-            (temporal-wise distillation, ICML 2025); the mean over the steps.
-        task: what the outputs answer. Default: one output "binary", others "multiclass", but where
-            labels of the outputs' own shape show "multilabel".
+        each_step: whether the teacher supervises every step's output by itself instead of the last
+            answer (temporal-wise distillation, ICML 2025). The loss is then the mean over the
+            steps.
+        task: what the outputs answer. Default: "binary" for one output, "multiclass" for more, and
+            "multilabel" where the labels have the shape of the outputs.
 
     >>> import torch
     >>> teacher = nn.Linear(3, 2)
@@ -79,11 +80,9 @@ class Response(Objective):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> Response:
-        """See :meth:`Objective.within`."""
         return cls(around.teacher(), readout=around.readout, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
-        """See :class:`Objective`."""
         answers = widened(y_TNK) if self.each_step else readout(y_TNK, self.readout)[-1:]
         taught_NK = self.teacher.logits(x)
         if taught_NK.shape != answers.shape[1:]:
@@ -96,7 +95,9 @@ class Response(Objective):
 
 
 def divergence(student: Tensor, taught: Tensor, temperature: float) -> Tensor:
-    """How far one's soft answers are from the other's; logits ``[..., C]``, the mean over the rest.
+    """Return τ² · KL of the student's soft answers from the teacher's, as a mean over the answers.
+
+    Both are logits ``[..., C]``, and ``temperature`` is τ.
 
     >>> import torch
     >>> round(divergence(torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]), 2.0).item(), 4)
@@ -109,7 +110,7 @@ def divergence(student: Tensor, taught: Tensor, temperature: float) -> Tensor:
 
 
 def soft_task(told: Labels, y_TNK: Tensor, labels: Tensor) -> Task:
-    """What the outputs answer, where labels are not needed to know.
+    """Return what the outputs answer, also where the labels do not tell.
 
     >>> import torch
     >>> soft_task(Labels(), torch.zeros(5, 2, 1), torch.zeros(2)).name
@@ -123,7 +124,7 @@ def soft_task(told: Labels, y_TNK: Tensor, labels: Tensor) -> Task:
 
 
 def check_temperature(temperature: float) -> None:
-    """Raise unless answers can be divided by it.
+    """Raise LeanspikeError unless ``temperature`` is finite and above 0.
 
     >>> check_temperature(0.0)
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Self-distillation: the outputs of a network's own steps drawn to each other.
+"""Self-distillation: the outputs of a network's own steps are drawn to each other.
 
 Shapes: T timesteps, N samples, K outputs, C classes of an answer.
 """
@@ -28,16 +28,18 @@ class SelfDistillation(Objective):
 
         τ² · KL( softmax(y_s / τ) ‖ softmax(y_w / τ) )
 
-    y_s is the output of the step s with the highest confidence, y_w that of the step w with the
-    lowest: the largest probability among the classes at a temperature of 1, as a mean over the
-    batch, that of all processes. (Ding et al., NeurIPS 2025, arXiv 2510.07924: "Strong2Weak", where
-    s and w are those of a batch, not of each sample, and change from batch to batch; τ is 2 and the
-    weight 1. With ``learner="surest"`` the two change places: "Weak2Strong".) No gradient reaches
-    the step that teaches; the paper does not say. The factor τ² is that of :class:`Response`.
+    y_s is the output of the step s with the highest confidence, and y_w that of the step w with the
+    lowest. The confidence of a step is the largest probability among the classes at a temperature
+    of 1. It is a mean over the batch of all processes.
 
-    Each step's own output counts, not the answer so far: read such a network out by "mean". Labels
-    have no part in it, so name a term beside it that has. Of one output, or of each of several
-    labels, the classes are no and yes.
+    Source: Ding et al., NeurIPS 2025, arXiv 2510.07924: "Strong2Weak", with τ = 2 and a weight of
+    1. There s and w belong to a batch, not to each sample, and change from batch to batch. With
+    ``learner="surest"`` the two change places: "Weak2Strong". No gradient reaches the step that
+    teaches; the paper does not say. The factor τ² is that of :class:`Response`.
+
+    Each step's own output counts, not the answer so far: read out such a network by "mean". Labels
+    have no part in this term, so name a term with labels beside it. For one output, or for each of
+    several labels, the classes are no and yes.
 
     Args:
         temperature: τ, above 0.
@@ -78,7 +80,6 @@ class SelfDistillation(Objective):
         self.labels = Labels(task)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         if len(y_TNK) < 2:
             raise LeanspikeError(
                 f"self-distillation is between steps, and the outputs are of {len(y_TNK)}; give 2 "
@@ -94,5 +95,5 @@ class SelfDistillation(Objective):
 
 @torch.no_grad()
 def _confidence(logits_TNC: Tensor) -> Tensor:
-    """How sure each step is, ``[T]``: the largest probability, as a mean over its answers."""
+    """Return how sure each step is, ``[T]``: the mean of its answers' largest probabilities."""
     return logits_TNC.softmax(-1).amax(-1).flatten(1).mean(1)

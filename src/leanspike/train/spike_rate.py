@@ -23,11 +23,11 @@ from leanspike.train.watch import hooks
 @final
 @objectives.register("spike_rate")
 class SpikeRate(Objective):
-    """The spikes per neuron over all steps, as a price on them; of neurons that spike.
+    """The spikes per neuron over all steps, as a price on them; for neurons that spike.
 
         R = Σ_l Σ_t spikes of layer l at t / Σ_l neurons of layer l          over all samples
 
-    whatever the height of a spike, which neither R nor its gradient depends on.
+    Neither R nor its gradient depends on the height of a spike.
 
     >>> from leanspike import spike
     >>> ann = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -39,7 +39,7 @@ class SpikeRate(Objective):
     """
 
     class Config(Term):
-        """A price on spikes per neuron; of an SNN only."""
+        """A price on spikes per neuron; for an SNN only."""
 
         weight: NonNegative = 0.1
         """The factor of this term."""
@@ -51,9 +51,8 @@ class SpikeRate(Objective):
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:
-        """See :meth:`Objective.watch`."""
         if not isinstance(network, SpikingNetwork):
-            raise LeanspikeError("a spike rate needs a spiking network; leave it out of the ANN's")
+            raise LeanspikeError("a spike rate needs a spiking network; leave it out for the ANN")
         self._spikes, self._neurons = [], 0
 
         def count(module: nn.Module, _args: Any, o_TN: Any) -> None:
@@ -65,7 +64,6 @@ class SpikeRate(Objective):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         if not self._neurons:
             raise LeanspikeError(
                 "no spikes were seen; run the network inside watch(network) before each loss"
@@ -76,22 +74,22 @@ class SpikeRate(Objective):
 
 
 def _spiking(network: SpikingNetwork) -> list[Neuron]:
-    """The neurons of a network, all of which spike."""
+    """Return the neurons of a network, or raise where some do not spike."""
     found = []
     for path, module in network.neurons():
         if not isinstance(module, Neuron) or module.spike_height() is None:
             raise LeanspikeError(
-                f"neurons {path}: what a {type(module).__name__} emits are no spikes, whose rate "
-                "could have a price; leave spike_rate out, or put neurons that spike in its place"
+                f"neurons {path}: a {type(module).__name__} emits no spikes, so there is no spike "
+                "rate; leave spike_rate out, or put neurons that spike in its place"
             )
         found.append(module)
     return found
 
 
 def _spikes(o_TN: Tensor, height: Tensor | None) -> Tensor:
-    """How many, with a gradient that does not depend on their height.
+    """Count the spikes, with a gradient that does not depend on their height.
 
-    That is not detached: the threshold in the outputs v·o has to cancel in the gradient too.
+    The height is not detached: the threshold in the outputs v·o has to cancel in the gradient, too.
     """
     assert height is not None
     dtype = torch.promote_types(o_TN.dtype, torch.float32)

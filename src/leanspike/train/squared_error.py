@@ -1,4 +1,4 @@
-"""Targets that are numbers, as of a regression.
+"""Targets that are numbers, as in a regression.
 
 Shapes: T timesteps, N samples, K outputs.
 """
@@ -42,16 +42,16 @@ class SquaredError(Objective):
 
     @classmethod
     def within(cls, options: Mapping[str, Any], around: Around) -> SquaredError:
-        """See :meth:`Objective.within`."""
         return cls(around.readout, **options)
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        """See :class:`Objective`."""
         return mean_squared_error(widened(readout(y_TNK, self.readout)[-1]), labels)
 
 
 def mean_squared_error(y_N: Tensor, targets: Tensor) -> Tensor:
-    """The mean of (y − target)² over a batch, ``[N]`` standing for ``[N, 1]`` and the reverse.
+    """Return the mean of (y − target)² over a batch.
+
+    ``[N]`` may stand for ``[N, 1]``, and the reverse.
 
     Raises:
         LeanspikeError: for targets of another shape than the outputs'.

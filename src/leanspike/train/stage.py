@@ -1,4 +1,4 @@
-"""One stretch of training, and where it stands."""
+"""One stage of training, and where it stands."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ from leanspike.train.optim import Schedule
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training with one optimiser: what the loop needs besides the network.
+    """One stage of training with one optimiser: what the loop needs besides the network.
 
     ``number`` counts the stages of a run; ``timesteps`` is None for an ANN. ``max_gradient_norm``
-    bounds the norm over all that the optimiser trains, the objective's adapters too. ``gradient``:
-    "bptt" or, of a spiking network, "rate", see :meth:`leanspike.SpikingNetwork.forward`. ``task``
-    says what the labels are of, see :func:`leanspike.evaluation.accuracy`; default: what those of
-    the first batch show. Of targets that are no labels no accuracy is measured: select the "last".
+    bounds the norm over all that the optimiser trains, the objective's adapters too. ``gradient``
+    is "bptt" or, for a spiking network, "rate": see :meth:`leanspike.SpikingNetwork.forward`.
+    ``task`` says what the labels are of, see :func:`leanspike.evaluation.accuracy`; by default the
+    labels of the first batch show it. For targets that are no labels no accuracy is measured:
+    select the "last".
 
-    ``group``: the processes that take the steps together; the loaders are of the same group.
-    ``accumulate``: into how many micro-batches a batch is cut, whose gradients are added; so norms
-    and what else is of a whole batch see a micro-batch. With ``synchronise_norms`` batch norms take
-    their statistics over all processes, without it each over its own part.
+    ``group`` are the processes that take the steps together; the loaders are of the same group.
+    ``accumulate`` is the number of micro-batches into which a batch is cut; their gradients are
+    added. So norms, and all else that looks at a whole batch, see a micro-batch. With
+    ``synchronise_norms`` batch norms take their statistics over all processes, without it each over
+    its own part.
 
-    ``average``: the decay of an average of the weights over the steps, see
-    :func:`leanspike.train.averaging`. Validation sees the average, and the stage ends with it.
-    None: the stage ends with the weights themselves.
+    ``average`` is the decay of an average of the weights over the steps, see
+    :func:`leanspike.train.averaging`. Validation sees the average, and the stage ends with it. With
+    None the stage ends with the weights themselves.
     """
 
     name: str
@@ -62,11 +64,14 @@ class Stage:
         return self.group.size > 1 or self.accumulate > 1
 
     def epoch_key(self, epoch: int) -> int:
-        """Epochs of different stages see different orders and augmentations."""
+        """Return a number for an epoch that no other stage has.
+
+        So epochs of different stages see different orders and augmentations.
+        """
         return 100_000 * self.number + epoch
 
     def trained(self) -> list[nn.Parameter]:
-        """What the optimiser changes: of the network, and of an objective that learns."""
+        """Return what the optimiser changes in the network, and in an objective that learns."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 

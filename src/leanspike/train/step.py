@@ -34,8 +34,8 @@ class Stepper:
     """Takes the steps of a stage.
 
     Args:
-        network: trained in place.
-        stage: how.
+        network: the network, which is trained in place.
+        stage: how it is trained.
 
     Raises:
         LeanspikeError: where a process would have no samples of a micro-batch.
@@ -59,13 +59,13 @@ class Stepper:
             )
 
     def _wrapped(self) -> DistributedDataParallel:
-        """Network and objective, whose gradients become the mean over the processes.
+        """Return network and objective with gradients that become the mean over the processes.
 
         Parameters that a step does not use, such as a leak at T = 1, stay without a gradient, as
-        with one process. With ``find_unused_parameters`` the gradients also lie in the same
-        buckets from the first step on, so that a resumed run adds them in the same order. Each
-        step begins with the first process's buffers, which are those of all unless norms have
-        statistics of their own.
+        with one process. With ``find_unused_parameters`` the gradients also lie in the same buckets
+        from the first step on. So a resumed run adds them in the same order. Each step begins with
+        the first process's buffers. They are those of all processes, unless norms have statistics
+        of their own.
         """
         device = next(self._whole.parameters()).device
         return DistributedDataParallel(
@@ -75,7 +75,10 @@ class Stepper:
         )
 
     def take(self, position: Position, x: Tensor, labels: Tensor) -> tuple[float, float, int]:
-        """A step on a batch, or on this process's part of it: loss, right answers, samples in all.
+        """Take a step on a batch, and return its loss, its right answers and its samples.
+
+        ``x`` and ``labels`` are the batch, or this process's part of it. The three numbers are of
+        the whole batch.
 
         Raises:
             LeanspikeError: when the loss or a gradient is no longer finite.
@@ -89,7 +92,7 @@ class Stepper:
         sums = self._gradients(position, samples, x, labels)
         bound = stage.max_gradient_norm or float("inf")
         norm = nn.utils.clip_grad_norm_(stage.trained(), bound)
-        # Together: a GPU finishes all its work before it hands a number over.
+        # One transfer for all numbers: a GPU finishes all its work before it hands one over.
         numbers = torch.cat([stage.group.summed(sums), norm.detach().to(sums).view(1)])
         value, right, known, size = numbers.tolist()
         if not math.isfinite(value + size):
@@ -101,7 +104,10 @@ class Stepper:
         return value, right * samples / max(1, known), samples
 
     def _gradients(self, position: Position, samples: int, x: Tensor, labels: Tensor) -> Tensor:
-        """Backward through all micro-batches: sums of loss, right answers, answers asked for."""
+        """Run backward through all micro-batches, and return three sums.
+
+        They are the loss, the right answers, and the answers that were asked for.
+        """
         stage = self.stage
         key = (stage.number, position.epoch, position.step)
         seed = generator_for(stage.seed, *key).initial_seed()
@@ -116,17 +122,17 @@ class Stepper:
         return torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
 
     def _shares(self, samples: int) -> list[Share]:
-        """What this process has of each micro-batch."""
+        """Return what this process has of each micro-batch."""
         return split_batch(samples, self.stage.accumulate, self.stage.group)
 
     def _along(self, some: slice) -> tuple[slice, ...]:
-        """Some samples of an input: along its first axis, or the second where time is first."""
+        """Return an index of some samples, along the axis of the samples."""
         network = self.network
         axis = network.plan.encoder.batch_axis if isinstance(network, SpikingNetwork) else 0
         return *[slice(None)] * axis, some
 
     def _adding_up(self, last: bool) -> AbstractContextManager[None]:
-        """Processes tell each other their gradients after the last micro-batch."""
+        """Let the processes exchange their gradients only after the last micro-batch."""
         if last or self._parallel is None:
             return nullcontext()
         return self._parallel.no_sync()
@@ -139,7 +145,7 @@ class Stepper:
             if "more than 1 value per channel" not in str(error):  # what batch norms say
                 raise
             raise LeanspikeError(f"stage {stage.name}: {one_line(error)}") from error
-        weight = share.weight * stage.group.size  # the mean over processes is taken of the sums
+        weight = share.weight * stage.group.size  # the processes' gradients are averaged, not added
         (loss if weight == 1 else loss * weight).backward()
         right, known = self._right(y_TNK, labels)
         wide = torch.promote_types(loss.dtype, torch.float32)
@@ -150,7 +156,7 @@ class Stepper:
         return torch.stack([value, right.to(value), known.to(value)])
 
     def _right(self, y_TN: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """How many answers are right, and the number that stands for all of them."""
+        """Return how many answers are right, and how many answers were asked for."""
         stage, told = self.stage, self.told
         known = told.none
         task = told.task(y_TN, labels) if isinstance(y_TN, Tensor) else None
@@ -172,7 +178,7 @@ class Stepper:
         return torch.zeros(()), torch.tensor(len(labels))
 
     def share_buffers(self, *networks: nn.Module) -> None:
-        """Running statistics that are each process's own become the first one's."""
+        """Give each process the first one's running statistics, where each has its own."""
         if self._parallel is not None and not self.stage.synchronise_norms:
             for network in networks:
                 for buffer in network.buffers():
@@ -186,11 +192,11 @@ class _Whole(nn.Module):
     def __init__(self, network: nn.Module, stage: Stage) -> None:
         super().__init__()
         self.network, self.objective, self.stage = network, stage.objective, stage
-        # Used by nothing: PyTorch warns where it looks for such parameters and finds none.
+        # PyTorch warns where it looks for unused parameters and finds none.
         self.unused = nn.Parameter(next(network.parameters()).new_zeros(()))
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Any]:
-        """A loss, as a mean over these samples, and the outputs ``[T, N, ...]``."""
+        """Return the loss, as a mean over these samples, and the outputs ``[T, N, ...]``."""
         stage = self.stage
         mixed = stage.dtype != torch.float32
         with ExitStack() as stack:

@@ -18,12 +18,12 @@ from leanspike.train.watch import maps
 class Teacher:
     """Any trained network that shows what it answers, and what it finds on the way.
 
-    It is put into eval mode at each question and gets no gradient; nothing else of it changes.
+    It is put into eval mode at each question and gets no gradient. Nothing else in it changes.
     Objectives that share a teacher ask it once per batch: give them the same ``Teacher``.
 
     Args:
-        network: from the same input as the student's to logits ``[N, K]``; a
-            :class:`SpikingNetwork` answers with the mean of its steps.
+        network: from the student's input to logits ``[N, K]``; a :class:`SpikingNetwork` answers
+            with the mean of its steps.
         dtype: bfloat16 lets it compute under autocast.
 
     >>> teacher = Teacher(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)))
@@ -43,14 +43,14 @@ class Teacher:
 
     @classmethod
     def of(cls, teacher: nn.Module | Teacher) -> Teacher:
-        """That teacher, or a new one of a network."""
+        """Return that teacher, or make one from a network."""
         return teacher if isinstance(teacher, Teacher) else cls(teacher)
 
     def watch(self, path: str) -> None:
         """Keep what the module at ``path`` puts out, for :meth:`feature`.
 
         Raises:
-            LeanspikeError: if there is no such module, with those that there are.
+            LeanspikeError: if there is no such module; it names the modules that there are.
         """
         modules = dict(self.network.named_modules())
         if path not in modules or not path:
@@ -58,21 +58,24 @@ class Teacher:
             raise LeanspikeError(f"the teacher has no module {path!r}; it has {names}")
         if path not in self._watched:
             self._watched.append(path)
-            self._asked = None  # whatever it was asked before did not show this
+            self._asked = None  # the answer that is kept lacks this module's output
 
     def logits(self, x: Tensor) -> Tensor:
-        """What it answers, ``[N, K]`` in float32."""
+        """Return the teacher's answer, ``[N, K]`` in float32."""
         self._ask(x)
         return self._logits
 
     def feature(self, path: str, x: Tensor) -> Tensor:
-        """What a watched module puts out, ``[N, ...]`` in float32; an SNN's averaged over time."""
+        """Return what a watched module puts out, ``[N, ...]`` in float32.
+
+        The maps of an SNN are averaged over time.
+        """
         self._ask(x)
         return self._features[path]
 
     @torch.no_grad()
     def _ask(self, x: Tensor) -> None:
-        version = 0 if x.is_inference() else x._version  # another one if it was written into
+        version = 0 if x.is_inference() else x._version  # grows when x is written into
         if self._asked is not None and self._asked[0] is x and self._asked[1] == version:
             return
         self.network.eval()
@@ -114,12 +117,13 @@ def renormalise(
 ) -> None:
     """Let ``network`` take pixels of another normalisation than that of its training.
 
-    In place, by a hook before its forward pass: its class and the paths of its modules stay.
+    The network is changed in place, by a hook before its forward pass. Its class and the paths of
+    its modules stay.
 
     Args:
         network: trained on (pixel − own mean) / own std.
         mean, std: per channel, of the input that will come.
-        own_mean, own_std: those of its training.
+        own_mean, own_std: per channel, of the network's training.
 
     Raises:
         LeanspikeError: if the constants do not fit each other.

@@ -1,6 +1,7 @@
 """What a stage of training minimises, as a section of a recipe: terms by name, with their options.
 
-The keys are the objectives that have registered. One of another package is a key where it is named.
+The keys are the objectives that have registered. An objective of another package becomes a key
+where a recipe names it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Terms(Section):
     @model_validator(mode="wrap")
     @classmethod
     def _with_those_of_others(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        """Terms of other packages are fields, too, of a class that has them."""
+        """Read terms of other packages by a class that has them as fields."""
         named = terms_by_name(value) if isinstance(value, list) else value
         if isinstance(named, dict):
             unknown = (name for name in named if name not in cls.model_fields)
@@ -51,7 +52,7 @@ class Terms(Section):
 
     @property
     def is_taught(self) -> bool:
-        """Whether a term of it asks a teacher."""
+        """Whether one of the terms asks a teacher."""
         return any(objective_kind(name).taught for name in self.terms)
 
     @property
@@ -62,7 +63,7 @@ class Terms(Section):
 
 @cache
 def _with_terms(base: type[Terms], names: tuple[str, ...]) -> type[Terms]:
-    """Such a section in which these terms are keys."""
+    """Return such a section in which these terms are keys."""
     fields: dict[str, Any] = {}
     for name in names:
         try:
@@ -81,7 +82,7 @@ else:
 
 
 def terms_by_name(terms: list[Any]) -> dict[str, Any]:
-    """A list of terms as the mapping that it stands for; ValueError where one is named twice.
+    """Return a list of terms as the mapping that it stands for; ValueError where a name is twice.
 
     >>> terms_by_name(["cross_entropy", {"response": {"weight": 0.3}}])
     {'cross_entropy': {}, 'response': {'weight': 0.3}}

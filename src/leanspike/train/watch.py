@@ -15,7 +15,7 @@ from leanspike.execute import SpikingNetwork, readout
 
 @contextmanager
 def hooks(watched: Iterable[tuple[nn.Module, Any]]) -> Iterator[None]:
-    """Forward hooks on these modules, for as long as the context lasts.
+    """Put forward hooks on these modules, for as long as the context lasts.
 
     >>> seen = []
     >>> layer = nn.Identity()
@@ -36,11 +36,11 @@ def hooks(watched: Iterable[tuple[nn.Module, Any]]) -> Iterator[None]:
 def maps(
     network: nn.Module, paths: Iterable[str], found: dict[str, Tensor], each_step: bool = False
 ) -> Iterator[None]:
-    """While ``network`` runs, what its modules at ``paths`` put out goes into ``found``.
+    """Write what the modules at ``paths`` put out into ``found``, while ``network`` runs.
 
-    As float32 or wider, ``[N, ...]``; what a :class:`SpikingNetwork`'s put out is averaged over
-    time. With ``each_step`` it is ``[T, N, ...]``, the averages over the steps so far, T = 1 for an
-    ANN.
+    The outputs are float32 or wider, ``[N, ...]``. A :class:`SpikingNetwork`'s outputs are averaged
+    over time. With ``each_step`` they are ``[T, N, ...]``, the averages over the steps so far; T is
+    1 for an ANN.
 
     >>> net, found = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)), {}
     >>> with maps(net, ["0"], found):

@@ -1,8 +1,8 @@
 """An ordinary network in training on a part of a batch: as the whole batch would have it.
 
 PyTorch's own dropout and batch norms know nothing of other processes, nor of micro-batches. They
-are met where they call PyTorch's functions, so that the network stays as it is, whatever its
-classes. (leanspike's own layers know by themselves.)
+are replaced where they call PyTorch's functions. So the network stays as it is, whatever its
+classes. leanspike's own layers need no replacement.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from leanspike.temporal.synchronise import synchronised_batch_norm, together
 
 @final
 class WholeBatch(TorchFunctionMode):
-    """While it lasts, masks are drawn for the whole batch, and norms are of all processes.
+    """While it lasts, masks are drawn for the whole batch, and norms are over all processes.
 
-    Of the first it asks :func:`leanspike.distributed.drawn`, of the second
-    :func:`leanspike.temporal.synchronise.together`. Random numbers that a network draws in any
-    other way are each process's own.
+    Masks come from :func:`leanspike.distributed.drawn`.
+    :func:`leanspike.temporal.synchronise.together` tells whether norms go over all processes.
+    Random numbers that a network draws in any other way are each process's own.
 
     >>> from leanspike.distributed import Share, sharing
     >>> x = torch.ones(1, 4)
@@ -44,7 +44,7 @@ class WholeBatch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Called by PyTorch in the place of each of its functions."""
+        """Run in the place of each of PyTorch's functions."""
         other = _OTHERS.get(func)
         if other is None:
             return func(*args, **(kwargs or {}))
@@ -65,7 +65,7 @@ def _dropout(
 
 
 def _ones(like: Tensor, shape: Any) -> Tensor:
-    """In the memory format of ``like``, in whose order numbers are drawn."""
+    """Return ones in the memory format of ``like``, in whose order numbers are drawn."""
     ones = like.new_ones(shape)
     last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.dim())
     if last is None or like.is_contiguous() or not like.is_contiguous(memory_format=last):
@@ -74,7 +74,7 @@ def _ones(like: Tensor, shape: Any) -> Tensor:
 
 
 def _bernoulli(func: Callable[..., Tensor], mask: Tensor, *how: Any, **named: Any) -> Tensor:
-    """What stochastic depth draws, of torchvision's and timm's."""
+    """Draw what stochastic depth of torchvision and timm draws."""
     if mask.dim() == 0:
         return func(mask, *how, **named)
     return mask.copy_(drawn(mask.shape, lambda shape: func(mask.new_empty(shape), *how, **named)))
