@@ -23,6 +23,7 @@ typedef struct {
     float *by_input;     /* forward: the derivative of each neuron's mean output by its mean input; */
     float *by_leak;      /* by the leak, NULL: not wanted; */
     float *by_threshold; /* by the threshold, likewise both or none. NULL: none of these four */
+    const float *arrival; /* forward: the weight of each step in these derivatives; NULL: 1 each */
     const float *scale;  /* input is x * scale + shift of its channel, one after the other in */
     const float *shift;  /* memory; NULL: it is x */
     const float *centre; /* backward: the centres of the channels, see grad_norm */

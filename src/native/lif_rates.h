@@ -4,13 +4,13 @@
 /* The derivatives of a membrane by the input (the same at every step), the leak and the threshold, and the
  * sums over the steps of their effects on the output. */
 typedef struct {
-    vector input, leak, threshold, by_input, by_leak, by_threshold;
+    vector input, leak, threshold, by_input, by_leak, by_threshold, height;
 } NAME(slopes);
 
-/* `last` is the membrane after the last step, and `m` the one that is compared now. */
-ROW void NAME(follow)(const neuron k, NAME(slopes) *e, vector last, vector m, const int surrogate,
-                      const int reset, const int learn) {
-    vector slope = NAME(derivative)(k, m, surrogate);
+/* `last` is the membrane after the last step, `m` the one that is compared now, `arrival` the step's weight. */
+ROW void NAME(follow)(const neuron k, NAME(slopes) *e, vector last, vector m, float arrival,
+                      const int surrogate, const int reset, const int learn) {
+    vector slope = arrival * NAME(derivative)(k, m, surrogate);
     mask fired = m > k.threshold;
     e->input = k.leak * e->input + 1.0f;
     e->by_input += slope * e->input;
@@ -20,6 +20,7 @@ ROW void NAME(follow)(const neuron k, NAME(slopes) *e, vector last, vector m, co
         e->threshold = before;
         e->leak = k.leak * e->leak + last;
         e->by_leak += slope * e->leak;
+        e->height += NAME(only)(fired, NAME(all)(arrival));
         e->by_threshold += slope * (e->threshold - m * k.inverse_threshold);
         if (reset == RESET_SOFT) e->threshold -= NAME(only)(fired, NAME(all)(1.0f));
     }
@@ -38,13 +39,13 @@ ROW void NAME(hold)(const neuron k, NAME(slopes) *e, vector u) {
     e->threshold = NAME(select)(held, NAME(all)(-k.floor), e->threshold);
 }
 
-ROW void NAME(write_slopes)(const lif_call *c, const neuron k, const NAME(slopes) *e, const vector *fired,
-                            int64_t i, const int learn, const int bf16) {
+ROW void NAME(write_slopes)(const lif_call *c, const neuron k, const NAME(slopes) *e, int64_t i,
+                            const int learn, const int bf16) {
     const float steps = (float)c->steps;
     for (int j = 0; j < VECTORS; j++) {
         NAME(write_membranes)(c->by_input + i, j, k.sign_x * e[j].by_input / steps, bf16);
         if (!learn) continue;
-        vector by_threshold = (k.sign_x * e[j].by_threshold + k.height_learns * fired[j]) / steps;
+        vector by_threshold = (k.sign_x * e[j].by_threshold + k.height_learns * e[j].height) / steps;
         NAME(write_membranes)(c->by_leak + i, j, k.sign_x * k.sign * e[j].by_leak / steps, bf16);
         NAME(write_membranes)(c->by_threshold + i, j, by_threshold, bf16);
     }
@@ -69,10 +70,11 @@ ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, con
         }
         fetch(&p->ahead, steps * NAME(group));
         for (int64_t s = 0; s < steps; s++, x += x_step, spikes += step) {
+            const float arrival = c->arrival ? c->arrival[s] : 1.0f;
             for (int j = 0; j < VECTORS; j++) {
                 vector m = NAME(membrane)(k, u[j], NAME(current)(n, x, s, at, j, bf16), reset);
                 mask fires = m > k.threshold;
-                NAME(follow)(k, &e[j], u[j], m, surrogate, reset, learn);
+                NAME(follow)(k, &e[j], u[j], m, arrival, surrogate, reset, learn);
                 u[j] = NAME(after)(k, m, fires, reset, floored);
                 if (floored) NAME(hold)(k, &e[j], u[j]);
                 o[j] = NAME(select)(fires, NAME(all)(k.high), NAME(all)(k.low));
@@ -80,7 +82,7 @@ ROW void NAME(rates_as)(const task *t, place *p, int64_t start, int64_t end, con
             }
             NAME(write)(spikes, o, t->passing, 1, bf16);
         }
-        NAME(write_slopes)(c, k, e, fired, i, learn, bf16);
+        NAME(write_slopes)(c, k, e, i, learn, bf16);
         for (int j = 0; j < VECTORS; j++) o[j] = (fired[j] * k.high + k.low) / (float)steps;
         NAME(write)((char *)c->mean + i * t->width, o, 0, 0, bf16);
     }

@@ -35,8 +35,8 @@ from leanspike.backends import Dynamics, LIFRateCall
 LEARNED = [(), ("leak",), ("threshold",), ("leak", "threshold")]
 
 
-def rate_call(x_TN, leak=0.9, threshold=0.7, d=SOFT, learned=LEARNED[-1]):
-    return LIFRateCall(x_TN, torch.tensor(leak), torch.tensor(threshold), d, learned)
+def rate_call(x_TN, leak=0.9, threshold=0.7, d=SOFT, learned=LEARNED[-1], arrival_T=None):
+    return LIFRateCall(x_TN, torch.tensor(leak), torch.tensor(threshold), d, learned, arrival_T)
 
 
 def assert_same_rates(found, expected, dtype, steepest=0.0):
@@ -60,7 +60,8 @@ def assert_same_rates(found, expected, dtype, steepest=0.0):
 @settings(max_examples=40)
 def test_rates_are_the_references(name, shape, layout, dtype, d, leak, threshold, seed, data):
     x_TN = laid_out(inputs(shape, threshold, seed).to(dtype), layout)
-    call = rate_call(x_TN, leak, threshold, d, data.draw(st.sampled_from(LEARNED)))
+    shares = torch.linspace(1.5, 0.5, len(x_TN)) if data.draw(st.booleans()) else None
+    call = rate_call(x_TN, leak, threshold, d, data.draw(st.sampled_from(LEARNED)), shares)
     kept = x_TN.clone()
     with any_instructions(data, name):
         found = computed_by(name)(call)
@@ -102,6 +103,24 @@ def test_of_one_step_it_is_the_derivative_of_the_spike(name):
     torch.testing.assert_close(found.by_input, 0.3 / 0.7 * torch.tensor([[0.5, 1.0, 0.5, 0.0]])[0])
     assert found.o_TN.tolist() == [[0.0, 0.0, 1.0, 1.0]]
     assert found.by["leak"].count_nonzero() == 0
+
+
+@every
+@pytest.mark.parametrize("height", ["unit", "threshold"])
+def test_shares_weigh_the_steps(name, height):
+    """The derivatives of a mean in which steps count by shares are sums of those of single steps."""
+    x_TN, shares = inputs((4, 500), 0.7, 0), torch.tensor([1.75, 1.25, 0.75, 0.25])
+    d = Dynamics(height=height)
+    found = computed_by(name)(rate_call(x_TN, d=d, arrival_T=shares))
+    single = [computed_by(name)(rate_call(x_TN, d=d, arrival_T=one)) for one in torch.eye(4)]
+    assert torch.equal(found.mean(), found.o_TN.mean(0))
+    for slope, parts in (
+        (found.by_input, [each.by_input for each in single]),
+        *((found.by[key], [each.by[key] for each in single]) for key in found.by),
+    ):
+        expected = sum(share * part for share, part in zip(shares, parts, strict=True))
+        torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found.by_input, computed_by(name)(rate_call(x_TN, d=d)).by_input)
 
 
 @every

@@ -102,31 +102,39 @@ def test_of_one_layer_and_a_constant_image_it_is_backpropagation_through_time(
 
 
 def test_two_layers_by_the_formulas() -> None:
-    """δ_l = J_l·(W_{l+1}ᵀ·δ_{l+1}), ∂L/∂W_l = δ_l·ō_{l−1}ᵀ with J = ∂ō/∂h̄ of each neuron."""
+    """δ_l = J_l·(W_{l+1}ᵀ·δ_{l+1}), ∂L/∂W_l = δ_l·mean(a·o_{l−1})ᵀ, J = ∂mean(a·o)/∂h̄ of a neuron."""
     torch.manual_seed(1)
     layers = nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)
     neuron = LIF(0.4, 0.9, learn=("leak", "threshold"))
     snn = spike(nn.Sequential(*layers), example_input=torch.zeros(1, 4), neuron=neuron).double()
     x = 2 * torch.rand(N, 4).double()
 
-    def mean_and_slopes(layer: nn.Module, h_TN: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """The mean output, its derivatives by hand, in reverse through all steps; the spikes."""
+    def mean_and_slopes(
+        layer: nn.Module, h_TN: Tensor, share_T: Tensor
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The mean output by shares, its derivatives, in reverse through all steps; the spikes."""
         shift = torch.zeros_like(h_TN[0], requires_grad=True)
         o_TN = layer(h_TN + shift)
-        slopes = [torch.autograd.grad(o_TN.mean(0).sum(), shift, retain_graph=True)[0]]
+        o_N = (share_T.view(T, 1, 1) * o_TN).mean(0)
+        slopes = [torch.autograd.grad(o_N.sum(), shift, retain_graph=True)[0]]
         for p in (layer.leak, layer.threshold):
-            each = [torch.autograd.grad(o, p, retain_graph=True)[0] for o in o_TN.mean(0).flatten()]
+            each = [torch.autograd.grad(o, p, retain_graph=True)[0] for o in o_N.flatten()]
             slopes.append(torch.stack(each).view(h_TN[0].shape))
-        return o_TN.mean(0).detach(), slopes, o_TN.detach()
+        return o_N.detach(), slopes, o_TN.detach()
 
     first, second = snn.get_submodule("1"), snn.get_submodule("3")
     w = [snn.get_submodule(str(i)) for i in (0, 2, 4)]
     with torch.no_grad():
         h1_TN = w[0](x).expand(T, N, 5)
-    rate1, slopes1, o1_TN = mean_and_slopes(first, h1_TN)
+    # Of the first neurons' output at a step the second ones keep λ at the next, λ² then ...
+    kept = second.get_parameter("leak").item()
+    heard = torch.tensor(
+        [sum(kept**j for j in range(T - t)) for t in range(T)], dtype=torch.float64
+    )
+    rate1, slopes1, o1_TN = mean_and_slopes(first, h1_TN, heard / heard.mean())
     with torch.no_grad():
         h2_TN = w[1](o1_TN)
-    rate2, slopes2, _ = mean_and_slopes(second, h2_TN)
+    rate2, slopes2, _ = mean_and_slopes(second, h2_TN, torch.ones(T).double())
     g = torch.randn(N, 3).double()  # ∂L/∂(mean output)
     back2 = g @ w[2].weight
     back1 = (back2 * slopes2[0]) @ w[1].weight

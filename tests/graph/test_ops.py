@@ -542,6 +542,7 @@ BESIDE = {
     "export/rules.py": "which layers NIR has primitives for",
     "export/traceable.py": "rewrites what PyTorch's exporter to ONNX cannot take",
     "export/onnx_model.py": "rewrites what PyTorch's exporter to ONNX cannot take",
+    "execute/rate_pools.py": "how a max pool says what its windows are",
     "synapse/of_mean.py": "below the table: layers whose backward pass is of a mean",
     "bench/snn_rivals.py": "puts the neurons of another library in the place of a ReLU",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",

@@ -22,22 +22,25 @@ def trained(neuron):
     return {name: p for name, p in neuron.named_parameters() if p.requires_grad}
 
 
-def by_reverse_mode(neuron, x_TN, weights_N):
-    """Derivatives of Σ weights · mean output, through all steps at once."""
+def by_reverse_mode(neuron, x_TN, weights_N, shares_T=torch.ones(T)):
+    """Derivatives of Σ weights · mean(shares · output), through all steps at once."""
     shift_N = torch.zeros_like(x_TN[0], requires_grad=True)
-    mean_N = neuron(x_TN + shift_N).mean(0)
+    o_TN = neuron(x_TN + shift_N)
+    mean_N = (shares_T.view(-1, *[1] * (o_TN.dim() - 1)) * o_TN).mean(0)
     parameters = trained(neuron)
     found = torch.autograd.grad((weights_N * mean_N).sum(), (shift_N, *parameters.values()))
     return found[0], dict(zip(parameters, found[1:], strict=True))
 
 
 @every_neuron
-def test_derivatives_of_the_mean_are_those_of_reverse_mode(name, way):
+@pytest.mark.parametrize("shares", [None, [1.8, 1.4, 1.0, 0.6, 0.2]])
+def test_derivatives_of_the_mean_are_those_of_reverse_mode(name, way, shares):
     neuron, x_TN = make(name, way).double(), draw(T, N).double()
     weights_N = draw(N, seed=3).double()
-    by_input, by = by_reverse_mode(neuron, x_TN, weights_N)
+    shares_T = torch.tensor(shares or [1.0] * T, dtype=torch.float64)
+    by_input, by = by_reverse_mode(neuron, x_TN, weights_N, shares_T)
     with torch.no_grad():
-        found = neuron.rates(x_TN, tuple(by))
+        found = neuron.rates(x_TN, tuple(by), shares_T if shares else None)
     assert torch.equal(found.o_TN, neuron(x_TN))
     torch.testing.assert_close(weights_N * found.by_input, by_input, rtol=1e-9, atol=1e-11)
     assert found.by.keys() == by.keys()

@@ -96,6 +96,7 @@ class LIFRateCall(NeuronCall):
     """All timesteps of LIF neurons and the derivatives of their mean output, without gradients.
 
     ``learned`` names the parameters ("leak", "threshold") of derivatives beside the input's.
+    ``arrival_T`` has the weight of each step's output in the derivatives; None: 1 each.
 
     >>> import torch
     >>> x_TN, one = torch.full((2, 1), 0.75), torch.tensor(1.0)
@@ -109,10 +110,11 @@ class LIFRateCall(NeuronCall):
     threshold: Tensor
     dynamics: Dynamics
     learned: tuple[str, ...]
+    arrival_T: Tensor | None = None
 
     def reference(self) -> Rates:
-        pair = self.leak, self.threshold
-        return rates.lif_rates(self.x_TN, *pair, self.dynamics, self.learned)
+        how = self.leak, self.threshold, self.dynamics, self.learned, self.arrival_T
+        return rates.lif_rates(self.x_TN, *how)
 
 
 @final
@@ -147,7 +149,7 @@ class NormLIFCall(Call):
 class NormLIFRateCall(Call):
     """The same for rate gradients, without gradients.
 
-    It is computed without gradients. For ``learned`` see :class:`LIFRateCall`. The answer is a
+    For ``learned`` and ``arrival_T`` see :class:`LIFRateCall`. The answer is a
     :class:`NormalisedRates`.
 
     >>> import torch
@@ -164,11 +166,11 @@ class NormLIFRateCall(Call):
     threshold: Tensor
     dynamics: Dynamics
     learned: tuple[str, ...]
+    arrival_T: Tensor | None = None
 
     def reference(self) -> NormalisedRates:
         """Return the answer in plain PyTorch."""
-        pair = self.leak, self.threshold
-        how = *pair, self.dynamics, self.learned
+        how = self.leak, self.threshold, self.dynamics, self.learned, self.arrival_T
         return normalised.norm_lif_rates(self.x_TN, self.norm, *how)
 
 

@@ -73,11 +73,12 @@ def norm_lif_rates(
     threshold: Tensor,
     dynamics: Dynamics,
     learned: tuple[str, ...],
+    arrival_T: Tensor | None = None,
 ) -> NormalisedRates:
     """The same with the derivatives of the neurons' mean output; without gradients."""
     x_N, wide_TN = x_TN.mean(0), x_TN.to(torch.promote_types(x_TN.dtype, torch.float32))
     followed = norms.followed(x_TN, x_N, norm)
     y_TN = norms.normalised(wide_TN, norm, followed.mean_GC, followed.var_GC)
-    found = rates.lif_rates(y_TN, leak, threshold, dynamics, learned)
+    found = rates.lif_rates(y_TN, leak, threshold, dynamics, learned, arrival_T)
     o_TN = found.o_TN.to(x_TN.dtype)
     return NormalisedRates(Rates(o_TN, found.by_input, found.by), x_N, followed)

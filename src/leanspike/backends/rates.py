@@ -47,18 +47,24 @@ class Rates:
 
 @torch.no_grad()
 def lif_rates(
-    x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics, learned: tuple[str, ...]
+    x_TN: Tensor,
+    leak: Tensor,
+    threshold: Tensor,
+    dynamics: Dynamics,
+    learned: tuple[str, ...],
+    arrival_T: Tensor | None = None,
 ) -> Rates:
     """Compute all timesteps of LIF neurons, with derivatives by input and ``learned`` parameters.
 
     For each p of mean input, leak λ and threshold v, e is ∂u/∂p at the comparison::
 
         e ← λ·e + ∂(λ·u + x)/∂p         which is 1, u or 0 beside
-        d ← d + s'(z)·∂z/∂p             z = u/v − 1; ∂z/∂p = e/v, for v also −u/v²
+        d ← d + a·s'(z)·∂z/∂p           z = u/v − 1; ∂z/∂p = e/v, for v also −u/v²
         e ← e − o, for v                where the reset subtracts v; hard: e ← 0 where o = 1
         e ← 0, for v −floor             where the floor holds u
 
-    The answer is d/T. For spikes of threshold height it is v·d/T, and for v plus the mean of o.
+    The answer is d/T. For spikes of threshold height it is v·d/T, and for v plus the mean of a·o.
+    The weight a of a step is that in ``arrival_T``, else 1.
 
     >>> x_TN, one = torch.full((1, 1), 0.75), torch.tensor(1.0)
     >>> found = lif_rates(x_TN, one, one, Dynamics(), ("leak", "threshold"))
@@ -71,12 +77,13 @@ def lif_rates(
     by_u = {"input": zero, "leak": zero, "threshold": zero + start}
     by_u = {name: e for name, e in by_u.items() if name == "input" or name in learned}
     sums = {name: torch.zeros_like(u_N) for name in by_u}
+    arrival = [1.0] * len(x_TN) if arrival_T is None else arrival_T.tolist()
     outputs, fired_N = [], torch.zeros_like(u_N)
-    for x_N in x_TN:
+    for x_N, weight in zip(x_TN, arrival, strict=True):
         by_u = _charged(by_u, u_N, leak, threshold, dynamics)
         u_N = charged(u_N, x_N, leak, threshold, dynamics)
         z_N = u_N / threshold - 1
-        slope_N = dynamics.surrogate.derivative(z_N) / threshold
+        slope_N = weight * dynamics.surrogate.derivative(z_N) / threshold
         for name, e in by_u.items():
             moved = e - u_N / threshold if name == "threshold" else e
             sums[name] += slope_N * moved
@@ -85,7 +92,7 @@ def lif_rates(
         by_u = _floored(_discharged(by_u, fired_N, dynamics), u_N, threshold, dynamics)
         o_N = threshold * fired_N if dynamics.height == "threshold" else fired_N
         outputs.append(o_N.to(x_N.dtype))
-    by = _of_means(sums, outputs, threshold, dynamics)
+    by = _of_means(sums, outputs, arrival, threshold, dynamics)
     return Rates(torch.cat(outputs).view(x_TN.shape), by.pop("input"), by)
 
 
@@ -125,12 +132,17 @@ def _floored(
 
 
 def _of_means(
-    sums: Mapping[str, Tensor], outputs: list[Tensor], threshold: Tensor, dynamics: Dynamics
+    sums: Mapping[str, Tensor],
+    outputs: list[Tensor],
+    arrival: list[float],
+    threshold: Tensor,
+    dynamics: Dynamics,
 ) -> dict[str, Tensor]:
     """Return the derivatives of the mean output, from sums over steps."""
     height = threshold if dynamics.height == "threshold" else 1.0
     found = {name: height * (total / len(outputs)) for name, total in sums.items()}
     if "threshold" in found and dynamics.height == "threshold":
-        spikes = torch.stack(outputs).to(found["threshold"].dtype).mean(0) / threshold
-        found["threshold"] = found["threshold"] + spikes
+        wide = found["threshold"].dtype
+        weighted = [a * o_N.to(wide) for a, o_N in zip(arrival, outputs, strict=True)]
+        found["threshold"] = found["threshold"] + torch.stack(weighted).mean(0) / threshold
     return found

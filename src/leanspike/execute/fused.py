@@ -170,7 +170,11 @@ def fire_normalised(norm: nn.Module, neuron: Neuron, x: Tensor, timesteps: int |
 
 
 def call_of(
-    norm: nn.Module, neuron: Neuron, x_TN: Tensor, learned: tuple[str, ...] | None
+    norm: nn.Module,
+    neuron: Neuron,
+    x_TN: Tensor,
+    learned: tuple[str, ...] | None,
+    arrival_T: Tensor | None = None,
 ) -> Call | None:
     """Return the call for a backend, or None if norm and neurons must run one after the other.
 
@@ -181,7 +185,7 @@ def call_of(
     if not norm.training or torch.compiler.is_compiling() or is_watched(norm, neuron):
         return None
     scale = scale_of(norm, len(x_TN))
-    return None if scale is None else neuron.behind_norm(x_TN, scale, learned)
+    return None if scale is None else neuron.behind_norm(x_TN, scale, learned, arrival_T)
 
 
 def is_watched(*modules: nn.Module) -> bool:

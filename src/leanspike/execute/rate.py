@@ -10,7 +10,11 @@ The gradient of an operation's mean output by its mean input is computed in one 
 - linear operations, and products of two signals: by the operation itself, at the mean;
 - neurons: by the derivative that they add up while they fire (:class:`leanspike.backends.Rates`);
 - norms: with the statistics of the steps (:mod:`leanspike.temporal.means`);
-- all others, as max pools and softmax: by the operation's derivative at the mean input.
+- max pools: by the largest input of each step (:mod:`leanspike.execute.rate_pools`);
+- all others, as softmax: by the operation's derivative at the mean input.
+
+In the derivatives of neurons and max pools, and for weights, each step counts with its share of the
+gradient (:mod:`leanspike.execute.arrival`).
 
 With one step all of these are exact, and the gradient is that of backpropagation through time.
 
@@ -25,11 +29,14 @@ from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor, fx, nn
+from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError
+from leanspike.execute.arrival import arrivals, weighted_mean
 from leanspike.execute.fused import fire_normalised, is_watched, normalise_alone
 from leanspike.execute.observed import Execution
+from leanspike.execute.rate_pools import largest, windows_of
 from leanspike.execute.rate_rules import (
     activate,
     drop,
@@ -90,11 +97,13 @@ class RateExecution(Execution):
     def __init__(self, network: nn.Module, plan: Plan, graph: fx.Graph | None = None) -> None:
         super().__init__(network, plan, graph=graph)
         self.timed = plan.encoder.timed
-        self.timesteps = 0
+        self.timesteps, self.arrival = 0, dict[str, Tensor]()
 
     def begin(self, sequence: Tensor, timesteps: int) -> Any:
         """Run the graph. ``sequence`` comes from the encoder."""
         self.timesteps = timesteps
+        if timesteps > 1:
+            self.arrival = arrivals(self.graph, self.module, timesteps)
         entering: Any = sequence
         if self.timed:
             entering = Timed(sequence.detach(), opened(sequence, timesteps).mean(0))
@@ -126,7 +135,7 @@ class RateExecution(Execution):
     def _way(self, n: fx.Node, module: nn.Module) -> Callable[[Timed], Timed] | None:
         """Return how a module runs that knows time or statistics; None for any other."""
         if isinstance(module, Neuron):
-            return lambda x: fire(str(n.target), module, x)
+            return lambda x: fire(str(n.target), module, x, self._arrival(n))
         if n.meta.get("neuron"):
             return lambda x: activate(str(n.target), module, x)
         if isinstance(module, TemporalDropout):
@@ -156,11 +165,12 @@ class RateExecution(Execution):
         temporal = isinstance(norm, TemporalNorm)
         path = str(n.all_input_nodes[1].target)
         x_TN = x.steps if temporal else opened(x.steps, self.timesteps)
-        found = fire_behind_norm(norm, neuron, x, x_TN)
+        arrival_T = self._arrival(n)
+        found = fire_behind_norm(norm, neuron, x, x_TN, arrival_T)
         if found is not None:
             return found
         y = self._normalise(norm, x)
-        return fire(path, neuron, y if temporal else self._opened(y))
+        return fire(path, neuron, y if temporal else self._opened(y), arrival_T)
 
     def _normalise(self, norm: Any, x: Timed) -> Timed:
         """A norm of all steps, or one of each."""
@@ -185,11 +195,24 @@ class RateExecution(Execution):
             return self._each(n, (x,), {})
         with torch.no_grad():
             steps = layer(x.steps)
+            heard_N = self._heard(n, x)
         return Timed(
             steps,
             average=lambda: opened(steps, self.timesteps).mean(0),
-            follow=lambda y_N: output_of_mean(layer, x_N, y_N),
+            follow=lambda y_N: output_of_mean(layer, x_N, y_N, heard_N),
         )
+
+    def _arrival(self, n: fx.Node) -> Tensor:
+        """Return the shares of the steps in the gradient of a node's value."""
+        return self.arrival.get(n.name, torch.ones(self.timesteps))
+
+    @torch.no_grad()
+    def _heard(self, n: fx.Node, x: Timed) -> Tensor | None:
+        """Return the mean that weights hear, of steps by their shares; None: the plain mean."""
+        share_T = self._arrival(n)
+        if bool((share_T == 1).all()):
+            return None
+        return weighted_mean(opened(x.steps, self.timesteps), share_T)
 
     def _each(self, n: fx.Node, args: Any, kwargs: Any) -> Timed:
         """Run an operation on all steps, and on their mean for the gradient."""
@@ -197,10 +220,36 @@ class RateExecution(Execution):
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         with torch.no_grad(), refuse_twice(str(n.target), module):
             steps = call(n.target, _steps(args), _steps(kwargs))
-        mean = call(n.target, _means(args), _means(kwargs))
-        if n.meta["signal"].kind is None or row_of(n, self.module).linear:
+        row = row_of(n, self.module)
+        if row.max_pool and isinstance(steps, Tensor):
+            windows = windows_of(n, self.module, args[0].steps, steps)
+            if windows is not None:
+                return largest(args[0], steps, windows, self._arrival(n))
+        if row.synapses is None:
+            mean = call(n.target, _means(args), _means(kwargs))
+        else:
+            mean = self._by_weights(n, args, kwargs)
+        if n.meta["signal"].kind is None or row.linear:
             return Timed(steps, mean)
         return Timed(steps, pytree.tree_map(self._at_mean, steps, mean))
+
+    def _by_weights(self, n: fx.Node, args: Any, kwargs: Any) -> Any:
+        """Run an operation with weights on means, of which its weights hear another one."""
+        call = getattr(self, n.op)
+        signals = [part for part in pytree.tree_leaves((args, kwargs)) if isinstance(part, Timed)]
+        heard_N = self._heard(n, signals[0]) if len(signals) == 1 else None
+        if heard_N is None:
+            return call(n.target, _means(args), _means(kwargs))
+        heard = Timed(signals[0].steps, heard_N)
+        at_heard = pytree.tree_map(lambda p: heard if isinstance(p, Timed) else p, (args, kwargs))
+        by_weights = call(n.target, *_means(at_heard))
+        if n.op == "call_module":
+            module = self.fetch_attr(str(n.target))
+            still = {name: p.detach() for name, p in module.named_parameters()}
+            by_input = functional_call(module, still, _means(args), _means(kwargs))
+        else:
+            by_input = call(n.target, *_means(pytree.tree_map(_still, (args, kwargs))))
+        return by_input + (by_weights - by_weights.detach())
 
     def _at_mean(self, steps: Any, mean: Any) -> Any:
         """Return the mean of the steps, with the derivative at the mean of the input."""
@@ -233,6 +282,10 @@ def _steps_of(leaf: Any) -> Any:
 
 def _mean_of(leaf: Any) -> Any:
     return leaf.mean if isinstance(leaf, Timed) else leaf
+
+
+def _still(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
 
 def _answer(leaf: Any) -> Any:

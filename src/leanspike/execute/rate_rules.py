@@ -30,8 +30,11 @@ from leanspike.temporal import Affine, TemporalDropout, TemporalNorm
 from leanspike.temporal.means import carried, mean_of_affine
 
 
-def fire(path: str, neuron: Neuron, x: Timed) -> Timed:
-    """Run neurons, which add up the derivatives of their mean output while they fire."""
+def fire(path: str, neuron: Neuron, x: Timed, arrival_T: Tensor | None) -> Timed:
+    """Run neurons, which add up the derivatives of their mean output while they fire.
+
+    ``arrival_T`` has the shares of the steps in the gradient.
+    """
     if not neuron.pointwise:
         raise LeanspikeError(
             f"neurons {path}: rate gradients need neurons that depend on their own input only, and "
@@ -40,7 +43,7 @@ def fire(path: str, neuron: Neuron, x: Timed) -> Timed:
         )
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
     with torch.no_grad():
-        found = neuron.rates(x.steps, tuple(trained))
+        found = neuron.rates(x.steps, tuple(trained), arrival_T)
         mean_N = found.mean()
     by = [found.by[name] for name in trained]
     mean: Tensor = _MeanOutput.apply(mean_N, x.mean, found.by_input, *trained.values(), *by)
@@ -48,12 +51,15 @@ def fire(path: str, neuron: Neuron, x: Timed) -> Timed:
     return Timed(found.o_TN, mean)
 
 
-def fire_behind_norm(norm: nn.Module, neuron: Neuron, x: Timed, x_TN: Tensor) -> Timed | None:
+def fire_behind_norm(
+    norm: nn.Module, neuron: Neuron, x: Timed, x_TN: Tensor, arrival_T: Tensor | None
+) -> Timed | None:
     """A norm and neurons as one; None where no backend does that."""
     if not neuron.pointwise:
         return None  # fire refuses these neurons by their path
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
-    call, scale = call_of(norm, neuron, x_TN, tuple(trained)), scale_of(norm, len(x_TN))
+    call = call_of(norm, neuron, x_TN, tuple(trained), arrival_T)
+    scale = scale_of(norm, len(x_TN))
     backend = None if call is None else choose(call)
     if call is None or backend is None or scale is None:
         return None

@@ -135,6 +135,12 @@ class CurrentLIF(ThresholdNeuron):
         o_N, u_N = kernels.lif_step(u_N, i_N, self.leak, self.threshold, self.dynamics)
         return o_N.to(x_N.dtype), (i_N, u_N)
 
+    def memory(self, timesteps: int) -> Tensor:
+        """Return what the synapse has let in so far, without what has leaked away."""
+        kept_T, synapse = super().memory(timesteps), self.synapse_leak.detach().cpu().mean()
+        enters_T = (1 - synapse) * synapse ** torch.arange(timesteps)
+        return torch.stack([kept_T[: j + 1].flip(0) @ enters_T[: j + 1] for j in range(timesteps)])
+
     def update_cost(self) -> Cost:
         """Return LIF's cost plus an addition and a multiply-accumulate for the current."""
         membrane = super().update_cost()

@@ -51,7 +51,12 @@ def lif_step(
 
 
 def lif_rates(
-    x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics, learned: tuple[str, ...]
+    x_TN: Tensor,
+    leak: Tensor,
+    threshold: Tensor,
+    dynamics: Dynamics,
+    learned: tuple[str, ...],
+    arrival_T: Tensor | None = None,
 ) -> Rates:
     """Return the spikes of all steps, and their mean's derivatives by input, leak and threshold.
 
@@ -60,6 +65,6 @@ def lif_rates(
     >>> lif_rates(x_TN, one, one, Dynamics(), ()).by_input  # (0.3·0.75·1 + 0.3·0.5·2)/2
     tensor([0.2625])
     """
-    call = LIFRateCall(x_TN, leak, threshold, dynamics, learned)
+    call = LIFRateCall(x_TN, leak, threshold, dynamics, learned, arrival_T)
     found: Rates = choose(call).run(call)
     return found

@@ -131,17 +131,23 @@ class LIF(ThresholdNeuron):
         self.check_sized()
         return kernels.lif(x_TN, self.leak, self.threshold, self.dynamics)
 
-    def rates(self, x_TN: Tensor, learned: Sequence[str]) -> Rates:
+    def rates(self, x_TN: Tensor, learned: Sequence[str], arrival_T: Tensor | None = None) -> Rates:
         """See :meth:`Neuron.rates`."""
         self.check_sized()
         pair = self.leak, self.threshold
-        return kernels.lif_rates(x_TN, *pair, self.dynamics, tuple(learned))
+        return kernels.lif_rates(x_TN, *pair, self.dynamics, tuple(learned), arrival_T)
 
-    def behind_norm(self, x_TN: Tensor, norm: NormScale, learned: tuple[str, ...] | None) -> Call:
+    def behind_norm(
+        self,
+        x_TN: Tensor,
+        norm: NormScale,
+        learned: tuple[str, ...] | None,
+        arrival_T: Tensor | None = None,
+    ) -> Call:
         """See :meth:`Neuron.behind_norm`."""
         self.check_sized()
         how = x_TN, norm, self.leak, self.threshold, self.dynamics
-        return NormLIFCall(*how) if learned is None else NormLIFRateCall(*how, learned)
+        return NormLIFCall(*how) if learned is None else NormLIFRateCall(*how, learned, arrival_T)
 
     def step(self, x_N: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Compute one timestep: spikes ``[N, ...]`` and the next membrane ``[N, ...]``."""

@@ -78,28 +78,38 @@ class Neuron(nn.Module, ABC):
             outputs.append(o_N)
         return torch.cat(outputs).view(x_TN.shape)
 
-    def rates(self, x_TN: Tensor, learned: Sequence[str]) -> Rates:
+    def rates(self, x_TN: Tensor, learned: Sequence[str], arrival_T: Tensor | None = None) -> Rates:
         """Return the outputs of all timesteps, and the derivatives of their mean over time.
 
-        The derivatives are by the mean input and by the parameters named in ``learned``. It is
+        The derivatives are by the mean input and by the parameters named in ``learned``. In the
+        mean that is differentiated each step has its weight in ``arrival_T``; None: 1 each. It is
         called without gradients, and only if the neuron is ``pointwise``. See
         :mod:`leanspike.neuron.rates`.
         """
-        return rates_by_steps(self, x_TN, learned)
+        return rates_by_steps(self, x_TN, learned, arrival_T)
+
+    def memory(self, timesteps: int) -> Tensor:
+        """Return how much of an input the membrane holds after 0, 1, ... steps, ``[T]`` on a CPU.
+
+        Resets do not count. Rate gradients ask for it, to know at which steps a gradient arrives.
+        Unless a subclass overrides this, the membrane holds nothing after the step itself.
+        """
+        return torch.eye(1, timesteps)[0]
 
     def behind_norm(
         self,
         x_TN: Tensor,  # noqa: ARG002
         norm: NormScale,  # noqa: ARG002
         learned: tuple[str, ...] | None,  # noqa: ARG002
+        arrival_T: Tensor | None = None,  # noqa: ARG002
     ) -> Call | None:
         """Return the call that computes a norm in training and these neurons at once, or None.
 
-        ``x_TN`` enters the norm. With ``learned``, as in :meth:`rates`, the call is for rate
-        gradients, and a backend answers it with :class:`leanspike.backends.NormalisedRates`. If
-        ``learned`` is None, it is for all steps, and the answer is a
-        :class:`leanspike.backends.Normalised`. If the method returns None, the norm runs first,
-        then :meth:`forward`.
+        ``x_TN`` enters the norm. With ``learned`` and ``arrival_T``, as in :meth:`rates`, the call is
+        for rate gradients, and a backend answers it with
+        :class:`leanspike.backends.NormalisedRates`. If ``learned`` is None, it is for all steps, and
+        the answer is a :class:`leanspike.backends.Normalised`. If the method returns None, the norm
+        runs first, then :meth:`forward`.
         """
         return None
 

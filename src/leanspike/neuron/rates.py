@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rates:
+def rates_by_steps(
+    neuron: Neuron, x_TN: Tensor, learned: Sequence[str], arrival_T: Tensor | None = None
+) -> Rates:
     """Return outputs, and their mean's derivatives by the mean input and ``learned`` parameters.
 
     The steps run once more for each derivative. The derivative of the state goes from step to step,
-    so the memory is that of one step.
+    so the memory is that of one step. In the mean that is differentiated each step has its weight
+    in ``arrival_T``; None: 1 each.
 
     Raises:
         LeanspikeError: for a step without forward derivative, and for a parameter that is neither
@@ -37,7 +40,8 @@ def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rate
     >>> rates_by_steps(neuron, x_TN, ()).by_input  # it is LIF: (0.3·0.75·1 + 0.3·0.5·2)/2
     tensor([0.2625])
     """
-    x_TN, loop = x_TN.detach(), _MeanOutput(neuron)
+    weights = [1.0] * len(x_TN) if arrival_T is None else arrival_T.tolist()
+    x_TN, loop = x_TN.detach(), _MeanOutput(neuron, weights)
     still_N = torch.zeros_like(x_TN[0], dtype=torch.promote_types(x_TN.dtype, torch.float32))
 
     def by_parameter(name: str) -> Tensor:
@@ -55,18 +59,18 @@ def rates_by_steps(neuron: Neuron, x_TN: Tensor, learned: Sequence[str]) -> Rate
 
 
 class _MeanOutput(nn.Module):
-    """The mean output of a neuron whose input is shifted by the same amount at every step."""
+    """The weighted mean output of a neuron whose input is shifted by the same amount at every step."""
 
-    def __init__(self, neuron: Neuron) -> None:
+    def __init__(self, neuron: Neuron, weights: Sequence[float]) -> None:
         super().__init__()
-        self.neuron = neuron
+        self.neuron, self.weights = neuron, weights
 
     def forward(self, x_TN: Tensor, shift_N: Tensor) -> Tensor:
         state = self.neuron.initial(x_TN[0] + shift_N)
         total = torch.zeros_like(shift_N)
-        for x_N in x_TN:
+        for weight, x_N in zip(self.weights, x_TN, strict=True):
             o_N, state = self.neuron.step(x_N + shift_N, state)
-            total = total + o_N
+            total = total + weight * o_N
         return total / len(x_TN)
 
 

@@ -105,6 +105,11 @@ class ThresholdNeuron(Neuron):
         leaking = (self.leak.detach() != 1).double().mean().item()
         return Cost(macs=leaking, acs=1 - leaking)
 
+    def memory(self, timesteps: int) -> Tensor:
+        """Return λ^j after j steps, on the mean of the layer."""
+        leaks = self.leak.detach().cpu().flatten()
+        return (leaks ** torch.arange(timesteps).unsqueeze(1)).mean(1)
+
     def readings(self) -> dict[str, Tensor]:
         """Return the parameters."""
         return {name: self.get_parameter(name).detach() for name in self.ranges}

@@ -39,8 +39,12 @@ def follows_mean(layer: nn.Module, x_N: Tensor) -> bool:
     return not around and x_N.dim() == layer.weight.dim()
 
 
-def output_of_mean(layer: nn.Module, x_N: Tensor, y_N: Tensor) -> Tensor:
+def output_of_mean(
+    layer: nn.Module, x_N: Tensor, y_N: Tensor, heard_N: Tensor | None = None
+) -> Tensor:
     """Return ``y_N``, a layer's mean output, as a function of the mean input ``x_N``.
+
+    The gradient of the weights takes ``heard_N`` for the mean input; None: ``x_N``.
 
     >>> layer, x_N = nn.Linear(2, 1, bias=False), torch.ones(1, 2, requires_grad=True)
     >>> output_of_mean(layer, x_N, torch.tensor([[7.0]])).sum().backward()
@@ -54,7 +58,7 @@ def output_of_mean(layer: nn.Module, x_N: Tensor, y_N: Tensor) -> Tensor:
         moved = layer.output_padding if transposed else (0,) * len(layer.stride)
         how = layer.stride, layer.padding, layer.dilation, transposed, moved, layer.groups
     weight, bias = layer.weight, layer.bias
-    found: Tensor = _OfMean.apply(y_N, x_N, weight, bias, how)
+    found: Tensor = _OfMean.apply(y_N, x_N, weight, bias, how, heard_N)
     return found
 
 
@@ -63,9 +67,15 @@ class _OfMean(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, y_N: Tensor, x_N: Tensor, weight: Tensor, bias: Tensor | None, how: Any
+        ctx: Any,
+        y_N: Tensor,
+        x_N: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        how: Any,
+        heard_N: Any,
     ) -> Tensor:
-        ctx.save_for_backward(x_N, weight)
+        ctx.save_for_backward(x_N if heard_N is None else heard_N, weight)
         ctx.how, ctx.dtype = how, y_N.dtype
         ctx.bias = None if bias is None else bias.dtype
         return y_N.view_as(y_N)
@@ -73,7 +83,7 @@ class _OfMean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         x_N, weight = ctx.saved_tensors
-        _, wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        _, wants_x, wants_weight, wants_bias, *_ = ctx.needs_input_grad
         grad, x, w = (t.to(ctx.dtype) for t in (grad_outputs[0], x_N, weight))
         wanted = wants_x, wants_weight, wants_bias and ctx.bias is not None
         if ctx.how is None:
@@ -86,7 +96,7 @@ class _OfMean(torch.autograd.Function):
             each.to(dtype) if want and each is not None else None
             for each, want, dtype in zip(found, wanted, types, strict=True)
         )
-        return None, *grads, None
+        return None, *grads, None, None
 
 
 def _linear(

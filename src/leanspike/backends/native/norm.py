@@ -78,6 +78,7 @@ def run_norm_lif_rates(call: NormLIFRateCall) -> NormalisedRates:
         x_N, *found = torch.ops.leanspike.norm_lif_rates(
             *(call.x_TN, norm.weight_RC, norm.bias_RC, call.leak, call.threshold),
             *(norm.eps, norm.together, choices_of(d), constants_of(d), bool(learned)),
+            call.arrival_T,
         )
     return NormalisedRates(rates_of(tuple(found[5:]), learned), x_N, as_followed(found[:5]))
 
@@ -91,8 +92,8 @@ _ARGUMENTS = (
 torch.library.define("leanspike::norm_lif", f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
 torch.library.define(
     "leanspike::norm_lif_rates",
-    f"({_ARGUMENTS}, bool learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
-    " Tensor, Tensor, Tensor, Tensor)",
+    f"({_ARGUMENTS}, bool learns, Tensor? arrival) -> (Tensor, Tensor, Tensor, Tensor, Tensor,"
+    " Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 torch.library.define(
     "leanspike::norm_lif_backward",
@@ -119,13 +120,13 @@ def _norm_lif(
 def _norm_lif_rates(
     x: Tensor, weight: Tensor, bias: Tensor | None, leak: Tensor, threshold: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
-    eps, together, *how, learns = rest
+    eps, together, *how, learns, arrival = rest
     norm = NormScale(weight, bias, eps, together)
     x_N, found = followed(x, norm)
     call = filled(x, leak, threshold, False, *how)
     affine = [part.contiguous() for part in norm.affine(found.mean_GC, found.var_GC)]
     _describe_norm(call, affine, x.shape[2])
-    return x_N, *in_tensors(found), *with_rates(call, x, learns)
+    return x_N, *in_tensors(found), *with_rates(call, x, learns, arrival)
 
 
 @torch.library.impl("leanspike::norm_lif_backward", "CPU")

@@ -29,7 +29,7 @@ def run_rates(call: LIFRateCall) -> Rates:
     static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
     how = static, choices_of(call.dynamics), constants_of(call.dynamics)
     pair = call.leak.detach(), call.threshold.detach()
-    found = torch.ops.leanspike.lif_rates(x_TN, *pair, *how, bool(learned))
+    found = torch.ops.leanspike.lif_rates(x_TN, *pair, *how, bool(learned), call.arrival_T)
     return rates_of(found, learned)
 
 
@@ -40,8 +40,12 @@ def rates_of(found: tuple[Tensor, ...], learned: tuple[str, ...]) -> Rates:
     return Rates(o_TN, by_input, {name: by[name] for name in learned}, mean_N)
 
 
-def with_rates(call: LIFStructure, x: Tensor, learns: bool) -> tuple[Tensor, ...]:
+def with_rates(
+    call: LIFStructure, x: Tensor, learns: bool, arrival_T: Tensor | None
+) -> tuple[Tensor, ...]:
     """Run a forward call of ``x``; return spikes, mean and derivatives (or empty tensors)."""
+    weights = None if arrival_T is None else arrival_T.to(torch.float32).contiguous()
+    call.arrival = None if weights is None else weights.data_ptr()
     o_TN, mean_N = empty_steps(x), empty_steps(x[:1])[0]
     slopes = [torch.empty_like(mean_N, dtype=torch.float32) for _ in range(3 if learns else 1)]
     call.spikes, call.mean = o_TN.data_ptr(), mean_N.data_ptr()
@@ -56,12 +60,12 @@ def with_rates(call: LIFStructure, x: Tensor, learns: bool) -> tuple[Tensor, ...
 torch.library.define(
     "leanspike::lif_rates",
     "(Tensor x, Tensor leak, Tensor threshold, bool static, int[] choices, float[] constants,"
-    " bool learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " bool learns, Tensor? arrival) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
 
 @torch.library.impl("leanspike::lif_rates", "CPU")
 def _lif_rates(x: Tensor, leak: Tensor, threshold: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    *how, learns = rest
+    *how, learns, arrival = rest
     x = side_by_side(x)
-    return with_rates(filled(x, leak, threshold, *how), x, learns)
+    return with_rates(filled(x, leak, threshold, *how), x, learns, arrival)

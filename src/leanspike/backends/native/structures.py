@@ -103,7 +103,7 @@ class LIFStructure(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "spikes", "before", "after", "mean")),
-        *((name, ctypes.c_void_p) for name in ("by_input", "by_leak", "by_threshold")),
+        *((name, ctypes.c_void_p) for name in ("by_input", "by_leak", "by_threshold", "arrival")),
         *((name, ctypes.c_void_p) for name in ("channel_scale", "channel_shift", "centre")),
         *((name, ctypes.c_void_p) for name in ("grad", "grad_x", "grad_neuron", "grad_norm")),
         ("means", native.Means),
