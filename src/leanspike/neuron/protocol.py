@@ -105,11 +105,11 @@ class Neuron(nn.Module, ABC):
     ) -> Call | None:
         """Return the call that computes a norm in training and these neurons at once, or None.
 
-        ``x_TN`` enters the norm. With ``learned`` and ``arrival_T``, as in :meth:`rates`, the call is
-        for rate gradients, and a backend answers it with
-        :class:`leanspike.backends.NormalisedRates`. If ``learned`` is None, it is for all steps, and
-        the answer is a :class:`leanspike.backends.Normalised`. If the method returns None, the norm
-        runs first, then :meth:`forward`.
+        ``x_TN`` enters the norm. With ``learned`` and ``arrival_T``, as in :meth:`rates`, the call
+        is for rate gradients, and a backend answers it with
+        :class:`leanspike.backends.NormalisedRates`. If ``learned`` is None, it is for all steps,
+        and the answer is a :class:`leanspike.backends.Normalised`. If the method returns None, the
+        norm runs first, then :meth:`forward`.
         """
         return None
 
