@@ -59,7 +59,7 @@ def rates_by_steps(
 
 
 class _MeanOutput(nn.Module):
-    """The weighted mean output of a neuron whose input is shifted by the same amount at every step."""
+    """The weighted mean output of a neuron whose input is shifted alike at every step."""
 
     def __init__(self, neuron: Neuron, weights: Sequence[float]) -> None:
         super().__init__()
