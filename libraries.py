@@ -30,7 +30,7 @@ COMMANDS = {"bdist_wheel": AnyPython, "build_ext": PlainLibrary}
 
 
 def library(name: str, folder: str, start: Path = ROOT) -> Extension:
-    """The library ``name`` of the C in ``src/<folder>``, for a ``setup.py`` that lies in ``start``."""
+    """The library ``name`` of the C in ``src/<folder>``, for a ``setup.py`` in ``start``."""
     files = [os.path.relpath(path, start) for path in SOURCES["library_files"](ROOT, folder)]
     return Extension(
         name,

@@ -1,7 +1,7 @@
 """The distribution leanspike-runtime: the package and the library that lie in ``../src``.
 
-It is built in a checkout: ``python -m build --wheel runtime``. Without its library it is of no use, so a
-C compiler is required.
+It is built in a checkout: ``python -m build --wheel runtime``. Without its library it is of no use,
+so a C compiler is required.
 """
 
 import os

@@ -108,7 +108,7 @@ def test_of_one_step_it_is_the_derivative_of_the_spike(name):
 @every
 @pytest.mark.parametrize("height", ["unit", "threshold"])
 def test_shares_weigh_the_steps(name, height):
-    """The derivatives of a mean in which steps count by shares are sums of those of single steps."""
+    """Derivatives of a mean in which steps count by shares are sums of those of single steps."""
     x_TN, shares = inputs((4, 500), 0.7, 0), torch.tensor([1.75, 1.25, 0.75, 0.25])
     d = Dynamics(height=height)
     found = computed_by(name)(rate_call(x_TN, d=d, arrival_T=shares))

@@ -102,7 +102,7 @@ def test_of_one_layer_and_a_constant_image_it_is_backpropagation_through_time(
 
 
 def test_two_layers_by_the_formulas() -> None:
-    """δ_l = J_l·(W_{l+1}ᵀ·δ_{l+1}), ∂L/∂W_l = δ_l·mean(a·o_{l−1})ᵀ, J = ∂mean(a·o)/∂h̄ of a neuron."""
+    """δ_l = J_l·(W_{l+1}ᵀ·δ_{l+1}), ∂L/∂W_l = δ_l·mean(a·o_{l−1})ᵀ, J = ∂mean(a·o)/∂h̄."""
     torch.manual_seed(1)
     layers = nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)
     neuron = LIF(0.4, 0.9, learn=("leak", "threshold"))

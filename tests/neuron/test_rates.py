@@ -16,13 +16,14 @@ from leanspike.neuron.rates import rates_by_steps
 from leanspike.surrogate import SURROGATES, Rectangle, Triangle
 
 T, N = 5, 3
+ALIKE = torch.ones(T)
 
 
 def trained(neuron):
     return {name: p for name, p in neuron.named_parameters() if p.requires_grad}
 
 
-def by_reverse_mode(neuron, x_TN, weights_N, shares_T=torch.ones(T)):
+def by_reverse_mode(neuron, x_TN, weights_N, shares_T=ALIKE):
     """Derivatives of Σ weights · mean(shares · output), through all steps at once."""
     shift_N = torch.zeros_like(x_TN[0], requires_grad=True)
     o_TN = neuron(x_TN + shift_N)
