@@ -26,7 +26,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a ru
 
 
 def trusted(trust: bool) -> bool:
-    """With --trust, add the current folder to the path of modules, as ``python -m`` does."""
+    """Add the current folder to the path of modules under --trust, as ``python -m`` does."""
     here = os.getcwd()
     if trust and not sys.flags.safe_path and here not in sys.path:
         sys.path.insert(0, here)

@@ -37,14 +37,14 @@ class Section(BaseModel):
 
 
 class _Plain(Section):
-    """Of arguments: no meaning stands below them, and looking there would take a second."""
+    """A section of arguments, which have no meanings below them; looking would take a second."""
 
     model_config = ConfigDict(use_attribute_docstrings=False)
 
 
 @cache
 def section_of(kind: Callable[..., Any]) -> type[Section]:
-    """The options of a class, or a function: each argument that has a default, with its type.
+    """Return the options of a class or function: each argument with a default, and its type.
 
     A range and a meaning may stand beside the type, as ``Annotated[int, Field(ge=1)]``. The first
     paragraph of the docstring says what the section is.
@@ -69,7 +69,7 @@ def section_of(kind: Callable[..., Any]) -> type[Section]:
 
 
 def _signed(kind: Callable[..., Any]) -> Any:
-    """What has the types of the arguments: a constructor, a function, or an object's call."""
+    """Return what has the types of the arguments: a constructor, a function, or a call."""
     if isinstance(kind, type):
         return kind.__init__  # type: ignore[misc]
     return kind if isfunction(kind) else type(kind).__call__

@@ -191,7 +191,7 @@ class NormCall(Call):
     norm: NormScale
 
     def reference(self) -> Currents:
-        """The answer in plain PyTorch."""
+        """Return the answer in plain PyTorch."""
         return norms.norm(self.x_TN, self.norm)
 
 
@@ -211,7 +211,7 @@ class NormRateCall(Call):
     norm: NormScale
 
     def reference(self) -> NormRates:
-        """The answer in plain PyTorch."""
+        """Return the answer in plain PyTorch."""
         return norms.norm_rates(self.x_TN, self.norm)
 
 

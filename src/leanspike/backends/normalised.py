@@ -59,7 +59,7 @@ class NormalisedRates:
 def norm_lif(
     x_TN: Tensor, norm: NormScale, leak: Tensor, threshold: Tensor, dynamics: Dynamics
 ) -> Normalised:
-    """Norm and neurons one after the other; currents between them are float32 or wider."""
+    """Compute norm and neurons one after the other, with currents in float32 or wider."""
     found = norms.norm(x_TN.to(torch.promote_types(x_TN.dtype, torch.float32)), norm)
     o_TN = reference.lif(found.y_TN, leak, threshold, dynamics).to(x_TN.dtype)
     return Normalised(o_TN, found.mean_GC, found.var_GC)
@@ -75,7 +75,7 @@ def norm_lif_rates(
     learned: tuple[str, ...],
     arrival_T: Tensor | None = None,
 ) -> NormalisedRates:
-    """The same with the derivatives of the neurons' mean output; without gradients."""
+    """Compute norm, neurons and the derivatives of their mean output, without gradients."""
     x_N, wide_TN = x_TN.mean(0), x_TN.to(torch.promote_types(x_TN.dtype, torch.float32))
     followed = norms.followed(x_TN, x_N, norm)
     y_TN = norms.normalised(wide_TN, norm, followed.mean_GC, followed.var_GC)

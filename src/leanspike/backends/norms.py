@@ -46,7 +46,7 @@ class NormScale:
         return 1 if self.together else self.rows
 
     def affine(self, mean_GC: Tensor, var_GC: Tensor) -> tuple[Tensor, Tensor]:
-        """The same as y = scale·x + shift, both ``[R, C]``.
+        """Return the scale and shift of y = scale·x + shift, both ``[R, C]``.
 
         >>> scale = NormScale(torch.ones(1, 1), torch.ones(1, 1), 0.0)
         >>> scale.affine(torch.full((1, 1), 2.0), torch.full((1, 1), 4.0))
@@ -118,7 +118,7 @@ class NormRates:
 
 
 def norm(x_TN: Tensor, scale: NormScale) -> Currents:
-    """The currents, with gradients, in the type of the input; sums in float32 or wider."""
+    """Return the currents, with gradients, in the input's type; sums are float32 or wider."""
     wide_TN = _wide(x_TN)
     mean_GC, var_GC = moments(wide_TN, scale.groups)
     y_TN = normalised(wide_TN, scale, mean_GC, var_GC).to(x_TN.dtype)
@@ -127,7 +127,7 @@ def norm(x_TN: Tensor, scale: NormScale) -> Currents:
 
 @torch.no_grad()
 def norm_rates(x_TN: Tensor, scale: NormScale) -> NormRates:
-    """The same without gradients, with what those through means want to know."""
+    """Return the currents without gradients, and what gradients through means need."""
     x_N = x_TN.mean(0)
     found = followed(x_TN, x_N, scale)
     y_TN = normalised(_wide(x_TN), scale, found.mean_GC, found.var_GC)
@@ -149,7 +149,7 @@ def followed(x_TN: Tensor, x_N: Tensor, scale: NormScale) -> Followed:
 
 
 def shares(together_TC: Tensor, own_C: Tensor) -> Tensor:
-    """κ, from the covariances of each step and the mean of all; 1 where that mean stands still.
+    """Return κ, from the covariances of each step with the mean; 1 where the mean is constant.
 
     >>> shares(torch.tensor([[2.0, 0.0]]), torch.tensor([4.0, 0.0]))
     tensor([[0.5000, 1.0000]])
@@ -160,7 +160,7 @@ def shares(together_TC: Tensor, own_C: Tensor) -> Tensor:
 
 
 def norm_of_mean(value_N: Tensor, x_N: Tensor, scale: NormScale, found: Followed) -> Tensor:
-    """``value_N``, with the gradients of a norm's mean output by its mean input, by γ and by β."""
+    """Return ``value_N`` with the gradients of a norm's mean output by mean input, γ and β."""
     wide_N = _wide(x_N)
     axes = [axis for axis in range(x_N.dim()) if axis != 1]
     centred_N = wide_N - along(wide_N.mean(axes), x_N)
@@ -206,7 +206,7 @@ def moments(x_TN: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 
 
 def normalised(x_TN: Tensor, scale: NormScale, mean_GC: Tensor, var_GC: Tensor) -> Tensor:
-    """scale·x + shift with these statistics, each product and sum rounded.
+    """Return scale·x + shift with these statistics. Each product and sum is rounded.
 
     >>> scale = NormScale(torch.ones(1, 1), None, 0.0)
     >>> mean, var = torch.ones(1, 1), torch.full((1, 1), 4.0)
@@ -219,7 +219,7 @@ def normalised(x_TN: Tensor, scale: NormScale, mean_GC: Tensor, var_GC: Tensor) 
 
 
 def along(values_C: Tensor, x_N: Tensor) -> Tensor:
-    """A value for each channel, in the shape to go with ``[N, C, ...]``.
+    """Return values of channels in a shape that goes with ``[N, C, ...]``.
 
     >>> along(torch.ones(3), torch.zeros(2, 3, 4, 4)).shape
     torch.Size([1, 3, 1, 1])

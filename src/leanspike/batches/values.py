@@ -28,7 +28,7 @@ def is_many(value: Any) -> TypeGuard[tuple[Any, ...] | list[Any]]:
 
 
 def is_pair(source: Any) -> bool:
-    """Whether a list is one input with its labels, rather than two batches."""
+    """Return whether a list is one input with its labels, rather than two batches."""
     if not is_many(source) or len(source) != 2 or not is_array(source[0]):
         return False
     labels = source[1]
@@ -37,7 +37,7 @@ def is_pair(source: Any) -> bool:
 
 
 def is_structured(source: Any) -> bool:
-    """Whether a source is one input with targets in a structure."""
+    """Return whether a source is one input with targets in a structure."""
     pair = is_many(source) and len(source) == 2 and is_array(source[0])
     return pair and (isinstance(source[1], Mapping) or isinstance(source, tuple))
 

@@ -75,7 +75,7 @@ def nir(
     What the target cannot hold is refused by its path, with a way out. With **--verify** both
     sides run on the first test images. A table shows mismatching spikes by layer and step, and
     both accuracies. **--verify** needs the target's library (pip install 'leanspike[peers]') and
-    works for norse, spikingjelly and snntorch. Of the others **--approximate** computes the cost
+    works for norse, spikingjelly and snntorch. For the others **--approximate** computes the cost
     by the target's rules, in leanspike.
 
     Examples:

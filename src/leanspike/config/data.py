@@ -36,7 +36,7 @@ class DataSection(Section):
     validation: Annotated[int, Field(ge=0)] | None = None
     """Training images held out to select epochs on; null: the data set's own number."""
     train_images: Count | None = None
-    """Of the others so many are used, each class in its proportion, always the same; null: all."""
+    """How many of the others are used, each class in its proportion, always the same; null: all."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that read and decode what does not stay in memory; 0: threads of this one."""
     cross_validation: tuple[Count, Count] | None = None

@@ -58,7 +58,7 @@ class TeacherSection(Section):
     """Who teaches in `response` and `feature`, if it is not the run's own ANN."""
 
     model: TrainedSection
-    """The network; of a folder that leanspike saved the weights are enough."""
+    """The network; a folder that leanspike saved needs `weights` only."""
     mean: tuple[Finite, ...] | None = None
     """The mean that it was trained with; null: that of the data."""
     std: tuple[Positive, ...] | None = None

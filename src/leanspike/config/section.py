@@ -17,7 +17,7 @@ class Section(Closed):
 
 
 def check_name(registry: Registry[Any], name: str, also: Collection[str] = ()) -> None:
-    """ValueError for a name that none of the parts has, or a part that cannot be imported."""
+    """Raise ValueError for a name that no part has, or a part that cannot be imported."""
     try:
         registry.find(name, also)
     except LeanspikeError as error:
@@ -26,7 +26,7 @@ def check_name(registry: Registry[Any], name: str, also: Collection[str] = ()) -
 
 
 def whole_options(registry: Registry[Any], name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """All options of a part as plain data, its defaults included.
+    """Return all options of a part as plain data, its defaults included.
 
     Raises ValueError for an option that the part does not have, or a value that it does not take.
     """

@@ -28,7 +28,7 @@ class CalibrateSection(Section):
     percentile_rule: PercentileRule = "interpolated"
     """Between two values: between them, as numpy does, or the nearer one, as DIET-SNN does."""
     scale: Positive | tuple[Positive, ...] = 1.0
-    """Of the thresholds; of several, the one whose answers agree best with the ANN's."""
+    """A factor of the thresholds; several are compared by agreement with the ANN's answers."""
     method: Literal["layerwise", "one_pass"] = "layerwise"
     """Layer by layer, earlier ones spiking, as in DIET-SNN; or from the ANN's activations."""
     statistics: Literal["keep", "reestimate"] = "keep"

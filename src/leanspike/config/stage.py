@@ -24,7 +24,7 @@ class TrainSection(Section):
     accumulate: Count = 1
     """Micro-batches that a batch is computed in, to need less memory; norms see one at a time."""
     synchronise_norms: bool = True
-    """Of several processes: whether batch norms take the statistics of all of them."""
+    """Whether batch norms take the statistics of all processes, where there are several."""
     optimizer: Annotated[OptimizerSection, Field(examples=list(optimizers.registered))] = (
         OptimizerSection()
     )
@@ -32,9 +32,9 @@ class TrainSection(Section):
     learning_rate: Positive = 0.1
     """The rate that the schedule begins with, or reaches after the warm-up."""
     neuron_learning_rate: Positive | None = None
-    """That of leaks and thresholds; null: `learning_rate`."""
+    """The learning rate of leaks and thresholds; null: `learning_rate`."""
     weight_decay: NonNegative = 5e-4
-    """Of weights; leaks, thresholds and biases have none."""
+    """The decay of weights; leaks, thresholds and biases have none."""
     decay_norms: bool = False
     """Whether it also holds for the norms' scales."""
     schedule: Annotated[ScheduleSection, Field(examples=list(schedules.registered))] = (
@@ -54,9 +54,9 @@ class TrainSection(Section):
     )
     """What is minimised."""
     gradient: Literal["bptt", "rate"] = "bptt"
-    """Of an SNN: backpropagation through time, or once over means in time, which keeps less."""
+    """How an SNN gets gradients: through time, or once over means in time, which keeps less."""
     weights: Literal["f32", "int8", "int6"] = "f32"
-    """Of an SNN: trained as whole numbers of 8 or 6 bits, for `leanspike compile --weights`."""
+    """An SNN's weights in training; whole numbers are for `leanspike compile --weights`."""
     max_gradient_norm: Positive | None = None
     """Gradients are scaled down to this norm where they are above it; null: never."""
     average: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -71,7 +71,7 @@ class FramesSection(Section):
     """Microseconds of a frame; for "window", and only there."""
 
     def create(self) -> FrameOptions:
-        """The options that it stands for.
+        """Return the options that this section stands for.
 
         >>> FramesSection(timesteps=8).create()
         FrameOptions(timesteps=8, by='time', binary=False, window_us=None)

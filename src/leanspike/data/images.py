@@ -36,18 +36,19 @@ def load_dataset(
     A package of your own may offer others, by entry points in the group ``leanspike.datasets``:
     functions that return a :class:`Source`. ``options`` are the keyword arguments of the function.
 
-    ``root`` is the folder that holds the data set's own folder (for ``image_folder`` and
-    ``webdataset``: their ``train``, or what is in it; for ``tensors`` it may be a file); None means
-    the environment variable LEANSPIKE_DATA, else ``data``.
-    Nothing is downloaded. ``validation`` training images (None: the data set's default, or its own
-    validation images) are held out, stratified by class, the same ones whatever the seed of a run.
+    ``root`` is the folder that holds the data set's own folder. For ``image_folder`` and
+    ``webdataset`` it holds their ``train``, or what is in it; for ``tensors`` it may be a file.
+    None means the environment variable LEANSPIKE_DATA, else ``data``. Nothing is downloaded.
+
+    ``validation`` training images are held out, stratified by class, the same ones whatever the
+    seed of a run. None means the data set's default, or its own validation images.
     ``mean`` and ``std`` replace the data set's own; those that are not known are measured, on at
     most 1,000 training images in files.
 
-    Of ``options`` images in files, recordings of events and ``synthetic*`` have ``image_size``
-    (pixels). Images in files have ``channels``, 1 or 3 (None: 1 if all are grey), and ``skip_bad``:
-    those that cannot be decoded are left out, and ``notes`` name them. Recordings have ``frames``,
-    a :class:`FrameOptions` (None: 10 of equal time).
+    The option ``image_size`` (pixels) is for images in files, recordings of events and
+    ``synthetic*``. Images in files have ``channels``, 1 or 3 (None: 1 if all are grey), and
+    ``skip_bad``: those that cannot be decoded are left out, and ``notes`` name them. Recordings
+    have ``frames``, a :class:`FrameOptions` (None: 10 of equal time).
 
     Raises:
         DataError: in one line with the way out, for an unknown name, files that are missing or

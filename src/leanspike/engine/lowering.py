@@ -29,7 +29,7 @@ from leanspike_runtime.program import Input, Program
 def lowered(
     snn: SpikingNetwork, timesteps: int, readout: Literal["sum", "mean"], made_by: str
 ) -> Program:
-    """Return the program of a network, for at most so many steps, with weights in float32.
+    """Return the program of a network for at most ``timesteps`` steps, with float32 weights.
 
     Raises:
         LeanspikeError: for what cannot be compiled, by its path, with a way out.
@@ -81,7 +81,7 @@ class Lowering:
     @classmethod
     @torch.no_grad()
     def of(cls, snn: SpikingNetwork, timesteps: int) -> Lowering:
-        """That of a network, for so many steps at most; errors as of `lowered`."""
+        """Lower a network for at most ``timesteps`` steps; errors are those of `lowered`."""
         _check_samples(snn.plan)
         with eval_mode(snn):
             return cls(snn.plan.per_step(), timesteps, snn.plan.sample_shape)

@@ -27,7 +27,7 @@ WEIGHTS = {"f32": "f32", "int8": "i8", "int6": "i6"}
 SAME = 1e-4
 """How far a weight may be from a whole multiple, in steps: that much rounding in float32 leaves."""
 FIRST = 64
-"""Of so many weights of each output it is asked first whether they are whole multiples."""
+"""The number of weights of each output that are tested first for whole multiples."""
 SHARES = np.linspace(0.4, 1.0, 31)
 """The tried shares of the scale that clips nothing. With smaller ones large weights are clipped."""
 
@@ -129,7 +129,7 @@ def rounded(synapse: Synapse, kind: str, seen: Moments) -> tuple[Synapse, Array]
 
 
 def _searched(weights: Array, most: int, seen: Moments) -> Array:
-    """The scale of each output, ``[O]``, that makes the error of its current smallest."""
+    """Return the scale of each output, ``[O]``, with the smallest error of its current."""
     peak: Array = np.abs(weights).max((0, 1, 2))
     peak[peak == 0] = most  # all weights 0: any scale does
     least, scale = np.full(peak.shape, np.inf), peak / most
@@ -143,7 +143,7 @@ def _searched(weights: Array, most: int, seen: Moments) -> Array:
 
 
 def steps_of(weights: Array, most: int) -> Array:
-    """What the weights of each output are multiples of, by whole numbers up to ``most``: ``[O]``.
+    """Return what each output's weights are multiples of, by whole numbers up to ``most``: ``[O]``.
 
     ``weights``: ``[..., O]``. 0 for an output whose weights are no such multiples, or are all 0.
 

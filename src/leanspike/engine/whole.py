@@ -31,7 +31,7 @@ from leanspike.neuron import Neuron
 from leanspike_runtime.program import LARGEST
 
 KEY = "unrounded"
-"""Of the unrounded weights in an optimizer's ``state_dict``, by their names in the network."""
+"""The key of the unrounded weights in an optimizer's ``state_dict``."""
 WholeWeights = Literal["int8", "int6"]
 
 
@@ -88,7 +88,7 @@ def _hooks(optimizer: Optimizer) -> list[Any]:
 
 
 def whole_layers(network: nn.Module, weights: WholeWeights) -> tuple[str, ...]:
-    """The parameters that the engine makes whole numbers of, by name.
+    """Return the parameters that the engine turns into whole numbers, by name.
 
     Whether those that are rounded beforehand stay as they are is tried, on a copy whose other
     parameters are random.
@@ -151,7 +151,7 @@ def _shake(network: SpikingNetwork, whole: Mapping[str, Tensor], largest: int) -
 
 
 def nearest(weights: Tensor, largest: int) -> Tensor:
-    """``s·round(v/s)``, ``s = max|v| / largest`` over all weights ``[O, ...]`` of an output.
+    """Return ``s·round(v/s)`` with ``s = max|v| / largest`` over an output's weights ``[O, ...]``.
 
     >>> nearest(torch.tensor([[1.0, 0.26], [0.0, 0.0]]), 2).tolist()
     [[1.0, 0.5], [0.0, 0.0]]
@@ -177,13 +177,13 @@ class _Kept:
 
     @torch.no_grad()
     def unround(self, *_of_the_step: Any) -> None:
-        """Before a step."""
+        """Put the unrounded weights in place, before a step."""
         for name, parameter in self.parameters.items():
             parameter.copy_(self.unrounded[name])
 
     @torch.no_grad()
     def __call__(self, *_of_the_step: Any) -> None:
-        """After it."""
+        """Keep the unrounded weights and round the network's, after a step."""
         for name, parameter in self.parameters.items():
             self.unrounded[name].copy_(parameter)
         self._round()
@@ -194,7 +194,7 @@ class _Kept:
 
     @torch.no_grad()
     def load(self, _optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-        """From one; the network's weights become theirs."""
+        """Take up the weights of a checkpoint; the network's become theirs, rounded."""
         given = state.get(KEY, {})
         shapes = {name: values.shape for name, values in given.items()}
         if shapes != {name: values.shape for name, values in self.unrounded.items()}:

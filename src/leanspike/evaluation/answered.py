@@ -55,7 +55,7 @@ class Answered:
         self._begun = False
 
     def begin(self, timesteps: int) -> None:
-        """Before the first batch, whose run some metrics watch."""
+        """Begin all metrics, before the first batch."""
         if not self._begun:
             self._begun = True
             for metric in (*self.shown, *self.shared):

@@ -153,7 +153,7 @@ class Metric(ABC):
     @classmethod
     @abstractmethod
     def tables(cls, row: Record) -> tuple[StepTable | LayerTable, ...]:
-        """A row as tables, for the terminal and the page."""
+        """Return a row as tables, for the terminal and the page."""
 
     @classmethod
     def pictures(cls, row: Record) -> tuple[Picture, ...]:  # noqa: ARG003
@@ -162,14 +162,14 @@ class Metric(ABC):
 
 
 class SharedMetric(Metric):
-    """A metric that can add up: of several processes each shows it its own batches only.
+    """A metric that can add up. Each of several processes shows it its own batches only.
 
     Any other sees the batches of all processes in each of them, which are sent around for that.
     """
 
     @abstractmethod
     def add_others(self, group: Group) -> None:
-        """After the last batch: know what those of all processes have seen, in each of them."""
+        """Add up what the metrics of all processes have seen, after the last batch."""
 
 
 class WatchingMetric(SharedMetric):
@@ -201,7 +201,7 @@ class WatchingMetric(SharedMetric):
 
     @abstractmethod
     def observe(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
-        """An operation of the SNN's graph, what it computed of a batch, and all before it.
+        """See an operation of the SNN's graph, its value for a batch, and all values before it.
 
         A value is ``[T, N, ...]`` where it depends on time, as ``node.meta["signal"]`` says, and of
         neurons where ``node.meta`` has "neuron". All operations of a batch come before ``see``.

@@ -50,7 +50,7 @@ def arrivals(graph: fx.Graph, root: nn.Module, timesteps: int) -> dict[str, Tens
 
 
 def _at_input(node: fx.Node, root: nn.Module, share_T: Tensor) -> Tensor:
-    """The shares of what a node reads, from those of its own value."""
+    """Return the shares of what a node reads, from those of its own value."""
     neuron = neuron_at(node, root)
     if neuron is None:
         return share_T

@@ -108,7 +108,7 @@ def _put_alone(graph: fx.Graph, norm: fx.Node, module: nn.Module) -> None:
 
 
 def normalise_alone(norm: nn.Module, x: Tensor, timesteps: int | None) -> Tensor:
-    """What a norm makes of ``x``, in its shape.
+    """Return what a norm makes of ``x``, in the same shape.
 
     ``x``: stacked, ``[T*N, C, ...]``, if T is given; else ``[T, N, C, ...]`` for a norm that knows
     the step, and ``[N, C, ...]`` for a batch norm that time has not reached.
@@ -131,7 +131,7 @@ def normalise_alone(norm: nn.Module, x: Tensor, timesteps: int | None) -> Tensor
 
 
 def alone(norm: nn.Module, x_TN: Tensor, rates: bool) -> NormCall | NormRateCall | None:
-    """What backends are asked for of a norm by itself; None where it must run as it is.
+    """Return the call of a norm by itself, or None where it must run as it is.
 
     ``rates``: for rate gradients.
 

@@ -122,7 +122,7 @@ class SpikingNetwork(nn.Module):
         observer: Observer | None = None,
         gradient: Gradient = "bptt",
     ) -> Any:
-        """:meth:`forward`, with ``observer`` called after each operation."""
+        """Run :meth:`forward`, and call ``observer`` after each operation."""
         check_gradient(gradient, observed=observer is not None)
         encoder = self.plan.encoder
         self.check_input(x, encoder.batch_axis)

@@ -75,7 +75,7 @@ class Streaming(Execution):
         return o_N.unsqueeze(0)
 
     def next_state(self, samples: int, weights: Stream | None) -> State:
-        """Return the state for the next step, for so many samples."""
+        """Return the state for the next step of ``samples`` samples."""
         neurons = {path: self.after.get(path) for path in self.steps.neurons}
         static, constants = self.state.static, self.state.constants
         if self.state.steps == 0:

@@ -173,7 +173,7 @@ class RateExecution(Execution):
         return fire(path, neuron, y if temporal else self._opened(y), arrival_T)
 
     def _normalise(self, norm: Any, x: Timed) -> Timed:
-        """A norm of all steps, or one of each."""
+        """Run a norm over all steps, or one with parameters for each."""
         if isinstance(norm, TemporalNorm):
             return normalise(norm, x)
         return self._normalise_batch(norm, x) if norm.training else self._layer(norm, x)
@@ -258,7 +258,7 @@ class RateExecution(Execution):
         return carried(opened(steps, self.timesteps).mean(0), mean)
 
     def _normalise_batch(self, norm: nn.Module, x: Timed) -> Timed:
-        """Batch norm in training, whose statistics are those of all steps together."""
+        """Run a batch norm in training, with the statistics of all steps together."""
         found = normalise_behind(norm, x, opened(x.steps, self.timesteps))
         if found is not None:
             return Timed(stack(found.steps), found.mean)

@@ -1,9 +1,9 @@
 """Rate gradients: max pools, whose largest input differs from step to step.
 
 The gradient of a mean output goes to each input of the window by the steps at which it was the
-largest: to x_i the part mean(a_t·[i is the largest at t]), where a are the shares of the steps in
-the gradient (:mod:`leanspike.execute.arrival`). The derivative at the mean input would give all to
-the one input that is largest on average, though an OR of spikes hears them all.
+largest. Input x_i gets the part mean(a_t·[i is the largest at t]). Here a are the shares of the
+steps in the gradient (:mod:`leanspike.execute.arrival`). The derivative at the mean input would
+give all to the one input that is largest on average, though an OR of spikes hears them all.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, C, ...]``, ``_N`` is ``[N, C, ...]``.
 """
@@ -94,7 +94,7 @@ def _sides(value: Any, axes: int) -> Sides:
 def largest(x: Timed, steps: Tensor, windows: Windows, share_T: Tensor) -> Timed:
     """Return what a max pool made of all steps, and its mean, whose gradient goes as said above.
 
-    ``steps``: what it made, stacked. ``share_T``: of the steps in the gradient, with a mean of 1.
+    ``steps`` are what it made, stacked. ``share_T`` are the shares of the steps in the gradient.
     """
     y_TN = unstack(steps, len(share_T))
     x_TN = unstack(x.steps, len(share_T))
@@ -105,7 +105,7 @@ def largest(x: Timed, steps: Tensor, windows: Windows, share_T: Tensor) -> Timed
 
 
 def _parts(x_TN: Tensor, y_TN: Tensor, windows: Windows, share_T: Tensor) -> list[Tensor]:
-    """For each place in a window, at which part of the steps the first of the largest was there."""
+    """Return, for each place in a window, the share of the steps at which it was the largest."""
     taps = list(windows.taps())
     parts = [torch.zeros_like(y_TN[0], dtype=torch.float32) for _ in taps]
     for x_N, y_N, share in zip(x_TN, y_TN, share_T.tolist(), strict=True):

@@ -54,7 +54,7 @@ def fire(path: str, neuron: Neuron, x: Timed, arrival_T: Tensor | None) -> Timed
 def fire_behind_norm(
     norm: nn.Module, neuron: Neuron, x: Timed, x_TN: Tensor, arrival_T: Tensor | None
 ) -> Timed | None:
-    """A norm and neurons as one; None where no backend does that."""
+    """Run a norm fused with the neurons; return None if no backend serves that."""
     if not neuron.pointwise:
         return None  # fire refuses these neurons by their path
     trained = {name: p for name, p in neuron.named_parameters() if p.requires_grad}
@@ -73,7 +73,7 @@ def fire_behind_norm(
 
 
 def normalise_behind(norm: nn.Module, x: Timed, x_TN: Tensor) -> Timed | None:
-    """A norm in training, in one walk for its statistics and one for the rest; None: no backend."""
+    """Run a norm in training in two walks; return None if no backend serves that."""
     call = alone(norm, x_TN, rates=True)
     backend = None if call is None else choose(call)
     if not isinstance(call, NormRateCall) or backend is None:
@@ -112,7 +112,7 @@ class _MeanOutput(torch.autograd.Function):
 
 
 def once(gradient: Tensor) -> Tensor:
-    """The gradient itself, which is not to be differentiated: that would take slopes for constant.
+    """Return a gradient that must not be differentiated, as slopes would count as constants.
 
     >>> once(torch.ones(1))
     tensor([1.])

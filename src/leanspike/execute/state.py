@@ -133,7 +133,7 @@ class State:
 
 
 def check_state(state: State, network: str, samples: int) -> None:
-    """Raise LeanspikeError unless the state has this fingerprint and so many samples."""
+    """Raise LeanspikeError unless the state has this fingerprint and number of samples."""
     if state.steps > 0 and state.network != network:
         raise LeanspikeError("the state is of another network; begin with state=None")
     held = state.samples()

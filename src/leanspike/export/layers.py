@@ -31,7 +31,7 @@ def layer_of(name: str, kind: str, node: Any, before: Shape) -> nn.Module:
 
 
 def weights(name: str, value: Any, axes: int) -> Tensor:
-    """Return weights as float32 with so many axes, after checking them."""
+    """Return weights as float32 with ``axes`` axes, after checking them."""
     found = np.asarray(value)
     if found.ndim != axes or found.dtype.kind not in "fiu" or not found.size:
         raise LeanspikeError(

@@ -68,7 +68,7 @@ def summed(call: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor
 def average_pooled(
     call: Any, args: tuple[Any, ...], named: Mapping[str, Any], *, axes: int
 ) -> Tensor:
-    """Sum the numbers over the windows of an average pool with so many dimensions.
+    """Sum the numbers over the windows of an average pool with ``axes`` axes.
 
     >>> average_pooled(nn.AvgPool2d(2), (torch.ones(1, 1, 2, 2),), {}, axes=2)
     tensor([[[[4.]]]])

@@ -22,7 +22,7 @@ CASTS = ("float", "to", "type_as", "type", "double", "half")
 
 
 def extreme(call: Call) -> Kind | None:
-    """Return the kind of an extremum: of two signals "analog", along an axis that of a maximum."""
+    """Return the kind of an extremum: "analog" for two signals, a maximum's along an axis."""
     return rules.analog(call) if _operands(call) else rules.maximum(call)
 
 

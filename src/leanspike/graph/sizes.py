@@ -109,7 +109,7 @@ class Sizes:
     def per_sample(self, node: fx.Node) -> int | None:
         """Return the factor between a number and the number of samples.
 
-        Of several sizes, as in ``x.shape``, the first counts. The factor is 0 for anything that is
+        The first of several sizes counts, as in ``x.shape``. The factor is 0 for anything that is
         the same for all numbers of samples, or no number. It is None for a number that grows in
         another way.
         """
@@ -146,7 +146,7 @@ class Sizes:
     def _compute(
         self, node: fx.Node, samples: int, found: dict[fx.Node, Any], asked: set[fx.Node]
     ) -> Any:
-        """Return a value computed from sizes for so many samples; ``asked`` gathers its sources."""
+        """Return a value computed from sizes, for ``samples``; ``asked`` gathers its sources."""
         if node in found:
             return found[node]
         if _is_size(node):

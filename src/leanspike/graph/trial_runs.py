@@ -49,7 +49,7 @@ class TrialRuns:
             values.clear()
 
     def shape(self, node: Any, samples: int) -> torch.Size:
-        """Return the shape of a node's tensor for so many samples."""
+        """Return the shape of a node's tensor for a number of samples."""
         known, first, second = self._known_shapes(node)
         if len(first) != len(second):
             raise SamplesError

@@ -212,7 +212,7 @@ def _check_type(model: str, option: str, value: object, annotation: Any) -> None
 
 
 def _own(wrong: str, parameters: Iterable[str]) -> str:
-    """The option that is meant, if one is like it, else all that are not the data's.
+    """Return the option that is meant, if one is like it, else all that are not the data's.
 
     >>> _own("widht", ["num_classes", "width"]), _own("layers", ["num_classes"])
     ("did you mean 'width'?", 'it has none')

@@ -75,7 +75,7 @@ class _MeanOutput(nn.Module):
 
 
 def _slope(neuron: Neuron, mean: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
-    """The derivative of each neuron's mean output by its entry of ``value``."""
+    """Return the derivative of each neuron's mean output by its entry of ``value``."""
     _say_nothing_at_first()
     try:
         slope: Tensor = jvp(mean, (value,), (torch.ones_like(value),))[1]

@@ -69,7 +69,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def changed(data: dict[str, Any], overrides: Sequence[str], name: str) -> dict[str, Any]:
-    """A recipe as plain data, changed in place by overrides word for word, and not yet checked.
+    """Change a recipe in plain data in place, by overrides word for word, without a check.
 
     Args:
         name: the recipe's name in messages.
@@ -170,7 +170,7 @@ def _explain(error: ErrorDetails, data: dict[str, Any]) -> str:
 
 
 def _instead(path: list[str], data: Any) -> str:
-    """What is valid where an unknown key was found: of a part that is named, its options."""
+    """Return what is valid where an unknown key was found: the options, if a part is named."""
     if len(path) == 1:
         return nearest(path[-1], [*Recipe.model_fields, EXTENDS])
     section, found = _found(path, data)
@@ -186,7 +186,7 @@ def _instead(path: list[str], data: Any) -> str:
 
 
 def _found(path: list[str], data: Any) -> tuple[type[BaseModel], Any]:
-    """The section where a key was found, and what stands there."""
+    """Return the section where a key was found, and its value."""
     section: type[BaseModel] = Recipe
     for part in path[:-1]:
         if issubclass(section, Terms):

@@ -120,7 +120,7 @@ def _merged(base: Any, change: Any, place: str) -> Any:
 
 
 def _kept(base: dict[str, Any], change: dict[str, Any], key: str) -> dict[str, Any]:
-    """What of a section is inherited: nothing of another part, no options of one."""
+    """Return what of a section is inherited: nothing of another part, no options of one."""
     choices = [choice for choice in ("name", *CHOICES.get(key, ())) if choice in change]
     anew = [choice for choice in choices if is_anew(base, key, choice, change[choice])]
     if "name" in anew and key in WHOLE:

@@ -45,7 +45,7 @@ class KeySection:
 
 
 def sections() -> tuple[KeySection, ...]:
-    """All sections of a recipe, each once, in the order in which they are met.
+    """Return all sections of a recipe, each once, in the order in which they are met.
 
     The stages of a list have the place ``snn.N``. The options of the data sets come last.
 
@@ -64,7 +64,7 @@ def sections() -> tuple[KeySection, ...]:
 
 
 def _of_datasets() -> Iterator[KeySection]:
-    """The options of data sets, of those with the same ones together, and the sections in them."""
+    """Return the options of data sets, grouped by equal options, and the sections in them."""
     owners: dict[tuple[Key, ...], list[str]] = {}
     inside: dict[str, KeySection] = {}
     for name in DATASETS:
@@ -82,7 +82,7 @@ def _of_datasets() -> Iterator[KeySection]:
 
 
 def _walk(section: Schema, name: str, schema: Schema, place: str) -> Iterator[tuple[str, str]]:
-    """The names of the sections in the schema, from this one down, and where they stand."""
+    """Yield the names of the sections in the schema, from this one down, and their places."""
     yield name, place
     for key, of_key in section["properties"].items():
         for inner, several in _inner(of_key, schema):
@@ -91,7 +91,7 @@ def _walk(section: Schema, name: str, schema: Schema, place: str) -> Iterator[tu
 
 
 def _inner(of_key: Schema, schema: Schema) -> list[tuple[str, bool]]:
-    """The sections that a key may hold, and whether as a list of them.
+    """Return the sections that a key may hold, and whether it holds a list of them.
 
     A section that its name chooses, as that of the neurons, is any of those that it may be.
     """
@@ -132,7 +132,7 @@ def _plain(text: str) -> str:
 
 
 def _type(of_key: Schema) -> str:
-    """What the key takes, in words.
+    """Return what the key takes, in words.
 
     >>> _type({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]})
     'number > 0 or null'
@@ -161,7 +161,7 @@ def _list(of_key: Schema) -> str:
 
 
 def _range(of_key: Schema) -> str:
-    """The bounds of a number, as " ≥ 1" or " in (0, 100]"."""
+    """Return the bounds of a number, as " ≥ 1" or " in (0, 100]"."""
     low, above = of_key.get("minimum"), of_key.get("exclusiveMinimum")
     high, below = of_key.get("maximum"), of_key.get("exclusiveMaximum")
     least, most = (above if low is None else low), (below if high is None else high)
@@ -174,7 +174,7 @@ def _range(of_key: Schema) -> str:
 
 
 def _default(of_key: Schema, schema: Schema) -> str:
-    """As YAML writes it in one line; of a section what differs from its own defaults."""
+    """Return a default as YAML writes it; a section shows what differs from its own defaults."""
     value = of_key["default"]
     if isinstance(value, dict):
         value = _differing(value, of_key, schema)
@@ -183,7 +183,7 @@ def _default(of_key: Schema, schema: Schema) -> str:
 
 
 def _differing(value: Schema, of_key: Schema, schema: Schema) -> Schema:
-    """What of a section's value its own defaults do not say already."""
+    """Return what of a section's value differs from its own defaults."""
     several = [_resolve(inner, schema)["properties"] for inner, _ in _inner(of_key, schema)]
     if len(several) > 1:
         several = [keys for keys in several if keys["name"]["default"] == value["name"]]
@@ -200,7 +200,7 @@ def _differing(value: Schema, of_key: Schema, schema: Schema) -> Schema:
 
 
 def as_json() -> str:
-    """All keys by their dotted names, for programs, in one line.
+    """Return all keys by their dotted names, for programs, in one line.
 
     Where the name of a part decides, as of the neurons, they are those of its default first.
 
@@ -222,7 +222,7 @@ def as_json() -> str:
 
 
 def render_keys() -> Group:
-    """All keys for a terminal: a title and a table for each section."""
+    """Return all keys for a terminal: a title and a table for each section."""
     parts: list[RenderableType] = []
     for section in sections():
         title = ", ".join(section.places) or "at the top"

@@ -35,7 +35,7 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
 
 
 def apply_typed(data: dict[str, Any], overrides: Iterable[str]) -> None:
-    """The same as a person means it: another part has no old options, an old key is the new one.
+    """Apply overrides as a person means them: another part drops the old options.
 
     >>> data = {"model": {"name": "vgg9", "options": {"width": 0.5}}}
     >>> apply_typed(data, ["model.options.classes=3", "model.name=mlp"])

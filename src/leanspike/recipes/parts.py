@@ -31,7 +31,7 @@ USUAL: dict[tuple[str, str], Any] = {
 
 
 def as_section(key: str, value: Any) -> Any:
-    """The name of a part alone as the section that it stands for.
+    """Return the section that the bare name of a part stands for.
 
     >>> as_section("optimizer", "adam"), as_section("norm", "keep")
     ({'name': 'adam'}, 'keep')
@@ -40,7 +40,7 @@ def as_section(key: str, value: Any) -> Any:
 
 
 def is_anew(section: Mapping[str, Any], key: str, choice: str, value: Any) -> bool:
-    """Whether a value names another part than the section did.
+    """Return whether a value names another part than the section did.
 
     >>> is_anew({"momentum": 0.5}, "optimizer", "name", "sgd"), is_anew({}, "model", "name", "vgg")
     (False, True)
@@ -49,7 +49,7 @@ def is_anew(section: Mapping[str, Any], key: str, choice: str, value: Any) -> bo
 
 
 def options_of(section: Mapping[str, Any], key: str, choice: str) -> list[str]:
-    """The keys of a section that hold the options of the part which ``choice`` names.
+    """Return the keys of a section that hold the options of the part in ``choice``.
 
     >>> options_of({"norm": "bntt", "norm_options": {"eps": 0.1}}, "spike", "norm")
     ['norm_options']

@@ -59,7 +59,7 @@ PARTS: dict[str, tuple[Registry[Any], str | None]] = {
 
 
 def renamed(key: str, value: Any) -> list[tuple[str, Any]]:
-    """What a dotted key and its value are now.
+    """Return what a dotted key and its value are now.
 
     >>> renamed("data.frames.by", "time"), renamed("seed", 3)
     ([('data.options.frames.by', 'time')], [('seed', 3)])
@@ -130,14 +130,14 @@ def _was_heeded(move: Move, value: Any, section: dict[str, Any], inherits: bool)
 
 
 def _places(move: Move, value: Any) -> list[tuple[tuple[str, ...], Any]]:
-    """Where a value goes; each entry by itself of what was a mapping of options."""
+    """Yield where a value goes; a mapping of options goes entry by entry."""
     if move.part is None and move.to[0] in PARTS and isinstance(value, dict):
         return [((*move.to, name), each) for name, each in value.items()]
     return [(move.to, value)]
 
 
 def _sections(data: Any) -> Iterator[tuple[str, dict[str, Any], dict[str, Move]]]:
-    """The sections that had other keys, each with its place."""
+    """Yield the sections that had other keys, each with its place."""
     if not isinstance(data, dict):
         return
     stages = data.get("snn")
@@ -153,7 +153,7 @@ def _sections(data: Any) -> Iterator[tuple[str, dict[str, Any], dict[str, Move]]
 
 
 def _known(part: str, section: dict[str, Any], inherits: bool) -> Collection[str] | None:
-    """The options of the part that this section names; None where a recipe below names it."""
+    """Return the options of the part in this section, or None where a base recipe names it."""
     registry, usual = PARTS[part]
     named = section if part == "data" else as_section(part, section.get(part))
     name = named.get("name") if isinstance(named, dict) else None
@@ -167,7 +167,7 @@ def _known(part: str, section: dict[str, Any], inherits: bool) -> Collection[str
 
 
 def _put(section: dict[str, Any], to: tuple[str, ...], value: Any) -> bool:
-    """A value at its new place, as the check of the recipe will find it; False if one is there."""
+    """Put a value at its new place; return False if one is there already."""
     place: Any = section
     for part in to[:-1]:
         inner = as_section(part, place.get(part))

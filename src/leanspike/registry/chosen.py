@@ -72,12 +72,12 @@ class ChosenSection(BaseModel):
 
     @classmethod
     def keys(cls, value: Any) -> list[str]:
-        """The keys that are valid in such a section, for the name that it has."""
+        """Return the keys that are valid in such a section, for the name that it has."""
         return ["name", *cls.registry.config(cls.named(value)).model_fields]
 
     @classmethod
     def named(cls, value: Any) -> str:
-        """The part that plain data name; the usual one where they name none."""
+        """Return the part that plain data name, or the usual one where they name none."""
         name = value.get("name") if isinstance(value, Mapping) else None
         return str(name or cls.model_fields["name"].default)
 
@@ -85,7 +85,7 @@ class ChosenSection(BaseModel):
     def __get_pydantic_json_schema__(
         cls, _schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Any of the registered parts, each with its own options."""
+        """Return a schema of any registered part, each with its own options."""
         usual = cls.model_fields["name"].default
         names = sorted(cls.registry.registered, key=lambda name: name != usual)
         configs = [cls.registry.config(name).__pydantic_core_schema__ for name in names]

@@ -29,7 +29,7 @@ class Shown:
 
 
 def tables_of(result: Result) -> list[StepTable | LayerTable]:
-    """The tables of all metrics of a result, as each of them makes them: accuracy's first.
+    """Return the tables of all metrics of a result, accuracy's first.
 
     >>> result = Result.model_construct(accuracy=(0.5,), ann_accuracy=None, measured={"old": {}})
     >>> [table.title for table in tables_of(result)]
@@ -39,12 +39,12 @@ def tables_of(result: Result) -> list[StepTable | LayerTable]:
 
 
 def further_step_tables(result: Result) -> list[StepTable]:
-    """Those of steps, of the metrics that were asked for by name."""
+    """Return the tables by step of the metrics that were asked for by name."""
     return [table for table in _further(result) if isinstance(table, StepTable)]
 
 
 def layer_tables(result: Result) -> list[LayerTable]:
-    """Those with a row for each layer.
+    """Return the tables with a row for each layer.
 
     >>> layer_tables(Result.model_construct(measured={}))
     []
@@ -53,7 +53,7 @@ def layer_tables(result: Result) -> list[LayerTable]:
 
 
 def _accuracy(result: Result) -> Sequence[StepTable]:
-    """That of all results, from their own fields."""
+    """Return the accuracy table, which all results have."""
     row = Scored(
         task=result.task,
         unit=result.unit,
@@ -68,7 +68,7 @@ def _accuracy(result: Result) -> Sequence[StepTable]:
 
 
 def _function(result: Result) -> Sequence[StepTable]:
-    """That of a function of the user's."""
+    """Return the table of a user's own function."""
     return FunctionMetric.tables(Numbers(steps=result.metrics, ann=result.ann_metrics))
 
 
@@ -104,7 +104,7 @@ def pictures(result: Result) -> list[Shown]:
 
 
 def cells(table: StepTable, n: int) -> tuple[list[str], str | None]:
-    """The numbers of a table as text: of the steps, and the ANN's; ``n`` samples were measured.
+    """Return the numbers of a table as text, by step and the ANN's; ``n`` samples were measured.
 
     >>> cells(StepTable("error", (0.125, 0.5), None, "%"), 360)
     (['12.50', '50.00'], None)
@@ -123,7 +123,7 @@ def cells(table: StepTable, n: int) -> tuple[list[str], str | None]:
 
 
 def cell(value: float | str) -> str:
-    """A value of a table of layers as text.
+    """Return a value of a table of layers as text.
 
     >>> cell("lif"), cell(0.5), cell(123456)
     ('lif', '0.5', '123,456')

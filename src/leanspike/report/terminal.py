@@ -71,7 +71,7 @@ def render_tables(result: Result) -> RenderableType:
 
 
 def _answers(result: Result) -> list[tuple[str, Table]]:
-    """What metrics found, accuracy first, as each of them shows it."""
+    """Print what metrics found, accuracy first, as each of them shows it."""
     found = []
     for each in tables_of(result):
         if isinstance(each, LayerTable):

@@ -14,7 +14,7 @@ from leanspike.modes import eval_mode
 
 
 def own_sections(recipe: Recipe) -> list[TrainedSection]:
-    """Return the sections of the user's own networks in a recipe: of the ANN and the teacher.
+    """Return the sections of the user's own networks in a recipe, the ANN's and the teacher's.
 
     >>> from leanspike.recipes import load_recipe
     >>> [section.name for section in own_sections(load_recipe("digits", ["model.name=mynet:Net"]))]

@@ -170,7 +170,7 @@ class Run:
 
 
 def open_run(folder: str | Path, monitor: Monitor, trust: bool = False) -> Run:
-    """The run in a folder, by the recipe it was made with.
+    """Open the run in a folder, by the recipe it was made with.
 
     Raises:
         LeanspikeError: if there is none, or if its images have changed.

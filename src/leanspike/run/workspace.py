@@ -124,7 +124,7 @@ class Workspace:
 
 
 def check_free(folder: str | Path, recipe: Recipe) -> None:
-    """That the folder is this recipe's, or nobody's.
+    """Raise LeanspikeError unless the folder is this recipe's, or nobody's.
 
     Raises:
         LeanspikeError: if it holds another recipe, or files that are not a run's.
@@ -199,7 +199,7 @@ def clear(folder: Path) -> None:
 
 
 def read_recipe(folder: str | Path) -> Recipe:
-    """The recipe of a run.
+    """Return the recipe of a run.
 
     Raises:
         LeanspikeError: if there is none.

@@ -71,7 +71,7 @@ class Finished:
 
 
 def read_kept(path: str | Path) -> KeptRun:
-    """The plain data of a run in a study, its recipe put back in.
+    """Read the plain data of a run in a study, its recipe put back in.
 
     Args:
         path: ``VARIANT-SEED.json`` beside a ``study.yaml``.
@@ -102,7 +102,7 @@ def write_kept(path: Path, kept: KeptRun, recipe: dict[str, Any]) -> None:
 
 
 def load_kept(path: str | Path) -> Finished:
-    """A run in a study, as it was measured.
+    """Read a run in a study, as it was measured.
 
     Raises:
         LeanspikeError: as `read_kept`, or if it holds no valid result.
@@ -116,7 +116,7 @@ def load_kept(path: str | Path) -> Finished:
 
 
 def find_robustness(path: str | Path) -> Robustness:
-    """The robustness of a run, by its folder, or by its file in a study.
+    """Read the robustness of a run, by its folder, or by its file in a study.
 
     Raises:
         LeanspikeError: if none was measured, or it is damaged.
@@ -142,7 +142,7 @@ def _foreign(path: Path, error: Exception) -> LeanspikeError:
 
 
 def load_finished(place: str | Path) -> list[Finished]:
-    """All runs at a place: a run's folder has one, a study as many as it names, a file of it one.
+    """Read all runs at a place: one of a run's folder or file, all that a study names.
 
     Raises:
         LeanspikeError: if there is no result, or a damaged one.

@@ -139,8 +139,8 @@ def calibrate(
             between them, as in ``numpy.percentile``. "nearest" (DIET-SNN's code) is the nearer
             entry.
         scale: the factor of the thresholds, above 0; smaller for fewer timesteps (papers: 0.2 to
-            0.7 at T = 5 to 25). Of several the one is taken whose answers agree best with the
-            ANN's.
+            0.7 at T = 5 to 25). The best of several is taken, by agreement with
+            the ANN's answers.
         method: "layerwise" or "one_pass".
         statistics: "keep" or "reestimate" the norms' running statistics.
         preset: "paper" makes the defaults DIET-SNN's: "layerwise", scale 1, "keep".

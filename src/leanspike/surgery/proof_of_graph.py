@@ -71,7 +71,7 @@ def _training_run(reference: Reference) -> tuple[Tensor, Run] | None:
     for x_N in (torch.cat([x[:1], random_like(x[:1])]), torch.cat([x, random_like(x)])):
         try:
             return x_N, reference.run(x_N, training=True)
-        except Exception as error:  # it is not defined for so many, or for random ones
+        except Exception as error:  # not defined for that number, or for random ones
             failed = one_line(error)[:160]
     logging.getLogger("leanspike").warning(
         f"the network does not run in training mode ({failed}), so only its eval mode was "

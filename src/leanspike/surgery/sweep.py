@@ -24,7 +24,7 @@ ROOM = 2**30
 least, and what follows is computed again."""
 
 LARGEST = 2**28
-"""Bytes that a batch's largest value may take. Of larger images fewer are computed at a time."""
+"""Bytes that a batch's largest value may take. Fewer of larger images are computed at a time."""
 
 Visit = Callable[[fx.Node, Iterable[Tensor]], None]
 """A function of a node and its input, batch by batch, which it may iterate over repeatedly."""

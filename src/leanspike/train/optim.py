@@ -42,13 +42,13 @@ def _sgd(
 
 @optimizers.register("adam")
 def _adam(groups: Groups) -> torch.optim.Optimizer:
-    """AMSGrad, a kind of Adam, as in DIET-SNN's code."""
+    """Make AMSGrad, a kind of Adam, as in DIET-SNN's code."""
     return torch.optim.Adam(groups, amsgrad=True)
 
 
 @optimizers.register("adamw")
 def _adamw(groups: Groups) -> torch.optim.Optimizer:
-    """AdamW: Adam whose weight decay is no part of the gradient."""
+    """Make AdamW: Adam whose weight decay is no part of the gradient."""
     return torch.optim.AdamW(groups)
 
 

@@ -141,7 +141,7 @@ def _norm_lif_backward(
     threshold: Tensor,
     *rest: Any,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, weight, bias, leak and threshold; of what is not wanted, something empty."""
+    """Return gradients of x, weight, bias, leak and threshold, with empty ones if unwanted."""
     eps, together, *how, wants_x, wants_neuron = rest
     norm = NormScale(weight, bias, eps, together)
     grad, grad_x = laid_out_as(grad, x), empty_steps(x) if wants_x else x.new_empty(0)

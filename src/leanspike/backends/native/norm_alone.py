@@ -39,7 +39,7 @@ LEAST_WORK = 1 << 20
 
 
 def serves(call: NormCall | NormRateCall) -> bool:
-    """Whether the native code knows these types and layouts, and it is worth it."""
+    """Return whether the native code knows these types and layouts, and is faster."""
     x_TN = call.x_TN
     least = LEAST_WORK if isinstance(call, NormCall) else with_neurons.LEAST_WORK
     if torch.compiler.is_compiling() or x_TN.ndim < 3 or x_TN.numel() < least:
@@ -48,7 +48,7 @@ def serves(call: NormCall | NormRateCall) -> bool:
 
 
 def serves_mean(call: NormMeanCall) -> bool:
-    """Whether it knows them of a mean, and of what was made of it."""
+    """Return whether the native code knows a mean and its output, by types and layouts."""
     x_1N = call.x_N.unsqueeze(0)
     if torch.compiler.is_compiling() or x_1N.ndim < 3 or x_1N.numel() == 0:
         return False
@@ -66,7 +66,7 @@ def _knows(x: Tensor, norm: NormScale) -> bool:
 
 
 def run_norm(call: NormCall) -> Currents:
-    """All timesteps, with gradients."""
+    """Compute all timesteps, with gradients."""
     scale = call.norm
     found = torch.ops.leanspike.norm(
         *(call.x_TN, scale.weight_RC, scale.bias_RC, scale.eps, scale.together)
@@ -76,7 +76,7 @@ def run_norm(call: NormCall) -> Currents:
 
 
 def run_norm_rates(call: NormRateCall) -> NormRates:
-    """All timesteps, without gradients, and their means."""
+    """Compute all timesteps and their means, without gradients."""
     scale = call.norm
     with torch.no_grad():
         y_TN, y_N, x_N, *found = torch.ops.leanspike.norm_rates(
@@ -86,7 +86,7 @@ def run_norm_rates(call: NormRateCall) -> NormRates:
 
 
 def run_norm_mean(call: NormMeanCall) -> Tensor:
-    """A mean output, with gradients."""
+    """Return a mean output, with gradients."""
     scale = call.norm
     leaves = call.x_N, scale.weight_RC, scale.bias_RC
     y_N: Tensor = _NormOfMean.apply(call.value_N, *leaves, scale, call.followed)
@@ -205,7 +205,7 @@ torch.library.register_autograd("leanspike::norm_backward", native.refuse_second
 def _norm_of_mean_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
-    """By the line that the mean output is of the mean input (``line_of_mean`` of the reference)."""
+    """Return gradients by ``line_of_mean``: the mean output is a line of the mean input."""
     eps, together, mean, var, own, means, own_shares, wants_x = rest
     x_1N = x.unsqueeze(0)
     grad_1N = laid_out_as(grad.to(x.dtype).unsqueeze(0), x_1N)
@@ -225,7 +225,7 @@ def _norm_of_mean_backward(
 
 
 def _of_line(norm: NormScale, found: Followed, sums_2C: Tensor) -> tuple[Tensor, ...]:
-    """The slope of a mean output, and gradients of own variance, weight and bias, in float64.
+    """Return the slope of a mean output, and gradients of own variance, weight and bias.
 
     ``sums_2C`` are the gradients of the shift and of the slope; see ``line_of_mean``.
     """

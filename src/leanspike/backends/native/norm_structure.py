@@ -34,7 +34,7 @@ class _Norm(ctypes.Structure):
 
 
 def lies_well(x: Tensor) -> bool:
-    """Whether steps are dense and apart, and channels lie together, or each in a plane of its own.
+    """Return whether steps are dense and channels lie together, or each in a plane of its own.
 
     >>> lies_well(torch.zeros(2, 3, 4, 5)), lies_well(torch.zeros(2, 3, 4, 5).transpose(1, 3))
     (True, False)
@@ -44,7 +44,7 @@ def lies_well(x: Tensor) -> bool:
 
 
 def has_several(x: Tensor) -> bool:
-    """Whether a channel has more than one value in each step, as a variance wants it."""
+    """Return whether a channel has more than one value in each step, as a variance needs."""
     return x[0].numel() > x.shape[2]
 
 
@@ -77,7 +77,7 @@ def moments(x: Tensor, norm: NormScale) -> tuple[Tensor, Tensor]:
 
 
 def _of_groups(found_R2C: Tensor, norm: NormScale) -> tuple[Tensor, Tensor]:
-    """The moments of each step, or of all together, whose steps vary among each other, too."""
+    """Return the moments of each step, or of all together."""
     mean, var = found_R2C.unbind(1)
     if norm.rows > norm.groups:
         var = var.mean(0, keepdim=True) + mean.var(0, correction=0, keepdim=True)
@@ -86,7 +86,7 @@ def _of_groups(found_R2C: Tensor, norm: NormScale) -> tuple[Tensor, Tensor]:
 
 
 def followed(x: Tensor, norm: NormScale) -> tuple[Tensor, Followed]:
-    """The mean over the steps, and how these follow it, in one walk.
+    """Return the mean over the steps, and how the steps follow it, in one walk.
 
     >>> x = torch.tensor([[[0.0], [1.0]], [[0.0], [3.0]]])  # [T, N, C] = [2, 2, 1]
     >>> x_N, found = followed(x, NormScale(torch.ones(2, 1), None, 0.0))
@@ -108,14 +108,14 @@ def followed(x: Tensor, norm: NormScale) -> tuple[Tensor, Followed]:
 
 
 def in_tensors(found: Followed) -> tuple[Tensor, ...]:
-    """A record as an operator returns it: nothing is something empty."""
+    """Return a record as tensors, as an operator returns it; None becomes an empty tensor."""
     none = found.own_C.new_empty(0)
     steps = (none if part is None else part for part in (found.mean_TC, found.share_TC))
     return found.mean_GC, found.var_GC, found.own_C, *steps
 
 
 def as_followed(tensors: Sequence[Tensor]) -> Followed:
-    """The record again.
+    """Return the record that these tensors stand for.
 
     >>> as_followed(in_tensors(Followed(*torch.ones(3, 1, 1)))).share_TC is None
     True
@@ -127,7 +127,7 @@ def as_followed(tensors: Sequence[Tensor]) -> Followed:
 def normalised(
     x: Tensor, scale_RC: Tensor, shift_RC: Tensor, with_mean: bool
 ) -> tuple[Tensor, Tensor]:
-    """scale·x + shift, and its mean over the steps, or an empty tensor; in one walk.
+    """Return scale·x + shift, and its mean over the steps, or an empty tensor, in one walk.
 
     >>> one = torch.ones(1, 1)
     >>> normalised(torch.tensor([[[1.0]], [[3.0]]]), 2 * one, one, with_mean=True)[1]
@@ -167,7 +167,7 @@ def combined(
     centre: Tensor,
     constant: Tensor,
 ) -> Tensor:
-    """of_grad·grad + of_x·(x − centre) + constant, with ``[R, C]`` or ``[1, C]`` of each.
+    """Compute of_grad·grad + of_x·(x − centre) + constant; each is ``[R, C]`` or ``[1, C]``.
 
     ``to`` takes it up, its steps one after the other; it may be ``grad``.
 
@@ -189,7 +189,7 @@ def combined(
 def gradient_of_norm(
     to: Tensor, grad: Tensor, x: Tensor, norm: NormScale, mean: Tensor, var: Tensor, sums: Tensor
 ) -> Tensor:
-    """dL/dx = γ/√(σ² + ε) · (dL/dy − its mean − x̂ · the mean of dL/dy · x̂), of the groups.
+    """Compute dL/dx = γ/√(σ² + ε) · (dL/dy − its mean − x̂ · the mean of dL/dy · x̂), by group.
 
     ``grad`` is dL/dy, ``sums`` those of :func:`sums_of_gradient`; means are weighted by γ where a
     group has several. ``to`` takes it up, as of :func:`combined`.

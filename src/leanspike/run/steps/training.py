@@ -143,7 +143,7 @@ def _optimizer(
 
 
 def _schedule(section: TrainSection, epoch_steps: int) -> Schedule:
-    """Return the schedule of a stage whose epochs have so many training steps."""
+    """Return the schedule of a stage whose epochs have ``epoch_steps`` training steps."""
     return create_schedule(
         section.schedule.name,
         section.epochs * epoch_steps,
