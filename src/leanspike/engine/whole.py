@@ -90,11 +90,16 @@ def _hooks(optimizer: Optimizer) -> list[Any]:
 def whole_layers(network: nn.Module, weights: WholeWeights) -> tuple[str, ...]:
     """Return the parameters that the engine turns into whole numbers, by name.
 
-    Whether those that are rounded beforehand stay as they are is tried, on a copy whose other
-    parameters are random.
+    These are the weights of layers that events enter. Whether rounded ones stay as they are is
+    tried, on a copy whose other parameters are random.
 
     Raises:
         LeanspikeError: see `train_whole`.
+
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    >>> whole_layers(spike(ann, example_input=torch.zeros(1, 2)), "int6")
+    ('2.weight',)
     """
     if weights not in ("int8", "int6"):
         raise LeanspikeError(f"weights is {weights!r}; choose one of int8, int6")
