@@ -106,6 +106,11 @@ def test_a_neuron_that_says_nothing_of_its_memory_hands_shares_on_as_they_are() 
     assert by_path(chain(LIF(1.0, 0.5), Silent()))["1"] == [1.0] * T
 
 
+def test_a_neuron_that_hears_nothing_leaves_shares_as_they_are() -> None:
+    found = by_path(chain(LIF(1.0, 0.5), CurrentLIF(1.0, 0.5, 1.0), LIF(1.0, 0.5)))
+    assert found["1"] == found["3"] != [1.0] * T
+
+
 def test_what_several_operations_read_has_the_mean_of_their_shares() -> None:
     class Block(nn.Module):
         def __init__(self) -> None:

@@ -57,7 +57,8 @@ def _at_input(node: fx.Node, root: nn.Module, share_T: Tensor) -> Tensor:
     kept_T, steps = neuron.memory(len(share_T)).double(), torch.arange(len(share_T))
     after = steps - steps.unsqueeze(1)
     found = torch.where(after >= 0, kept_T[after], 0.0) @ share_T
-    return found * (len(found) / found.sum())
+    total = found.sum()
+    return found * (len(found) / total) if total > 0 else share_T  # a neuron that hears nothing
 
 
 def neuron_at(node: fx.Node, root: nn.Module) -> Neuron | None:
