@@ -147,6 +147,48 @@ def test_through_the_network_gradients_are_as_large_as_through_time() -> None:
     assert 0.6 < norms["rate"] / norms["bptt"] < 1.6
 
 
+def weight_gradients(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    network(x, T, gradient="rate").square().sum().backward()
+    return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+def test_weights_hear_the_same_whether_somebody_looks_on_or_not() -> None:
+    x = 2 * torch.rand(N, 4, generator=torch.Generator().manual_seed(1)).double()
+    alone, watched = (chain(LIF(0.3, 0.9), LIF(0.3, 0.9)).double() for _ in range(2))
+    watched.get_submodule("2").register_forward_hook(lambda *_: None)
+    expected, found = weight_gradients(alone, x), weight_gradients(watched, x)
+    assert expected["2.weight"].abs().max() > 1e-3
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+def test_weights_of_functions_hear_what_those_of_layers_do() -> None:
+    class Written(nn.Module):
+        """The same layers, the second one by a function."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second, self.last = (
+                *(nn.Linear(4, 4), nn.Linear(4, 4)),
+                nn.Linear(4, 2),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.first(x))
+            x = torch.relu(F.linear(x, self.second.weight, self.second.bias))
+            return self.last(x)
+
+    x = 2 * torch.rand(N, 4, generator=torch.Generator().manual_seed(1)).double()
+    layers = chain(LIF(0.3, 0.9), LIF(0.3, 0.9)).double()
+    written = spike(Written(), example_input=torch.zeros(1, 4), neuron=LIF(0.3, 0.9)).double()
+    expected, found = weight_gradients(layers, x), weight_gradients(written, x)
+    names = {"0": "first", "2": "second", "4": "last"}
+    for path, name in names.items():
+        for part in ("weight", "bias"):
+            torch.testing.assert_close(found[f"{name}.{part}"], expected[f"{path}.{part}"])
+
+
 # -- max pools -------------------------------------------------------------------------------------
 
 SHARES = torch.tensor([1.6, 1.2, 0.8, 0.4])
