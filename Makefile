@@ -96,10 +96,10 @@ dist: $(VENV)/installed-dist
 	@PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --only-plat --plat manylinux_2_28_x86_64 --wheel-dir dist dist/plain/*.whl
 	@mv dist/plain/*.tar.gz dist && rm -r dist/plain
 
-# uv unpacks on all cores, pip on one. But it does not know which indexes pip was told of: where the
-# environment names one, and where uv fails, pip installs. What nobody imports is not compiled. Of
-# leanspike itself uv would not see that its C code has changed.
-BY_UV = test -z "$(PIP_INDEX_URL)$(PIP_EXTRA_INDEX_URL)$(PIP_NO_INDEX)" \
+# uv unpacks on all cores, pip on one. But it does not read what pip was told of indexes and versions:
+# where pip was told anything, and where uv fails, pip installs. What nobody imports is not compiled.
+# Of leanspike itself uv would not see that its C code has changed.
+BY_UV = ! $(BIN)/python -m pip config list | grep -qE '\.(index-url|extra-index-url|no-index|find-links|constraint)=' \
 	&& $(BIN)/python -m pip install --quiet uv >&2 \
 	&& $(BIN)/uv pip install --quiet --python $(BIN)/python --reinstall-package leanspike --editable '.[$*]' $(PINS) >&2
 

@@ -7,6 +7,10 @@ from importlib import metadata
 
 from sphinx.application import Sphinx
 
+import leanspike.recipes
+import leanspike.run
+import leanspike.studies  # noqa: F401 - before autodoc imports with TYPE_CHECKING, which pydantic reads
+
 project = "leanspike"
 release = metadata.version(project)
 

@@ -45,7 +45,7 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
         ),
         (
             "spike.calibrate.percentile=0.997",
-            r"calibrate\.percentile is 0\.997: it is of 100; did you mean 99\.7\?",
+            r"calibrate\.percentile is 0\.997: it counts in percent; did you mean 99\.7\?",
         ),
         ("seed.x=1", r"override seed\.x: 'x' is inside a plain value"),
         ("seed", r"override 'seed'; write dotted\.key=value"),

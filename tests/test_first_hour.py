@@ -202,7 +202,7 @@ def test_numbers_and_types(hour: Hour) -> None:
     refused(lambda: ls.calibrate(hour.spike(), x), r'for an array x\.astype\("float32"\)')
     assert ls.calibrate(hour.spike(), x.astype("float32")).layers
     single = hour.some.double()
-    refused(lambda: hour.snn(single), r"float64, and .* torch\.float32; give x\.float\(\)")
+    refused(lambda: hour.snn(single), r"float64, but .* torch\.float32; give x\.float\(\)")
     assert torch.equal(hour.snn(single.float()), hour.snn(hour.some))
 
 

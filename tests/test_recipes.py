@@ -244,7 +244,7 @@ def test_part_of_the_training_images_is_the_same_part_for_ever() -> None:
     assert data.train.labels.bincount().tolist() == [10] * 10
     assert (data.train.batch(torch.arange(100))[0] == again.train.batch(torch.arange(100))[0]).all()
     assert len(data.val) == len(open_data(load_recipe("digits")).val)
-    with pytest.raises(LeanspikeError, match="train_images is 2000; digits has 1294 besides"):
+    with pytest.raises(LeanspikeError, match="train_images is 2000; give at most 1294"):
         open_data(load_recipe("digits", ["data.train_images=2000"]))
 
 

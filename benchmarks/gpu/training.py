@@ -36,7 +36,7 @@ from leanspike.train import Checkpoints, CrossEntropy, Monitor, Stage, create_op
 PROBED = 12
 """Batches that the speed is found out on, after as many to warm up."""
 
-CYCLE = {"schedule": "linear", "period_epochs": None, "warmup": 0.2, "label_smoothing": 0.1}
+CYCLE = {"schedule": "linear", "warmup": 0.2, "label_smoothing": 0.1}
 WEIGHTS = {"xavier_gain": 1.41, "linear_std": None}
 CHANGES = {
     "model.options": {"dropout_conv": 0.0, "dropout_linear": 0.2, **WEIGHTS},

@@ -91,7 +91,7 @@ static lists lay_out(const ls_events *e) {
     l.groups = (e->channels + l.group - 1) / l.group;
     int32_t fitting = most(1, MOST_LISTED / most(1, e->width * words) / steps);
     l.band = least(e->bottom - e->top, most(0, fitting - e->kernel[0]) / e->stride[0] + 1);
-    l.rows = least(e->height, (l.band - 1) * e->stride[0] + e->kernel[0]);
+    l.rows = most(0, least(e->height, (l.band - 1) * e->stride[0] + e->kernel[0]));
     int32_t again = l.groups > 1 || (e->type == LS_F32 && l.taps * l.group >= FLOAT_ROWS);
     l.pixels = most(1, least((e->bottom - e->top) * e->out_width, (again ? TILE : TILE / 4) / steps));
     l.listed = (int64_t)l.rows * e->width * l.group + SPARE;

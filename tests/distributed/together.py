@@ -263,9 +263,7 @@ CASES: dict[str, Callable[[Group, Path], Any]] = {
         snn(encode="poisson", norm="bntt"), g, f, "bptt", everything, augment=AUGMENT
     ),
     "rate": lambda g, f: train(snn(), g, f, "rate", gradient="rate", steps=10),
-    "whole numbers": lambda g, f: train(
-        snn(), g, f, "whole", everything, gradient="rate", weights="int6", steps=5
-    ),
+    "whole numbers": lambda g, f: train(snn(), g, f, "whole", everything, weights="int6", steps=5),
     "pixels": lambda g, f: train(per_pixel(), g, f, "pixels", split=pictures, steps=10),
     "rate of steps": lambda g, f: train(
         snn(norm="tebn"), g, f, "rate of steps", gradient="rate", steps=5

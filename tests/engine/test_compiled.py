@@ -141,7 +141,7 @@ def test_input_that_does_not_fit_is_refused():
         engine(X[:, 0])
     with pytest.raises(LeanspikeError, match="normalise the pixels"):
         engine(X.long())
-    with pytest.raises(LeanspikeError, match="not finite"):
+    with pytest.raises(LeanspikeError, match="NaN or infinity; give finite values"):
         engine(X / 0 - X / 0)
     with pytest.raises(LeanspikeError, match="timesteps is 0; give 1 or more"):
         engine(X, timesteps=0)

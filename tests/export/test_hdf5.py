@@ -137,7 +137,7 @@ def test_groups_that_double_what_there_is_to_read(file):
                 group[f"{name}\n"] = opened[str(number)]
 
     change(file, put)
-    refused(file, r"/.*\\n' is there under another name, too; get a file")
+    refused(file, r"/.*\\n' is there under another name, too; get a plain file")
 
 
 def test_groups_in_groups(file):
@@ -195,8 +195,8 @@ def test_a_text_that_is_named_often_is_not_read_each_time():
         ("node/nodes/0/weight", "text", "is damaged or holds no NIR"),
         ("node/nodes/0/weight", np.full((16, 4), np.inf), "node 0: a weight is not finite"),
         ("node/nodes/0/bias", np.zeros(3), "node 0: 3 biases for 16 outputs"),
-        ("node/nodes/input/shape", np.array([1 << 40]), "node input: the shape"),
-        ("node/nodes/input/shape", np.array([-4]), "node input: the shape"),
+        ("node/nodes/input/shape", np.array([1 << 40]), "is not the shape of an input"),
+        ("node/nodes/input/shape", np.array([-4]), "is not the shape of an input"),
         ("node/nodes/1/tau_mem", np.zeros(16), "node 1: tau_mem is 0 s, shorter"),
         ("node/metadata/timesteps", "many", "timesteps is 'many'; give a whole number"),
         ("node/metadata/timesteps", 0, "timesteps is 0; give 1 or more"),

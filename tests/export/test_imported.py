@@ -243,7 +243,7 @@ def test_what_is_read_is_compiled(name):
 REFUSED = {
     "names of two lines": (
         lambda: (graph_of(("n\nm", nir.Linear(np.eye(4)))), {"timesteps": 2}),
-        r"a node is called 'n\\nm'; give it a name of at most 200 letters, in one line",
+        r"a node is named 'n\\nm'; give it a name of at most 200 letters, in one line",
     ),
     "more than memory holds": (
         lambda: (wide(), {"timesteps": 2}),
@@ -266,7 +266,7 @@ REFUSED = {
             graph_of(("n", nir.IF(np.ones(3), np.arange(1.0, 4.0)))),
             {"timesteps": 2},
         ),
-        r"node n: its numbers have the shape \(3,\), and \(4,\) arrive",
+        r"node n: its numbers have the shape \(3,\), but \(4,\) arrive",
     ),
     "timesteps": (lambda: (graph_of(("n", nir.Linear(np.eye(4)))), {}), "give it, as from_nir"),
     "no neurons": (
@@ -316,7 +316,7 @@ REFUSED = {
     ),
     "other sizes": (
         lambda: (graph_of(("n", nir.Linear(np.eye(5)))), {"timesteps": 2}),
-        r"node n: its weight reads 5 numbers, and \(4,\) arrive",
+        r"node n: its weight reads 5 numbers, but \(4,\) arrive",
     ),
     "no node": (
         lambda: (

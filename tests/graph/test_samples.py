@@ -323,7 +323,7 @@ def test_what_does_not_keep_samples_apart_is_refused_and_the_advice_works(wrong)
 
 def test_a_result_in_pieces_is_refused_and_the_advice_works():
     ann = Around(lambda _n, _x, y: y.flatten(0, 1), lambda _n, _x, y: y.mean(-1))
-    with pytest.raises(SurgeryError, match=r"of shape \(4, 4\) for 1 samples; return"):
+    with pytest.raises(SurgeryError, match=r"with the shape \(4, 4\) for 1 samples; return"):
         spike(ann, example_input=X[:1])
     spike(Around(ann.into, lambda _n, _x, y: y.mean(-1).view(-1, C, SIDE)), example_input=X[:1])
 

@@ -76,7 +76,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (("teacher={model: {weights: FIRST/ann, options: {width: 2}}}",), "options without a name"),
         (("data.augment.shift=1",), "shift and drop are for events"),
-        (("snn=[{epochs: 1, dropout: 0.2}]", *WITHOUT), "dropout is 0.2, and the network has none"),
+        (("snn=[{epochs: 1, dropout: 0.2}]", *WITHOUT), "dropout is 0.2, and the network has no"),
         (
             ("snn=[{epochs: 1, schedule: step, period_epochs: 4}]",),
             r"key snn\.0\.schedule\.period_epochs; step has milestones$",

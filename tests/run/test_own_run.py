@@ -133,7 +133,7 @@ def test_a_network_that_takes_channels_last_gets_it(tmp_path: Path) -> None:
         (("model.options.width=4",), r"does not take model.options=\{'width': 4\}"),
         (
             ("model={name: mlp, options: {hidden: [8]}}", "ann=null", "model.weights=OTHER"),
-            r"OTHER is a network for 3 classes and images of 2 channels, and digits has 10",
+            r"OTHER is a network for 3 classes and images of 2 channels, but digits has 10",
         ),
         (
             ("teacher={model: {weights: FIRST/ann}}", "snn=[{epochs: 1, objective: [response]}]"),

@@ -46,18 +46,18 @@ def said(run: Run) -> str:
     [
         (
             "data.cross_validation=[2, 5]",
-            "b has data.cross_validation (2, 5), a has (1, 5); compare runs on the same data",
+            "b has data.cross_validation (2, 5), but a has (1, 5); compare runs on the same data",
         ),
         (
             "data.cross_validation=null",
-            "b has data.cross_validation None, a has (1, 5); compare runs on the same data",
+            "b has data.cross_validation None, but a has (1, 5); compare runs on the same data",
         ),
         (
             "data.options.image_size=16",
-            "b has images of (3, 16, 16), a has (3, 32, 32); compare runs on",
+            "b has images of (3, 16, 16), but a has (3, 32, 32); compare runs on",
         ),
-        ("data.name=synthetic_100", "b has data synthetic_100, a has synthetic; compare runs on"),
-        ("data.mean=[0, 0, 0]", "b has mean (0.0, 0.0, 0.0), a has (0."),
+        ("data.name=synthetic_100", "b has data synthetic_100, but a has synthetic; compare"),
+        ("data.mean=[0, 0, 0]", "b has mean (0.0, 0.0, 0.0), but a has (0."),
     ],
 )
 def test_a_run_on_other_test_images_is_refused(

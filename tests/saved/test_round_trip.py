@@ -229,7 +229,7 @@ def test_what_is_not_in_the_network_is_passed_again(tmp_path: Path) -> None:
     snn = ls.spike(Rolled().eval(), example_input=X, neuron=LIF, ops={roll: "same"})
     ls.save(snn, tmp_path)
     with pytest.raises(
-        LeanspikeError, match=r"names test_round_trip\.roll, .*ops=\{roll: \.\.\.\}"
+        LeanspikeError, match=r"test_round_trip\.roll is not in the network; .*ops=\{roll: \.\.\.\}"
     ):
         ls.load(tmp_path, ann=Rolled())
     assert_same(ls.load(tmp_path, ann=Rolled(), ops={roll: "same"}), snn, X)
@@ -468,7 +468,7 @@ def test_a_wrapped_network_is_saved_from_inside(tmp_path: Path) -> None:
         with pytest.raises(LeanspikeError) as error:
             ls.save(wrapped, tmp_path)
         assert way in str(error.value)
-        inner = eval(str(error.value).rpartition(", ")[2], {"network": wrapped})
+        inner = eval(str(error.value).rpartition(" ")[2], {"network": wrapped})
         ls.save(inner, tmp_path)
     assert_same(ls.load(tmp_path, ann=layers(nn.ReLU())), snn, x)
 

@@ -212,7 +212,7 @@ def test_hostile_files_run_nothing(tmp_path: Path) -> None:
         ),
         ('"width": 1.0', '"width": -Infinity', "-Infinity is no number"),
         ('"sample_shape": [6]', '"sample_shape": [7]', r"takes no inputs \[7\] of .*shapes cannot"),
-        ('"neurons": {', '"neurons": {"z": {"name": "lif"}, ', "has a neuron 'z', which this"),
+        ('"neurons": {', '"neurons": {"z": {"name": "lif"}, ', "has a neuron 'z', but this"),
     ],
 )
 def test_nothing_in_a_spec_is_ignored(old: str, new: str, why: str, tmp_path: Path) -> None:

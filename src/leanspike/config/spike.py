@@ -42,7 +42,8 @@ class CalibrateSection(Section):
         try:
             check_percentile(percentile)
         except LeanspikeError as error:
-            raise ValueError(str(error).partition(", and ")[2] or str(error)) from None
+            said = str(error).partition(", but ")[2]
+            raise ValueError(f"it {said}" if said else str(error)) from None
         return percentile
 
 

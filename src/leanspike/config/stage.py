@@ -56,7 +56,7 @@ class TrainSection(Section):
     gradient: Literal["bptt", "rate"] = "bptt"
     """How an SNN gets gradients: through time, or once over means in time, which keeps less."""
     weights: Literal["f32", "int8", "int6"] = "f32"
-    """An SNN's weights in training; whole numbers are for `leanspike compile --weights`."""
+    """An SNN's weights in training; whole numbers suit `leanspike compile RUN --weights int6`."""
     max_gradient_norm: Positive | None = None
     """Gradients are scaled down to this norm where they are above it; null: never."""
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
