@@ -257,6 +257,7 @@ def test_a_max_pool_hands_on_what_its_steps_would(
 
 
 def test_windows_of_several_sizes_are_differentiated_at_the_mean() -> None:
+    torch.manual_seed(0)
     pool, x = nn.AdaptiveMaxPool2d(3), torch.randn(T * N, 2, 8, 8)
     assert windows_of(*pool_node(pool), x, pool(x)) is None
     ann = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), pool, nn.Flatten(), nn.Linear(18, 2))

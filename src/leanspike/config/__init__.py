@@ -17,23 +17,14 @@ stand beside the part itself, and a section says only where they go.
 {'momentum': 0.5, 'nesterov': True}
 """
 
-from leanspike.config.data import AugmentSection, DataSection
-from leanspike.config.evaluation import EvaluateSection
-from leanspike.config.network import ModelSection, TeacherSection, TrainedSection
-from leanspike.config.recipe import Recipe
+from leanspike.config.data import AugmentSection as AugmentSection
+from leanspike.config.data import DataSection as DataSection
+from leanspike.config.evaluation import EvaluateSection as EvaluateSection
+from leanspike.config.network import ModelSection as ModelSection
+from leanspike.config.network import TeacherSection as TeacherSection
+from leanspike.config.network import TrainedSection as TrainedSection
+from leanspike.config.recipe import Recipe as Recipe
 from leanspike.config.section import Section as Section
-from leanspike.config.spike import CalibrateSection, SpikeSection
-from leanspike.config.stage import TrainSection
-
-__all__ = [
-    "AugmentSection",
-    "CalibrateSection",
-    "DataSection",
-    "EvaluateSection",
-    "ModelSection",
-    "Recipe",
-    "SpikeSection",
-    "TeacherSection",
-    "TrainSection",
-    "TrainedSection",
-]
+from leanspike.config.spike import CalibrateSection as CalibrateSection
+from leanspike.config.spike import SpikeSection as SpikeSection
+from leanspike.config.stage import TrainSection as TrainSection

@@ -96,7 +96,7 @@ class Frames(Encoder):
 @final
 @dataclass(frozen=True)
 class Poisson(Encoder):
-    """Normalised pixels ``[N, ...]`` as random spikes with their sign, drawn anew at each step.
+    """Normalised pixels ``[N, ...]`` as random spikes with their sign, drawn anew at each step::
 
         P(spike) = min(1, gain·|x|)          spike = sign(x)
 
