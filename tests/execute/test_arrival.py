@@ -244,6 +244,7 @@ def test_a_max_pool_hands_on_what_its_steps_would(
     windows = windows_of(*pool_node(pool), stacked, y)
     assert windows is not None
     found = largest(Timed(stacked, x_N), y, windows, SHARES)
+    assert found is not None
     assert torch.equal(found.steps, y)
     grad_N = torch.randn(found.mean.shape, generator=generator, dtype=torch.float64)
     (gradient,) = torch.autograd.grad(found.mean, x_N, grad_N)
@@ -266,6 +267,42 @@ def test_windows_of_several_sizes_are_differentiated_at_the_mean() -> None:
     grad = snn.get_parameter("0.weight").grad
     assert grad is not None
     assert grad.abs().max() > 0
+
+
+class Halved(nn.MaxPool2d):
+    """A max pool with a forward of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return super().forward(input) / 2
+
+
+def test_a_pool_whose_values_are_in_no_window_is_differentiated_at_the_mean() -> None:
+    pool, x = Halved(2), torch.randn(T * N, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    windows = windows_of(*pool_node(nn.MaxPool2d(2)), x, pool(x))
+    assert windows is not None
+    assert largest(Timed(x, x[:N]), pool(x), windows, SHARES) is None
+
+
+def test_a_pool_may_be_called_with_its_input_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first = nn.Conv2d(1, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.max_pool2d(input=torch.relu(self.first(x)), kernel_size=2).flatten(1)
+
+    class Plain(Named):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.max_pool2d(torch.relu(self.first(x)), 2).flatten(1)
+
+    x, found = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(1)), []
+    for kind in (Named, Plain):
+        snn = spike(kind(), example_input=torch.zeros(1, 1, 4, 4), neuron=LIF(0.3))
+        found.append(weight_gradients(snn, x)["first.weight"])
+    assert torch.equal(*found)
+    assert found[0].abs().max() > 0
 
 
 def test_what_a_max_pool_keeps_is_flat_over_time() -> None:

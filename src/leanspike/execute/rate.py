@@ -222,9 +222,9 @@ class RateExecution(Execution):
             steps = call(n.target, _steps(args), _steps(kwargs))
         row = row_of(n, self.module)
         if row.max_pool and isinstance(steps, Tensor):
-            windows = windows_of(n, self.module, args[0].steps, steps)
-            if windows is not None:
-                return largest(args[0], steps, windows, self._arrival(n))
+            found = self._largest(n, _signals(args, kwargs)[0], steps)
+            if found is not None:
+                return found
         if row.synapses is None:
             mean = call(n.target, _means(args), _means(kwargs))
         else:
@@ -233,10 +233,15 @@ class RateExecution(Execution):
             return Timed(steps, mean)
         return Timed(steps, pytree.tree_map(self._at_mean, steps, mean))
 
+    def _largest(self, n: fx.Node, x: Timed, steps: Tensor) -> Timed | None:
+        """Return what a max pool made, or None where its windows are not known."""
+        windows = windows_of(n, self.module, x.steps, steps)
+        return None if windows is None else largest(x, steps, windows, self._arrival(n))
+
     def _by_weights(self, n: fx.Node, args: Any, kwargs: Any) -> Any:
         """Run an operation with weights on means, of which its weights hear another one."""
         call = getattr(self, n.op)
-        signals = [part for part in pytree.tree_leaves((args, kwargs)) if isinstance(part, Timed)]
+        signals = _signals(args, kwargs)
         heard_N = self._heard(n, signals[0]) if len(signals) == 1 else None
         if heard_N is None:
             return call(n.target, _means(args), _means(kwargs))
@@ -266,6 +271,10 @@ class RateExecution(Execution):
         with torch.no_grad():
             steps = norm(x.steps)
         return Timed(steps, self._at_mean(steps, mean))
+
+
+def _signals(args: Any, kwargs: Any) -> list[Timed]:
+    return [part for part in pytree.tree_leaves((args, kwargs)) if isinstance(part, Timed)]
 
 
 def _steps(part: Any) -> Any:

@@ -91,20 +91,23 @@ def _sides(value: Any, axes: int) -> Sides:
     return (value,) * axes if isinstance(value, int) else tuple(value)
 
 
-def largest(x: Timed, steps: Tensor, windows: Windows, share_T: Tensor) -> Timed:
+def largest(x: Timed, steps: Tensor, windows: Windows, share_T: Tensor) -> Timed | None:
     """Return what a max pool made of all steps, and its mean, whose gradient goes as said above.
 
     ``steps`` are what it made, stacked. ``share_T`` are the shares of the steps in the gradient.
+    None stands for a value that is not in its window: a forward of its own, or NaN.
     """
     y_TN = unstack(steps, len(share_T))
     x_TN = unstack(x.steps, len(share_T))
     with torch.no_grad():
         parts = _parts(x_TN, y_TN, windows, share_T)
+    if parts is None:
+        return None
     mean: Tensor = _MeanOfLargest.apply(y_TN.mean(0), x.mean, windows, *parts)
     return Timed(steps, mean)
 
 
-def _parts(x_TN: Tensor, y_TN: Tensor, windows: Windows, share_T: Tensor) -> list[Tensor]:
+def _parts(x_TN: Tensor, y_TN: Tensor, windows: Windows, share_T: Tensor) -> list[Tensor] | None:
     """Return, for each place in a window, the share of the steps at which it was the largest."""
     taps = list(windows.taps())
     parts = [torch.zeros_like(y_TN[0], dtype=torch.float32) for _ in taps]
@@ -115,6 +118,8 @@ def _parts(x_TN: Tensor, y_TN: Tensor, windows: Windows, share_T: Tensor) -> lis
             found = (padded[at] == y_N) & missing
             missing &= ~found
             part_N.add_(found, alpha=share / len(y_TN))
+        if missing.any():
+            return None
     return parts
 
 
