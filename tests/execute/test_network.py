@@ -356,6 +356,7 @@ def test_an_unknown_readout_is_refused():
 
 
 def calibrated():
+    torch.manual_seed(0)
     ann = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
     snn = spike(ann, example_input=torch.zeros(1, 8))
     calibrate(snn, torch.rand(64, 8))
