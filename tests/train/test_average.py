@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from test_loop import make_loader
 from torch import Tensor, nn
 
 import leanspike as ls
-from leanspike.data import Loader, TensorSplit
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation import accuracy
 from leanspike.recipes import load_recipe
@@ -27,14 +27,6 @@ from leanspike.train import (
     create_schedule,
     fit,
 )
-
-
-def loader(n: int, *, train: bool) -> Loader:
-    generator = torch.Generator().manual_seed(n)
-    images = torch.randint(0, 256, (n, 1, 4, 4), dtype=torch.uint8, generator=generator)
-    labels = (images[:, 0, :2].float().mean((1, 2)) > 127).long()
-    split = TensorSplit(images, labels)
-    return Loader(split, batch_size=16, mean=(0.5,), std=(0.3,), seed=0, train=train)
 
 
 def spiking() -> ls.SpikingNetwork:
@@ -51,7 +43,7 @@ def spiking() -> ls.SpikingNetwork:
 def stage_of(network: nn.Module, **changes: Any) -> Stage:
     settings: dict[str, Any] = {
         **{"name": "snn", "number": 0, "epochs": 3, "timesteps": 3, "seed": 0, "average": 0.8},
-        **{"train": loader(64, train=True), "val": loader(48, train=False)},
+        **{"train": make_loader(train=True), "val": make_loader(48, train=False)},
         **{"objective": CrossEntropy(), "schedule": create_schedule("constant", 12)},
         "optimizer": create_optimizer(network, learning_rate=0.1),
     }

@@ -23,8 +23,10 @@ from leanspike.execute.timed import Timed
 from leanspike.graph.modules import submodule
 from leanspike.temporal import unstack
 
-_FUNCTIONS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
-_TORCHS = (torch.max_pool1d, torch.max_pool2d, torch.max_pool3d)
+_FUNCTIONS = (
+    *(F.max_pool1d, F.max_pool2d, F.max_pool3d),
+    *(torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
+)
 _NAMES = ("kernel_size", "stride", "padding", "dilation")
 
 Sides = tuple[int, ...]
@@ -70,7 +72,7 @@ def windows_of(n: fx.Node, root: nn.Module, x: Tensor, y: Tensor) -> Windows | N
     module = submodule(root, n)
     if isinstance(module, nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d):
         given = {name: getattr(module, name) for name in _NAMES}
-    elif n.target in (*_FUNCTIONS, *_TORCHS):
+    elif n.target in _FUNCTIONS:
         given = {**dict(zip(_NAMES, n.args[1:], strict=False)), **n.kwargs}
     elif any(whole % part for whole, part in zip(size, left, strict=True)):
         return None  # adaptive, to sizes that do not divide those of the input

@@ -25,6 +25,7 @@ from leanspike.backends.native.norm_structure import (
     gradient_of_norm,
     has_several,
     in_tensors,
+    learns_in_float32,
     lies_well,
     moments,
 )
@@ -51,10 +52,9 @@ def serves(call: NormLIFCall | NormLIFRateCall) -> bool:
     x_TN, norm = call.x_TN, call.norm
     if torch.compiler.is_compiling() or x_TN.ndim < 3 or x_TN.numel() < LEAST_WORK:
         return False
-    learned = [p for p in (norm.weight_RC, norm.bias_RC) if p is not None]
     return (
         knows(x_TN, call.leak, call.threshold, call.dynamics)
-        and all(p.is_cpu and p.dtype == torch.float32 for p in learned)
+        and learns_in_float32(norm)
         and x_TN.stride(2) == 1
         and lies_well(x_TN)
         and has_several(x_TN)

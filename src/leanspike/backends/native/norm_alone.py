@@ -25,6 +25,7 @@ from leanspike.backends.native.norm_structure import (
     gradient_of_norm,
     has_several,
     in_tensors,
+    learns_in_float32,
     lies_well,
     moments,
     normalised,
@@ -56,11 +57,10 @@ def serves_mean(call: NormMeanCall) -> bool:
 
 
 def _knows(x: Tensor, norm: NormScale) -> bool:
-    learned = [p for p in (norm.weight_RC, norm.bias_RC) if p is not None]
     return (
         (x.dtype == torch.float32 or x.dtype == torch.bfloat16)
         and x.is_cpu
-        and all(p.is_cpu and p.dtype == torch.float32 for p in learned)
+        and learns_in_float32(norm)
         and not is_transforming()
     )
 

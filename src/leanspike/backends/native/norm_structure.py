@@ -48,6 +48,12 @@ def has_several(x: Tensor) -> bool:
     return x[0].numel() > x.shape[2]
 
 
+def learns_in_float32(norm: NormScale) -> bool:
+    """Return whether scale and shift are float32 on the CPU, as the native code reads them."""
+    learned = [p for p in (norm.weight_RC, norm.bias_RC) if p is not None]
+    return all(p.is_cpu and p.dtype == torch.float32 for p in learned)
+
+
 def _structure(x: Tensor, rows: int) -> _Norm:
     call = _Norm(x=x.data_ptr(), means=native.means(), bf16=x.dtype == torch.bfloat16)
     call.steps, call.channels, call.x_step = x.shape[0], x.shape[2], x.stride(0)
