@@ -18,6 +18,7 @@ from pydantic import create_model as section_from
 from torch import nn
 
 from leanspike.errors import LeanspikeError
+from leanspike.models.airbench import Airbench94
 from leanspike.models.answer import Answer
 from leanspike.models.cifar_resnet import (
     CifarResNet,
@@ -41,6 +42,7 @@ from leanspike.models.vggs import (
     vgg11_bntt,
     vgg16,
 )
+from leanspike.models.whitening import StartsFromImages, whitening_filters
 from leanspike.models.wide_resnet import WideResNet, wrn16_2, wrn28_4
 from leanspike.optional import import_optional
 from leanspike.registry import Registry
@@ -51,11 +53,13 @@ __all__ = [
     "MLP",
     "MODELS",
     "VGG",
+    "Airbench94",
     "Answer",
     "CifarResNet",
     "PyramidNet",
     "ResNet",
     "ResNet18",
+    "StartsFromImages",
     "WideResNet",
     "check_options",
     "cifar_resnet20",
@@ -76,11 +80,13 @@ __all__ = [
     "vgg11",
     "vgg11_bntt",
     "vgg16",
+    "whitening_filters",
     "wrn16_2",
     "wrn28_4",
 ]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "airbench94": Airbench94,
     "cifar_resnet20": cifar_resnet20,
     "cifar_resnet32": cifar_resnet32,
     "cifar_resnet44": cifar_resnet44,
