@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from leanspike.errors import LeanspikeError
+from leanspike.neuron import LIF
 from leanspike.train import create_optimizer, create_schedule
 from leanspike.train.optim import set_learning_rate
 
@@ -105,3 +106,27 @@ def test_without_momentum_nesterov_is_not_asked_for():
     optimizer = create_optimizer(nn.Linear(2, 2), learning_rate=0.1, options={"momentum": 0.0})
     assert optimizer.param_groups[0]["nesterov"] is False
     assert set_learning_rate(optimizer, 0.5) == 0.05
+
+
+def test_biases_and_norms_may_have_a_rate_of_their_own():
+    def rates(**how):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), LIF(1.0, 0.9, learn=("leak",)))
+        names = {id(value): name for name, value in net.named_parameters()}
+        optimizer = create_optimizer(net, learning_rate=0.1, **how)
+        return {names[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+
+    same = dict.fromkeys(["0.weight", "0.bias", "1.weight", "1.bias", "2.leak"], 0.1)
+    assert rates() == rates(bias_learning_rate=0.1) == same
+    plain = {"0.bias": 6.4, "1.weight": 6.4, "1.bias": 6.4}
+    assert rates(bias_learning_rate=6.4) == {**same, **plain}
+    both = rates(bias_learning_rate=6.4, neuron_learning_rate=0.3)
+    assert both == {**same, **plain, "2.leak": 0.3}
+    decayed = rates(bias_learning_rate=6.4, decay_norms=True, weight_decay=0.1)
+    assert decayed == {**same, **plain, "1.weight": 0.1}
+
+
+def test_a_rate_of_its_own_follows_the_schedule():
+    optimizer = create_optimizer(nn.Linear(2, 2), learning_rate=0.1, bias_learning_rate=6.4)
+    assert set_learning_rate(optimizer, 0.5) == 0.05
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 3.2]

@@ -33,6 +33,8 @@ class TrainSection(Section):
     """The rate that the schedule begins with, or reaches after the warm-up."""
     neuron_learning_rate: Positive | None = None
     """The learning rate of leaks and thresholds; null: `learning_rate`."""
+    bias_learning_rate: Positive | None = None
+    """The learning rate of biases and norms, where they do not decay; null: `learning_rate`."""
     weight_decay: NonNegative = 5e-4
     """The decay of weights; leaks, thresholds and biases have none."""
     decay_norms: bool = False

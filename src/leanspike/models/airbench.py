@@ -165,16 +165,17 @@ def _norm(channels: int, eps: float) -> nn.BatchNorm2d:
     return norm
 
 
-def _bias(conv: nn.Conv2d) -> nn.Parameter:
+def _bias(conv: nn.Conv2d) -> Tensor:
     assert conv.bias is not None
     return conv.bias
 
 
 def _last_side(image_size: int) -> int:
     """Return the pixels per side after all pools."""
-    side = (image_size - PATCH + 1) // 2**GROUPS // LAST_POOL
+    tile = LAST_POOL << GROUPS  # pixels that end as one
+    side = (image_size - PATCH + 1) // tile
     if side == 0:
-        smallest = LAST_POOL * 2**GROUPS + PATCH - 1
+        smallest = tile + PATCH - 1
         raise LeanspikeError(
             f"image_size is {image_size}, and the last pool of airbench94 takes no image below "
             f"{smallest} pixels; give images of {smallest} or more, or take another network"

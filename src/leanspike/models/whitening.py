@@ -54,9 +54,9 @@ class StartsFromImages(Protocol):
 def whitening_filters(x: Tensor, patch: int = 2, epsilon: float = EPSILON) -> Tensor:
     """Return the d filters ``[d, C, k, k]`` that whiten all patches of ``patch`` pixels a side.
 
-    The direction of the largest variance comes first. Of the two signs of a filter that one is
-    taken whose first large entry (half of the largest or more) is positive. So the same images
-    give the same bits, on the same machine, with the same threads.
+    The direction of the largest variance comes first. A filter and its negative whiten alike, so a
+    sign is chosen: the first large entry, of half the largest size or more, is positive. The same
+    images give the same bits, on the same machine, with the same threads.
 
     Args:
         x: images ``[N, C, H, W]``; what is computed is float64, the result is in their type.
@@ -79,7 +79,7 @@ def whitening_filters(x: Tensor, patch: int = 2, epsilon: float = EPSILON) -> Te
         raise LeanspikeError("x has numbers that are not finite; give finite pixels")
     values, vectors = torch.linalg.eigh(covariance)
     rows = vectors.T.flip(0) / (values.flip(0).clamp(min=0) + epsilon).sqrt().unsqueeze(1)
-    filters = rows * _signs(rows).unsqueeze(1)
+    filters: Tensor = rows * _signs(rows).unsqueeze(1)
     return filters.reshape(d, x.shape[1], patch, patch).to(x.dtype)
 
 
@@ -101,7 +101,7 @@ def _covariance(x: Tensor, patch: int) -> Tensor:
     d = x.shape[1] * patch**2
     sums, products = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
     count = 0
-    for chunk in x.detach().cpu().split(max(1, CHUNK_VALUES // x[0].numel())):
+    for chunk in torch.split(x.detach().cpu(), max(1, CHUNK_VALUES // x[0].numel())):
         patches = F.unfold(chunk.double(), patch).transpose(0, 1).flatten(1)
         sums += patches.sum(1)
         products += patches @ patches.T

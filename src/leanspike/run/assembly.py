@@ -25,6 +25,7 @@ from leanspike.run.build import (
     model_spec,
     open_data,
 )
+from leanspike.run.first_weights import start_from_images
 from leanspike.run.own import import_own, own_sections, takes_channels_last
 from leanspike.saved import load, save
 from leanspike.surgery import SpikingNetwork, spike
@@ -117,6 +118,14 @@ class Assembly:
     def untrained(self) -> nn.Module:
         """Return the recipe's network, without the weights that the recipe names."""
         return self._build(self.recipe.model.model_copy(update={"weights": None}))
+
+    def begun(self, network: nn.Module) -> nn.Module:
+        """Return the same network, made without weights, as its training begins.
+
+        If it asks for training images, it has taken its first weights from them.
+        """
+        start_from_images(network, self.data)
+        return network
 
     def spiking(self, ann: nn.Module) -> SpikingNetwork:
         """Return the spiking network of an ANN, with the neurons and norms of the recipe."""

@@ -173,6 +173,7 @@ def create_optimizer(
     *,
     learning_rate: float,
     neuron_learning_rate: float | None = None,
+    bias_learning_rate: float | None = None,
     weight_decay: float = 0.0,
     decay_norms: bool = False,
     options: Mapping[str, Any] | None = None,
@@ -185,8 +186,9 @@ def create_optimizer(
     ``options`` are those of the optimiser. "sgd" has ``momentum``, 0.9, which is Nesterov's unless
     ``nesterov`` is False (as in BNTT's code). "adam" is AMSGrad (DIET-SNN's), "adamw" decouples the
     decay. Others may have registered in :data:`optimizers`.
-    Leaks and thresholds may have a learning rate of their own. Each group remembers its rate as
-    ``initial_lr``, for :func:`set_learning_rate`.
+    Leaks and thresholds may have a learning rate of their own, and so may biases and norms
+    (without their scales, if these decay). Each group remembers its rate as ``initial_lr``, for
+    :func:`set_learning_rate`.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     >>> optimizer = create_optimizer(net, learning_rate=0.1, weight_decay=5e-4)
@@ -194,11 +196,12 @@ def create_optimizer(
     [(1, 0.0005), (3, 0.0)]
     """
     decayed, plain, neurons = _split(network, decay_norms)
-    rate = learning_rate if neuron_learning_rate is None else neuron_learning_rate
+    neuron_rate = learning_rate if neuron_learning_rate is None else neuron_learning_rate
+    bias_rate = learning_rate if bias_learning_rate is None else bias_learning_rate
     groups: Groups = [
         {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
-        {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
-        {"params": neurons, "lr": rate, "weight_decay": 0.0},
+        {"params": plain, "lr": bias_rate, "weight_decay": 0.0},
+        {"params": neurons, "lr": neuron_rate, "weight_decay": 0.0},
     ]
     groups = [{**group, "initial_lr": group["lr"]} for group in groups if group["params"]]
     return optimizers.create(kind, options, groups)

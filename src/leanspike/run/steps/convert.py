@@ -60,8 +60,10 @@ class Convert:
         """Return the network that is to spike."""
         assembly = self.context.assembly
         if assembly.recipe.spike.start == "scratch":
-            return assembly.untrained()
-        return self.context.read("ann") if self.context.workspace.has("ann") else assembly.ann()
+            return assembly.begun(assembly.untrained())
+        if self.context.workspace.has("ann"):
+            return self.context.read("ann")
+        return assembly.begun(assembly.ann())  # there are no weights, or they would be in ann/
 
     def _calibrate(self, snn: SpikingNetwork, section: CalibrateSection) -> Calibration:
         data = self.context.assembly.data

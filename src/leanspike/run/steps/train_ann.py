@@ -65,6 +65,8 @@ class TrainANN:
         recipe = self.context.assembly.recipe
         torch.manual_seed(recipe.seed)
         ann = self.context.assembly.ann()
+        if recipe.model.weights is None:
+            ann = self.context.assembly.begun(ann)
         if self.training is not None:
             self.training.do(ann)
         if self.training is not None or recipe.model.weights is not None:

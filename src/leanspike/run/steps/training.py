@@ -133,6 +133,7 @@ def _optimizer(
         section.optimizer.name,
         learning_rate=section.learning_rate,
         neuron_learning_rate=section.neuron_learning_rate,
+        bias_learning_rate=section.bias_learning_rate,
         weight_decay=section.weight_decay,
         decay_norms=section.decay_norms,
         options=section.optimizer.options,
