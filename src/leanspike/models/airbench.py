@@ -13,9 +13,9 @@ drawn at random, as PyTorch draws them. The norms' scales stay 1, and their shif
 answer's scale is a factor and not in the weights. There it would change the weights' learning rate
 by its square.
 
-It departs from the paper in two things. A spiking neuron stands for a ReLU, so there are ReLUs. And
-the norms' ε is PyTorch's 1e-5 unless given, where the paper's code has 1e-12: a channel that no
-spike reaches has the variance 0, and its gradients would grow by 1/√ε = 10⁶.
+It departs from the paper in two things. A spiking neuron stands for a ReLU, so there are ReLUs. The
+norms' ε is PyTorch's 1e-5 unless given, where the paper's code has 1e-12. A channel that no spike
+reaches has the variance 0, and ε = 1e-12 would multiply its gradients by 1/√ε = 10⁶.
 
 Shapes: N images, C channels, H × W pixels, K classes.
 """
@@ -44,7 +44,7 @@ class Airbench94(nn.Module):
     """The network of airbench94: images ``[N, C, H, W]`` → logits ``[N, K]``.
 
     A run gives it training images to begin with (:meth:`start_from`). Without them the first layer
-    is drawn at random, as PyTorch draws it. The network trains then, too, but more slowly.
+    is drawn at random, as PyTorch draws it. It trains then, too, but learns less in the same time.
 
     Args:
         num_classes: K, at least 1.
@@ -89,7 +89,8 @@ class Airbench94(nn.Module):
         channels = 2 * in_channels * PATCH**2
         first = nn.Conv2d(in_channels, channels, PATCH)
         first.weight.requires_grad_(not frozen_first)
-        nn.init.zeros_(_bias(first))
+        assert first.bias is not None
+        nn.init.zeros_(first.bias)
         modules: OrderedDict[str, nn.Module] = OrderedDict(conv1=first, relu1=nn.ReLU())
         for number, of_group in enumerate((scaled(each, width) for each in widths), start=1):
             modules |= _group(number, channels, of_group, norm_eps)
@@ -122,16 +123,15 @@ class Airbench94(nn.Module):
         >>> torch.equal(filters[:12], -filters[12:])
         True
         """
-        first = self.features.get_submodule("conv1")
-        assert isinstance(first, nn.Conv2d)
-        if x.dim() == 4 and x.shape[1] != first.in_channels:
+        weight = self.features.get_parameter("conv1.weight")
+        if x.dim() == 4 and x.shape[1] != weight.shape[1]:
             raise LeanspikeError(
-                f"x has {x.shape[1]} channels, and the network takes {first.in_channels}; give "
+                f"x has {x.shape[1]} channels, and the network takes {weight.shape[1]}; give "
                 "images as it takes them"
             )
         filters = whitening_filters(x, PATCH)
-        first.weight.copy_(torch.cat((filters, -filters)))
-        nn.init.zeros_(_bias(first))
+        weight.copy_(torch.cat((filters, -filters)))
+        nn.init.zeros_(self.features.get_parameter("conv1.bias"))
 
 
 def _group(number: int, in_channels: int, channels: int, eps: float) -> dict[str, nn.Module]:
@@ -163,11 +163,6 @@ def _norm(channels: int, eps: float) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(channels, eps=eps, momentum=MOMENTUM)
     norm.weight.requires_grad_(False)
     return norm
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    assert conv.bias is not None
-    return conv.bias
 
 
 def _last_side(image_size: int) -> int:

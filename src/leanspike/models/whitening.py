@@ -25,7 +25,7 @@ from leanspike.errors import LeanspikeError
 
 EPSILON = 5e-4
 """What is added to the eigenvalues, for images of variance 1."""
-CHUNK_VALUES = 2**22
+CHUNK_VALUES = 2**20
 """Pixel values whose patches are in memory at once."""
 
 
@@ -59,7 +59,7 @@ def whitening_filters(x: Tensor, patch: int = 2, epsilon: float = EPSILON) -> Te
     images give the same bits, on the same machine, with the same threads.
 
     Args:
-        x: images ``[N, C, H, W]``; what is computed is float64, the result is in their type.
+        x: images ``[N, C, H, W]``; what is computed is float64, the result is in their type, on the CPU.
         patch: k, at least 1 and at most H and W.
         epsilon: ε, above 0, in units of the pixels' variance.
 
