@@ -59,7 +59,8 @@ def whitening_filters(x: Tensor, patch: int = 2, epsilon: float = EPSILON) -> Te
     images give the same bits, on the same machine, with the same threads.
 
     Args:
-        x: images ``[N, C, H, W]``; what is computed is float64, the result is in their type, on the CPU.
+        x: images ``[N, C, H, W]``. It is computed in float64; the result is in their type, on the
+            CPU.
         patch: k, at least 1 and at most H and W.
         epsilon: ε, above 0, in units of the pixels' variance.
 
