@@ -31,6 +31,7 @@ from leanspike.evaluation.formulas import entering_rates
 from leanspike.evaluation.inside import Inside, look_at, weights_of
 from leanspike.evaluation.layers import LayerOperations, Uncounted
 from leanspike.evaluation.prices import Prices
+from leanspike.evaluation.spikes_under import followed, is_kind, spikes_of
 from leanspike.execute import SpikingNetwork
 from leanspike.graph.costs import Work, scale_and_shift, signal_nodes
 from leanspike.graph.modules import called, submodule
@@ -89,8 +90,8 @@ class OperationCounter:
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         """Count an operation if it has weights, and follow the spikes if it is graded."""
         for source in node.all_input_nodes:
-            if source.op == "placeholder" and (_is(source, "graded") or _is(source, "spike")):
-                self._counts[source] = _spikes(source, values[source])
+            if source.op == "placeholder" and (is_kind(source, "graded") or is_kind(source, "spike")):
+                self._counts[source] = spikes_of(source, values[source])
         if node not in self.not_padding and row_of(node, self.snn).pads:
             self.not_padding[node] = not_padding(node, self.snn, values, self.not_padding)
         kind = self.found.get(node)
@@ -100,11 +101,11 @@ class OperationCounter:
             self._count_inside(node, values)
         elif kind == "product" or node in self.norms:
             self._count_cost(node, values, value)
-        read = any(_is(user, "graded") for user in node.users)
-        if _is(node, "graded") or (_is(node, "spike") and read):
+        read = any(is_kind(user, "graded") for user in node.users)
+        if is_kind(node, "graded") or (is_kind(node, "spike") and read):
             self._follow(node, values)
-        if _is(node, "spike") and read and node not in self._counts:
-            self._counts[node] = _spikes(node, value)
+        if is_kind(node, "spike") and read and node not in self._counts:
+            self._counts[node] = spikes_of(node, value)
 
     def spikes_under(self, node: fx.Node) -> Tensor | None:
         """Return how many spikes lie under each entry of a graded signal of this batch.
@@ -226,7 +227,7 @@ class OperationCounter:
             self._prepare(node, values, x, y)
         if source in self._counts:
             self.acs[node] += weighted(self._counts[source], self.fan_out[node])
-        elif _is(source, "spike"):
+        elif is_kind(source, "spike"):
             self.acs[node] += weighted(x != 0, self.fan_out[node])
         else:
             self.macs[node] += self.ann[node].macs * len(x) / pieces(source)
@@ -254,15 +255,9 @@ class OperationCounter:
 
         Where a source is no sum of spikes that was followed, the readers pay for MACs.
         """
-        sources = [s for s in node.all_input_nodes if _is(s, "spike") or _is(s, "graded")]
-        follow = row_of(node, self.snn).follow
-        known = sources and all(source in self._counts for source in sources)
-        if follow is None or not known:
-            return
-        args, named = fx.node.map_arg(
-            (node.args, node.kwargs), lambda n: self._counts.get(n, _fixed(n, values))
-        )
-        self._counts[node] = follow(called(node, self.snn), args, named)
+        counts = followed(node, self.snn, self._counts, values)
+        if counts is not None:
+            self._counts[node] = counts
 
 
 def by_name(facts: Mapping[fx.Node, Value]) -> dict[str, Value]:
@@ -277,21 +272,3 @@ def by_name(facts: Mapping[fx.Node, Value]) -> dict[str, Value]:
 def place_of(node: fx.Node) -> str:
     """Return the name of a call in tables: the path of its module, or where its function stands."""
     return str(node.target if node.op == "call_module" else node.meta.get("place", node.name))
-
-
-def _spikes(node: fx.Node, value: Tensor) -> Tensor:
-    """Return how many spikes each entry is; a count of events is as many as it says."""
-    return (value != 0).float() if _is(node, "spike") else value.abs()
-
-
-def _fixed(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
-    """Return what a graded signal is combined with: for weights, whether they are there."""
-    value = values.get(node)
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return (value != 0).to(value.dtype)
-    return value
-
-
-def _is(node: fx.Node, kind: str) -> bool:
-    signal: Signal | None = node.meta.get("signal")
-    return signal is not None and signal.kind == kind

@@ -89,7 +89,7 @@ def _put_together(graph: fx.Graph, between: list[fx.Node], neuron: fx.Node) -> N
     with graph.inserting_before(neuron):
         modules = (graph.get_attr(str(node.target)) for node in (norm, neuron))
         both = graph.call_function(fire_normalised, (*modules, norm.args[0], timesteps))
-    both.meta = dict(neuron.meta)
+    both.meta = {**neuron.meta, "name": neuron.name}
     neuron.replace_all_uses_with(both)
     for node in (neuron, *reversed(between)):
         graph.erase_node(node)
@@ -102,7 +102,7 @@ def _put_alone(graph: fx.Graph, norm: fx.Node, module: nn.Module) -> None:
         place = graph.get_attr(str(norm.target))
         how = place, norm.args[0], timesteps if stacked else None
         alone = graph.call_function(normalise_alone, how)
-    alone.meta = dict(norm.meta)
+    alone.meta = {**norm.meta, "name": norm.name}
     norm.replace_all_uses_with(alone)
     graph.erase_node(norm)
 

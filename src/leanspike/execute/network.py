@@ -21,6 +21,7 @@ from leanspike.execute.doubts import Doubts
 from leanspike.execute.fused import TrainingCode
 from leanspike.execute.inputs import check_samples, explain, other_scale
 from leanspike.execute.layout import Layout, leave
+from leanspike.execute.listening import listeners_of
 from leanspike.execute.observed import Execution, Observer, Streaming
 from leanspike.execute.rate import Gradient, RateExecution, check_gradient
 from leanspike.execute.state import State, check_state
@@ -133,12 +134,14 @@ class SpikingNetwork(nn.Module):
             self.doubts.tell(self.neurons(), training=self.training and torch.is_grad_enabled())
         sequence, steps = encoder.sequence(x, steps, self.training)
         sequence, turned = self.layout.enter(sequence)
+        graph, listeners = self._in_training.graph, listeners_of(self)
         try:
-            if observer is not None:
-                y_TNK = Execution(self, self.plan, observer).run(sequence, steps)
-            elif gradient == "rate" and torch.is_grad_enabled():
-                graph = self._in_training.graph
-                y_TNK = RateExecution(self, self.plan, graph).begin(sequence, steps)
+            if gradient == "rate" and torch.is_grad_enabled():
+                y_TNK = RateExecution(self, self.plan, graph, listeners).begin(sequence, steps)
+            elif observer is not None or listeners:
+                graph = graph if self.training and observer is None else self.plan.graph
+                run = Execution(self, self.plan, observer, graph, listeners)
+                y_TNK = run.run(sequence, steps)
             elif self.training and not torch.compiler.is_compiling():
                 y_TNK = self._in_training.run(self, sequence, steps)
             else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from leanspike.execute.listening import Listening, name_in_plan
 from leanspike.execute.state import State
 from leanspike.execute.streaming import Steps
 from leanspike.graph.modules import is_static
@@ -20,7 +21,7 @@ Observer = Callable[[fx.Node, Mapping[fx.Node, Any], Any], None]
 
 
 class Execution(fx.Interpreter):
-    """One run of a network's graph, operation by operation, for an observer or a single step."""
+    """One run of a network's graph, operation by operation, for those who look on or listen."""
 
     def __init__(
         self,
@@ -28,16 +29,30 @@ class Execution(fx.Interpreter):
         plan: Plan,
         observer: Observer | None = None,
         graph: fx.Graph | None = None,
+        listeners: Collection[Listening] = (),
     ) -> None:
         super().__init__(network, graph=plan.graph if graph is None else graph)
         self.extra_traceback = False
-        self.observer = observer
+        self.observer, self.listeners = observer, listeners
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one operation, and call the observer."""
+        """Run one operation, call the observer, and tell the listeners."""
         value = super().run_node(n)
         if self.observer is not None and n.op.startswith("call"):
             self.observer(n, self.env, value)
+        self.tell(n, value)
+        return value
+
+    def tell(self, n: fx.Node, value: Any) -> None:
+        """Tell a node's value to those who listen to the node."""
+        name = name_in_plan(n)
+        for one in self.listeners:
+            if name in one.names:
+                one.listener(name, self.heard(value))
+
+    def heard(self, value: Any) -> Tensor:
+        """Return a value as listeners hear it."""
+        assert isinstance(value, Tensor)
         return value
 
 

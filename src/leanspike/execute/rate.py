@@ -24,7 +24,7 @@ stacked (``[T*N, ...]``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal, final, get_args
 
 import torch
@@ -35,6 +35,7 @@ from torch.utils import _pytree as pytree
 from leanspike.errors import LeanspikeError
 from leanspike.execute.arrival import arrivals, weighted_mean
 from leanspike.execute.fused import fire_normalised, is_watched, normalise_alone
+from leanspike.execute.listening import Listening
 from leanspike.execute.observed import Execution
 from leanspike.execute.rate_pools import largest, windows_of
 from leanspike.execute.rate_rules import (
@@ -94,8 +95,14 @@ class RateExecution(Execution):
     (True, True)
     """
 
-    def __init__(self, network: nn.Module, plan: Plan, graph: fx.Graph | None = None) -> None:
-        super().__init__(network, plan, graph=graph)
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: Plan,
+        graph: fx.Graph | None = None,
+        listeners: Collection[Listening] = (),
+    ) -> None:
+        super().__init__(network, plan, graph=graph, listeners=listeners)
         self.timed = plan.encoder.timed
         self.timesteps, self.arrival = 0, dict[str, Tensor]()
 
@@ -111,6 +118,19 @@ class RateExecution(Execution):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one operation on the steps and on their mean, or once if no input is timed."""
+        value = self._value(n)
+        self.tell(n, value)
+        return value
+
+    def heard(self, value: Any) -> Tensor:
+        """Return all steps of a value ``[T, N, ...]``, with the gradient of their mean."""
+        if not isinstance(value, Timed):
+            return super().heard(value)
+        steps: Tensor = value.steps
+        stacked = steps.dim() == value.mean.dim()
+        return carried(opened(steps, self.timesteps) if stacked else steps, value.mean)
+
+    def _value(self, n: fx.Node) -> Any:
         args: Any
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         if n.op == "output":
@@ -120,7 +140,7 @@ class RateExecution(Execution):
             spread = broadcast if n.target is broadcast else repeat
             return Timed(spread(x_N.detach(), self.timesteps), x_N)
         if not any(isinstance(part, Timed) for part in pytree.tree_leaves((args, kwargs))):
-            return super().run_node(n)
+            return fx.Interpreter.run_node(self, n)
         if n.target in (stack, opened):
             with torch.no_grad():
                 return Timed(self.call_function(n.target, _steps(args), {}), args[0].mean)

@@ -41,6 +41,7 @@ from leanspike.train.feature import Feature, Pair, find_pairs
 from leanspike.train.self_distillation import SelfDistillation
 from leanspike.train.squared_error import SquaredError
 from leanspike.train.spike_rate import SpikeRate
+from leanspike.train.accumulates import Accumulates
 
 # isort: on
 from leanspike.train.average import averaging
@@ -61,6 +62,7 @@ from leanspike.train.teacher import Teacher, renormalise
 
 __all__ = [
     "TET",
+    "Accumulates",
     "Around",
     "Checkpoints",
     "CrossEntropy",

@@ -1,0 +1,220 @@
+"""How many accumulates a spike causes, at each place of a network where spikes arise.
+
+Spikes arise in neurons, in the input, and in max pools, since several spikes may give one there.
+Behind these places they are moved, averaged and added up, in fixed ways. So the accumulates of a
+spike are known before anything runs: they are the sum of all weights that it meets.
+
+Shapes: N samples; ``_N`` is ``[N, ...]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx
+
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation.energy import OperationCounter, place_of
+from leanspike.evaluation.fan_out import summed
+from leanspike.evaluation.prices import Prices
+from leanspike.evaluation.spikes_under import followed, is_kind, spikes_of
+from leanspike.execute import SpikingNetwork
+from leanspike.execute.observed import Execution
+from leanspike.graph.costs import signal_nodes
+from leanspike.graph.modules import submodule
+from leanspike.graph.ops import knows, row_of
+from leanspike.modes import eval_mode
+from leanspike.neuron import Neuron
+
+_WAY_OUT = "take spike_rate in the place of accumulates"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A place where spikes arise.
+
+    Attributes:
+        node: its node in the plan's graph.
+        neuron: the path of neurons whose spikes are as high as these; None for the input.
+        met: the accumulates that each spike causes, ``[pieces, ...]``, float64.
+    """
+
+    node: fx.Node
+    neuron: str | None
+    met: Tensor
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class PerSpike:
+    """The accumulates of a network by its spikes.
+
+    Attributes:
+        sources: the places where spikes arise that cause accumulates, by the names of their nodes.
+        ann_macs: the multiply-accumulates of a sample in the network as an ANN.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
+    >>> found = PerSpike.of(spike(ann, example_input=torch.zeros(1, 2)))
+    >>> [(source.neuron, source.met.tolist()) for source in found.sources.values()], found.ann_macs
+    ([('1', [[4.0, 4.0, 4.0]])], 18.0)
+    """
+
+    sources: Mapping[str, Source]
+    ann_macs: float
+
+    @staticmethod
+    def of(network: SpikingNetwork) -> PerSpike:
+        """Return the accumulates of a network, from a run of one sample that is 0.
+
+        Raises:
+            LeanspikeError: where spikes cannot be counted, naming the place.
+        """
+        for path, _ in network.neurons():
+            _height(network, path)
+        walk = _Walk(network)
+        parameter = next(network.parameters())
+        zeros = parameter.new_zeros(1, *network.plan.sample_shape)
+        with torch.no_grad(), eval_mode(network):
+            _Unheard(network, network.plan, walk).run(zeros, 1)
+        return walk.found()
+
+    def accumulates(self, name: str, value: Tensor, network: SpikingNetwork) -> Tensor:
+        """Return the accumulates that spikes cause, with a gradient; ``value`` is a node's.
+
+        The gradient does not depend on the height of spikes. The height is not detached: the
+        threshold in outputs v·o has to cancel in the gradient, too.
+        """
+        source = self.sources[name]
+        met = source.met.to(value.device)
+        if source.neuron is None:
+            return (summed(spikes_of(source.node, value), met.shape) * met).sum()
+        # Spikes in bf16 are as high as the height is in bf16.
+        as_emitted = _height(network, source.neuron).to(value.dtype)
+        return (summed(value, met.shape) / as_emitted * met).sum()
+
+
+class _Unheard(Execution):
+    """A run that calls no hooks of modules: who counts by hooks shall not count this run."""
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.fetch_attr(target).forward(*args, **kwargs)
+
+
+@final
+class _Walk:
+    """Sees a run operation by operation, and follows a spike from where it arises to weights."""
+
+    def __init__(self, network: SpikingNetwork) -> None:
+        self.network, self.counter = network, OperationCounter(network)
+        self.counter.begin_batch(1)
+        self.arising: dict[fx.Node, Tensor] = {}
+        self.counts: dict[fx.Node, Tensor] = {}
+        self.total: Tensor | None = None
+
+    def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
+        for source in (*node.all_input_nodes, node):
+            entered = source.op == "placeholder" and source not in self.counts
+            if entered and (is_kind(source, "spike") or is_kind(source, "graded")):
+                self._arise(source, values[source])
+        self.counter(node, values, value)
+        source, *_ = (*signal_nodes(node), node)
+        if node in self.counter.fan_out and source in self.counts:
+            with torch.enable_grad():
+                caused = (self.counts[source] * self.counter.fan_out[node]).sum()
+                self.total = caused if self.total is None else self.total + caused
+        elif is_kind(node, "spike") or is_kind(node, "graded"):
+            self._follow(node, values, value)
+
+    def _arise(self, node: fx.Node, value: Tensor) -> None:
+        zeros = torch.zeros_like(value, dtype=torch.float64)
+        self.arising[node] = self.counts[node] = zeros.requires_grad_()
+
+    def _follow(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Tensor) -> None:
+        """Follow spikes through an operation, or let them arise there."""
+        with torch.enable_grad():
+            counts = followed(node, self.network, self.counts, values)
+        if counts is not None and all(source in self.counts for source in signal_nodes(node)):
+            self.counts[node] = counts
+        elif is_kind(node, "spike"):
+            self._arise(node, value)
+        elif counts is not None:
+            raise _refusal(node, "another signal chooses which spikes are added up")
+
+    def found(self) -> PerSpike:
+        """Return what was found, without places whose spikes cause nothing."""
+        for part in self.counter.uncounted():
+            raise LeanspikeError(
+                f"module {part.path}: what a {part.kind} computes is not counted; {_WAY_OUT}"
+            )
+        if self.total is None:
+            raise LeanspikeError(f"no spikes enter a layer with weights; {_WAY_OUT}")
+        leaves = list(self.arising.values())
+        caused = torch.autograd.grad(self.total, leaves, allow_unused=True)
+        sources = {
+            node.name: self._source(node, met)
+            for node, met in zip(self.arising, caused, strict=True)
+            if met is not None
+        }
+        rows = self.counter.rows(Prices())
+        return PerSpike(sources, sum(row.ann_macs for row in rows))
+
+    def _source(self, node: fx.Node, met: Tensor) -> Source:
+        if isinstance(submodule(self.network, node), Neuron):
+            return Source(node, str(node.target), met.flatten(0, 1))
+        path = self._emitter(node)
+        if path is not None:
+            height = _height(self.network, path)
+            pixels = height.shape[2 - met.dim() :] if met.dim() > 2 else height.shape
+            if height.numel() > 1 and (not self._keeps_channels(node) or set(pixels) != {1}):
+                raise _refusal(node, f"spikes of neurons {path} have several heights")
+        return Source(node, path, met)
+
+    def _emitter(self, node: fx.Node) -> str | None:
+        """Return the path of neurons whose spikes are as high as a node's; None for the input."""
+        if node.op == "placeholder":
+            return None
+        if isinstance(submodule(self.network, node), Neuron):
+            return str(node.target)
+        if not knows(row_of(node, self.network)):
+            raise _refusal(node, "it is declared to give spikes, of an unknown height")
+        first, *others = (self._emitter(s) for s in signal_nodes(node) if is_kind(s, "spike"))
+        for other in others:
+            if other != first and not self._alike(first, other):
+                raise _refusal(node, "spikes of several heights enter")
+        return first
+
+    def _alike(self, *paths: str | None) -> bool:
+        """Return whether neurons have the same height, and keep it."""
+        if None in paths:
+            return False
+        heights = [_height(self.network, str(path)) for path in paths]
+        kept = not any(height.requires_grad for height in heights)
+        return kept and len({height.item() for height in heights if height.numel() == 1}) == 1
+
+    def _keeps_channels(self, node: fx.Node) -> bool:
+        """Return whether there are only max pools between neurons and a node."""
+        if isinstance(submodule(self.network, node), Neuron):
+            return True
+        row = row_of(node, self.network)
+        return (row.max_pool or row.sequence) and self._keeps_channels(signal_nodes(node)[0])
+
+
+def _height(network: SpikingNetwork, path: str) -> Tensor:
+    neuron = network.get_submodule(path)
+    height = neuron.spike_height() if isinstance(neuron, Neuron) else None
+    if height is None:
+        raise LeanspikeError(
+            f"neurons {path}: a {type(neuron).__name__} emits no spikes, so nothing tells how many "
+            "accumulates it causes; leave accumulates out, or put neurons that spike in its place"
+        )
+    return height
+
+
+def _refusal(node: fx.Node, why: str) -> LeanspikeError:
+    return LeanspikeError(f"{place_of(node)}: {why}, so they cannot be counted; {_WAY_OUT}")

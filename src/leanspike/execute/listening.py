@@ -1,0 +1,76 @@
+"""Listening to a network: what some of its operations give, with gradients, while it trains.
+
+Unlike a hook of a module, this hears operations that are functions. Norms and neurons stay fused
+meanwhile, and with rate gradients the values heard carry the gradients of means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, fx
+
+if TYPE_CHECKING:
+    from leanspike.execute.network import SpikingNetwork
+
+Listener = Callable[[str, Tensor], None]
+"""A function called with the name of a node of the plan's graph, and the node's value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Listening:
+    """One who listens to some nodes, by their names in the plan's graph."""
+
+    network: SpikingNetwork
+    names: Collection[str]
+    listener: Listener
+
+
+_listening: ContextVar[tuple[Listening, ...]] = ContextVar("leanspike_listening", default=())
+
+
+@contextmanager
+def listening(
+    network: SpikingNetwork, names: Collection[str], listener: Listener
+) -> Iterator[None]:
+    """Tell ``listener`` the values of these nodes, while ``network`` runs in this context.
+
+    A value has the shape that it has in the graph: ``[T, N, ...]`` for neurons, ``[T*N, ...]`` for
+    what follows; with rate gradients it is ``[T, N, ...]`` always. A compiled network tells
+    nothing.
+
+    >>> from torch import nn
+    >>> from leanspike import spike
+    >>> ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    >>> snn, heard = spike(ann, example_input=torch.zeros(1, 2), timesteps=3), []
+    >>> with listening(snn, [n.name for n in snn.neuron_nodes()], lambda *told: heard.append(told)):
+    ...     _ = snn(torch.rand(5, 2))
+    >>> [(name, tuple(value.shape)) for name, value in heard]
+    [('_1_1', (3, 5, 4))]
+    """
+    before = _listening.set((*_listening.get(), Listening(network, names, listener)))
+    try:
+        yield
+    finally:
+        _listening.reset(before)
+
+
+def listeners_of(network: SpikingNetwork) -> tuple[Listening, ...]:
+    """Return those who listen to a network now."""
+    if torch.compiler.is_compiling():
+        return ()
+    return tuple(one for one in _listening.get() if one.network is network)
+
+
+def name_in_plan(node: fx.Node) -> str:
+    """Return the name that a node of the graph of a training step has in the plan's graph.
+
+    >>> name_in_plan(fx.Graph().placeholder("x"))
+    'x'
+    """
+    return str(node.meta.get("name", node.name))
