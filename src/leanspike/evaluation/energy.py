@@ -31,7 +31,7 @@ from leanspike.evaluation.formulas import entering_rates
 from leanspike.evaluation.inside import Inside, look_at, weights_of
 from leanspike.evaluation.layers import LayerOperations, Uncounted
 from leanspike.evaluation.prices import Prices
-from leanspike.evaluation.spikes_under import followed, is_kind, spikes_of
+from leanspike.evaluation.spikes_under import followed, is_kind, of_spikes, spikes_of
 from leanspike.execute import SpikingNetwork
 from leanspike.graph.costs import Work, scale_and_shift, signal_nodes
 from leanspike.graph.modules import called, submodule
@@ -90,8 +90,8 @@ class OperationCounter:
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
         """Count an operation if it has weights, and follow the spikes if it is graded."""
         for source in node.all_input_nodes:
-            if source.op == "placeholder" and (is_kind(source, "graded") or is_kind(source, "spike")):
-                self._counts[source] = spikes_of(source, values[source])
+            if source.op == "placeholder" and of_spikes(source):
+                self._counts[source] = spikes_of(values[source], source.meta["signal"].kind)
         if node not in self.not_padding and row_of(node, self.snn).pads:
             self.not_padding[node] = not_padding(node, self.snn, values, self.not_padding)
         kind = self.found.get(node)
@@ -105,7 +105,7 @@ class OperationCounter:
         if is_kind(node, "graded") or (is_kind(node, "spike") and read):
             self._follow(node, values)
         if is_kind(node, "spike") and read and node not in self._counts:
-            self._counts[node] = spikes_of(node, value)
+            self._counts[node] = spikes_of(value, "spike")
 
     def spikes_under(self, node: fx.Node) -> Tensor | None:
         """Return how many spikes lie under each entry of a graded signal of this batch.

@@ -101,7 +101,7 @@ def summed(counts: Tensor, shape: Sequence[int]) -> Tensor:
     >>> total.tolist(), torch.autograd.grad(total[0], counts)[0].tolist()
     ([3.0, 1.0], [[1.0, 0.0], [1.0, 0.0]])
     """
-    total: Tensor = _Summed.apply(counts.reshape(-1, *shape))  # type: ignore[no-untyped-call]
+    total: Tensor = _Summed.apply(counts.reshape(-1, *shape))
     return total
 
 

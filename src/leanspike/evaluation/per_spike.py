@@ -20,12 +20,12 @@ from leanspike.errors import LeanspikeError
 from leanspike.evaluation.energy import OperationCounter, place_of
 from leanspike.evaluation.fan_out import summed
 from leanspike.evaluation.prices import Prices
-from leanspike.evaluation.spikes_under import followed, is_kind, spikes_of
+from leanspike.evaluation.spikes_under import followed, is_kind, of_spikes, spikes_of
 from leanspike.execute import SpikingNetwork
 from leanspike.execute.observed import Execution
 from leanspike.graph.costs import signal_nodes
 from leanspike.graph.modules import submodule
-from leanspike.graph.ops import knows, row_of
+from leanspike.graph.ops import Kind, knows, row_of
 from leanspike.modes import eval_mode
 from leanspike.neuron import Neuron
 
@@ -38,12 +38,12 @@ class Source:
     """A place where spikes arise.
 
     Attributes:
-        node: its node in the plan's graph.
+        kind: "spike", or "graded" for an input of counts.
         neuron: the path of neurons whose spikes are as high as these; None for the input.
         met: the accumulates that each spike causes, ``[pieces, ...]``, float64.
     """
 
-    node: fx.Node
+    kind: Kind
     neuron: str | None
     met: Tensor
 
@@ -93,7 +93,7 @@ class PerSpike:
         source = self.sources[name]
         met = source.met.to(value.device)
         if source.neuron is None:
-            return (summed(spikes_of(source.node, value), met.shape) * met).sum()
+            return (summed(spikes_of(value, source.kind), met.shape) * met).sum()
         # Spikes in bf16 are as high as the height is in bf16.
         as_emitted = _height(network, source.neuron).to(value.dtype)
         return (summed(value, met.shape) / as_emitted * met).sum()
@@ -118,9 +118,9 @@ class _Walk:
         self.total: Tensor | None = None
 
     def __call__(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
-        for source in (*node.all_input_nodes, node):
-            entered = source.op == "placeholder" and source not in self.counts
-            if entered and (is_kind(source, "spike") or is_kind(source, "graded")):
+        for source in node.all_input_nodes:
+            entered = source.op == "placeholder" and of_spikes(source)
+            if entered and source not in self.counts:
                 self._arise(source, values[source])
         self.counter(node, values, value)
         source, *_ = (*signal_nodes(node), node)
@@ -128,7 +128,7 @@ class _Walk:
             with torch.enable_grad():
                 caused = (self.counts[source] * self.counter.fan_out[node]).sum()
                 self.total = caused if self.total is None else self.total + caused
-        elif is_kind(node, "spike") or is_kind(node, "graded"):
+        elif of_spikes(node):
             self._follow(node, values, value)
 
     def _arise(self, node: fx.Node, value: Tensor) -> None:
@@ -166,14 +166,14 @@ class _Walk:
 
     def _source(self, node: fx.Node, met: Tensor) -> Source:
         if isinstance(submodule(self.network, node), Neuron):
-            return Source(node, str(node.target), met.flatten(0, 1))
+            return Source("spike", str(node.target), met.flatten(0, 1))
         path = self._emitter(node)
         if path is not None:
             height = _height(self.network, path)
             pixels = height.shape[2 - met.dim() :] if met.dim() > 2 else height.shape
             if height.numel() > 1 and (not self._keeps_channels(node) or set(pixels) != {1}):
                 raise _refusal(node, f"spikes of neurons {path} have several heights")
-        return Source(node, path, met)
+        return Source(node.meta["signal"].kind, path, met)
 
     def _emitter(self, node: fx.Node) -> str | None:
         """Return the path of neurons whose spikes are as high as a node's; None for the input."""

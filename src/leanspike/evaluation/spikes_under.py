@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from leanspike.graph.modules import called
@@ -22,13 +21,23 @@ def is_kind(node: fx.Node, kind: Kind) -> bool:
     return signal is not None and signal.kind == kind
 
 
-def spikes_of(node: fx.Node, value: Tensor) -> Tensor:
+def of_spikes(node: fx.Node) -> bool:
+    """Return whether a node's value is spikes, or a sum of spikes.
+
+    >>> of_spikes(fx.Graph().placeholder("x"))
+    False
+    """
+    return is_kind(node, "spike") or is_kind(node, "graded")
+
+
+def spikes_of(value: Tensor, kind: Kind | None) -> Tensor:
     """Return how many spikes each entry is; a count of events is as many as it says.
 
-    >>> spikes_of(fx.Graph().placeholder("x"), torch.tensor([2.0, -1.0]))
-    tensor([2., 1.])
+    >>> import torch
+    >>> spikes_of(torch.tensor([2.0, -1.0]), "spike"), spikes_of(torch.tensor([2.0]), "graded")
+    (tensor([1., 1.]), tensor([2.]))
     """
-    return (value != 0).float() if is_kind(node, "spike") else value.abs()
+    return (value != 0).float() if kind == "spike" else value.abs()
 
 
 def followed(
@@ -41,6 +50,7 @@ def followed(
 
     It is linear in ``counts``. None: a source is no sum of spikes that was followed.
 
+    >>> import torch
     >>> graph = fx.Graph()
     >>> x = graph.placeholder("x")
     >>> pooled = graph.call_function(torch.mean, (x, 1))
@@ -49,7 +59,7 @@ def followed(
     >>> followed(pooled, nn.Module(), {x: torch.ones(1, 2)}, {})
     tensor([2.])
     """
-    sources = [s for s in node.all_input_nodes if is_kind(s, "spike") or is_kind(s, "graded")]
+    sources = [source for source in node.all_input_nodes if of_spikes(source)]
     follow = row_of(node, root).follow
     if follow is None or not sources or any(source not in counts for source in sources):
         return None

@@ -78,7 +78,8 @@ class Accumulates(Objective):
         self._axis = network.plan.encoder.batch_axis
 
         def hear(name: str, value: Tensor) -> None:
-            self._caused.append(found.accumulates(name, value, network))
+            wide = torch.promote_types(value.dtype, torch.float32)
+            self._caused.append(found.accumulates(name, value, network).to(wide))
 
         with listening(network, found.sources, hear):
             yield
@@ -91,7 +92,6 @@ class Accumulates(Objective):
             )
         work = torch.stack(self._caused).sum() / (self._macs * x.shape[self._axis])
         self._caused = []
-        work = work.to(torch.promote_types(y_TNK.dtype, torch.float32))
         if self.target is None:
             return work
         above = mean_of_all(work.detach()) > self.target
