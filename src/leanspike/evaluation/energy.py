@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeVar, final
 from torch import Tensor, fx
 
 from leanspike.distributed import Group
-from leanspike.evaluation.fan_out import fan_out, fan_out_of_call, not_padding, weighted
+from leanspike.evaluation.fan_out import fan_out, fan_out_of_call, not_padding, weighted, widest
 from leanspike.evaluation.formulas import entering_rates
 from leanspike.evaluation.inside import Inside, look_at, weights_of
 from leanspike.evaluation.layers import LayerOperations, Uncounted
@@ -92,20 +92,26 @@ class OperationCounter:
         for source in node.all_input_nodes:
             if source.op == "placeholder" and of_spikes(source):
                 self._counts[source] = spikes_of(values[source], source.meta["signal"].kind)
-        if node not in self.not_padding and row_of(node, self.snn).pads:
-            self.not_padding[node] = not_padding(node, self.snn, values, self.not_padding)
-        kind = self.found.get(node)
-        if kind == "weights":
-            self._count(node, values, value)
-        elif kind == "inside":
-            self._count_inside(node, values)
-        elif kind == "product" or node in self.norms:
-            self._count_cost(node, values, value)
+        self.learn(node, values, value)
+        if self.found.get(node) == "weights":
+            self._count(node, values)
         read = any(is_kind(user, "graded") for user in node.users)
         if is_kind(node, "graded") or (is_kind(node, "spike") and read):
             self._follow(node, values)
         if is_kind(node, "spike") and read and node not in self._counts:
             self._counts[node] = spikes_of(value, "spike")
+
+    def learn(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Any) -> None:
+        """Count an operation in which no spikes count, or learn which weights its inputs meet."""
+        if node not in self.not_padding and row_of(node, self.snn).pads:
+            self.not_padding[node] = not_padding(node, self.snn, values, self.not_padding)
+        kind = self.found.get(node)
+        if kind == "weights" and node not in self.fan_out:
+            self._prepare(node, values, value)
+        elif kind == "inside":
+            self._count_inside(node, values)
+        elif kind == "product" or node in self.norms:
+            self._count_cost(node, values, value)
 
     def spikes_under(self, node: fx.Node) -> Tensor | None:
         """Return how many spikes lie under each entry of a graded signal of this batch.
@@ -220,11 +226,9 @@ class OperationCounter:
         self.ann[node] = of_sample
         self.dense_macs[node] = of_sample.macs
 
-    def _count(self, node: fx.Node, values: Mapping[fx.Node, Any], y: Tensor) -> None:
+    def _count(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
         source = signal_nodes(node)[0]
         x = values[source]
-        if node not in self.fan_out:
-            self._prepare(node, values, x, y)
         if source in self._counts:
             self.acs[node] += weighted(self._counts[source], self.fan_out[node])
         elif is_kind(source, "spike"):
@@ -232,8 +236,9 @@ class OperationCounter:
         else:
             self.macs[node] += self.ann[node].macs * len(x) / pieces(source)
 
-    def _prepare(self, node: fx.Node, values: Mapping[fx.Node, Any], x: Tensor, y: Tensor) -> None:
+    def _prepare(self, node: fx.Node, values: Mapping[fx.Node, Any], y: Tensor) -> None:
         """Find how many weights an entry meets, and how many products there are."""
+        x: Tensor = values[signal_nodes(node)[0]]
         layer, synapses = submodule(self.snn, node), row_of(node, self.snn).synapses
         assert synapses is not None  # the node is one with weights
         shapes = x.shape[1:], y.shape[1:]
@@ -245,7 +250,7 @@ class OperationCounter:
             weight = Work(node, None, values, y).argument(1, "weight")
             dense = synapses.macs_of(weight, *shapes) if synapses.positions else None
         met = met * self.not_padding.get(signal_nodes(node)[0], 1)
-        self.fan_out[node] = met.to(x.device)
+        self.fan_out[node] = met.to(x.device, widest(x.device))
         macs, each = float(met.sum()), pieces(signal_nodes(node)[0])
         self.ann[node] = Cost(macs * each)
         self.dense_macs[node] = (macs if dense is None else dense) * each

@@ -105,6 +105,15 @@ def summed(counts: Tensor, shape: Sequence[int]) -> Tensor:
     return total
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """Return the type in which a device can count: float64, where it has that.
+
+    >>> widest(torch.device("cpu"))
+    torch.float64
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class _Summed(torch.autograd.Function):
     """A sum over axis 0.
 
@@ -119,11 +128,11 @@ class _Summed(torch.autograd.Function):
         ctx.shape, ctx.dtype = counts_B.shape, counts_B.dtype
         order = sorted(range(1, counts_B.dim()), key=counts_B.stride, reverse=True)
         rows_BM = counts_B.permute(0, *order).reshape(len(counts_B), -1)
-        wide = torch.float32 if rows_BM.device.type == "mps" else torch.float64
-        total_M = torch.zeros(rows_BM.shape[1], dtype=wide, device=rows_BM.device)
+        total_M = rows_BM.new_zeros(rows_BM.shape[1], dtype=widest(rows_BM.device))
         with torch.autocast(rows_BM.device.type, enabled=False):
             for begin in range(0, len(rows_BM), 4096):
-                part_BM = rows_BM[begin : begin + 4096].float()
+                part_BM = rows_BM[begin : begin + 4096]
+                part_BM = part_BM.to(torch.promote_types(part_BM.dtype, torch.float32))
                 total_M += part_BM.T @ part_BM.new_ones(len(part_BM))
         back = [order.index(axis) for axis in range(1, counts_B.dim())]
         return total_M.reshape([counts_B.shape[axis] for axis in order]).permute(back)

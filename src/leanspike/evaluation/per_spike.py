@@ -4,7 +4,7 @@ Spikes arise in neurons, in the input, and in max pools, since several spikes ma
 Behind these places they are moved, averaged and added up, in fixed ways. So the accumulates of a
 spike are known before anything runs: they are the sum of all weights that it meets.
 
-Shapes: N samples; ``_N`` is ``[N, ...]``.
+Shapes: N samples; ``_N`` is ``[N, ...]``, without the axis of the steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.energy import OperationCounter, place_of
-from leanspike.evaluation.fan_out import summed
+from leanspike.evaluation.fan_out import summed, widest
 from leanspike.evaluation.prices import Prices
 from leanspike.evaluation.spikes_under import followed, is_kind, of_spikes, spikes_of
 from leanspike.execute import SpikingNetwork
@@ -39,13 +39,17 @@ class Source:
 
     Attributes:
         kind: "spike", or "graded" for an input of counts.
-        neuron: the path of neurons whose spikes are as high as these; None for the input.
-        met: the accumulates that each spike causes, ``[pieces, ...]``, float64.
+        met: the accumulates that each spike causes, ``[pieces, ...]``.
+        emitter: the name of the node of neurons whose spikes are as high; None for the input.
+        neurons: the path of these neurons.
+        uniform: whether all of them have one height.
     """
 
     kind: Kind
-    neuron: str | None
     met: Tensor
+    emitter: str | None = None
+    neurons: str = ""
+    uniform: bool = True
 
 
 @final
@@ -61,7 +65,7 @@ class PerSpike:
     >>> from leanspike import spike
     >>> ann = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
     >>> found = PerSpike.of(spike(ann, example_input=torch.zeros(1, 2)))
-    >>> [(source.neuron, source.met.tolist()) for source in found.sources.values()], found.ann_macs
+    >>> [(one.neurons, one.met.tolist()) for one in found.sources.values()], found.ann_macs
     ([('1', [[4.0, 4.0, 4.0]])], 18.0)
     """
 
@@ -78,25 +82,64 @@ class PerSpike:
         for path, _ in network.neurons():
             _height(network, path)
         walk = _Walk(network)
-        parameter = next(network.parameters())
-        zeros = parameter.new_zeros(1, *network.plan.sample_shape)
+        zeros = next(network.parameters()).new_zeros(1, *network.plan.sample_shape)
         with torch.no_grad(), eval_mode(network):
             _Unheard(network, network.plan, walk).run(zeros, 1)
         return walk.found()
 
-    def accumulates(self, name: str, value: Tensor, network: SpikingNetwork) -> Tensor:
-        """Return the accumulates that spikes cause, with a gradient; ``value`` is a node's.
+    @property
+    def heard(self) -> set[str]:
+        """The names of the nodes whose values :class:`Caused` must hear."""
+        emitters = {source.emitter for source in self.sources.values() if source.emitter}
+        return {*self.sources, *emitters}
 
-        The gradient does not depend on the height of spikes. The height is not detached: the
-        threshold in outputs v·o has to cancel in the gradient, too.
-        """
-        source = self.sources[name]
+
+@final
+class Caused:
+    """Adds up the accumulates of a run: a listener to the nodes that ``found.heard`` names.
+
+    The gradient does not depend on the height of spikes. The height is not detached: the threshold
+    in outputs v·o has to cancel in the gradient, too.
+    """
+
+    def __init__(self, found: PerSpike, network: SpikingNetwork) -> None:
+        self.found, self.network = found, network
+        self.parts: list[Tensor] = []
+        self._emitted: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, value: Tensor, by: Tensor) -> None:
+        """Hear the value of a node, and the tensor to which its gradient goes."""
+        self._emitted[name] = by
+        source = self.found.sources.get(name)
+        if source is None:
+            return
         met = source.met.to(value.device)
-        if source.neuron is None:
-            return (summed(spikes_of(value, source.kind), met.shape) * met).sum()
-        # Spikes in bf16 are as high as the height is in bf16.
-        as_emitted = _height(network, source.neuron).to(value.dtype)
-        return (summed(value, met.shape) / as_emitted * met).sum()
+        if source.emitter is None:
+            part = (summed(spikes_of(value, source.kind), met.shape) * met).sum()
+        else:
+            height = _height(self.network, source.neurons)
+            height = height.flatten()[0] if source.uniform else height
+            # Spikes in bf16 are as high as the height is in bf16.
+            part = (summed(value, met.shape) / height.to(value.dtype) * met).sum()
+            if by is not value and name != source.emitter and height.requires_grad:
+                part = _by_unit_spikes(part, self._emitted[source.emitter], height)
+        self.parts.append(part.to(torch.promote_types(value.dtype, torch.float32)))
+
+    def total(self) -> Tensor:
+        """Return the accumulates of all samples, as a scalar."""
+        return torch.stack(self.parts).sum()
+
+
+def _by_unit_spikes(part: Tensor, mean_N: Tensor, height: Tensor) -> Tensor:
+    """Return a number whose gradient goes to mean spikes by their number, not by their height.
+
+    With rate gradients the height of spikes behind a max pool does not cancel: the mean of what
+    passes is not a sum of shares of the mean inputs.
+    """
+    (gradient_N,) = torch.autograd.grad(part, mean_N, retain_graph=True)
+    units_N = mean_N / height.to(mean_N.dtype)
+    reached = (units_N * height.detach().to(mean_N.dtype) * gradient_N).sum()
+    return part.detach() + (reached - reached.detach())
 
 
 class _Unheard(Execution):
@@ -112,7 +155,6 @@ class _Walk:
 
     def __init__(self, network: SpikingNetwork) -> None:
         self.network, self.counter = network, OperationCounter(network)
-        self.counter.begin_batch(1)
         self.arising: dict[fx.Node, Tensor] = {}
         self.counts: dict[fx.Node, Tensor] = {}
         self.total: Tensor | None = None
@@ -122,7 +164,7 @@ class _Walk:
             entered = source.op == "placeholder" and of_spikes(source)
             if entered and source not in self.counts:
                 self._arise(source, values[source])
-        self.counter(node, values, value)
+        self.counter.learn(node, values, value)
         source, *_ = (*signal_nodes(node), node)
         if node in self.counter.fan_out and source in self.counts:
             with torch.enable_grad():
@@ -132,7 +174,7 @@ class _Walk:
             self._follow(node, values, value)
 
     def _arise(self, node: fx.Node, value: Tensor) -> None:
-        zeros = torch.zeros_like(value, dtype=torch.float64)
+        zeros = torch.zeros_like(value, dtype=widest(value.device))
         self.arising[node] = self.counts[node] = zeros.requires_grad_()
 
     def _follow(self, node: fx.Node, values: Mapping[fx.Node, Any], value: Tensor) -> None:
@@ -165,37 +207,37 @@ class _Walk:
         return PerSpike(sources, sum(row.ann_macs for row in rows))
 
     def _source(self, node: fx.Node, met: Tensor) -> Source:
-        if isinstance(submodule(self.network, node), Neuron):
-            return Source("spike", str(node.target), met.flatten(0, 1))
-        path = self._emitter(node)
-        if path is not None:
-            height = _height(self.network, path)
-            pixels = height.shape[2 - met.dim() :] if met.dim() > 2 else height.shape
-            if height.numel() > 1 and (not self._keeps_channels(node) or set(pixels) != {1}):
-                raise _refusal(node, f"spikes of neurons {path} have several heights")
-        return Source(node.meta["signal"].kind, path, met)
+        emitter, kind = self._emitter(node), node.meta["signal"].kind
+        if emitter is None:
+            return Source(kind, met)
+        path = str(emitter.target)
+        height, met = _height(self.network, path), met.flatten(0, int(emitter is node))
+        uniform = _uniform(height)
+        pixels = height.shape[2 - met.dim() :] if met.dim() > 2 else ()
+        per_channel = self._keeps_channels(node) and all(size == 1 for size in pixels)
+        if not uniform and emitter is not node and not per_channel:
+            raise _refusal(node, f"spikes of neurons {path} have several heights")
+        return Source(kind, met, emitter.name, path, uniform)
 
-    def _emitter(self, node: fx.Node) -> str | None:
-        """Return the path of neurons whose spikes are as high as a node's; None for the input."""
+    def _emitter(self, node: fx.Node) -> fx.Node | None:
+        """Return the neurons whose spikes are as high as a node's; None for the input."""
         if node.op == "placeholder":
             return None
         if isinstance(submodule(self.network, node), Neuron):
-            return str(node.target)
+            return node
         if not knows(row_of(node, self.network)):
             raise _refusal(node, "it is declared to give spikes, of an unknown height")
         first, *others = (self._emitter(s) for s in signal_nodes(node) if is_kind(s, "spike"))
         for other in others:
-            if other != first and not self._alike(first, other):
+            if other is not first and not self._alike(first, other):
                 raise _refusal(node, "spikes of several heights enter")
         return first
 
-    def _alike(self, *paths: str | None) -> bool:
+    def _alike(self, *emitters: fx.Node | None) -> bool:
         """Return whether neurons have the same height, and keep it."""
-        if None in paths:
-            return False
-        heights = [_height(self.network, str(path)) for path in paths]
-        kept = not any(height.requires_grad for height in heights)
-        return kept and len({height.item() for height in heights if height.numel() == 1}) == 1
+        heights = [_height(self.network, str(node.target)) for node in emitters if node]
+        kept = len(heights) == len(emitters) and not any(h.requires_grad for h in heights)
+        return kept and _uniform(torch.cat([height.flatten() for height in heights]))
 
     def _keeps_channels(self, node: fx.Node) -> bool:
         """Return whether there are only max pools between neurons and a node."""
@@ -214,6 +256,13 @@ def _height(network: SpikingNetwork, path: str) -> Tensor:
             "accumulates it causes; leave accumulates out, or put neurons that spike in its place"
         )
     return height
+
+
+def _uniform(height: Tensor) -> bool:
+    """Return whether heights are one number, and stay so."""
+    if height.numel() == 1:
+        return True
+    return not height.requires_grad and bool((height == height.flatten()[0]).all())
 
 
 def _refusal(node: fx.Node, why: str) -> LeanspikeError:

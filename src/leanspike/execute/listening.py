@@ -18,8 +18,9 @@ from torch import Tensor, fx
 if TYPE_CHECKING:
     from leanspike.execute.network import SpikingNetwork
 
-Listener = Callable[[str, Tensor], None]
-"""A function called with the name of a node of the plan's graph, and the node's value."""
+Listener = Callable[[str, Tensor, Tensor], None]
+"""A function called with the name of a node of the plan's graph, the node's value, and the tensor
+to which the value's gradient goes: the value itself, or with rate gradients the mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +49,10 @@ def listening(
     >>> from leanspike import spike
     >>> ann = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
     >>> snn, heard = spike(ann, example_input=torch.zeros(1, 2), timesteps=3), []
-    >>> with listening(snn, [n.name for n in snn.neuron_nodes()], lambda *told: heard.append(told)):
+    >>> with listening(snn, ["_1_1"], lambda name, value, by: heard.append((name, value.shape))):
     ...     _ = snn(torch.rand(5, 2))
-    >>> [(name, tuple(value.shape)) for name, value in heard]
-    [('_1_1', (3, 5, 4))]
+    >>> heard
+    [('_1_1', torch.Size([3, 5, 4]))]
     """
     before = _listening.set((*_listening.get(), Listening(network, names, listener)))
     try:

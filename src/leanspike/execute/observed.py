@@ -48,12 +48,12 @@ class Execution(fx.Interpreter):
         name = name_in_plan(n)
         for one in self.listeners:
             if name in one.names:
-                one.listener(name, self.heard(value))
+                one.listener(name, *self.heard(value))
 
-    def heard(self, value: Any) -> Tensor:
-        """Return a value as listeners hear it."""
+    def heard(self, value: Any) -> tuple[Tensor, Tensor]:
+        """Return a value as listeners hear it, and the tensor to which its gradient goes."""
         assert isinstance(value, Tensor)
-        return value
+        return value, value
 
 
 class Streaming(Execution):

@@ -122,13 +122,13 @@ class RateExecution(Execution):
         self.tell(n, value)
         return value
 
-    def heard(self, value: Any) -> Tensor:
-        """Return all steps of a value ``[T, N, ...]``, with the gradient of their mean."""
+    def heard(self, value: Any) -> tuple[Tensor, Tensor]:
+        """Return all steps ``[T, N, ...]``, whose gradient goes to their mean, and the mean."""
         if not isinstance(value, Timed):
             return super().heard(value)
-        steps: Tensor = value.steps
-        stacked = steps.dim() == value.mean.dim()
-        return carried(opened(steps, self.timesteps) if stacked else steps, value.mean)
+        steps, mean_N = value.steps, value.mean
+        steps_TN = opened(steps, self.timesteps) if steps.dim() == mean_N.dim() else steps
+        return carried(steps_TN, mean_N), mean_N
 
     def _value(self, n: fx.Node) -> Any:
         args: Any

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from typing import final
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 
 from leanspike.distributed import mean_of_all
 from leanspike.errors import LeanspikeError
-from leanspike.evaluation.per_spike import PerSpike
+from leanspike.evaluation.per_spike import Caused, PerSpike
 from leanspike.execute.listening import listening
 from leanspike.section import Positive
 from leanspike.surgery import SpikingNetwork
@@ -64,8 +63,7 @@ class Accumulates(Objective):
             raise LeanspikeError(f"target is {target}; give a number above 0, or None")
         self.target = target
         self._found: WeakKeyDictionary[SpikingNetwork, PerSpike] = WeakKeyDictionary()
-        self._caused: list[Tensor] = []
-        self._macs, self._axis = 0.0, 0
+        self._caused: Caused | None = None
 
     @contextmanager
     def watch(self, network: nn.Module) -> Iterator[None]:
@@ -74,24 +72,19 @@ class Accumulates(Objective):
         if network not in self._found:
             self._found[network] = PerSpike.of(network)
         found = self._found[network]
-        self._caused, self._macs = [], found.ann_macs
-        self._axis = network.plan.encoder.batch_axis
-
-        def hear(name: str, value: Tensor) -> None:
-            wide = torch.promote_types(value.dtype, torch.float32)
-            self._caused.append(found.accumulates(name, value, network).to(wide))
-
-        with listening(network, found.sources, hear):
+        self._caused = Caused(found, network)
+        with listening(network, found.heard, self._caused):
             yield
 
     def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002
-        if not self._caused:
+        caused, self._caused = self._caused, None
+        if caused is None or not caused.parts:
             raise LeanspikeError(
                 "no spikes were seen; run the network, which must not be compiled, inside "
                 "watch(network) before each loss"
             )
-        work = torch.stack(self._caused).sum() / (self._macs * x.shape[self._axis])
-        self._caused = []
+        samples = x.shape[caused.network.plan.encoder.batch_axis]
+        work = caused.total() / (caused.found.ann_macs * samples)
         if self.target is None:
             return work
         above = mean_of_all(work.detach()) > self.target
