@@ -29,6 +29,7 @@ from leanspike.surgery import SpikingNetwork, fold_norms
 from leanspike.temporal import TEBN, TEMPORAL_NORMS
 from leanspike.train import (
     TET,
+    Accumulates,
     CrossEntropy,
     Feature,
     Objective,
@@ -147,7 +148,7 @@ def objectives(snn: SpikingNetwork) -> list[Objective]:
     teacher = ann().to("meta")
     features = [Feature(teacher, snn, images("meta"), each_step=each) for each in (False, True)]
     labels = [CrossEntropy(label_smoothing=0.1), TET()]
-    terms = [*labels, Response(teacher), SelfDistillation(), SpikeRate(), *features]
+    terms = [*labels, Response(teacher), SelfDistillation(), SpikeRate(), Accumulates(), *features]
     return [Weighted([(1.0, term)]) for term in terms]
 
 

@@ -27,6 +27,7 @@ from leanspike.metrics import CalibrationError
 from leanspike.temporal import create_encoder
 from leanspike.train import (
     TET,
+    Accumulates,
     Checkpoints,
     CrossEntropy,
     Feature,
@@ -238,6 +239,8 @@ def everything(network: nn.Module) -> Objective:
             (0.1, Feature(teacher, network, x, pairs)),
             (0.5, SelfDistillation()),
             (0.1, SpikeRate()),
+            (0.1, Accumulates()),
+            (0.1, Accumulates(target=0.2)),
         ]
     )
 

@@ -19,7 +19,7 @@ from leanspike.neuron.protocol import Cost
 from leanspike.surgery import fold_norms
 from leanspike.surrogate import Triangle
 from leanspike.temporal import Affine, TemporalNorm
-from leanspike.train import TET, CrossEntropy, Feature, Objective, Response, SpikeRate
+from leanspike.train import TET, Accumulates, CrossEntropy, Feature, Objective, Response, SpikeRate
 
 T, N = 4, 3
 LABELS = torch.tensor([0, 2, 1])
@@ -59,7 +59,7 @@ def objectives() -> list[Objective]:
         *(nn.Flatten(), nn.Linear(45, 3)),
     )
     feature = Feature(teacher, network(), images(), {"5": "1"})
-    return [CrossEntropy("sum"), TET(), Response(teacher), feature, SpikeRate()]
+    return [CrossEntropy("sum"), TET(), Response(teacher), feature, SpikeRate(), Accumulates()]
 
 
 @pytest.mark.parametrize("objective", objectives(), ids=lambda objective: type(objective).__name__)
@@ -95,12 +95,13 @@ def test_a_price_on_spikes_is_exact_for_the_first_layer_at_any_t(height: Any) ->
         torch.testing.assert_close(found[1][name], found[0][name])
 
 
-def test_what_spike_rates_of_channels_keep_is_flat_over_time() -> None:
+@pytest.mark.parametrize("make", [SpikeRate, Accumulates])
+def test_what_prices_on_spikes_of_channels_keep_is_flat_over_time(make: Any) -> None:
     snn = network(LIF(0.4, per="channel", height="threshold", learn=("threshold",)))
 
     def most(timesteps: int) -> int:
         sizes = [0]
-        rate = SpikeRate()
+        rate = make()
         hooks = torch.autograd.graph.saved_tensors_hooks(
             lambda t: (sizes.append(t.untyped_storage().nbytes()), t)[1], lambda t: t
         )

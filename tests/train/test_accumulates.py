@@ -20,7 +20,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.evaluation.energy import OperationCounter
 from leanspike.evaluation.prices import Prices
 from leanspike.temporal import Frames
-from leanspike.train import Accumulates, SpikeRate, Weighted, create_optimizer
+from leanspike.train import Accumulates, SpikeRate, Weighted
 
 N, IMAGE = 3, (2, 6, 6)
 LABELS = torch.tensor([0, 2, 1])
@@ -330,25 +330,23 @@ def test_bf16_counts_what_it_computes(gradient: Any, height: Any) -> None:
     assert isinstance(snn.get_submodule("1").weight.grad, Tensor)
 
 
-def trained(work: Accumulates, steps: int = 40) -> list[float]:
+def trained(work: Accumulates, steps: int = 14) -> list[float]:
     torch.manual_seed(0)
-    snn, x = spiking(NETWORKS["max pools"]()), images()
-    optimizer = create_optimizer(snn, learning_rate=0.05)
-    found = []
+    snn, x = spiking(NETWORKS["average pools"]()), images()
+    optimizer, found = torch.optim.SGD(snn.parameters(), lr=0.05), [counted(snn, x)]
     for _ in range(steps):
         optimizer.zero_grad()
         price(snn, x, work, gradient="rate").backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         snn.keep_in_range()
-        found.append(counted(snn, x))
-    return found
+    return [*found, counted(snn, x)]
 
 
 def test_training_lowers_the_work_and_a_target_holds_it() -> None:
-    before, *_, after = trained(Accumulates())
+    before, after = trained(Accumulates())
     assert after < before / 4
-    *_, held = trained(Accumulates(target=before / 2))
-    assert 0.35 * before < held <= 0.5 * before
+    _, held = trained(Accumulates(target=before / 2))
+    assert 0.45 * before < held <= 0.5 * before
 
 
 def test_the_excess_over_a_target_is_relative_and_below_it_nothing_is_pushed() -> None:
@@ -427,10 +425,10 @@ def layers(*between: nn.Module) -> nn.Module:
 
 
 THRESHOLD = {"neuron": ls.LIF(0.3, height="threshold", learn=("threshold",))}
-PER_NEURON = {"neuron": ls.LIF(0.3, height="threshold", per="neuron")}
+PER_NEURON = {"neuron": ls.LIF(0.3, height="threshold", per="neuron", learn=("threshold",))}
 REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "chosen": (Chosen, {}, "gather.*: another signal chooses which spikes are added up"),
-    "heights": (Larger, THRESHOLD, "amax.*: spikes of several heights enter"),
+    "heights": (Larger, THRESHOLD, "stack: spikes of several heights enter"),
     "declared": (lambda: layers(Own()), {"ops": {Own: "spike"}}, "2: it is declared to give"),
     "unseen": (
         lambda: layers(Unseen(), nn.ReLU()),
@@ -441,7 +439,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "pool": (
         lambda: nn.Sequential(
             *(nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 1), nn.ReLU(), nn.MaxPool1d(2)),
-            nn.Conv1d(2, 1, 1),
+            *(nn.Conv1d(2, 3, 2), nn.Flatten()),
         ),
         PER_NEURON,
         "3: spikes of neurons 2 have several heights",
@@ -464,10 +462,12 @@ def test_what_cannot_be_counted_is_refused_by_its_path_and_the_advice_works(name
     assert rate(y_TNK, LABELS, x).item() >= 0
 
 
-def test_heights_that_stay_equal_may_meet() -> None:
+@pytest.mark.parametrize("make", [Larger, REFUSED["pool"][0]], ids=["two layers", "a pool"])
+def test_heights_that_stay_equal_may_meet(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     x = torch.rand(N, 4).double()
-    snn = spiking(Larger(), example=x[:1], neuron=ls.LIF(0.1, learn=()))
+    neuron = ls.LIF(0.02, height="threshold", per="neuron", learn=())
+    snn = spiking(make(), example=x[:1], neuron=neuron)
     expected = counted(snn, x)
     assert expected > 0
     assert price(snn, x).item() == pytest.approx(expected, rel=1e-12)

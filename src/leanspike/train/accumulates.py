@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import final
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from leanspike.distributed import mean_of_all
@@ -88,4 +89,4 @@ class Accumulates(Objective):
         if self.target is None:
             return work
         above = mean_of_all(work.detach()) > self.target
-        return (work / self.target - 1) * above
+        return torch.where(above, work / self.target - 1, 0.0)
