@@ -133,8 +133,10 @@ def test_gradients_need_no_other_device_and_no_values(
     norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # "meta" has none
-    snn = spiking(norm).to("meta")
-    for objective in objectives(snn):
+    snn, work = spiking(norm), Accumulates()
+    with work.watch(snn):  # what each spike causes is found where there are weights
+        snn.to("meta")
+    for objective in [*objectives(snn), Weighted([(1.0, work)])]:
         with objective.watch(snn):
             y_TNK = snn(images("meta"))
         labels = torch.empty(N, dtype=torch.int64, device="meta")
@@ -148,7 +150,7 @@ def objectives(snn: SpikingNetwork) -> list[Objective]:
     teacher = ann().to("meta")
     features = [Feature(teacher, snn, images("meta"), each_step=each) for each in (False, True)]
     labels = [CrossEntropy(label_smoothing=0.1), TET()]
-    terms = [*labels, Response(teacher), SelfDistillation(), SpikeRate(), Accumulates(), *features]
+    terms = [*labels, Response(teacher), SelfDistillation(), SpikeRate(), *features]
     return [Weighted([(1.0, term)]) for term in terms]
 
 

@@ -47,7 +47,7 @@ from leanspike.execute.rate_rules import (
     normalise_behind,
     refuse_twice,
 )
-from leanspike.execute.timed import Timed
+from leanspike.execute.timed import Timed, means_in, steps_in, timed_in
 from leanspike.graph.ops import is_batch_norm, knows, row_of
 from leanspike.graph.plan import Plan
 from leanspike.neuron import Neuron
@@ -143,7 +143,7 @@ class RateExecution(Execution):
             return fx.Interpreter.run_node(self, n)
         if n.target in (stack, opened):
             with torch.no_grad():
-                return Timed(self.call_function(n.target, _steps(args), {}), args[0].mean)
+                return Timed(self.call_function(n.target, steps_in(args), {}), args[0].mean)
         if n.target is fire_normalised:
             return self._fire_normalised(n, *args)
         if n.target is normalise_alone:
@@ -239,14 +239,14 @@ class RateExecution(Execution):
         call = getattr(self, n.op)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         with torch.no_grad(), refuse_twice(str(n.target), module):
-            steps = call(n.target, _steps(args), _steps(kwargs))
+            steps = call(n.target, steps_in(args), steps_in(kwargs))
         row = row_of(n, self.module)
         if row.max_pool and isinstance(steps, Tensor):
-            found = self._largest(n, _signals(args, kwargs)[0], steps)
+            found = self._largest(n, timed_in(args, kwargs)[0], steps)
             if found is not None:
                 return found
         if row.synapses is None:
-            mean = call(n.target, _means(args), _means(kwargs))
+            mean = call(n.target, means_in(args), means_in(kwargs))
         else:
             mean = self._by_weights(n, args, kwargs)
         if n.meta["signal"].kind is None or row.linear:
@@ -261,19 +261,19 @@ class RateExecution(Execution):
     def _by_weights(self, n: fx.Node, args: Any, kwargs: Any) -> Any:
         """Run an operation with weights on means, of which its weights hear another one."""
         call = getattr(self, n.op)
-        signals = _signals(args, kwargs)
+        signals = timed_in(args, kwargs)
         heard_N = self._heard(n, signals[0]) if len(signals) == 1 else None
         if heard_N is None:
-            return call(n.target, _means(args), _means(kwargs))
+            return call(n.target, means_in(args), means_in(kwargs))
         heard = Timed(signals[0].steps, heard_N)
         at_heard = pytree.tree_map(lambda p: heard if isinstance(p, Timed) else p, (args, kwargs))
-        by_weights = call(n.target, *_means(at_heard))
+        by_weights = call(n.target, *means_in(at_heard))
         if n.op == "call_module":
             module = self.fetch_attr(str(n.target))
             still = {name: p.detach() for name, p in module.named_parameters()}
-            by_input = functional_call(module, still, _means(args), _means(kwargs))
+            by_input = functional_call(module, still, means_in(args), means_in(kwargs))
         else:
-            by_input = call(n.target, *_means(pytree.tree_map(_still, (args, kwargs))))
+            by_input = call(n.target, *means_in(pytree.tree_map(_still, (args, kwargs))))
         return by_input + (by_weights - by_weights.detach())
 
     def _at_mean(self, steps: Any, mean: Any) -> Any:
@@ -291,26 +291,6 @@ class RateExecution(Execution):
         with torch.no_grad():
             steps = norm(x.steps)
         return Timed(steps, self._at_mean(steps, mean))
-
-
-def _signals(args: Any, kwargs: Any) -> list[Timed]:
-    return [part for part in pytree.tree_leaves((args, kwargs)) if isinstance(part, Timed)]
-
-
-def _steps(part: Any) -> Any:
-    return fx.node.map_aggregate(part, _steps_of)
-
-
-def _means(part: Any) -> Any:
-    return fx.node.map_aggregate(part, _mean_of)
-
-
-def _steps_of(leaf: Any) -> Any:
-    return leaf.steps if isinstance(leaf, Timed) else leaf
-
-
-def _mean_of(leaf: Any) -> Any:
-    return leaf.mean if isinstance(leaf, Timed) else leaf
 
 
 def _still(leaf: Any) -> Any:

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 
 @final
@@ -51,3 +52,38 @@ class Timed:
             return self.mean
         with torch.enable_grad():
             return self._follow(value)
+
+
+def timed_in(args: Any, kwargs: Any) -> list[Timed]:
+    """Return the values among arguments that depend on time.
+
+    >>> [value.steps for value in timed_in((Timed(2, 1), 3), {})]
+    [2]
+    """
+    return [part for part in pytree.tree_leaves((args, kwargs)) if isinstance(part, Timed)]
+
+
+def steps_in(part: Any) -> Any:
+    """Return arguments with all steps in the places of values that depend on time.
+
+    >>> steps_in((Timed(2, 1), 3))
+    (2, 3)
+    """
+    return fx.node.map_aggregate(part, _steps_of)
+
+
+def means_in(part: Any) -> Any:
+    """Return arguments with means in the places of values that depend on time.
+
+    >>> means_in((Timed(2, 1), 3))
+    (1, 3)
+    """
+    return fx.node.map_aggregate(part, _mean_of)
+
+
+def _steps_of(leaf: Any) -> Any:
+    return leaf.steps if isinstance(leaf, Timed) else leaf
+
+
+def _mean_of(leaf: Any) -> Any:
+    return leaf.mean if isinstance(leaf, Timed) else leaf
