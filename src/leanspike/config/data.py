@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -16,8 +16,8 @@ class AugmentSection(Section):
 
     crop: Annotated[int, Field(ge=0)] = 0
     """Images: black pixels on each side, from which a window of the old size is cut; 0: off."""
-    flip: bool = False
-    """Mirror left to right with probability 1/2."""
+    flip: Literal[True, False, "alternate"] = False
+    """Mirror left to right with probability 1/2; `alternate`: the others in each next epoch."""
     cutout: Annotated[int, Field(ge=0)] = 0
     """Images: side of a random square, in pixels, that is blackened; 0: off."""
     shift: Annotated[int, Field(ge=0)] = 0

@@ -5,15 +5,36 @@ Shapes: B images of a batch, C channels, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from leanspike.data.alternate import Flip, check_flip, mirrored_in
 from leanspike.data.device import send
 from leanspike.distributed import drawn
 from leanspike.errors import LeanspikeError
+
+Augmentation = Callable[[Tensor, Generator], Tensor]
+"""From a batch and the generator of its random numbers to a batch of the same shape."""
+
+
+@runtime_checkable
+class ByNumber(Protocol):
+    """An augmentation that may depend on the images' numbers and the epoch.
+
+    The loader asks it for the augmentation of each batch. It calls others directly.
+    """
+
+    def for_images(self, numbers: Tensor, epoch: int, seed: int) -> Augmentation:
+        """Return the augmentation of a batch.
+
+        ``numbers`` are the images' places in the split, int64 [B], on the CPU.
+        """
 
 
 @dataclass(frozen=True)
@@ -24,32 +45,42 @@ class Augment:
 
     - ``crop``: pad every side by this number of black pixels, then cut a random window of the old
       size (0: off).
-    - ``flip``: mirror left to right with probability 1/2.
+    - ``flip``: mirror left to right with probability 1/2. With "alternate" an image is mirrored or
+      not by a draw of its own in the first epoch, and is the other way round in each next one.
     - ``cutout``: blacken a random square of this number of pixels a side (0: off).
 
     ``augment(images, generator)`` takes and returns uint8 [B, C, H, W] and does not change the
     images given. The result is a function of the images and the state of the (CPU) generator alone.
-    It is the same on every device.
+    It is the same on every device. An alternating flip depends on the images' numbers and the
+    epoch, too: :meth:`for_images` gives the augmentation of a batch, which the loader calls.
 
     The centre of the square may lie anywhere in the image, so parts of the square may stick out
     (DeVries & Taylor 2017, arXiv 1708.04552, section 3.2). There the square is filled with the data
     set's mean, after normalisation; here it is black, as the padding.
 
     Raises:
-        LeanspikeError: for a negative ``crop`` or ``cutout``.
+        LeanspikeError: for a negative ``crop`` or ``cutout``, another ``flip``, or a call of one
+            that alternates without :meth:`for_images`.
 
     >>> images = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
     >>> Augment(flip=True)(images, Generator().manual_seed(1)).flatten().tolist()[:4]
     [3, 2, 1, 0]
     >>> torch.equal(Augment()(images, Generator()), images)
     True
+    >>> first, second = (
+    ...     Augment(flip="alternate").for_images(torch.tensor([7]), epoch, seed=0)
+    ...     for epoch in (0, 1)
+    ... )
+    >>> torch.equal(first(images, Generator()), second(images, Generator()).flip(3))
+    True
     """
 
     crop: int = 0
-    flip: bool = False
+    flip: Flip = False
     cutout: int = 0
 
     def __post_init__(self) -> None:
+        check_flip(self.flip)
         for name, value in (("crop", self.crop), ("cutout", self.cutout)):
             if value < 0:
                 raise LeanspikeError(f"{name} is {value}; give a number of pixels, or 0 for none")
@@ -59,11 +90,21 @@ class Augment:
         """Whether what is drawn for an image depends on no other image of the batch."""
         return True
 
+    def for_images(self, numbers: Tensor, epoch: int, seed: int) -> Augmentation:
+        """Return the augmentation of a batch of these images, int64 [B], in an epoch."""
+        if self.flip != "alternate":
+            return self
+        return partial(self._applied, mirrored=mirrored_in(numbers, epoch, seed))
+
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        return self._applied(images, generator)
+
+    def _applied(
+        self, images: Tensor, generator: Generator, mirrored: Tensor | None = None
+    ) -> Tensor:
         if self.crop:
             images = random_crop(images, self.crop, generator)
-        if self.flip:
-            images = random_flip(images, generator)
+        images = flipped(images, self.flip, generator, mirrored)
         if self.cutout:
             images = random_cutout(images, self.cutout, generator)
         return images
@@ -85,6 +126,24 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
     return windows[torch.arange(count, device=images.device), :, top, left]
 
 
+def flipped(
+    images: Tensor, flip: Flip, generator: Generator, mirrored: Tensor | None = None
+) -> Tensor:
+    """Mirror images as ``flip`` says: where ``mirrored`` (bool [B]) is given, those.
+
+    >>> flipped(torch.tensor([[[[1, 2]]]]), "alternate", Generator(), torch.tensor([True]))
+    tensor([[[[2, 1]]]])
+    """
+    if mirrored is not None:
+        return _mirror(images, mirrored.view(-1, 1, 1, 1))
+    if flip == "alternate":
+        raise LeanspikeError(
+            "flip is 'alternate', which goes by the images' numbers; call what "
+            "for_images(numbers, epoch, seed) returns, or give flip=True"
+        )
+    return random_flip(images, generator) if flip else images
+
+
 def random_flip(images: Tensor, generator: Generator) -> Tensor:
     """Mirror each image left to right with probability 1/2.
 
@@ -95,6 +154,10 @@ def random_flip(images: Tensor, generator: Generator) -> Tensor:
         (len(images), 1, 1, 1),
         lambda shape: torch.randint(2, shape, generator=generator, dtype=torch.bool),
     )
+    return _mirror(images, mirrored)
+
+
+def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
     return torch.where(send(mirrored, images.device), images.flip(3), images)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from leanspike.data.augment import Augment
+from leanspike.data.augment import Augment, Augmentation, ByNumber
 from leanspike.data.device import send
 from leanspike.data.digest import paths_of
 from leanspike.data.event_augment import EventAugment
@@ -84,9 +84,10 @@ class Loader:
     unless it is the only one. Without ``train`` all samples come in order, never augmented. The
     loader is then a list of batches that can be gone through as often as one likes.
 
-    The order is a function of (seed, epoch), an augmentation of (seed, epoch, step). So a run that
-    is resumed at any step gets the batches of an uninterrupted one, bit for bit. ``mean`` and
-    ``std`` are the data set's, or those that published weights were trained with.
+    The order is a function of (seed, epoch), an augmentation of (seed, epoch, step). An alternating
+    flip is one of (seed, image's number, epoch). So a run that is resumed at any step gets the
+    batches of an uninterrupted one, bit for bit. ``mean`` and ``std`` are the data set's, or those
+    that published weights were trained with.
 
     The next batch of a lazy split is read in the background while this one is used. A thread reads
     it, or ``workers`` processes (PyTorch's DataLoader) do, which changes no bit. No processes are
@@ -186,20 +187,29 @@ class Loader:
         shares = [self._share(len(chunk)) for chunk in chunks]
         augment = self.augment if self.train else None
         whole = augment is not None and not augment.by_sample
-        read = (
+        read = [
             chunk if share is None or whole else chunk[share.rows]
             for chunk, share in zip(chunks, shares, strict=True)
-        )
+        ]
         for at, (images, labels) in enumerate(self._read(read)):
             images = send(images, self.device)  # bytes are small; the device does the rest
             if augment is not None:
+                made = self._augmentation(augment, read[at], epoch)
                 with sharing(None if whole else shares[at]):
-                    images = augment(images, generator_for(self.seed, epoch, start_step + at))
+                    images = made(images, generator_for(self.seed, epoch, start_step + at))
             share = shares[at]
             if share is not None and whole:
                 images, labels = images[share.rows.to(images.device)], labels[share.rows]
             inputs = normalise(images, self.mean, self.std)
             yield self._in_format(inputs), send(labels, self.device)
+
+    def _augmentation(
+        self, augment: Augment | EventAugment, numbers: Tensor, epoch: int
+    ) -> Augmentation:
+        """Return the augmentation of a batch of images."""
+        if isinstance(augment, ByNumber):
+            return augment.for_images(numbers, epoch, self.seed)
+        return augment
 
     def _in_format(self, inputs: Tensor) -> Tensor:
         """Return inputs in ``memory_format``.

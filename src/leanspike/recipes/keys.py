@@ -142,7 +142,7 @@ def _type(of_key: Schema) -> str:
     if "$ref" in of_key:
         return "section"
     if "enum" in of_key:
-        return ", ".join(str(value) for value in of_key["enum"])
+        return ", ".join(yaml.safe_dump(value).split("\n")[0] for value in of_key["enum"])
     kind: str = of_key["type"]
     if kind == "array":
         return _list(of_key)
