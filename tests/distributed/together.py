@@ -31,6 +31,7 @@ from leanspike.train import (
     Checkpoints,
     CrossEntropy,
     Feature,
+    Lookahead,
     Monitor,
     Objective,
     Response,
@@ -277,6 +278,7 @@ CASES: dict[str, Callable[[Group, Path], Any]] = {
         snn(encode="frames", norm="tdbn"), g, f, "frames", augment=EVENTS, frames=2, steps=10
     ),
     "micro": lambda g, f: train(snn(), g, f, "micro", accumulate=2, steps=10),
+    "ahead": lambda g, f: train(snn(), g, f, "ahead", steps=10, lookahead=Lookahead(steps=2)),
     "apart": lambda g, f: train(snn(), g, f, "apart", synchronise_norms=False, steps=10),
 }
 

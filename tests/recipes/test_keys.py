@@ -26,7 +26,7 @@ from leanspike.recipes import dump, load_recipe, recipes
 from leanspike.recipes.keys import KeySection, as_json, render_keys, sections
 from leanspike.registry import Registry
 from leanspike.section import Section
-from leanspike.train import objectives, optimizers, schedules
+from leanspike.train import Lookahead, objectives, optimizers, schedules
 from leanspike.train.terms import ObjectiveSection
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,12 @@ def models() -> dict[str, type[Section]]:
     bases = (Section, config.Section)
     classes = [c for c in found if issubclass(c, Section) and c not in bases]
     classes += [SurrogateSection, *map(neurons.config, neurons.registered)]
-    classes += [FramesSection, ObjectiveSection, *map(objectives.config, objectives.registered)]
+    classes += [
+        FramesSection,
+        Lookahead,
+        ObjectiveSection,
+        *map(objectives.config, objectives.registered),
+    ]
     classes += map(optimizers.config, optimizers.registered)
     classes += map(schedules.config, schedules.registered)
     return {" ".join(str(c.__doc__).replace("``", "`").split()): c for c in classes}

@@ -81,6 +81,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("snn=[{epochs: 1, schedule: step, period_epochs: 4}]",),
             r"key snn\.0\.schedule\.period_epochs; step has milestones$",
         ),
+        (
+            ("snn=[{epochs: 1, lookahead: {steps: 1000}}]",),
+            r"lookahead\.steps is 1000, and the stage has \d+ steps, .*; set lookahead\.steps to ",
+        ),
         (("ann.milestones=[1]",), r"key ann\.schedule\.milestones; linear has no options$"),
         (
             ("data.validation=0",),

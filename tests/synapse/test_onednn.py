@@ -419,7 +419,7 @@ from torch import nn
 from torch.nn import functional as F
 from leanspike.data import Loader, TensorSplit
 from leanspike.train import Checkpoints, CrossEntropy, Monitor, Stage, create_optimizer, fit
-from leanspike.train.optim import create_schedule
+from leanspike.train.schedule import create_schedule
 
 torch.manual_seed(0)
 torch.set_num_threads({threads})

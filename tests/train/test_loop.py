@@ -28,7 +28,7 @@ from leanspike.train import (
     create_optimizer,
     fit,
 )
-from leanspike.train.optim import create_schedule
+from leanspike.train.schedule import create_schedule
 
 
 def make_loader(n: int = 64, *, train: bool) -> Loader:

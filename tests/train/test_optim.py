@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from leanspike.errors import LeanspikeError
 from leanspike.neuron import LIF
-from leanspike.train import create_optimizer, create_schedule
+from leanspike.recipes import load_recipe
+from leanspike.train import ScheduleSection, create_optimizer, create_schedule
 from leanspike.train.optim import set_learning_rate
 
 EPOCH_STEPS = 3
@@ -67,6 +69,32 @@ def test_a_warm_up_comes_before_either():
         warmed = create_schedule(kind, 16, **warm, options=more)
         assert [warmed(step) for step in range(4)] == [0.25, 0.5, 0.75, 1]
         assert [warmed(step) for step in range(4, 16)] == [plain(step) for step in range(4, 16)]
+
+
+def test_a_triangle_is_three_points_and_the_lines_between():
+    corners = {"start": 0.3, "peak": 0.25, "end": 0.1}
+    factor = create_schedule("triangular", 200, options=corners)
+    found = [factor(step) for step in range(200)]
+    assert found == pytest.approx(np.interp(range(200), [0, 50, 200], [0.3, 1, 0.1]), rel=1e-12)
+    falling = create_schedule("triangular", 10, options={"peak": 0.0, "end": 0.0})
+    linear = create_schedule("linear", 10)
+    assert [falling(step) for step in range(10)] == pytest.approx([linear(n) for n in range(10)])
+    with pytest.raises(LeanspikeError, match="peak is 1: Input should be less than 1"):
+        create_schedule("triangular", 10, options={"peak": 1})
+    rising = {"name": "triangular", "start": 0, "peak": 0.5, "end": 1}
+    assert ScheduleSection.model_validate(rising).options == {"start": 0, "peak": 0.5, "end": 1}
+
+
+def test_a_triangle_after_a_warm_up_is_refused_and_the_advice_works():
+    says = "warmup is 0.2, and this schedule rises by itself; set warmup to 0$"
+    with pytest.raises(LeanspikeError, match=says):
+        create_schedule("triangular", 10, warmup=0.2)
+    assert create_schedule("triangular", 10, warmup=0)(0) == 0.2
+    changes = ["ann.schedule=triangular", "ann.warmup=0.2"]
+    with pytest.raises(LeanspikeError, match="recipe digits: ann .*" + says):
+        load_recipe("digits", changes)
+    recipe = load_recipe("digits", [*changes, "ann.warmup=0"])
+    assert recipe.ann.schedule.options == {"start": 0.2, "peak": 0.23, "end": 0.07}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from leanspike.data import Loader, TensorSplit
 from leanspike.errors import DataError
 from leanspike.train import Checkpoints, Monitor, Objective, Stage, create_optimizer, fit
-from leanspike.train.optim import create_schedule
+from leanspike.train.schedule import create_schedule
 
 
 class Square(Objective):

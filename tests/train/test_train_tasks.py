@@ -29,7 +29,7 @@ from leanspike.train import (
     create_optimizer,
     fit,
 )
-from leanspike.train.optim import create_schedule
+from leanspike.train.schedule import create_schedule
 
 IMAGES = torch.randint(
     0, 256, (64, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from leanspike.config.section import Section
+from leanspike.errors import LeanspikeError
 from leanspike.section import Count, NonNegative, Positive
-from leanspike.train import OptimizerSection, ScheduleSection, optimizers, schedules
+from leanspike.train import Lookahead, OptimizerSection, ScheduleSection, optimizers, schedules
 from leanspike.train.terms import ObjectiveSection
 
 
@@ -42,9 +43,9 @@ class TrainSection(Section):
     schedule: Annotated[ScheduleSection, Field(examples=list(schedules.registered))] = (
         ScheduleSection()
     )
-    """How the learning rate falls: a schedule with its options, or its name alone."""
+    """How the learning rate goes: a schedule with its options, or its name alone."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The share of all steps in which the rate rises from 0."""
+    """The share of all steps in which the rate rises from 0; `triangular` rises by itself."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """The rate of every dropout in this stage of an SNN; null: the network's own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -63,15 +64,36 @@ class TrainSection(Section):
     """Gradients are scaled down to this norm where they are above it; null: never."""
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an average of the weights over the steps, which the stage ends with; null: none."""
+    lookahead: Lookahead | None = None
+    """Slow weights that the stage ends with; `{}` is airbench's choice, null: none."""
     select: Literal["best", "last"] = "best"
     """Keep the epoch that is best on the held-out images, or the last one."""
 
     @model_validator(mode="after")
-    def _an_average_is_not_whole(self) -> TrainSection:
+    def _one_warmup(self) -> TrainSection:
+        schedule = self.schedule
+        try:
+            schedules.create(schedule.name, schedule.options).check_warmup(self.warmup)
+        except LeanspikeError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _weights_have_one_average(self) -> TrainSection:
         if self.average is not None and self.weights != "f32":
             raise ValueError(
                 f"average is {self.average} and weights are {self.weights}, and an average of "
                 "whole numbers is none; leave average out of this stage"
+            )
+        if self.lookahead is not None and self.weights != "f32":
+            raise ValueError(
+                f"weights are {self.weights}, and those of a lookahead lie between whole numbers; "
+                "leave lookahead out of this stage"
+            )
+        if self.lookahead is not None and self.average is not None:
+            raise ValueError(
+                f"average is {self.average} and there is a lookahead, and a stage ends with the "
+                "weights of one; leave one of them out"
             )
         return self
 

@@ -46,17 +46,11 @@ from leanspike.train.accumulates import Accumulates
 # isort: on
 from leanspike.train.average import averaging
 from leanspike.train.checkpoint import Checkpoints
+from leanspike.train.lookahead import Lookahead
 from leanspike.train.loop import fit
 from leanspike.train.monitor import Monitor, read_log, write_log
-from leanspike.train.optim import (
-    Curve,
-    OptimizerSection,
-    ScheduleSection,
-    create_optimizer,
-    create_schedule,
-    optimizers,
-    schedules,
-)
+from leanspike.train.optim import OptimizerSection, create_optimizer, optimizers
+from leanspike.train.schedule import Curve, ScheduleSection, create_schedule, schedules
 from leanspike.train.stage import Stage
 from leanspike.train.teacher import Teacher, renormalise
 
@@ -68,6 +62,7 @@ __all__ = [
     "CrossEntropy",
     "Curve",
     "Feature",
+    "Lookahead",
     "Monitor",
     "Objective",
     "OptimizerSection",

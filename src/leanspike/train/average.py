@@ -1,4 +1,4 @@
-"""The exponential moving average of a network's weights over the steps of its training."""
+"""Averages of a network's weights over the steps of its training, which a stage may end with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from leanspike.errors import LeanspikeError
+from leanspike.train.lookahead import begin_at, slow_weights
+from leanspike.train.stage import Stage
 
 
 def averaging(network: nn.Module, decay: float) -> AveragedModel:
@@ -44,26 +46,45 @@ def averaging(network: nn.Module, decay: float) -> AveragedModel:
 
 @final
 class Trained:
-    """A network in training, and the one that answers for it: itself, or the average.
+    """A network in training, and the one that answers for it: itself, or one of averaged weights.
 
     Args:
         network: trained in place.
-        decay: the decay of the average; None: there is no average.
+        stage: says by ``average`` or ``lookahead`` which weights those are.
+
+    Raises:
+        LeanspikeError: for both, a decay out of range, or a stage too short for its lookahead.
     """
 
-    def __init__(self, network: nn.Module, decay: float | None) -> None:
-        self.network = network
-        self.average = None if decay is None else averaging(network, decay)
+    def __init__(self, network: nn.Module, stage: Stage) -> None:
+        self.network, self.lookahead = network, stage.lookahead
+        self.average: AveragedModel | None = None
+        if stage.average is not None:
+            self.average = averaging(network, stage.average)
+        if self.lookahead is not None:
+            if self.average is not None:
+                raise LeanspikeError(
+                    f"stage {stage.name}: average is {stage.average} and there is a lookahead, and "
+                    "a stage ends with the weights of one; leave one of them out"
+                )
+            total = stage.epochs * len(stage.train)
+            self.lookahead.check(stage.name, total)
+            self.average = slow_weights(network, self.lookahead, total)
 
     @property
     def answers(self) -> nn.Module:
         """The network that is validated, selected and kept."""
         return self.network if self.average is None else self.average.module
 
-    def stepped(self) -> None:
-        """Tell the average of a step that was taken."""
-        if self.average is not None:
+    def stepped(self, steps: int) -> None:
+        """Tell the average that a step was taken; ``steps`` were taken so far."""
+        if self.average is None:
+            return
+        if self.lookahead is None:
             self.average.update_parameters(self.network)
+        elif steps % self.lookahead.steps == 0:
+            self.average.update_parameters(self.network)
+            begin_at(self.average.module, self.network)
 
     def end(self, best: dict[str, Any]) -> None:
         """Give the network the best weights, or those of the network that answers."""

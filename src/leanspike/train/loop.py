@@ -38,14 +38,14 @@ def fit(
 
     ``history`` receives a row per epoch. At the end the network has the weights of the epoch with
     the best validation accuracy (``select`` is "best"), or the last epoch's. With
-    ``stage.average`` these are averages.
+    ``stage.average`` these are averages, with ``stage.lookahead`` the slow weights.
 
     Raises:
         LeanspikeError: when the loss or a gradient is no longer finite; the last checkpoint, which
             is from before, stays. Also for rate gradients of a network that is no SpikingNetwork.
     """
     _check_gradient(network, stage)
-    trained = Trained(network, stage.average)
+    trained = Trained(network, stage)
     position = _resume(trained, stage, history, checkpoints)
     monitor.begin(stage.name, stage.epochs, len(stage.train), position.epoch, position.step)
     with stepping_around(network, trained.answers, stage.objective):
@@ -90,8 +90,8 @@ def _epochs(
         batches = stage.train.epoch(stage.epoch_key(position.epoch), position.step)
         for x, labels in batches:
             loss, correct, samples = stepper.take(position, x, labels)
-            trained.stepped()
             position.step += 1
+            trained.stepped(position.epoch * len(stage.train) + position.step)
             position.loss += loss * samples
             position.correct += correct
             position.seen += samples

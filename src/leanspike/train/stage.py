@@ -12,8 +12,9 @@ from leanspike.data.loader import Loader
 from leanspike.distributed import ALONE, Group
 from leanspike.evaluation.task import Task, TaskName
 from leanspike.execute import Gradient
+from leanspike.train.lookahead import Lookahead
 from leanspike.train.objective import Objective
-from leanspike.train.optim import Schedule
+from leanspike.train.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Stage:
 
     ``average`` is the decay of an average of the weights over the steps, see
     :func:`leanspike.train.averaging`. Validation sees the average, and the stage ends with it. With
-    None the stage ends with the weights themselves.
+    None the stage ends with the weights themselves. ``lookahead`` are slow weights, see
+    :class:`leanspike.train.Lookahead`, which the stage is validated with and ends with. A stage has
+    one of the two.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Stage:
     select: Literal["best", "last"] = "best"
     max_gradient_norm: float | None = None
     average: float | None = None
+    lookahead: Lookahead | None = None
     gradient: Gradient = "bptt"
     task: Task | TaskName | None = None
     group: Group = ALONE

@@ -29,7 +29,7 @@ from leanspike.train import (
     create_schedule,
     fit,
 )
-from leanspike.train.optim import Schedule
+from leanspike.train.schedule import Schedule
 
 
 @final
@@ -51,6 +51,7 @@ class Training:
         """Compute a loss of a blank input, and check that there is data to choose epochs by."""
         self._check_select()
         _schedule(self.section, epoch_steps=1)
+        self._check_lookahead()
         if self.section.weights != "f32":
             whole_layers(network, self.section.weights)
         assembly = self.context.assembly
@@ -86,6 +87,12 @@ class Training:
                 f"holds out none; set {self.key}.select=last, or data.validation={tenth}"
             )
 
+    def _check_lookahead(self) -> None:
+        section, assembly = self.section, self.context.assembly
+        if section.lookahead is not None:
+            steps = len(assembly.loader(assembly.data.train, section.batch_size, train=True))
+            section.lookahead.check(self.name, section.epochs * steps)
+
     def _stage(self, network: nn.Module) -> Stage:
         assembly, section = self.context.assembly, self.section
         data, recipe = assembly.data, assembly.recipe
@@ -107,6 +114,7 @@ class Training:
             select=section.select,
             max_gradient_norm=section.max_gradient_norm,
             average=section.average,
+            lookahead=section.lookahead,
             gradient=section.gradient,
             task=data.task,
             group=group,
