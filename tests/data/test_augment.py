@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator
 
 from leanspike.data.augment import Augment
 from leanspike.errors import LeanspikeError
+from leanspike.recipes import load_recipe
+from leanspike.run.build import build_augment, open_data
 
 
 def random_images(count, channels=3, height=6, width=5, seed=0):
@@ -40,6 +43,48 @@ def test_a_crop_is_a_uniform_shift_over_black():
     assert matches.sum(1).tolist() == [1] * count
     frequency = matches.double().mean(0)
     assert (frequency - 1 / 25).abs().max() < 4 * (0.04 * 0.96 / count) ** 0.5
+
+
+def test_a_reflected_crop_is_a_uniform_window_of_torchs_reflection():
+    padding, count = 2, 3000
+    image = random_images(1)
+    around = F.pad(image.double(), (padding,) * 4, mode="reflect").byte()[0]
+    choices = torch.stack([around[:, y : y + 6, x : x + 5] for y in range(5) for x in range(5)])
+    cropped = Augment(crop=padding, border="reflect")(image.expand(count, -1, -1, -1), seeded())
+    matches = (cropped[:, None] == choices).flatten(2).all(2)
+    assert matches.sum(1).tolist() == [1] * count
+    frequency = matches.double().mean(0)
+    assert (frequency - 1 / 25).abs().max() < 4 * (0.04 * 0.96 / count) ** 0.5
+
+
+def test_borders_differ_only_beside_the_image():
+    images = random_images(50)
+    black = Augment(crop=3)(images, seeded())
+    reflected = Augment(crop=3, border="reflect")(images, seeded())
+    inside = black != 0
+    assert torch.equal(black[inside], reflected[inside])
+    assert (reflected != 0).all()
+    assert not inside.all()
+
+
+def test_images_too_small_to_be_reflected_are_refused_and_the_advice_works():
+    images = random_images(2)  # 6x5
+    says = "crop is 5, and an image of 6x5 reflects .*; give a crop below 5, or border='black'"
+    with pytest.raises(LeanspikeError, match=says):
+        Augment(crop=5, border="reflect")(images, seeded())
+    for works in (Augment(crop=4, border="reflect"), Augment(crop=5)):
+        assert works(images, seeded()).shape == images.shape
+    with pytest.raises(LeanspikeError, match="border is 'white'; give 'black' or 'reflect'"):
+        Augment(border="white")
+
+
+def test_a_recipe_asks_for_reflection_and_is_told_before_training():
+    recipe = load_recipe("digits", ["data.augment={crop: 7, border: reflect}"])
+    data = open_data(recipe)
+    assert build_augment(recipe.data.augment, data) == Augment(crop=7, border="reflect")
+    large = recipe.data.augment.model_copy(update={"crop": 8})
+    with pytest.raises(LeanspikeError, match="crop is 8, and an image of 8x8 reflects fewer"):
+        build_augment(large, data)
 
 
 def test_every_image_of_a_batch_is_its_own():

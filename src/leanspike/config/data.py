@@ -15,7 +15,9 @@ class AugmentSection(Section):
     """Augmentation of the training images, or recordings, drawn anew for each of a batch."""
 
     crop: Annotated[int, Field(ge=0)] = 0
-    """Images: black pixels on each side, from which a window of the old size is cut; 0: off."""
+    """Images: pixels added on each side, of which a window of the old size is cut; 0: off."""
+    border: Literal["black", "reflect"] = "black"
+    """Images: those pixels are black, or the image mirrored at its border."""
     flip: Literal[True, False, "alternate"] = False
     """Mirror left to right with probability 1/2; `alternate`: the others in each next epoch."""
     cutout: Annotated[int, Field(ge=0)] = 0

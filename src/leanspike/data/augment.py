@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from leanspike.data.device import send
 from leanspike.distributed import drawn
 from leanspike.errors import LeanspikeError
 
+Border = Literal["black", "reflect"]
+"""What a crop meets beside the image."""
 Augmentation = Callable[[Tensor, Generator], Tensor]
 """From a batch and the generator of its random numbers to a batch of the same shape."""
 
@@ -43,8 +45,9 @@ class Augment:
 
     The three parts come in this order:
 
-    - ``crop``: pad every side by this number of black pixels, then cut a random window of the old
-      size (0: off).
+    - ``crop``: pad every side by this number of pixels, then cut a random window of the old size
+      (0: off). The pixels are black, or with ``border="reflect"`` the image's own, mirrored at its
+      outermost row or column, which is there once.
     - ``flip``: mirror left to right with probability 1/2. With "alternate" an image is mirrored or
       not by a draw of its own in the first epoch, and is the other way round in each next one.
     - ``cutout``: blacken a random square of this number of pixels a side (0: off).
@@ -59,8 +62,9 @@ class Augment:
     set's mean, after normalisation; here it is black, as the padding.
 
     Raises:
-        LeanspikeError: for a negative ``crop`` or ``cutout``, another ``flip``, or a call of one
-            that alternates without :meth:`for_images`.
+        LeanspikeError: for a negative ``crop`` or ``cutout``, another ``flip`` or ``border``, or a
+            call of a flip that alternates without :meth:`for_images`. Also for images too small to
+            be reflected.
 
     >>> images = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
     >>> Augment(flip=True)(images, Generator().manual_seed(1)).flatten().tolist()[:4]
@@ -78,12 +82,20 @@ class Augment:
     crop: int = 0
     flip: Flip = False
     cutout: int = 0
+    border: Border = "black"
 
     def __post_init__(self) -> None:
         check_flip(self.flip)
+        if self.border not in ("black", "reflect"):
+            raise LeanspikeError(f"border is {self.border!r}; give 'black' or 'reflect'")
         for name, value in (("crop", self.crop), ("cutout", self.cutout)):
             if value < 0:
                 raise LeanspikeError(f"{name} is {value}; give a number of pixels, or 0 for none")
+
+    def check_fits(self, height: int, width: int) -> None:
+        """Raise LeanspikeError for images of a size that this cannot augment."""
+        if self.border == "reflect" and self.crop:
+            _check_reflects(self.crop, height, width)
 
     @property
     def by_sample(self) -> bool:
@@ -103,15 +115,17 @@ class Augment:
         self, images: Tensor, generator: Generator, mirrored: Tensor | None = None
     ) -> Tensor:
         if self.crop:
-            images = random_crop(images, self.crop, generator)
+            images = random_crop(images, self.crop, generator, self.border)
         images = flipped(images, self.flip, generator, mirrored)
         if self.cutout:
             images = random_cutout(images, self.cutout, generator)
         return images
 
 
-def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
-    """Cut windows of the images' own size at random places of the images padded with black.
+def random_crop(
+    images: Tensor, padding: int, generator: Generator, border: Border = "black"
+) -> Tensor:
+    """Cut windows of the images' own size at random places of the padded images.
 
     >>> random_crop(torch.ones(2, 1, 4, 4, dtype=torch.uint8), 4, Generator()).shape
     torch.Size([2, 1, 4, 4])
@@ -121,9 +135,36 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
         (2, count), lambda shape: torch.randint(2 * padding + 1, shape, generator=generator), axis=1
     )
     top, left = send(corners, images.device)
-    padded = F.pad(images, (padding,) * 4)
+    padded = F.pad(images, (padding,) * 4) if border == "black" else _reflected(images, padding)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [B, C, top, left, H, W]
     return windows[torch.arange(count, device=images.device), :, top, left]
+
+
+def _reflected(images: Tensor, padding: int) -> Tensor:
+    """Pad each side with the image, mirrored at its outermost row or column.
+
+    >>> _reflected(torch.tensor([[[[1, 2, 3]] * 3]]), 2)[0, 0, 0].tolist()
+    [3, 2, 1, 2, 3, 2, 1]
+    """
+    height, width = images.shape[2:]
+    _check_reflects(padding, height, width)
+    rows, columns = (
+        send(_mirrored_positions(size, padding), images.device) for size in (height, width)
+    )
+    return images[:, :, rows][:, :, :, columns]  # F.pad reflects no bytes
+
+
+def _mirrored_positions(size: int, padding: int) -> Tensor:
+    last = size - 1
+    return last - (last - torch.arange(-padding, size + padding).abs()).abs()
+
+
+def _check_reflects(padding: int, height: int, width: int) -> None:
+    if padding >= min(height, width):
+        raise LeanspikeError(
+            f"crop is {padding}, and an image of {height}x{width} reflects fewer pixels than its "
+            f"sides; give a crop below {min(height, width)}, or border='black'"
+        )
 
 
 def flipped(

@@ -126,7 +126,7 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
 
     >>> from leanspike.recipes import load_recipe
     >>> build_augment(AugmentSection(crop=2), open_data(load_recipe("digits")))
-    Augment(crop=2, flip=False, cutout=0)
+    Augment(crop=2, flip=False, cutout=0, border='black')
     """
     if (
         not data.of_images
@@ -141,8 +141,11 @@ def build_augment(section: AugmentSection, data: Dataset) -> Augment | EventAugm
     if data.frames is None:
         if section.shift or section.drop:
             raise LeanspikeError(f"{data.name} has images; shift and drop are for events, use crop")
-        return Augment(section.crop, section.flip, section.cutout)
-    if section.crop or section.cutout:
+        augment = Augment(section.crop, section.flip, section.cutout, section.border)
+        if len(data.shape) == 3:
+            augment.check_fits(*data.shape[1:])
+        return augment
+    if section.crop or section.cutout or section.border != "black":
         raise LeanspikeError(f"{data.name} has sequences; use shift, flip and drop")
     return EventAugment(section.flip, section.shift, section.drop)
 
