@@ -65,7 +65,7 @@ def test_what_learns_and_what_stays() -> None:
     assert frozen == {"features.conv1.weight", *norms}
     assert small(frozen_first=False).features.conv1.weight.requires_grad
     assert not small().features.conv1.bias.any()
-    assert {m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)} == {0.4}
+    assert {m.momentum for m in net.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
 
 
 @pytest.mark.parametrize("widths", [(64, 64, 64), (64, 16, 256)])

@@ -36,8 +36,6 @@ from leanspike.models.whitening import whitening_filters
 PATCH = 2
 LAST_POOL = 3
 GROUPS = 3
-MOMENTUM = 0.4
-"""The share of a batch in the norms' running statistics, as PyTorch counts it."""
 
 
 class Airbench94(nn.Module):
@@ -160,7 +158,7 @@ def _convolution(in_channels: int, channels: int) -> nn.Conv2d:
 
 
 def _norm(channels: int, eps: float) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels, eps=eps, momentum=MOMENTUM)
+    norm = nn.BatchNorm2d(channels, eps=eps)
     norm.weight.requires_grad_(False)
     return norm
 
