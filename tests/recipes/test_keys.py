@@ -26,7 +26,7 @@ from leanspike.recipes import dump, load_recipe, recipes
 from leanspike.recipes.keys import KeySection, as_json, render_keys, sections
 from leanspike.registry import Registry
 from leanspike.section import Section
-from leanspike.train import Lookahead, objectives, optimizers, schedules
+from leanspike.train import Lookahead, Resolution, objectives, optimizers, schedules
 from leanspike.train.terms import ObjectiveSection
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +61,7 @@ def models() -> dict[str, type[Section]]:
     classes += [
         FramesSection,
         Lookahead,
+        Resolution,
         ObjectiveSection,
         *map(objectives.config, objectives.registered),
     ]
@@ -140,10 +141,15 @@ def out_of_range() -> Iterator[tuple[str, str]]:
                 yield name, str(listed if key["type"].startswith("list") else number)
 
 
+RESOLUTIONS = [f"{stage}.resolution.size=4" for stage in ("ann", "snn.0")]
+"""A size must be given beside the share of the epochs."""
+
+
 @pytest.mark.parametrize(("name", "value"), list(out_of_range()))
 def test_a_value_beyond_the_range_that_is_told_is_refused(name: str, value: str) -> None:
     key = name.replace("snn.N", "snn.0")
-    changes = ["teacher={model: {weights: here}}", f"{key}={value}"]
+    needed = ["teacher={model: {weights: here}}", *RESOLUTIONS]
+    changes = [*needed, f"{key}={value}"]
     if key.startswith("data.options."):  # which are refused as a whole
         key = key.removeprefix("data.options.")
         changes.insert(0, f"data.name={'nmnist' if 'frames' in key else 'image_folder'}")

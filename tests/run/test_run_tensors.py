@@ -86,5 +86,7 @@ def test_numbers_are_trained_and_measured_by_their_squared_error(tmp_path: Path)
 def test_numbers_need_another_objective_and_the_message_says_which(tmp_path: Path) -> None:
     with pytest.raises(LeanspikeError, match=r"are no labels .*; take squared_error \(Squared"):
         make(tmp_path, "numbers", "ann.select=last").train()
+    with pytest.raises(LeanspikeError, match=r"^ann\.resolution is for .*\[1, 6\]; leave it"):
+        make(tmp_path, "classes", "ann.resolution={size: 2}").train()
     with pytest.raises(LeanspikeError, match=r"tensors of 6, but crop, flip and cutout need rows"):
         make(tmp_path, "classes", "data.augment={flip: true}").train()

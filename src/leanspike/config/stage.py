@@ -9,7 +9,14 @@ from pydantic import Field, SerializeAsAny, model_validator
 from leanspike.config.section import Section
 from leanspike.errors import LeanspikeError
 from leanspike.section import Count, NonNegative, Positive
-from leanspike.train import Lookahead, OptimizerSection, ScheduleSection, optimizers, schedules
+from leanspike.train import (
+    Lookahead,
+    OptimizerSection,
+    Resolution,
+    ScheduleSection,
+    optimizers,
+    schedules,
+)
 from leanspike.train.terms import ObjectiveSection
 
 
@@ -66,6 +73,8 @@ class TrainSection(Section):
     """Decay of an average of the weights over the steps, which the stage ends with; null: none."""
     lookahead: Lookahead | None = None
     """Slow weights that the stage ends with; `{}` is airbench's choice, null: none."""
+    resolution: Resolution | None = None
+    """Smaller images in the first epochs; null: none."""
     select: Literal["best", "last"] = "best"
     """Keep the epoch that is best on the held-out images, or the last one."""
 

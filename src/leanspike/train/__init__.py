@@ -50,6 +50,7 @@ from leanspike.train.lookahead import Lookahead
 from leanspike.train.loop import fit
 from leanspike.train.monitor import Monitor, read_log, write_log
 from leanspike.train.optim import OptimizerSection, create_optimizer, optimizers
+from leanspike.train.resolution import Resolution
 from leanspike.train.schedule import Curve, ScheduleSection, create_schedule, schedules
 from leanspike.train.stage import Stage
 from leanspike.train.teacher import Teacher, renormalise
@@ -67,6 +68,7 @@ __all__ = [
     "Objective",
     "OptimizerSection",
     "Pair",
+    "Resolution",
     "Response",
     "ScheduleSection",
     "SelfDistillation",

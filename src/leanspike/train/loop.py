@@ -89,7 +89,7 @@ def _epochs(
         started = time.monotonic() - position.seconds
         batches = stage.train.epoch(stage.epoch_key(position.epoch), position.step)
         for x, labels in batches:
-            loss, correct, samples = stepper.take(position, x, labels)
+            loss, correct, samples = stepper.take(position, stage.seen(x, position.epoch), labels)
             position.step += 1
             trained.stepped(position.epoch * len(stage.train) + position.step)
             position.loss += loss * samples

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from leanspike.data.loader import Loader
 from leanspike.distributed import ALONE, Group
@@ -14,6 +14,7 @@ from leanspike.evaluation.task import Task, TaskName
 from leanspike.execute import Gradient
 from leanspike.train.lookahead import Lookahead
 from leanspike.train.objective import Objective
+from leanspike.train.resolution import Resolution
 from leanspike.train.schedule import Schedule
 
 
@@ -38,7 +39,8 @@ class Stage:
     :func:`leanspike.train.averaging`. Validation sees the average, and the stage ends with it. With
     None the stage ends with the weights themselves. ``lookahead`` are slow weights, see
     :class:`leanspike.train.Lookahead`, which the stage is validated with and ends with. A stage has
-    one of the two.
+    one of the two. ``resolution`` are smaller images in the first epochs, see
+    :class:`leanspike.train.Resolution`.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Stage:
     max_gradient_norm: float | None = None
     average: float | None = None
     lookahead: Lookahead | None = None
+    resolution: Resolution | None = None
     gradient: Gradient = "bptt"
     task: Task | TaskName | None = None
     group: Group = ALONE
@@ -73,6 +76,10 @@ class Stage:
         So epochs of different stages see different orders and augmentations.
         """
         return 100_000 * self.number + epoch
+
+    def seen(self, x: Tensor, epoch: int) -> Tensor:
+        """Return images as an epoch of this stage sees them."""
+        return x if self.resolution is None else self.resolution.seen(x, epoch, self.epochs)
 
     def trained(self) -> list[nn.Parameter]:
         """Return what the optimiser changes in the network, and in an objective that learns."""

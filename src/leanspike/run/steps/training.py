@@ -8,11 +8,11 @@ from typing import final
 
 import torch
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from leanspike.config import TrainSection
 from leanspike.engine import train_whole, whole_layers
-from leanspike.errors import LeanspikeError
+from leanspike.errors import LeanspikeError, one_line
 from leanspike.evaluation.answers import outputs
 from leanspike.memory import release_freed_memory
 from leanspike.modes import eval_mode
@@ -23,6 +23,7 @@ from leanspike.train import (
     Feature,
     Objective,
     Pair,
+    Resolution,
     Stage,
     Teacher,
     create_optimizer,
@@ -59,10 +60,33 @@ class Training:
         teacher.network.to(assembly.device)
         x = assembly.blank()
         objective = build_objective(self.section, network, lambda: teacher, x, assembly.data.task)
+        self._try(network, objective, x)
+        if self.section.resolution is not None:
+            self._try_small(network, objective, x, self.section.resolution)
+
+    def _try_small(
+        self, network: nn.Module, objective: Objective, x: Tensor, resolution: Resolution
+    ) -> None:
+        """Check that the smaller images of a stage suit data and network."""
+        try:
+            small = resolution.shrunk(x)
+        except LeanspikeError as error:
+            raise LeanspikeError(f"{self.key}.{error}") from None
+        try:
+            self._try(network, objective, small)
+        except (RuntimeError, ValueError, LeanspikeError) as error:
+            raise LeanspikeError(
+                f"{self.key}.resolution.size is {resolution.size}, and smaller images fail "
+                f"({one_line(error)}); leave resolution out, or take a network that pools over "
+                "whole images before its head"
+            ) from error
+
+    def _try(self, network: nn.Module, objective: Objective, x: Tensor) -> None:
+        """Compute the loss of an input."""
         with torch.no_grad(), eval_mode(network):
             with dropout_rate(network, self.section.dropout), objective.watch(network):
                 y_TNK = outputs(network, x, self.timesteps)
-            labels = torch.zeros_like(assembly.data.train.labels[:1]).to(x.device)
+            labels = torch.zeros_like(self.context.assembly.data.train.labels[:1]).to(x.device)
             objective(y_TNK, labels, x)
 
     def do(self, network: nn.Module) -> None:
@@ -115,6 +139,7 @@ class Training:
             max_gradient_norm=section.max_gradient_norm,
             average=section.average,
             lookahead=section.lookahead,
+            resolution=section.resolution,
             gradient=section.gradient,
             task=data.task,
             group=group,
