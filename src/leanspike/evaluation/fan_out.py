@@ -90,18 +90,20 @@ def weighted(counts_B: Tensor, weights: Tensor) -> float:
     return float((summed(counts_B, weights.shape) * weights).sum())
 
 
-def summed(counts: Tensor, shape: Sequence[int]) -> Tensor:
+def summed(counts: Tensor, shape: Sequence[int], by: Tensor | None = None) -> Tensor:
     """Return the sum of counts over all axes before those of ``shape``, in float64.
 
     It is exact while no entry counts more than 4096. It has a gradient, which is not differentiable
-    once more. On devices without float64 it is in float32.
+    once more. With ``by`` the gradient goes there, to means over steps of counts. On devices
+    without float64 the sum is in float32.
 
     >>> counts = torch.tensor([[1.0, 0.0], [2.0, 1.0]], requires_grad=True)
     >>> total = summed(counts, (2,))
     >>> total.tolist(), torch.autograd.grad(total[0], counts)[0].tolist()
     ([3.0, 1.0], [[1.0, 0.0], [1.0, 0.0]])
     """
-    total: Tensor = _Summed.apply(counts.reshape(-1, *shape))
+    rows_B, by_N = (x.reshape(-1, *shape) for x in (counts, counts if by is None else by))
+    total: Tensor = _Summed.apply(rows_B.detach(), by_N)
     return total
 
 
@@ -119,24 +121,26 @@ class _Summed(torch.autograd.Function):
 
     A product with ones takes a tenth of the time of ``counts_B.sum(0, dtype=torch.float64)``. Its
     float32 is exact up to 2²⁴, hence 4096 rows at a time; what follows is float64. The entries of
-    a row are taken in the order in which they lie in memory, so that nothing is copied. Nothing is
+    a row are taken in the order in which they lie in memory, so that nothing is copied. Narrower
+    types are converted 32 rows at a time, which stay in the cache: a sixth of the time. Nothing is
     kept, and nothing is written for the backward pass: its gradient is a view.
     """
 
     @staticmethod
-    def forward(ctx: Any, counts_B: Tensor) -> Tensor:
-        ctx.shape, ctx.dtype = counts_B.shape, counts_B.dtype
+    def forward(ctx: Any, counts_B: Tensor, by_N: Tensor) -> Tensor:
+        ctx.shape, ctx.dtype, ctx.steps = by_N.shape, by_N.dtype, len(counts_B) / max(1, len(by_N))
         order = sorted(range(1, counts_B.dim()), key=counts_B.stride, reverse=True)
         rows_BM = counts_B.permute(0, *order).reshape(len(counts_B), -1)
         total_M = rows_BM.new_zeros(rows_BM.shape[1], dtype=widest(rows_BM.device))
+        wide = torch.promote_types(rows_BM.dtype, torch.float32)
+        at_once = 4096 if wide == rows_BM.dtype else 32
         with torch.autocast(rows_BM.device.type, enabled=False):
-            for begin in range(0, len(rows_BM), 4096):
-                part_BM = rows_BM[begin : begin + 4096]
-                part_BM = part_BM.to(torch.promote_types(part_BM.dtype, torch.float32))
+            for begin in range(0, len(rows_BM), at_once):
+                part_BM = rows_BM[begin : begin + at_once].to(wide)
                 total_M += part_BM.T @ part_BM.new_ones(len(part_BM))
         back = [order.index(axis) for axis in range(1, counts_B.dim())]
         return total_M.reshape([counts_B.shape[axis] for axis in order]).permute(back)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        return grad_outputs[0].to(ctx.dtype).expand(ctx.shape)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
+        return None, (grad_outputs[0] * ctx.steps).to(ctx.dtype).expand(ctx.shape)

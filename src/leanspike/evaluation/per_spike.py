@@ -108,7 +108,7 @@ class Caused:
         self._emitted: dict[str, Tensor] = {}
 
     def __call__(self, name: str, value: Tensor, by: Tensor) -> None:
-        """Hear the value of a node, and the tensor to which its gradient goes."""
+        """Hear the value of a node, and what carries the value's gradient."""
         self._emitted[name] = by
         source = self.found.sources.get(name)
         if source is None:
@@ -119,10 +119,10 @@ class Caused:
         else:
             height = _height(self.network, source.neurons)
             height = height.flatten()[0] if source.uniform else height
-            # Spikes in bf16 are as high as the height is in bf16.
-            part = (summed(value, met.shape) / height.to(value.dtype) * met).sum()
-            if by is not value and name != source.emitter and height.requires_grad:
-                part = _by_unit_spikes(part, self._emitted[source.emitter], height)
+            part = _of_height(height, met, value, by)
+            several = value.numel() > by.numel() and name != source.emitter
+            if several and height.requires_grad:
+                part = _by_unit_spikes(part, by, self._emitted[source.emitter], height)
         self.parts.append(part.to(torch.promote_types(value.dtype, torch.float32)))
 
     def total(self) -> Tensor:
@@ -130,16 +130,24 @@ class Caused:
         return torch.stack(self.parts).sum()
 
 
-def _by_unit_spikes(part: Tensor, mean_N: Tensor, height: Tensor) -> Tensor:
+def _of_height(height: Tensor, met: Tensor, value: Tensor, by: Tensor) -> Tensor:
+    """Return the accumulates of spikes of that height; those in bf16 are as high as it is there."""
+    return (summed(value, met.shape, by) / height.to(value.dtype) * met).sum()
+
+
+def _by_unit_spikes(part: Tensor, by_N: Tensor, mean_N: Tensor, height: Tensor) -> Tensor:
     """Return a number whose gradient goes to mean spikes by their number, not by their height.
 
     With rate gradients the height of spikes behind a max pool does not cancel: the mean of what
-    passes is not a sum of shares of the mean inputs.
+    passes, ``by_N``, is no sum of shares of the mean inputs. So the shares come first, and then the
+    height goes from the inputs ``mean_N``.
     """
-    (gradient_N,) = torch.autograd.grad(part, mean_N, retain_graph=True)
-    units_N = mean_N / height.to(mean_N.dtype)
-    reached = (units_N * height.detach().to(mean_N.dtype) * gradient_N).sum()
-    return part.detach() + (reached - reached.detach())
+    (passed_N,) = torch.autograd.grad(part, by_N, retain_graph=True)
+    dense_N = torch.empty_like(by_N).copy_(passed_N)
+    (share_N,) = torch.autograd.grad(by_N, mean_N, dense_N, retain_graph=True)
+    reached = (mean_N * share_N).sum_to_size(height.shape)
+    fixed = reached.detach() / height.detach()
+    return part.detach() + (reached - fixed * height).sum()
 
 
 class _Unheard(Execution):

@@ -1,7 +1,7 @@
 """Listening to a network: what some of its operations give, with gradients, while it trains.
 
 Unlike a hook of a module, this hears operations that are functions. Norms and neurons stay fused
-meanwhile, and with rate gradients the values heard carry the gradients of means.
+meanwhile, and with rate gradients the means are heard, which carry the gradients.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from leanspike.execute.network import SpikingNetwork
 
 Listener = Callable[[str, Tensor, Tensor], None]
-"""A function called with the name of a node of the plan's graph, the node's value, and the tensor
-to which the value's gradient goes: the value itself, or with rate gradients the mean."""
+"""A function called with the name of a node of the plan's graph, the node's value, and what carries
+the value's gradient: the value itself, or with rate gradients the mean over its steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,7 @@ def listening(
     """Tell ``listener`` the values of these nodes, while ``network`` runs in this context.
 
     A value has the shape that it has in the graph: ``[T, N, ...]`` for neurons, ``[T*N, ...]`` for
-    what follows; with rate gradients it is ``[T, N, ...]`` always. A compiled network tells
-    nothing.
+    what follows. A compiled network tells nothing.
 
     >>> from torch import nn
     >>> from leanspike import spike

@@ -123,12 +123,10 @@ class RateExecution(Execution):
         return value
 
     def heard(self, value: Any) -> tuple[Tensor, Tensor]:
-        """Return all steps ``[T, N, ...]``, whose gradient goes to their mean, and the mean."""
+        """Return all steps of a value, without a gradient, and their mean, with the gradient."""
         if not isinstance(value, Timed):
             return super().heard(value)
-        steps, mean_N = value.steps, value.mean
-        steps_TN = opened(steps, self.timesteps) if steps.dim() == mean_N.dim() else steps
-        return carried(steps_TN, mean_N), mean_N
+        return value.steps, value.mean
 
     def _value(self, n: fx.Node) -> Any:
         args: Any

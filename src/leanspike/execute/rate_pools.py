@@ -103,9 +103,10 @@ def largest(x: Timed, steps: Tensor, windows: Windows, share_T: Tensor) -> Timed
     x_TN = unstack(x.steps, len(share_T))
     with torch.no_grad():
         parts = _parts(x_TN, y_TN, windows, share_T)
+        mean_N = torch.mean(y_TN, 0, out=torch.empty_like(y_TN[0]))  # which keeps channels_last
     if parts is None:
         return None
-    mean: Tensor = _MeanOfLargest.apply(y_TN.mean(0), x.mean, windows, *parts)
+    mean: Tensor = _MeanOfLargest.apply(mean_N, x.mean, windows, *parts)
     return Timed(steps, mean)
 
 
