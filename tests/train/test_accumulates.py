@@ -362,6 +362,14 @@ def test_the_excess_over_a_target_is_relative_and_below_it_nothing_is_pushed() -
     assert not any(grad.any() for grad in grads)
 
 
+def test_micro_batches_add_up_to_the_whole() -> None:
+    torch.manual_seed(0)
+    snn, x, work = spiking(NETWORKS["max pools"]()), images(), Accumulates()
+    parts = [price(snn, x[some], work) * len(x[some]) / N for some in (slice(1), slice(1, N))]
+    whole = torch.stack(parts).sum().item()
+    assert whole == pytest.approx(price(snn, x, work).item(), rel=1e-12)
+
+
 def test_looking_changes_nothing() -> None:
     """Not the answers, nor statistics, modes, random numbers, and not what others count."""
     torch.manual_seed(0)

@@ -35,8 +35,8 @@ class Accumulates(Objective):
     mode.
 
     With a target there is no price below it. The excess is relative, so that a weight holds small
-    and large targets alike. It is that of all samples that are computed at once, by all processes.
-    Samples of several micro-batches are not.
+    and large targets alike. It is that of all processes together. Each micro-batch has an excess of
+    its own.
 
     Neither W nor its gradient depends on the height of a spike.
 
