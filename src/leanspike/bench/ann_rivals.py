@@ -1,10 +1,11 @@
 """The ANN in every precision, as functions from images to class scores ``[N, K]``.
 
-Its batch norms are folded into its weights, as for deployment.
+Its norms are in its weights, as for deployment (see `leanspike.bench.deployed`).
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,9 +18,14 @@ from leanspike.bench.trained import Answer, Trained
 
 
 def ann(trained: Trained, *, compiled: bool = False, dtype: torch.dtype = torch.float32) -> Answer:
-    """Return PyTorch's ANN, eager or compiled by ``torch.compile``."""
-    network = trained.ann
-    run = torch.compile(network) if compiled else network
+    """Return PyTorch's ANN, eager or compiled by ``torch.compile``.
+
+    It is compiled anew for each batch size. Its weights are constants then ("freezing"), which lets
+    the compiler lay them out for the convolutions.
+    """
+    network = trained.ann.requires_grad_(False)
+    options = {"freezing": True}
+    run = torch.compile(network, dynamic=False, options=options) if compiled else network
 
     @torch.no_grad()
     def answer(x: Tensor) -> Tensor:
@@ -33,6 +39,8 @@ def ann(trained: Trained, *, compiled: bool = False, dtype: torch.dtype = torch.
 def whole_numbers(trained: Trained, into: Path) -> Path:
     """Write the ANN in int8 as an ONNX file by onnxruntime: static, per channel, calibrated."""
     from onnxruntime import quantization
+
+    logging.disable(logging.WARNING)  # of its advice to look at its own documentation
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

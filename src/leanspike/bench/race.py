@@ -13,23 +13,24 @@ import torch
 
 from leanspike.backends import Backends
 from leanspike.bench.contenders import CONTENDERS, SEED
-from leanspike.bench.engine import BATCHES, engine_heats, engine_workers
-from leanspike.bench.result import Entry, Heat, Outcome, Profile, Race
-from leanspike.bench.rivals import RIVALS, racing
+from leanspike.bench.engine import BATCHES, SCORED, EngineRace, count_run
+from leanspike.bench.result import Heat, Outcome, Profile, Race
+from leanspike.bench.rivals import RIVALS
+from leanspike.bench.turns import WARM_UP, Told, take_turns
 from leanspike.bench.worker import Worker, work
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.origin import computed_by, provenance
+from leanspike.evaluation.result import Provenance
 from leanspike.processor import EMULATED, has_bfloat16
 
-WARM_UP = 3
 PARTS = ("race", "curve", "profile", "engine")
 USUAL = PARTS[:3]
 """The parts that need no trained run."""
 CURVE = (1, 2, 4, 8, 16, 32)
 PROFILED = ("ann", "leanspike", "spikingjelly")
 
-Told = Callable[[str], None]
-"""A function called with a few words when a part begins."""
+Kept = Callable[[Race], None]
+"""A function called with what has been found so far, after each part of it."""
 
 
 def heats(width: float = 1.0) -> list[Heat]:
@@ -72,6 +73,8 @@ class Plan:
     parts: tuple[str, ...] = USUAL
     width: float = 1.0
     trained: Path | None = None
+    batches: tuple[int, ...] = BATCHES
+    scored: int = SCORED
 
     def __post_init__(self) -> None:
         for what, given, valid in (
@@ -81,8 +84,13 @@ class Plan:
             for name in given:
                 if name not in valid:
                     raise LeanspikeError(f"no {what} {name!r}; choose from {', '.join(valid)}")
-        if self.rounds < 1:
-            raise LeanspikeError(f"rounds is {self.rounds}; give 1 or more")
+        for what, least in (
+            ("rounds", self.rounds),
+            ("limit", self.scored),
+            ("batches", min(self.batches, default=0)),
+        ):
+            if least < 1:
+                raise LeanspikeError(f"{what} is {least}; give 1 or more")
         if "engine" in self.parts and self.trained is None:
             raise LeanspikeError("part engine races a trained run; give --run runs/cifar10_t5")
         if not self.width > 0:
@@ -101,55 +109,84 @@ class Plan:
         kept = [heat for heat in heats(self.width) if heat.train and heat.memory == "kept"]
         return _possible(kept) if "profile" in self.parts else []
 
-    def engine_heats(self) -> list[Heat]:
-        """Return the heats of part "engine"."""
-        raced = "engine" in self.parts and self.trained is not None
-        return engine_heats(self.trained) if raced and self.trained else []
+    def engine(self) -> EngineRace | None:
+        """Return part "engine", None if it is not raced."""
+        if "engine" not in self.parts or self.trained is None:
+            return None
+        return EngineRace(self.trained, self.contenders, self.batches, self.scored)
 
     def left_out(self) -> str | None:
         """Return in words what is not raced on this machine and why, or None.
 
         >>> Plan(contenders=("ann",), parts=("curve",)).left_out()  # which is float32's
         """
-        raced = {"race", "profile"} & {*self.parts}
-        return f"bfloat16 is left out: {EMULATED}" if raced and not has_bfloat16() else None
+        raced = {"race", "profile", "engine"} & {*self.parts}
+        said = [f"bfloat16 is left out: {EMULATED}"] if raced and not has_bfloat16() else []
+        engine = self.engine()
+        if engine is not None and engine.timesteps == 1:
+            said.append("early exit is left out: with one step no image can leave before the last")
+        return "; ".join(said) or None
+
+    @property
+    def command(self) -> str:
+        """The command that repeats it, with the run's name for its folder.
+
+        >>> Plan(("ann",), parts=("engine",), trained=Path("/tmp/runs/digits")).command
+        'leanspike bench --parts engine --run runs/digits'
+        """
+        if "engine" not in self.parts or self.trained is None:
+            return "leanspike bench"
+        usual = {"rounds": Plan.rounds, "limit": SCORED}
+        given = {"rounds": self.rounds, "limit": self.scored}
+        changed = [f"--{name} {value}" for name, value in given.items() if value != usual[name]]
+        parts, run = ",".join(self.parts), self.trained.resolve().name
+        return " ".join([f"leanspike bench --parts {parts} --run runs/{run}", *changed])
 
     def __len__(self) -> int:
         """Return the number of turns, for a progress bar."""
-        turns = WARM_UP + self.rounds
+        turns, engine = WARM_UP + self.rounds, self.engine()
         profiles = len(self.profiled()) * len(self._to_profile())
-        heats = len(self.heats()) + len(self.curve()) + ("engine" in self.parts) * len(BATCHES)
-        return heats * turns + profiles
+        raced = (len(self.heats()) + len(self.curve())) * turns + profiles
+        if engine is None:
+            return raced
+        return raced + len(self.batches) * turns + 2 * len(engine.racing()) + 1
 
-    def run(self, command: str, tell: Told) -> Race:
-        """Run the race, and call ``tell`` at each turn."""
+    def run(self, command: str, tell: Told, keep: Kept = lambda _: None) -> Race:
+        """Run the race, and call ``tell`` at each turn, and ``keep`` with what was found so far."""
         started = time.monotonic()
-        trained = None if self.trained is None else str(self.trained)
-        recipe: dict[str, object] = {**asdict(self), "trained": trained}
-        libraries = [name for name in self.contenders if name in CONTENDERS]
-        origin = provenance(command=command, seed=SEED, recipe=recipe)
-        outcomes = [run_heat(heat, libraries, self.rounds, tell) for heat in self.heats()]
-        over_time = [run_heat(heat, libraries, self.rounds, tell) for heat in self.curve()]
-        profiles = [
-            found
-            for heat in self.profiled()
-            for found in run_profiles(heat, self._to_profile(), tell)
-        ]
-        engine = [
-            run_engine_heat(heat, self.contenders, self.trained, self.rounds, tell)
-            for heat in self.engine_heats()
-            if self.trained is not None
-        ]
-        seconds = {"bench": round(time.monotonic() - started, 1)}
-        origin = origin.model_copy(update={"seconds": seconds})
-        return Race(
-            outcomes=tuple(outcomes),
-            curve=tuple(over_time),
-            profiles=tuple(profiles),
-            engine=tuple(engine),
+        name = None if self.trained is None else self.trained.resolve().name
+        recipe: dict[str, object] = {**asdict(self), "trained": name}
+        race = Race(
+            outcomes=(),
+            run=name if "engine" in self.parts else None,
             left_out=self.left_out(),
-            provenance=computed_by(origin, _ran([*outcomes, *over_time])),
+            provenance=provenance(command=command, seed=SEED, recipe=recipe),
         )
+        for found in self._found(tell):
+            race = race.model_copy(update=found(race))
+            race = race.model_copy(update={"provenance": _so_far(race, started)})
+            keep(race)
+        return race
+
+    def _found(self, tell: Told) -> Iterator[Callable[[Race], dict[str, object]]]:
+        """Yield what each new part of the race changes."""
+        libraries = [name for name in self.contenders if name in CONTENDERS]
+        for heat in self.heats():
+            outcome = run_heat(heat, libraries, self.rounds, tell)
+            yield lambda race, new=outcome: {"outcomes": (*race.outcomes, new)}
+        for heat in self.curve():
+            outcome = run_heat(heat, libraries, self.rounds, tell)
+            yield lambda race, new=outcome: {"curve": (*race.curve, new)}
+        for heat in self.profiled():
+            profiles = run_profiles(heat, self._to_profile(), tell)
+            yield lambda race, new=profiles: {"profiles": (*race.profiles, *new)}
+        engine = self.engine()
+        if engine is not None:
+            for outcomes in engine.run(self.rounds, tell):
+                yield lambda _, new=outcomes: {"engine": new}
+            tell("counting operations")
+            counted = count_run(engine.folder, self.scored)
+            yield lambda _: {"counted": counted, "scored": counted.images}
 
     def _to_profile(self) -> list[str]:
         return [name for name in PROFILED if name in self.contenders]
@@ -167,36 +204,8 @@ def run_heat(heat: Heat, contenders: Sequence[str], rounds: int, tell: Told) -> 
     the others go on.
     """
     with _workers(heat, contenders) as workers:
-        return Outcome(heat=heat, entries=_turns(heat, workers, rounds, tell))
-
-
-def run_engine_heat(
-    heat: Heat, contenders: Sequence[str], trained: Path, rounds: int, tell: Told
-) -> Outcome:
-    """Run a heat of part "engine", and measure the accuracy of each rival."""
-    with engine_workers(racing(contenders), trained, heat.batch) as workers:
-        entries = _turns(heat, workers, rounds, tell)
-        right = {name: worker.ask("accuracy").value for name, worker in workers.items()}
-    scored = (entry.model_copy(update={"accuracy": right[entry.contender]}) for entry in entries)
-    return Outcome(heat=heat, entries=tuple(scored))
-
-
-def _turns(heat: Heat, workers: Mapping[str, Worker], rounds: int, tell: Told) -> tuple[Entry, ...]:
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
-    failures: dict[str, str] = {}
-    for number in range(WARM_UP + rounds):
-        tell(f"{heat.title}: round {number + 1 - WARM_UP} of {rounds}")
-        for name, worker in workers.items():
-            if name in failures:
-                continue
-            answer = worker.ask("call")
-            if answer.failure is not None:
-                failures[name] = answer.failure
-            elif number >= WARM_UP:
-                seconds[name].append(answer.value)
-    return tuple(
-        _entry(name, seconds[name], worker, failures.get(name)) for name, worker in workers.items()
-    )
+        entries = take_turns(heat, workers, rounds, tell, lambda name: CONTENDERS[name].version)
+    return Outcome(heat=heat, entries=entries)
 
 
 def run_profiles(heat: Heat, contenders: Sequence[str], tell: Told) -> list[Profile]:
@@ -225,24 +234,11 @@ def _workers(heat: Heat, contenders: Sequence[str]) -> Iterator[dict[str, Worker
             worker.end()
 
 
-def _entry(
-    name: str,
-    seconds: Sequence[float],
-    worker: Worker,
-    failure: str | None,
-) -> Entry:
-    before, peak = worker.ask("memory").value or (None, None)
-    ran = worker.ask("backends").value or Backends()
-    return Entry(
-        contender=name,
-        version=(RIVALS[name] if name in RIVALS else CONTENDERS[name]).version or "",
-        seconds=tuple(seconds) if failure is None else (),
-        peak_bytes=peak,
-        own_bytes=peak - before if peak is not None and before is not None else None,
-        backend=ran.backend,
-        instructions=ran.instructions,
-        failure=failure,
-    )
+def _so_far(race: Race, started: float) -> Provenance:
+    """Return the origin of what was found so far, with what computed it."""
+    seconds = {"bench": round(time.monotonic() - started, 1)}
+    ran = _ran([*race.outcomes, *race.curve, *race.engine])
+    return computed_by(race.provenance.model_copy(update={"seconds": seconds}), ran)
 
 
 def _ran(outcomes: Iterable[Outcome]) -> Backends:

@@ -6,6 +6,7 @@ all contenders come from the same round.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median, quantiles
 from typing import Literal
 
@@ -48,7 +49,8 @@ class Entry(Record):
 
     ``own_bytes`` is the part of the peak that came after all imports and building. ``backend`` and
     ``instructions`` name the leanspike code that it ran, if any (see
-    `leanspike.backends.Backends`). ``failure`` says why there are no times.
+    `leanspike.backends.Backends`). ``failure`` says why there are no times. Only rivals in part
+    "engine" have an ``accuracy``, and only those with early exit ``mean_steps``.
     """
 
     contender: str
@@ -60,6 +62,7 @@ class Entry(Record):
     instructions: str | None = None
     failure: str | None = None
     accuracy: float | None = None
+    mean_steps: float | None = None
 
     @property
     def median(self) -> float:
@@ -70,13 +73,32 @@ class Entry(Record):
         """
         return median(self.seconds)
 
+    @property
+    def spread(self) -> Spread:
+        """The seconds of the median turn between their quartiles.
+
+        >>> Entry(contender="ann", version="2", seconds=(0.1, 0.4, 0.2)).spread
+        Spread(low=0.1, median=0.2, high=0.4)
+        """
+        return Spread.of(self.seconds)
+
 
 class Spread(Record):
-    """A ratio's median over the rounds, and its quartiles."""
+    """A median over the rounds, and its quartiles."""
 
     low: float
     median: float
     high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Return the median of the values, and their quartiles.
+
+        >>> Spread.of((3.0,))
+        Spread(low=3.0, median=3.0, high=3.0)
+        """
+        low, middle, high = quantiles(values) if len(values) > 1 else [*values] * 3
+        return cls(low=low, median=middle, high=high)
 
 
 class Outcome(Record):
@@ -109,9 +131,7 @@ class Outcome(Record):
         ours, theirs = self.entry(contender), self.entry(to)
         if ours is None or theirs is None:
             return None
-        ratios = [a / b for a, b in zip(ours.seconds, theirs.seconds, strict=True)]
-        low, middle, high = quantiles(ratios) if len(ratios) > 1 else ratios * 3
-        return Spread(low=low, median=middle, high=high)
+        return Spread.of([a / b for a, b in zip(ours.seconds, theirs.seconds, strict=True)])
 
 
 class Profile(Record):
@@ -128,10 +148,44 @@ class Profile(Record):
     milliseconds: dict[str, float]
 
 
+class StepEnergy(Record):
+    """The arithmetic of an SNN for one image up to a step, in picojoules.
+
+    ``float_pj`` has prices of 32-bit floating point. In ``whole_pj`` the accumulates of spikes are
+    additions of 32-bit integers. It is None if the engine leaves some of those weights in floating
+    point. Everything else has the same price in both.
+    """
+
+    timesteps: int
+    accumulates: float
+    multiplies: float
+    float_pj: float
+    whole_pj: float | None
+
+
+class Counted(Record):
+    """What was counted of a run's networks, for one image, over the images that all answered.
+
+    ``ann_pj`` and ``ann_int8_pj`` are the ANN's arithmetic in 32-bit floating point and in 8-bit
+    integers. ``steps`` has an entry for each step.
+
+    >>> Counted.model_construct(images=500, ann_macs=118e6).images
+    500
+    """
+
+    images: int
+    ann_macs: float
+    ann_pj: float
+    ann_int8_pj: float
+    steps: tuple[StepEnergy, ...]
+
+
 class Race(Record):
     """All heats (``outcomes``), the curve over T (``curve``) and the profiles, of one machine.
 
-    ``engine`` are the heats of a trained run's ANN, its SNN and the engine.
+    ``engine`` are the heats of a trained run's ANN, its SNN and the engine. ``run`` is the run's
+    name, ``counted`` what its networks cost, and ``scored`` the number of test images of each
+    accuracy.
 
     ``left_out`` says what was not raced there and why.
 
@@ -143,5 +197,8 @@ class Race(Record):
     curve: tuple[Outcome, ...] = ()
     profiles: tuple[Profile, ...] = ()
     engine: tuple[Outcome, ...] = ()
+    run: str | None = None
+    counted: Counted | None = None
+    scored: int | None = None
     left_out: str | None = None
     provenance: Provenance

@@ -11,21 +11,20 @@ import leanspike_runtime
 from leanspike.bench.trained import Answer, Trained
 from leanspike.engine import compile_engine
 from leanspike.engine.entry import channels_last
-from leanspike.execute import SpikingNetwork, readout
-from leanspike.saved import load
+from leanspike.errors import LeanspikeError
+from leanspike.execute import readout
 
-EXIT_MARGIN = 0.9
+Weights = Literal["f32", "int8", "int6"]
 
 
 def snn(trained: Trained) -> Answer:
     """Return the trained spiking network, run eagerly."""
-    network = load(trained.folder / "snn").eval()
+    network = trained.snn
 
     @torch.no_grad()
     def answer(x: Tensor) -> Tensor:
-        scores: Tensor = readout(network(x.contiguous(memory_format=torch.channels_last)), "mean")[
-            -1
-        ]
+        y_TNK = network(x.contiguous(memory_format=torch.channels_last), trained.steps)
+        scores: Tensor = readout(y_TNK, "mean")[-1]
         return scores
 
     return answer
@@ -41,20 +40,33 @@ class SpikingJelly(nn.Module):
         super().__init__()
         from spikingjelly.activation_based import functional, neuron
 
-        spiking = load(trained.folder / "snn")
-        assert isinstance(spiking, SpikingNetwork)
+        spiking = trained.snn
         self.network, self.steps, self.reset = trained.ann, spiking.timesteps, functional.reset_net
-        for path, layer in list(self.network.named_modules()):
-            if isinstance(layer, nn.ReLU):
-                shown = spiking.get_submodule(path).readings()  # type: ignore[operator]
-                tau, threshold = 1 / (1 - min(0.999, shown["leak"])), shown["threshold"]
-                lif = neuron.LIFNode(tau, decay_input=False, v_threshold=threshold, v_reset=None)
-                self.network.set_submodule(path, nn.Sequential(lif, Times(threshold)))
+        places = [path for path, layer in self.network.named_modules() if type(layer) is nn.ReLU]
+        neurons = dict(spiking.neurons())
+        if set(places) != set(neurons):
+            raise LeanspikeError(
+                f"the ANN has ReLU modules at {places}, and the SNN neurons at {list(neurons)}"
+            )
+        for path in places:
+            shown = {name: mean_of(value) for name, value in neurons[path].readings().items()}  # type: ignore[operator]
+            tau, threshold = 1 / (1 - min(0.999, shown["leak"])), shown["threshold"]
+            lif = neuron.LIFNode(tau, decay_input=False, v_threshold=threshold, v_reset=None)
+            self.network.set_submodule(path, nn.Sequential(lif, Times(threshold)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean of the outputs of all steps."""
         self.reset(self.network)
         return torch.stack([self.network(x) for _ in range(self.steps)]).mean(0)
+
+
+def mean_of(value: Tensor) -> float:
+    """Return the mean of a reading, since SpikingJelly has one number for each layer.
+
+    >>> mean_of(torch.tensor([0.5, 1.5]))
+    1.0
+    """
+    return value.double().mean().item()
 
 
 class Times(nn.Module):
@@ -81,20 +93,41 @@ def spikingjelly(trained: Trained) -> Answer:
     return answer
 
 
-def engine(
-    trained: Trained, weights: Literal["f32", "int8", "int6"], *, exits: bool = False
-) -> Answer:
-    """Return the engine. With ``exits`` images leave when their margin is 0.9."""
-    network = load(trained.folder / "snn").eval()
-    assert isinstance(network, SpikingNetwork)
-    compiled = compile_engine(network, trained.calibration, weights=weights, readout="mean")
-    native = leanspike_runtime.Engine(leanspike_runtime.to_bytes(compiled.program))
-    threads = torch.get_num_threads()
+def _native(trained: Trained, weights: Weights) -> leanspike_runtime.Engine:
+    compiled = compile_engine(trained.snn, trained.calibration, weights=weights, readout="mean")
+    return leanspike_runtime.Engine(leanspike_runtime.to_bytes(compiled.program))
+
+
+def engine(trained: Trained, weights: Weights) -> Answer:
+    """Return the engine, whose images all take the same steps."""
+    native, threads = _native(trained, weights), torch.get_num_threads()
 
     def answer(x: Tensor) -> Tensor:
-        images = channels_last(x, 1)
-        if exits:
-            return torch.from_numpy(native.answer(images, EXIT_MARGIN, threads=threads).logits_NK)
-        return torch.from_numpy(native(images, threads=threads).mean(0))
+        logits_TNK = native(channels_last(x, 1), trained.steps, threads)
+        return torch.from_numpy(logits_TNK.mean(0))
 
     return answer
+
+
+class Leaving:
+    """The engine with early exit: images leave by a margin. Its calls are `Answer`."""
+
+    def __init__(self, trained: Trained, weights: Weights) -> None:
+        self.native, self.threads = _native(trained, weights), torch.get_num_threads()
+        self.margin, self.latest = trained.margin
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the scores with which images left."""
+        return torch.from_numpy(self._left(x).logits_NK)
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Return the steps with which images left."""
+        return torch.from_numpy(self._left(x).steps_N)
+
+    def _left(self, x: Tensor) -> leanspike_runtime.Exits:
+        return self.native.answer(channels_last(x, 1), self.margin, self.latest, self.threads)
+
+
+def engine_exit(trained: Trained, weights: Weights) -> Answer:
+    """Return the engine with early exit; see `Leaving`."""
+    return Leaving(trained, weights)

@@ -31,16 +31,19 @@ TURN = 0.1  # the least seconds of a turn, so that waking the process does not d
 LEARNING_RATE = 1e-6  # leaves weights and spikes nearly unchanged
 
 
-Job = Callable[[], Callable[[], torch.Tensor]]
-"""The preparation of a process. It returns the function to call at each turn."""
+Job = Callable[[], Callable[..., torch.Tensor]]
+"""The preparation of a process. It returns the function to call at each turn.
+
+The function is called with what "call" was asked with: nothing, or the batch.
+"""
 
 
 @runtime_checkable
 class Scored(Protocol):
     """Work with a measure of its right answers."""
 
-    def accuracy(self) -> float:
-        """Return the share of right answers."""
+    def accuracy(self) -> tuple[float, float | None]:
+        """Return the share of right answers, and the mean steps that images took, if they leave."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,10 @@ class Worker:
         self._process.start()
         far.close()
 
-    def ask(self, question: str) -> Answer:
+    def ask(self, question: str, *given: int) -> Answer:
         """Ask for "call", "memory", "backends", "profile" or "accuracy", and return the answer."""
         try:
-            self._pipe.send(question)
+            self._pipe.send((question, given))
             answer: Answer = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
@@ -86,35 +89,37 @@ def _serve(pipe: Connection, job: Job, threads: int, kept: bool) -> None:
     torch.set_num_threads(threads)
     if kept:
         keep_freed_memory()
+    answers: dict[str, Callable[..., Any]]
     try:
         answers = _prepare(job)
     except Exception as error:  # another library's error is reported as it is
-        answers = {"call": partial(_refuse, error)}
+        answers = dict.fromkeys(("call", "ready"), partial(_refuse, error))
     while True:
         try:
-            question = pipe.recv()
+            question, given = pipe.recv()
         except EOFError:  # the parent is gone
             return
         try:
-            answer = Answer(answers[question]())
+            answer = Answer(answers[question](*given))
         except Exception as error:
             answer = Answer(failure=f"{type(error).__name__}: {one_line(error)}")
         pipe.send(answer)
 
 
-def _prepare(job: Job) -> dict[str, Callable[[], Any]]:
+def _prepare(job: Job) -> dict[str, Callable[..., Any]]:
     call = job()
     before = resident_bytes()
     return {
-        "call": lambda: seconds_of(call),
+        "ready": lambda: True,
+        "call": lambda *given: seconds_of(partial(call, *given)),
         "memory": lambda: (before, resident_bytes(most=True)),
-        "backends": lambda: backends_of(call),
+        "backends": lambda *given: backends_of(partial(call, *given)),
         "profile": lambda: kinds_of_work(call),
         "accuracy": lambda: call.accuracy() if isinstance(call, Scored) else None,
     }
 
 
-def _refuse(error: Exception) -> None:
+def _refuse(error: Exception, *_given: int) -> None:
     raise error
 
 

@@ -31,6 +31,12 @@ def bench(
     run: Annotated[
         Path | None, typer.Option("--run", help="A run whose networks part engine races.")
     ] = None,
+    batches: Annotated[
+        str, typer.Option(help="Batches of part engine, separated by commas.")
+    ] = "1,64,256",
+    limit: Annotated[
+        int, typer.Option(help="Test images that part engine measures accuracy and energy on.")
+    ] = 1000,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Replace the race in that folder.")
     ] = False,
@@ -45,12 +51,14 @@ def bench(
 
     Part engine is about a run of yours. It races the run's ANN in float32 and int8, its SNN, and
     the engine that `leanspike compile` makes of the SNN. Each answers 1, 64 and 256 test images.
+    What is found is written after each batch. The int8 rivals come with:
+    pip install 'leanspike[rivals]'
 
     Examples:
 
         leanspike bench
 
-        leanspike bench --parts engine --run runs/cifar10_t5 --out runs/engine
+        leanspike bench --parts engine --run runs/cifar10_t5 --out runs/engine --limit 10000
 
         leanspike bench --parts race --contenders ann,leanspike,loop --rounds 3 --out runs/short
     """
@@ -60,7 +68,9 @@ def bench(
     if (out / "race.json").exists() and not fresh:
         raise LeanspikeError(f"{out} holds a race; give --fresh to replace it, or another --out")
     names = contenders.split(",") if contenders else list(CONTENDERS)
-    plan = Plan(tuple(names), rounds, tuple(parts.split(",")), width, run)
+    plan = Plan(
+        tuple(names), rounds, tuple(parts.split(",")), width, run, _numbers(batches), limit
+    )
     versions = {name: row.version for rows in (CONTENDERS, RIVALS) for name, row in rows.items()}
     missing = [name for name in plan.contenders if versions[name] is None]
     if missing:
@@ -69,11 +79,22 @@ def bench(
     with progress_bar() as progress:
         task = progress.add_task("", total=len(plan))
         race = plan.run(
-            "leanspike bench", lambda what: progress.update(task, advance=1, description=what)
+            plan.command,
+            lambda what: progress.update(task, advance=1, description=what),
+            lambda found: write_text(out / "race.json", found.model_dump_json(indent=1)),
         )
-    write_text(out / "race.json", race.model_dump_json(indent=1))
     write_text(out / "race.svg", figure(race))
     write_text(out / "race.md", markdown(race))
     people.print(render_race(race))
     people.print(f"page: {out / 'race.md'}", highlight=False, soft_wrap=True)
     print(json.dumps({"page": str(out / "race.md"), "figure": str(out / "race.svg")}))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Return whole numbers that are separated by commas."""
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise LeanspikeError(
+            f"batches is {text!r}; give whole numbers, separated by commas, as 1,64,256"
+        ) from None
