@@ -24,7 +24,7 @@ def ann(trained: Trained, *, compiled: bool = False, dtype: torch.dtype = torch.
     the compiler lay them out for the convolutions.
     """
     network = trained.ann.requires_grad_(False)
-    options = {"freezing": True}
+    options: dict[str, Any] = {"freezing": True}
     run = torch.compile(network, dynamic=False, options=options) if compiled else network
 
     @torch.no_grad()

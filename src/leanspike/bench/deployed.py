@@ -86,4 +86,4 @@ def _layer(layers: dict[str, nn.Module], node: fx.Node) -> nn.Module | None:
 
 
 def _once(traced: fx.GraphModule, node: fx.Node) -> bool:
-    return sum(other.target == node.target for other in traced.graph.nodes) == 1
+    return [other.target for other in traced.graph.nodes].count(node.target) == 1

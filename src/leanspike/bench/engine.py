@@ -52,15 +52,16 @@ class Contest:
         """Return the share of right answers, and the mean steps if images leave early."""
         test, labels = self.trained.test[: self.scored], self.trained.labels[: self.scored]
         scores = self._each(test, self.answer)
-        leaves = isinstance(self.answer, Leaving)
-        steps = self._each(test, self.answer.steps).double().mean().item() if leaves else None
-        return float((scores.argmax(1) == labels).double().mean()), steps
+        right = float((scores.argmax(1) == labels).double().mean())
+        if not isinstance(self.answer, Leaving):
+            return right, None
+        return right, self._each(test, self.answer.steps).double().mean().item()
 
     def _each(self, x: Tensor, answer: Answer) -> Tensor:
         """Answer images in batches of one size, for which a compiled network is compiled once."""
         missing = -len(x) % AT_ONCE
         filled = torch.cat((x, x[:1].expand(missing, *x.shape[1:])))
-        return torch.cat([answer(part) for part in filled.split(AT_ONCE)])[: len(x)]
+        return torch.cat([answer(part) for part in torch.split(filled, AT_ONCE)])[: len(x)]
 
 
 def contest(name: str, folder: Path, largest: int, scored: int) -> Contest:
@@ -139,9 +140,7 @@ class EngineRace:
                 worker.end()
 
 
-def _scored(
-    outcome: Outcome, scores: Mapping[str, tuple[float | None, float | None]]
-) -> Outcome:
+def _scored(outcome: Outcome, scores: Mapping[str, tuple[float | None, float | None]]) -> Outcome:
     entries = []
     for entry in outcome.entries:
         accuracy, steps = scores[entry.contender]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -163,30 +163,32 @@ class Plan:
             provenance=provenance(command=command, seed=SEED, recipe=recipe),
         )
         for found in self._found(tell):
-            race = race.model_copy(update=found(race))
+            race = race.model_copy(update=found)
             race = race.model_copy(update={"provenance": _so_far(race, started)})
             keep(race)
         return race
 
-    def _found(self, tell: Told) -> Iterator[Callable[[Race], dict[str, object]]]:
-        """Yield what each new part of the race changes."""
+    def _found(self, tell: Told) -> Iterator[dict[str, object]]:
+        """Yield the fields of the race that have changed, after each part of it."""
         libraries = [name for name in self.contenders if name in CONTENDERS]
-        for heat in self.heats():
-            outcome = run_heat(heat, libraries, self.rounds, tell)
-            yield lambda race, new=outcome: {"outcomes": (*race.outcomes, new)}
-        for heat in self.curve():
-            outcome = run_heat(heat, libraries, self.rounds, tell)
-            yield lambda race, new=outcome: {"curve": (*race.curve, new)}
+        found: dict[str, tuple[object, ...]] = {"outcomes": (), "curve": (), "profiles": ()}
+
+        def more(field: str, *new: object) -> dict[str, object]:
+            found[field] += new
+            return {field: found[field]}
+
+        for field, heats in (("outcomes", self.heats()), ("curve", self.curve())):
+            for heat in heats:
+                yield more(field, run_heat(heat, libraries, self.rounds, tell))
         for heat in self.profiled():
-            profiles = run_profiles(heat, self._to_profile(), tell)
-            yield lambda race, new=profiles: {"profiles": (*race.profiles, *new)}
+            yield more("profiles", *run_profiles(heat, self._to_profile(), tell))
         engine = self.engine()
         if engine is not None:
             for outcomes in engine.run(self.rounds, tell):
-                yield lambda _, new=outcomes: {"engine": new}
+                yield {"engine": outcomes}
             tell("counting operations")
             counted = count_run(engine.folder, self.scored)
-            yield lambda _: {"counted": counted, "scored": counted.images}
+            yield {"counted": counted, "scored": counted.images}
 
     def _to_profile(self) -> list[str]:
         return [name for name in PROFILED if name in self.contenders]

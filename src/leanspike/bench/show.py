@@ -9,11 +9,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from leanspike.bench import engine_tables
 from leanspike.bench.contenders import CONTENDERS
+from leanspike.bench.engine_figure import engine_figure
+from leanspike.bench.engine_tables import (
+    engine_markdown,
+    engine_page,
+    markdown_table,
+    origin_lines,
+)
 from leanspike.bench.profile import KINDS, REST
 from leanspike.bench.result import Entry, Outcome, Profile, Race, Spread
-from leanspike.bench.rivals import RIVALS
-from leanspike.report import quantities, style, text
+from leanspike.report import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,36 +67,22 @@ def _ratio(spread: Spread | None) -> str:
     return f"{spread.median:.2f} ({spread.low:.2f}–{spread.high:.2f})"
 
 
-ENGINE_HEADER = ("contender", "ms an image", "÷ the ANN", "accuracy", "peak memory")
-
-
-def engine_rows(outcome: Outcome) -> list[tuple[str, ...]]:
-    """Return the lines of a heat of part "engine", with cells as in ``ENGINE_HEADER``."""
-    found: list[tuple[str, ...]] = []
-    for entry in outcome.entries:
-        title = RIVALS[entry.contender].title
-        if entry.failure is not None:
-            found.append((title, entry.failure, "", "", ""))
-            continue
-        memory = "" if entry.own_bytes is None else f"{entry.own_bytes / 2**20:,.0f} MiB"
-        right = "" if entry.accuracy is None else f"{100 * entry.accuracy:.1f} %"
-        each = f"{entry.median * 1e3 / outcome.heat.batch:.2f}"
-        found.append((title, each, _ratio(outcome.ratio(entry.contender, "ann")), right, memory))
-    return found
-
-
 def render_race(race: Race) -> RenderableType:
     """Return all tables, for `rich.print`.
 
-    >>> render_race(Race.model_construct(outcomes=(), curve=(), profiles=())).renderables
+    >>> render_race(Race.model_construct(outcomes=())).renderables
     []
     """
     parts: list[RenderableType] = [] if race.left_out is None else [Text(race.left_out), Text()]
     for outcome in race.outcomes:
         parts += [Text(outcome.heat.title, style="bold"), _table(HEADER, rows(outcome)), Text()]
     for outcome in race.engine:
-        table = _table(ENGINE_HEADER, engine_rows(outcome))
+        table = _table(engine_tables.HEADER, engine_tables.engine_rows(outcome, race.scored))
         parts += [Text(outcome.heat.title, style="bold"), table, Text()]
+    if race.counted is not None:
+        title = f"what was counted, over {race.counted.images:,} test images"
+        table = _table(engine_tables.COUNTED, engine_tables.counted_rows(race))
+        parts += [Text(title, style="bold"), table, Text()]
     if race.curve:
         title = f"{race.curve[0].heat.task}: milliseconds over T"
         parts += [Text(title, style="bold"), _table(*_curve(race)), Text()]
@@ -145,18 +138,15 @@ def markdown(race: Race) -> str:
     >>> markdown(Race(outcomes=(), provenance=origin)).splitlines()[0][:7]
     '# Race '
     """
-    origin = race.provenance
-    versions = ", ".join(f"{name} {version}" for name, version in origin.versions.items())
+    if _engine_alone(race):
+        return engine_page(race)
     lines = [
-        f"# Race of {origin.created[:10]}",
+        f"# Race of {race.provenance.created[:10]}",
         "",
         "BNTT's VGG9 without norms on 32×32 images, the same weights and the same neuron for all: "
         "see `leanspike/bench/contenders.py`.",
         "",
-        f"- `{text.given(origin.command)}`, commit {origin.commit or 'unknown'}",
-        f"- {origin.hardware}, {quantities.plural(origin.threads, 'thread')}; "
-        f"leanspike's backend: {text.backend(origin)}; {versions}",
-        *([] if race.left_out is None else [f"- {race.left_out}"]),
+        *origin_lines(race),
         "",
         "![times, curve and profile](race.svg)",
         "",
@@ -164,25 +154,22 @@ def markdown(race: Race) -> str:
         "",
     ]
     for outcome in race.outcomes:
-        lines += [f"## {outcome.heat.title}", "", *_markdown_table(HEADER, rows(outcome)), ""]
-    for outcome in race.engine:
-        table = _markdown_table(ENGINE_HEADER, engine_rows(outcome))
-        lines += [f"## The engine: {outcome.heat.title}", "", *table, ""]
+        lines += [f"## {outcome.heat.title}", "", *markdown_table(HEADER, rows(outcome)), ""]
+    lines += engine_markdown(race)
     if race.curve:
         title = race.curve[0].heat.task
-        lines += [f"## {title}: milliseconds over T", "", *_markdown_table(*_curve(race)), ""]
+        lines += [f"## {title}: milliseconds over T", "", *markdown_table(*_curve(race)), ""]
     if race.profiles:
         heat = race.profiles[0].heat
         title = (
             f"Where the time goes: milliseconds of a step, batch {heat.batch}, T = {heat.timesteps}"
         )
-        lines += [f"## {title}", "", *_markdown_table(*_profiles(race)), ""]
+        lines += [f"## {title}", "", *markdown_table(*_profiles(race)), ""]
     return "\n".join(lines)
 
 
-def _markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    ruler = ["---", *["---:"] * (len(header) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (header, ruler, *lines)]
+def _engine_alone(race: Race) -> bool:
+    return bool(race.engine) and not (race.outcomes or race.curve or race.profiles)
 
 
 HEIGHT = 900
@@ -191,9 +178,13 @@ HEIGHT = 900
 def figure(race: Race) -> str:
     """Draw times relative to the ANN's, the curve over T and the profiles, as an SVG file.
 
-    >>> figure(Race.model_construct(outcomes=(), curve=(), profiles=()))[:4]
+    A race of part "engine" alone is drawn by `leanspike.bench.engine_figure`.
+
+    >>> figure(Race.model_construct(outcomes=()))[:4]
     '<svg'
     """
+    if _engine_alone(race):
+        return engine_figure(race)
 
     def content(drawing: Figure) -> None:
         parts = drawing.subfigures(3, 1, squeeze=False, height_ratios=(1.25, 1.15, 0.8)).flat

@@ -49,7 +49,7 @@ class Trained:
 
     @property
     def margin(self) -> tuple[float, int | None]:
-        """The margin at which images leave, and the step after which all others do (None: the last).
+        """The margin at which images leave, and the step after which all have left, or None.
 
         It is the one that ``leanspike evaluate RUN --early-exit margin`` chose, or else `MARGIN`.
         """

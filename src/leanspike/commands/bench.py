@@ -68,9 +68,7 @@ def bench(
     if (out / "race.json").exists() and not fresh:
         raise LeanspikeError(f"{out} holds a race; give --fresh to replace it, or another --out")
     names = contenders.split(",") if contenders else list(CONTENDERS)
-    plan = Plan(
-        tuple(names), rounds, tuple(parts.split(",")), width, run, _numbers(batches), limit
-    )
+    plan = Plan(tuple(names), rounds, tuple(parts.split(",")), width, run, _numbers(batches), limit)
     versions = {name: row.version for rows in (CONTENDERS, RIVALS) for name, row in rows.items()}
     missing = [name for name in plan.contenders if versions[name] is None]
     if missing:
