@@ -5,19 +5,23 @@
 
 from leanspike.bench.contenders import CONTENDERS
 from leanspike.bench.race import PARTS, Plan
-from leanspike.bench.result import Heat, Outcome, Profile, Race
+from leanspike.bench.result import Counted, Heat, Outcome, Profile, Race, StepEnergy
 from leanspike.bench.rivals import RIVALS
 from leanspike.bench.show import figure, markdown, render_race
+from leanspike.bench.time_and_energy import engine_figure
 
 __all__ = [
     "CONTENDERS",
     "PARTS",
     "RIVALS",
+    "Counted",
     "Heat",
     "Outcome",
     "Plan",
     "Profile",
     "Race",
+    "StepEnergy",
+    "engine_figure",
     "figure",
     "markdown",
     "render_race",

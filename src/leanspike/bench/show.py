@@ -11,7 +11,6 @@ from rich.text import Text
 
 from leanspike.bench import engine_tables
 from leanspike.bench.contenders import CONTENDERS
-from leanspike.bench.engine_figure import engine_figure
 from leanspike.bench.engine_tables import (
     engine_markdown,
     engine_page,
@@ -20,6 +19,7 @@ from leanspike.bench.engine_tables import (
 )
 from leanspike.bench.profile import KINDS, REST
 from leanspike.bench.result import Entry, Outcome, Profile, Race, Spread
+from leanspike.bench.time_and_energy import engine_figure
 from leanspike.report import style
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ HEIGHT = 900
 def figure(race: Race) -> str:
     """Draw times relative to the ANN's, the curve over T and the profiles, as an SVG file.
 
-    A race of part "engine" alone is drawn by `leanspike.bench.engine_figure`.
+    A race of part "engine" alone is drawn by `leanspike.bench.time_and_energy`.
 
     >>> figure(Race.model_construct(outcomes=()))[:4]
     '<svg'

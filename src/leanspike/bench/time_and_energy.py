@@ -78,11 +78,7 @@ def _panel(axes: Axes, outcome: Outcome, counted: Counted, scored: int) -> None:
     batch = outcome.heat.batch
     axes.set_title("one image at a time" if batch == 1 else f"batches of {batch} images")
     axes.set_xlabel("time of an image, ms")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-    axes.grid(axis="both")
+    _logarithmic(axes)
     for names, words, field, color, marker in ANNS:
         name = fastest(outcome, names)
         if name is not None:
@@ -99,6 +95,16 @@ def _panel(axes: Axes, outcome: Outcome, counted: Counted, scored: int) -> None:
     for line in LINES:
         _steps(axes, line, points(outcome, line, counted), scored)
     axes.margins(0.15)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Make both axes logarithmic, with numbers at 1, 2 and 5 times the powers of 10."""
+    axes.set_xscale("log", subs=())
+    axes.set_yscale("log", subs=())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(subs=(1, 2, 5))
+        axis.set_major_formatter("{x:g}")
+    axes.grid(visible=True, axis="both")
 
 
 def _steps(axes: Axes, line: Line, found: list[tuple[int, Point]], scored: int) -> None:
