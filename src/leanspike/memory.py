@@ -49,6 +49,22 @@ def release_freed_memory() -> bool:
     return trim is not None and bool(trim(0))
 
 
+def forget_peak() -> bool:
+    """Let the peak of :func:`resident_bytes` begin anew, from what this process holds now.
+
+    Returns:
+        Whether the system did so: Linux does.
+
+    >>> forget_peak() == (sys.platform == "linux")
+    True
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+    except OSError:
+        return False
+    return True
+
+
 def _glibc(name: str) -> Any:
     """Return a function of the C library, if that is glibc, else None."""
     if not sys.platform.startswith("linux"):

@@ -66,6 +66,15 @@ def has_bfloat16() -> bool:
     return instructions() == "avx512_bf16"
 
 
+def has_matrix_units() -> bool:
+    """Return whether the processor has matrix units (AMX), which speed up int8 and bfloat16.
+
+    >>> has_matrix_units() in (True, False)
+    True
+    """
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 @cache
 def warn_of_emulation() -> None:
     """Warn once that the requested bfloat16 is slow here."""

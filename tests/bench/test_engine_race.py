@@ -152,7 +152,7 @@ def test_the_command_races_and_says_who_was_how_often_right(run, tmp_path: Path)
 
 def test_what_was_found_is_kept_before_the_end(run):
     kept: list[Race] = []
-    plan = Plan(("engine_f32@1",), 1, ("engine",), trained=run, batches=(1,), scored=5)
+    plan = Plan(("engine_f32",), 1, ("engine",), trained=run, batches=(1,), scored=5)
 
     def stop(race: Race) -> None:
         kept.append(race)

@@ -154,11 +154,11 @@ def count_run(folder: Path, limit: int) -> Counted:
     The SNN is stopped after each of its steps in turn.
     """
     trained = read_trained(folder, limit)
-    ann, snn = load(folder / "ann").eval(), trained.snn
+    snn = trained.snn
     whole, found = _whole(trained, snn), []
     for steps in range(1, snn.timesteps + 1):
         snn.timesteps = steps
-        result = evaluate(snn, (trained.test, trained.labels), ann=ann)
+        result = evaluate(snn, (trained.test, trained.labels))
         found.append(_energy(result, whole=whole))
     assert result.rivals is not None
     return Counted(

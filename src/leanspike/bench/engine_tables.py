@@ -142,6 +142,7 @@ def origin_lines(race: Race) -> list[str]:
         f"- `{text.given(origin.command)}`, commit {origin.commit or 'unknown'}",
         f"- {origin.hardware}, {quantities.plural(origin.threads, 'thread')}; "
         f"leanspike's backend: {text.backend(origin)}; {versions}",
+        *(["- the processor has matrix units (AMX)"] if race.matrix_units else []),
         *([] if race.left_out is None else [f"- {race.left_out}"]),
     ]
 

@@ -21,7 +21,7 @@ from leanspike.bench.worker import Worker, work
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation.origin import computed_by, provenance
 from leanspike.evaluation.result import Provenance
-from leanspike.processor import EMULATED, has_bfloat16
+from leanspike.processor import EMULATED, has_bfloat16, has_matrix_units
 
 PARTS = ("race", "curve", "profile", "engine")
 USUAL = PARTS[:3]
@@ -159,6 +159,7 @@ class Plan:
         race = Race(
             outcomes=(),
             run=name if "engine" in self.parts else None,
+            matrix_units=has_matrix_units(),
             left_out=self.left_out(),
             provenance=provenance(command=command, seed=SEED, recipe=recipe),
         )

@@ -187,7 +187,8 @@ class Race(Record):
     name, ``counted`` what its networks cost, and ``scored`` the number of test images of each
     accuracy.
 
-    ``left_out`` says what was not raced there and why.
+    ``left_out`` says what was not raced there and why. ``matrix_units`` tells whether the processor
+    has AMX, which other libraries use.
 
     >>> Race.model_construct(outcomes=()).outcomes
     ()
@@ -200,5 +201,6 @@ class Race(Record):
     run: str | None = None
     counted: Counted | None = None
     scored: int | None = None
+    matrix_units: bool | None = None
     left_out: str | None = None
     provenance: Provenance

@@ -45,9 +45,9 @@ WEIGHTS: tuple[tuple[Weights, str], ...] = (
     ("int6", "6 bits"),
 )
 RIVALS = {
-    "ann": Rival("the ANN, float32", ann, "torch"),
+    "ann": Rival("the ANN, float32, PyTorch", ann, "torch"),
     "ann_compiled": Rival("the ANN, float32, torch.compile", partial(ann, compiled=True), "torch"),
-    "ann_bf16": Rival("the ANN, bfloat16", partial(ann, dtype=torch.bfloat16), "torch"),
+    "ann_bf16": Rival("the ANN, bfloat16, PyTorch", partial(ann, dtype=torch.bfloat16), "torch"),
     "ann_bf16_compiled": Rival(
         "the ANN, bfloat16, torch.compile",
         partial(ann, compiled=True, dtype=torch.bfloat16),

@@ -6,6 +6,7 @@ works, the others wait. All are forked from one clean process that has imported 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import time
@@ -25,7 +26,12 @@ from leanspike.bench.contenders import CONTENDERS, SEED, network
 from leanspike.bench.profile import kinds_of_work
 from leanspike.bench.result import Heat
 from leanspike.errors import one_line
-from leanspike.memory import keep_freed_memory, resident_bytes
+from leanspike.memory import (
+    forget_peak,
+    keep_freed_memory,
+    release_freed_memory,
+    resident_bytes,
+)
 
 TURN = 0.1  # the least seconds of a turn, so that waking the process does not dominate
 LEARNING_RATE = 1e-6  # leaves weights and spikes nearly unchanged
@@ -108,6 +114,9 @@ def _serve(pipe: Connection, job: Job, threads: int, kept: bool) -> None:
 
 def _prepare(job: Job) -> dict[str, Callable[..., Any]]:
     call = job()
+    gc.collect()
+    release_freed_memory()
+    forget_peak()  # what building took is no part of a call's memory
     before = resident_bytes()
     return {
         "ready": lambda: True,
