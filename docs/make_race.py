@@ -13,7 +13,7 @@ writes. A region stands between ``<!-- race: KIND -->`` and ``<!-- end -->``, wh
 - ``tables``: all rivals of all races at each batch size, and what was counted;
 - ``kept``: a line for each race.
 
-Equal races give equal bytes. Without a race each region says that there is none.
+Equal races give equal bytes. Without a race sentences say that there is none.
 """
 
 from __future__ import annotations
@@ -217,9 +217,7 @@ def readme_picture(kept: Races) -> str:
 
 def tables(kept: Races) -> str:
     """All rivals of all races at each batch size, and what was counted."""
-    if not kept:
-        return NONE
-    blocks = [ABOUT, PRICES]
+    blocks = [ABOUT, PRICES] if kept else []
     for run, (_, race) in kept.items():
         for outcome in race.engine:
             blocks.append(f"`{run}`, batch {outcome.heat.batch}, T = {outcome.heat.timesteps}:")

@@ -544,6 +544,7 @@ BESIDE = {
     "export/onnx_model.py": "rewrites what PyTorch's exporter to ONNX cannot take",
     "execute/rate_pools.py": "how a max pool says what its windows are",
     "synapse/of_mean.py": "below the table: layers whose backward pass is of a mean",
+    "bench/deployed.py": "folds norms of the ANN alone, as its deployment would",
     "bench/snn_rivals.py": "puts the neurons of another library in the place of a ReLU",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",

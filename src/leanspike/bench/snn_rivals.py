@@ -46,7 +46,8 @@ class SpikingJelly(nn.Module):
         neurons = dict(spiking.neurons())
         if set(places) != set(neurons):
             raise LeanspikeError(
-                f"the ANN has ReLU modules at {places}, and the SNN neurons at {list(neurons)}"
+                f"the ANN has ReLU modules at {places}, and the SNN neurons at {list(neurons)}; "
+                "give a run whose network has a module for each call of a ReLU"
             )
         for path in places:
             shown = {name: mean_of(value) for name, value in neurons[path].readings().items()}  # type: ignore[operator]

@@ -101,8 +101,8 @@ def _logarithmic(axes: Axes) -> None:
     """Make both axes logarithmic, with numbers at 1, 2 and 5 times the powers of 10."""
     axes.set_xscale("log", subs=())
     axes.set_yscale("log", subs=())
+    axes.locator_params(subs=(1, 2, 5))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.get_major_locator().set_params(subs=(1, 2, 5))
         axis.set_major_formatter("{x:g}")
     axes.grid(visible=True, axis="both")
 
