@@ -154,6 +154,9 @@ class StepEnergy(Record):
     ``float_pj`` has prices of 32-bit floating point. In ``whole_pj`` the accumulates of spikes are
     additions of 32-bit integers. It is None if the engine leaves some of those weights in floating
     point. Everything else has the same price in both.
+
+    >>> StepEnergy(timesteps=1, accumulates=5, multiplies=2, float_pj=13.7, whole_pj=9.7).whole_pj
+    9.7
     """
 
     timesteps: int
