@@ -21,6 +21,7 @@ from leanspike.execute.rate import check_gradient
 from leanspike.synapse import stepping_around
 from leanspike.train.average import Trained
 from leanspike.train.checkpoint import Checkpoints
+from leanspike.train.counted import Counted
 from leanspike.train.monitor import Monitor
 from leanspike.train.objective import Objective
 from leanspike.train.stage import Position, Stage
@@ -84,6 +85,7 @@ def _epochs(
     if position.epoch == stage.epochs:
         return position.best_weights
     stepper = Stepper(trained.network, stage)
+    counted = Counted(trained.network, stage, monitor.console)
     _tell(stage, monitor)
     while position.epoch < stage.epochs:
         started = time.monotonic() - position.seconds
@@ -92,6 +94,7 @@ def _epochs(
             loss, correct, samples = stepper.take(position, stage.seen(x, position.epoch), labels)
             position.step += 1
             trained.stepped(position.epoch * len(stage.train) + position.step)
+            counted.step(position, x, labels, samples)
             position.loss += loss * samples
             position.correct += correct
             position.seen += samples
@@ -99,7 +102,7 @@ def _epochs(
             monitor.step(loss, stage.optimizer.param_groups[0]["lr"])
             if checkpoints.due():
                 _save(trained, stage, position, history, checkpoints)
-        row = _finish_epoch(stepper, trained, position, started)
+        row = _finish_epoch(stepper, trained, position, started, counted)
         history.append(row)
         monitor.epoch(row, history)
         position = Position(
@@ -131,16 +134,17 @@ def _tell(stage: Stage, monitor: Monitor) -> None:
 
 
 def _finish_epoch(
-    stepper: Stepper, trained: Trained, position: Position, started: float
+    stepper: Stepper, trained: Trained, position: Position, started: float, counted: Counted
 ) -> dict[str, Any]:
     """Validate, remember the best weights, and return the epoch as a row of the log."""
     stage, told, network = stepper.stage, stepper.told, trained.answers
     stepper.share_buffers(*dict.fromkeys((trained.network, network)))
     val_accuracy = None
-    if stage.val is not None and len(stage.val.split) and not told.none:
+    held_out = 0 if stage.val is None or told.none else len(stage.val.split)
+    if stage.val is not None and held_out:
         val_accuracy = accuracy(
             network,
-            stage.val.epoch(0),
+            counted.watched(stage.val.epoch(0)),
             stage.timesteps,
             task=told.known,
             dtype=stage.dtype,
@@ -160,6 +164,7 @@ def _finish_epoch(
         "val_accuracy": val_accuracy,
         "learning_rate": stage.optimizer.param_groups[0]["lr"],
         "seconds": round(time.monotonic() - started, 3),
+        "macs": counted.epoch(position, network, held_out),
     }
     if stage.accumulate > 1:
         row["micro_batches"] = stage.accumulate

@@ -88,7 +88,10 @@ class Stage:
 
 @dataclass
 class Position:
-    """Where a stage stands: the next step to take, the epoch's sums so far, the best epoch."""
+    """Where a stage stands: the next step to take, the epoch's sums so far, the best epoch.
+
+    ``macs`` are the multiply-accumulates of the epoch's ``counted`` samples so far.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -96,5 +99,7 @@ class Position:
     correct: float = 0
     seen: int = 0
     seconds: float = 0.0
+    macs: dict[str, int] = field(default_factory=dict)
+    counted: int = 0
     best_accuracy: float = -1.0
     best_weights: dict[str, Any] = field(default_factory=dict)

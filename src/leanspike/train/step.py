@@ -45,7 +45,7 @@ class Stepper:
         self.network, self.stage = network, stage
         self.told = Labels(stage.task)
         self._check_shares()
-        self._whole = _Whole(network, stage)
+        self._whole = Whole(network, stage)
         self._parallel = self._wrapped() if stage.group.size > 1 else None
 
     def _check_shares(self) -> None:
@@ -186,7 +186,7 @@ class Stepper:
 
 
 @final
-class _Whole(nn.Module):
+class Whole(nn.Module):
     """Network and objective as one module, from a batch to its loss and the outputs."""
 
     def __init__(self, network: nn.Module, stage: Stage) -> None:
@@ -197,6 +197,12 @@ class _Whole(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Any]:
         """Return the loss, as a mean over these samples, and the outputs ``[T, N, ...]``."""
+        y_TNK = self.answers(x)
+        loss: Tensor = self.objective(y_TNK, labels, x)
+        return loss, y_TNK
+
+    def answers(self, x: Tensor) -> Any:
+        """Return the outputs, while the objective looks on."""
         stage = self.stage
         mixed = stage.dtype != torch.float32
         with ExitStack() as stack:
@@ -205,6 +211,4 @@ class _Whole(nn.Module):
             if stage.is_shared:
                 stack.enter_context(synchronised(stage.synchronise_norms))
                 stack.enter_context(WholeBatch())
-            y_TNK = outputs(self.network, x, stage.timesteps, stage.gradient)
-        loss: Tensor = stage.objective(y_TNK, labels, x)
-        return loss, y_TNK
+            return outputs(self.network, x, stage.timesteps, stage.gradient)
