@@ -211,6 +211,7 @@ def test_a_folder_of_weights_says_of_which_network_it_is(trained: Path, tmp_path
         ("seconds.json", "{", lambda run: run.train_ann()),
         ("seconds.json", "[]", lambda run: run.train_ann()),
         ("backends.json", "[]", lambda run: run.train_ann()),
+        ("macs.json", "[]", lambda run: run.train_ann()),
         ("data.json", "{}", lambda run: run.begin()),
         ("log.jsonl", "{}\nx\n", lambda run: run.train_ann()),
         ("recipe.yaml", "", lambda run: run.begin()),

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from leanspike.recipes import load_recipe
 from leanspike.run import LOG, Run, clock
-from leanspike.run.clock import Clock, read_seconds
+from leanspike.run.clock import Clock, read_macs, read_seconds
 from leanspike.run.workspace import Workspace
 from leanspike.train import Checkpoints, Monitor, monitor
 
@@ -31,7 +31,7 @@ EPOCHS = [("ann", 1), ("ann", 2), ("snn T=2", 1), ("snn T=2", 2), ("snn T=1", 1)
 NEVER, ALWAYS = 1000.0, 1e-6
 WRITES: tuple[tuple[Any, str], ...] = (
     *((monitor, "write_log"), (Checkpoints, "save")),
-    *((Workspace, "put"), (Clock, "_keep")),
+    *((Workspace, "put"), (Workspace, "keep_macs"), (Clock, "_keep")),
 )
 
 
@@ -109,6 +109,7 @@ def test_stopped_after_any_write_no_epoch_is_logged_twice(
         attempt(folder, minutes)
         assert left(folder) == whole, f"stopped after write {number}, {writes[number]}"
         assert read_seconds(folder).keys() == read_seconds(tmp_path / "whole").keys()
+        assert read_macs(folder) == read_macs(tmp_path / "whole")
 
 
 KILLED_AFTER_A_ROW = """

@@ -14,10 +14,10 @@ from leanspike.errors import LeanspikeError
 from leanspike.files import write_text
 from leanspike.recipes import load_recipe
 from leanspike.run import CHECKPOINT, LOG, Run, takeover
-from leanspike.run.clock import read_backends, read_seconds
+from leanspike.run.clock import read_backends, read_macs, read_seconds
 from leanspike.run.takeover import read_taken_over
 from leanspike.saved import weights_digest
-from leanspike.train import Checkpoints, Monitor, read_log
+from leanspike.train import Checkpoints, Monitor, macs_of, read_log
 
 SMALL = (
     *("model.options.layers=[4, A]", "model.options.head=[]", "data.train_images=64"),
@@ -50,6 +50,7 @@ def test_an_ann_is_taken_over_with_its_time_and_its_rows(other: Path, tmp_path: 
         assert (folder / "ann" / file).read_bytes() == (other / "ann" / file).read_bytes()
     assert read_seconds(folder) == {"train ann": read_seconds(other)["train ann"]}
     assert read_backends(folder) == {"train ann": read_backends(other)["train ann"]}
+    assert read_macs(folder) == {"train ann": read_macs(other)["train ann"]}
     assert read_log(folder / LOG) == read_log(other / LOG)
     taken = read_taken_over(folder)
     assert taken is not None
@@ -62,7 +63,11 @@ def test_an_ann_is_taken_over_with_its_time_and_its_rows(other: Path, tmp_path: 
     assert list(read_seconds(folder)) == ["train ann", "calibrate"]
     assert len(read_log(folder / LOG)) == 1
     again.train_snn()
-    assert again.evaluate().provenance.ann_from == str(other)
+    origin = again.evaluate().provenance
+    assert origin.ann_from == str(other)
+    assert list(origin.macs) == ["train ann", "calibrate"]
+    assert origin.macs["train ann"] == macs_of(read_log(folder / LOG), "ann")
+    assert origin.training_macs == sum(found.total for found in origin.macs.values()) > 0
     assert f"taken over from the run <code>{other}</code>" in (folder / "report.html").read_text()
 
 
@@ -72,7 +77,7 @@ def test_where_the_data_lie_is_no_matter() -> None:
     assert takeover.trained_by(here)["data"]["name"] == "cifar10"
 
 
-@pytest.mark.parametrize("broken", ["write_seconds", "write_backends", "write_log"])
+@pytest.mark.parametrize("broken", ["write_seconds", "write_backends", "write_macs", "write_log"])
 def test_what_an_attempt_left_out_is_made_good(
     broken: str, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +93,7 @@ def test_what_an_attempt_left_out_is_made_good(
     make(tmp_path, ann_of=other).begin()
     assert read_seconds(tmp_path) == {"train ann": read_seconds(other)["train ann"]}
     assert read_backends(tmp_path) == {"train ann": read_backends(other)["train ann"]}
+    assert read_macs(tmp_path) == {"train ann": read_macs(other)["train ann"]}
     assert read_log(tmp_path / LOG) == read_log(other / LOG)
 
 

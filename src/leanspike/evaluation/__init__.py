@@ -24,6 +24,7 @@ from leanspike.evaluation.exit_choice import (
 )
 from leanspike.evaluation.exit_measure import measure_exit
 from leanspike.evaluation.exit_result import EarlyExit
+from leanspike.evaluation.macs import MacCounter, Macs
 from leanspike.evaluation.measure import evaluate
 from leanspike.evaluation.metric import (
     About,
@@ -62,6 +63,8 @@ __all__ = [
     "Exits",
     "LayerTable",
     "Look",
+    "MacCounter",
+    "Macs",
     "Memory",
     "Metric",
     "Mistakes",

@@ -54,7 +54,9 @@ class Macs(Record):
         0
         """
         found = list(parts)
-        return cls(**{name: sum(getattr(part, name) for part in found) for name in cls.model_fields})
+        return cls(
+            **{name: sum(getattr(part, name) for part in found) for name in cls.model_fields}
+        )
 
 
 @dataclass(frozen=True)

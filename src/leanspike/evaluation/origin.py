@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from leanspike.backends import Backends
+from leanspike.evaluation.macs import Macs
 from leanspike.evaluation.result import Provenance
 
 SOURCES = ("src", "setup.py", "pyproject.toml")
@@ -36,6 +37,7 @@ def provenance(
     seed: int | None = None,
     recipe: Mapping[str, object] | None = None,
     seconds: Mapping[str, float] | None = None,
+    macs: Mapping[str, Macs] | None = None,
     device: torch.device | str = "cpu",
     backends: Mapping[str, str] | None = None,
 ) -> Provenance:
@@ -44,6 +46,7 @@ def provenance(
     Args:
         command, seed, recipe: what made the figures, as far as it is known.
         seconds: wall-clock time by phase.
+        macs: multiply-accumulates of a training by phase, as far as they were counted.
         device: the device that computed the figures.
         backends: what computed the phases of a run, in words.
 
@@ -63,6 +66,7 @@ def provenance(
         versions=_versions(torch.device(device)),
         recipe=dict(recipe or {}),
         seconds={phase: round(value, 1) for phase, value in (seconds or {}).items()},
+        macs=dict(macs or {}),
     )
 
 

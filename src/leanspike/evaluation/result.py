@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity, Uncounted
+from leanspike.evaluation.macs import Macs
 from leanspike.evaluation.mistakes import Mistakes
 from leanspike.evaluation.record import Record
 from leanspike.evaluation.rivals_result import Rivals
@@ -82,8 +83,9 @@ class Provenance(Record):
     ("plain", "avx2", "avx512") computed the figures. ``backends`` are those of earlier phases of
     the run, behind the type they computed in. Results from before these were recorded have neither.
     ``recipe`` is the whole recipe as plain data. ``seconds`` is the wall-clock time by phase,
-    attempts that were killed included. ``ann_from`` is the run whose ANN was taken over, None if
-    none was.
+    attempts that were killed included. ``macs`` are the multiply-accumulates of each phase of the
+    training that was counted (none in older records). Each step counts once, also where a killed
+    attempt took it twice. ``ann_from`` is the run whose ANN was taken over, None if none was.
     """
 
     command: str | None
@@ -99,7 +101,31 @@ class Provenance(Record):
     versions: dict[str, str]
     recipe: dict[str, object]
     seconds: dict[str, float]
+    macs: dict[str, Macs] = Field(default_factory=dict)
     ann_from: str | None = None
+
+    @property
+    def training_seconds(self) -> float | None:
+        """The seconds of the training of ANN and SNN; None if nothing was trained."""
+        seconds = self.seconds.items()
+        training = [value for phase, value in seconds if phase.startswith("train")]
+        return round(sum(training), 1) if training else None
+
+    @property
+    def training_macs(self) -> int | None:
+        """The multiply-accumulates of all training and calibration; None if not all were counted.
+
+        >>> counted = {"train ann": Macs(forward=1, backward=2), "calibrate": Macs(forward=3)}
+        >>> origin = Provenance.model_construct(seconds={"train ann": 9.0}, macs=counted)
+        >>> origin.training_macs
+        6
+        >>> print(Provenance.model_construct(seconds={"train snn T=2": 9.0}, macs={}).training_macs)
+        None
+        """
+        phases = [phase for phase in self.seconds if phase.startswith(("train", "calibrate"))]
+        if not self.macs or any(phase not in self.macs for phase in phases):
+            return None
+        return Macs.sum(self.macs.values()).total
 
 
 class Result(Record):

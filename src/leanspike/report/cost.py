@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from leanspike.evaluation.result import Result
+from leanspike.evaluation.macs import Macs
+from leanspike.evaluation.result import Provenance, Result
 from leanspike.evaluation.times import BatchTime, Spread
 from leanspike.report.quantities import (
+    count,
     duration,
     energy,
     figure,
@@ -41,6 +43,29 @@ def not_counted(result: Result) -> str:
         f"not counted: {modules}, {holds if share else 'whose work leaves PyTorch'}; operations "
         f"and energy are without {'it' if one else 'them'}, in the ANN and the SNN"
     )
+
+
+def trained_with(origin: Provenance) -> str:
+    """Return how many multiply-accumulates a training took, and for what; "" if nothing is known.
+
+    >>> from leanspike.evaluation.macs import Macs
+    >>> ann = Macs(forward=135_000_000, backward=270_000_000, validation=7_000_000, padding=51_000_000)
+    >>> snn = Macs(forward=50_000_000, backward=100_000_000, teacher=20_000_000)
+    >>> trained_with(Provenance.model_construct(
+    ...     seconds={"train ann": 600.0}, macs={"train ann": ann, "train snn T=2": snn}))
+    'training: 582 M multiply-accumulates (train ann 412 M, train snn T=2 170 M; among all 20.0 M by
+    the teacher, 7.00 M on held-out images, 51.0 M with padding)'
+    """
+    total = origin.training_macs
+    if total is None or not total:
+        return ""
+    phases = ", ".join(f"{phase} {count(found.total)}" for phase, found in origin.macs.items())
+    every = Macs.sum(origin.macs.values())
+    parts = [f"{count(every.teacher)} by the teacher"] if every.teacher else []
+    parts += [f"{count(every.validation)} on held-out images"] if every.validation else []
+    parts += [f"{count(every.padding)} with padding"] if every.padding else []
+    among = f"; among all {', '.join(parts)}" if parts else ""
+    return f"training: {count(total)} multiply-accumulates ({phases}{among})"
 
 
 class Row(NamedTuple):

@@ -12,7 +12,7 @@ from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.metric import LayerTable
 from leanspike.evaluation.result import Result
 from leanspike.report.answer import answer
-from leanspike.report.cost import ARITHMETIC, cost_table, how_timed, not_counted
+from leanspike.report.cost import ARITHMETIC, cost_table, how_timed, not_counted, trained_with
 from leanspike.report.measured import cell, cells, tables_of
 from leanspike.report.quantities import count, energy, percent, plural, ratio, spikes, times
 from leanspike.report.rivals import how_rivals, rivals_table
@@ -67,6 +67,9 @@ def render_tables(result: Result) -> RenderableType:
         title = f"Energy with memory, beside the ANN in float32 and int8, T = {result.timesteps}"
         parts += [Text(), Text(title, style="bold"), _rivals(result)]
         parts.append(Text(how_rivals(result), style="dim"))
+    trained_by = trained_with(result.provenance)
+    if trained_by:
+        parts += [Text(), Text(trained_by, style="dim")]
     return Group(*parts)
 
 

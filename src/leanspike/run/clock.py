@@ -1,4 +1,4 @@
-"""Recording, in a run's folder, how long its phases took and what computed them."""
+"""Recording, in a run's folder, how long its phases took, and what computed how much."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 from leanspike.backends import watch_backends
 from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
+from leanspike.evaluation import Macs
 from leanspike.files import write_text
 
 Found = TypeVar("Found")
 
-SECONDS, BACKENDS = "seconds.json", "backends.json"
+SECONDS, BACKENDS, MACS = "seconds.json", "backends.json", "macs.json"
 BEAT_SECONDS = 10.0
 """The seconds between two records of the time. A killed attempt loses no more than that."""
 
@@ -110,6 +111,17 @@ def read_backends(folder: Path) -> dict[str, str]:
 def write_backends(folder: Path, backends: Mapping[str, str]) -> None:
     """Write what computed each phase."""
     write_text(folder / BACKENDS, json.dumps(backends), make=False)
+
+
+def read_macs(folder: Path) -> dict[str, Macs]:
+    """Return the multiply-accumulates of each phase that is over, if they were counted."""
+    return _read(folder / MACS, TypeAdapter(dict[str, Macs]), "what was counted so far")
+
+
+def write_macs(folder: Path, macs: Mapping[str, Macs]) -> None:
+    """Write the multiply-accumulates of each phase."""
+    text = json.dumps({phase: found.model_dump() for phase, found in macs.items()})
+    write_text(folder / MACS, text, make=False)
 
 
 def _read(path: Path, kind: TypeAdapter[Found], what: str) -> Found:

@@ -14,13 +14,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from leanspike.config import Recipe
 from leanspike.errors import LeanspikeError
+from leanspike.evaluation import Macs
 from leanspike.files import write_text
 from leanspike.run.assembly import Assembly
 from leanspike.run.build import model_spec
 from leanspike.run.clock import (
     read_backends,
+    read_macs,
     read_seconds,
     write_backends,
+    write_macs,
     write_seconds,
 )
 from leanspike.run.seen import DATA, changes_since
@@ -42,6 +45,7 @@ class TakenOver(BaseModel):
     weights_sha256: str
     seconds: float | None
     backend: str | None
+    macs: Macs | None = None
     rows: tuple[dict[str, Any], ...]
 
 
@@ -116,6 +120,7 @@ def take_over(workspace: Workspace, assembly: Assembly, source: Path) -> None:
         weights_sha256=digest,
         seconds=read_seconds(source).get("train ann"),
         backend=read_backends(source).get("train ann"),
+        macs=read_macs(source).get("train ann"),
         rows=rows,
     )
 
@@ -142,6 +147,9 @@ def settle(workspace: Workspace) -> None:
         write_seconds(workspace.folder, {"train ann": taken.seconds, **seconds})
     if taken.backend is not None and "train ann" not in backends:
         write_backends(workspace.folder, {"train ann": taken.backend, **backends})
+    macs = read_macs(workspace.folder)
+    if taken.macs is not None and "train ann" not in macs:
+        write_macs(workspace.folder, {"train ann": taken.macs, **macs})
     if taken.rows and not any(row.get("stage") == "ann" for row in workspace.history):
         workspace.history[:0] = taken.rows
         write_log(workspace.folder / LOG, workspace.history)

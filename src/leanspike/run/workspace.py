@@ -18,9 +18,10 @@ from leanspike.config import Recipe
 from leanspike.data import Dataset
 from leanspike.distributed import ALONE, Group
 from leanspike.errors import LeanspikeError
+from leanspike.evaluation import Macs
 from leanspike.files import said_where, write_text
 from leanspike.recipes import dump, read_yaml, validate
-from leanspike.run.clock import Clock
+from leanspike.run.clock import Clock, read_macs, write_macs
 from leanspike.run.seen import check_seen, keep_seen
 from leanspike.train import Checkpoints, read_log
 
@@ -116,6 +117,12 @@ class Workspace:
     def write(self, name: str, text: str) -> None:
         """Write a file of the run. If the run's folder was removed, it is not made again."""
         write_text(self._made / name, text, make=False)
+
+    def keep_macs(self, phase: str, macs: Macs | None) -> None:
+        """Write the multiply-accumulates of a phase; None: they are not known."""
+        if self.group.first:
+            others = {name: of for name, of in read_macs(self._made).items() if name != phase}
+            write_macs(self._made, others if macs is None else {**others, phase: macs})
 
     def clock(self, phase: str, dtype: torch.dtype | None = None) -> Clock:
         """Return a clock that adds the time of a phase to the run's record, see :class:`Clock`."""

@@ -48,7 +48,7 @@ from leanspike.train.average import averaging
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.lookahead import Lookahead
 from leanspike.train.loop import fit
-from leanspike.train.monitor import Monitor, read_log, write_log
+from leanspike.train.monitor import Monitor, macs_of, read_log, write_log
 from leanspike.train.optim import OptimizerSection, create_optimizer, optimizers
 from leanspike.train.resolution import Resolution
 from leanspike.train.schedule import Curve, ScheduleSection, create_schedule, schedules
@@ -84,6 +84,7 @@ __all__ = [
     "create_schedule",
     "find_pairs",
     "fit",
+    "macs_of",
     "objective_kind",
     "objectives",
     "optimizers",

@@ -140,7 +140,7 @@ class Counted:
         """Return what a function counts, or None with a line that says why it cannot."""
         try:
             return count()
-        except Exception as error:  # noqa: BLE001 (the training itself goes on)
+        except Exception as error:  # whatever it is, the training itself goes on
             self.console.print(
                 f"{self.stage.name}: multiply-accumulates are not counted ({one_line(error)})",
                 highlight=False,

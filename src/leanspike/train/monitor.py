@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from leanspike.errors import LeanspikeError
+from leanspike.evaluation.macs import Macs
 from leanspike.files import write_text
 from leanspike.train.board import Board
 
@@ -143,6 +144,20 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
             )
         rows.append(row)
     return rows
+
+
+def macs_of(history: list[dict[str, Any]], stage: str) -> Macs | None:
+    """Return the multiply-accumulates of a stage by the rows of a log; None if one has no count.
+
+    >>> row = {"stage": "ann", "macs": {"forward": 1, "backward": 2}}
+    >>> macs_of([row, row], "ann")
+    Macs(forward=2, backward=4, teacher=0, validation=0, padding=0)
+    >>> macs_of([row, {"stage": "ann"}], "ann") is None
+    True
+    """
+    rows = [row.get("macs") for row in history if row.get("stage") == stage]
+    counted = [Macs.model_validate(row) for row in rows if row is not None]
+    return Macs.sum(counted) if len(counted) == len(rows) else None
 
 
 def _tensorboard(folder: Path) -> Board | None:

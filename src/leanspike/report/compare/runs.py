@@ -39,9 +39,7 @@ class Compared:
     @property
     def training_seconds(self) -> float | None:
         """The seconds of the training of ANN and SNN; None if nothing was trained."""
-        seconds = self.result.provenance.seconds.items()
-        training = [value for phase, value in seconds if phase.startswith("train")]
-        return round(sum(training), 1) if training else None
+        return self.result.provenance.training_seconds
 
     @property
     def trained(self) -> bool:
@@ -58,6 +56,7 @@ class Compared:
             "network": self.network,
             **result.summary,
             "training_seconds": self.training_seconds,
+            "training_macs": result.provenance.training_macs,
             "seed": result.provenance.seed,
         }
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from leanspike.config import CalibrateSection
 from leanspike.data import normalise
+from leanspike.evaluation import MacCounter, Macs
 from leanspike.run.steps.step import Context, Rehearsal
 from leanspike.run.workspace import CALIBRATION
 from leanspike.surgery import Calibration, SpikingNetwork, calibrate
@@ -49,12 +50,20 @@ class Convert:
         snn = assembly.spiking(self._ann())
         table = None
         if section.calibrate is not None:
-            with workspace.clock("calibrate", torch.float32):
+            with workspace.clock("calibrate", torch.float32), MacCounter() as counter:
                 table = self._calibrate(snn, section.calibrate)
+            workspace.keep_macs("calibrate", self._counted(counter))
             if self.context.group.first:
                 workspace.write(CALIBRATION, json.dumps(asdict(table), indent=1))
         self.context.save(snn, "start")
         return table
+
+    def _counted(self, counter: MacCounter) -> Macs | None:
+        """Return what all processes have counted, or None where that is not all."""
+        found = self.context.group.gathered((counter.products, bool(counter.unknown)))
+        if any(unknown for _, unknown in found):
+            return None
+        return Macs.sum(Macs(forward=each.macs, padding=each.padding) for each, _ in found)
 
     def _ann(self) -> nn.Module:
         """Return the network that is to spike."""

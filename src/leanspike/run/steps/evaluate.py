@@ -22,7 +22,7 @@ from leanspike.execute import SpikingNetwork
 from leanspike.memory import release_freed_memory
 from leanspike.metrics import metrics
 from leanspike.report import write_report
-from leanspike.run.clock import read_backends, read_seconds
+from leanspike.run.clock import read_backends, read_macs, read_seconds
 from leanspike.run.exits import measure_exits, with_exits
 from leanspike.run.pictures import with_pictures
 from leanspike.run.steps.step import Context, Rehearsal
@@ -80,6 +80,7 @@ class Evaluate:
             seed=recipe.seed,
             recipe=recipe.model_dump(mode="json"),
             seconds=read_seconds(workspace.folder),
+            macs=read_macs(workspace.folder),
             device=self.context.assembly.device,
             backends=read_backends(workspace.folder),
         )

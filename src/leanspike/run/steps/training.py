@@ -29,6 +29,7 @@ from leanspike.train import (
     create_optimizer,
     create_schedule,
     fit,
+    macs_of,
 )
 from leanspike.train.schedule import Schedule
 
@@ -93,7 +94,9 @@ class Training:
         """Train the network in place, resumed from the stage's checkpoint if there is one."""
         context = self.context
         context.workspace.rewind(self.name)  # a checkpoint of the stage holds its own rows
-        with context.workspace.clock(f"train {self.name}", context.assembly.dtype):
+        phase = f"train {self.name}"
+        context.workspace.keep_macs(phase, None)
+        with context.workspace.clock(phase, context.assembly.dtype):
             release_freed_memory()
             network.to(device=context.assembly.device)
             network.to(memory_format=context.assembly.memory_format)
@@ -101,6 +104,7 @@ class Training:
             with dropout_rate(network, self.section.dropout):
                 workspace = context.workspace
                 fit(network, stage, workspace.history, workspace.checkpoints, context.monitor)
+        workspace.keep_macs(phase, macs_of(workspace.history, self.name))
 
     def _check_select(self) -> None:
         data = self.context.assembly.data
