@@ -49,7 +49,8 @@ def trained_with(origin: Provenance) -> str:
     """Return how many multiply-accumulates a training took, and for what; "" if nothing is known.
 
     >>> from leanspike.evaluation.macs import Macs
-    >>> ann = Macs(forward=135_000_000, backward=270_000_000, validation=7_000_000, padding=51_000_000)
+    >>> ann = Macs(forward=135_000_000, backward=270_000_000, validation=7_000_000,
+    ...            padding=51_000_000)
     >>> snn = Macs(forward=50_000_000, backward=100_000_000, teacher=20_000_000)
     >>> trained_with(Provenance.model_construct(
     ...     seconds={"train ann": 600.0}, macs={"train ann": ann, "train snn T=2": snn}))

@@ -100,7 +100,7 @@ class Training:
             release_freed_memory()
             network.to(device=context.assembly.device)
             network.to(memory_format=context.assembly.memory_format)
-            stage = self._stage(network)
+            stage = self.stage(network, context.teacher)
             with dropout_rate(network, self.section.dropout):
                 workspace = context.workspace
                 fit(network, stage, workspace.history, workspace.checkpoints, context.monitor)
@@ -121,12 +121,13 @@ class Training:
             steps = len(assembly.loader(assembly.data.train, section.batch_size, train=True))
             section.lookahead.check(self.name, section.epochs * steps)
 
-    def _stage(self, network: nn.Module) -> Stage:
+    def stage(self, network: nn.Module, teacher: Callable[[], Teacher]) -> Stage:
+        """Return all that trains the network, with the teacher that its objective may ask."""
         assembly, section = self.context.assembly, self.section
         data, recipe = assembly.data, assembly.recipe
         group, accumulate = self.context.group, section.accumulate
         train = assembly.loader(data.train, section.batch_size, True, group, accumulate)
-        objective = self._objective(network, self.context.teacher)
+        objective = self._objective(network, teacher)
         return Stage(
             name=self.name,
             number=self.number,
