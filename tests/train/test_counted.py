@@ -21,6 +21,7 @@ from leanspike.evaluation import Macs
 from leanspike.train import (
     Checkpoints,
     CrossEntropy,
+    Lookahead,
     Monitor,
     Response,
     Stage,
@@ -140,6 +141,27 @@ def test_weights_that_are_made_of_others_are_made_once_a_step(tmp_path: Path) ->
     steps, once = 4, 2 * 5 * 16
     assert found.forward == steps * once + TRAINED * 32
     assert found.backward == 2 * steps * once + TRAINED * 32
+
+
+def test_what_an_objective_makes_once_and_keeps_is_not_of_its_steps(tmp_path: Path) -> None:
+    class Prepared(CrossEntropy):
+        seen: Tensor | None = None
+
+        def forward(self, y_TNK: Tensor, labels: Tensor, x: Tensor) -> Tensor:
+            if self.seen is None:
+                self.seen = torch.ones(9, 9) @ torch.ones(9, 9)
+            return super().forward(y_TNK, labels, x)
+
+    ann = make_ann()
+    found = count(ann, plain(ann, timesteps=None, objective=Prepared()), tmp_path)
+    assert found.forward == TRAINED * (FIRST + SECOND + LAST)
+
+
+@pytest.mark.parametrize("change", [{"average": 0.9}, {"lookahead": Lookahead(steps=2)}])
+def test_averaged_weights_are_validated_alike(change: dict[str, Any], tmp_path: Path) -> None:
+    ann = make_ann()
+    found = count(ann, plain(ann, timesteps=None, epochs=3, **change), tmp_path)
+    assert found.validation == 3 * HELD_OUT * (FIRST + SECOND + LAST)
 
 
 def test_counting_changes_neither_weights_nor_random_numbers(

@@ -30,7 +30,7 @@ from leanspike.train.step import Whole
 from leanspike.train.teacher import Teacher
 
 FEW, MORE = 2, 4
-"""The samples of the two steps that are counted."""
+"""The samples of the two steps from which the count follows."""
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -127,6 +127,7 @@ class Counted:
         """Return what is computed once, and for each sample."""
 
         def both() -> tuple[Macs, Macs]:
+            count(FEW)  # what is made once and kept is not of a step
             few, more = count(FEW), count(MORE)
             each = _map(lambda a, b: (b - a) // (MORE - FEW), few, more)
             return _map(lambda a, b: a - FEW * b, few, each), each
