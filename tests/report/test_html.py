@@ -16,6 +16,7 @@ import leanspike.report
 from leanspike.errors import LeanspikeError
 from leanspike.evaluation import picture_of
 from leanspike.evaluation.exit_result import ClassExit, EarlyExit
+from leanspike.evaluation.macs import Macs
 from leanspike.evaluation.mistakes import Mistake, Mistakes
 from leanspike.evaluation.result import Result
 from leanspike.evaluation.rivals_result import Rivals
@@ -228,6 +229,12 @@ def test_the_page_says_what_computed(tmp_path: Path, make_result: Callable[..., 
     text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
     assert "Backend native, avx512; train snn T=5: bfloat16, native, avx512 Versions" in text
     assert "Seed 0 Data digits, 360 test images of 10 classes Split test Hardware" in text
+    assert "Computed" not in text  # of before
+    macs = {"train ann": Macs(forward=4 * 10**9), "train snn": Macs(teacher=10**9)}
+    origin = result.provenance.model_copy(update={"macs": macs})
+    result = result.model_copy(update={"provenance": origin})
+    text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
+    assert "Computed training: 5.00 G multiply-accumulates (train ann 4.00 G, " in text
 
 
 @pytest.mark.usefixtures("no_figures")

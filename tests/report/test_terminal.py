@@ -11,6 +11,7 @@ from rich.console import Console
 
 from leanspike.evaluation.exit_result import EarlyExit
 from leanspike.evaluation.layers import Uncounted
+from leanspike.evaluation.macs import Macs
 from leanspike.evaluation.result import Result
 from leanspike.evaluation.rivals_result import Rivals
 from leanspike.report import render_tables, write_report
@@ -56,6 +57,20 @@ def test_a_small_result_word_for_word(make_result: Callable[..., Result]) -> Non
         ["by", "BNTT's", "formula", "8.7×"],
     ]
     assert table[-4][-1] == "7.3×"
+
+
+def test_what_the_training_computed_is_the_last_line_if_it_was_counted(
+    make_result: Callable[..., Result],
+) -> None:
+    result = make_result(["relu"])
+    macs = {"train ann": Macs(forward=4 * 10**14), "train snn": Macs(backward=3 * 10**14)}
+    for counted in ({}, {"train ann": macs["train ann"]}):  # of before, or in part
+        origin = result.provenance.model_copy(update={"macs": counted})
+        lines = printed(result.model_copy(update={"provenance": origin}))
+        assert lines == printed(result)
+    origin = result.provenance.model_copy(update={"macs": macs})
+    lines = printed(result.model_copy(update={"provenance": origin}), width=100)
+    assert lines[-1] == "training: 700 T multiply-accumulates (train ann 400 T, train snn 300 T)"
 
 
 def test_a_formula_that_was_not_recorded_is_said_to_be(make_result: Callable[..., Result]) -> None:

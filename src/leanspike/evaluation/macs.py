@@ -182,8 +182,8 @@ def _inside(inputs: int, outputs: int, kernel: int, stride: int, padding: int, g
 def _attention(first: int, products: int) -> Callable[[Any, Any], Products]:
     """Return the rule of attention whose query, key and value begin at that place.
 
-    There are 2 ``products`` forward and 5 backward. Of these 1 and 2 are with the value, or as
-    long. Masked entries count.
+    There are 2 ``products`` forward and 5 backward. The length of the value's features is that of 1
+    and 2 of them. Masked entries count.
     """
 
     def rule(args: Any, _: Any) -> Products:
