@@ -66,16 +66,17 @@ def _trainings(run: Run) -> Iterator[tuple[Training, nn.Module, Teacher]]:
 def _counted(network: nn.Module, stage: Stage) -> Macs | None:
     """What all epochs of a stage compute."""
     counted = Counted(network, stage, Console(stderr=True))
-    batch = next(iter(stage.train.epoch(0)))
+    x, labels = next(iter(stage.train.epoch(0)))
     rows = []
-    for _ in range(stage.epochs):
+    for epoch in range(stage.epochs):
+        seen = stage.seen(x, epoch)
         position = Position()
         for step in range(len(stage.train)):
             samples = stage.train.samples(step)
-            counted.step(position, *batch, samples)
+            counted.step(position, seen, labels, samples)
             position.seen += samples
         held_out = 0 if stage.val is None else len(stage.val.split)
-        list(counted.watched(iter([batch])))
+        list(counted.watched(iter([(x, labels)])))
         rows.append({"stage": stage.name, "macs": counted.epoch(position, network, held_out)})
     return macs_of(rows, stage.name)
 

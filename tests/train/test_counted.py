@@ -23,6 +23,7 @@ from leanspike.train import (
     CrossEntropy,
     Lookahead,
     Monitor,
+    Resolution,
     Response,
     Stage,
     Teacher,
@@ -155,6 +156,16 @@ def test_what_an_objective_makes_once_and_keeps_is_not_of_its_steps(tmp_path: Pa
     ann = make_ann()
     found = count(ann, plain(ann, timesteps=None, objective=Prepared()), tmp_path)
     assert found.forward == TRAINED * (FIRST + SECOND + LAST)
+
+
+def test_smaller_images_count_less_and_are_validated_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Conv2d(1, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    stage = plain(ann, timesteps=None, epochs=3, resolution=Resolution(size=2, until=0.4))
+    history = train(ann, stage, tmp_path / "checkpoint.pt")
+    pixels = [4, 16, 16]
+    assert [row["macs"]["forward"] for row in history] == [TRAINED * (3 * p + 6) for p in pixels]
+    assert [row["macs"]["validation"] for row in history] == [HELD_OUT * (3 * 16 + 6)] * 3
 
 
 @pytest.mark.parametrize("change", [{"average": 0.9}, {"lookahead": Lookahead(steps=2)}])

@@ -91,10 +91,11 @@ def _epochs(
         started = time.monotonic() - position.seconds
         batches = stage.train.epoch(stage.epoch_key(position.epoch), position.step)
         for x, labels in batches:
-            loss, correct, samples = stepper.take(position, stage.seen(x, position.epoch), labels)
+            seen = stage.seen(x, position.epoch)
+            loss, correct, samples = stepper.take(position, seen, labels)
             position.step += 1
             trained.stepped(position.epoch * len(stage.train) + position.step)
-            counted.step(position, x, labels, samples)
+            counted.step(position, seen, labels, samples)
             position.loss += loss * samples
             position.correct += correct
             position.seen += samples
