@@ -2,7 +2,8 @@
 
 A step costs a + b·n for n samples: b for each of them, and a once, as for weights that are made of
 others. Both follow from steps on 2 and on 4 samples, for each shape of inputs. So nothing is
-counted while the network itself trains, whose bits do not change.
+counted while the network itself trains, whose bits do not change. Hooks on the network see the few
+samples that are counted, too.
 """
 
 from __future__ import annotations
