@@ -240,3 +240,12 @@ def test_what_cannot_be_counted_is_said_and_trained(tmp_path: Path) -> None:
     said = out.getvalue()
     assert "snn: multiply-accumulates are not counted (sixteen images or more)" in said
     assert said.count("not counted") == 1
+
+
+def test_hooks_of_the_user_do_not_see_what_is_counted(tmp_path: Path) -> None:
+    network, seen = spiking(), []
+    network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    stage = stage_of(network)
+    history = train(network, stage, tmp_path / "a.pt")
+    assert history[-1]["macs"] is not None
+    assert set(seen) == {stage.train.batch_size, *(len(y) for _, y in stage.val.epoch(0))}

@@ -2,8 +2,8 @@
 
 A step costs a + b·n for n samples: b for each of them, and a once, as for weights that are made of
 others. Both follow from steps on 2 and on 4 samples, for each shape of inputs. So nothing is
-counted while the network itself trains, whose bits do not change. Hooks on the network see the few
-samples that are counted, too.
+counted while the network itself trains, whose bits do not change. The copy calls no hooks of the
+user's, which are for the network in training.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from leanspike.train.teacher import Teacher
 
 FEW, MORE = 2, 4
 """The samples of the two steps from which the count follows."""
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -71,8 +72,8 @@ class Counted:
             self._last = x
             yield x, labels
 
-    def epoch(self, position: Position, network: nn.Module, held_out: int) -> dict[str, int] | None:
-        """Return the count of an epoch that validated ``network`` on ``held_out`` samples.
+    def epoch(self, position: Position, held_out: int) -> dict[str, int] | None:
+        """Return the count of an epoch that ended with a validation on ``held_out`` samples.
 
         It is None if anything was not counted, also by a version that could not count.
         """
@@ -87,7 +88,7 @@ class Counted:
             if shape not in self._answers:
                 still = x  # for the closure, as x may be None
                 self._answers[shape] = self._line(
-                    lambda n: self._answer(network, self._rows(n, still, self._axis))
+                    lambda n: self._answer(self._rows(n, still, self._axis))
                 )
             line = self._answers[shape]
             if line is None:
@@ -117,7 +118,9 @@ class Counted:
             padding=(found + backward.products).padding,
         )
 
-    def _answer(self, network: nn.Module, x: Tensor) -> Macs:
+    def _answer(self, x: Tensor) -> Macs:
+        assert self._whole is not None
+        network = self._whole.network
         with eval_mode(network), torch.no_grad(), MacCounter() as counter:
             outputs(network, x, self.stage.timesteps)
         _check(counter)
@@ -168,6 +171,9 @@ def _copied(network: nn.Module, stage: Stage) -> Whole:
     parts = [part for module in stage.objective.modules() for part in vars(module).values()]
     teachers = {id(part): part for part in parts if isinstance(part, Teacher)}
     ours, objective = deepcopy((network, stage.objective), teachers)
+    for module in (*ours.modules(), *objective.modules()):
+        for hooks in HOOKS:
+            vars(module)[hooks].clear()
     if isinstance(ours, SpikingNetwork):
         ours.doubts = Doubts()  # the network itself gives its warnings
     return Whole(ours, replace(stage, objective=objective, group=ALONE, accumulate=1))

@@ -165,7 +165,7 @@ def _finish_epoch(
         "val_accuracy": val_accuracy,
         "learning_rate": stage.optimizer.param_groups[0]["lr"],
         "seconds": round(time.monotonic() - started, 3),
-        "macs": counted.epoch(position, network, held_out),
+        "macs": counted.epoch(position, held_out),
     }
     if stage.accumulate > 1:
         row["micro_batches"] = stage.accumulate
