@@ -77,7 +77,7 @@ def _counted(network: nn.Module, stage: Stage) -> Macs | None:
             position.seen += samples
         held_out = 0 if stage.val is None else len(stage.val.split)
         list(counted.watched(iter([(x, labels)])))
-        rows.append({"stage": stage.name, "macs": counted.epoch(position, network, held_out)})
+        rows.append({"stage": stage.name, "macs": counted.epoch(position, held_out)})
     return macs_of(rows, stage.name)
 
 

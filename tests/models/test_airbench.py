@@ -179,11 +179,11 @@ def test_it_learns_and_so_does_its_snn() -> None:
     x[:, :2] += torch.stack((labels % 2 * 2.0 - 1, labels // 2 * 2.0 - 1), 1)[..., None, None]
     ann = small()
     ann.start_from(x)
-    losses = _losses(ann, x, labels, 8)
+    losses = _losses(ann, x, labels, 24)
     assert losses[-1] < 0.2 * losses[0]
     found = spike(ann.eval(), example_input=x[:1], timesteps=2)
     calibrate(found, x)
-    losses = _losses(found, x, labels, 8)
+    losses = _losses(found, x, labels, 16)
     assert losses[-1] < 0.3 * losses[0]
 
 
