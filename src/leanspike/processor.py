@@ -55,6 +55,11 @@ def _limit() -> str:
     return LIMITS.get(given.upper(), INSTRUCTIONS[-1])
 
 
+def has_vnni() -> bool:
+    """Return whether the processor adds up products of bytes in 32 bits (VNNI), not in 16."""
+    return torch.cpu._is_vnni_supported()
+
+
 def has_bfloat16() -> bool:
     """Return whether the processor computes in bfloat16. Emulation is slower than float32.
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from leanspike.bench.trained import Answer, Trained
+from leanspike.processor import has_vnni
 
 
 def ann(trained: Trained, *, compiled: bool = False, dtype: torch.dtype = torch.float32) -> Answer:
@@ -63,6 +64,7 @@ def whole_numbers(trained: Trained, into: Path) -> Path:
         per_channel=True,
         weight_type=quantization.QuantType.QInt8,
         activation_type=quantization.QuantType.QUInt8,
+        reduce_range=not has_vnni(),  # else sums of two products leave 16 bits
     )
     return small
 
