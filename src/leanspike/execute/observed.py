@@ -37,18 +37,18 @@ class Execution(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one operation, call the observer, and tell the listeners."""
-        value = super().run_node(n)
+        value = self.computed(n)
         if self.observer is not None and n.op.startswith("call"):
             self.observer(n, self.env, value)
-        self.tell(n, value)
-        return value
-
-    def tell(self, n: fx.Node, value: Any) -> None:
-        """Tell a node's value to those who listen to the node."""
-        name = name_in_plan(n)
         for one in self.listeners:
+            name = name_in_plan(n)
             if name in one.names:
                 one.listener(name, *self.heard(value))
+        return value
+
+    def computed(self, n: fx.Node) -> Any:
+        """Return the value of one operation."""
+        return super().run_node(n)
 
     def heard(self, value: Any) -> tuple[Tensor, Tensor]:
         """Return a value as listeners hear it, and the tensor to which its gradient goes."""

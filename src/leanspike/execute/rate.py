@@ -116,19 +116,14 @@ class RateExecution(Execution):
             entering = Timed(sequence.detach(), opened(sequence, timesteps).mean(0))
         return self.run(entering, timesteps)
 
-    def run_node(self, n: fx.Node) -> Any:
-        """Run one operation on the steps and on their mean, or once if no input is timed."""
-        value = self._value(n)
-        self.tell(n, value)
-        return value
-
     def heard(self, value: Any) -> tuple[Tensor, Tensor]:
         """Return all steps of a value, without a gradient, and their mean, with the gradient."""
         if not isinstance(value, Timed):
             return super().heard(value)
         return value.steps, value.mean
 
-    def _value(self, n: fx.Node) -> Any:
+    def computed(self, n: fx.Node) -> Any:
+        """Run one operation on the steps and on their mean, or once if no input is timed."""
         args: Any
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         if n.op == "output":
@@ -138,7 +133,7 @@ class RateExecution(Execution):
             spread = broadcast if n.target is broadcast else repeat
             return Timed(spread(x_N.detach(), self.timesteps), x_N)
         if not any(isinstance(part, Timed) for part in pytree.tree_leaves((args, kwargs))):
-            return fx.Interpreter.run_node(self, n)
+            return super().computed(n)
         if n.target in (stack, opened):
             with torch.no_grad():
                 return Timed(self.call_function(n.target, steps_in(args), {}), args[0].mean)
