@@ -97,10 +97,10 @@ def test_the_average_is_what_is_validated_and_selected(tmp_path: Path) -> None:
     assert [row["val_accuracy"] for row in rows] != [row["val_accuracy"] for row in history]
 
 
-@pytest.mark.parametrize("stops", [2, 4, 7])
-def test_a_training_that_was_stopped_ends_with_the_same_average(stops: int, tmp_path: Path) -> None:
+def check_resumed(stops: int, folder: Path, **settings: Any) -> None:
+    """A training that is stopped at a step and resumed ends with the bits of one that was not."""
     whole = spiking()
-    train(whole, stage_of(whole, select="last"), tmp_path / "whole.pt")
+    train(whole, stage_of(whole, select="last", **settings), folder / "whole.pt")
 
     def stopping(step: int) -> float:
         if step == stops:
@@ -109,11 +109,16 @@ def test_a_training_that_was_stopped_ends_with_the_same_average(stops: int, tmp_
 
     network = spiking()
     with pytest.raises(KeyboardInterrupt):
-        train(network, stage_of(network, schedule=stopping), tmp_path / "part.pt")
+        train(network, stage_of(network, schedule=stopping, **settings), folder / "part.pt")
     again = spiking()
-    train(again, stage_of(again, select="last"), tmp_path / "part.pt")
+    train(again, stage_of(again, select="last", **settings), folder / "part.pt")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("stops", [2, 4, 7])
+def test_a_training_that_was_stopped_ends_with_the_same_average(stops: int, tmp_path: Path) -> None:
+    check_resumed(stops, tmp_path)
 
 
 def test_a_decay_out_of_range_is_refused_and_the_advice_works() -> None:

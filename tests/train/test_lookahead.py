@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from test_average import spiking, stage_of, train
+from test_average import check_resumed, spiking, stage_of, train
 from torch import Tensor, nn
 
 from leanspike.data import Loader, TensorSplit
@@ -136,22 +136,7 @@ def test_statistics_of_norms_are_slow_as_well(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stops", [2, 3, 4, 8])
 def test_a_training_that_was_stopped_ends_with_the_same_bits(stops: int, tmp_path: Path) -> None:
-    settings = {"average": None, "lookahead": AHEAD}
-    whole = spiking()
-    train(whole, stage_of(whole, select="last", **settings), tmp_path / "whole.pt")
-
-    def stopping(step: int) -> float:
-        if step == stops:
-            raise KeyboardInterrupt
-        return 1.0
-
-    network = spiking()
-    with pytest.raises(KeyboardInterrupt):
-        train(network, stage_of(network, schedule=stopping, **settings), tmp_path / "part.pt")
-    again = spiking()
-    train(again, stage_of(again, select="last", **settings), tmp_path / "part.pt")
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
+    check_resumed(stops, tmp_path, average=None, lookahead=AHEAD)
 
 
 def test_a_stage_that_ends_before_a_move_is_refused_and_the_advice_works(tmp_path: Path) -> None:

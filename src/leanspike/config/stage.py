@@ -99,11 +99,11 @@ class TrainSection(Section):
                 f"weights are {self.weights}, and those of a lookahead lie between whole numbers; "
                 "leave lookahead out of this stage"
             )
-        if self.lookahead is not None and self.average is not None:
-            raise ValueError(
-                f"average is {self.average} and there is a lookahead, and a stage ends with the "
-                "weights of one; leave one of them out"
-            )
+        if self.lookahead is not None:
+            try:
+                self.lookahead.check_alone(self.average)
+            except LeanspikeError as error:
+                raise ValueError(str(error)) from None
         return self
 
     @model_validator(mode="after")

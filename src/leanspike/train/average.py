@@ -62,11 +62,10 @@ class Trained:
         if stage.average is not None:
             self.average = averaging(network, stage.average)
         if self.lookahead is not None:
-            if self.average is not None:
-                raise LeanspikeError(
-                    f"stage {stage.name}: average is {stage.average} and there is a lookahead, and "
-                    "a stage ends with the weights of one; leave one of them out"
-                )
+            try:
+                self.lookahead.check_alone(stage.average)
+            except LeanspikeError as error:
+                raise LeanspikeError(f"stage {stage.name}: {error}") from None
             total = stage.epochs * len(stage.train)
             self.lookahead.check(stage.name, total)
             self.average = slow_weights(network, self.lookahead, total)

@@ -42,6 +42,14 @@ class Lookahead(Section):
         """
         return float(self.decay**self.steps * done**self.growth)
 
+    def check_alone(self, average: float | None) -> None:
+        """Raise LeanspikeError where there is another average beside the slow weights."""
+        if average is not None:
+            raise LeanspikeError(
+                f"average is {average} and there is a lookahead, and a stage ends with the weights "
+                "of one; leave one of them out"
+            )
+
     def check(self, stage: str, total: int) -> None:
         """Raise LeanspikeError where a stage ends before the slow weights have moved."""
         if 0 < total < self.steps:
