@@ -127,7 +127,7 @@ def test_with_one_step_nobody_leaves_early(tmp_path):
     run = made(tmp_path / "run", timesteps=1)
     plan = Plan(contenders=("leanspike",), parts=("engine",), trained=run)
     assert plan.left_out().endswith("with one step no image can leave before the last")
-    assert not [name for name in plan.engine().racing() if "@" in name or "exit" in name]
+    assert not [name for name in plan.engine.racing() if "@" in name or "exit" in name]
     assert len(count_run(run, limit=5).steps) == 1
     assert racing(("leanspike", "engine_f32"), 3) == ["engine_f32", "engine_f32@1", "engine_f32@2"]
 

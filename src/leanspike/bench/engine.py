@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -51,17 +51,23 @@ class Contest:
     def accuracy(self) -> tuple[float, float | None]:
         """Return the share of right answers, and the mean steps if images leave early."""
         test, labels = self.trained.test[: self.scored], self.trained.labels[: self.scored]
-        scores = self._each(test, self.answer)
+        scores, *steps = self._each(test)
         right = float((scores.argmax(1) == labels).double().mean())
-        if not isinstance(self.answer, Leaving):
-            return right, None
-        return right, self._each(test, self.answer.steps).double().mean().item()
+        return right, steps[0].double().mean().item() if steps else None
 
-    def _each(self, x: Tensor, answer: Answer) -> Tensor:
-        """Answer images in batches of one size, for which a compiled network is compiled once."""
+    def _each(self, x: Tensor) -> list[Tensor]:
+        """Return the scores of images, and their steps if they leave early.
+
+        All batches have one size, for which a compiled network is compiled once.
+        """
         missing = -len(x) % AT_ONCE
         filled = torch.cat((x, x[:1].expand(missing, *x.shape[1:])))
-        return torch.cat([answer(part) for part in torch.split(filled, AT_ONCE)])[: len(x)]
+        answer = self.answer
+        parts = [
+            answer.left(part) if isinstance(answer, Leaving) else (answer(part),)
+            for part in torch.split(filled, AT_ONCE)
+        ]
+        return [torch.cat(each)[: len(x)] for each in zip(*parts, strict=True)]
 
 
 def contest(name: str, folder: Path, largest: int, scored: int) -> Contest:
@@ -87,7 +93,7 @@ class EngineRace:
     batches: tuple[int, ...] = BATCHES
     scored: int = SCORED
 
-    @property
+    @cached_property
     def timesteps(self) -> int:
         """The number of steps of the trained SNN."""
         snn = load(self.folder / "snn")

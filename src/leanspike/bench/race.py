@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -109,6 +109,7 @@ class Plan:
         kept = [heat for heat in heats(self.width) if heat.train and heat.memory == "kept"]
         return _possible(kept) if "profile" in self.parts else []
 
+    @cached_property
     def engine(self) -> EngineRace | None:
         """Return part "engine", None if it is not raced."""
         if "engine" not in self.parts or self.trained is None:
@@ -122,7 +123,7 @@ class Plan:
         """
         raced = {"race", "profile", "engine"} & {*self.parts}
         said = [f"bfloat16 is left out: {EMULATED}"] if raced and not has_bfloat16() else []
-        engine = self.engine()
+        engine = self.engine
         if engine is not None and engine.timesteps == 1:
             said.append("early exit is left out: with one step no image can leave before the last")
         return "; ".join(said) or None
@@ -144,7 +145,7 @@ class Plan:
 
     def __len__(self) -> int:
         """Return the number of turns, for a progress bar."""
-        turns, engine = WARM_UP + self.rounds, self.engine()
+        turns, engine = WARM_UP + self.rounds, self.engine
         profiles = len(self.profiled()) * len(self._to_profile())
         raced = (len(self.heats()) + len(self.curve())) * turns + profiles
         if engine is None:
@@ -183,7 +184,7 @@ class Plan:
                 yield more(field, run_heat(heat, libraries, self.rounds, tell))
         for heat in self.profiled():
             yield more("profiles", *run_profiles(heat, self._to_profile(), tell))
-        engine = self.engine()
+        engine = self.engine
         if engine is not None:
             for outcomes in engine.run(self.rounds, tell):
                 yield {"engine": outcomes}

@@ -119,14 +119,12 @@ class Leaving:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the scores with which images left."""
-        return torch.from_numpy(self._left(x).logits_NK)
+        return self.left(x)[0]
 
-    def steps(self, x: Tensor) -> Tensor:
-        """Return the steps with which images left."""
-        return torch.from_numpy(self._left(x).steps_N)
-
-    def _left(self, x: Tensor) -> leanspike_runtime.Exits:
-        return self.native.answer(channels_last(x, 1), self.margin, self.latest, self.threads)
+    def left(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores with which images left, and the steps that they took."""
+        exits = self.native.answer(channels_last(x, 1), self.margin, self.latest, self.threads)
+        return torch.from_numpy(exits.logits_NK), torch.from_numpy(exits.steps_N)
 
 
 def engine_exit(trained: Trained, weights: Weights) -> Answer:
