@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Annotated
 
 import torch
@@ -34,6 +33,7 @@ from leanspike import keep_freed_memory
 from leanspike.config import Recipe
 from leanspike.evaluation import EarlyExit, Result, load_result
 from leanspike.recipes import load_recipe
+from leanspike.report.quantities import mean_and_deviation
 from leanspike.run import Run
 from leanspike.train import Monitor
 
@@ -208,7 +208,9 @@ def table_of(found: dict[str, list[Result]]) -> str:
     lines = [("arm", "n", *columns), ("---",) * (len(columns) + 2)]
     for arm, each in found.items():
         if each:
-            cells = (spread([value(r) for r in each]) for value in columns.values())
+            cells = (
+                mean_and_deviation([value(r) for r in each], ".2f") for value in columns.values()
+            )
             lines.append((arm, str(len(each)), *cells))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -217,11 +219,6 @@ def margin(result: Result) -> EarlyExit:
     """What leaving by the margin came to."""
     (found,) = (exit_ for exit_ in result.early_exit if exit_.by == "margin")
     return found
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation, of one value the value."""
-    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import yaml
 
 from leanspike.evaluation import Result
 from leanspike.recipes.study import STUDY, called, read_study
-from leanspike.report.quantities import count, energy
+from leanspike.report.quantities import count, energy, mean_and_deviation
 from leanspike.studies import load_kept
 
 HERE = Path(__file__).parent
@@ -121,25 +121,25 @@ def _cells(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "date", max(result.provenance.created for result in entry.results)[:10]
     yield "commit", f"`{(origin.commit or 'unknown')[:10]}`"
     yield "recipe", f"[{entry.name}](../../results/{entry.place})"
-    yield "accuracy, %", _spread(entry.each(lambda r: 100 * (r.last_accuracy or 0.0)), ".2f")
+    yield (
+        "accuracy, %",
+        mean_and_deviation(entry.each(lambda r: 100 * (r.last_accuracy or 0.0)), ".2f"),
+    )
     yield "n", str(len(entry.results))
     yield "T", str(first.timesteps)
-    yield "spikes per neuron", _spread(entry.each(lambda r: r.energy.spikes_per_neuron), ".2f")
+    yield (
+        "spikes per neuron",
+        mean_and_deviation(entry.each(lambda r: r.energy.spikes_per_neuron), ".2f"),
+    )
     yield "accumulates an image", count(mean(entry.each(accumulates)))
     pj = mean(entry.each(lambda r: r.energy.snn_pj))
-    times = _spread(entry.each(lambda r: r.energy.ratio), ".1f")
+    times = mean_and_deviation(entry.each(lambda r: r.energy.ratio), ".1f")
     yield "energy, counted (ANN ÷ SNN)", f"{energy(pj)} ({times})"
-    yield "minutes", _spread(entry.each(minutes), ".0f")
-    yield "MACs of the training, 10¹⁵", _spread([v / 1e15 for v in trained], ".2f") or "not counted"
+    yield "minutes", mean_and_deviation(entry.each(minutes), ".0f")
+    macs = mean_and_deviation([v / 1e15 for v in trained], ".2f") if trained else "not counted"
+    yield "MACs of the training, 10¹⁵", macs
     yield "machine", f"{origin.hardware}, {origin.threads} threads"
     yield "rules not met", ", ".join(entry.lacking) or "none"
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    """Mean ± standard deviation, of which there is none for one value; "" for no values."""
-    if not values:
-        return ""
-    return f"{mean(values):{form}}" + (f" ± {stdev(values):{form}}" if len(values) > 1 else "")
 
 
 def page(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import mean, stdev
 
 
 def percent(fraction: float, n: int) -> str:
@@ -114,6 +116,15 @@ def plural(number: int, noun: str) -> str:
     ('1 timestep', '10,000 images')
     """
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def mean_and_deviation(values: Sequence[float], form: str) -> str:
+    """Return the mean ± the standard deviation, of which there is none for one value.
+
+    >>> mean_and_deviation((1.0, 2.0), ".2f"), mean_and_deviation((1.0,), ".1f")
+    ('1.50 ± 0.71', '1.0')
+    """
+    return f"{mean(values):{form}}" + (f" ± {stdev(values):{form}}" if len(values) > 1 else "")
 
 
 def figure(value: float | None) -> str:
