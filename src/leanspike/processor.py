@@ -56,8 +56,12 @@ def _limit() -> str:
 
 
 def has_vnni() -> bool:
-    """Return whether the processor adds up products of bytes in 32 bits (VNNI), not in 16."""
-    return torch.cpu._is_vnni_supported()
+    """Return whether the processor adds up products of bytes in 32 bits (VNNI), not in 16.
+
+    >>> has_vnni() in (True, False)
+    True
+    """
+    return bool(torch.cpu._is_vnni_supported())
 
 
 def has_bfloat16() -> bool:

@@ -13,9 +13,11 @@ drawn at random, as PyTorch draws them. The norms' scales stay 1, and their shif
 answer's scale is a factor and not in the weights. There it would change the weights' learning rate
 by its square.
 
-It departs from the paper in two things. A spiking neuron stands for a ReLU, so there are ReLUs. The
-norms' ε is PyTorch's 1e-5 unless given, where the paper's code has 1e-12. A channel that no spike
-reaches has the variance 0, and ε = 1e-12 would multiply its gradients by 1/√ε = 10⁶.
+It departs from the paper in three things. A spiking neuron stands for a ReLU, so there are ReLUs.
+The norms' ε is PyTorch's 1e-5 unless given, where the paper's code has 1e-12. A channel that no
+spike reaches has the variance 0, and ε = 1e-12 would multiply its gradients by 1/√ε = 10⁶. A batch
+counts for a tenth in the norms' running statistics, as PyTorch has it, where the code has 0.4: an
+SNN learns from smaller batches.
 
 Shapes: N images, C channels, H × W pixels, K classes.
 """
