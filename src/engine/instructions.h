@@ -5,7 +5,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAVE_X86 1
 #include <cpuid.h>
-#define TARGET_avx2 __attribute__((target("avx2")))
+#define TARGET_avx2 __attribute__((target("avx2,fma")))
 #define TARGET_avx512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 #endif
 #define TARGET_plain

@@ -24,6 +24,8 @@ paper) and "native" (C for the CPU, in float32 and bfloat16). A backend of your 
 from leanspike.backends.calls import (
     Call,
     ConvolutionCall,
+    ConvolutionGradientCall,
+    DenseConvolutionCall,
     LIFCall,
     LIFRateCall,
     LIFStepCall,
@@ -50,7 +52,9 @@ __all__ = [
     "Backends",
     "Call",
     "ConvolutionCall",
+    "ConvolutionGradientCall",
     "Currents",
+    "DenseConvolutionCall",
     "Dynamics",
     "Followed",
     "LIFCall",

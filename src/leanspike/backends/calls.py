@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, final
 
+import torch
 from torch import Tensor
 
 from leanspike.backends import normalised, norms, rates, reference
@@ -264,3 +265,66 @@ class ConvolutionCall(Call):
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
     stream: Stream | None = None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class DenseConvolutionCall(Call):
+    """A convolution in training, of inputs that are mostly not 0. The answer is ``[N, K, H', W']``.
+
+    Shapes are those of `ConvolutionCall`. Only learning hears of the answer, so it may be rounded
+    more than PyTorch's: by 5e-5 of its largest number.
+
+    >>> import torch
+    >>> x, weight = torch.zeros(1, 2, 4, 4), torch.ones(3, 2, 3, 3)
+    >>> DenseConvolutionCall(x, weight, None, stride=(1, 1), padding=(1, 1)).groups
+    1
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ConvolutionGradientCall(Call):
+    """The gradients of a convolution by its input, weights and bias, for ``grad`` = dL/dy.
+
+    The answer has three entries. One that is not ``wanted`` is None. They may be rounded as the
+    answer to a `DenseConvolutionCall`.
+
+    >>> import torch
+    >>> x, weight = torch.zeros(1, 2, 4, 4), torch.ones(3, 2, 3, 3)
+    >>> grad, wanted = torch.zeros(1, 3, 4, 4), (True, True, False)
+    >>> ConvolutionGradientCall(grad, x, weight, (1, 1), (1, 1), wanted=wanted).wanted
+    (True, True, False)
+    """
+
+    grad: Tensor
+    x: Tensor
+    weight: Tensor
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+    wanted: tuple[bool, bool, bool] = (True, True, True)
+
+    def by_pytorch(self) -> tuple[Tensor | None, ...]:
+        """Return what PyTorch computes.
+
+        >>> import torch
+        >>> grad, x, weight = torch.ones(1, 1, 1, 1), torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)
+        >>> call = ConvolutionGradientCall(grad, x, weight, (1, 1), (0, 0))
+        >>> [int(each.sum()) for each in call.by_pytorch()]
+        [9, 9, 1]
+        """
+        found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+            *(self.grad, self.x, self.weight, [len(self.weight)]),
+            *(self.stride, self.padding, self.dilation, False, [0, 0], self.groups, self.wanted),
+        )
+        return found

@@ -146,6 +146,11 @@ def _event_weight_gradient(args: Any, _: Any) -> Products:
     return _taps(x, grad, weight, ([1, 1], padding, [1, 1]), False)
 
 
+def _dense_convolution(args: Any, result: Any) -> Products:
+    x, weight, _, padding = args
+    return _taps(x, result, weight, ([1, 1], padding, [1, 1]), False)
+
+
 def _taps(
     x: Any, y: Any, weight: Any, how: tuple[Sequence[int], ...], transposed: bool
 ) -> Products:
@@ -212,6 +217,9 @@ RULES: dict[str, Callable[[Any, Any], Products]] = {
     "aten.convolution_backward": _convolution_backward,
     "leanspike.convolution": _event_convolution,
     "leanspike.convolution_weight_gradient": _event_weight_gradient,
+    "leanspike.winograd": _dense_convolution,
+    "leanspike.winograd_input_gradient": _event_weight_gradient,
+    "leanspike.winograd_weight_gradient": _event_weight_gradient,
     # scores and answers; backward the scores again, and two gradients of each of the two
     **{f"aten._scaled_dot_product_{name}": _attention(0, 2) for name in ATTENTION},
     **{f"aten._scaled_dot_product_{name}_backward": _attention(1, 5) for name in ATTENTION},

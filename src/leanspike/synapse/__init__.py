@@ -2,6 +2,7 @@
 
 from leanspike.backends import Stream
 from leanspike.synapse.convolution import EventConv2d, streaming
+from leanspike.synapse.dense import convolving_faster
 from leanspike.synapse.onednn import step_around, stepping_around
 from leanspike.synapse.pooling import TiledAvgPool2d
 from leanspike.synapse.stand_in import plain
@@ -10,6 +11,7 @@ __all__ = [
     "EventConv2d",
     "Stream",
     "TiledAvgPool2d",
+    "convolving_faster",
     "plain",
     "step_around",
     "stepping_around",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from leanspike.backends import ConvolutionGradientCall, choose
 from leanspike.synapse.onednn import is_stepped_around
 
 CONVOLUTIONS = (
@@ -89,14 +90,28 @@ class _OfMean(torch.autograd.Function):
         if ctx.how is None:
             found = _linear(grad, x, w, wanted)
         else:
-            sizes = [grad.shape[1]] if ctx.bias is not None else None
-            found = torch.ops.aten.convolution_backward(grad, x, w, sizes, *ctx.how, wanted)
+            found = _convolution(grad, x, w, ctx.how, wanted)
         types = x_N.dtype, weight.dtype, ctx.bias
         grads = (
             each.to(dtype) if want and each is not None else None
             for each, want, dtype in zip(found, wanted, types, strict=True)
         )
         return None, *grads, None, None
+
+
+def _convolution(
+    grad: Tensor, x: Tensor, weight: Tensor, how: Any, wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, ...]:
+    stride, padding, dilation, transposed, moved, groups = how
+    if transposed or x.dim() != 4:
+        sizes = [grad.shape[1]] if wanted[2] else None
+        found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+            grad, x, weight, sizes, *how, wanted
+        )
+        return found
+    call = ConvolutionGradientCall(grad, x, weight, stride, padding, dilation, groups, wanted)
+    backend = choose(call)
+    return call.by_pytorch() if backend is None else backend.run(call)
 
 
 def _linear(

@@ -134,8 +134,8 @@ def is_stepped_around(layer: nn.Module, x: Tensor) -> bool:
     >>> is_stepped_around(nn.Conv2d(3, 8, 1, stride=2), torch.zeros(1, 3, 4, 4))
     False
     """
-    way: Strided | Padded | None = layer.__dict__.get(PLACE)
-    return way is not None and way.applies(x)
+    way = layer.__dict__.get(PLACE)
+    return isinstance(way, Strided | Padded) and way.applies(x)
 
 
 def way_around(layer: nn.Module) -> Strided | Padded | None:
@@ -144,7 +144,7 @@ def way_around(layer: nn.Module) -> Strided | Padded | None:
     >>> way_around(nn.Linear(2, 2)), way_around(nn.Conv2d(16, 8, 1, stride=2))
     (None, None)
     """
-    if not isinstance(layer, Convolution) or not _calls_pytorchs(layer):
+    if not isinstance(layer, Convolution) or not calls_pytorchs(layer):
         return None
     if not isinstance(layer.__dict__.get(PLACE), Strided | Padded | None):  # set by other code
         return None
@@ -160,7 +160,7 @@ def way_around(layer: nn.Module) -> Strided | Padded | None:
     return Padded(layer)
 
 
-def _calls_pytorchs(layer: nn.Module) -> bool:
+def calls_pytorchs(layer: nn.Module) -> bool:
     """Whether the class of a layer leaves the convolution to PyTorch's, in ``_conv_forward``."""
     theirs = (getattr(kind, PLACE) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d))
     return getattr(type(layer), PLACE, None) in theirs
@@ -176,7 +176,7 @@ def _may_hide_others(module: nn.Module) -> bool:
     own = [p for p in module.parameters(recurse=False) if not is_lazy(p)]
     if any(p.dim() == 4 and _is_narrow(p, block) for p in own):
         plain = isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward
-        return not (plain and _calls_pytorchs(module)) and not isinstance(module, StandIn)
+        return not (plain and calls_pytorchs(module)) and not isinstance(module, StandIn)
     compiled = "_orig_mod" in module._modules or module._compiled_call_impl is not None
     return compiled and any(isinstance(way_around(m), Strided) for m in module.modules())
 

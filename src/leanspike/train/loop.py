@@ -18,7 +18,7 @@ from leanspike.errors import LeanspikeError
 from leanspike.evaluation.answers import accuracy
 from leanspike.execute import SpikingNetwork
 from leanspike.execute.rate import check_gradient
-from leanspike.synapse import stepping_around
+from leanspike.synapse import convolving_faster, stepping_around
 from leanspike.train.average import Trained
 from leanspike.train.checkpoint import Checkpoints
 from leanspike.train.counted import Counted
@@ -49,7 +49,8 @@ def fit(
     trained = Trained(network, stage)
     position = _resume(trained, stage, history, checkpoints)
     monitor.begin(stage.name, stage.epochs, len(stage.train), position.epoch, position.step)
-    with stepping_around(network, trained.answers, stage.objective):
+    trains = network, trained.answers, stage.objective
+    with stepping_around(*trains), convolving_faster(*trains):
         best = _epochs(trained, stage, position, history, checkpoints, monitor)
     trained.end(best if stage.select == "best" else {})
     monitor.end()

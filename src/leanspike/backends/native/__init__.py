@@ -10,6 +10,8 @@ from leanspike import native as library
 from leanspike.backends.calls import (
     Call,
     ConvolutionCall,
+    ConvolutionGradientCall,
+    DenseConvolutionCall,
     LIFCall,
     LIFRateCall,
     LIFStepCall,
@@ -19,7 +21,7 @@ from leanspike.backends.calls import (
     NormMeanCall,
     NormRateCall,
 )
-from leanspike.backends.native import convolution, lif, norm, norm_alone, rates
+from leanspike.backends.native import convolution, lif, norm, norm_alone, rates, winograd
 from leanspike.backends.protocol import Backend, backends
 
 
@@ -53,6 +55,8 @@ class Native(Backend):
             return norm_alone.serves_mean(call) and is_there()
         if type(call) is ConvolutionCall:
             return convolution.knows(call) and is_there() and convolution.is_worth_it(call)
+        if type(call) is DenseConvolutionCall or type(call) is ConvolutionGradientCall:
+            return winograd.knows(call) and is_there()
         return False
 
     def run(self, call: Call) -> Any:
@@ -72,6 +76,10 @@ class Native(Backend):
             return norm_alone.run_norm_rates(call)
         if type(call) is NormMeanCall:
             return norm_alone.run_norm_mean(call)
+        if type(call) is DenseConvolutionCall:
+            return winograd.run(call)
+        if type(call) is ConvolutionGradientCall:
+            return winograd.gradients(call)
         assert isinstance(call, ConvolutionCall)
         return convolution.run(call)
 

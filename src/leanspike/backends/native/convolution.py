@@ -3,7 +3,7 @@
 The code (``src/native/convolution.h``) lists the inputs that are not 0, pixel by pixel. It adds up
 the rows of weights that these inputs meet. The gradient of the weights adds up the rows of dL/dy in
 the same way. The gradient dL/dx is dense, since neurons below their threshold have gradients, too.
-PyTorch computes it.
+`leanspike.backends.native.winograd` computes it, or PyTorch.
 
 Sums are float32, as in PyTorch, in another order, so results agree to rounding. A product of 0 with
 an infinite weight or gradient is NaN elsewhere, and left out here.
@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 
 from leanspike import native
-from leanspike.backends.calls import ConvolutionCall
+from leanspike.backends.calls import ConvolutionCall, ConvolutionGradientCall
+from leanspike.backends.native import winograd
+from leanspike.backends.native.convolution_structure import (
+    ConvolutionStructure,
+    described,
+    layout_of,
+    output_like,
+)
 
 DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
 """The share of inputs that are not 0 above which PyTorch's dense convolution is faster."""
@@ -56,18 +63,6 @@ def knows(call: ConvolutionCall) -> bool:
         and max(x.shape[2:]) <= 2**15
         and layout_of(x) is not None
     )
-
-
-def layout_of(x: Tensor) -> torch.memory_format | None:
-    """Return the memory format of images without gaps, or None.
-
-    >>> layout_of(torch.zeros(2, 3, 4, 4)), layout_of(torch.zeros(2, 3, 4, 8)[..., ::2])
-    (torch.contiguous_format, None)
-    """
-    if x.is_contiguous():
-        return torch.contiguous_format
-    last = torch.channels_last
-    return last if x.is_contiguous(memory_format=last) else None
 
 
 def is_worth_it(call: ConvolutionCall) -> bool:
@@ -155,11 +150,11 @@ def _run_forward(
     packed: Tensor | None,
 ) -> Tensor:
     """Compute the convolution, with weights and bias laid out by `pack`, if they are given."""
-    y = _output_like(x, weight, bias, stride, padding)
+    y = output_like(x, weight, bias, stride, padding)
     x, weight = x.contiguous(memory_format=torch.channels_last), weight.float()
     bias = None if bias is None else bias.float().contiguous()
     inside = y.contiguous(memory_format=torch.channels_last)
-    call = _call(x, weight, stride, padding, inside)
+    call = described(x, weight, stride, padding, inside)
     call.weight, call.y = weight.data_ptr(), inside.data_ptr()
     call.bias = None if bias is None else bias.data_ptr()
     call.packed = None if packed is None else packed.data_ptr()
@@ -171,7 +166,7 @@ def pack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return weights and bias laid out for events like those of ``x``."""
     weight = weight.detach().float()
     bias = None if bias is None else bias.detach().float().contiguous()
-    call = _call(x, weight, (1, 1), (0, 0), x)
+    call = described(x, weight, (1, 1), (0, 0), x)
     call.weight = weight.data_ptr()
     call.bias = None if bias is None else bias.data_ptr()
     packed = weight.new_empty(native.library().leanspike_convolution_room(ctypes.byref(call)))
@@ -189,26 +184,10 @@ def pack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
     grad, x = (t.contiguous(memory_format=torch.channels_last) for t in (grad, x))
     found = torch.empty_like(weight, dtype=torch.float32)
-    call = _call(x, found, [1, 1], padding, grad)
+    call = described(x, found, [1, 1], padding, grad)
     call.grad, call.grad_weight = grad.data_ptr(), found.data_ptr()
     _run(call)
     return found.to(weight.dtype)
-
-
-def _output_like(
-    x: Tensor, weight: Tensor, _bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
-) -> Tensor:
-    height, width = (
-        (x.shape[2 + i] + 2 * padding[i] - weight.shape[2 + i]) // stride[i] + 1 for i in (0, 1)
-    )
-    if x.shape[1] != weight.shape[1] or min(height, width) < 1:
-        raise RuntimeError(
-            f"input of shape {tuple(x.shape)}, padded by {tuple(padding)}, does not fit weights of "
-            f"shape {tuple(weight.shape)}"
-        )
-    shape = (x.shape[0], weight.shape[0], height, width)
-    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -221,17 +200,17 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
     by_events = wants_weight and ctx.stride == [1, 1]
-    dense = wants_x, wants_weight and not by_events, wants_bias
-    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-        *(grad, x, weight, [len(weight)] if ctx.has_bias else None),
-        *(ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, dense),
+    dense = wants_x, wants_weight and not by_events, wants_bias and ctx.has_bias
+    how = tuple(ctx.stride), tuple(ctx.padding)
+    grad_x, grad_weight, grad_bias = winograd.gradients(
+        ConvolutionGradientCall(grad, x, weight, *how, wanted=dense)
     )
     if by_events:
         grad_weight = torch.ops.leanspike.convolution_weight_gradient(grad, x, weight, ctx.padding)
     return grad_x, grad_weight, grad_bias, None, None
 
 
-torch.library.register_fake("leanspike::convolution", _output_like)
+torch.library.register_fake("leanspike::convolution", output_like)
 torch.library.register_fake(
     "leanspike::convolution_weight_gradient",
     lambda _grad, _x, weight, _padding: torch.empty_like(weight),
@@ -242,45 +221,6 @@ torch.library.register_autograd(
 )
 
 
-class _Axis(ctypes.Structure):
-    """``convolution_axis`` of convolution.h."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_int64) for name in ("input", "output", "kernel", "stride", "padding")
-    )
-
-
-class _Call(ctypes.Structure):
-    """``convolution_call`` of convolution.h."""
-
-    _fields_ = (
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("x", "weight", "bias", "y", "packed", "grad", "grad_weight")
-        ),
-        *((name, ctypes.c_int64) for name in ("images", "channels", "outputs")),
-        ("rows", _Axis),
-        ("columns", _Axis),
-        ("strides", ctypes.c_int64 * 4),
-        ("means", native.Means),
-        ("bf16", ctypes.c_int32),
-    )
-
-
-def _call(
-    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], output: Tensor
-) -> _Call:
-    rows, columns = (
-        _Axis(x.shape[2 + i], output.shape[2 + i], weight.shape[2 + i], stride[i], padding[i])
-        for i in (0, 1)
-    )
-    images, channels, outputs = x.shape[0], x.shape[1], weight.shape[0]
-    call = _Call(images=images, channels=channels, outputs=outputs, rows=rows, columns=columns)
-    call.x, call.means, call.bf16 = x.data_ptr(), native.means(), x.dtype == torch.bfloat16
-    call.strides = (ctypes.c_int64 * 4)(*weight.stride())
-    return call
-
-
-def _run(call: _Call) -> None:
+def _run(call: ConvolutionStructure) -> None:
     if native.library().leanspike_convolution(ctypes.byref(call)) != 0:
         raise MemoryError("the native convolution found no memory to work in")

@@ -1,0 +1,77 @@
+"""Dense convolutions of a network while it trains, by a backend that has faster ones.
+
+Such a backend rounds more than PyTorch, so only training takes it: the steps, and the answers of a
+teacher. Evaluation and every answer to a user are PyTorch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from leanspike.backends import DenseConvolutionCall, choose
+from leanspike.synapse.onednn import PLACE, calls_pytorchs
+from leanspike.transforms import has_values
+
+
+@dataclass(eq=False)
+class Dense:
+    """The convolution of a layer by a backend, or by PyTorch where no backend serves."""
+
+    layer: nn.Conv2d
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute the convolution."""
+        call = self._call(x, weight, bias)
+        backend = None if call is None else choose(call)
+        if call is None or backend is None:
+            return nn.Conv2d._conv_forward(self.layer, x, weight, bias)
+        y: Tensor = backend.run(call)
+        return y
+
+    def _call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> DenseConvolutionCall | None:
+        layer = self.layer
+        if (
+            type(x) is not Tensor
+            or not has_values()
+            or torch.is_autocast_enabled(x.device.type)
+            or isinstance(layer.padding, str)
+            or layer.padding_mode != "zeros"
+        ):
+            return None
+        how = layer.stride, layer.padding, layer.dilation, layer.groups
+        return DenseConvolutionCall(x, weight, bias, *how)
+
+
+@contextmanager
+def convolving_faster(*networks: nn.Module) -> Iterator[None]:
+    """Let backends compute the dense convolutions of networks inside the context, for training.
+
+    Layers keep class, parameters and hooks. In float32 on a CPU, 3x3 convolutions with a stride of
+    1 and at least 16 channels take about half the time, and their gradients two fifths. Results
+    differ from PyTorch's by up to about 2e-5 of the largest.
+
+    >>> from torch.nn import functional as F
+    >>> network = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1))
+    >>> x = torch.randn(8, 16, 16, 16)
+    >>> with convolving_faster(network):
+    ...     y = network(x)
+    >>> torch.allclose(y, network(x), atol=1e-4)
+    True
+    """
+    changed = []
+    try:
+        for network in networks:
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d) and calls_pytorchs(module):
+                    if PLACE not in module.__dict__ and module.kernel_size == (3, 3):
+                        module.__dict__[PLACE] = Dense(module)
+                        changed.append(module)
+        yield
+    finally:
+        for module in changed:
+            module.__dict__.pop(PLACE, None)
