@@ -1,14 +1,15 @@
-"""An event-driven convolution's time beside PyTorch's dense one, by the share of inputs not 0.
+"""The time of leanspike's convolutions beside PyTorch's: by events, and by Winograd's filtering.
 
     python benchmarks/convolution.py
     python benchmarks/convolution.py --rounds 15 --density 0.05 0.1
 
 Layers are those of VGG9 that spikes enter, at T = 5 and batch 32; 3x3 kernels, channels_last. The
-cases take turns, round by round; a figure is the median of the rounds' ratios, event-driven ÷
-dense, and below 1 where events are faster. Memory is kept (`leanspike.keep_freed_memory`), so that
+cases take turns, round by round; a figure is the median of the rounds' ratios, ours ÷ PyTorch's,
+and below 1 where ours is faster. Events are given by the share of inputs that are not 0; for
+Winograd's filtering, which training takes in float32, it makes no difference. Memory is kept (`leanspike.keep_freed_memory`), so that
 both are spared the page faults of fresh results. On an older processor:
 `LEANSPIKE_INSTRUCTIONS=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/convolution.py`.
-`leanspike.synapse.convolution.DENSEST` was chosen from this.
+`leanspike.backends.native.convolution.DENSEST` was chosen from this.
 """
 
 from __future__ import annotations
@@ -43,23 +44,33 @@ def tensors(layer: str, dtype: torch.dtype, density: float) -> tuple[Tensor, Ten
     return x, weight, grad
 
 
-def cases(x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, tuple[Callable[[], object], ...]]:
-    """What is timed: event-driven, dense."""
-    ours = torch.ops.leanspike
-    dense_gradient = partial(
-        torch.ops.aten.convolution_backward,
-        *(grad, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False]),
-    )
-    return {
-        "forward": (
-            lambda: ours.convolution(x, weight, None, [1, 1], [1, 1]),
-            lambda: F.conv2d(x, weight, padding=1),
-        ),
-        "gradient of the weights": (
-            lambda: ours.convolution_weight_gradient(grad, x, weight, [1, 1]),
-            dense_gradient,
-        ),
+def cases(x: Tensor, weight: Tensor, grad: Tensor) -> dict[str, dict[str, Callable[[], object]]]:
+    """What is timed: by PyTorch, by events and, in float32, by Winograd's filtering."""
+    ours, winograd = torch.ops.leanspike, x.dtype == torch.float32
+
+    def dense(*wanted: bool) -> Callable[[], object]:
+        return partial(
+            torch.ops.aten.convolution_backward,
+            *(grad, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, list(wanted)),
+        )
+
+    found: dict[str, dict[str, Callable[[], object]]] = {
+        "forward": {
+            "pytorch": lambda: F.conv2d(x, weight, padding=1),
+            "events": lambda: ours.convolution(x, weight, None, [1, 1], [1, 1]),
+        },
+        "gradient of the weights": {
+            "pytorch": dense(False, True, False),
+            "events": lambda: ours.convolution_weight_gradient(grad, x, weight, [1, 1]),
+        },
+        "gradient of the input": {"pytorch": dense(True, False, False)},
     }
+    if winograd:
+        how = grad, x, weight, [1, 1]
+        found["forward"]["winograd"] = lambda: ours.winograd(x, weight, None, [1, 1])
+        found["gradient of the weights"]["winograd"] = lambda: ours.winograd_weight_gradient(*how)
+        found["gradient of the input"]["winograd"] = lambda: ours.winograd_input_gradient(*how)
+    return found
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -68,10 +79,24 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def ratio(pair: tuple[Callable[[], object], ...], rounds: int) -> float:
-    """Median over the rounds, after one to warm up."""
-    times = [(seconds(pair[0]), seconds(pair[1])) for _ in range(rounds + 1)]
-    return median(events / dense for events, dense in times[1:])
+def ratio(case: dict[str, Callable[[], object]], ours: str, rounds: int) -> float:
+    """Median over the rounds of ours ÷ PyTorch's, after one to warm up."""
+    times = [(seconds(case[ours]), seconds(case["pytorch"])) for _ in range(rounds + 1)]
+    return median(mine / theirs for mine, theirs in times[1:])
+
+
+def rows(layer: str, dtype: torch.dtype, densities: list[float], rounds: int) -> None:
+    """Print what was measured of a layer: a row for each thing that is computed in each way."""
+    for what, case in cases(*tensors(layer, dtype, densities[0])).items():
+        for ours in case:
+            if ours == "pytorch":
+                continue
+            seen = densities if ours == "events" else densities[:1]
+            found = [
+                ratio(cases(*tensors(layer, dtype, density))[what], ours, rounds)
+                for density in seen
+            ]
+            print(f"  {layer:14}{what:25}{ours:10}", *(f"{r:6.2f}" for r in found), sep="")
 
 
 def main() -> None:
@@ -85,18 +110,13 @@ def main() -> None:
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}, {native.INSTRUCTIONS[native.means().instructions]}, "
-        f"{arguments.rounds} rounds: event-driven ÷ dense"
+        f"{arguments.rounds} rounds: time ÷ PyTorch's"
     )
     for dtype in (torch.float32, torch.bfloat16):
         name = str(dtype).removeprefix("torch.")
-        print(f"{name:40}", *(f"{density:6.2f}" for density in arguments.density), sep="")
+        print(f"{name:51}", *(f"{density:6.2f}" for density in arguments.density), sep="")
         for layer in LAYERS:
-            for what in ("forward", "gradient of the weights"):
-                ratios = [
-                    ratio(cases(*tensors(layer, dtype, density))[what], arguments.rounds)
-                    for density in arguments.density
-                ]
-                print(f"  {layer:14}{what:24}", *(f"{r:6.2f}" for r in ratios), sep="", flush=True)
+            rows(layer, dtype, arguments.density, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from leanspike import native
-from leanspike.backends.native import convolution
+from leanspike.backends.native import convolution, winograd
+from leanspike.backends.native.convolution_structure import AxisStructure, ConvolutionStructure
 from leanspike.errors import LeanspikeError
 
 if not native.is_built():
@@ -212,10 +213,12 @@ def test_torch_accepts_the_operators():
 
 
 def test_too_little_memory_is_an_error():
-    call = convolution._Call(images=1, channels=2**45, outputs=1, weight=1)
-    call.rows = call.columns = convolution._Axis(1, 1, 1, 1, 0)
-    with pytest.raises(MemoryError, match="native convolution"):
-        convolution._run(call)
+    axis = AxisStructure(1, 1, 1, 1, 0)
+    call = ConvolutionStructure(images=1, channels=2**45, outputs=1, weight=1)
+    call.rows = call.columns = axis
+    for run in (convolution._run, winograd._run):
+        with pytest.raises(MemoryError, match="native convolution"):
+            run(call)
 
 
 def test_density_is_that_of_a_sample_spread_evenly():

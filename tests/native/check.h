@@ -38,6 +38,7 @@ void check_lif(dice *d, int instructions);
 void check_large_lif(dice *d, int instructions);
 void check_norm(dice *d, int instructions);
 void check_convolution(dice *d, int instructions);
+void check_winograd(dice *d, int instructions);
 void check_density(dice *d);
 
 #endif

@@ -1,7 +1,7 @@
 /* Convolutions against seven plain loops in double. */
 #include "check.h"
 
-#include "../../src/native/convolution.h"
+#include "../../src/native/winograd.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -37,21 +37,31 @@ static void expect(const convolution_call *c, const char *what, double found, do
          (long long)c->rows.padding, (long long)c->columns.padding, c->bf16, c->means.instructions);
 }
 
-static void check_output(const convolution_call *c, int64_t image, int64_t y, int64_t x, int64_t o) {
-    double sum = c->bias ? c->bias[o] : 0.0, size = fabs(sum);
+/* What an output is, and the size of its terms. */
+static double output_of(const convolution_call *c, int64_t image, int64_t y, int64_t x, int64_t o,
+                        double *size) {
+    double sum = c->bias ? c->bias[o] : 0.0;
+    *size = fabs(sum);
     for (int64_t ky = 0; ky < c->rows.kernel; ky++)
         for (int64_t kx = 0; kx < c->columns.kernel; kx++) {
             int64_t from = met(c, image, y, x, ky, kx);
             for (int64_t i = 0; from >= 0 && i < c->channels; i++) {
                 double term = (double)load(c->x, from + i, c->bf16) * c->weight[place(c, o, i, ky, kx)];
-                sum += term, size += fabs(term);
+                sum += term, *size += fabs(term);
             }
         }
-    expect(c, "an output", load(c->y, pixel(c, image, y, x) + o, c->bf16), sum, size, c->bf16);
+    return sum;
 }
 
-static void check_grad_weight(const convolution_call *c, int64_t o, int64_t i, int64_t ky, int64_t kx) {
-    double sum = 0.0, size = 0.0;
+static void check_output(const convolution_call *c, int64_t image, int64_t y, int64_t x, int64_t o) {
+    double size, wanted = output_of(c, image, y, x, o, &size);
+    expect(c, "an output", load(c->y, pixel(c, image, y, x) + o, c->bf16), wanted, size, c->bf16);
+}
+
+static double grad_weight_of(const convolution_call *c, int64_t o, int64_t i, int64_t ky, int64_t kx,
+                             double *size) {
+    double sum = 0.0;
+    *size = 0.0;
     for (int64_t image = 0; image < c->images; image++)
         for (int64_t y = 0; y < c->rows.output; y++)
             for (int64_t x = 0; x < c->columns.output; x++) {
@@ -59,9 +69,14 @@ static void check_grad_weight(const convolution_call *c, int64_t o, int64_t i, i
                 if (from < 0) continue;
                 double term = (double)load(c->x, from + i, c->bf16) *
                               load(c->grad, pixel(c, image, y, x) + o, c->bf16);
-                sum += term, size += fabs(term);
+                sum += term, *size += fabs(term);
             }
-    expect(c, "dL/dweight", c->grad_weight[place(c, o, i, ky, kx)], sum, size, 0);
+    return sum;
+}
+
+static void check_grad_weight(const convolution_call *c, int64_t o, int64_t i, int64_t ky, int64_t kx) {
+    double size, wanted = grad_weight_of(c, o, i, ky, kx, &size);
+    expect(c, "dL/dweight", c->grad_weight[place(c, o, i, ky, kx)], wanted, size, 0);
 }
 
 /* Mostly zeros, of either sign; all of them at a density of 0. */
@@ -151,6 +166,84 @@ void check_convolution(dice *d, int instructions) {
     run_forward(d, c, weights, pixels * c.outputs);
     if (c.rows.stride == 1 && c.columns.stride == 1) run_backward(d, c, weights, pixels * c.outputs);
     free(x);
+}
+
+/* By Winograd's filtering an error spreads over a tile, so it is held against the largest terms of all. */
+static void check_winograd_forward(const convolution_call *c) {
+    double size, largest = 0.0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t image = 0; image < c->images; image++)
+            for (int64_t y = 0; y < c->rows.output; y++)
+                for (int64_t x = 0; x < c->columns.output; x++)
+                    for (int64_t o = 0; o < c->outputs; o++) {
+                        double wanted = output_of(c, image, y, x, o, &size);
+                        if (pass == 0) largest = fmax(largest, size);
+                        else
+                            expect(c, "an output by Winograd", ((float *)c->y)[pixel(c, image, y, x) + o],
+                                   wanted, largest, 0);
+                    }
+}
+
+static void check_winograd_backward(const convolution_call *c) {
+    double size, largest = 0.0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t o = 0; o < c->outputs; o++)
+            for (int64_t i = 0; i < c->channels; i++)
+                for (int64_t tap = 0; tap < 9; tap++) {
+                    double wanted = grad_weight_of(c, o, i, tap / 3, tap % 3, &size);
+                    if (pass == 0) largest = fmax(largest, size);
+                    else
+                        expect(c, "dL/dweight by Winograd",
+                               c->grad_weight[place(c, o, i, tap / 3, tap % 3)], wanted, largest, 0);
+                }
+}
+
+/* Runs once more, in one thread, into other memory: no bit may differ. */
+static void run_winograd(const convolution_call *c, void *found, int64_t bytes, int64_t from_start) {
+    if (leanspike_winograd(c)) fail("winograd: no memory");
+    convolution_call again = *c;
+    char *other = exactly(bytes);
+    if (c->weight) again.y = other;
+    else again.grad_weight = (float *)other + from_start;
+    again.means.threads = 1;
+    if (leanspike_winograd(&again)) fail("winograd: no memory");
+    if (bytes && memcmp(found, other, (size_t)bytes)) fail("winograd: bits depend on the threads");
+    free(other);
+}
+
+static convolution_axis some_axis_of_three(dice *d) {
+    convolution_axis a = {.kernel = 3, .stride = 1, .padding = below(d, 3)};
+    a.input = (a.padding == 0 ? 3 : 1) + below(d, 12);
+    a.output = a.input + 2 * a.padding - 2;
+    return a;
+}
+
+/* Strides of the taps may be negative, with pointers to the last tap. */
+void check_winograd(dice *d, int instructions) {
+    static const int64_t numbers[] = {8, 16, 24, 40, 56, -1};
+    convolution_call c = {.images = one_of(d, (int64_t[]){0, 1, 2, 3, 9, -1})};
+    c.channels = one_of(d, numbers), c.outputs = one_of(d, numbers);
+    c.rows = some_axis_of_three(d), c.columns = some_axis_of_three(d);
+    c.means = some_means(d, instructions);
+    lay_out(d, &c);
+    int64_t weights = c.outputs * c.channels * 9, last = 0;
+    int64_t results = c.images * c.rows.output * c.columns.output * c.outputs;
+    if (below(d, 2)) {
+        last = 2 * (c.strides[2] + c.strides[3]);
+        c.strides[2] = -c.strides[2], c.strides[3] = -c.strides[3];
+    }
+    float *x = some_values(d, c.images * c.rows.input * c.columns.input * c.channels, 1.0f, 0);
+    float *weight = some_values(d, weights, 1.0f, 0), *bias = some_values(d, c.outputs, 1.0f, 0);
+    float *y = exactly(results * 4), *grad = some_values(d, results, 1.0f, 0), *found = exactly(weights * 4);
+    c.x = x;
+    convolution_call forward = c, backward = c;
+    forward.weight = weight + last, forward.y = y, forward.bias = below(d, 2) ? bias : NULL;
+    run_winograd(&forward, y, results * 4, 0);
+    check_winograd_forward(&forward);
+    backward.grad = grad, backward.grad_weight = found + last;
+    run_winograd(&backward, found, weights * 4, last);
+    check_winograd_backward(&backward);
+    free(x), free(weight), free(bias), free(y), free(grad), free(found);
 }
 
 /* Each run of 64 elements, however long the tensor is, has as many that are not 0. */

@@ -93,6 +93,7 @@ static void *drive(void *data) {
         if (set % DRIVERS == d->driver) check_large_lif(d, set);
         for (int round = 0; round < ROUNDS; round++) check_norm(d, set);
         for (int round = 0; round < ROUNDS; round++) check_convolution(d, set);
+        for (int round = 0; round < ROUNDS; round++) check_winograd(d, set);
     }
     check_density(d);
     return NULL;

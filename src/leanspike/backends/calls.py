@@ -245,11 +245,12 @@ class NormMeanCall(NeuronCall):
 @final
 @dataclass(frozen=True, eq=False)
 class ConvolutionCall(Call):
-    """A convolution of spikes, most of which may be 0. The answer is ``[N, K, H', W']``.
+    """A convolution of inputs, most of which may be 0. The answer is ``[N, K, H', W']``.
 
     ``x`` is ``[N, C, H, W]``. ``weight`` ``[K, C / groups, h, w]`` and ``bias`` ``[K]`` are used in
-    the dtype of ``x``. ``stream`` holds weights laid out at earlier steps of a stream. PyTorch's
-    own convolution serves calls that no backend serves.
+    the dtype of ``x``. ``stream`` holds weights laid out at earlier steps of a stream. Where it is
+    ``learning``, only a training step hears of the answer, which may be rounded more than PyTorch's:
+    by 5e-5 of its largest number. PyTorch's own convolution serves calls that no backend serves.
 
     >>> import torch
     >>> x, weight = torch.zeros(1, 2, 4, 4), torch.ones(3, 2, 3, 3)
@@ -265,29 +266,7 @@ class ConvolutionCall(Call):
     dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
     stream: Stream | None = None
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class DenseConvolutionCall(Call):
-    """A convolution in training, of inputs that are mostly not 0. The answer is ``[N, K, H', W']``.
-
-    Shapes are those of `ConvolutionCall`. Only learning hears of the answer, so it may be rounded
-    more than PyTorch's: by 5e-5 of its largest number.
-
-    >>> import torch
-    >>> x, weight = torch.zeros(1, 2, 4, 4), torch.ones(3, 2, 3, 3)
-    >>> DenseConvolutionCall(x, weight, None, stride=(1, 1), padding=(1, 1)).groups
-    1
-    """
-
-    x: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...] = (1, 1)
-    groups: int = 1
+    learning: bool = False
 
 
 @final
@@ -295,8 +274,8 @@ class DenseConvolutionCall(Call):
 class ConvolutionGradientCall(Call):
     """The gradients of a convolution by its input, weights and bias, for ``grad`` = dL/dy.
 
-    The answer has three entries. One that is not ``wanted`` is None. They may be rounded as the
-    answer to a `DenseConvolutionCall`.
+    The answer has three entries. One that is not ``wanted`` is None. They may be rounded as much
+    as the answer to a `ConvolutionCall` that is learning.
 
     >>> import torch
     >>> x, weight = torch.zeros(1, 2, 4, 4), torch.ones(3, 2, 3, 3)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from leanspike.backends import ConvolutionCall, Stream, choose
 from leanspike.renamed import renamed
+from leanspike.synapse.dense import is_learning
 from leanspike.synapse.onednn import is_stepped_around
 from leanspike.synapse.stand_in import StandIn
 from leanspike.transforms import is_transforming
@@ -26,7 +27,8 @@ class EventConv2d(StandIn, nn.Conv2d):
 
     Parameters and gradients are the same, results are the same to rounding. It is event-driven on
     the CPU, in float32 and bfloat16 (also by autocast), if few inputs are not 0. The bound is
-    `DENSEST`, and a sample of the inputs is counted. Elsewhere, and under ``torch.compile``, it is
+    `DENSEST`, and a sample of the inputs is counted. In training (`convolving_faster`) more inputs
+    than `DENSEST_LEARNING` are computed by Winograd's filtering. Elsewhere, and under ``torch.compile``, it is
     PyTorch's. It is fastest in channels_last. Contiguous inputs and their outputs are copied.
 
     Example:
@@ -65,7 +67,7 @@ class EventConv2d(StandIn, nn.Conv2d):
             return None
         stream = None if torch.is_grad_enabled() else _stream.get()
         how = self.stride, self.padding, self.dilation, self.groups
-        return ConvolutionCall(x, self.weight, self.bias, *how, stream)
+        return ConvolutionCall(x, self.weight, self.bias, *how, stream, is_learning(self))
 
 
 _stream: ContextVar[Stream | None] = ContextVar("leanspike_stream", default=None)

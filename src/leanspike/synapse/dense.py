@@ -1,7 +1,7 @@
-"""Dense convolutions of a network while it trains, by a backend that has faster ones.
+"""Convolutions of a network while it trains, by a backend that has faster ones.
 
-Such a backend rounds more than PyTorch, so only training takes it: the steps, and the answers of a
-teacher. Evaluation and every answer to a user are PyTorch's.
+Such a backend rounds more than PyTorch, so only training takes it: the steps, the answers of a
+teacher, and the validation after each epoch. Evaluation and every answer to a user are PyTorch's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from leanspike.backends import DenseConvolutionCall, choose
+from leanspike.backends import ConvolutionCall, choose
 from leanspike.synapse.onednn import PLACE, calls_pytorchs
 from leanspike.transforms import has_values
 
@@ -33,7 +33,7 @@ class Dense:
         y: Tensor = backend.run(call)
         return y
 
-    def _call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> DenseConvolutionCall | None:
+    def _call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> ConvolutionCall | None:
         layer = self.layer
         if (
             type(x) is not Tensor
@@ -44,7 +44,18 @@ class Dense:
         ):
             return None
         how = layer.stride, layer.padding, layer.dilation, layer.groups
-        return DenseConvolutionCall(x, weight, bias, *how)
+        return ConvolutionCall(x, weight, bias, *how, learning=True)
+
+
+def is_learning(layer: nn.Module) -> bool:
+    """Return whether a layer convolves faster now, for a training step.
+
+    >>> conv = nn.Conv2d(16, 16, 3)
+    >>> with convolving_faster(conv):
+    ...     is_learning(conv)
+    True
+    """
+    return isinstance(layer.__dict__.get(PLACE), Dense)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from leanspike.backends.calls import (
     Call,
     ConvolutionCall,
     ConvolutionGradientCall,
-    DenseConvolutionCall,
     LIFCall,
     LIFRateCall,
     LIFStepCall,
@@ -54,8 +53,8 @@ class Native(Backend):
         if type(call) is NormMeanCall:
             return norm_alone.serves_mean(call) and is_there()
         if type(call) is ConvolutionCall:
-            return convolution.knows(call) and is_there() and convolution.is_worth_it(call)
-        if type(call) is DenseConvolutionCall or type(call) is ConvolutionGradientCall:
+            return convolution.serves(call) and is_there()
+        if type(call) is ConvolutionGradientCall:
             return winograd.knows(call) and is_there()
         return False
 
@@ -76,8 +75,6 @@ class Native(Backend):
             return norm_alone.run_norm_rates(call)
         if type(call) is NormMeanCall:
             return norm_alone.run_norm_mean(call)
-        if type(call) is DenseConvolutionCall:
-            return winograd.run(call)
         if type(call) is ConvolutionGradientCall:
             return winograd.gradients(call)
         assert isinstance(call, ConvolutionCall)

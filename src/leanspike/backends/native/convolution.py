@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -32,6 +33,12 @@ from leanspike.backends.native.convolution_structure import (
 DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
 """The share of inputs that are not 0 above which PyTorch's dense convolution is faster."""
 
+DENSEST_LEARNING = 0.1
+"""The share above which a dense convolution in training is faster by Winograd's filtering."""
+
+DENSEST_GRADIENT = 0.05
+"""The share above which the gradient of the weights is."""
+
 PACKING = {torch.float32: 75, torch.bfloat16: 250}
 """The input pixels whose dense convolution takes as long as laying out the weights for events."""
 
@@ -45,8 +52,13 @@ LEAST_WORK = 1_000_000
 """The multiplications of a dense convolution below which the choice does not pay."""
 
 
+def serves(call: ConvolutionCall) -> bool:
+    """Return whether the native code computes the convolution, and faster than PyTorch."""
+    return _may_be_dense(call) or (knows(call) and native.is_built() and is_worth_it(call))
+
+
 def knows(call: ConvolutionCall) -> bool:
-    """Return whether the native code supports this kind of convolution and of tensor.
+    """Return whether events are supported for this kind of convolution and of tensor.
 
     It takes images without gaps, if there is enough work for the choice to pay. It works in
     channels_last. A contiguous input is copied, and so is its answer.
@@ -85,10 +97,22 @@ def is_worth_it(call: ConvolutionCall) -> bool:
     if x.dtype == torch.bfloat16 and _has_matrix_units():
         return False
     needed = len(weight) / (-(-len(weight) // OUTPUTS) * OUTPUTS)
-    return density(x) <= DENSEST[x.dtype] * needed * (1 - packing / pixels)
+    densest = DENSEST_LEARNING if _may_be_dense(call) else DENSEST[x.dtype]
+    return density(x) <= densest * needed * (1 - packing / pixels)
+
+
+def _may_be_dense(call: ConvolutionCall) -> bool:
+    return call.learning and winograd.knows(call)
 
 
 def run(call: ConvolutionCall) -> Tensor:
+    """Compute the convolution, by events or in training dense."""
+    if _may_be_dense(call) and not (knows(call) and is_worth_it(call)):
+        return winograd.run(call)
+    return _by_events(call)
+
+
+def _by_events(call: ConvolutionCall) -> Tensor:
     """Compute the convolution; in a stream the weights are laid out once."""
     x, stream = call.x, call.stream
     weight, bias = call.weight.to(x.dtype), None if call.bias is None else call.bias.to(x.dtype)
@@ -199,12 +223,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-    by_events = wants_weight and ctx.stride == [1, 1]
-    dense = wants_x, wants_weight and not by_events, wants_bias and ctx.has_bias
     how = tuple(ctx.stride), tuple(ctx.padding)
-    grad_x, grad_weight, grad_bias = winograd.gradients(
-        ConvolutionGradientCall(grad, x, weight, *how, wanted=dense)
-    )
+    dense = ConvolutionGradientCall(grad, x, weight, *how)
+    by_events = wants_weight and ctx.stride == [1, 1]
+    if by_events and winograd.knows(dense):
+        by_events = density(x) <= DENSEST_GRADIENT
+    wanted = wants_x, wants_weight and not by_events, wants_bias and ctx.has_bias
+    grad_x, grad_weight, grad_bias = winograd.gradients(replace(dense, wanted=wanted))
     if by_events:
         grad_weight = torch.ops.leanspike.convolution_weight_gradient(grad, x, weight, ctx.padding)
     return grad_x, grad_weight, grad_bias, None, None

@@ -41,11 +41,15 @@ def described(
 ) -> ConvolutionStructure:
     """Return what the native code is told of a convolution, but for what it is to write."""
     rows, columns = (
-        AxisStructure(x.shape[2 + i], output.shape[2 + i], weight.shape[2 + i], stride[i], padding[i])
+        AxisStructure(
+            x.shape[2 + i], output.shape[2 + i], weight.shape[2 + i], stride[i], padding[i]
+        )
         for i in (0, 1)
     )
     images, channels, outputs = x.shape[0], x.shape[1], weight.shape[0]
-    call = ConvolutionStructure(images=images, channels=channels, outputs=outputs, rows=rows, columns=columns)
+    call = ConvolutionStructure(
+        images=images, channels=channels, outputs=outputs, rows=rows, columns=columns
+    )
     call.x, call.means, call.bf16 = x.data_ptr(), native.means(), x.dtype == torch.bfloat16
     call.strides = (ctypes.c_int64 * 4)(*weight.stride())
     return call
