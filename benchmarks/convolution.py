@@ -5,11 +5,13 @@
 
 Layers are those of VGG9 that spikes enter, at T = 5 and batch 32; 3x3 kernels, channels_last. The
 cases take turns, round by round; a figure is the median of the rounds' ratios, ours ÷ PyTorch's,
-and below 1 where ours is faster. Events are given by the share of inputs that are not 0; for
-Winograd's filtering, which training takes in float32, it makes no difference. Memory is kept (`leanspike.keep_freed_memory`), so that
-both are spared the page faults of fresh results. On an older processor:
+and below 1 where ours is faster. The time of events depends on the share of inputs that are not 0;
+that of Winograd's filtering, which training takes in float32, does not. Memory is kept
+(`leanspike.keep_freed_memory`), so that both are spared the page faults of fresh results. On an
+older processor:
 `LEANSPIKE_INSTRUCTIONS=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/convolution.py`.
-`leanspike.backends.native.convolution.DENSEST` was chosen from this.
+`DENSEST`, `DENSEST_LEARNING` and `DENSEST_GRADIENT` of `leanspike.backends.native.convolution` were
+chosen from this.
 """
 
 from __future__ import annotations

@@ -249,8 +249,9 @@ class ConvolutionCall(Call):
 
     ``x`` is ``[N, C, H, W]``. ``weight`` ``[K, C / groups, h, w]`` and ``bias`` ``[K]`` are used in
     the dtype of ``x``. ``stream`` holds weights laid out at earlier steps of a stream. Where it is
-    ``learning``, only a training step hears of the answer, which may be rounded more than PyTorch's:
-    by 5e-5 of its largest number. PyTorch's own convolution serves calls that no backend serves.
+    ``learning``, only a training step hears of the answer. Then it may be rounded more than
+    PyTorch's, by 5e-5 of its largest number. PyTorch's own convolution serves calls that no backend
+    serves.
 
     >>> import torch
     >>> x, weight = torch.zeros(1, 2, 4, 4), torch.ones(3, 2, 3, 3)

@@ -27,9 +27,10 @@ class EventConv2d(StandIn, nn.Conv2d):
 
     Parameters and gradients are the same, results are the same to rounding. It is event-driven on
     the CPU, in float32 and bfloat16 (also by autocast), if few inputs are not 0. The bound is
-    `DENSEST`, and a sample of the inputs is counted. In training (`convolving_faster`) more inputs
-    than `DENSEST_LEARNING` are computed by Winograd's filtering. Elsewhere, and under ``torch.compile``, it is
-    PyTorch's. It is fastest in channels_last. Contiguous inputs and their outputs are copied.
+    `DENSEST`, and a sample of the inputs is counted. In training (`convolving_faster`) the bound is
+    `DENSEST_LEARNING`, above which backends may have a faster dense convolution. Elsewhere, and
+    under ``torch.compile``, it is PyTorch's. It is fastest in channels_last. Contiguous inputs and
+    their outputs are copied.
 
     Example:
         >>> conv = nn.Conv2d(64, 64, 3, padding=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,10 @@ class Dense:
         call = self._call(x, weight, bias)
         backend = None if call is None else choose(call)
         if call is None or backend is None:
-            return nn.Conv2d._conv_forward(self.layer, x, weight, bias)
-        y: Tensor = backend.run(call)
-        return y
+            theirs: Tensor = nn.Conv2d._conv_forward(self.layer, x, weight, bias)
+            return theirs
+        ours: Tensor = backend.run(call)
+        return ours
 
     def _call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> ConvolutionCall | None:
         layer = self.layer
@@ -74,15 +76,18 @@ def convolving_faster(*networks: nn.Module) -> Iterator[None]:
     >>> torch.allclose(y, network(x), atol=1e-4)
     True
     """
-    changed = []
+    modules = [module for network in networks for module in network.modules()]
+    changed = [module for module in dict.fromkeys(modules) if _may_be_faster(module)]
     try:
-        for network in networks:
-            for module in network.modules():
-                if isinstance(module, nn.Conv2d) and calls_pytorchs(module):
-                    if PLACE not in module.__dict__ and module.kernel_size == (3, 3):
-                        module.__dict__[PLACE] = Dense(module)
-                        changed.append(module)
+        for module in changed:
+            module.__dict__[PLACE] = Dense(module)
         yield
     finally:
         for module in changed:
             module.__dict__.pop(PLACE, None)
+
+
+def _may_be_faster(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    if not isinstance(module, nn.Conv2d) or PLACE in module.__dict__:
+        return False
+    return module.kernel_size == (3, 3) and calls_pytorchs(module)

@@ -102,7 +102,7 @@ class _OfMean(torch.autograd.Function):
 def _convolution(
     grad: Tensor, x: Tensor, weight: Tensor, how: Any, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, ...]:
-    stride, padding, dilation, transposed, moved, groups = how
+    stride, padding, dilation, transposed, _, groups = how
     if transposed or x.dim() != 4:
         sizes = [grad.shape[1]] if wanted[2] else None
         found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
