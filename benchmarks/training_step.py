@@ -5,15 +5,16 @@
 The convolutional network with batch norms of the recipe `cifar10`, norms kept; the network of
 `leanspike bench` (BNTT's VGG9, without norms); or `cifar_resnet20`, where every second norm is
 followed by an addition. T = 5, batch 64, float32, images of noise, memory kept. A step is forward,
-loss, backward and SGD. The ANN, `rate` and `bptt` take turns within one process, so that whatever
-else the machine does hits all alike; each figure is the median of the rounds' ratios, with
-quartiles. Times are the processor's. Thresholds are fixed; the shares of convolutions' inputs that
-are not 0 are printed, as the time of event-driven convolutions goes by them.
+loss, backward and SGD. The ANN by PyTorch alone, the ANN as `fit` trains it, `rate` and `bptt` take
+turns within one process, so that whatever else the machine does hits all alike; each figure is the
+median of the rounds' ratios to the first, with quartiles. Times are the processor's. Thresholds are
+fixed; the shares of convolutions' inputs that are not 0 are printed, as the time of event-driven
+convolutions goes by them.
 
-Rows further down are the same step with less of what makes it fast: norms that no neurons alone
-read in PyTorch; all norms there, and neurons after them; linear layers of rate gradients run on all
-steps and on their mean; neurons of rate gradients in plain PyTorch. The profile is of one step
-each, by kind of work, as PyTorch's profiler tells it.
+Rows further down are the same step with less of what makes it fast: dense convolutions by PyTorch;
+also norms that no neurons alone read; all norms there, and neurons after them; linear layers of
+rate gradients run on all steps and on their mean; neurons of rate gradients in plain PyTorch. The
+profile is of one step each, by kind of work, as PyTorch's profiler tells it.
 """
 
 from __future__ import annotations
@@ -39,14 +40,17 @@ from leanspike.bench.contenders import network as vgg9
 from leanspike.models import create_model
 from leanspike.recipes import load_recipe
 from leanspike.surrogate import Triangle
-from leanspike.synapse import EventConv2d
+from leanspike.synapse import EventConv2d, convolving_faster
 
 T = 5
-APART = {"leanspike.backends.native.norm.LEAST_WORK": math.inf}
+DENSE = {"leanspike.backends.native.winograd.knows": lambda _call: False}
+APART = DENSE | {"leanspike.backends.native.norm.LEAST_WORK": math.inf}
 TWICE = {"leanspike.execute.rate.follows_mean": lambda _layer, _x: False}
 PLAIN = {"leanspike.backends.native.lif.serves": lambda _call: False}
-ALONE = {"leanspike.backends.native.norm_alone.serves": lambda _call: False}
+ALONE = DENSE | {"leanspike.backends.native.norm_alone.serves": lambda _call: False}
 BEFORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "rate, dense by PyTorch": ("rate", DENSE),
+    "bptt, dense by PyTorch": ("bptt", DENSE),
     "rate, lone norms in PyTorch": ("rate", ALONE),
     "rate, norms apart": ("rate", APART),
     "rate, and layers twice": ("rate", APART | TWICE),
@@ -58,8 +62,8 @@ BEFORE: dict[str, tuple[str, dict[str, Any]]] = {
 LEARNING_RATE = 1e-6  # keeps the weights as they are, and the spikes
 THRESHOLD = {"cifar10": 3.0, "vgg9": 1.0, "resnet20": 3.0}
 KINDS = {  # the first whose word is in an operator's name
-    "convolution backward": ("convolution_backward", "convolution_weight_gradient"),
-    "convolution forward": ("conv", "leanspike::density"),
+    "convolution backward": ("convolution_backward", "weight_gradient", "winograd_input"),
+    "convolution forward": ("conv", "winograd", "leanspike::density"),
     "norm and neuron, fused": ("norm_lif",),
     "norm": ("batch_norm", "::var", "::rsqrt", "leanspike::norm"),
     "neuron": ("lif",),
@@ -89,7 +93,7 @@ def main(
         steps = {key: in_bfloat16(step) for key, step in steps.items()}
     if before:
         steps |= {key: patched(steps[of], how) for key, (of, how) in BEFORE.items()}
-    steps = {key: step for key, step in steps.items() if key == "ann" or key.startswith(only)}
+    steps = {key: step for key, step in steps.items() if key.startswith(("ann", only))}
     kind = f"norms: {norm}, {'bfloat16' if bf16 else 'float32'}"
     print(f"{name}: torch {torch.__version__}, {threads} thread(s), T = {T}, batch {batch}, {kind}")
     shares = ", ".join(f"{path} {share:.2f}" for path, share in densities(snn, x).items())
@@ -150,10 +154,21 @@ def contenders(
     ann, snn = (each.train().to(memory_format=torch.channels_last) for each in (ann, snn))
     steps = {
         "ann": training_step(ann, lambda: ann(x), batch),
-        "rate": training_step(snn, lambda: snn(x, gradient="rate").sum(0), batch),
-        "bptt": training_step(snn, lambda: snn(x).sum(0), batch),
+        "ann, as fit trains it": faster(ann, training_step(ann, lambda: ann(x), batch)),
+        "rate": faster(snn, training_step(snn, lambda: snn(x, gradient="rate").sum(0), batch)),
+        "bptt": faster(snn, training_step(snn, lambda: snn(x).sum(0), batch)),
     }
     return steps, snn, x
+
+
+def faster(network: nn.Module, step: Callable[[], None]) -> Callable[[], None]:
+    """A step with the convolutions of a network in training."""
+
+    def run() -> None:
+        with convolving_faster(network):
+            step()
+
+    return run
 
 
 def training_step(

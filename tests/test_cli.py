@@ -401,6 +401,18 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert "stopped; the same command, without --fresh, resumes the run" in done.stderr
 
 
+def test_ctrl_c_promises_nothing_of_commands_that_begin_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("leanspike.cli._work", stopped)
+    done = command("recipes")
+    assert done.returncode == 130
+    assert done.stderr.strip() == "stopped"
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

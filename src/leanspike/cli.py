@@ -50,13 +50,14 @@ for name, command in (
 app.add_typer(export_commands)
 app.add_typer(study_commands)
 INTERRUPTED, TERMINATED = 130, 143
-GO_ON = "\nstopped; the same command, without --fresh, resumes the run"
+STOPPED = "\nstopped"
+GO_ON = f"{STOPPED}; the same command, without --fresh, resumes the run"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. A user's mistake is one line on stderr and exit status 1.
 
-    SIGTERM and Ctrl-C end it with 143 and 130, and with a line on how to resume.
+    SIGTERM and Ctrl-C end it with 143 and 130, and for a training with a line on how to resume.
     """
     keep_freed_memory()
     if started_by_torchrun():
@@ -70,12 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        people.print(GO_ON)
+        _stopped(arguments)
         sys.exit(INTERRUPTED)
     except SystemExit as end:
         if end.code in (INTERRUPTED, TERMINATED):  # typer answers Ctrl-C with the first
-            people.print(GO_ON)
+            _stopped(arguments)
         raise
+
+
+def _stopped(arguments: Sequence[str] | None) -> None:
+    """Say that the command was stopped, and how to go on if it can."""
+    given = sys.argv[1:] if arguments is None else arguments
+    people.print(GO_ON if "train" in given[:1] else STOPPED)
 
 
 def _work(arguments: Sequence[str] | None) -> None:
