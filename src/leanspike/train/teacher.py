@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from leanspike.errors import LeanspikeError, one_line
 from leanspike.surgery import SpikingNetwork, readout
+from leanspike.synapse import convolving_faster
 from leanspike.train.watch import maps
 
 
@@ -83,6 +84,7 @@ class Teacher:
         with (
             maps(self.network, self._watched, self._features),
             torch.autocast(x.device.type, self.dtype, enabled=mixed),
+            convolving_faster(self.network),
         ):
             answer = self._answer(x)
         if not isinstance(answer, Tensor):
