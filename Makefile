@@ -55,10 +55,10 @@ $(FUZZ): sanitize-fuzz-%: build/fuzz-$(C)-%
 
 SANITIZED = mkdir -p $(@D) && $(CC) $(STRICT) -fsanitize=$* -fno-sanitize-recover=all $(filter %.c %.o,$^) -o $@ -lpthread -lm
 
-build/kernels-$(C)-%: $(wildcard src/native/*.[ch] tests/native/*.[ch]) src/engine/instructions.h
+build/kernels-$(C)-%: $(wildcard src/native/*.[ch] tests/native/*.[ch]) tests/pool.h src/engine/instructions.h
 	@$(SANITIZED)
 
-build/fuzz-$(C)-%: tests/engine/fuzz.c $(foreach name,$(ENGINE),build/engine-$(C)-%/$(name).o)
+build/fuzz-$(C)-%: tests/engine/fuzz.c tests/pool.h $(foreach name,$(ENGINE),build/engine-$(C)-%/$(name).o)
 	@$(SANITIZED)
 
 build/leaves-$(C)-%: tests/engine/leaves.c $(foreach name,$(ENGINE),build/engine-$(C)-%/$(name).o)

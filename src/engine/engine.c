@@ -43,6 +43,33 @@ static int answer(const ls_batch *b, ls_state *state, int64_t image) {
     return b->taken[image] < 0 ? -1 : 0;
 }
 
+/* ---- Threads: of the caller's pool, or of this call ---- */
+
+typedef struct {
+    void (*work)(void *);
+    void *data;
+} task;
+
+static void *do_task(void *data) {
+    task *t = data;
+    t->work(t->data);
+    return NULL;
+}
+
+/* Lets several threads do the same, the caller among them. Returns when all have ended. */
+static void run_in(const ls_batch *b, void (*work)(void *), void *data) {
+    task same = {work, data};
+    pthread_t helpers[MOST_THREADS];
+    int32_t begun = 0, wanted = threads_of(b) - 1;
+    if (b->parallel && wanted > 0) {
+        b->parallel(work, data, (unsigned)wanted + 1, 0);
+        return;
+    }
+    while (begun < wanted && pthread_create(&helpers[begun], NULL, do_task, &same) == 0) begun++;
+    work(data);
+    for (int32_t i = 0; i < begun; i++) pthread_join(helpers[i], NULL);
+}
+
 /* ---- Threads over images: each takes the next one ---- */
 
 typedef struct {
@@ -51,7 +78,7 @@ typedef struct {
     atomic_int states, failed;
 } images;
 
-static void *answer_images(void *data) {
+static void answer_images(void *data) {
     images *all = data;
     const ls_batch *b = all->batch;
     size_t room = state_room(b);
@@ -61,21 +88,26 @@ static void *answer_images(void *data) {
     if (!state) atomic_store(&all->failed, 1);
     while (state && (image = atomic_fetch_add(&all->next, 1)) < b->count)
         if (answer(b, state, image) != 0) atomic_store(&all->failed, 1);
-    return NULL;
 }
 
 /* ---- Threads over the work of one image: a team that lives as long as the call ---- */
 
+/* The caller begins at once; helpers take part in the jobs that are shared out after they have come. */
 typedef struct {
+    const ls_batch *batch;
+    pthread_t caller;
+    ls_state *state;
+    int failed;
     void (*work)(void *, int32_t);
     void *data;
     int32_t pieces;
-    atomic_int next;          /* the next piece */
-    atomic_int job;           /* counts up; -1: there are no more jobs */
-    atomic_int busy, members; /* helpers still at the job; all helpers, without the caller */
+    atomic_int next;             /* the next piece */
+    atomic_int_least64_t jobs;   /* JOB times the jobs so far, plus the helpers that have come; END: no more */
+    atomic_int_least64_t done;   /* helpers that have done their part of the job */
 } team;
 
 enum { POLLS = 2000 };
+static const int64_t JOB = (int64_t)1 << 16, END = (int64_t)1 << 62;
 
 static void wait_a_little(int32_t *polls) {
     if (++*polls > POLLS) sched_yield();
@@ -86,14 +118,15 @@ static void work_at(team *t) {
     while ((piece = atomic_fetch_add(&t->next, 1)) < t->pieces) t->work(t->data, piece);
 }
 
-static void *help(void *data) {
-    team *t = data;
-    for (int32_t seen = 0, job, polls = 0;; polls = 0) {
-        while ((job = atomic_load(&t->job)) == seen) wait_a_little(&polls);
-        if (job < 0) return NULL;
-        seen = job;
+static void help(team *t) {
+    int64_t now = atomic_fetch_add(&t->jobs, 1);
+    while (now < END) {
+        int64_t seen = now / JOB;
+        int32_t polls = 0;
+        while ((now = atomic_load(&t->jobs)) / JOB == seen) wait_a_little(&polls);
+        if (now >= END) return;
         work_at(t);
-        atomic_fetch_sub(&t->busy, 1);
+        atomic_fetch_add(&t->done, 1);
     }
 }
 
@@ -102,38 +135,34 @@ static void share_out(void *self, int32_t pieces, void (*work)(void *, int32_t),
     int32_t polls = 0;
     t->work = work, t->data = data, t->pieces = pieces;
     atomic_store(&t->next, 0);
-    atomic_store(&t->busy, atomic_load(&t->members));
-    atomic_store(&t->job, atomic_load(&t->job) % (1 << 30) + 1);
+    atomic_store(&t->done, 0);
+    int64_t helpers = atomic_fetch_add(&t->jobs, JOB) % JOB;
     work_at(t);
-    while (atomic_load(&t->busy) > 0) wait_a_little(&polls);
+    while (atomic_load(&t->done) < helpers) wait_a_little(&polls);
 }
 
-static int answer_in_team(const ls_batch *b) {
-    team all = {.pieces = 0};
-    pthread_t helpers[MOST_THREADS];
-    int32_t wanted = threads_of(b) - 1, begun = 0;
-    ls_state *state = ls_begin(b->program, b->steps > 0 ? b->steps : 1, b->memory, state_room(b));
-    const ls_team shared = {share_out, &all};
-    if (!state) return -1;
-    while (begun < wanted && pthread_create(&helpers[begun], NULL, help, &all) == 0) begun++;
-    atomic_store(&all.members, begun);
-    if (begun > 0) ls_share(state, &shared);
-    int failed = 0;
-    for (int64_t image = 0; image < b->count; image++) failed |= answer(b, state, image);
-    atomic_store(&all.job, -1);
-    for (int32_t i = 0; i < begun; i++) pthread_join(helpers[i], NULL);
-    return failed;
+static void answer_in_team(void *data) {
+    team *t = data;
+    if (!pthread_equal(pthread_self(), t->caller)) {
+        help(t);
+        return;
+    }
+    for (int64_t image = 0; image < t->batch->count; image++) t->failed |= answer(t->batch, t->state, image);
+    atomic_fetch_add(&t->jobs, END);
 }
 
 int ls_run_batch(const ls_batch *b) {
     if (!state_room(b)) return -1;
-    if (b->count < threads_of(b)) return answer_in_team(b);
-    images all = {.batch = b};
-    pthread_t helpers[MOST_THREADS];
-    int32_t begun = 0;
-    while (begun + 1 < threads_of(b) && pthread_create(&helpers[begun], NULL, answer_images, &all) == 0)
-        begun++;
-    answer_images(&all);
-    for (int32_t i = 0; i < begun; i++) pthread_join(helpers[i], NULL);
-    return atomic_load(&all.failed) ? -1 : 0;
+    if (b->count >= threads_of(b)) {
+        images all = {.batch = b};
+        run_in(b, answer_images, &all);
+        return atomic_load(&all.failed) ? -1 : 0;
+    }
+    team all = {.batch = b, .caller = pthread_self()};
+    const ls_team shared = {share_out, &all};
+    all.state = ls_begin(b->program, b->steps > 0 ? b->steps : 1, b->memory, state_room(b));
+    if (!all.state) return -1;
+    if (threads_of(b) > 1) ls_share(all.state, &shared);
+    run_in(b, answer_in_team, &all);
+    return all.failed;
 }

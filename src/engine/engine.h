@@ -21,6 +21,8 @@ typedef struct {
     float *logits;
     int32_t *taken;        /* early exit: the steps of each image */
     void *memory;          /* ls_batch_room() bytes */
+    /* GOMP_parallel of a pool of OpenMP threads, which need not be started for a call; NULL: own threads. */
+    void (*parallel)(void (*work)(void *), void *data, unsigned threads, unsigned flags);
 } ls_batch;
 
 size_t ls_batch_room(const ls_batch *batch);

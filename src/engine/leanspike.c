@@ -1189,13 +1189,21 @@ static ls_events events_of(const ls_program *p, const synapse *s, const node *n,
     return e;
 }
 
-/* Lays out the current and the scratch of a layer that leaves do as a whole. */
-static void lay_out_whole(memory *m, const ls_program *p, int32_t steps, const node *n, remembered *kept) {
+/* Returns whether a layer's currents are its values, as they lie. */
+static int is_plain(const node *n) {
+    return !n->has_neuron && !n->made.is_static && n->made.channels == padded(&n->made);
+}
+
+/* Lays out the current and the scratch of a layer that leaves do as a whole, and whose values are given. */
+static void lay_out_whole(memory *m, const ls_program *p, int32_t steps, const node *n, values made,
+                          remembered *kept) {
     uint64_t cells = (uint64_t)(pixels(&n->made) * padded(&n->made));
     int32_t last = n->first + n->count - 1;
     int fused = n->count == 1 && n->has_neuron && p->edge[p->synapse[last].edge].form == SPIKES;
-    float *current = fused || stays(p, n) ? NULL : take(m, cells * (uint64_t)steps, sizeof(float));
-    if (!stays(p, n)) kept->current = current, kept->current_step = (int64_t)cells;
+    int own = !fused && !stays(p, n) && !is_plain(n);
+    float *current = own ? take(m, cells * (uint64_t)steps, sizeof(float)) : NULL;
+    if (is_plain(n)) kept->current = (float *)(void *)made.data, kept->current_step = made.step / 4;
+    else if (!stays(p, n)) kept->current = current, kept->current_step = (int64_t)cells;
     size_t most = 0;
     for (int32_t i = n->first; i <= last; i++) {
         const synapse *s = p->synapse + i;
@@ -1229,7 +1237,9 @@ static void lay_out_events(memory *m, const ls_program *p, int32_t steps, ls_sta
         }
         if (count && is_whole(p, p->node + k)) {
             remembered spare = {NULL, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, 0};
-            lay_out_whole(&layer, p, steps, p->node + k, m->base ? state->node + k : &spare);
+            values made = {NULL, 0};
+            if (m->base) made = state->edge[k + 1];
+            lay_out_whole(&layer, p, steps, p->node + k, made, m->base ? state->node + k : &spare);
         }
         if (layer.used > most) most = layer.used;
     }
@@ -1451,10 +1461,12 @@ static void add_same(sum *m) {
     const uint64_t *bits = (const uint64_t *)(const void *)step + pixel * words(in) + m->block;
     const float *analog = (const float *)(const void *)step + begin;
     const uint8_t *counts = (const uint8_t *)step + begin;
-    for (int32_t k = 0; k < lanes_of(in, m->block); k++)
-        m->sums[k] = in->form == ANALOG   ? analog[k]
-                     : in->form == SPIKES ? (float)(*bits >> k & 1)
-                                          : (float)counts[k];
+    int32_t lanes = lanes_of(in, m->block);
+    if (in->form == ANALOG) memcpy(m->sums, analog, (size_t)lanes * sizeof(float));
+    else if (in->form == SPIKES)
+        for (int32_t k = 0; k < lanes; k++) m->sums[k] = (float)(*bits >> k & 1);
+    else
+        for (int32_t k = 0; k < lanes; k++) m->sums[k] = (float)counts[k];
 }
 
 static void add_up(sum *m) {
@@ -1701,7 +1713,7 @@ static void run_whole_layer(ls_state *state, int32_t number) {
     const synapse *last = state->program->synapse + n->first + n->count - 1;
     int fired = last->whole && state->program->edge[last->edge].form == SPIKES;
     if (n->has_neuron && !fired) share(state, pieces_of(state, &n->made), run_neurons, &task);
-    if (!n->has_neuron) copy_currents(&task);
+    if (!n->has_neuron && !is_plain(n)) copy_currents(&task);
 }
 
 static void run_layer(ls_state *state, int32_t number) {
@@ -1747,10 +1759,11 @@ static void pool_more(const move *m, int64_t to, int64_t from, int32_t is_first)
     } else if (m->made->form == ANALOG) {
         float *found = (float *)(void *)m->to + to * channels;
         const float *x = (const float *)(const void *)m->from + from * channels;
-        for (int32_t c = 0; c < channels; c++)
-            if (is_first) found[c] = x[c];
-            else if (maximum) found[c] = x[c] > found[c] ? x[c] : found[c];
-            else found[c] += x[c];
+        if (is_first) memcpy(found, x, (size_t)channels * sizeof(float));
+        else if (maximum)
+            for (int32_t c = 0; c < channels; c++) found[c] = x[c] > found[c] ? x[c] : found[c];
+        else
+            for (int32_t c = 0; c < channels; c++) found[c] += x[c];
     } else {
         uint8_t *found = (uint8_t *)m->to + to * channels;
         const uint64_t *bits = (const uint64_t *)(const void *)m->from + from * words(m->in);

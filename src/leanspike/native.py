@@ -8,7 +8,6 @@ variable the library uses the processor's best.
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from leanspike.environment import variable
 from leanspike.errors import LeanspikeError
 from leanspike_runtime.sources import library_digest, library_files
+from leanspike_runtime.threads import parallel
 
 INSTRUCTIONS = ("plain", "avx2", "avx512")  # from worst to best, numbered as in native.h
 ROOT = Path(__file__).parents[2]  # of the checkout, if this is one
@@ -39,7 +39,7 @@ class Means(ctypes.Structure):
 
 def means() -> Means:
     """Return the number of torch's threads now, and the chosen instructions."""
-    return Means(_parallel(os.getpid()), torch.get_num_threads(), _instructions())
+    return Means(parallel(), torch.get_num_threads(), _instructions())
 
 
 def what_is_missing() -> str:
@@ -141,24 +141,3 @@ def _instructions() -> int:
             "(what this processor has) or unset it"
         )
     return INSTRUCTIONS.index(name)
-
-
-@cache
-def _first_process() -> int:
-    """Return the process that computed first: this one, or one that it was forked from."""
-    return os.getpid()
-
-
-@cache
-def _parallel(process: int) -> int | None:
-    """Return the address of libgomp's GOMP_parallel, if torch loaded it, else None.
-
-    It is also None in the child of a process that has computed. The child inherits the library
-    without its threads, and would wait for them for ever.
-    """
-    if process != _first_process():
-        return None
-    try:
-        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
-    except (AttributeError, OSError):
-        return None

@@ -27,6 +27,7 @@ from leanspike_runtime.library import (
     chosen_instructions,
     library,
 )
+from leanspike_runtime.threads import parallel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,7 +204,7 @@ class Engine:
     def _run(self, x: Array, threads: int | None, batch: Batch) -> None:
         batch.program, batch.images = self._program, x.ctypes.data
         batch.count, batch.size = len(x), math.prod(x.shape[1:])
-        batch.threads = threads or os.cpu_count() or 1
+        batch.threads, batch.parallel = threads or os.cpu_count() or 1, parallel()
         room = self._library.ls_batch_room(ctypes.byref(batch))
         memory = self._spare.pop() if self._spare else _memory(0)
         if len(memory) < room:

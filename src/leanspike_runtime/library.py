@@ -57,6 +57,7 @@ class Batch(ctypes.Structure):
         ("logits", c_void_p),
         ("taken", c_void_p),
         ("memory", c_void_p),
+        ("parallel", c_void_p),
     )
 
 

@@ -4,6 +4,7 @@
  * fuzz SEED ROUNDS FILE [FOLDER]: with the seed that a failure named, the same again. What is taken is
  * written into the folder, with an image and its logits, for others to compare. */
 #include "../../src/engine/engine.h"
+#include "../pool.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -223,12 +224,14 @@ static void check_sets(ls_program *program, const float *image, int32_t steps, c
 static void check_batch(const ls_program *program, const float *image, size_t size, int32_t steps,
                         const float *expected) {
     size_t count = (size_t)steps * (size_t)ls_about(program).outputs;
-    for (int32_t images = 1; images <= 4; images += 3) {
+    for (int32_t way = 0; way < 4; way++) { /* of few images and of many, in own threads and in a pool */
+        int32_t images = way % 2 ? 4 : 1;
         float *all = exactly((size_t)images * size * sizeof *all);
         float *logits = exactly((size_t)images * count * sizeof *logits);
         for (int32_t i = 0; i < images; i++) memcpy(all + (size_t)i * size, image, size * sizeof *all);
         ls_batch batch = {.program = program, .images = all, .size = (int64_t)size, .count = images,
-                          .threads = 3, .steps = steps, .logits = logits};
+                          .threads = 3, .steps = steps, .logits = logits,
+                          .parallel = way / 2 ? parallel : NULL};
         batch.memory = exactly(ls_batch_room(&batch));
         if (ls_run_batch(&batch) != 0) fail("a batch is refused");
         for (int32_t i = 0; i < images; i++)

@@ -3,6 +3,7 @@
  *
  * kernels [SEED]: with the seed that a failure named, the same checks again. */
 #include "check.h"
+#include "../pool.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -44,29 +45,6 @@ void *exactly(int64_t bytes) {
 void put(void *data, int64_t i, float value, int bf16) {
     if (bf16) ((uint16_t *)data)[i] = to_bfloat16(value);
     else ((float *)data)[i] = value;
-}
-
-/* A pool that does what GOMP_parallel does: the caller works, too, and all have ended on return. */
-
-typedef struct {
-    void (*work)(void *);
-    void *data;
-} pool_task;
-
-static void *in_pool(void *task) {
-    pool_task *t = task;
-    t->work(t->data);
-    return NULL;
-}
-
-static void parallel(void (*work)(void *), void *data, unsigned threads, unsigned flags) {
-    pool_task task = {work, data};
-    pthread_t others[4];
-    unsigned begun = 0;
-    (void)flags;
-    while (begun + 1 < threads && pthread_create(&others[begun], NULL, in_pool, &task) == 0) begun++;
-    work(data);
-    while (begun > 0) pthread_join(others[--begun], NULL);
 }
 
 native_means some_means(dice *d, int instructions) {

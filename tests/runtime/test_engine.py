@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import warnings
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from leanspike_runtime import Engine, EngineError, Program, Reference, to_bytes
 from leanspike_runtime.library import available_instructions, what_is_missing
 from leanspike_runtime.program import Array, Input, Layer, Neuron, Synapse
 from leanspike_runtime.reference import summed
+from leanspike_runtime.threads import parallel
 from tests.runtime.programs import STEPS, random_images, random_program
 
 if what_is_missing():
@@ -103,8 +107,23 @@ def test_shorter_runs_are_the_beginning_of_longer_ones() -> None:
 
 @every_instruction
 @pytest.mark.parametrize("samples", [0, 1, 2, 5])
-def test_no_result_depends_on_the_threads(samples: int, instructions: str) -> None:
+@pytest.mark.parametrize("whose", ["PyTorch's", "its own"])
+def test_no_result_depends_on_the_threads(samples: int, instructions: str, whose: str) -> None:
     program = random_program(4)
+    pool = pool_of_pytorch() if whose == "PyTorch's" else None
+    with patch("leanspike_runtime.engine.parallel", return_value=pool):
+        check_threads(program, samples, instructions)
+
+
+def pool_of_pytorch() -> int:
+    pytest.importorskip("torch")
+    pool = parallel()
+    if pool is None:
+        pytest.skip("PyTorch has not loaded libgomp")
+    return pool
+
+
+def check_threads(program: Program, samples: int, instructions: str) -> None:
     engine, x = Engine(to_bytes(program), instructions), random_images(program, samples, 0)
     alone_TNK, alone = engine(x, threads=1), engine.answer(x, 0.5, threads=1)
     assert alone_TNK.shape == (STEPS, samples, 10)
@@ -113,6 +132,21 @@ def test_no_result_depends_on_the_threads(samples: int, instructions: str) -> No
         exits = engine.answer(x, 0.5, threads=threads)
         assert np.array_equal(exits.logits_NK, alone.logits_NK)
         assert np.array_equal(exits.steps_N, alone.steps_N)
+
+
+def test_a_forked_process_computes_too() -> None:
+    """With threads of its own, since those of the pool stay behind."""
+    pool_of_pytorch()
+    program = random_program(4)
+    engine, x = Engine(to_bytes(program)), random_images(program, 5, 0)
+    before_TNK = engine(x, threads=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside other threads
+        child = os.fork()
+    if child == 0:
+        same = parallel() is None and np.array_equal(engine(x, threads=3), before_TNK)
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_samples_do_not_influence_each_other() -> None:
