@@ -108,6 +108,7 @@ def test_the_command_of_a_run_has_its_recipe(study: Path) -> None:
     [
         ("train cifar10`", "cifar10/base"),
         ("train cifar10_t5`", "cifar10_t5/base"),
+        ("train cifar10_lean`", "cifar10_lean/base"),
         ("convert published_resnet20 ", "published_resnet20/bntt-converted"),
         ("train published_resnet20 ", "published_resnet20/base"),
         ("train results/bntt_cifar10_t25/", "bntt_cifar10_t25/base"),

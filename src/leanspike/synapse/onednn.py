@@ -161,7 +161,11 @@ def way_around(layer: nn.Module) -> Strided | Padded | None:
 
 
 def calls_pytorchs(layer: nn.Module) -> bool:
-    """Whether the class of a layer leaves the convolution to PyTorch's, in ``_conv_forward``."""
+    """Return whether a layer's class leaves the convolution to PyTorch's, in ``_conv_forward``.
+
+    >>> calls_pytorchs(nn.Conv2d(2, 2, 3))
+    True
+    """
     theirs = (getattr(kind, PLACE) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d))
     return getattr(type(layer), PLACE, None) in theirs
 
