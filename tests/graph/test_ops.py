@@ -546,6 +546,7 @@ BESIDE = {
     "synapse/of_mean.py": "below the table: layers whose backward pass is of a mean",
     "bench/deployed.py": "folds norms of the ANN alone, as its deployment would",
     "bench/snn_rivals.py": "puts the neurons of another library in the place of a ReLU",
+    "synapse/dense.py": "knows which kernel backends have faster in training",
     "synapse/onednn.py": "below the table: what oneDNN gets wrong in PyTorch's own classes",
     "models/parts.py": "how layers begin, before anything spikes",
     "models/vggs.py": "a network is built of layers",
