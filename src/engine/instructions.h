@@ -24,11 +24,11 @@ enum { BYTES_plain = 16, BYTES_avx2 = 32, BYTES_avx512 = 64 };
  * needs a compiler's own library, and answers no to everything where that of zig is linked. */
 static inline int best_instructions(void) {
 #ifdef HAVE_X86
-    const unsigned avx = 0x06, avx512 = 0xe6; /* of XCR0: the registers that the system saves */
-    const unsigned osxsave = 1u << 27;        /* of leaf 1 */
+    const unsigned avx = 0x06, avx512 = 0xe6;          /* of XCR0: the registers that the system saves */
+    const unsigned osxsave = 1u << 27, fma = 1u << 12; /* of leaf 1 */
     const unsigned avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
     unsigned a, b, c, d, saved;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & osxsave)) return INSTRUCTIONS_PLAIN;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & osxsave) || !(c & fma)) return INSTRUCTIONS_PLAIN;
     __asm__("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2)) return INSTRUCTIONS_PLAIN;
     if ((saved & avx512) == avx512 && (b & f_dq_bw_vl) == f_dq_bw_vl) return INSTRUCTIONS_AVX512;

@@ -39,6 +39,7 @@ class Dense:
         layer = self.layer
         if (
             type(x) is not Tensor
+            or x.is_meta
             or not has_values()
             or torch.is_autocast_enabled(x.device.type)
             or isinstance(layer.padding, str)
