@@ -6,8 +6,8 @@ input is such a convolution, too, of weights turned by half a turn. The gradient
 the same identity turned around.
 
 The transforms add and subtract numbers that nearly cancel. So results differ from exact ones by up
-to about 2e-5 of the largest, ten times as much as PyTorch's. That is less than what the order of a
-batch changes in training. No spike of an answer hangs on it: only training steps come here.
+to about 2e-5 of the largest, ten times as much as PyTorch's. No answer to a user hangs on it: only
+training comes here.
 
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308.
 """
