@@ -21,7 +21,7 @@ from leanspike_runtime import load
 
 SMALL = [
     *("model.options.layers=[16, A, 32, A]", "model.options.head=[]"),
-    *("ann.epochs=6", "snn.0.epochs=1"),
+    *("ann.epochs=10", "snn.0.epochs=1"),
 ]
 QUIET = Monitor(Console(quiet=True))
 
@@ -55,10 +55,10 @@ def test_float32_answers_as_the_network_and_whole_numbers_nearly_so(folder):
     assert snn > 0.4  # it has learnt something
     assert alike >= 0.997  # one of 359, where rounding flips a spike
     assert abs(snn - exact) < 0.003
-    for weights, lost, least in (("int8", 0.02, 0.9), ("int6", 0.04, 0.85)):
+    for weights, lost in (("int8", 0.02), ("int6", 0.04)):
         _, whole, alike = accuracies(run, compile_run(run, weights).engine)
         assert whole > snn - lost
-        assert alike > least
+        assert alike > 0.9
 
 
 def test_the_command_writes_one_file_and_says_what_stayed(folder, tmp_path):
