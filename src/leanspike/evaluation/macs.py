@@ -147,8 +147,8 @@ def _event_weight_gradient(args: Any, _: Any) -> Products:
 
 
 def _dense_convolution(args: Any, result: Any) -> Products:
-    x, weight, _, padding = args
-    return _taps(x, result, weight, ([1, 1], padding, [1, 1]), False)
+    *parts, padding = args
+    return _event_convolution((*parts, [1, 1], padding), result)
 
 
 def _taps(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from leanspike.backends import ConvolutionCall, Stream, choose
 from leanspike.renamed import renamed
-from leanspike.synapse.dense import is_learning
+from leanspike.synapse.dense import is_learning, is_plain
 from leanspike.synapse.onednn import is_stepped_around
 from leanspike.synapse.stand_in import StandIn
 from leanspike.transforms import is_transforming
@@ -51,15 +51,9 @@ class EventConv2d(StandIn, nn.Conv2d):
 
     def _call(self, x: Tensor) -> ConvolutionCall | None:
         """Return the call for a backend, or None if PyTorch must compute it."""
-        if (
-            type(x) is not Tensor
-            or is_transforming()
-            or x.is_meta
-            or isinstance(self.padding, str)
-            or self.padding_mode != "zeros"
-            or is_stepped_around(self, x)
-        ):
+        if is_transforming() or not is_plain(self, x) or is_stepped_around(self, x):
             return None
+        assert not isinstance(self.padding, str)
         if torch.is_autocast_enabled(x.device.type):  # as torch's own convolution does
             if x.dtype == torch.float64:
                 return None

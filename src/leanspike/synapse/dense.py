@@ -37,17 +37,21 @@ class Dense:
 
     def _call(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> ConvolutionCall | None:
         layer = self.layer
-        if (
-            type(x) is not Tensor
-            or x.is_meta
-            or not has_values()
-            or torch.is_autocast_enabled(x.device.type)
-            or isinstance(layer.padding, str)
-            or layer.padding_mode != "zeros"
-        ):
+        if not has_values() or not is_plain(layer, x) or torch.is_autocast_enabled(x.device.type):
             return None
+        assert not isinstance(layer.padding, str)
         how = layer.stride, layer.padding, layer.dilation, layer.groups
         return ConvolutionCall(x, weight, bias, *how, learning=True)
+
+
+def is_plain(layer: nn.Conv2d, x: Tensor) -> bool:
+    """Return whether a call can say what a layer computes of an input, and the input has memory.
+
+    >>> is_plain(nn.Conv2d(1, 1, 3, padding="same"), torch.zeros(1, 1, 4, 4))
+    False
+    """
+    padded = not isinstance(layer.padding, str) and layer.padding_mode == "zeros"
+    return padded and type(x) is Tensor and not x.is_meta
 
 
 def is_learning(layer: nn.Module) -> bool:

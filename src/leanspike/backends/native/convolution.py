@@ -24,10 +24,11 @@ from leanspike import native
 from leanspike.backends.calls import ConvolutionCall, ConvolutionGradientCall
 from leanspike.backends.native import winograd
 from leanspike.backends.native.convolution_structure import (
-    ConvolutionStructure,
     described,
     layout_of,
     output_like,
+    run_native,
+    weight_gradient,
 )
 
 DENSEST = {torch.float32: 0.4, torch.bfloat16: 0.15}
@@ -182,7 +183,7 @@ def _run_forward(
     call.weight, call.y = weight.data_ptr(), inside.data_ptr()
     call.bias = None if bias is None else bias.data_ptr()
     call.packed = None if packed is None else packed.data_ptr()
-    _run(call)
+    run_native("leanspike_convolution", call)
     return y if inside is y else y.copy_(inside)
 
 
@@ -206,12 +207,7 @@ def pack(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @torch.library.impl("leanspike::convolution_weight_gradient", "CPU")
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
-    grad, x = (t.contiguous(memory_format=torch.channels_last) for t in (grad, x))
-    found = torch.empty_like(weight, dtype=torch.float32)
-    call = described(x, found, [1, 1], padding, grad)
-    call.grad, call.grad_weight = grad.data_ptr(), found.data_ptr()
-    _run(call)
-    return found.to(weight.dtype)
+    return weight_gradient("leanspike_convolution", grad, x, weight, padding)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -244,8 +240,3 @@ torch.library.register_autograd("leanspike::convolution", _backward, setup_conte
 torch.library.register_autograd(
     "leanspike::convolution_weight_gradient", native.refuse_second_derivatives
 )
-
-
-def _run(call: ConvolutionStructure) -> None:
-    if native.library().leanspike_convolution(ctypes.byref(call)) != 0:
-        raise MemoryError("the native convolution found no memory to work in")

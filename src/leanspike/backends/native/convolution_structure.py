@@ -82,3 +82,21 @@ def output_like(
     shape = (x.shape[0], weight.shape[0], height, width)
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+
+def run_native(function: str, call: ConvolutionStructure) -> None:
+    """Call a function of the native code, by its name. Raise MemoryError if memory is short."""
+    if native.library()[function](ctypes.byref(call)) != 0:
+        raise MemoryError("the native convolution found no memory to work in")
+
+
+def weight_gradient(
+    function: str, grad: Tensor, x: Tensor, weight: Tensor, padding: Sequence[int]
+) -> Tensor:
+    """Return dL/dweight at a stride of 1, computed by that function."""
+    grad, x = (t.contiguous(memory_format=torch.channels_last) for t in (grad, x))
+    found = torch.empty_like(weight, dtype=torch.float32)
+    call = described(x, found, (1, 1), padding, grad)
+    call.grad, call.grad_weight = grad.data_ptr(), found.data_ptr()
+    run_native(function, call)
+    return found.to(weight.dtype)

@@ -24,10 +24,11 @@ from torch import Tensor
 from leanspike import native
 from leanspike.backends.calls import ConvolutionCall, ConvolutionGradientCall
 from leanspike.backends.native.convolution_structure import (
-    ConvolutionStructure,
     described,
     layout_of,
     output_like,
+    run_native,
+    weight_gradient,
 )
 
 LEAST_CHANNELS = 16
@@ -123,7 +124,7 @@ def _winograd(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int]
     call = described(x, weight, STRIDE, padding, inside)
     call.weight, call.y = weight.data_ptr(), inside.data_ptr()
     call.bias = None if bias is None else bias.data_ptr()
-    _run(call)
+    run_native("leanspike_winograd", call)
     return y if inside is y else y.copy_(inside)
 
 
@@ -137,18 +138,13 @@ def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: list[int])
     call.strides = (ctypes.c_int64 * 4)(outputs, channels, -down, -right)
     call.weight = turned.data_ptr() + 2 * (down + right) * weight.element_size()
     call.y = inside.data_ptr()
-    _run(call)
+    run_native("leanspike_winograd", call)
     return found if inside is found else found.copy_(inside)
 
 
 @torch.library.impl("leanspike::winograd_weight_gradient", "CPU")
 def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
-    grad, x = (t.contiguous(memory_format=torch.channels_last) for t in (grad, x))
-    found = torch.empty_like(weight)
-    call = described(x, found, STRIDE, padding, grad)
-    call.grad, call.grad_weight = grad.data_ptr(), found.data_ptr()
-    _run(call)
-    return found
+    return weight_gradient("leanspike_winograd", grad, x, weight, padding)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
@@ -181,8 +177,3 @@ for _name in ("input", "weight"):
     torch.library.register_autograd(
         f"leanspike::winograd_{_name}_gradient", native.refuse_second_derivatives
     )
-
-
-def _run(call: ConvolutionStructure) -> None:
-    if native.library().leanspike_winograd(ctypes.byref(call)) != 0:
-        raise MemoryError("the native convolution found no memory to work in")
