@@ -51,8 +51,6 @@ typedef struct {
     size_t bytes;
 } places;
 
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
 /* Lists which of n neighbouring elements are not 0, and their values; returns how many. There must be room
  * for LANES more entries. Elements that are `ahead` further on are fetched meanwhile. */
 static int list_plain(const void *x, int64_t start, int n, int64_t ahead, const int bf16,

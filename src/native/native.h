@@ -40,6 +40,7 @@ typedef struct {
 int native_run(const native_job *job, const native_means *means);
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
 
 /* Rounds to nearest even, and every NaN to the same quiet NaN. */

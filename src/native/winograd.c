@@ -44,8 +44,6 @@ static inline place place_of(const task *t, int64_t tile) {
     return (place){tile / (t->down * t->across), in_image / t->across * OUT, in_image % t->across * OUT};
 }
 
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-
 /* a b + c, rounded once where there is such an instruction: no spike hangs on these sums. */
 #define FUSED_plain(a, b, c) ((a) * (b) + (c))
 #define FUSED_avx2(a, b, c) _mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
