@@ -50,6 +50,32 @@ def test_two_layers_whose_neurons_fire_at_each_step_by_hand():
     assert result.rivals.spike_rate == 1.0
 
 
+def test_two_layers_in_fewer_bits_by_hand():
+    """Five steps have counts of 0 to 5, six values: 3 bits. The pixels keep 8."""
+    few = measured(two_layers(threshold=1e-3, timesteps=5)).rivals.quantised
+    assert few.value_bits == 3
+    # A product of 8 and 3 bits costs 3/8 of 0.2 pJ; each is added to a sum of 32 bits for 0.1.
+    assert few.ann.arithmetic_pj == pytest.approx(6 * 0.3 + 12 * (0.2 * 3 / 8 + 0.1))
+    assert few.ann.weights_pj == pytest.approx(18 * NARROW + 7 * WORD)
+    three = 10 * 3 / 64
+    assert few.ann.values_pj == pytest.approx(2 * NARROW + (3 + 3 + 4) * three)
+    # Weights and pixels of 8 bits; sums, membranes and their 15 updates are the float32 SNN's.
+    assert few.snn.arithmetic_pj == pytest.approx(6 * 0.3 + 60 * 0.1 + 15 * 0.9)
+    assert few.snn.weights_pj == pytest.approx((6 + 60) * NARROW + (3 + 4 * 5) * WORD)
+    assert few.snn.values_pj == pytest.approx(2 * NARROW + (3 + 3 * 5) * WORD)
+    assert few.snn.spikes_pj == pytest.approx((15 + 15) * WORD)
+    assert few.snn.membranes_pj == pytest.approx(2 * (60 + 15) * WORD)
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4), (25, 5)]
+)
+def test_an_ann_has_as_many_values_as_a_neuron_has_counts(timesteps, bits):
+    found = measured(two_layers(1e-3, timesteps)).rivals.quantised.value_bits
+    assert found == bits
+    assert 2**found >= timesteps + 1 > 2 ** (found - 1)
+
+
 def test_a_convolution_reads_an_input_for_each_product_and_none_of_its_padding():
     torch.manual_seed(0)
     ann = nn.Sequential(
@@ -120,8 +146,19 @@ def test_a_neuron_that_remembers_two_numbers_reads_and_writes_two():
     assert silent.snn.membranes_pj == 2 * 2 * 3 * 3 * WORD
 
 
-@pytest.mark.parametrize("rival", ["ann", "int8"])
-def test_break_even_rates_are_those_of_networks_forced_to_a_rate(rival):
+PAIRS = {
+    "float32": lambda rivals: (rivals.snn, rivals.ann, rivals.break_even_ann),
+    "int8": lambda rivals: (rivals.snn, rivals.ann_int8, rivals.break_even_int8),
+    "few bits": lambda rivals: (
+        rivals.quantised.snn,
+        rivals.quantised.ann,
+        rivals.quantised.break_even,
+    ),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_break_even_rates_are_those_of_networks_forced_to_a_rate(pair):
     """k spikes of each neuron in 10 steps: the energy is a line, and meets the rival's there."""
     found = []
     for k in range(1, 11):
@@ -130,12 +167,12 @@ def test_break_even_rates_are_those_of_networks_forced_to_a_rate(rival):
         assert found[-1].spike_rate == pytest.approx(k / 10)
     for what in ("arithmetic", "total"):
         pj = f"{what}_pj"
-        spent = [getattr(rivals.snn, pj) for rivals in found]
+        spent = [getattr(PAIRS[pair](rivals)[0], pj) for rivals in found]
         steps = [after - before for before, after in pairwise(spent)]
         assert steps == pytest.approx([steps[0]] * 9)
-        column = found[0].ann if rival == "ann" else found[0].ann_int8
-        rate = 0.1 + 0.1 * (getattr(column, pj) - spent[0]) / steps[0]
-        evens = [getattr(getattr(rivals, f"break_even_{rival}"), what) for rivals in found]
+        _, ann, _ = PAIRS[pair](found[0])
+        rate = 0.1 + 0.1 * (getattr(ann, pj) - spent[0]) / steps[0]
+        evens = [getattr(PAIRS[pair](rivals)[2], what) for rivals in found]
         assert evens == pytest.approx([max(0.0, rate)] * 10)
 
 
@@ -147,12 +184,9 @@ def test_the_result_lies_on_the_side_that_the_rate_tells():
         neuron = LIF(threshold=threshold)
         snn = spike(nn.Sequential(*layers), example_input=example, neuron=neuron, timesteps=2)
         rivals = measured(snn, torch.rand(8, 50)).rivals
-        for column, even in (
-            (rivals.ann, rivals.break_even_ann),
-            (rivals.ann_int8, rivals.break_even_int8),
-        ):
+        for snn, ann, even in (pair(rivals) for pair in PAIRS.values()):
             if even.total is not None:
-                assert (rivals.spike_rate < even.total) == (rivals.snn.total_pj < column.total_pj)
+                assert (rivals.spike_rate < even.total) == (snn.total_pj < ann.total_pj)
 
 
 def test_spikes_of_the_input_do_not_move_with_those_of_the_neurons():
@@ -181,4 +215,7 @@ def test_results_keep_it_and_older_ones_load_without():
     assert Result.model_validate_json(result.model_dump_json()) == result
     older = {name: value for name, value in result.model_dump().items() if name != "rivals"}
     assert Result.model_validate(older).rivals is None
+    less = {name: value for name, value in result.rivals if name != "quantised"}
+    older["rivals"] = less
+    assert Result.model_validate(older).rivals.quantised is None
     assert math.isfinite(result.rivals.break_even_ann.total)

@@ -9,7 +9,7 @@ import pytest
 
 from leanspike.evaluation.layers import LayerOperations, NeuronActivity
 from leanspike.evaluation.result import Energy, Example, Provenance, Raster, Result
-from leanspike.evaluation.rivals_result import BreakEven, Column, Rivals
+from leanspike.evaluation.rivals_result import BreakEven, Column, Quantised, Rivals
 from leanspike.evaluation.times import BatchTime, Spread, Times
 
 MAC_PJ, AC_PJ = 4.6, 0.9
@@ -137,6 +137,12 @@ def rivals() -> Rivals:
         word_bits=64,
         int8_mac_pj=0.3,
         int8_ac_pj=0.1,
+        quantised=Quantised(
+            value_bits=3,
+            ann=Column(arithmetic_pj=0.7e6, weights_pj=1e6, values_pj=0.2e6),
+            snn=Column(arithmetic_pj=0.5e6, weights_pj=0.3e6, values_pj=0.2e6, membranes_pj=2e6),
+            break_even=BreakEven(arithmetic=0.112, total=0.0),
+        ),
     )
 
 

@@ -364,16 +364,16 @@ def test_at_chance_no_ratio_is_quoted(tmp_path: Path, make_result: Callable[...,
     assert text.count("= – at T = 5") == 2
 
 
-def test_rivals_are_a_table_of_three_columns(
+def test_rivals_are_a_table_of_five_networks(
     tmp_path: Path, make_result: Callable[..., Result], rivals: Rivals
 ) -> None:
     result = make_result(["relu"]).model_copy(update={"rivals": rivals})
     text = Page(write_report(result, [], tmp_path / "r.html").read_text("utf-8")).text
     for words in (
-        "ANN, float32 ANN, int8 SNN, T = 5",
-        "Memory: membranes – – 2.00 µJ",
-        "Both 7.00 µJ 3.00 µJ 6.00 µJ",
-        "Break-even rate, both 12.5 % none fires 8.0 %",
+        "ANN float32 ANN int8 SNN float32 ANN 3-bit SNN int8",
+        "Memory: membranes – – 2.00 µJ – 2.00 µJ",
+        "Both 7.00 µJ 3.00 µJ 6.00 µJ 1.90 µJ 3.00 µJ",
+        "Break-even, both 12.5 % none fires 8.0 % none fires 8.0 %",
         "Memory: 10 pJ for each 64 bits read or written, nothing reused;",
         "0.3 pJ for a product of 8 bits added to a sum of 32. No chip was measured",
     ):

@@ -193,22 +193,35 @@ def test_rivals_stand_with_memory_and_break_even_rates(
     assert not any("memory, beside" in line for line in printed(result))
     result = result.model_copy(update={"rivals": rivals})
     lines = printed(result)
-    start = lines.index("Energy with memory, beside the ANN in float32 and int8, T = 5")
+    start = lines.index("Energy with memory, and beside ANNs of fewer bits, T = 5")
     assert [" ".join(line.split()) for line in lines[start + 1 : start + 7]] == [
-        "ANN float32 ANN int8 SNN",
-        "arithmetic 4.00 µJ 1.00 µJ 2.00 µJ",
-        "memory 3.00 µJ 2.00 µJ 4.00 µJ",
-        "both 7.00 µJ 3.00 µJ 6.00 µJ",
-        "break-even rate, arithmetic any 5.0 % fires 8.0 %",
-        "break-even rate, both 12.5 % none fires 8.0 %",
+        "ANN float32 ANN int8 SNN float32 ANN 3-bit SNN int8",
+        "arithmetic 4.00 µJ 1.00 µJ 2.00 µJ 700 nJ 500 nJ",
+        "memory 3.00 µJ 2.00 µJ 4.00 µJ 1.20 µJ 2.50 µJ",
+        "both 7.00 µJ 3.00 µJ 6.00 µJ 1.90 µJ 3.00 µJ",
+        "break-even, arithmetic any 5.0 % fires 8.0 % 11.2 % fires 8.0 %",
+        "break-even, both 12.5 % none fires 8.0 % none fires 8.0 %",
     ]
     words = " ".join(lines[start + 7 :])
     assert words.startswith("memory: 10 pJ for each 64 bits read or written, nothing reused; ")
+    assert "values of 3, as many as 5 steps can tell" in words
     assert max(map(len, lines)) <= 80
     guessing = "\n".join(printed(result.model_copy(update={"accuracy": (0.1,) * 5})))
     assert "12.5 %" not in guessing
-    assert "rate, both" not in guessing
-    assert "break-even rate  –: at chance  –: at chance  fires 8.0 %" in guessing
+    assert "break-even, both" not in guessing
+    (line,) = (line for line in guessing.splitlines() if line.startswith("break-even"))
+    assert line.count("–: at chance") == 3
+
+
+def test_rivals_of_older_results_are_those_that_they_have(
+    make_result: Callable[..., Result], rivals: Rivals
+) -> None:
+    older = rivals.model_copy(update={"quantised": None})
+    result = make_result(["relu"], timed=True).model_copy(update={"rivals": older})
+    lines = [" ".join(line.split()) for line in printed(result)]
+    assert "ANN float32 ANN int8 SNN float32" in lines
+    assert "break-even, both 12.5 % none fires 8.0 %" in lines
+    assert not any("3-bit" in line for line in lines)
 
 
 def test_the_top_5_accuracy_stands_beside_the_other(make_result: Callable[..., Result]) -> None:

@@ -1,4 +1,4 @@
-"""The SNN's energy with its memory, beside the same network as an ANN in float32 and in int8."""
+"""The SNN's energy with its memory, beside the same network as ANNs of different precision."""
 
 from __future__ import annotations
 
@@ -46,8 +46,29 @@ class BreakEven(Record):
     total: float | None
 
 
+class Quantised(Record):
+    """The SNN, and an ANN with as many values as its neurons have counts; both of 8-bit weights.
+
+    A neuron fires 0 to T times, so T + 1 values need ``value_bits`` = ⌈log₂(T + 1)⌉ bits. ``ann``
+    has values of that many bits between its layers, and pixels of 8. ``snn`` adds weights of 8 bits
+    to sums of 32, and updates its neurons in float32. Source: https://arxiv.org/abs/2409.08290.
+
+    >>> spent = Column(arithmetic_pj=1.0, weights_pj=2.0, values_pj=3.0)
+    >>> even = BreakEven(arithmetic=0.5, total=0.1)
+    >>> Quantised(value_bits=2, ann=spent, snn=spent, break_even=even).snn.total_pj
+    6.0
+    """
+
+    value_bits: int
+    ann: Column
+    snn: Column
+    break_even: BreakEven
+
+
 class Rivals(Record):
-    """Three networks of the same layers: ``ann`` in float32, ``ann_int8``, and the ``snn``.
+    """Networks of the same layers: ``ann`` in float32, ``ann_int8``, and the ``snn`` in float32.
+
+    ``quantised`` has the pair of fewer bits; results of older versions lack it.
 
     ``spike_rate`` is the SNN's: spikes per neuron and step, over all neurons. The break-even rates
     assume that all layers fire more, or less, by the same factor.
@@ -73,3 +94,4 @@ class Rivals(Record):
     word_bits: int
     int8_mac_pj: float
     int8_ac_pj: float
+    quantised: Quantised | None = None

@@ -64,7 +64,7 @@ def render_tables(result: Result) -> RenderableType:
         parts.append(Text(not_counted(result), style="bold"))
     parts.append(Text(ARITHMETIC, style="dim"))
     if result.rivals is not None:
-        title = f"Energy with memory, beside the ANN in float32 and int8, T = {result.timesteps}"
+        title = f"Energy with memory, and beside ANNs of fewer bits, T = {result.timesteps}"
         parts += [Text(), Text(title, style="bold"), _rivals(result)]
         parts.append(Text(how_rivals(result), style="dim"))
     trained_by = trained_with(result.provenance)
@@ -109,9 +109,10 @@ def _cost(result: Result) -> Table:
 
 
 def _rivals(result: Result) -> Table:
-    """Return a table of arithmetic, memory and break-even rates of the three networks."""
-    table = _table(2, "", "ANN float32", "ANN int8", "SNN")
-    for row in rivals_table(result, whole=False):
+    """Return a table of arithmetic, memory and break-even rates of all networks."""
+    names, *rows = rivals_table(result, whole=False)
+    table = _table(1, *names)
+    for row in rows:
         table.add_row(*row)
     return table
 
