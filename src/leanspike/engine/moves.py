@@ -199,7 +199,7 @@ def _stretched(builder: Builder, path: str, value: Value, axis: int, lines: Arra
     inside = lines[there[0] : there[-1] + 1]
     if np.array_equal(inside, np.arange(length)):
         around = int(there[0]), len(lines) - 1 - int(there[-1])
-        return _padded(builder, path, value, axis, around)
+        return padded(builder, path, value, axis, around)
     if len(inside) != len(lines) or lines[0] != 0:
         return None
     factor = len(lines) // length
@@ -221,7 +221,8 @@ def _shape(builder: Builder, edge: int, value: Value) -> tuple[int, int, int]:
     return value.image[0], value.image[1], builder.shapes[edge][2]
 
 
-def _padded(builder: Builder, path: str, value: Value, axis: int, around: tuple[int, int]) -> Value:
+def padded(builder: Builder, path: str, value: Value, axis: int, around: tuple[int, int]) -> Value:
+    """Return a value without a shift with rows (axis 0) or columns of zeros before and behind."""
     after = _resized(value, axis, value.image[axis] + sum(around))
     padding = (*around, 0, 0) if axis == 0 else (0, 0, *around)
 

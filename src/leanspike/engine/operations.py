@@ -9,7 +9,7 @@ from torch import Tensor
 
 from leanspike.engine import weights
 from leanspike.engine.calls import Called
-from leanspike.engine.moves import Scattered, settled
+from leanspike.engine.moves import Scattered, padded, settled
 from leanspike.engine.probes import Window, channels_of, numbered, places_of, window_of
 from leanspike.engine.values import Builder, Value, Weighted
 from leanspike.graph import rules
@@ -43,7 +43,10 @@ def _refuse(call: Called, row: Operation) -> NoReturn:
             signal.refuse()
     fix = "leave it out of the network"
     if row.max_pool or row.kind is rules.average:
-        fix = "give it windows of one size, without ceil_mode, dilation or count_include_pad=False"
+        fix = (
+            "give it windows of one size, without dilation or count_include_pad=False, and without "
+            "ceil_mode unless it is a maximum of spikes"
+        )
     shapes = ", ".join(str(signal.shape) for signal in call.signals)
     call.refuse(
         f"neither scales, adds, moves nor pools samples of shape {shapes} as the engine does",
@@ -57,11 +60,24 @@ def _computed(builder: Builder, call: Called, row: Operation, values: list[Value
         return _weighted(builder, call, row, values)
     if row.max_pool or row.kind is rules.average:
         window = window_of(call.run(), values[0].shape, row.max_pool)
-        if window is None:
+        of_spikes = row.max_pool and _is_spikes(builder, values[0])
+        if window is None or (any(window.over) and not of_spikes):
             return None
         pool = _largest if row.max_pool else _averaged
         return pool(builder, call.path, values[0], window)
     return _affine(call, values)
+
+
+def _is_spikes(builder: Builder, value: Value) -> bool:
+    """Whether a maximum of the value is that of the spikes of one edge."""
+    single = len(value.terms) == 1 and not value.weighted
+    return single and builder.forms[value.terms[0].edge] == "spikes" and _rises(value)
+
+
+def _rises(value: Value) -> bool:
+    """Whether a value of one term has scales of 0 or more, and a channel for each."""
+    (term,) = value.terms
+    return not (term.scale < 0).any() and not (term.pick < 0).any()
 
 
 def _affine(call: Called, values: list[Value]) -> Value | None:
@@ -115,8 +131,10 @@ def _largest(builder: Builder, path: str, value: Value, window: Window) -> Value
     """Return a maximum over windows. A positive scale and a shift stay outside of it."""
     forms = {builder.forms[term.edge] for term in value.terms}
     single = len(value.terms) == 1 and not value.weighted and "counts" not in forms
-    if not single or (value.terms[0].scale < 0).any() or (value.terms[0].pick < 0).any():
+    if not single or not _rises(value):
         value = builder.summed(path, value)
+    for axis, over in enumerate(window.over):
+        value = padded(builder, path, value, axis, (0, over)) if over else value
 
     def pool(edge: int) -> int:
         shape = (*window.image, builder.shapes[edge][2])

@@ -27,13 +27,17 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Window:
-    """The windows of a pool: sums, y = weight·Σ, or maxima."""
+    """The windows of a pool: sums, y = weight·Σ, or maxima.
+
+    The last windows reach ``over`` rows and columns further than the padding (``ceil_mode``).
+    """
 
     kernel: Pair
     stride: Pair
     padding: Pair
     shape: Shape
     weight: float
+    over: Pair = (0, 0)
 
     @property
     def image(self) -> Pair:
@@ -122,7 +126,7 @@ def window_of(run: Run, shape: Shape, maximum: bool = False) -> Window | None:
     With ``maximum`` it takes the maximum of each window instead of a sum.
 
     >>> window_of(lambda x: torch.nn.functional.avg_pool2d(x[0], 2), (3, 8, 8))
-    Window(kernel=(2, 2), stride=(2, 2), padding=(0, 0), shape=(3, 4, 4), weight=0.25)
+    Window(kernel=(2, 2), stride=(2, 2), padding=(0, 0), shape=(3, 4, 4), weight=0.25, over=(0, 0))
     >>> window_of(lambda x: x[0].mean((2, 3)), (3, 8, 8)).kernel
     (8, 8)
     """
@@ -133,10 +137,10 @@ def window_of(run: Run, shape: Shape, maximum: bool = False) -> Window | None:
     sides = [_side(run, shape, axis) for axis in range(len(pixels))]
     if any(side is None for side in sides):
         return None
-    found = [(1, 1, 0)] * (2 - len(pixels)) + [side for side in sides if side is not None]
-    kernel, stride, padding = zip(*found, strict=True)
+    found = [(1, 1, 0, 0)] * (2 - len(pixels)) + [side for side in sides if side is not None]
+    kernel, stride, padding, over = zip(*found, strict=True)
     weight = 1.0 if maximum else float(ones.abs().max()) / prod(kernel)
-    window = Window(kernel, stride, padding, tuple(ones.shape[1:]), weight)
+    window = Window(kernel, stride, padding, tuple(ones.shape[1:]), weight, over)
     return window if _pools_so(run, shape, window, maximum) else None
 
 
@@ -144,6 +148,8 @@ def _pools_so(run: Run, shape: Shape, window: Window, maximum: bool) -> bool:
     """Whether the windows and the operation give the same for random numbers."""
     (x,) = random_like([shape])
     image = x.view(shape[0], *(1, 1, *shape[1:])[-2:]).permute(1, 2, 0).numpy()
+    around = [(0, over) for over in window.over]
+    image = np.pad(image, [*around, (0, 0)], constant_values=-np.inf if maximum else 0)
     height, width = (1, 1, *window.shape[1:])[-2:]
     pool = Pool(
         "max_pool" if maximum else "sum_pool",
@@ -154,8 +160,8 @@ def _pools_so(run: Run, shape: Shape, window: Window, maximum: bool) -> bool:
     return np.allclose(run([x]).numpy().ravel(), pooled.ravel())
 
 
-def _side(run: Run, shape: Shape, axis: int) -> tuple[int, int, int] | None:
-    """Return kernel, stride and padding along an axis of pixels."""
+def _side(run: Run, shape: Shape, axis: int) -> tuple[int, int, int, int] | None:
+    """Return kernel, stride, padding and overhang along an axis of pixels."""
     length = shape[1 + axis]
     lines = torch.eye(length, dtype=torch.float64).view(
         length, 1, *(length if place == axis else 1 for place in range(len(shape) - 1))
@@ -169,18 +175,23 @@ def _side(run: Run, shape: Shape, axis: int) -> tuple[int, int, int] | None:
     return _regular(begins, ends, length)
 
 
-def _regular(begins: Array, ends: Array, length: int) -> tuple[int, int, int] | None:
-    """Return kernel, stride and padding of windows with these begins and ends, or None."""
-    count = len(begins)
+def _regular(begins: Array, ends: Array, length: int) -> tuple[int, int, int, int] | None:
+    """Return kernel, stride, padding and overhang of windows with these begins and ends, or None.
+
+    Of several that would do, the overhang is the smallest.
+    """
+    found = []
     for padding in range(length // 2 + 1):
         kernel = int(ends[0]) + padding
         if 2 * padding > kernel:
             continue
         for stride in range(1, length + 1):
-            starts = np.arange(count) * stride - padding
+            starts = np.arange(len(begins)) * stride - padding
             alike = np.array_equal(begins, starts.clip(0)) and np.array_equal(
                 ends, (starts + kernel).clip(max=length)
             )
-            if alike and (length + 2 * padding - kernel) // stride + 1 == count:
-                return kernel, stride, padding
-    return None
+            over = max(0, int(starts[-1]) + kernel - length - padding)
+            more = length + 2 * padding + over - kernel
+            if alike and more // stride + 1 == len(begins):
+                found.append((kernel, stride, padding, over))
+    return min(found, key=lambda sides: sides[-1], default=None)
