@@ -12,10 +12,10 @@ has for each arm the accuracy after each step, and that of an early exit with it
 margin, chosen on held-out data for a loss of at most 0.2 points there. Data sets are looked for
 where LEANSPIKE_DATA says.
 
-Arms: "cross_entropy" (the last answer), "tet" (each step's output), "self_distillation"
-(cross-entropy, and the least sure step learns from the surest), "surest_learns" (the other way
-round), "feature" (cross-entropy, and a teacher's maps against the average over all steps),
-"feature_each_step" (against the average so far, at every step), "feature_tet".
+Arms: "cross_entropy" (the last answer), "tet" (each step's output), "half_tet" (half of either),
+"self_distillation" (cross-entropy, and the least sure step learns from the surest), "surest_learns"
+(the other way round), "feature" (cross-entropy, and a teacher's maps against the average over all
+steps), "feature_each_step" (against the average so far, at every step), "feature_tet".
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ MAPS = "{feature: {weight: 10.0}}"
 ARMS = {
     "cross_entropy": "[cross_entropy]",
     "tet": "[tet]",
+    "half_tet": "[{cross_entropy: {weight: 0.5}}, {tet: {weight: 0.5}}]",
     "self_distillation": "[cross_entropy, self_distillation]",
     "surest_learns": "[cross_entropy, {self_distillation: {learner: surest}}]",
     "feature": f"[cross_entropy, {MAPS}]",
     "feature_each_step": "[cross_entropy, {feature: {weight: 10.0, each_step: true}}]",
     "feature_tet": f"[tet, {MAPS}]",
 }
-ALONE = ("cross_entropy", "tet", "self_distillation", "surest_learns")
+ALONE = ("cross_entropy", "tet", "half_tet", "self_distillation", "surest_learns")
 TAUGHT = ("cross_entropy", "feature", "feature_each_step", "feature_tet")
 SEEDS = tuple(f"seed={seed}" for seed in range(3))
 FOLDS = tuple(f"data.cross_validation=[{fold}, 5]" for fold in range(1, 6))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from leanspike import cli, evaluate, load, models, save, spike
+from leanspike import LIF, cli, evaluate, load, models, save, spike
 from leanspike.bench import RIVALS, Heat, Outcome, Plan, Race, markdown
 from leanspike.bench.deployed import deployed
 from leanspike.bench.engine import contest, count_run
@@ -33,13 +33,14 @@ spike: {timesteps: 2}
 SCORED = 300  # of 359, which fill no whole number of batches
 
 
-def made(folder: Path, timesteps: int) -> Path:
+def made(folder: Path, timesteps: int, **options) -> Path:
     """What `leanspike train` leaves, untrained."""
     torch.manual_seed(0)
     ann = models.create_model("vgg", 10, image_size=8, in_channels=1, **OPTIONS).eval()
     spec = ModelSpec(name="vgg", num_classes=10, in_channels=1, image_size=8, options=OPTIONS)
     save(ann, folder / "ann", spec)
-    snn = spike(ann, example_input=torch.zeros(1, 1, 8, 8), timesteps=timesteps)
+    example = torch.zeros(1, 1, 8, 8)
+    snn = spike(ann, example_input=example, timesteps=timesteps, **options)
     save(snn, folder / "snn", spec)
     (folder / "recipe.yaml").write_text(RECIPE)
     return folder
@@ -66,6 +67,47 @@ def test_a_rival_is_stopped_after_a_step(run):
     first = load(run / "snn").eval()(images, 1)[0]
     for name in ("snn@1", "engine_f32@1"):
         assert torch.allclose(contest(name, run, 5, 5)(5), first, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        LIF(0.4, leak=0.8, height="threshold", initial="half"),
+        LIF(0.4, leak=1.0, height="unit", initial="zero"),
+        LIF(0.4, leak=0.5, height="threshold", initial="half", reset="hard"),
+    ],
+    ids=lambda neuron: neuron.extra_repr(),
+)
+def test_spikingjelly_has_the_networks_weights_and_membranes(tmp_path, neuron):
+    pytest.importorskip("spikingjelly", exc_type=ImportError)
+    trained = read_trained(made(tmp_path / "run", timesteps=3, neuron=neuron), SCORED)
+    wanted, found = (RIVALS[name].build(trained) for name in ("snn", "snn_spikingjelly"))
+    scores = wanted(trained.test)
+    assert scores.std() > 1e-3
+    torch.testing.assert_close(found(trained.test), scores, rtol=1e-4, atol=1e-4)
+    stopped = replace(trained, steps=2)
+    torch.testing.assert_close(
+        RIVALS["snn_spikingjelly"].build(stopped)(trained.test),
+        RIVALS["snn"].build(stopped)(trained.test),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"norm": "bntt"}, r"no .*\.weight of the ANN's shape.*spike\.norm=keep"),
+        ({"neuron": LIF(0.4, floor=1.0)}, r"no LIF with one leak.*leave snn_spikingjelly out"),
+        ({"neuron": LIF(0.4, per="channel")}, r"no LIF with one leak.*leave snn_spikingjelly out"),
+    ],
+    ids=str,
+)
+def test_what_spikingjelly_cannot_be_is_said(tmp_path, options, message):
+    pytest.importorskip("spikingjelly", exc_type=ImportError)
+    trained = read_trained(made(tmp_path / "run", timesteps=2, **options), SCORED)
+    with pytest.raises(LeanspikeError, match=message):
+        RIVALS["snn_spikingjelly"].build(trained)
 
 
 def test_images_that_leave_tell_after_how_many_steps(run):

@@ -21,8 +21,7 @@ ABOUT = (
     "Each rival answers real test images in its own process, and all take turns. A turn is 0.1 s "
     "of calls or more, and its median call counts. Times and ratios are medians over the rounds, "
     "with quartiles. A ratio is of turns of the same round. Peak memory is what the process held "
-    "beyond what it held before its first call. SpikingJelly's membranes begin at 0, so it is "
-    "raced for its time alone."
+    "beyond what it held before its first call."
 )
 PRICES = (
     "Energy is counted arithmetic at 45 nm (Horowitz 2014), and no chip was measured. In 32-bit "

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 import leanspike_runtime
+from leanspike.bench.deployed import deployed
 from leanspike.bench.trained import Answer, Trained
 from leanspike.engine import compile_engine
 from leanspike.engine.entry import channels_last
 from leanspike.errors import LeanspikeError
-from leanspike.execute import readout
+from leanspike.execute import SpikingNetwork, readout
+from leanspike.neuron import LIF, NeuronRecord
+from leanspike.saved import load
 
 Weights = Literal["f32", "int8", "int6"]
 
@@ -31,9 +35,9 @@ def snn(trained: Trained) -> Answer:
 
 
 class SpikingJelly(nn.Module):
-    """SpikingJelly's neurons in the ANN, a call for each step, with the SNN's leaks and thresholds.
+    """The SNN with SpikingJelly's neurons, a call for each step: its weights, leaks, thresholds.
 
-    Its membranes begin at 0, so its answers are not the SNN's. It is raced for its time.
+    Raises LeanspikeError for what the ANN's layers or those neurons cannot hold.
     """
 
     def __init__(self, trained: Trained) -> None:
@@ -41,7 +45,9 @@ class SpikingJelly(nn.Module):
         from spikingjelly.activation_based import functional, neuron
 
         spiking = trained.snn
-        self.network, self.steps, self.reset = trained.ann, spiking.timesteps, functional.reset_net
+        self.network = deployed(_with_weights(load(trained.folder / "ann"), spiking))
+        self.network.to(memory_format=torch.channels_last)
+        self.steps, self.reset = trained.steps or spiking.timesteps, functional.reset_net
         places = [path for path, layer in self.network.named_modules() if type(layer) is nn.ReLU]
         neurons = dict(spiking.neurons())
         if set(places) != set(neurons):
@@ -49,25 +55,59 @@ class SpikingJelly(nn.Module):
                 f"the ANN has ReLU modules at {places}, and the SNN neurons at {list(neurons)}; "
                 "give a run whose network has a module for each call of a ReLU"
             )
+        self.starts = []
         for path in places:
-            shown = {name: mean_of(value) for name, value in neurons[path].readings().items()}  # type: ignore[operator]
-            tau, threshold = 1 / (1 - min(0.999, shown["leak"])), shown["threshold"]
-            lif = neuron.LIFNode(tau, decay_input=False, v_threshold=threshold, v_reset=None)
-            self.network.set_submodule(path, nn.Sequential(lif, Times(threshold)))
+            leak, threshold, record = _numbers(path, neurons[path])
+            tau = 1 / (1 - leak) if leak < 1 else math.inf
+            reset = {"soft": None, "hard": 0.0}[record.reset]
+            lif = neuron.LIFNode(tau, decay_input=False, v_threshold=threshold, v_reset=reset)
+            self.starts.append((lif, threshold / 2 if record.initial == "half" else 0.0))
+            height = 1.0 if record.height == "unit" else threshold
+            self.network.set_submodule(path, nn.Sequential(lif, Times(height)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean of the outputs of all steps."""
         self.reset(self.network)
+        for lif, start in self.starts:
+            lif.v = start
         return torch.stack([self.network(x) for _ in range(self.steps)]).mean(0)
 
 
-def mean_of(value: Tensor) -> float:
-    """Return the mean of a reading, since SpikingJelly has one number for each layer.
+def _with_weights(ann: nn.Module, snn: SpikingNetwork) -> nn.Module:
+    """Return the ANN, in eval mode, with the SNN's weights and norms.
 
-    >>> mean_of(torch.tensor([0.5, 1.5]))
-    1.0
+    Raises LeanspikeError if the SNN has others, as norms with rows for each step.
     """
-    return value.double().mean().item()
+    own, learned = ann.state_dict(), snn.state_dict()
+    shapes = {name: value.shape for name, value in snn.state_dict().items()}
+    other = [name for name, value in own.items() if shapes.get(name) != value.shape]
+    if other:
+        raise LeanspikeError(
+            f"the SNN has no {other[0]} of the ANN's shape, so that SpikingJelly's neurons cannot "
+            "stand in the ANN; give a run with spike.norm=keep, or leave snn_spikingjelly out of "
+            "--contenders"
+        )
+    ann.load_state_dict({name: learned[name] for name in own})
+    return ann.eval()
+
+
+def _numbers(path: str, neuron: nn.Module) -> tuple[float, float, NeuronRecord]:
+    """Return leak, threshold and what else is known of neurons that SpikingJelly's can be.
+
+    Raises LeanspikeError for others.
+    """
+    record = neuron.record() if isinstance(neuron, LIF) else None
+    if (
+        record is None
+        or record.leak.numel() + record.threshold.numel() != 2
+        or record.reset == "undecayed"
+        or record.floor is not None
+    ):
+        raise LeanspikeError(
+            f"{path} is no LIF with one leak and threshold for its layer, a soft or hard reset and "
+            "no floor, as SpikingJelly's are; leave snn_spikingjelly out of --contenders"
+        )
+    return record.leak.item(), record.threshold.item(), record
 
 
 class Times(nn.Module):
@@ -83,7 +123,7 @@ class Times(nn.Module):
 
 
 def spikingjelly(trained: Trained) -> Answer:
-    """Return the ANN with SpikingJelly's neurons; see `SpikingJelly`."""
+    """Return the SNN with SpikingJelly's neurons; see `SpikingJelly`."""
     network = SpikingJelly(trained).eval()
 
     @torch.no_grad()

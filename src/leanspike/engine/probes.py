@@ -178,7 +178,7 @@ def _side(run: Run, shape: Shape, axis: int) -> tuple[int, int, int, int] | None
 def _regular(begins: Array, ends: Array, length: int) -> tuple[int, int, int, int] | None:
     """Return kernel, stride, padding and overhang of windows with these begins and ends, or None.
 
-    Of several that would do, the overhang is the smallest.
+    The overhang is the smallest of all that would do.
     """
     found = []
     for padding in range(length // 2 + 1):
