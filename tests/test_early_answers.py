@@ -31,9 +31,9 @@ def test_every_run_is_a_recipe(name: str) -> None:
 def test_the_first_repetition_of_every_setting_comes_first() -> None:
     chosen = {name: SETTINGS[name] for name in WHOLE.split(",")}
     order = list(runs(chosen, list(ARMS)))
-    assert len(order) == len(set(order)) == 3 * (5 + 5 + 4) + 5 * 5
-    assert list(dict.fromkeys(name for name, _, _ in order[: 5 + 5 + 4 + 5])) == WHOLE.split(",")
-    assert {repetition for _, repetition, _ in order[:14]} == {"seed=0"}
+    assert len(order) == len(set(order)) == 3 * (5 + 8) + 5 * 5
+    assert list(dict.fromkeys(name for name, _, _ in order[: 5 + 8 + 5])) == WHOLE.split(",")
+    assert {repetition for _, repetition, _ in order[:13]} == {"seed=0"}
     assert {repetition for _, repetition, _ in order[-4:]} == {"data.cross_validation=[5, 5]"}
     assert {arm for _, _, arm in runs(chosen, ["tet"])} == {"tet"}
 
