@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from leanspike.evaluation import provenance
 from leanspike_runtime import Engine, Program, to_bytes
 from leanspike_runtime.program import LARGEST, Array, Input, Layer, Neuron, Synapse
 
@@ -106,6 +107,7 @@ def main() -> None:
     """A line for each number of channels and type of weights."""
     torch.set_num_threads(1)
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
+    print(f"{provenance().hardware}, 1 thread, torch {torch.__version__}, {rounds} rounds")
     print("channels weights | " + " | ".join(f"{d:.2f}" for d in DENSITIES) + " | break-even")
     for channels in CHANNELS:
         found = ratios(channels, 16 if channels < 256 else 8, rounds)

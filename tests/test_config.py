@@ -38,7 +38,14 @@ def test_a_recipe_survives_being_written_and_read(name: str, tmp_path: Path) -> 
         ("spike.neuron.reset=none", r"spike\.neuron\.reset is 'none': input should be 'soft', "),
         ("ann.learning_rate=0", r"ann\.learning_rate is 0: input should be greater than 0"),
         ("spike.neuron.leak=1.5", r"spike\.neuron\.leak is 1\.5: .*less than or equal to 1"),
-        ("snn.3.epochs=1", r"override snn\.3\.epochs: '3' is not one of 0\.\.0"),
+        (
+            "snn.3.epochs=1",
+            r"override snn\.3\.epochs: '3' is not one of 0\.\.0; snn\.1=.* adds one",
+        ),
+        (
+            "snn.1.epochs=1",
+            r"override snn\.1\.epochs: '1' is not one of 0\.\.0; snn\.1=.* adds one",
+        ),
         (
             "snn.epochs=2",
             r"snn is a list, and 'epochs' is in each of 0\.\.0; .*, as snn\.0\.epochs=2$",

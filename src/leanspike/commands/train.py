@@ -28,6 +28,13 @@ def train(
     overrides: Overrides = None,
     out: OutOption = None,
     ann: AnnOption = None,
+    snn: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on with the trained SNN of a run, e.g. runs/digits: the recipe has the "
+            "settings and stages of that run, and more stages behind them."
+        ),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Replace the run in that folder instead of resuming it.")
     ] = False,
@@ -62,6 +69,8 @@ def train(
 
         leanspike train digits --ann runs/digits spike.timesteps=3 --out runs/three-steps
 
+        leanspike train digits 'snn.1={epochs: 2, weights: int6}' --snn runs/digits --out runs/whole
+
         leanspike train digits model.name=mynet:Net 'model.options={width: 16}' --trust
 
         leanspike train digits data.name=image_folder data.root=~/photos --out runs/photos
@@ -70,7 +79,7 @@ def train(
     """
     if processes is not None or restarts:
         given = {"--fresh": fresh, "--untrained": untrained, "--trust": trust}
-        paths = {"--out": out, "--ann": ann}
+        paths = {"--out": out, "--ann": ann, "--snn": snn}
         same = ["train", recipe, *(overrides or []), *(flag for flag, on in given.items() if on)]
         same += [word for flag, path in paths.items() if path for word in (flag, str(path))]
         _train_together(same, processes or 1, restarts)
@@ -97,7 +106,7 @@ def train(
             return
     monitor = Monitor(people, folder if group.first else None)
     try:
-        run = Run(settings, folder, monitor, trusted(trust), ann_of)
+        run = Run(settings, folder, monitor, trusted(trust), ann_of, snn)
         result = run.train(fresh, "leanspike train")
     finally:
         monitor.close()

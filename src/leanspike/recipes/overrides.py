@@ -21,6 +21,8 @@ from leanspike.train.terms import terms_by_name
 def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
     """Change plain data by overrides, each ``dotted.key=value`` with a YAML value, word for word.
 
+    The number behind a list's last one adds to it.
+
     Raises:
         LeanspikeError: for an override that does not fit; ValueError for terms that do not.
 
@@ -28,6 +30,9 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> None:
     >>> apply_overrides(data, ["snn.0.epochs=3", "seed=1"])
     >>> data
     {'snn': [{'epochs': 3}], 'seed': 1}
+    >>> apply_overrides(data, ["snn.1={epochs: 4}"])
+    >>> data["snn"]
+    [{'epochs': 3}, {'epochs': 4}]
     """
     for override in overrides:
         key, text = _parted(override)
@@ -113,7 +118,9 @@ def _apply(data: dict[str, Any], key: str, text: str, value: Any) -> None:
             place = place[part]
         else:
             raise LeanspikeError(f"override {key}: {part!r} is inside a plain value")
-    if isinstance(place, list):
+    if isinstance(place, list) and place and last == str(len(place)):
+        place.append(value)
+    elif isinstance(place, list):
         place[_position(place, last, key, text)] = value
     elif isinstance(place, dict):
         place[last] = value
@@ -141,5 +148,9 @@ def _position(place: list[Any], part: str, key: str, value: str) -> int:
             f"0..{len(place) - 1}; name one, as {right}={value}"
         )
     if int(part) >= len(place):
-        raise LeanspikeError(f"override {key}: {part!r} is not one of 0..{len(place) - 1}")
+        name = key[: key.index(f".{part}")]
+        raise LeanspikeError(
+            f"override {key}: {part!r} is not one of 0..{len(place) - 1}; "
+            f"{name}.{len(place)}={{...}} adds one"
+        )
     return int(part)

@@ -45,6 +45,8 @@ class Run:
         trust: whether networks of the user's own, ``package.module:Class``, may be imported.
         ann_of: the folder of another run, whose ANN is taken over instead of training one. It must
             be the ANN that this recipe trains: the same data, model, training, seed and precision.
+        snn_of: the folder of another run, whose SNN is trained further. Its ANN is taken over, too.
+            This recipe must have its settings and begin with its stages.
 
     Raises:
         LeanspikeError: if the recipe names such a network without ``trust``.
@@ -57,7 +59,11 @@ class Run:
         monitor: Monitor,
         trust: bool = False,
         ann_of: str | Path | None = None,
+        snn_of: str | Path | None = None,
     ) -> None:
+        snn_of = None if snn_of is None else Path(snn_of)
+        if snn_of is not None and ann_of is None and recipe.ann is not None:
+            ann_of = snn_of
         ann_of = None if ann_of is None else Path(ann_of)
         folder = Path(folder)
         self.recipe, self.folder, self.monitor, self.trust = recipe, folder, monitor, trust
@@ -68,7 +74,7 @@ class Run:
         self.device, self.dtype = self.assembly.device, self.assembly.dtype
         self._ann = TrainANN(self.context, ann_of)
         self._start = Convert(self.context)
-        self._snn = TrainSNN(self.context)
+        self._snn = TrainSNN(self.context, snn_of)
         self._result = Evaluate(self.context)
 
     @property
@@ -98,7 +104,8 @@ class Run:
                 another process trains. Also for a recipe whose parts do not fit, and for an ANN to
                 be taken over that this recipe would not train.
         """
-        self.workspace.check(self.recipe, self.data, fresh, self._ann.ann_of)
+        source = self._snn.snn_of or self._ann.ann_of
+        self.workspace.check(self.recipe, self.data, fresh, source)
         self.rehearse(fresh)
         for line in (describe(self.data), *self.data.notes):
             self.monitor.console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -115,6 +122,7 @@ class Run:
             LeanspikeError: for parts that do not fit together, or weights that are not there.
         """
         rehearsal = Rehearsal(fresh)
+        self._snn.check_source()
         self._ann.check_source(rehearsal)
         if rehearsal.finds(self._snn):
             return
