@@ -596,7 +596,7 @@ static const float *floats(const ls_program *p, int32_t number) {
     return (const float *)(const void *)(p->file + p->tensor[number].offset);
 }
 
-static int finite(const float *values, int64_t count) {
+static int all_finite(const float *values, int64_t count) {
     int right = 1;
     for (int64_t i = 0; i < count; i++) right &= fabsf(values[i]) <= FLT_MAX;
     return right;
@@ -608,7 +608,7 @@ static int32_t rows_of_table(const place *at, int32_t number, const char *name) 
     if (!t) return 0;
     int right = t->type == LS_F32 && t->axes == 2 && t->shape[1] == at->node->made.channels &&
                 (t->shape[0] == 1 || t->shape[0] == at->program->timesteps);
-    if (!right || !finite(floats(at->program, number), t->entries))
+    if (!right || !all_finite(floats(at->program, number), t->entries))
         return wrong(at, "scale or shift is no table [1 or T, outputs] of finite numbers");
     return (int32_t)t->shape[0];
 }
@@ -617,7 +617,7 @@ static int check_weights(const place *at, synapse *s, const tensor *t) {
     const char *bytes = at->program->file + t->offset;
     s->rows = bytes;
     if (t->type == LS_F32)
-        return finite((const float *)(const void *)bytes, t->entries) ||
+        return all_finite((const float *)(const void *)bytes, t->entries) ||
                wrong(at, "has weights that are not finite");
     int32_t largest = 0, most = t->type == LS_I8 ? 127 : 31;
     for (int64_t i = 0; i < t->entries; i++) {
@@ -706,7 +706,7 @@ static int check_neuron(const place *at) {
             (t->entries != 1 && t->entries != n->made.channels && t->entries != entries))
             return wrong(at, "has neither one leak and threshold nor one for each channel or neuron");
         const float *values = floats(at->program, number);
-        if (!finite(values, t->entries)) return wrong(at, "has a leak or threshold that is not finite");
+        if (!all_finite(values, t->entries)) return wrong(at, "has a leak or threshold that is not finite");
         for (int64_t i = 0; i < t->entries; i++)
             if (leaks ? !(values[i] >= 0 && values[i] <= 1) : !(values[i] > 0))
                 return wrong(at, "has a leak outside [0, 1] or a threshold that is not above 0");

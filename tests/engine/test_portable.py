@@ -65,6 +65,40 @@ def test_the_example_compiles_as_it_says(built: Path) -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize("dialect", ["c99", "c11", "gnu99", "gnu17"])
+def test_it_compiles_in_every_dialect(dialect: str, tmp_path: Path) -> None:
+    """What libc declares without -std=c99, as ``finite``, is no name of ours."""
+    code = (ENGINE / "leanspike.c", EXAMPLE)
+    flags = (f"-std={dialect}", "-O0", "-Wall", "-Wextra", "-Werror", "-I", ENGINE)
+    done = run(COMPILER or "cc", *flags, *code, "-lm", "-o", tmp_path / "answer")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+ARM = shutil.which("aarch64-linux-gnu-gcc")
+EMULATOR = shutil.which("qemu-aarch64")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ARM and EMULATOR), reason="no compiler for ARM, or no qemu-user")
+def test_arm_gives_the_same_answers(built: Path, tmp_path: Path) -> None:
+    """Compiled for ARM, whose vectors are NEON's, and run in an emulator: example and leaves."""
+    compile_with = (ARM or "", "-std=c11", "-O2", "-ffp-contract=off", "-static", "-I", ENGINE)
+    example = (EXAMPLE, ENGINE / "leanspike.c")
+    leaves = (ROOT / "tests" / "engine" / "leaves.c", *sorted(ENGINE.glob("*.c")))
+    for name, code in (("answer", example), ("leaves", leaves)):
+        done = run(*compile_with, *code, "-lpthread", "-lm", "-o", tmp_path / name)
+        assert (done.returncode, done.stderr) == (0, "")
+    for image in version1.images():
+        image.tofile(tmp_path / "image")
+        here = run(built / "answer", FILE, tmp_path / "image")
+        there = run(EMULATOR or "", tmp_path / "answer", FILE, tmp_path / "image")
+        assert here.stdout.startswith("class ")
+        assert (there.returncode, there.stdout) == (0, here.stdout)
+    done = run(EMULATOR or "", tmp_path / "leaves", "1", "60")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_compiler
 def test_the_code_is_small_and_asks_libc_for_no_memory(built: Path) -> None:
     assert (built / "engine.o").stat().st_size < 200_000
     wanted = {line.split()[-1] for line in run("nm", "-u", built / "engine.o").stdout.splitlines()}
