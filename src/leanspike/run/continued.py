@@ -23,9 +23,8 @@ from leanspike.run.clock import (
     write_macs,
     write_seconds,
 )
-from leanspike.run.seen import changes_since
+from leanspike.run.takeover import check_content
 from leanspike.run.workspace import LOG, Workspace, first_difference, read_recipe
-from leanspike.saved import SPEC, weights_digest
 from leanspike.train import read_log, write_log
 
 FREE = {"name", "description", "device", "checkpoint_minutes", "evaluate", "snn"}
@@ -38,36 +37,27 @@ def check_same_stages(assembly: Assembly, source: Path) -> None:
     Raises:
         LeanspikeError: with the first difference, or with what is missing there.
     """
-    theirs = read_recipe(source)
+    theirs, way_out = read_recipe(source), "leave --snn out to train it from the start"
     different = first_difference(_before(theirs), _before(assembly.recipe))
     if different is not None:
-        raise LeanspikeError(
-            f"{source} has not the SNN of this recipe: {different}; leave --snn out to train it"
-        )
+        raise LeanspikeError(f"{source} has not the SNN of this recipe: {different}; {way_out}")
     there, here = (
-        [stage.model_dump(mode="json") for stage in r.snn] for r in (theirs, assembly.recipe)
+        [stage.model_dump(mode="json") for stage in recipe.snn]
+        for recipe in (theirs, assembly.recipe)
     )
+    one_more = f"snn.{len(there)}={{epochs: 2, weights: int6}}"
     different = first_difference({"snn": there}, {"snn": here[: len(there)]})
     if different is not None:
         raise LeanspikeError(
             f"{source} has trained another stage: {different}; give its stages first, and those to "
-            f"go on with behind them, as in snn.{len(there)}={{epochs: 2, weights: int6}}"
+            f"go on with behind them, as in {one_more}"
         )
     if len(here) == len(there):
         raise LeanspikeError(
-            f"{source} has trained all stages of this recipe; add one, as in "
-            f"snn.{len(there)}={{epochs: 2, weights: int6}}"
+            f"{source} has trained all stages of this recipe; add one, as in {one_more}"
         )
-    if not (source / "snn" / SPEC).is_file():
-        raise LeanspikeError(
-            f"{source} holds no trained SNN yet; finish it with leanspike train, or leave --snn out"
-        )
-    changes = changes_since(source, assembly.data)
-    if changes:
-        raise LeanspikeError(f"the SNN of {source} has seen other data: {changes}")
-    if weights_digest(source / "snn") is None:
-        raise LeanspikeError(f"{source / 'snn' / SPEC} holds no digest of its weights")
-    assembly.read(source / "snn")  # its weights have that digest
+    check_content(assembly, source, "snn", way_out)
+    assembly.read(source / "snn")  # its weights have their digest
 
 
 def take_over_stages(

@@ -68,26 +68,33 @@ def check_same_ann(assembly: Assembly, source: Path) -> None:
             f"the training of the ANN depends on {unknown}, but {source} does not record that "
             f"file's content; {way_out}"
         )
-    if not (source / "ann" / SPEC).is_file():
+    check_content(assembly, source, "ann", way_out)
+    if read_model(source / "ann") != model_spec(assembly.recipe.model, assembly.data):
         raise LeanspikeError(
-            f"{source} holds no trained ANN yet; finish it with leanspike train, or leave --ann out"
+            f"{source / 'ann' / SPEC} describes another network than its recipe; {way_out}"
         )
-    _check_content(assembly, source, way_out)
+    assembly.read(source / "ann")  # its weights have their digest, and fit
 
 
-def _check_content(assembly: Assembly, source: Path, way_out: str) -> None:
-    """Check the data that were read, and the weights."""
-    spec = source / "ann" / SPEC
+def check_content(assembly: Assembly, source: Path, name: str, way_out: str) -> None:
+    """Check that a run holds its network ``name``, and the data that taught it are these.
+
+    Raises:
+        LeanspikeError: if it does not, with ``way_out``.
+    """
+    network, spec = name.upper(), source / name / SPEC
+    if not spec.is_file():
+        raise LeanspikeError(
+            f"{source} holds no trained {network} yet; finish it with leanspike train, or leave "
+            f"--{name} out"
+        )
     if not (source / DATA).is_file():
         raise LeanspikeError(f"{source} does not record which data it read ({DATA}); {way_out}")
     changes = changes_since(source, assembly.data)
     if changes:
-        raise LeanspikeError(f"the ANN of {source} has seen other data: {changes}; {way_out}")
+        raise LeanspikeError(f"the {network} of {source} has seen other data: {changes}; {way_out}")
     if weights_digest(spec.parent) is None:
         raise LeanspikeError(f"{spec} holds no digest of its weights; {way_out}")
-    if read_model(spec.parent) != model_spec(assembly.recipe.model, assembly.data):
-        raise LeanspikeError(f"{spec} describes another network than its recipe; {way_out}")
-    assembly.read(spec.parent)  # its weights have that digest, and fit
 
 
 def check_same_weights(folder: Path, source: Path) -> None:
