@@ -72,7 +72,9 @@ class TrainSNN:
             names = [stage.name for stage in self.stages]
             over = take_over_stages(workspace, self.context.assembly, self.snn_of, snn, names)
             self._keep(snn, over + 1)
-            self.context.monitor.console.print(f"the SNN is that of {self.snn_of}", highlight=False)
+            self.context.monitor.console.print(
+                f"the SNN goes on from {self.snn_of}", highlight=False
+            )
             return over + 1
         done = int(saved["stage"]) if saved is not None else 0
         if saved is not None and done > 0 and "position" not in saved:
