@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from leanspike import LIF, cli, evaluate, load, models, save, spike
+from leanspike import LIF, CurrentLIF, cli, evaluate, load, models, save, spike
 from leanspike.bench import RIVALS, Heat, Outcome, Plan, Race, markdown
 from leanspike.bench.deployed import deployed
 from leanspike.bench.engine import contest, count_run
@@ -98,8 +98,15 @@ def test_spikingjelly_has_the_networks_weights_and_membranes(tmp_path, neuron):
     ("options", "message"),
     [
         ({"norm": "bntt"}, r"no .*\.weight of the ANN's shape.*spike\.norm=keep"),
-        ({"neuron": LIF(0.4, floor=1.0)}, r"no LIF with one leak.*leave snn_spikingjelly out"),
-        ({"neuron": LIF(0.4, per="channel")}, r"no LIF with one leak.*leave snn_spikingjelly out"),
+        (
+            {"neuron": LIF(0.4, floor=1.0)},
+            r"has not one leak and one threshold.*leave snn_spikingjelly out",
+        ),
+        ({"neuron": CurrentLIF(0.4, synapse_leak=0.5)}, r"has not one leak and one threshold"),
+        (
+            {"neuron": LIF(0.4, per="channel")},
+            r"has not one leak and one threshold.*leave snn_spikingjelly out",
+        ),
     ],
     ids=str,
 )

@@ -15,7 +15,7 @@ from leanspike.engine import compile_engine
 from leanspike.engine.entry import channels_last
 from leanspike.errors import LeanspikeError
 from leanspike.execute import SpikingNetwork, readout
-from leanspike.neuron import LIF, NeuronRecord
+from leanspike.neuron import NeuronRecord, Recorded
 from leanspike.saved import load
 
 Weights = Literal["f32", "int8", "int6"]
@@ -96,16 +96,17 @@ def _numbers(path: str, neuron: nn.Module) -> tuple[float, float, NeuronRecord]:
 
     Raises LeanspikeError for others.
     """
-    record = neuron.record() if isinstance(neuron, LIF) else None
+    record = neuron.record() if isinstance(neuron, Recorded) else None
     if (
         record is None
+        or bool(record.synapse_leak.any())
         or record.leak.numel() + record.threshold.numel() != 2
         or record.reset == "undecayed"
         or record.floor is not None
     ):
         raise LeanspikeError(
-            f"{path} is no LIF with one leak and threshold for its layer, a soft or hard reset and "
-            "no floor, as SpikingJelly's are; leave snn_spikingjelly out of --contenders"
+            f"{path} has not one leak and one threshold for its layer, a soft or hard reset and no "
+            "floor, as SpikingJelly's neurons have; leave snn_spikingjelly out of --contenders"
         )
     return record.leak.item(), record.threshold.item(), record
 
