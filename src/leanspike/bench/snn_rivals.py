@@ -79,7 +79,7 @@ def _with_weights(ann: nn.Module, snn: SpikingNetwork) -> nn.Module:
     Raises LeanspikeError if the SNN has others, as norms with rows for each step.
     """
     own, learned = ann.state_dict(), snn.state_dict()
-    shapes = {name: value.shape for name, value in snn.state_dict().items()}
+    shapes = {name: value.shape for name, value in learned.items()}
     other = [name for name, value in own.items() if shapes.get(name) != value.shape]
     if other:
         raise LeanspikeError(

@@ -14,7 +14,7 @@ from leanspike.engine.probes import Window, channels_of, numbered, places_of, wi
 from leanspike.engine.values import Builder, Value, Weighted
 from leanspike.graph import rules
 from leanspike.graph.ops import Operation
-from leanspike_runtime.program import Pool
+from leanspike_runtime.program import Form, Pool
 
 RUN_ITSELF = "or run the network as it is"
 
@@ -60,7 +60,7 @@ def _computed(builder: Builder, call: Called, row: Operation, values: list[Value
         return _weighted(builder, call, row, values)
     if row.max_pool or row.kind is rules.average:
         window = window_of(call.run(), values[0].shape, row.max_pool)
-        of_spikes = row.max_pool and _is_spikes(builder, values[0])
+        of_spikes = row.max_pool and _rising_form(builder, values[0]) == "spikes"
         if window is None or (any(window.over) and not of_spikes):
             return None
         pool = _largest if row.max_pool else _averaged
@@ -68,16 +68,13 @@ def _computed(builder: Builder, call: Called, row: Operation, values: list[Value
     return _affine(call, values)
 
 
-def _is_spikes(builder: Builder, value: Value) -> bool:
-    """Whether a maximum of the value is that of the spikes of one edge."""
-    single = len(value.terms) == 1 and not value.weighted
-    return single and builder.forms[value.terms[0].edge] == "spikes" and _rises(value)
-
-
-def _rises(value: Value) -> bool:
-    """Whether a value of one term has scales of 0 or more, and a channel for each."""
+def _rising_form(builder: Builder, value: Value) -> Form | None:
+    """Return the form of the one edge with which a value rises in all channels; None if not so."""
+    if len(value.terms) != 1 or value.weighted:
+        return None
     (term,) = value.terms
-    return not (term.scale < 0).any() and not (term.pick < 0).any()
+    rises = not (term.scale < 0).any() and not (term.pick < 0).any()
+    return builder.forms[term.edge] if rises else None
 
 
 def _affine(call: Called, values: list[Value]) -> Value | None:
@@ -129,9 +126,7 @@ def _averaged(builder: Builder, path: str, value: Value, window: Window) -> Valu
 
 def _largest(builder: Builder, path: str, value: Value, window: Window) -> Value:
     """Return a maximum over windows. A positive scale and a shift stay outside of it."""
-    forms = {builder.forms[term.edge] for term in value.terms}
-    single = len(value.terms) == 1 and not value.weighted and "counts" not in forms
-    if not single or not _rises(value):
+    if _rising_form(builder, value) in (None, "counts"):
         value = builder.summed(path, value)
     for axis, over in enumerate(window.over):
         value = padded(builder, path, value, axis, (0, over)) if over else value
