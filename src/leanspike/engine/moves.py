@@ -222,7 +222,7 @@ def _shape(builder: Builder, edge: int, value: Value) -> tuple[int, int, int]:
 
 
 def padded(builder: Builder, path: str, value: Value, axis: int, around: tuple[int, int]) -> Value:
-    """Return a value without a shift with rows (axis 0) or columns of zeros before and behind."""
+    """Return a value with rows (axis 0) or columns of empty edges around it; a shift goes on."""
     after = _resized(value, axis, value.image[axis] + sum(around))
     padding = (*around, 0, 0) if axis == 0 else (0, 0, *around)
 
