@@ -92,8 +92,11 @@ def test_currents_and_gradients_are_the_references(
     torch.testing.assert_close(found.mean_GC.double(), expected.mean_GC, rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(found.var_GC.double(), expected.var_GC, rtol=5e-5, atol=1e-6)
     assert_close(found.y_TN.float(), expected.y_TN, rounding(dtype), 1.0)
+    largest = float(wide_TN.detach().abs().max() * (expected.var_GC + norm.eps).rsqrt().max())
     for a, b in zip(gradients, exact, strict=True):
-        assert_close(a.float(), b, 10 * rounding(a.dtype), (x_TN.numel() / channels) ** 0.5)
+        of_mean = 2**-23 * largest  # a mean's rounding, beside values that hardly differ
+        scale = (x_TN.numel() / channels) ** 0.5
+        assert_close(a.float(), b, 10 * rounding(a.dtype) + of_mean, scale)
 
 
 @others

@@ -27,12 +27,12 @@ def test_a_forked_process_computes_too():
     """With threads of its own, since torch's stay behind; it would wait for them for ever."""
     x = inputs(LARGE, 1.0, 0)
     pair = torch.tensor(0.9), torch.tensor(0.7)
-    before = native.lif(x, *pair, Dynamics()).numpy()
+    before = native.run_lif(LIFCall(x, *pair, Dynamics())).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # fork beside torch's own threads
         child = os.fork()
     if child == 0:
-        same = (native.lif(x, *pair, Dynamics()).numpy() == before).all()
+        same = (native.run_lif(LIFCall(x, *pair, Dynamics())).numpy() == before).all()
         os._exit(0 if same else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -54,7 +54,7 @@ def test_only_the_input_is_kept_for_the_backward_pass():
     x, kept = inputs((3, 50), 1.0, 0).requires_grad_(), []
     pair = torch.tensor(0.9), torch.tensor(0.7)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        native.lif(x, *pair, Dynamics())
+        native.run_lif(LIFCall(x, *pair, Dynamics()))
     assert [t.data_ptr() for t in kept] == [t.data_ptr() for t in (x, *pair)]
 
 
@@ -86,7 +86,7 @@ def test_a_step_is_laid_out_as_its_input():
     x = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last)
     u = torch.rand(2, 3, 4, 5)
     pair = torch.tensor(0.9), torch.tensor(0.7)
-    found = native.lif_step(u, x, *pair, Dynamics())
+    found = native.run_step(LIFStepCall(u, x, *pair, Dynamics()))
     for a, b in zip(found, reference.lif_step(u, x, *pair, Dynamics()), strict=True):
         assert torch.equal(a, b)
         assert a.stride() == x.stride()
@@ -104,7 +104,7 @@ def test_a_step_with_gradients_is_the_references():
 def test_second_derivatives_are_refused():
     x = torch.rand(3, 4, requires_grad=True)
     leak, threshold = torch.tensor(0.9, requires_grad=True), torch.tensor(0.7)
-    y = native.lif(x, leak, threshold, Dynamics())
+    y = native.run_lif(LIFCall(x, leak, threshold, Dynamics()))
     (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
     with pytest.raises(LeanspikeError, match="no second derivatives; set LEANSPIKE_BACKEND=ref"):
         grad.sum().backward()

@@ -39,6 +39,7 @@ void check_large_lif(dice *d, int instructions);
 void check_norm(dice *d, int instructions);
 void check_convolution(dice *d, int instructions);
 void check_winograd(dice *d, int instructions);
+void check_pool(dice *d, int instructions);
 void check_density(dice *d);
 
 #endif

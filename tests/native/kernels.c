@@ -72,6 +72,7 @@ static void *drive(void *data) {
         for (int round = 0; round < ROUNDS; round++) check_norm(d, set);
         for (int round = 0; round < ROUNDS; round++) check_convolution(d, set);
         for (int round = 0; round < ROUNDS; round++) check_winograd(d, set);
+        for (int round = 0; round < ROUNDS; round++) check_pool(d, set);
     }
     check_density(d);
     return NULL;

@@ -28,6 +28,7 @@ from leanspike.backends.calls import (
     LIFCall,
     LIFRateCall,
     LIFStepCall,
+    MaxPoolRateCall,
     NeuronCall,
     NormCall,
     NormLIFCall,
@@ -41,6 +42,7 @@ from leanspike.backends.normalised import Normalised, NormalisedRates
 from leanspike.backends.norms import Currents, Followed, NormRates, NormScale
 from leanspike.backends.notes import Backends, note_backend, watch_backends
 from leanspike.backends.plain import Reference
+from leanspike.backends.pools import MaxPoolRates, Windows
 from leanspike.backends.protocol import Backend, backends
 from leanspike.backends.rates import Rates
 from leanspike.backends.reference import Dynamics, Reset
@@ -58,6 +60,8 @@ __all__ = [
     "LIFCall",
     "LIFRateCall",
     "LIFStepCall",
+    "MaxPoolRateCall",
+    "MaxPoolRates",
     "Native",
     "NeuronCall",
     "NormCall",
@@ -73,6 +77,7 @@ __all__ = [
     "Reference",
     "Reset",
     "Stream",
+    "Windows",
     "backends",
     "choose",
     "note_backend",

@@ -13,9 +13,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from leanspike.backends import normalised, norms, rates, reference
+from leanspike.backends import normalised, norms, pools, rates, reference
 from leanspike.backends.normalised import Normalised, NormalisedRates
 from leanspike.backends.norms import Currents, Followed, NormRates, NormScale
+from leanspike.backends.pools import MaxPoolRates, Windows
 from leanspike.backends.rates import Rates
 from leanspike.backends.reference import Dynamics
 from leanspike.backends.stream import Stream
@@ -240,6 +241,29 @@ class NormMeanCall(NeuronCall):
 
     def reference(self) -> Tensor:
         return norms.norm_of_mean(self.value_N, self.x_N, self.norm, self.followed)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MaxPoolRateCall(Call):
+    """A max pool for rate gradients, without gradients; the answer is a :class:`MaxPoolRates`.
+
+    ``share_T``: the shares of the steps in the gradient of its mean output.
+
+    >>> import torch
+    >>> windows = Windows((1, 2), (1, 2), (0, 0), (1, 1), size=(1, 2), left=(1, 1))
+    >>> x_TN = torch.tensor([0.0, 1.0]).view(1, 1, 1, 1, 2)
+    >>> [part.item() for part in MaxPoolRateCall(x_TN, windows, torch.ones(1)).reference().parts]
+    [0.0, 1.0]
+    """
+
+    x_TN: Tensor
+    windows: Windows
+    share_T: Tensor
+
+    def reference(self) -> MaxPoolRates:
+        """Return the answer in plain PyTorch."""
+        return pools.max_pool_rates(self.x_TN, self.windows, self.share_T)
 
 
 @final

@@ -37,7 +37,7 @@ from leanspike.execute.arrival import arrivals, weighted_mean
 from leanspike.execute.fused import fire_normalised, is_watched, normalise_alone
 from leanspike.execute.listening import Listening
 from leanspike.execute.observed import Execution
-from leanspike.execute.rate_pools import largest, windows_of
+from leanspike.execute.rate_pools import largest, pooled, windows_of
 from leanspike.execute.rate_rules import (
     activate,
     drop,
@@ -231,9 +231,13 @@ class RateExecution(Execution):
         """Run an operation on all steps, and on their mean for the gradient."""
         call = getattr(self, n.op)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        row = row_of(n, self.module)
+        if row.max_pool:
+            found = pooled(n, self.module, timed_in(args, kwargs)[0], self._arrival(n))
+            if found is not None:
+                return found
         with torch.no_grad(), refuse_twice(str(n.target), module):
             steps = call(n.target, steps_in(args), steps_in(kwargs))
-        row = row_of(n, self.module)
         if row.max_pool and isinstance(steps, Tensor):
             found = self._largest(n, timed_in(args, kwargs)[0], steps)
             if found is not None:

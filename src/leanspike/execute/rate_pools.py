@@ -10,55 +10,25 @@ Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, C, ...]``, ``_N`` is ``[N, C
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from leanspike.backends import MaxPoolRateCall, MaxPoolRates, Windows, choose
+from leanspike.backends.pools import Sides, shares_of_largest
+from leanspike.execute.fused import is_watched
 from leanspike.execute.timed import Timed
 from leanspike.graph.modules import submodule
-from leanspike.temporal import unstack
+from leanspike.temporal import stack, unstack
 
 _FUNCTIONS = (
     *(F.max_pool1d, F.max_pool2d, F.max_pool3d),
     *(torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
 )
-_NAMES = ("kernel_size", "stride", "padding", "dilation")
-
-Sides = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The windows of a max pool: a number for each axis of pixels.
-
-    ``size``: pixels of the input; ``left``: of the output.
-    """
-
-    kernel: Sides
-    stride: Sides
-    padding: Sides
-    dilation: Sides
-    size: Sides
-    left: Sides
-
-    def taps(self) -> Iterator[Any]:
-        """Return, for each place in a window, where its pixels lie in the padded input."""
-        for place in product(*map(range, self.kernel)):
-            first = [at * apart for at, apart in zip(place, self.dilation, strict=True)]
-            sides = zip(first, self.left, self.stride, strict=True)
-            yield (..., *(slice(at, at + (count - 1) * by + 1, by) for at, count, by in sides))
-
-    def pads(self) -> list[tuple[int, int]]:
-        """Return the pixels to add before and behind along each axis."""
-        sides = zip(self.kernel, self.stride, self.dilation, self.left, strict=True)
-        reach = [(count - 1) * by + (wide - 1) * apart + 1 for wide, by, apart, count in sides]
-        ends = zip(self.padding, self.size, reach, strict=True)
-        return [(before, max(0, last - size - before)) for before, size, last in ends]
+_NAMES = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 
 
 def windows_of(n: fx.Node, root: nn.Module, x: Tensor, y: Tensor) -> Windows | None:
@@ -69,15 +39,25 @@ def windows_of(n: fx.Node, root: nn.Module, x: Tensor, y: Tensor) -> Windows | N
     Windows(kernel=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1), size=(8, 6), left=(4, 3))
     """
     size, left = tuple(x.shape[2:]), tuple(y.shape[2:])
+    given = _given(n, root)
+    if given is None:
+        if any(whole % part for whole, part in zip(size, left, strict=True)):
+            return None  # adaptive, to sizes that do not divide those of the input
+        given = {"kernel_size": [whole // part for whole, part in zip(size, left, strict=True)]}
+    return _windows(given, size, left)
+
+
+def _given(n: fx.Node, root: nn.Module) -> dict[str, Any] | None:
+    """Return what a max pool was given; None for an adaptive one."""
     module = submodule(root, n)
     if isinstance(module, nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d):
-        given = {name: getattr(module, name) for name in _NAMES}
-    elif n.target in _FUNCTIONS:
-        given = {**dict(zip(_NAMES, n.args[1:], strict=False)), **n.kwargs}
-    elif any(whole % part for whole, part in zip(size, left, strict=True)):
-        return None  # adaptive, to sizes that do not divide those of the input
-    else:
-        given = {"kernel_size": [whole // part for whole, part in zip(size, left, strict=True)]}
+        return {name: getattr(module, name) for name in _NAMES}
+    if n.target in _FUNCTIONS:
+        return {**dict(zip(_NAMES, n.args[1:], strict=False)), **n.kwargs}
+    return None
+
+
+def _windows(given: dict[str, Any], size: Sides, left: Sides) -> Windows:
     kernel = given["kernel_size"]
     return Windows(
         kernel=_sides(kernel, len(size)),
@@ -93,6 +73,29 @@ def _sides(value: Any, axes: int) -> Sides:
     return (value,) * axes if isinstance(value, int) else tuple(value)
 
 
+def pooled(n: fx.Node, root: nn.Module, x: Timed, share_T: Tensor) -> Timed | None:
+    """Return what a max pool of images makes of all steps and of their mean, in one walk.
+
+    None where no backend serves that, and for a pool that may do more than that.
+    """
+    module, given = submodule(root, n), _given(n, root)
+    if type(module) not in (nn.MaxPool2d, type(None)) or (module and is_watched(module)):
+        return None
+    if given is None or given.get("ceil_mode") or given.get("return_indices") or x.steps.dim() != 4:
+        return None
+    size = tuple(x.steps.shape[2:])
+    found = _windows(given, size, size)
+    sides = zip(size, found.kernel, found.stride, found.padding, found.dilation, strict=True)
+    left = tuple((s + 2 * p - d * (k - 1) - 1) // by + 1 for s, k, by, p, d in sides)
+    windows = replace(found, left=left)
+    call = MaxPoolRateCall(unstack(x.steps, len(share_T)), windows, share_T)
+    backend = choose(call)
+    if backend is None or min(left) < 1:
+        return None
+    rates: MaxPoolRates = backend.run(call)
+    return None if rates.parts is None else _followed(x, stack(rates.y_TN), rates, windows)
+
+
 def largest(x: Timed, steps: Tensor, windows: Windows, share_T: Tensor) -> Timed | None:
     """Return what a max pool made of all steps, and its mean, whose gradient goes as said above.
 
@@ -102,34 +105,17 @@ def largest(x: Timed, steps: Tensor, windows: Windows, share_T: Tensor) -> Timed
     y_TN = unstack(steps, len(share_T))
     x_TN = unstack(x.steps, len(share_T))
     with torch.no_grad():
-        parts = _parts(x_TN, y_TN, windows, share_T)
+        parts = shares_of_largest(x_TN, y_TN, windows, share_T)
         mean_N = torch.mean(y_TN, 0, out=torch.empty_like(y_TN[0]))  # which keeps channels_last
     if parts is None:
         return None
-    mean: Tensor = _MeanOfLargest.apply(mean_N, x.mean, windows, *parts)
+    return _followed(x, steps, MaxPoolRates(y_TN, mean_N, parts), windows)
+
+
+def _followed(x: Timed, steps: Tensor, found: MaxPoolRates, windows: Windows) -> Timed:
+    assert found.parts is not None
+    mean: Tensor = _MeanOfLargest.apply(found.y_N, x.mean, windows, *found.parts)
     return Timed(steps, mean)
-
-
-def _parts(x_TN: Tensor, y_TN: Tensor, windows: Windows, share_T: Tensor) -> list[Tensor] | None:
-    """Return, for each place in a window, the share of the steps at which it was the largest."""
-    taps = list(windows.taps())
-    parts = [torch.zeros_like(y_TN[0], dtype=torch.float32) for _ in taps]
-    found_N = torch.empty_like(parts[0])
-    for x_N, y_N, share in zip(x_TN, y_TN, share_T.tolist(), strict=True):
-        padded = _padded(x_N, windows, -torch.inf)
-        missing_N = torch.full_like(found_N, share / len(y_TN))  # floats: no cast slows the sums
-        for part_N, at in zip(parts, taps, strict=True):
-            torch.eq(padded[at], y_N, out=found_N)
-            part_N += found_N.mul_(missing_N)
-            missing_N -= found_N
-        if missing_N.any():
-            return None
-    return parts
-
-
-def _padded(x_N: Tensor, windows: Windows, value: float) -> Tensor:
-    pads = [pixels for side in reversed(windows.pads()) for pixels in side]
-    return F.pad(x_N, pads, value=value) if any(pads) else x_N
 
 
 class _MeanOfLargest(torch.autograd.Function):
@@ -142,9 +128,9 @@ class _MeanOfLargest(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         parts, windows, grad_N = ctx.saved_tensors, ctx.windows, grad_outputs[0]
-        wide = torch.promote_types(grad_N.dtype, torch.float32)
+        grad_N = grad_N.to(torch.promote_types(grad_N.dtype, torch.float32))
         shape = *grad_N.shape[:2], *windows.size
-        spread = _padded(torch.zeros(shape, dtype=wide, device=grad_N.device), windows, 0.0)
+        spread = windows.padded(grad_N.new_zeros(shape), 0.0)
         spread = spread.contiguous(memory_format=_format(grad_N))
         for part_N, at in zip(parts, windows.taps(), strict=True):
             spread[at] += part_N * grad_N

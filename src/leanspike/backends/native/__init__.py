@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, final
 
@@ -14,14 +15,29 @@ from leanspike.backends.calls import (
     LIFCall,
     LIFRateCall,
     LIFStepCall,
+    MaxPoolRateCall,
     NormCall,
     NormLIFCall,
     NormLIFRateCall,
     NormMeanCall,
     NormRateCall,
 )
-from leanspike.backends.native import convolution, lif, norm, norm_alone, rates, winograd
+from leanspike.backends.native import convolution, lif, norm, norm_alone, pool, rates, winograd
 from leanspike.backends.protocol import Backend, backends
+
+_RUN: Mapping[type[Call], Callable[[Any], Any]] = {
+    LIFCall: lif.run_lif,
+    LIFStepCall: lif.run_step,
+    LIFRateCall: rates.run_rates,
+    NormLIFCall: norm.run_norm_lif,
+    NormLIFRateCall: norm.run_norm_lif_rates,
+    NormCall: norm_alone.run_norm,
+    NormRateCall: norm_alone.run_norm_rates,
+    NormMeanCall: norm_alone.run_norm_mean,
+    MaxPoolRateCall: pool.run,
+    ConvolutionCall: convolution.run,
+    ConvolutionGradientCall: winograd.gradients,
+}
 
 
 @final
@@ -52,6 +68,8 @@ class Native(Backend):
             return norm_alone.serves(call) and is_there()
         if type(call) is NormMeanCall:
             return norm_alone.serves_mean(call) and is_there()
+        if type(call) is MaxPoolRateCall:
+            return pool.serves(call) and is_there()
         if type(call) is ConvolutionCall:
             return convolution.serves(call) and is_there()
         if type(call) is ConvolutionGradientCall:
@@ -59,26 +77,7 @@ class Native(Backend):
         return False
 
     def run(self, call: Call) -> Any:
-        if type(call) is LIFCall:
-            return lif.lif(call.x_TN, call.leak, call.threshold, call.dynamics)
-        if type(call) is LIFStepCall:
-            return lif.lif_step(call.u_N, call.x_N, call.leak, call.threshold, call.dynamics)
-        if type(call) is LIFRateCall:
-            return rates.run_rates(call)
-        if type(call) is NormLIFCall:
-            return norm.run_norm_lif(call)
-        if type(call) is NormLIFRateCall:
-            return norm.run_norm_lif_rates(call)
-        if type(call) is NormCall:
-            return norm_alone.run_norm(call)
-        if type(call) is NormRateCall:
-            return norm_alone.run_norm_rates(call)
-        if type(call) is NormMeanCall:
-            return norm_alone.run_norm_mean(call)
-        if type(call) is ConvolutionGradientCall:
-            return winograd.gradients(call)
-        assert isinstance(call, ConvolutionCall)
-        return convolution.run(call)
+        return _RUN[type(call)](call)
 
     def instructions(self) -> str:
         return library.chosen_instructions()

@@ -31,7 +31,6 @@ from leanspike.backends.native.structures import (
     run,
     side_by_side,
 )
-from leanspike.backends.reference import Dynamics
 
 
 def serves(call: LIFCall | LIFRateCall) -> bool:
@@ -54,28 +53,23 @@ def serves_step(call: LIFStepCall) -> bool:
     return not (learns and torch.is_grad_enabled())
 
 
-def lif(x_TN: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics) -> Tensor:
+def run_lif(call: LIFCall) -> Tensor:
     """Compute all timesteps: spikes of the shape and dtype of ``x_TN``, if `serves` allows it.
 
     A broadcast view over T is read as a single step. Each of its steps gets the mean of the steps'
     gradients, which has the same sum. Other layouts are kept, too, if each step's elements lie side
     by side (contiguous, channels_last). Otherwise the input is copied.
     """
-    static = x_TN.shape[0] > 1 and x_TN.stride(0) == 0
-    how = static, choices_of(dynamics), constants_of(dynamics)
-    spikes: Tensor = torch.ops.leanspike.lif(x_TN, leak, threshold, *how)
+    static = call.x_TN.shape[0] > 1 and call.x_TN.stride(0) == 0
+    how = static, choices_of(call.dynamics), constants_of(call.dynamics)
+    spikes: Tensor = torch.ops.leanspike.lif(call.x_TN, call.leak, call.threshold, *how)
     return spikes
 
 
-def lif_step(
-    u_N: Tensor | None, x_N: Tensor, leak: Tensor, threshold: Tensor, dynamics: Dynamics
-) -> tuple[Tensor, Tensor]:
-    """Compute one timestep as the reference does, without gradients: spikes and new membrane.
-
-    If ``u_N`` is None, it is the first timestep.
-    """
-    how = choices_of(dynamics), constants_of(dynamics)
-    found: tuple[Tensor, Tensor] = torch.ops.leanspike.lif_step(u_N, x_N, leak, threshold, *how)
+def run_step(call: LIFStepCall) -> tuple[Tensor, Tensor]:
+    """Compute one timestep as the reference does, without gradients: spikes and new membrane."""
+    how = call.leak, call.threshold, choices_of(call.dynamics), constants_of(call.dynamics)
+    found: tuple[Tensor, Tensor] = torch.ops.leanspike.lif_step(call.u_N, call.x_N, *how)
     return found
 
 

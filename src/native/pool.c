@@ -1,0 +1,58 @@
+/* Max pools of rate gradients: rows of the output shared out. */
+#include "pool.h"
+
+#include <stdatomic.h>
+
+enum {
+    WORTH_A_THREAD = 1 << 18, /* elements of all steps of the input, of a new one */
+    WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
+};
+
+/* Elements of a step of y. */
+static int64_t step_of(const pool_call *p) {
+    return p->images * p->rows.output * p->columns.output * p->channels;
+}
+
+#define SET plain
+#include "pool_block.h"
+#undef SET
+
+#ifdef HAVE_X86
+#define SET avx2
+#include "pool_block.h"
+#undef SET
+#define SET avx512
+#include "pool_block.h"
+#undef SET
+#endif
+
+typedef int row_fn(const pool_call *, int64_t row, float *room);
+static row_fn *const rows[] = {
+    pool_row_plain,
+#ifdef HAVE_X86
+    pool_row_avx2,
+    pool_row_avx512,
+#endif
+};
+
+typedef struct {
+    const pool_call *call;
+    atomic_int *missing;
+} task;
+
+static void work_on(const void *data, int64_t row, void *room) {
+    const task *t = data;
+    if (rows[t->call->means.instructions](t->call, row, room)) atomic_store(t->missing, 1);
+}
+
+int leanspike_pool(const pool_call *call) {
+    atomic_int missing = 0;
+    task t = {.call = call, .missing = &missing};
+    native_job job = {.work = work_on, .task = &t, .pieces = call->images * call->rows.output};
+    job.scratch = (size_t)(3 * call->channels) * sizeof(float);
+    native_means means = call->means;
+    int64_t work = call->images * call->rows.input * call->columns.input * call->channels * call->steps;
+    int64_t worth = work / (means.parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
+    if (means.threads > worth) means.threads = (int32_t)worth;
+    return native_run(&job, &means) ? -1 : atomic_load(&missing);
+}
