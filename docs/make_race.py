@@ -1,14 +1,14 @@
-"""Write what is said of the engine's race: docs/race.svg, and regions of pages.
+"""Write what is said of the engine's races: docs/race*.svg, and regions of pages.
 
     python docs/make_race.py
 
 All of it comes from the races that are kept as ``benchmarks/DATE/RUN/race.json``, the latest of
-each run. They are what ``leanspike bench --parts engine --run runs/RUN --out benchmarks/DATE/RUN``
-writes. A region stands between ``<!-- race: KIND -->`` and ``<!-- end -->``, where KIND is
+each run on each kind of machine. They are what ``leanspike bench --parts engine --run runs/RUN
+--out benchmarks/DATE/RUN`` writes. A region stands between ``<!-- race: KIND -->`` and ``<!-- end -->``, where KIND is
 
-- ``sentence``: the shortest answer, for the README;
-- ``paragraph``: the same with accuracy, energy and machine;
-- ``figure`` and ``readme_figure``: the figure, with a caption;
+- ``sentence``: the shortest answer, of each machine, for the README;
+- ``paragraph``: the same with accuracy and energy;
+- ``figure`` and ``readme_figure``: the figures of each machine, and of the first, with captions;
 - ``bounds``: the engine's times beside what is required of them;
 - ``tables``: all rivals of all races at each batch size, and what was counted;
 - ``kept``: a line for each race.
@@ -72,6 +72,7 @@ class Bound:
         return f"`{self.run}`, {images} ÷ {self.words}"
 
 
+BFLOAT16 = tuple(name for name in FLOATING if name not in FLOAT32)
 FLOATS = "its ANN's fastest floating point"
 BOUNDS = (
     Bound("cifar10_lean", 64, FLOAT32, "its ANN in float32", "≤ 0.25", 0.15),
@@ -82,22 +83,33 @@ BOUNDS = (
 )
 
 
-def races(benchmarks: Path = ROOT / "benchmarks") -> dict[str, tuple[Path, Race]]:
-    """The latest race of each run that is kept, the first one first."""
-    found: dict[str, tuple[Path, Race]] = {}
+def races(benchmarks: Path = ROOT / "benchmarks") -> Races:
+    """The latest race of each run on each kind of machine, those of the first run first.
+
+    Machines without matrix units, which most people have, come before those with them.
+    """
+    found: dict[tuple[object, ...], tuple[Path, Race]] = {}
     for path in sorted(benchmarks.glob("*/*/race.json")):
         race = Race.model_validate_json(path.read_text(encoding="utf-8"))
         if race.engine and race.run is not None:
-            found[race.run] = (path.parent, race)
-    return dict(sorted(found.items(), key=lambda item: (item[0] != FIRST, item[0])))
+            kind = race.run != FIRST, race.run, bool(race.matrix_units), race.provenance.hardware
+            found[kind] = (path.parent, race)
+    return [kept for _, kept in sorted(found.items())]
 
 
-Races = dict[str, tuple[Path, Race]]
+Races = list[tuple[Path, Race]]
 
 
-def first_of(kept: Races) -> Race | None:
-    """The race that is told first."""
-    return next((race for _, race in kept.values()), None)
+def firsts(kept: Races) -> list[Race]:
+    """The races that are told first: one run's, on each machine."""
+    return [race for _, race in kept if race.run == kept[0][1].run]
+
+
+def machine(race: Race) -> str:
+    """The machine of a race, in words."""
+    origin = race.provenance
+    units = " with matrix units" if race.matrix_units else ""
+    return f"{origin.hardware}{units}, {plural(origin.threads, 'thread')}"
 
 
 def outcome_of(race: Race, batch: int) -> Outcome | None:
@@ -118,14 +130,18 @@ def share(outcome: Outcome | None, rivals: tuple[str, ...]) -> tuple[str, str, s
 
 
 def bounds(kept: Races) -> str:
-    """The engine's times beside what is required of them."""
+    """The engine's times beside what is required of them, on each machine."""
     rows = []
     for bound in BOUNDS:
-        race = kept[bound.run][1] if bound.run in kept else None
-        found = share(race and outcome_of(race, bound.batch), bound.rivals)
-        words = ("not raced", "", "") if found is None else (found[2], *map(title, found[:2]))
-        rows.append((bound.what, bound.most, f"{bound.better:g}", *words))
-    header = ("time of the engine", "at most", "better", "measured", "engine's weights", "beside")
+        told = bound.what, bound.most, f"{bound.better:g}"
+        raced = [race for _, race in kept if race.run == bound.run]
+        shares = [(share(outcome_of(race, bound.batch), bound.rivals), race) for race in raced]
+        rows += [
+            (*told, found[2], *map(title, found[:2]), machine(race))
+            for found, race in shares
+            if found is not None
+        ] or [(*told, "not raced", "", "", "")]
+    header = "time of the engine", "at most", "better", "measured", "weights", "beside", "machine"
     return "\n".join(markdown_table(header, rows))
 
 
@@ -135,30 +151,30 @@ def title(name: str) -> str:
 
 
 def sentence(kept: Races) -> str:
-    """The shortest answer, for the README."""
-    race = first_of(kept)
-    outcome = None if race is None else outcome_of(race, BATCH)
-    if race is None or outcome is None:
+    """The shortest answer, of each machine, for the README."""
+    return " ".join(map(_sentence, firsts(kept))) if kept else NONE
+
+
+def _sentence(race: Race) -> str:
+    outcome = outcome_of(race, BATCH)
+    if outcome is None:
         return NONE
     parts = [
         f"{found[2].partition(' ')[0]} of its ANN's time in {words}"
-        for words, rivals in (("float32", FLOAT32), ("int8", INT8))
+        for words, rivals in (("float32", FLOAT32), ("bfloat16", BFLOAT16), ("int8", INT8))
         if (found := share(outcome, rivals)) is not None
     ]
     steps = plural(outcome.heat.timesteps, "step")
     run = f"`{race.run}` ({steps}, batches of {BATCH} images)"
-    return f"The engine answers {run} in {' and in '.join(parts)}."
+    return f"The engine answers {run} in {_listed(parts)} ({machine(race)})."
 
 
 def paragraph(kept: Races) -> str:
-    """The shortest answer with accuracy, energy and machine."""
-    race = first_of(kept)
-    if race is None:
+    """The shortest answer with accuracy and energy."""
+    if not kept:
         return NONE
-    said = [sentence(kept), *_accuracies(race), *_energies(race)]
-    origin = race.provenance
-    said.append(f"The machine: {origin.hardware}, {plural(origin.threads, 'thread')}.")
-    return " ".join(said)
+    first = kept[0][1]
+    return " ".join([sentence(kept), *_accuracies(first), *_energies(first)])
 
 
 def _accuracies(race: Race) -> Iterator[str]:
@@ -197,30 +213,36 @@ def _listed(parts: list[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def picture(kept: Races, place: str = FIGURE.name) -> str:
-    """The figure, with a caption; nothing without a race."""
-    race = first_of(kept)
-    if race is None:
-        return ""
-    return (
+def picture(kept: Races, folder: str = "") -> str:
+    """The figures of the first run, with captions; nothing without a race."""
+    return "\n\n".join(
         "![Time and energy of an image by the ANN in each precision, and by the SNN and the engine "
-        f"after each step]({place})\n\n*The time and the energy of an image, of `{race.run}`. A "
-        "number in a point is the step after which the SNN is stopped. The percentages are "
-        "accuracies.*"
+        f"after each step]({folder}{place.name})\n\n*The time and the energy of an image, of "
+        f"`{race.run}` ({machine(race)}). A number in a point is the step after which the SNN is "
+        "stopped. The percentages are accuracies.*"
+        for place, race in zip(figures(kept), firsts(kept), strict=True)
     )
 
 
 def readme_picture(kept: Races) -> str:
-    """The figure for a page above docs/."""
-    return picture(kept, str(FIGURE.relative_to(ROOT)))
+    """The first figure, for a page above docs/."""
+    return picture(kept[:1], f"{FIGURE.parent.name}/")
+
+
+def figures(kept: Races) -> list[Path]:
+    """The files of the figures: race.svg, race_2.svg and so on."""
+    count = len(firsts(kept))
+    return [FIGURE.with_stem(f"race_{i + 1}") if i else FIGURE for i in range(count)]
 
 
 def tables(kept: Races) -> str:
     """All rivals of all races at each batch size, and what was counted."""
     blocks = [ABOUT, PRICES] if kept else []
-    for run, (_, race) in kept.items():
+    for _, race in kept:
+        run, where = race.run, f"({machine(race)})"
         for outcome in race.engine:
-            blocks.append(f"`{run}`, batch {outcome.heat.batch}, T = {outcome.heat.timesteps}:")
+            heat = outcome.heat
+            blocks.append(f"`{run}`, batch {heat.batch}, T = {heat.timesteps} {where}:")
             blocks.append("\n".join(markdown_table(HEADER, engine_rows(outcome, race.scored))))
         if race.counted is not None:
             blocks.append(f"`{run}`, counted over {plural(race.counted.images, 'test image')}:")
@@ -235,13 +257,9 @@ def lines(kept: Races) -> str:
     if not kept:
         return NONE
     found = []
-    for run, (folder, race) in kept.items():
-        place = folder.relative_to(ROOT / "benchmarks")
-        origin = race.provenance
-        found.append(
-            f"- [`{run}`]({place}/race.md), {origin.created[:10]}: {origin.hardware}, "
-            f"{plural(origin.threads, 'thread')}"
-        )
+    for folder, race in kept:
+        place, date = folder.relative_to(ROOT / "benchmarks"), race.provenance.created[:10]
+        found.append(f"- [`{race.run}`]({place}/race.md), {date}: {machine(race)}")
     return "\n".join(found)
 
 
@@ -271,9 +289,8 @@ def main() -> None:
     kept = races()
     for path in PAGES:
         path.write_text(page(path.read_text(encoding="utf-8"), kept), encoding="utf-8")
-    race = first_of(kept)
-    if race is not None:
-        FIGURE.write_text(engine_figure(race), encoding="utf-8")
+    for place, race in zip(figures(kept), firsts(kept), strict=True):
+        place.write_text(engine_figure(race), encoding="utf-8")
 
 
 if __name__ == "__main__":

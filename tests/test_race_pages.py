@@ -93,14 +93,14 @@ def test_the_pages_say_what_the_kept_races_say() -> None:
     assert found == 7
 
 
-def test_the_figure_is_that_of_the_first_race() -> None:
-    first = make_race.first_of(make_race.races())
-    if first is None:
-        assert not make_race.FIGURE.exists()
-        return
-    drawn, kept = engine_figure(first), make_race.FIGURE.read_text(encoding="utf-8")
-    anonymous = [re.sub(r"\b[mp][0-9a-f]{10}\b", "id", svg) for svg in (drawn, kept)]
-    assert anonymous[0] == anonymous[1], "run: python docs/make_race.py"
+def test_the_figures_are_those_of_the_first_races() -> None:
+    races = make_race.races()
+    places = make_race.figures(races)
+    assert sorted(make_race.FIGURE.parent.glob("race*.svg")) == sorted(places)
+    for place, race in zip(places, make_race.firsts(races), strict=True):
+        drawn, kept = engine_figure(race), place.read_text(encoding="utf-8")
+        anonymous = [re.sub(r"\b[mp][0-9a-f]{10}\b", "id", svg) for svg in (drawn, kept)]
+        assert anonymous[0] == anonymous[1], "run: python docs/make_race.py"
 
 
 def test_without_a_race_it_says_so(tmp_path: Path) -> None:
@@ -113,10 +113,11 @@ def test_without_a_race_it_says_so(tmp_path: Path) -> None:
 
 def test_a_race_is_told_in_words_and_tables(tmp_path: Path) -> None:
     kept = written(tmp_path, race(run="a_first_name"), race())
-    assert list(kept) == ["cifar10_lean", "a_first_name"]
+    assert [each.run for _, each in kept] == ["cifar10_lean", "a_first_name"]
+    machine = make_race.machine(kept[0][1])
     assert make_race.sentence(kept) == (
         "The engine answers `cifar10_lean` (2 steps, batches of 64 images) in 0.20 of its ANN's "
-        "time in float32 and in 0.56 of its ANN's time in int8."
+        f"time in float32 and 0.56 of its ANN's time in int8 ({machine})."
     )
     told = make_race.paragraph(kept)
     assert "the ANN in int8 94.00 %, the SNN 94.00 % and the engine 94.00 % of 10,000" in told
@@ -124,7 +125,7 @@ def test_a_race_is_told_in_words_and_tables(tmp_path: Path) -> None:
     assert "costs 0.59 of the ANN's in 8-bit integers" in told
     bounds = make_race.bounds(kept)
     row = "| `cifar10_lean`, batch 64 ÷ its ANN in float32 | ≤ 0.25 | 0.15 | 0.20 (0.20–0.20) |"
-    assert f"{row} 6 bits | float32, torch.compile |" in bounds
+    assert f"{row} 6 bits | float32, torch.compile | {machine} |" in bounds
     assert "| `cifar10_t5`, batch 64 ÷ its ANN in float32 | ≤ 0.75 | 0.5 | not raced |" in bounds
     tables = make_race.tables(kept)
     assert "| the engine, 6 bits, after step 1 | 0.200 (0.180–0.220) |" in tables
@@ -132,6 +133,24 @@ def test_a_race_is_told_in_words_and_tables(tmp_path: Path) -> None:
     assert (
         "| the SNN, whole-number weights, 2 steps | 3.00 M | 20.0 M | 21.0 µJ | 0.039 |" in tables
     )
+
+
+def test_the_latest_race_of_each_machine_is_told(tmp_path: Path) -> None:
+    first = race()
+    other = first.provenance.model_copy(update={"hardware": "Another CPU"})
+    elsewhere = first.model_copy(update={"provenance": other, "matrix_units": True})
+    newer = first.model_copy(update={"scored": 77})
+    for name, each in (("01", first), ("02", elsewhere), ("03", newer)):
+        folder = tmp_path / f"2026-11-{name}" / "cifar10_lean"
+        folder.mkdir(parents=True)
+        (folder / "race.json").write_text(each.model_dump_json())
+    kept = make_race.races(tmp_path)
+    assert [each for _, each in kept] == [newer, elsewhere]  # who has no matrix units is first
+    assert [place.name for place in make_race.figures(kept)] == ["race.svg", "race_2.svg"]
+    assert "(docs/race_2.svg)" not in make_race.readme_picture(kept)
+    told = make_race.bounds(kept)
+    assert told.count("| `cifar10_lean`, batch 64 ÷ its ANN in float32 |") == 2
+    assert told.count("Another CPU with matrix units") == 4
 
 
 @pytest.mark.parametrize("timesteps", [1, 2])
