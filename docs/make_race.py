@@ -4,7 +4,8 @@
 
 All of it comes from the races that are kept as ``benchmarks/DATE/RUN/race.json``, the latest of
 each run on each kind of machine. They are what ``leanspike bench --parts engine --run runs/RUN
---out benchmarks/DATE/RUN`` writes. A region stands between ``<!-- race: KIND -->`` and ``<!-- end -->``, where KIND is
+--out benchmarks/DATE/RUN`` writes. A region stands between ``<!-- race: KIND -->`` and
+``<!-- end -->``, where KIND is
 
 - ``sentence``: the shortest answer, of each machine, for the README;
 - ``paragraph``: the same with accuracy and energy;
