@@ -63,6 +63,13 @@ def everything_is_worth_it():
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_matrix_units():
+    """Processors that have them leave convolutions in bfloat16 to PyTorch."""
+    with patch.object(convolution, "_has_matrix_units", lambda: False):
+        yield
+
+
 @pytest.fixture
 def layer():
     torch.manual_seed(0)

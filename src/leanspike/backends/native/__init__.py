@@ -22,7 +22,7 @@ from leanspike.backends.calls import (
     NormMeanCall,
     NormRateCall,
 )
-from leanspike.backends.native import convolution, lif, norm, norm_alone, pool, rates, winograd
+from leanspike.backends.native import convolution, lif, norm, norm_alone, pool, rates
 from leanspike.backends.protocol import Backend, backends
 
 _RUN: Mapping[type[Call], Callable[[Any], Any]] = {
@@ -36,7 +36,7 @@ _RUN: Mapping[type[Call], Callable[[Any], Any]] = {
     NormMeanCall: norm_alone.run_norm_mean,
     MaxPoolRateCall: pool.run,
     ConvolutionCall: convolution.run,
-    ConvolutionGradientCall: winograd.gradients,
+    ConvolutionGradientCall: convolution.gradients,
 }
 
 
@@ -73,7 +73,7 @@ class Native(Backend):
         if type(call) is ConvolutionCall:
             return convolution.serves(call) and is_there()
         if type(call) is ConvolutionGradientCall:
-            return winograd.knows(call) and is_there()
+            return convolution.serves_gradients(call) and is_there()
         return False
 
     def run(self, call: Call) -> Any:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from leanspike import native
 from leanspike.backends.calls import ConvolutionCall, ConvolutionGradientCall
-from leanspike.backends.native import winograd
+from leanspike.backends.native import side_by_side, winograd
 from leanspike.backends.native.convolution_structure import (
     described,
     layout_of,
@@ -55,7 +55,19 @@ LEAST_WORK = 1_000_000
 
 def serves(call: ConvolutionCall) -> bool:
     """Return whether the native code computes the convolution, and faster than PyTorch."""
-    return _may_be_dense(call) or (knows(call) and native.is_built() and is_worth_it(call))
+    if _may_be_dense(call) or _has_faster_gradients(call):
+        return True
+    return knows(call) and native.is_built() and is_worth_it(call)
+
+
+def serves_gradients(call: ConvolutionGradientCall) -> bool:
+    """Return whether it has the gradients of a dense convolution faster than PyTorch."""
+    return winograd.knows(call) or side_by_side.knows(call)
+
+
+def gradients(call: ConvolutionGradientCall) -> tuple[Tensor | None, ...]:
+    """Compute the gradients of a dense convolution that are wanted."""
+    return (side_by_side if side_by_side.knows(call) else winograd).gradients(call)
 
 
 def knows(call: ConvolutionCall) -> bool:
@@ -106,11 +118,15 @@ def _may_be_dense(call: ConvolutionCall) -> bool:
     return call.learning and winograd.knows(call)
 
 
+def _has_faster_gradients(call: ConvolutionCall) -> bool:
+    return call.learning and torch.is_grad_enabled() and side_by_side.knows(call)
+
+
 def run(call: ConvolutionCall) -> Tensor:
     """Compute the convolution, by events or in training dense."""
     if _may_be_dense(call) and not (knows(call) and is_worth_it(call)):
         return winograd.run(call)
-    return _by_events(call)
+    return side_by_side.run(call) if _has_faster_gradients(call) else _by_events(call)
 
 
 def _by_events(call: ConvolutionCall) -> Tensor:
