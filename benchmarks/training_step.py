@@ -11,7 +11,9 @@ median of the rounds' ratios to the first, with quartiles. Times are the process
 fixed; the shares of convolutions' inputs that are not 0 are printed, as the time of event-driven
 convolutions goes by them.
 
-Rows further down are the same step with less of what makes it fast: dense convolutions by PyTorch;
+Rows further down are the same step with less of what makes it fast: small images not laid side by
+side for the gradients of weights (in bfloat16, with matrix units); max pools of rate gradients in
+PyTorch; dense convolutions by PyTorch;
 also norms that no neurons alone read; all norms there, and neurons after them; linear layers of
 rate gradients run on all steps and on their mean; neurons of rate gradients in plain PyTorch. The
 profile is of one step each, by kind of work, as PyTorch's profiler tells it.
@@ -48,7 +50,13 @@ APART = DENSE | {"leanspike.backends.native.norm.LEAST_WORK": math.inf}
 TWICE = {"leanspike.execute.rate.follows_mean": lambda _layer, _x: False}
 PLAIN = {"leanspike.backends.native.lif.serves": lambda _call: False}
 ALONE = DENSE | {"leanspike.backends.native.norm_alone.serves": lambda _call: False}
+APART_IMAGES = {"leanspike.backends.native.side_by_side.knows": lambda _call: False}
+POOLS = {"leanspike.backends.native.pool.serves": lambda _call: False}
 BEFORE: dict[str, tuple[str, dict[str, Any]]] = {
+    "ann, fit, images apart": ("ann, as fit trains it", APART_IMAGES),
+    "rate, images apart": ("rate", APART_IMAGES),
+    "bptt, images apart": ("bptt", APART_IMAGES),
+    "rate, max pools in PyTorch": ("rate", POOLS),
     "rate, dense by PyTorch": ("rate", DENSE),
     "bptt, dense by PyTorch": ("bptt", DENSE),
     "rate, lone norms in PyTorch": ("rate", ALONE),
