@@ -40,6 +40,7 @@ void check_norm(dice *d, int instructions);
 void check_convolution(dice *d, int instructions);
 void check_winograd(dice *d, int instructions);
 void check_pool(dice *d, int instructions);
+void check_rate_gradients(dice *d, int instructions);
 void check_density(dice *d);
 
 #endif

@@ -73,6 +73,7 @@ static void *drive(void *data) {
         for (int round = 0; round < ROUNDS; round++) check_convolution(d, set);
         for (int round = 0; round < ROUNDS; round++) check_winograd(d, set);
         for (int round = 0; round < ROUNDS; round++) check_pool(d, set);
+        for (int round = 0; round < ROUNDS; round++) check_rate_gradients(d, set);
     }
     check_density(d);
     return NULL;

@@ -35,6 +35,7 @@ from leanspike.backends.calls import (
     NormLIFRateCall,
     NormMeanCall,
     NormRateCall,
+    RateGradientCall,
 )
 from leanspike.backends.choice import choose, use_backend
 from leanspike.backends.native import Native
@@ -73,6 +74,7 @@ __all__ = [
     "NormScale",
     "Normalised",
     "NormalisedRates",
+    "RateGradientCall",
     "Rates",
     "Reference",
     "Reset",

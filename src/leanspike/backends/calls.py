@@ -121,6 +121,32 @@ class LIFRateCall(NeuronCall):
 
 @final
 @dataclass(frozen=True, eq=False)
+class RateGradientCall(Call):
+    """The gradients of neurons' mean output by their mean input and by parameters of a layer.
+
+    ``grad_N`` is dL/d(mean output). ``by_input`` and ``by`` are the derivatives of each neuron's
+    mean output, in float32, as of a :class:`Rates`. The answer is dL/d(mean input), in the dtype of
+    ``grad_N``, and a number for each of ``by``.
+
+    >>> import torch
+    >>> grad_N, by_N = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 3.0])
+    >>> RateGradientCall(grad_N, by_N, (by_N,)).reference()
+    (tensor([0.5000, 6.0000]), (tensor(6.5000),))
+    """
+
+    grad_N: Tensor
+    by_input: Tensor
+    by: tuple[Tensor, ...]
+
+    def reference(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the answer in plain PyTorch."""
+        grad_N = self.grad_N.to(self.by_input.dtype)
+        by_x = (grad_N * self.by_input).to(self.grad_N.dtype)
+        return by_x, tuple((grad_N * each).sum() for each in self.by)
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class NormLIFCall(Call):
     """A batch norm in training, and the LIF neurons behind it, which alone read its output.
 

@@ -51,6 +51,16 @@ class Windows:
         ends = zip(self.padding, self.size, reach, strict=True)
         return [(before, max(0, last - size - before)) for before, size, last in ends]
 
+    def apart(self) -> bool:
+        """Return whether each pixel is in exactly one window.
+
+        >>> Windows((2,), (2,), padding=(0,), dilation=(1,), size=(5,), left=(2,)).apart()
+        False
+        """
+        plain = set(self.padding) <= {0} and set(self.dilation) <= {1}
+        whole = all(n * by == s for n, by, s in zip(self.left, self.stride, self.size, strict=True))
+        return plain and whole and self.kernel == self.stride
+
     def padded(self, x_N: Tensor, value: float) -> Tensor:
         """Return the pixels that windows read, with ``value`` beyond the edges."""
         pads = [pixels for side in reversed(self.pads()) for pixels in side]

@@ -130,6 +130,12 @@ class _MeanOfLargest(torch.autograd.Function):
         parts, windows, grad_N = ctx.saved_tensors, ctx.windows, grad_outputs[0]
         grad_N = grad_N.to(torch.promote_types(grad_N.dtype, torch.float32))
         shape = *grad_N.shape[:2], *windows.size
+        if windows.apart() and not grad_N.requires_grad:
+            like: Any = {"dtype": grad_N.dtype, "device": grad_N.device}
+            spread = torch.empty(shape, memory_format=_format(grad_N), **like)
+            for part_N, at in zip(parts, windows.taps(), strict=True):
+                torch.mul(part_N, grad_N, out=spread[at])
+            return None, spread.to(ctx.dtype), None, *[None] * len(parts)
         spread = windows.padded(grad_N.new_zeros(shape), 0.0)
         spread = spread.contiguous(memory_format=_format(grad_N))
         for part_N, at in zip(parts, windows.taps(), strict=True):

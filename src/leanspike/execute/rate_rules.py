@@ -19,6 +19,7 @@ from leanspike.backends import (
     NormRateCall,
     NormRates,
     NormScale,
+    RateGradientCall,
     choose,
 )
 from leanspike.errors import LeanspikeError
@@ -103,11 +104,16 @@ class _MeanOutput(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         by_input, *by = ctx.saved_tensors
-        g_N = once(grad_outputs[0]).to(by_input.dtype)
+        g_N, nothing = once(grad_outputs[0]), [None] * len(by)
+        call = RateGradientCall(g_N, by_input, tuple(by)) if not any(ctx.shapes) else None
+        backend = None if call is None or g_N.dtype != ctx.dtype else choose(call)
+        if call is not None and backend is not None:
+            by_x, of_scalars = backend.run(call)
+            return None, by_x, None, *of_scalars, *nothing
+        g_N = g_N.to(by_input.dtype)
         of_parameters = (
             (g_N * d).sum_to_size(shape) for d, shape in zip(by, ctx.shapes, strict=True)
         )
-        nothing = [None] * len(by)
         return None, (g_N * by_input).to(ctx.dtype), None, *of_parameters, *nothing
 
 

@@ -21,8 +21,17 @@ from leanspike.backends.calls import (
     NormLIFRateCall,
     NormMeanCall,
     NormRateCall,
+    RateGradientCall,
 )
-from leanspike.backends.native import convolution, lif, norm, norm_alone, pool, rates
+from leanspike.backends.native import (
+    convolution,
+    lif,
+    norm,
+    norm_alone,
+    pool,
+    rate_gradients,
+    rates,
+)
 from leanspike.backends.protocol import Backend, backends
 
 _RUN: Mapping[type[Call], Callable[[Any], Any]] = {
@@ -35,6 +44,7 @@ _RUN: Mapping[type[Call], Callable[[Any], Any]] = {
     NormRateCall: norm_alone.run_norm_rates,
     NormMeanCall: norm_alone.run_norm_mean,
     MaxPoolRateCall: pool.run,
+    RateGradientCall: rate_gradients.run,
     ConvolutionCall: convolution.run,
     ConvolutionGradientCall: convolution.gradients,
 }
@@ -70,6 +80,8 @@ class Native(Backend):
             return norm_alone.serves_mean(call) and is_there()
         if type(call) is MaxPoolRateCall:
             return pool.serves(call) and is_there()
+        if type(call) is RateGradientCall:
+            return rate_gradients.serves(call) and is_there()
         if type(call) is ConvolutionCall:
             return convolution.serves(call) and is_there()
         if type(call) is ConvolutionGradientCall:

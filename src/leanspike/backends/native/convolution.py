@@ -67,7 +67,9 @@ def serves_gradients(call: ConvolutionGradientCall) -> bool:
 
 def gradients(call: ConvolutionGradientCall) -> tuple[Tensor | None, ...]:
     """Compute the gradients of a dense convolution that are wanted."""
-    return (side_by_side if side_by_side.knows(call) else winograd).gradients(call)
+    if side_by_side.knows(call):
+        return side_by_side.gradients(call)
+    return winograd.gradients(call)
 
 
 def knows(call: ConvolutionCall) -> bool:
