@@ -48,7 +48,7 @@ def _content(figure: Figure) -> None:
         axes.set_xlabel("density")
     panels[0].set_ylabel("time ÷ dense")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=(len(labels) + 1) // 2)
 
 
 def _curves(axes: Axes, densities: list[float], ratios: dict[int, list[float]]) -> None:

@@ -51,6 +51,13 @@ def test_the_figure_of_the_norms_is_that_of_the_runs() -> None:
     assert drawn == kept, "run: python docs/make_norms_figure.py"
 
 
+def test_the_figure_of_densities_is_that_of_the_latest_measurement() -> None:
+    from make_density_figure import OUT, figure
+
+    drawn, kept = (anonymous(svg) for svg in (figure(), OUT.read_text(encoding="utf-8")))
+    assert drawn == kept, "run: python docs/make_density_figure.py"
+
+
 def anonymous(svg: str) -> str:
     """A figure without its ids, which matplotlib makes of numbers as numpy writes them."""
     return re.sub(r"\b[mp][0-9a-f]{10}\b", "id", svg)

@@ -81,3 +81,14 @@ def weighted_mean(x_TN: Tensor, share_T: Tensor) -> Tensor:
     for x_N, share in zip(x_TN, share_T.tolist(), strict=True):
         total_N.add_(x_N, alpha=share / len(x_TN))
     return total_N.to(x_TN.dtype)
+
+
+def mean_of(x_TN: Tensor) -> Tensor:
+    """Return the plain mean of steps, ``[N, ...]``.
+
+    >>> mean_of(torch.tensor([[1.0], [3.0]], dtype=torch.bfloat16))
+    tensor([2.], dtype=torch.bfloat16)
+    """
+    if x_TN.dtype != torch.bfloat16 or not x_TN.is_cpu:
+        return x_TN.mean(0)
+    return weighted_mean(x_TN, torch.ones(len(x_TN)))  # PyTorch's takes three times as long

@@ -33,7 +33,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from leanspike.errors import LeanspikeError
-from leanspike.execute.arrival import arrivals, weighted_mean
+from leanspike.execute.arrival import arrivals, mean_of, weighted_mean
 from leanspike.execute.fused import fire_normalised, is_watched, normalise_alone
 from leanspike.execute.listening import Listening
 from leanspike.execute.observed import Execution
@@ -113,7 +113,7 @@ class RateExecution(Execution):
             self.arrival = arrivals(self.graph, self.module, timesteps)
         entering: Any = sequence
         if self.timed:
-            entering = Timed(sequence.detach(), opened(sequence, timesteps).mean(0))
+            entering = Timed(sequence.detach(), mean_of(opened(sequence, timesteps)))
         return self.run(entering, timesteps)
 
     def heard(self, value: Any) -> tuple[Tensor, Tensor]:
@@ -211,7 +211,7 @@ class RateExecution(Execution):
             heard_N = self._heard(n, x)
         return Timed(
             steps,
-            average=lambda: opened(steps, self.timesteps).mean(0),
+            average=lambda: mean_of(opened(steps, self.timesteps)),
             follow=lambda y_N: output_of_mean(layer, x_N, y_N, heard_N),
         )
 
@@ -277,7 +277,7 @@ class RateExecution(Execution):
         """Return the mean of the steps, with the derivative at the mean of the input."""
         if not (isinstance(mean, Tensor) and mean.is_floating_point()):
             return mean
-        return carried(opened(steps, self.timesteps).mean(0), mean)
+        return carried(mean_of(opened(steps, self.timesteps)), mean)
 
     def _normalise_batch(self, norm: nn.Module, x: Timed) -> Timed:
         """Run a batch norm in training, with the statistics of all steps together."""
