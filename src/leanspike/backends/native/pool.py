@@ -41,6 +41,7 @@ class _Pool(ctypes.Structure):
 def serves(call: MaxPoolRateCall) -> bool:
     """Return whether the native code knows this pool, its type and its layout.
 
+    >>> from leanspike.backends import Windows
     >>> windows = Windows((2, 2), (2, 2), (0, 0), (1, 1), size=(4, 4), left=(2, 2))
     >>> x_TN = torch.zeros(3, 1, 4, 4, 8).movedim(-1, 2)  # channels_last
     >>> [serves(MaxPoolRateCall(x, windows, torch.ones(3))) for x in (x_TN, x_TN.contiguous())]
