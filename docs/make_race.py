@@ -167,7 +167,7 @@ def _sentence(race: Race) -> str:
     ]
     steps = plural(outcome.heat.timesteps, "step")
     run = f"`{race.run}` ({steps}, batches of {BATCH} images)"
-    return f"The engine answers {run} in {_listed(parts)} ({machine(race)})."
+    return f"The engine answers {run} in {_listed(parts)}. The machine: {machine(race)}."
 
 
 def paragraph(kept: Races) -> str:

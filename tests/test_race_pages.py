@@ -117,7 +117,7 @@ def test_a_race_is_told_in_words_and_tables(tmp_path: Path) -> None:
     machine = make_race.machine(kept[0][1])
     assert make_race.sentence(kept) == (
         "The engine answers `cifar10_lean` (2 steps, batches of 64 images) in 0.20 of its ANN's "
-        f"time in float32 and 0.56 of its ANN's time in int8 ({machine})."
+        f"time in float32 and 0.56 of its ANN's time in int8. The machine: {machine}."
     )
     told = make_race.paragraph(kept)
     assert "the ANN in int8 94.00 %, the SNN 94.00 % and the engine 94.00 % of 10,000" in told

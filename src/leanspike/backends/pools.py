@@ -1,7 +1,7 @@
 """Max pools of rate gradients in plain PyTorch: what they make, and which inputs were the largest.
 
 The gradient of a mean output goes to each input of the window by the steps at which it was the
-largest (:mod:`leanspike.execute.rate_pools`). Of several largest it is the first one's.
+largest (:mod:`leanspike.execute.rate_pools`). The first of several largest ones has it.
 
 Shapes: T timesteps, N samples; ``_TN`` is ``[T, N, C, ...]``, ``_N`` is ``[N, C, ...]``.
 """
