@@ -16,6 +16,8 @@ from leanspike.backends import (
     watch_backends,
 )
 from leanspike.backends.native import side_by_side
+from leanspike.errors import LeanspikeError
+from leanspike.evaluation.macs import MacCounter
 from leanspike.synapse import EventConv2d, convolving_faster
 
 if not native.is_built():
@@ -68,6 +70,27 @@ def test_only_what_is_wanted_is_computed():
         call = ConvolutionGradientCall(grad, x, weight, (1, 1), (1, 1), wanted=wanted)
         found = choose(call).run(call)
         assert tuple(each is not None for each in found) == wanted
+
+
+def test_products_are_counted_as_those_of_the_plain_convolution():
+    x, weight, grad = (normal(*shape) for shape in ((16, 64, 4, 4), (64, 64, 3, 3), (16, 64, 4, 4)))
+    call = ConvolutionGradientCall(grad, x, weight, (1, 1), (1, 1), wanted=(True, True, False))
+    counted = []
+    for compute in (call.by_pytorch, lambda: choose(call).run(call)):
+        with MacCounter() as counter:
+            compute()
+        counted.append(counter.products)
+    assert counted[0] == counted[1]
+    assert counted[0].macs == 2 * 16 * 64 * 64 * 9 * 16
+
+
+def test_second_derivatives_are_refused():
+    x, weight = normal(16, 64, 4, 4).requires_grad_(), normal(64, 64, 3, 3).requires_grad_()
+    call = ConvolutionCall(x, weight, None, (1, 1), (1, 1), learning=True)
+    y = side_by_side.run(call).float().square().sum()
+    (by_weight,) = torch.autograd.grad(y, weight, create_graph=True)
+    with pytest.raises(LeanspikeError, match="LEANSPIKE_BACKEND=reference"):
+        by_weight.sum().backward()
 
 
 def test_what_it_does_not_know_is_pytorchs():

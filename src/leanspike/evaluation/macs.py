@@ -217,6 +217,7 @@ RULES: dict[str, Callable[[Any, Any], Products]] = {
     "aten.convolution_backward": _convolution_backward,
     "leanspike.convolution": _event_convolution,
     "leanspike.convolution_weight_gradient": _event_weight_gradient,
+    "leanspike.side_by_side_weight_gradient": _event_weight_gradient,
     "leanspike.winograd": _dense_convolution,
     "leanspike.winograd_input_gradient": _event_weight_gradient,
     "leanspike.winograd_weight_gradient": _event_weight_gradient,

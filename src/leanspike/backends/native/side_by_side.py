@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from leanspike import native
 from leanspike.backends.calls import ConvolutionCall, ConvolutionGradientCall
 from leanspike.processor import has_bfloat16, has_matrix_units
 from leanspike.transforms import is_transforming
@@ -91,8 +92,7 @@ def gradients(call: ConvolutionGradientCall) -> tuple[Tensor | None, ...]:
         return call.by_pytorch()
     grad = call.grad.contiguous(memory_format=torch.channels_last)
     by_x, _, by_bias = _by_pytorch(grad, call.x, call.weight, (wants_x, False, wants_bias))
-    laid = side_by_side(grad, *tiles), side_by_side(call.x, *tiles)
-    _, by_weight, _ = _by_pytorch(*laid, call.weight, (False, True, False))
+    by_weight = torch.ops.leanspike.side_by_side_weight_gradient(grad, call.x, call.weight, _ONE)
     return by_x, by_weight, by_bias
 
 
@@ -130,3 +130,30 @@ class _Convolution(torch.autograd.Function):
             grad_outputs[0], x, weight, _ONE, _ONE, wanted=ctx.needs_input_grad
         )
         return gradients(call)
+
+
+# The operator that torch sees, and who counts products: those with the zeros between are none.
+
+torch.library.define(
+    "leanspike::side_by_side_weight_gradient",
+    "(Tensor grad, Tensor x, Tensor weight, int[] padding) -> Tensor",
+)
+
+
+@torch.library.impl("leanspike::side_by_side_weight_gradient", "CPU")
+def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, _padding: list[int]) -> Tensor:
+    tiles = tiles_of(x, len(weight))
+    assert tiles is not None
+    laid = side_by_side(grad, *tiles), side_by_side(x, *tiles)
+    _, found, _ = _by_pytorch(*laid, weight, (False, True, False))
+    assert found is not None
+    return found
+
+
+torch.library.register_fake(
+    "leanspike::side_by_side_weight_gradient",
+    lambda _grad, _x, weight, _padding: torch.empty_like(weight),
+)
+torch.library.register_autograd(
+    "leanspike::side_by_side_weight_gradient", native.refuse_second_derivatives
+)
