@@ -285,10 +285,7 @@ int leanspike_lif(const lif_call *call) {
     int failed = lay_out_norm(&t) || make_room(&t, blocks);
     native_job job = {.work = work_on, .task = &t, .pieces = blocks};
     job.scratch = (size_t)(befores_room(&t) + rest_room(&t)) + channels_room(&t);
-    native_means means = call->means;
-    int64_t worth = call->size * call->steps / (means.parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
-    if (means.threads > worth) means.threads = (int32_t)worth;
-    failed = failed || native_run(&job, &means);
+    failed = failed || native_run_walk(&job, &call->means, call->size * call->steps);
     if (!failed && call->grad_neuron) add_up(call->grad_neuron, t.sums, 2, blocks);
     if (!failed && call->grad_norm) add_up(call->grad_norm, t.norm_sums, t.channel_sums, blocks);
     free(t.sums), free(t.norm_sums), free(t.norm.scale);

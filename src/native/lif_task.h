@@ -22,9 +22,7 @@ enum {
     BLOCK = 8192,             /* elements: long stretches of memory; rows are whole cache lines */
     MOST_READ = 65536,        /* elements times steps of a block, which fit the L2 cache */
     PARTIAL = 2048,           /* elements whose sums are added up in float32, then in double */
-    PASSING = 1 << 22,        /* bytes from which on results bypass the caches */
-    WORTH_A_THREAD = 1 << 18, /* elements times steps for a new thread */
-    WORTH_A_WAITING = 1 << 15 /* the same for a thread that waits in the caller's pool */
+    PASSING = 1 << 22         /* bytes from which on results bypass the caches */
 };
 
 /* The scales, shifts and centres of the channels, for each step or for all, in the order in which groups read

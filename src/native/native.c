@@ -92,3 +92,15 @@ int native_run(const native_job *job, const native_means *means) {
     let_go(t);
     return 0;
 }
+
+enum {
+    WORTH_A_THREAD = 1 << 18, /* elements of all steps, of a new one */
+    WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
+};
+
+int native_run_walk(const native_job *job, const native_means *means, int64_t work) {
+    native_means fewer = *means;
+    int64_t worth = work / (means->parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
+    if (fewer.threads > worth) fewer.threads = (int32_t)worth;
+    return native_run(job, &fewer);
+}

@@ -39,6 +39,9 @@ typedef struct {
 /* Returns 0 when all pieces are done. If memory is short, it returns -1 and does nothing. */
 int native_run(const native_job *job, const native_means *means);
 
+/* The same in as many threads as `work`, elements of all steps that are walked through, is worth. */
+int native_run_walk(const native_job *job, const native_means *means, int64_t work);
+
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t parts(int64_t all, int64_t size) { return (all + size - 1) / size; }
@@ -61,6 +64,12 @@ static inline float from_bfloat16(uint16_t value) {
 /* Returns element i of a tensor of bfloat16 or float32. */
 static inline float load(const void *data, int64_t i, const int bf16) {
     return bf16 ? from_bfloat16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
+}
+
+/* Writes element i of such a tensor. */
+static inline void store(void *data, int64_t i, float value, const int bf16) {
+    if (bf16) ((uint16_t *)data)[i] = to_bfloat16(value);
+    else ((float *)data)[i] = value;
 }
 
 #endif

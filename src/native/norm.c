@@ -7,9 +7,7 @@ enum {
     BLOCK = 8192,             /* elements of a step of a block, or a row */
     PARTIAL = 128,            /* rows whose sums are added up in float32, then in double */
     LANES = 16,               /* values side by side in a plane that are summed apart */
-    CHUNK = PARTIAL * LANES,  /* elements of a plane whose sums are added up in float32 */
-    WORTH_A_THREAD = 1 << 18, /* elements of all steps, of a new one */
-    WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
+    CHUNK = PARTIAL * LANES   /* elements of a plane whose sums are added up in float32 */
 };
 
 /* Sums of a part, [channels] each: distances from the pivots, of x and of the steps' mean. */
@@ -197,11 +195,7 @@ int leanspike_norm(const norm_call *call) {
     if (t.each && !(t.found = malloc((size_t)(blocks * t.each + 1) * sizeof *t.found))) return -1;
     native_job job = {.work = work_on, .task = &t, .pieces = blocks};
     job.scratch = (size_t)(SUMS * call->channels) * sizeof(float);
-    native_means means = call->means;
-    int64_t work = call->rows * call->channels * call->inner * call->steps;
-    int64_t worth = work / (means.parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
-    if (means.threads > worth) means.threads = (int32_t)worth;
-    int failed = native_run(&job, &means);
+    int failed = native_run_walk(&job, &call->means, call->rows * call->channels * call->inner * call->steps);
     if (!failed && kind == MOMENTS) {
         put_blocks_together(&t, blocks);
         tell_moments(call, t.found);

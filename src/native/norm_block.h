@@ -1,10 +1,5 @@
 /* Rows of channels, for the compiler to make vectors of. Included once per instruction set, SET. */
 
-static inline TARGET void NAME(store)(void *to, int64_t at, float value, const int bf16) {
-    if (bf16) ((uint16_t *)to)[at] = to_bfloat16(value);
-    else ((float *)to)[at] = value;
-}
-
 /* Adds the distances of a row from `pivot`, and their squares. */
 static inline TARGET void NAME(add_row)(float *restrict all, float *restrict squares,
                                         const float *restrict pivot, const void *restrict x,
@@ -43,7 +38,7 @@ static inline TARGET void NAME(mean_of_steps)(const norm_call *n, float *restric
     for (int64_t s = 1; s < n->steps; s++)
         for (int64_t c = 0; c < count; c++) to[c] += load(n->x, s * n->x_step + at + c, bf16);
     for (int64_t c = 0; c < count; c++) to[c] /= steps;
-    for (int64_t c = 0; c < count; c++) NAME(store)(n->mean_x, at + c, to[c], bf16);
+    for (int64_t c = 0; c < count; c++) store(n->mean_x, at + c, to[c], bf16);
     if (bf16)
         for (int64_t c = 0; c < count; c++) to[c] = load(n->mean_x, at + c, bf16);
 }
@@ -98,7 +93,7 @@ static inline TARGET void NAME(scale_row)(const void *restrict x, void *restrict
                                           const float *restrict scale, const float *restrict shift,
                                           int64_t channels, const int bf16) {
     for (int64_t c = 0; c < channels; c++)
-        NAME(store)(y, to + c, scale[c] * load(x, from + c, bf16) + shift[c], bf16);
+        store(y, to + c, scale[c] * load(x, from + c, bf16) + shift[c], bf16);
 }
 
 /* The same, added to `all` as well. */
@@ -109,7 +104,7 @@ static inline TARGET void NAME(scale_and_add_row)(const void *restrict x, void *
     for (int64_t c = 0; c < channels; c++) {
         float value = scale[c] * load(x, from + c, bf16) + shift[c];
         all[c] += value;
-        NAME(store)(y, to + c, value, bf16);
+        store(y, to + c, value, bf16);
     }
 }
 
@@ -127,7 +122,7 @@ static inline TARGET void NAME(normalise_as)(const norm_call *n, int64_t first, 
             else NAME(scale_row)(n->x, n->y, from, to, scale, shift, channels, bf16);
         }
         for (int64_t c = 0; n->mean_y && c < channels; c++)
-            NAME(store)(n->mean_y, r * channels + c, room[c] / (float)n->steps, bf16);
+            store(n->mean_y, r * channels + c, room[c] / (float)n->steps, bf16);
     }
 }
 
@@ -178,7 +173,7 @@ static inline TARGET void NAME(backward_row)(const norm_call *n, const void *x, 
                                              const float *restrict constant, const int bf16) {
     for (int64_t c = 0; c < n->channels; c++) {
         float moved = of_x[c] * (load(x, c, bf16) - centre[c]) + constant[c];
-        NAME(store)(to, c, of_grad[c] * load(grad, c, bf16) + moved, bf16);
+        store(to, c, of_grad[c] * load(grad, c, bf16) + moved, bf16);
     }
 }
 

@@ -79,13 +79,13 @@ static inline TARGET void NAME(scale_values)(const void *restrict x, void *restr
                                              int64_t count, const int bf16) {
     if (!all) {
         for (int64_t i = 0; i < count; i++)
-            NAME(store)(y, to + i, scale * load(x, from + i, bf16) + shift, bf16);
+            store(y, to + i, scale * load(x, from + i, bf16) + shift, bf16);
         return;
     }
     for (int64_t i = 0; i < count; i++) {
         float value = scale * load(x, from + i, bf16) + shift;
         all[i] += value;
-        NAME(store)(y, to + i, value, bf16);
+        store(y, to + i, value, bf16);
     }
 }
 
@@ -100,7 +100,7 @@ static inline TARGET void NAME(normalise_chunk)(const norm_call *n, int64_t c, i
                            n->mean_y ? all : NULL, count, bf16);
     }
     for (int64_t i = 0; n->mean_y && i < count; i++)
-        NAME(store)(n->mean_y, at + i, all[i] / (float)n->steps, bf16);
+        store(n->mean_y, at + i, all[i] / (float)n->steps, bf16);
 }
 
 static TARGET void NAME(plane_normalise)(const norm_call *n, int64_t first, int64_t end, double *found,
@@ -151,7 +151,7 @@ static inline TARGET void NAME(backward_plane)(const norm_call *n, int64_t s, in
     const float of_grad = n->of_grad[g], of_x = n->of_x[g], centre = n->centre[g], constant = n->constant[g];
     for (int64_t i = 0; i < n->inner; i++) {
         float moved = of_x * (load(n->x, x_at + i, bf16) - centre) + constant;
-        NAME(store)(n->grad_x, to + i, of_grad * load(n->grad, grad_at + i, bf16) + moved, bf16);
+        store(n->grad_x, to + i, of_grad * load(n->grad, grad_at + i, bf16) + moved, bf16);
     }
 }
 

@@ -3,11 +3,6 @@
 
 #include <stdatomic.h>
 
-enum {
-    WORTH_A_THREAD = 1 << 18, /* elements of all steps of the input, of a new one */
-    WORTH_A_WAITING = 1 << 15 /* of one that waits in the caller's pool */
-};
-
 /* Elements of a step of y. */
 static int64_t step_of(const pool_call *p) {
     return p->images * p->rows.output * p->columns.output * p->channels;
@@ -50,9 +45,6 @@ int leanspike_pool(const pool_call *call) {
     task t = {.call = call, .missing = &missing};
     native_job job = {.work = work_on, .task = &t, .pieces = call->images * call->rows.output};
     job.scratch = (size_t)(3 * call->channels) * sizeof(float);
-    native_means means = call->means;
     int64_t work = call->images * call->rows.input * call->columns.input * call->channels * call->steps;
-    int64_t worth = work / (means.parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
-    if (means.threads > worth) means.threads = (int32_t)worth;
-    return native_run(&job, &means) ? -1 : atomic_load(&missing);
+    return native_run_walk(&job, &call->means, work) ? -1 : atomic_load(&missing);
 }

@@ -1,10 +1,5 @@
 /* A pixel of a max pool, for the compiler to make vectors of. Included once per instruction set, SET. */
 
-static inline TARGET void NAME(put)(void *restrict to, int64_t at, float value, const int bf16) {
-    if (bf16) ((uint16_t *)to)[at] = to_bfloat16(value);
-    else ((float *)to)[at] = value;
-}
-
 /* The larger ones; a NaN stays. */
 static inline TARGET void NAME(take)(float *restrict best, const void *restrict x, int64_t at,
                                      int64_t channels, const int bf16) {
@@ -29,7 +24,7 @@ static inline TARGET int NAME(tell)(const pool_call *p, const float *restrict be
                                     float *restrict mean, int64_t at, const int bf16) {
     int missing = 0;
     for (int64_t c = 0; c < p->channels; c++) {
-        NAME(put)(p->y, at + c, best[c], bf16);
+        store(p->y, at + c, best[c], bf16);
         mean[c] += best[c];
         missing |= left[c] != 0.0f;
     }
@@ -55,7 +50,7 @@ static inline TARGET int NAME(pixel)(const pool_call *p, int64_t to, int64_t fro
                 NAME(give)(part, left, best, p->x, s * p->x_step + from + i * line + j * channels, channels, bf16);
         missing |= NAME(tell)(p, best, left, mean, s * step + to, bf16);
     }
-    for (int64_t c = 0; c < channels; c++) NAME(put)(p->mean_y, to + c, mean[c] / (float)p->steps, bf16);
+    for (int64_t c = 0; c < channels; c++) store(p->mean_y, to + c, mean[c] / (float)p->steps, bf16);
     return missing;
 }
 

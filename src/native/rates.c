@@ -4,11 +4,9 @@
 #include <stdlib.h>
 
 enum {
-    LANES = 16,                /* products side by side that are added up apart */
-    PARTIAL = 2048,            /* products that are added up in float32, then in double */
-    BLOCK = 1 << 15,           /* neurons of a piece */
-    WORTH_A_THREAD = 1 << 18,  /* neurons, of a new one */
-    WORTH_A_WAITING = 1 << 15, /* of one that waits in the caller's pool */
+    LANES = 16,     /* products side by side that are added up apart */
+    PARTIAL = 2048, /* products that are added up in float32, then in double */
+    BLOCK = 1 << 15 /* neurons of a piece */
 };
 
 #define SET plain
@@ -50,10 +48,7 @@ int leanspike_rates(const rates_call *call) {
     task t = {.call = call, .sums = calloc((size_t)(pieces + 1) * RATES_PARAMETERS, sizeof(double))};
     if (!t.sums) return -1;
     native_job job = {.work = work_on, .task = &t, .pieces = pieces};
-    native_means means = call->means;
-    int64_t worth = call->size / (means.parallel ? WORTH_A_WAITING : WORTH_A_THREAD);
-    if (means.threads > worth) means.threads = (int32_t)worth;
-    int failed = native_run(&job, &means);
+    int failed = native_run_walk(&job, &call->means, call->size);
     for (int p = 0; p < RATES_PARAMETERS; p++) {
         call->sums[p] = 0.0;
         for (int64_t i = 0; i < pieces; i++) call->sums[p] += t.sums[i * RATES_PARAMETERS + p];

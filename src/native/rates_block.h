@@ -4,8 +4,7 @@ static inline TARGET void NAME(pass)(const rates_call *r, int64_t first, int64_t
     const float *restrict by = r->by_input + first;
     for (int64_t i = 0; i < count; i++) {
         const float value = load(r->grad, first + i, bf16) * by[i];
-        if (bf16) ((uint16_t *)r->grad_x)[first + i] = to_bfloat16(value);
-        else ((float *)r->grad_x)[first + i] = value;
+        store(r->grad_x, first + i, value, bf16);
     }
 }
 
