@@ -134,18 +134,8 @@ static places lay_out_places(const task *t, void *scratch) {
     return e;
 }
 
-#define SET plain
-#include "convolution_block.h"
-#undef SET
-
-#ifdef HAVE_X86
-#define SET avx2
-#include "convolution_block.h"
-#undef SET
-#define SET avx512
-#include "convolution_block.h"
-#undef SET
-#endif
+#define EACH "convolution_block.h"
+#include "each_set.h"
 
 typedef void piece_fn(const void *, int64_t, void *);
 #ifdef HAVE_X86

@@ -86,21 +86,8 @@ static void add_shared(const norm_call *n, double *found, int64_t step, const su
     }
 }
 
-#define SET plain
-#include "norm_block.h"
-#include "norm_planes.h"
-#undef SET
-
-#ifdef HAVE_X86
-#define SET avx2
-#include "norm_block.h"
-#include "norm_planes.h"
-#undef SET
-#define SET avx512
-#include "norm_block.h"
-#include "norm_planes.h"
-#undef SET
-#endif
+#define EACH "norm_planes.h" /* and norm_block.h, which it begins with */
+#include "each_set.h"
 
 /* Rows of a block: what they give is written, or added to `found`. */
 typedef void work_fn(const norm_call *, int64_t row, int64_t end, double *found, float *room);

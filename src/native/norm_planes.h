@@ -1,5 +1,6 @@
 /* Planes of a channel each, for the compiler to make vectors of. Included once per instruction set, SET,
- * behind norm_block.h. Sums are kept apart in LANES, so that they are the same in all of them. */
+ * with the code for rows. Sums are kept apart in LANES, so that they are the same in all of them. */
+#include "norm_block.h"
 
 static inline TARGET double NAME(whole)(const float *lanes) {
     double all = 0.0;

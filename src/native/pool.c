@@ -8,18 +8,8 @@ static int64_t step_of(const pool_call *p) {
     return p->images * p->rows.output * p->columns.output * p->channels;
 }
 
-#define SET plain
-#include "pool_block.h"
-#undef SET
-
-#ifdef HAVE_X86
-#define SET avx2
-#include "pool_block.h"
-#undef SET
-#define SET avx512
-#include "pool_block.h"
-#undef SET
-#endif
+#define EACH "pool_block.h"
+#include "each_set.h"
 
 typedef int row_fn(const pool_call *, int64_t row, float *room);
 static row_fn *const rows[] = {

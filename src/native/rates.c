@@ -9,18 +9,8 @@ enum {
     BLOCK = 1 << 15 /* neurons of a piece */
 };
 
-#define SET plain
-#include "rates_block.h"
-#undef SET
-
-#ifdef HAVE_X86
-#define SET avx2
-#include "rates_block.h"
-#undef SET
-#define SET avx512
-#include "rates_block.h"
-#undef SET
-#endif
+#define EACH "rates_block.h"
+#include "each_set.h"
 
 typedef void block_fn(const rates_call *, int64_t first, int64_t end, double *sums);
 static block_fn *const blocks[] = {

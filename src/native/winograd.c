@@ -52,18 +52,8 @@ static inline place place_of(const task *t, int64_t tile) {
 
 #define SIXTH (1.0f / 6.0f)
 
-#define SET plain
-#include "winograd_block.h"
-#undef SET
-
-#ifdef HAVE_X86
-#define SET avx2
-#include "winograd_block.h"
-#undef SET
-#define SET avx512
-#include "winograd_block.h"
-#undef SET
-#endif
+#define EACH "winograd_block.h"
+#include "each_set.h"
 
 typedef void piece_fn(const void *, int64_t, void *);
 typedef struct {
